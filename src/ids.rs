@@ -1,0 +1,136 @@
+//! Identities of the domain, each a type of its own so that one cannot stand in for another.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest accepted tenant or server name, in bytes. They appear in URLs, metric labels and folder names.
+pub const MAX_NAME_LEN: usize = 64;
+
+/// Whether `name` may be a tenant or server name: 1 to [`MAX_NAME_LEN`] of `A-Z a-z 0-9 . _ -`,
+/// starting with a letter or digit (so that it is a safe folder name and URL segment).
+pub fn is_valid_name(name: &str) -> bool {
+    name.len() <= MAX_NAME_LEN
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps a string that the caller has validated, or that comes from a validated source.
+            pub fn new(value: impl Into<Arc<str>>) -> Self {
+                Self(value.into())
+            }
+
+            /// The string itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name_type! {
+    /// An account that owns config and secrets for servers.
+    TenantId
+}
+name_type! {
+    /// The name of a server on offer, the key under `[servers]`.
+    ServerName
+}
+
+/// One live child process with its descendants. Never reused while the supervisor runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct WorkerId(pub u64);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{}", self.0)
+    }
+}
+
+impl std::str::FromStr for WorkerId {
+    type Err = InvalidWorkerId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix('w')
+            .unwrap_or(text)
+            .parse()
+            .map(Self)
+            .map_err(|_| InvalidWorkerId(text.to_owned()))
+    }
+}
+
+/// A text that is not a worker id.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a worker id; they look like `w12` (see `stdiopool ps`)")]
+pub struct InvalidWorkerId(String);
+
+/// Identity of interchangeable processes: a stable digest of server, tenant, launch spec,
+/// client-capability class and, where processes are not shared, the session or request.
+///
+/// Stable across restarts and machines for equal inputs; reveals nothing of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolKey(pub [u8; 16]);
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolKey({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_in_urls_and_folders() {
+        for good in ["a", "acme", "a.b-c_d", "7up"] {
+            assert!(is_valid_name(good), "{good}");
+        }
+        let long = "x".repeat(MAX_NAME_LEN + 1);
+        for bad in ["", ".", "..", "-a", "a/b", "a b", "é", long.as_str()] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_worker_id_reads_back_what_it_prints() {
+        let id = WorkerId(12);
+        assert_eq!(id.to_string().parse::<WorkerId>().expect("parses"), id);
+        assert!("x12".parse::<WorkerId>().is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! The launch spec: everything about a process that does not change while it runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+/// Resource limits the kernel enforces on one process (setrlimit(2)). `None` leaves the inherited one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ProcessLimits {
+    /// `RLIMIT_NOFILE`: open file descriptors.
+    pub open_files: Option<u64>,
+    /// `RLIMIT_CPU`: seconds of CPU time, summed over the life of each process; then SIGKILL.
+    pub cpu_seconds: Option<u64>,
+}
+
+/// What to start: resolved argv, environment, working directory and limits of one process.
+///
+/// Arguments and environment may hold a tenant's secrets, so neither `Debug` nor an error shows them.
+#[derive(Clone)]
+pub struct LaunchSpec {
+    /// The command, looked up in the `PATH` of [`LaunchSpec::env`] unless it has a slash.
+    pub program: String,
+    /// Arguments after the program.
+    pub args: Vec<SecretString>,
+    /// The whole environment; nothing is inherited.
+    pub env: BTreeMap<String, SecretString>,
+    /// Working directory; must exist when the process starts.
+    pub cwd: PathBuf,
+    /// Kernel limits.
+    pub limits: ProcessLimits,
+    /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
+    pub folders: Vec<PathBuf>,
+    /// Masks the secrets above wherever text of the process is shown.
+    pub redactor: Redactor,
+}
+
+impl LaunchSpec {
+    /// A digest equal for equal launches and only for those; part of the pool key.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut field = |bytes: &[u8]| {
+            // Length first, so that no two sequences of fields run together into the same bytes.
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(self.program.as_bytes());
+        field(&(self.args.len() as u64).to_le_bytes());
+        for arg in &self.args {
+            field(arg.expose_secret().as_bytes());
+        }
+        for (name, value) in &self.env {
+            field(name.as_bytes());
+            field(value.expose_secret().as_bytes());
+        }
+        field(self.cwd.as_os_str().as_encoded_bytes());
+        for limit in [self.limits.open_files, self.limits.cpu_seconds] {
+            field(&limit.unwrap_or(u64::MAX).to_le_bytes());
+        }
+        hash.finalize().into()
+    }
+}
+
+impl fmt::Debug for LaunchSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaunchSpec")
+            .field("program", &self.program)
+            .field("args", &self.args.len())
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("cwd", &self.cwd)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replaces known secret values by `[redacted]` in text that a process wrote.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// Longest first, so that a secret that contains another is masked whole.
+    secrets: Vec<SecretString>,
+}
+
+impl Redactor {
+    /// Shortest secret that is masked, in bytes: masking shorter ones would garble ordinary text
+    /// and tell more by where it does than it hides.
+    pub const MIN_SECRET_LEN: usize = 4;
+
+    /// Masks `secrets`; those under [`Self::MIN_SECRET_LEN`] are left alone.
+    pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let mut secrets: Vec<_> = secrets
+            .into_iter()
+            .filter(|s| s.expose_secret().len() >= Self::MIN_SECRET_LEN)
+            .collect();
+        secrets.sort_by_key(|s| std::cmp::Reverse(s.expose_secret().len()));
+        Self { secrets }
+    }
+
+    /// `text` with every secret masked.
+    pub fn redact(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+            text.replace(secret.expose_secret(), "[redacted]")
+        })
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redactor({} secrets)", self.secrets.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(args: &[&str]) -> LaunchSpec {
+        LaunchSpec {
+            program: "server".into(),
+            args: args.iter().map(|&a| a.into()).collect(),
+            env: BTreeMap::from([("TOKEN".to_owned(), "hunter22".into())]),
+            cwd: "/".into(),
+            limits: ProcessLimits::default(),
+            folders: vec![],
+            redactor: Redactor::new(["hunter22".into(), "22".into()]),
+        }
+    }
+
+    #[test]
+    fn fingerprints_tell_argument_boundaries_apart() {
+        assert_eq!(
+            spec(&["ab", "c"]).fingerprint(),
+            spec(&["ab", "c"]).fingerprint()
+        );
+        assert_ne!(
+            spec(&["ab", "c"]).fingerprint(),
+            spec(&["a", "bc"]).fingerprint()
+        );
+        assert_ne!(spec(&["TOKEN", "x"]).fingerprint(), spec(&[]).fingerprint());
+    }
+
+    #[test]
+    fn neither_debug_nor_redacted_text_shows_a_secret() {
+        let spec = spec(&["--key=hunter22"]);
+        assert!(!format!("{spec:?}").contains("hunter22"));
+        assert_eq!(
+            spec.redactor.redact("bad key hunter22!"),
+            "bad key [redacted]!"
+        );
+        assert_eq!(
+            spec.redactor.redact("in 2022"),
+            "in 2022",
+            "short secrets are not masked"
+        );
+    }
+}

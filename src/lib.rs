@@ -1,0 +1,28 @@
+//! Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door.
+//!
+//! A request travels in a straight line, and imports point the same way, downwards only:
+//!
+//! ```text
+//! cli -> daemon -> admin, front -> session, bridge -> pool -> worker
+//!        below them all: tenancy, config, launch, store, telemetry, protocol, ids
+//! ```
+//!
+//! Decisions are pure, effects are thin: [`pool::policy`] and [`bridge`] are state machines
+//! without clock, I/O or async; the runtime around them carries out what they say.
+
+pub mod admin;
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod front;
+pub mod ids;
+pub mod launch;
+pub mod pool;
+pub mod protocol;
+pub mod session;
+pub mod store;
+pub mod telemetry;
+pub mod tenancy;
+pub mod worker;

@@ -1,0 +1,185 @@
+//! JSON-RPC 2.0 messages, read once and borrowed: the envelope is parsed, the bodies stay bytes.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One JSON-RPC message whose members are views into the text it was read from.
+#[derive(Deserialize, Debug)]
+pub struct Envelope<'a> {
+    /// Must be `"2.0"`; checked by [`Envelope::parse`].
+    #[serde(borrow)]
+    jsonrpc: Option<Cow<'a, str>>,
+    /// As written, quotes included.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub id: Option<&'a RawValue>,
+    /// Present in requests and notifications.
+    #[serde(borrow)]
+    pub method: Option<Cow<'a, str>>,
+    /// Parameters of a request or notification.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub params: Option<&'a RawValue>,
+    /// The result of a successful response.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub result: Option<&'a RawValue>,
+    /// The error of a failed response.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub error: Option<&'a RawValue>,
+}
+
+/// Keeps a member that is there with the value `null` apart from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What an envelope is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Wants an answer.
+    Request,
+    /// Wants none.
+    Notification,
+    /// Answers a request.
+    Response,
+}
+
+/// Why a text is not a JSON-RPC message.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not JSON at all.
+    #[error("not JSON: {0}")]
+    Syntax(serde_json::Error),
+    /// JSON of another shape.
+    #[error("not a JSON-RPC message: {0}")]
+    Shape(String),
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Syntax`] when `text` is not JSON; [`EnvelopeError::Shape`] when it is, but
+    /// is not a JSON-RPC 2.0 message with an id that is a string or a number (MCP, basic: ids MUST
+    /// NOT be null; a response to an unreadable request may carry `null`).
+    pub fn parse(text: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let envelope: Self = serde_json::from_slice(text).map_err(|error| {
+            if error.is_data() {
+                EnvelopeError::Shape(error.to_string())
+            } else {
+                EnvelopeError::Syntax(error)
+            }
+        })?;
+        envelope.check()?;
+        Ok(envelope)
+    }
+
+    fn check(&self) -> Result<(), EnvelopeError> {
+        let shape = |what: &str| Err(EnvelopeError::Shape(what.to_owned()));
+        match self.jsonrpc.as_deref() {
+            Some("2.0") => {}
+            Some(_) => return shape("`jsonrpc` must be \"2.0\""),
+            None => return shape("member `jsonrpc` is missing"),
+        }
+        if let Some(id) = self.id
+            && !(id.get() == "null" && self.error.is_some())
+            && !matches!(id.get().as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
+        {
+            return shape("`id` must be a string or a number");
+        }
+        match (&self.method, self.result, self.error) {
+            (Some(_), None, None) => Ok(()),
+            (Some(_), _, _) => shape("a message has either `method` or `result`/`error`"),
+            (None, Some(_), None) if self.id.is_none() => shape("a result needs an `id`"),
+            (None, Some(_), None) | (None, None, Some(_)) => Ok(()),
+            (None, Some(_), Some(_)) => shape("a response has either `result` or `error`"),
+            (None, None, None) => shape("neither `method` nor `result` nor `error` is present"),
+        }
+    }
+
+    /// Whether it asks, tells or answers.
+    pub fn kind(&self) -> Kind {
+        match (&self.method, self.id) {
+            (None, _) => Kind::Response,
+            (Some(_), Some(_)) => Kind::Request,
+            (Some(_), None) => Kind::Notification,
+        }
+    }
+}
+
+/// Where `part`, a view into `whole`, stands in it.
+///
+/// # Panics
+/// When `part` is not a view into `whole`: a fault of the caller, not of any input.
+pub fn span_of(whole: &[u8], part: &str) -> Range<usize> {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    assert!(
+        start <= whole.len() && part.len() <= whole.len() - start,
+        "span_of: not a part of the whole"
+    );
+    start..start + part.len()
+}
+
+/// `whole` with `span` replaced.
+pub fn splice(whole: &[u8], span: Range<usize>, with: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(whole.len() - span.len() + with.len());
+    out.extend_from_slice(&whole[..span.start]);
+    out.extend_from_slice(with);
+    out.extend_from_slice(&whole[span.end..]);
+    out.into()
+}
+
+/// Makes valid JSON fit on one line, as stdio framing demands (basic/transports, stdio: messages
+/// MUST NOT contain embedded newlines). In valid JSON a raw line break stands only between tokens,
+/// where a space means the same.
+pub fn one_line(json: &mut [u8]) {
+    let breaks: Vec<usize> = memchr::memchr2_iter(b'\n', b'\r', json).collect();
+    for at in breaks {
+        json[at] = b' ';
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_views_of_the_text() {
+        let text = br#"{"jsonrpc":"2.0","id":"x-1","method":"tools/call","params":{"name":"a"}}"#;
+        let envelope = Envelope::parse(text).expect("valid");
+        assert_eq!(envelope.kind(), Kind::Request);
+        let span = span_of(text, envelope.id.expect("has id").get());
+        assert_eq!(&text[span.clone()], br#""x-1""#);
+        let spliced = splice(text, span, b"7");
+        assert!(spliced.starts_with(br#"{"jsonrpc":"2.0","id":7,"method""#));
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_told_apart() {
+        let syntax = |t: &[u8]| matches!(Envelope::parse(t), Err(EnvelopeError::Syntax(_)));
+        let shape = |t: &[u8]| matches!(Envelope::parse(t), Err(EnvelopeError::Shape(_)));
+        assert!(syntax(b"{"));
+        assert!(syntax(b"hello"));
+        assert!(syntax(b"{} trailing"));
+        assert!(shape(b"[]"));
+        assert!(shape(b"{}"));
+        assert!(shape(br#"{"jsonrpc":"1.0","id":1,"method":"a"}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":true,"method":"a"}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":[1],"method":"a"}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":null,"method":"a"}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":1}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#));
+        assert!(shape(br#"{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}"#));
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces() {
+        let mut text = b"{\n\"a\":\r\n\"x\\n\"}".to_vec();
+        one_line(&mut text);
+        assert_eq!(text, b"{ \"a\":  \"x\\n\"}");
+    }
+}

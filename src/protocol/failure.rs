@@ -1,0 +1,170 @@
+//! The one table of failures a caller can see: reason, HTTP status, JSON-RPC code.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::code;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal, $code:expr;)*) => {
+        /// Why stdiopool itself did not pass a request on; `data.reason` of the JSON-RPC error.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the table's order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As it stands in `data.reason` and in metric labels.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The HTTP status when nothing has been sent yet.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// The JSON-RPC error code.
+            pub const fn rpc_code(self) -> i32 {
+                match self { $(Self::$variant => $code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No slot within the queue timeout, or the queue is full.
+    PoolExhausted = "pool_exhausted", 503, code::SERVER_ERROR;
+    /// The tenant's own limit.
+    TenantLimit = "tenant_limit", 429, code::SERVER_ERROR;
+    /// The process exited before it was ready, or never answered.
+    StartFailed = "start_failed", 502, code::SERVER_ERROR;
+    /// It failed repeatedly; the failure says when it will be tried again.
+    CircuitOpen = "circuit_open", 503, code::SERVER_ERROR;
+    /// The process ended with this request in flight.
+    WorkerExited = "worker_exited", 502, code::SERVER_ERROR;
+    /// No answer in time; the worker was told that the request is cancelled.
+    RequestTimeout = "request_timeout", 504, code::SERVER_ERROR;
+    /// The config does not fit the server's schema, or a needed value is missing.
+    ConfigInvalid = "config_invalid", 400, code::INVALID_PARAMS;
+    /// No credentials, or not valid ones.
+    Unauthorized = "unauthorized", 401, code::SERVER_ERROR;
+    /// Known caller, not allowed.
+    Forbidden = "forbidden", 403, code::SERVER_ERROR;
+    /// No such thing, or not the caller's.
+    NotFound = "not_found", 404, code::SERVER_ERROR;
+    /// A body or message over its bound.
+    MessageTooLarge = "message_too_large", 413, code::INVALID_REQUEST;
+    /// The body is not JSON.
+    ParseError = "parse_error", 400, code::PARSE_ERROR;
+    /// JSON, but not a request this endpoint accepts.
+    InvalidRequest = "invalid_request", 400, code::INVALID_REQUEST;
+    /// `Accept` excludes what the endpoint answers with.
+    NotAcceptable = "not_acceptable", 406, code::INVALID_REQUEST;
+    /// The body's media type is not `application/json`.
+    UnsupportedMediaType = "unsupported_media_type", 415, code::INVALID_REQUEST;
+    /// stdiopool is shutting down.
+    Draining = "draining", 503, code::SERVER_ERROR;
+    /// A fault of stdiopool.
+    Internal = "internal", 500, code::INTERNAL_ERROR;
+}
+
+/// A failure on its way to a caller: what happened, why, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// The class it falls into.
+    pub reason: Reason,
+    /// A lowercase fragment with the actual value, the limit and the key to change.
+    pub message: String,
+    /// When a retry can help: how long to wait first.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that a retry will not mend by itself.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Says that a retry after `wait` may succeed.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// `Retry-After` in whole seconds, rounded up (RFC 9110, 10.2.3).
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after
+            .map(|d| d.as_secs() + u64::from(d.subsec_nanos() > 0))
+    }
+
+    /// The JSON-RPC error response. `id` is raw JSON; `None` becomes `null`.
+    pub fn to_response(&self, id: Option<&str>) -> String {
+        let mut data = json!({ "reason": self.reason.as_str() });
+        if let Some(wait) = self.retry_after {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            data["retryAfterMs"] = Value::from(millis);
+        }
+        let error = json!({
+            "code": self.reason.rpc_code(),
+            "message": self.message,
+            "data": data,
+        });
+        format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#,
+            id.unwrap_or("null")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_reasons_is_a_contract() {
+        let table: String = Reason::ALL
+            .iter()
+            .map(|r| format!("{} {} {}\n", r.as_str(), r.http_status(), r.rpc_code()))
+            .collect();
+        insta::assert_snapshot!(table, @r"
+        pool_exhausted 503 -32000
+        tenant_limit 429 -32000
+        start_failed 502 -32000
+        circuit_open 503 -32000
+        worker_exited 502 -32000
+        request_timeout 504 -32000
+        config_invalid 400 -32602
+        unauthorized 401 -32000
+        forbidden 403 -32000
+        not_found 404 -32000
+        message_too_large 413 -32600
+        parse_error 400 -32700
+        invalid_request 400 -32600
+        not_acceptable 406 -32600
+        unsupported_media_type 415 -32600
+        draining 503 -32000
+        internal 500 -32603
+        ");
+    }
+
+    #[test]
+    fn a_response_carries_id_reason_and_wait() {
+        let failure = Failure::new(Reason::PoolExhausted, "queue full")
+            .retry_after(Duration::from_millis(1500));
+        let response: Value =
+            serde_json::from_str(&failure.to_response(Some("\"a\""))).expect("is JSON");
+        assert_eq!(response["id"], "a");
+        assert_eq!(response["error"]["data"]["reason"], "pool_exhausted");
+        assert_eq!(response["error"]["data"]["retryAfterMs"], 1500);
+        assert_eq!(failure.retry_after_seconds(), Some(2));
+    }
+}

@@ -1,0 +1,28 @@
+//! The words of the protocol: JSON-RPC envelopes, MCP revisions, and the one table of failures.
+//!
+//! Everything here is data and pure functions. Bodies are never re-serialised: an [`Envelope`]
+//! borrows from the bytes it was read from, and [`splice`] replaces the few spans a bridge must change.
+
+mod envelope;
+mod failure;
+mod revision;
+
+pub use envelope::{Envelope, EnvelopeError, Kind, one_line, span_of, splice};
+pub use failure::{Failure, Reason};
+pub use revision::Revision;
+
+/// JSON-RPC error codes (<https://www.jsonrpc.org/specification#error_object>).
+pub mod code {
+    /// The body is not JSON.
+    pub const PARSE_ERROR: i32 = -32700;
+    /// The JSON is not a valid request object.
+    pub const INVALID_REQUEST: i32 = -32600;
+    /// The method does not exist.
+    pub const METHOD_NOT_FOUND: i32 = -32601;
+    /// The parameters do not fit the method.
+    pub const INVALID_PARAMS: i32 = -32602;
+    /// The server failed.
+    pub const INTERNAL_ERROR: i32 = -32603;
+    /// First of the implementation-defined server errors; stdiopool's own failures use it.
+    pub const SERVER_ERROR: i32 = -32000;
+}
