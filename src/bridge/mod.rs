@@ -1,1 +1,43 @@
-//! (being written)
+//! What a client's message means for a worker, and back. Pure: bytes and events in, actions out.
+//!
+//! One [`Mux`] stands in front of one worker and lets many sessions share it:
+//!
+//! ```text
+//!  sessions                      Mux                                worker
+//!  ───────── request(id "a") ──▶ call 7: session 1, id "a" ── id 7 ──▶
+//!  ◀─ answer(id "a") ─────────── call 7 is over            ◀─ id 7 ───
+//!  ◀─ progress(token "p") ────── token 7 is call 7's       ◀─ token 7 ─
+//!  ◀─ ask("w3-2") ────────────── ask 2: owner, id raw      ◀─ request ─
+//!  ── answer("w3-2") ──────────▶ ask 2 is over             ── id raw ──▶
+//! ```
+//!
+//! A call is `Open`, then `Cancelled` if its caller gave up, and gone when the worker answered or
+//! the runtime lost patience ([`Mux::forget`]).
+//!
+//! Invariants, held for any interleaving:
+//! - a call's answer and progress reach the session that made it and no other, under the id and
+//!   token that session chose, and at most one answer is delivered;
+//! - a worker's request goes to the one session that can have caused it, or is refused; never to
+//!   one of several;
+//! - a client's answer is passed on only by the session that was asked, once;
+//! - the first message a worker sees is stdiopool's own `initialize`.
+//!
+//! It deliberately knows no clock (the runtime decides when a call has taken too long), no
+//! sockets, and nothing of the pool: who may call a worker was decided before.
+
+mod client_side;
+mod initialize;
+mod level;
+mod mux;
+mod params;
+mod worker_side;
+
+pub use client_side::{ClientRequest, Opened};
+pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
+pub use level::Level;
+pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
+
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,37 @@
-//! (being written)
+//! The pool: which process serves whom, when one is started, and when it goes.
+//!
+//! [`policy`] decides and is pure; [`Pool`] carries out what it says and keeps the time for it.
+//!
+//! ```text
+//!            Start                  Ready                   Retire, nothing in flight
+//!  (nothing) ─────▶ Starting ─────────────▶ Ready ──────────────────────────────▶ Stopping ─▶ gone
+//!                      │  StartFailed         │ ▲ grant, release                      ▲     Exited
+//!                      └──────────────────────┼─┴──────── evicted, idle, lifetime ─────┘
+//!                                             └─ Exited (crash) ──────────────────────────▶ gone
+//! ```
+//!
+//! A worker counts against every limit from its start until the last process of its tree is gone.
+//!
+//! Invariants, checked after every event in debug builds and in every property test:
+//! - never more workers than `max_workers`, nor than a tenant's or server's own limit, nor more
+//!   starting than `max_starting` (a limit lowered meanwhile is reached by not starting more);
+//! - never more in flight on a worker than its `max_in_flight`, nor two owners on an exclusive one;
+//! - every ticket is answered once;
+//! - what is in flight or pinned is not evicted.
+//!
+//! It deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
+//! stops them.
+
+mod launcher;
+mod lease;
+pub mod policy;
+mod runtime;
+#[cfg(test)]
+mod runtime_tests;
+mod snapshot;
+
+pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Want};
+pub use lease::Lease;
+pub use policy::{KeyFacts, Limits, StopReason};
+pub use runtime::Pool;
+pub use snapshot::{Snapshot, WorkerState, WorkerView};

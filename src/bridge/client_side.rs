@@ -1,0 +1,393 @@
+//! What clients say, on its way to the worker.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::initialize::{Greeting, initialize_request};
+use super::level::Level;
+use super::mux::{
+    Accepts, Action, AskRef, Call, CallId, MAX_ORPHANS, MAX_SUBSCRIPTIONS, Mux, Purpose, SessionNo,
+};
+use super::params;
+use crate::ids::WorkerId;
+use crate::protocol::{Envelope, code, one_line, span_of};
+
+/// A request of a client: the text it was read from and the envelope that borrows from it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientRequest<'a> {
+    /// Who asks.
+    pub session: SessionNo,
+    /// The whole message.
+    pub message: &'a [u8],
+    /// Its members; must have an id and a method.
+    pub envelope: &'a Envelope<'a>,
+}
+
+/// What became of a client's request.
+#[derive(Debug)]
+pub enum Opened {
+    /// It goes to the worker; the answer comes as [`Action::Answer`] or [`Action::Released`].
+    Sent(CallId, Bytes),
+    /// It needs no worker; this is the answer.
+    Local(Bytes),
+}
+
+impl Mux {
+    /// A multiplexer for a worker that is to be greeted with `greeting`.
+    pub fn new(worker: WorkerId, greeting: &Greeting) -> Self {
+        let has = |name: &str| greeting.capabilities.contains_key(name);
+        Self {
+            worker,
+            next_call: 0,
+            next_ask: 0,
+            calls: Default::default(),
+            asks: Default::default(),
+            seats: Default::default(),
+            active: BTreeSet::new(),
+            orphans: Default::default(),
+            worker_level: None,
+            accepts: Accepts {
+                roots: has("roots"),
+                sampling: has("sampling"),
+                elicitation: has("elicitation"),
+            },
+            hello: None,
+        }
+    }
+
+    /// Opens the conversation; [`Action::Greeted`] tells how it went.
+    pub fn greet(&mut self, greeting: &Greeting, out: &mut Vec<Action>) {
+        let id = self.new_call(Call {
+            session: None,
+            client_id: "null".into(),
+            client_token: None,
+            purpose: Purpose::Greeting,
+            cancelled: false,
+        });
+        out.push(Action::ToWorker(initialize_request(id.0, greeting)));
+    }
+
+    /// Gives the session a seat at this worker, and brings the worker to the point the session
+    /// had reached with an earlier one. Does nothing for a session that has a seat.
+    pub fn attach<'u>(
+        &mut self,
+        session: SessionNo,
+        level: Option<Level>,
+        subscriptions: impl IntoIterator<Item = &'u str>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.seats.contains_key(&session) {
+            return;
+        }
+        self.seats.entry(session).or_default().level = level;
+        for uri in subscriptions {
+            if !self.is_subscribed(uri) {
+                let params = json!({ "uri": uri }).to_string();
+                self.own_request("resources/subscribe", &params, out);
+            }
+            let seat = self.seats.entry(session).or_default();
+            seat.subscriptions.insert(uri.to_owned());
+        }
+        if let Some(level) = level
+            && self.worker_level.is_none_or(|current| level < current)
+        {
+            self.worker_level = Some(level);
+            let params = json!({ "level": level.as_str() }).to_string();
+            self.own_request("logging/setLevel", &params, out);
+        }
+    }
+
+    /// Whether the session has a seat here.
+    pub fn is_attached(&self, session: SessionNo) -> bool {
+        self.seats.contains_key(&session)
+    }
+
+    /// The session has ended: its calls are cancelled, its questions refused, its subscriptions
+    /// given up.
+    pub fn detach(&mut self, session: SessionNo, out: &mut Vec<Action>) {
+        let Some(seat) = self.seats.get(&session) else {
+            return;
+        };
+        for id in seat.in_flight.clone() {
+            self.cancel(id, "the session ended", out);
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.session = None;
+            }
+            self.add_orphan(id);
+        }
+        self.active.remove(&session);
+        let questions: Vec<u64> = self
+            .asks
+            .iter()
+            .filter(|(_, question)| question.session == session)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in questions {
+            self.ask_failed(number, "the client's session ended", out);
+        }
+        let seat = self.seats.remove(&session).unwrap_or_default();
+        for uri in seat.subscriptions {
+            if !self.is_subscribed(&uri) {
+                self.own_request(
+                    "resources/unsubscribe",
+                    &json!({ "uri": uri }).to_string(),
+                    out,
+                );
+            }
+        }
+    }
+
+    /// A client's request. The session must have been [attached](Self::attach).
+    pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> Opened {
+        let ClientRequest {
+            session,
+            message,
+            envelope,
+        } = request;
+        let client_id = envelope.id.map_or("null", |id| id.get());
+        let raw_params = envelope.params.map_or("{}", |params| params.get());
+        let mut replaced_params = None;
+        let purpose = match envelope.method.as_deref() {
+            Some("logging/setLevel") => match params::level(raw_params) {
+                Some(level) => {
+                    let effective = self.most_verbose(session, level);
+                    replaced_params = Some(format!(r#"{{"level":"{}"}}"#, effective.as_str()));
+                    Purpose::SetLevel(level)
+                }
+                // Not ours to judge: the worker says what it thinks of it.
+                None => Purpose::Plain,
+            },
+            Some("resources/subscribe") => match params::uri(raw_params) {
+                Some(_) if self.subscriptions_of(session) >= MAX_SUBSCRIPTIONS => {
+                    let why =
+                        format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
+                    return Opened::Local(error_response(client_id, code::SERVER_ERROR, &why));
+                }
+                Some(uri) => Purpose::Subscribe(uri.into_owned()),
+                None => Purpose::Plain,
+            },
+            Some("resources/unsubscribe") => match params::uri(raw_params) {
+                Some(uri) if self.others_subscribe(session, &uri) => {
+                    if let Some(seat) = self.seats.get_mut(&session) {
+                        seat.subscriptions.remove(uri.as_ref());
+                    }
+                    out.push(Action::Unsubscribed(session, uri.into_owned()));
+                    let answer = format!(r#"{{"jsonrpc":"2.0","id":{client_id},"result":{{}}}}"#);
+                    return Opened::Local(answer.into());
+                }
+                Some(uri) => Purpose::Unsubscribe(uri.into_owned()),
+                None => Purpose::Plain,
+            },
+            _ => Purpose::Plain,
+        };
+        let token = params::progress_token(raw_params);
+        let id = self.new_call(Call {
+            session: Some(session),
+            client_id: client_id.into(),
+            client_token: token.map(Into::into),
+            purpose,
+            cancelled: false,
+        });
+        let line = match replaced_params {
+            Some(params) => format!(
+                r#"{{"jsonrpc":"2.0","id":{},"method":"logging/setLevel","params":{params}}}"#,
+                id.0
+            )
+            .into(),
+            None => for_worker(message, envelope.id.map(|raw| raw.get()), token, id),
+        };
+        Opened::Sent(id, line)
+    }
+
+    /// A client's notification, from a session that may or may not have a seat here. Names the
+    /// call that it cancelled, if any.
+    pub fn notification(
+        &mut self,
+        session: SessionNo,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<CallId> {
+        match envelope.method.as_deref() {
+            // The worker was told that once, by stdiopool.
+            Some("notifications/initialized") | None => None,
+            Some("notifications/cancelled") => {
+                let cancelled: params::Cancelled<'_> =
+                    serde_json::from_str(envelope.params?.get()).ok()?;
+                let id = self.call_of(session, cancelled.request_id.get())?;
+                self.cancel(id, "the client cancelled the request", out);
+                Some(id)
+            }
+            Some(_) => {
+                if self.is_attached(session) {
+                    let mut line = message.to_vec();
+                    one_line(&mut line);
+                    out.push(Action::ToWorker(line.into()));
+                }
+                None
+            }
+        }
+    }
+
+    /// The call a session made under that raw JSON id and that is not cancelled yet.
+    fn call_of(&self, session: SessionNo, client_id: &str) -> Option<CallId> {
+        let in_flight = &self.seats.get(&session)?.in_flight;
+        in_flight
+            .iter()
+            .rev()
+            .find(|id| {
+                let call = &self.calls[id];
+                !call.cancelled && &*call.client_id == client_id
+            })
+            .copied()
+    }
+
+    /// A client's answer to a question of this worker. Only the session that was asked may answer,
+    /// once; anything else is ignored. Says whether it was taken.
+    pub fn answer(
+        &mut self,
+        session: SessionNo,
+        ask: AskRef,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let is_theirs = ask.worker == self.worker
+            && self
+                .asks
+                .get(&ask.number)
+                .is_some_and(|q| q.session == session);
+        if !is_theirs {
+            return false;
+        }
+        let Some(question) = self.asks.remove(&ask.number) else {
+            return false;
+        };
+        let mut line = match envelope.id {
+            Some(id) => {
+                let span = span_of(message, id.get());
+                crate::protocol::splice(message, span, question.worker_id.as_bytes()).to_vec()
+            }
+            None => return false,
+        };
+        one_line(&mut line);
+        out.push(Action::ToWorker(line.into()));
+        true
+    }
+
+    /// A question could not be put to its session, or will not be answered.
+    pub fn ask_failed(&mut self, number: u64, why: &str, out: &mut Vec<Action>) {
+        if let Some(question) = self.asks.remove(&number) {
+            let answer = error_response(&question.worker_id, code::INTERNAL_ERROR, why);
+            out.push(Action::ToWorker(answer));
+        }
+    }
+
+    /// The caller gave up: the worker is told, its answer will be for no one. The call's slot
+    /// stays taken until the worker answers or [`Self::forget`] is called.
+    pub fn cancel(&mut self, id: CallId, reason: &str, out: &mut Vec<Action>) {
+        if let Some(call) = self.calls.get_mut(&id)
+            && !call.cancelled
+        {
+            call.cancelled = true;
+            let params = json!({ "requestId": id.0, "reason": reason });
+            out.push(Action::ToWorker(
+                json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })
+                    .to_string()
+                    .into(),
+            ));
+        }
+    }
+
+    /// The runtime waits no longer for a cancelled call's answer. Its slot is free; a late answer
+    /// counts as a duplicate. Says whether there was such a call.
+    pub fn forget(&mut self, id: CallId, out: &mut Vec<Action>) -> bool {
+        let ended = self.end_call(id).is_some();
+        if ended {
+            self.add_orphan(id);
+            out.push(Action::Released(id));
+        }
+        ended
+    }
+
+    /// Ends the call because its answer is known to be unusable (too large to be read).
+    pub fn fail(&mut self, id: CallId, out: &mut Vec<Action>) -> Option<Box<str>> {
+        let call = self.end_call(id)?;
+        out.push(Action::Released(id));
+        Some(call.client_id)
+    }
+
+    fn add_orphan(&mut self, id: CallId) {
+        if self.orphans.len() < MAX_ORPHANS {
+            self.orphans.insert(id);
+        }
+    }
+
+    fn is_subscribed(&self, uri: &str) -> bool {
+        self.seats
+            .values()
+            .any(|seat| seat.subscriptions.contains(uri))
+    }
+
+    fn others_subscribe(&self, session: SessionNo, uri: &str) -> bool {
+        self.seats
+            .iter()
+            .any(|(other, seat)| *other != session && seat.subscriptions.contains(uri))
+    }
+
+    fn subscriptions_of(&self, session: SessionNo) -> usize {
+        self.seats
+            .get(&session)
+            .map_or(0, |seat| seat.subscriptions.len())
+    }
+
+    /// The most verbose of what this session asks for now and the others asked for before.
+    fn most_verbose(&self, session: SessionNo, level: Level) -> Level {
+        self.seats
+            .iter()
+            .filter(|(other, _)| **other != session)
+            .filter_map(|(_, seat)| seat.level)
+            .fold(level, Level::min)
+    }
+
+    /// Drops a subscription that was granted after its session had left.
+    pub(super) fn drop_unwanted(&mut self, uri: &str, out: &mut Vec<Action>) {
+        if !self.is_subscribed(uri) {
+            self.own_request(
+                "resources/unsubscribe",
+                &json!({ "uri": uri }).to_string(),
+                out,
+            );
+        }
+    }
+}
+
+/// The client's message with the worker-side id and progress token in place of the client's.
+fn for_worker(message: &[u8], client_id: Option<&str>, token: Option<&str>, id: CallId) -> Bytes {
+    let worker_id = id.0.to_string();
+    let mut spans: Vec<_> = [client_id, token]
+        .into_iter()
+        .flatten()
+        .map(|part| span_of(message, part))
+        .collect();
+    spans.sort_by_key(|span| span.start);
+    let mut line = Vec::with_capacity(message.len() + 2 * worker_id.len());
+    let mut copied = 0;
+    for span in spans {
+        line.extend_from_slice(&message[copied..span.start]);
+        line.extend_from_slice(worker_id.as_bytes());
+        copied = span.end;
+    }
+    line.extend_from_slice(&message[copied..]);
+    one_line(&mut line);
+    line.into()
+}
+
+/// A JSON-RPC error under a raw JSON id.
+pub(super) fn error_response(id: &str, code: i32, message: &str) -> Bytes {
+    let error = json!({ "code": code, "message": Cow::from(message) });
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into()
+}

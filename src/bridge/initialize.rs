@@ -1,0 +1,277 @@
+//! The handshake: what stdiopool tells a worker, what a worker tells of itself, and what a client
+//! is told in turn (basic/lifecycle, "Initialization").
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use crate::protocol::{Revision, span_of, splice};
+
+/// Capabilities by which a client accepts requests from a server.
+const INTERACTIVE: [&str; 3] = ["roots", "sampling", "elicitation"];
+
+/// `params` of a client's `initialize`.
+#[derive(Clone, Debug)]
+pub struct ClientHello {
+    /// The revision asked for, as written.
+    pub protocol_version: String,
+    /// Everything the client declared.
+    pub capabilities: Map<String, Value>,
+    /// `clientInfo`, unchanged.
+    pub client_info: Value,
+}
+
+impl ClientHello {
+    /// Reads `initialize` parameters.
+    ///
+    /// # Errors
+    /// A message for the caller when a required member is missing or of the wrong type.
+    pub fn parse(params: Option<&RawValue>) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Params {
+            protocol_version: String,
+            #[serde(default)]
+            capabilities: Map<String, Value>,
+            #[serde(default)]
+            client_info: Value,
+        }
+        let params = params.ok_or("`initialize` needs params")?;
+        let params: Params = serde_json::from_str(params.get())
+            .map_err(|error| format!("`initialize` params: {error}"))?;
+        Ok(Self {
+            protocol_version: params.protocol_version,
+            capabilities: params.capabilities,
+            client_info: params.client_info,
+        })
+    }
+
+    /// The capabilities that let a server send requests: clients that differ in them cannot share
+    /// a worker, which was told them when it started.
+    pub fn interactive_capabilities(&self) -> Map<String, Value> {
+        INTERACTIVE
+            .iter()
+            .filter_map(|&name| Some((name.to_owned(), self.capabilities.get(name)?.clone())))
+            .collect()
+    }
+}
+
+/// What a worker is told at its start.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// Client capabilities declared to the worker.
+    pub capabilities: Map<String, Value>,
+    /// `clientInfo` shown to the worker.
+    pub client_info: Value,
+}
+
+impl Greeting {
+    /// For a worker that many sessions share: only what they have in common, in stdiopool's name.
+    pub fn shared(client: &ClientHello) -> Self {
+        Self {
+            capabilities: client.interactive_capabilities(),
+            client_info: json!({ "name": "stdiopool", "version": env!("CARGO_PKG_VERSION") }),
+        }
+    }
+
+    /// For a worker of one session: the client as it introduced itself.
+    pub fn exclusive(client: &ClientHello) -> Self {
+        Self {
+            capabilities: client.capabilities.clone(),
+            client_info: if client.client_info.is_object() {
+                client.client_info.clone()
+            } else {
+                Self::shared(client).client_info
+            },
+        }
+    }
+
+    /// Whether the worker may send requests to its clients.
+    pub fn is_interactive(&self) -> bool {
+        INTERACTIVE
+            .iter()
+            .any(|name| self.capabilities.contains_key(*name))
+    }
+
+    /// Equal for greetings that mean the same, whatever the order of members; part of a pool key.
+    pub fn class(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_canonical(&Value::Object(self.capabilities.clone()), &mut out);
+        write_canonical(&self.client_info, &mut out);
+        out
+    }
+}
+
+/// JSON with sorted members and no blanks.
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by_key(|(name, _)| *name);
+            out.push(b'{');
+            for (name, value) in members {
+                out.extend_from_slice(Value::from(name.as_str()).to_string().as_bytes());
+                out.push(b':');
+                write_canonical(value, out);
+                out.push(b',');
+            }
+            out.push(b'}');
+        }
+        Value::Array(items) => {
+            out.push(b'[');
+            for item in items {
+                write_canonical(item, out);
+                out.push(b',');
+            }
+            out.push(b']');
+        }
+        scalar => out.extend_from_slice(scalar.to_string().as_bytes()),
+    }
+}
+
+/// The `initialize` request for a worker. It offers the latest revision of this era; the worker
+/// answers with that or with its own.
+pub fn initialize_request(id: u64, greeting: &Greeting) -> Bytes {
+    json!({
+        "jsonrpc": "2.0",
+        "id": id,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": Revision::LATEST.as_str(),
+            "capabilities": greeting.capabilities,
+            "clientInfo": greeting.client_info,
+        },
+    })
+    .to_string()
+    .into()
+}
+
+/// What a worker said of itself in its `initialize` result.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// The revision the worker speaks.
+    pub revision: Revision,
+    /// The whole result, as the worker wrote it.
+    result: Bytes,
+    /// Whether it can subscribe to resources.
+    pub subscribes: bool,
+    /// Whether it takes `logging/setLevel`.
+    pub logs: bool,
+}
+
+/// Why a worker's `initialize` result cannot be worked with.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// A revision stdiopool does not speak.
+    #[error(
+        "it answered `initialize` with protocol revision `{0}`, which stdiopool does not speak (it speaks 2024-11-05 to 2025-11-25)"
+    )]
+    Revision(String),
+    /// Not an initialize result.
+    #[error("its answer to `initialize` is not an initialize result: {0}")]
+    Shape(String),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HelloView<'a> {
+    #[serde(borrow)]
+    protocol_version: &'a RawValue,
+    #[serde(default)]
+    capabilities: Value,
+}
+
+impl Hello {
+    /// Reads a worker's `initialize` result.
+    ///
+    /// # Errors
+    /// [`HelloError`] when it has no known revision.
+    pub fn parse(result: &str) -> Result<Self, HelloError> {
+        let view: HelloView<'_> =
+            serde_json::from_str(result).map_err(|e| HelloError::Shape(e.to_string()))?;
+        let version: String = serde_json::from_str(view.protocol_version.get())
+            .map_err(|e| HelloError::Shape(format!("`protocolVersion`: {e}")))?;
+        let revision = Revision::parse(&version).ok_or(HelloError::Revision(version))?;
+        Ok(Self {
+            revision,
+            result: Bytes::copy_from_slice(result.as_bytes()),
+            subscribes: view.capabilities["resources"]["subscribe"] == true,
+            logs: view.capabilities.get("logging").is_some(),
+        })
+    }
+
+    /// The result for a client with which `revision` was agreed: the worker's own, but for the version.
+    pub fn result_for(&self, revision: Revision) -> Bytes {
+        let text = std::str::from_utf8(&self.result).expect("copied from a str");
+        let view: HelloView<'_> = serde_json::from_str(text).expect("parsed once already");
+        let span = span_of(&self.result, view.protocol_version.get());
+        splice(&self.result, span, format!("\"{revision}\"").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_ignores_the_order_of_members_and_nothing_else() {
+        let class = |text: &str| {
+            let capabilities = serde_json::from_str(text).expect("valid");
+            let client_info = Value::Null;
+            Greeting {
+                capabilities,
+                client_info,
+            }
+            .class()
+        };
+        assert_eq!(
+            class(r#"{"roots":{"listChanged":true},"sampling":{}}"#),
+            class(r#"{"sampling":{},"roots":{"listChanged":true}}"#)
+        );
+        assert_ne!(
+            class(r#"{"sampling":{}}"#),
+            class(r#"{"sampling":{"tools":{}}}"#)
+        );
+        assert_ne!(class(r#"{"sampling":{}}"#), class("{}"));
+    }
+
+    #[test]
+    fn the_client_sees_the_workers_own_words_under_the_agreed_revision() {
+        let hello = Hello::parse(
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"resources":{"subscribe":true},"x":{"y":1}},"serverInfo":{"name":"s"}}"#,
+        )
+        .expect("valid");
+        assert!(hello.subscribes && !hello.logs);
+        assert_eq!(
+            hello.result_for(Revision::V2025_03_26),
+            r#"{"protocolVersion":"2025-03-26","capabilities":{"resources":{"subscribe":true},"x":{"y":1}},"serverInfo":{"name":"s"}}"#,
+        );
+    }
+
+    #[test]
+    fn an_unknown_revision_is_refused() {
+        let error = Hello::parse(r#"{"protocolVersion":"1999-01-01"}"#).expect_err("unknown");
+        assert_eq!(error, HelloError::Revision("1999-01-01".into()));
+        assert!(matches!(Hello::parse("[]"), Err(HelloError::Shape(_))));
+    }
+
+    #[test]
+    fn a_shared_worker_learns_only_the_interactive_capabilities() {
+        let params = RawValue::from_string(
+            r#"{"protocolVersion":"2025-06-18","capabilities":{"sampling":{},"experimental":{"z":{}}},"clientInfo":{"name":"c","version":"1"}}"#.into(),
+        )
+        .expect("valid");
+        let client = ClientHello::parse(Some(&params)).expect("valid");
+        let shared = Greeting::shared(&client);
+        assert_eq!(
+            Value::Object(shared.capabilities.clone()),
+            json!({"sampling": {}})
+        );
+        assert!(shared.is_interactive());
+        assert_eq!(shared.client_info["name"], "stdiopool");
+        let own = Greeting::exclusive(&client);
+        assert_eq!(own.client_info["name"], "c");
+        assert!(own.capabilities.contains_key("experimental"));
+    }
+}

@@ -1,0 +1,326 @@
+//! The state of one worker's multiplexer, and what it tells the runtime to do.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use bytes::Bytes;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::initialize::Hello;
+use super::level::Level;
+use crate::ids::WorkerId;
+
+/// A session as the bridge knows it: a number, unique while the supervisor runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SessionNo(pub u64);
+
+/// A request towards a worker: the JSON-RPC id and progress token the worker sees.
+/// Not the client's id, which is any JSON string or number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CallId(pub u64);
+
+/// A worker's request towards a client, as named to the client: `w3-2`, unique while the
+/// supervisor runs, whichever worker a session is served by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AskRef {
+    /// The worker that asks.
+    pub worker: WorkerId,
+    /// Its how-manieth question.
+    pub number: u64,
+}
+
+impl AskRef {
+    /// Reads the raw JSON id of a client's response.
+    pub fn parse(raw_id: &str) -> Option<Self> {
+        let text = raw_id.strip_prefix('"')?.strip_suffix('"')?;
+        let (worker, number) = text.strip_prefix('w')?.split_once('-')?;
+        Some(Self {
+            worker: WorkerId(worker.parse().ok()?),
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for AskRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}-{}\"", self.worker, self.number)
+    }
+}
+
+/// What the runtime must do. Actions are in order; `ToWorker` messages must reach the worker in
+/// the order in which the mux produced them.
+#[derive(Debug)]
+pub enum Action {
+    /// Send one line to the worker.
+    ToWorker(Bytes),
+    /// The call's answer, under the client's id. The call is over and its slot is free.
+    Answer {
+        /// The call.
+        call: CallId,
+        /// The response.
+        message: Bytes,
+        /// Whether it is a JSON-RPC error.
+        is_error: bool,
+    },
+    /// A notification that belongs to the call: on the stream of its request.
+    ToCall(CallId, Bytes),
+    /// A message for one session that belongs to no request of it.
+    ToSession(SessionNo, Bytes),
+    /// A worker's request for the session, on the stream of the call if there is one. If it
+    /// cannot be delivered, say so with [`Mux::ask_failed`].
+    Ask {
+        /// Who is asked.
+        session: SessionNo,
+        /// The call on whose stream the question goes; else the session's own stream.
+        call: Option<CallId>,
+        /// Names the question.
+        ask: AskRef,
+        /// The request, under that name.
+        message: Bytes,
+    },
+    /// A notification for every session of the worker's pool key.
+    Broadcast(Bytes),
+    /// The call is over without an answer for anyone: its slot is free.
+    Released(CallId),
+    /// The worker accepted the session's log level; it must survive the worker.
+    LevelSet(SessionNo, Level),
+    /// The worker accepted the session's subscription; it must survive the worker.
+    Subscribed(SessionNo, String),
+    /// The session no longer subscribes to that resource.
+    Unsubscribed(SessionNo, String),
+    /// The handshake is over; `Err` holds why the worker cannot be used.
+    Greeted(Result<Box<Hello>, String>),
+    /// The worker did something out of order; count it.
+    Anomaly(Anomaly),
+}
+
+/// Ways in which a worker's message can be out of order. None is fatal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Anomaly {
+    /// A line that is not JSON-RPC.
+    Garbage,
+    /// An answer to an id that was never asked.
+    UnknownId,
+    /// A second answer to a request, or one that came after the runtime lost patience.
+    DuplicateAnswer,
+    /// Progress for a token that is not, or no longer, in use.
+    UnknownToken,
+    /// A request or notification that no single session can have caused.
+    Unattributable,
+}
+
+impl Anomaly {
+    /// As it stands in metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::UnknownId => "unknown_id",
+            Self::DuplicateAnswer => "duplicate_answer",
+            Self::UnknownToken => "unknown_token",
+            Self::Unattributable => "unattributable",
+        }
+    }
+}
+
+/// What a call is for, where its answer means something to the bridge.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Nothing to note.
+    Plain,
+    /// `logging/setLevel` of a session.
+    SetLevel(Level),
+    /// `resources/subscribe` of a session.
+    Subscribe(String),
+    /// `resources/unsubscribe` of a session.
+    Unsubscribe(String),
+    /// stdiopool's own handshake.
+    Greeting,
+    /// Another request of stdiopool itself; the answer concerns no one.
+    Own,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    /// `None` for stdiopool's own requests.
+    pub(super) session: Option<SessionNo>,
+    /// The client's id as raw JSON.
+    pub(super) client_id: Box<str>,
+    /// The client's progress token as raw JSON.
+    pub(super) client_token: Option<Box<str>>,
+    pub(super) purpose: Purpose,
+    /// The caller gave up and the worker was told; an answer is for no one.
+    pub(super) cancelled: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) session: SessionNo,
+    /// The worker's id as raw JSON.
+    pub(super) worker_id: Box<str>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    /// Calls the worker has not answered yet, cancelled ones included.
+    pub(super) in_flight: BTreeSet<CallId>,
+    /// The level the session asked for.
+    pub(super) level: Option<Level>,
+    /// URIs it subscribes to.
+    pub(super) subscriptions: BTreeSet<String>,
+}
+
+/// Lets many sessions share one worker. See the [module](super) for what it promises.
+#[derive(Debug)]
+pub struct Mux {
+    pub(super) worker: WorkerId,
+    pub(super) next_call: u64,
+    pub(super) next_ask: u64,
+    pub(super) calls: FxHashMap<CallId, Call>,
+    pub(super) asks: FxHashMap<u64, Question>,
+    pub(super) seats: FxHashMap<SessionNo, Seat>,
+    /// Sessions with a call in flight, kept beside the seats so that the owner of a worker's
+    /// message is found without walking every session.
+    pub(super) active: BTreeSet<SessionNo>,
+    /// Calls nobody waits for and the worker may still be busy with, after their session left or
+    /// the runtime lost patience. While there are any, nothing the worker asks can be attributed.
+    pub(super) orphans: FxHashSet<CallId>,
+    /// The level the worker was last told.
+    pub(super) worker_level: Option<Level>,
+    /// Capabilities of the clients, by the method that needs them.
+    pub(super) accepts: Accepts,
+    pub(super) hello: Option<Box<Hello>>,
+}
+
+/// Which requests the sessions of this worker accept.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Accepts {
+    pub(super) roots: bool,
+    pub(super) sampling: bool,
+    pub(super) elicitation: bool,
+}
+
+/// Most questions of one worker that may wait for clients; further ones are refused.
+pub(super) const MAX_ASKS: usize = 256;
+/// Most abandoned calls remembered; beyond it the worker is a lost case and the runtime ends it.
+pub(super) const MAX_ORPHANS: usize = 1024;
+/// Most subscriptions of one session; further ones are refused.
+pub(super) const MAX_SUBSCRIPTIONS: usize = 1024;
+
+impl Mux {
+    /// How many calls the worker has not answered.
+    pub fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What the worker said of itself; `None` until the handshake is over.
+    pub fn hello(&self) -> Option<&Hello> {
+        self.hello.as_deref()
+    }
+
+    /// How many sessions subscribe to resources of this worker.
+    pub fn subscribers(&self) -> usize {
+        self.seats
+            .values()
+            .filter(|seat| !seat.subscriptions.is_empty())
+            .count()
+    }
+
+    /// The sessions that have a seat.
+    pub fn sessions(&self) -> Vec<SessionNo> {
+        self.seats.keys().copied().collect()
+    }
+
+    /// The session that called, if the call is still in flight.
+    pub fn caller(&self, call: CallId) -> Option<SessionNo> {
+        self.calls.get(&call)?.session
+    }
+
+    pub(super) fn new_call(&mut self, call: Call) -> CallId {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        if let Some(session) = call.session {
+            self.seats.entry(session).or_default().in_flight.insert(id);
+            self.active.insert(session);
+        }
+        self.calls.insert(id, call);
+        id
+    }
+
+    /// Takes the call out; its session may thereby become inactive.
+    pub(super) fn end_call(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if let Some(session) = call.session
+            && let Some(seat) = self.seats.get_mut(&session)
+        {
+            seat.in_flight.remove(&id);
+            if seat.in_flight.is_empty() {
+                self.active.remove(&session);
+            }
+        }
+        Some(call)
+    }
+
+    /// Sends a request of stdiopool's own.
+    pub(super) fn own_request(&mut self, method: &str, params: &str, out: &mut Vec<Action>) {
+        let id = self.new_call(Call {
+            session: None,
+            client_id: "null".into(),
+            client_token: None,
+            purpose: Purpose::Own,
+            cancelled: false,
+        });
+        let message = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{params}}}"#,
+            id.0
+        );
+        out.push(Action::ToWorker(message.into()));
+    }
+
+    /// The one session that must have caused what the worker says unasked: the only one with a
+    /// call in flight, else the only one there is.
+    pub(super) fn owner(&self) -> Option<SessionNo> {
+        let mut active = self.active.iter();
+        match (active.next(), active.next()) {
+            (Some(one), None) => Some(*one),
+            (None, _) if self.seats.len() == 1 => self.seats.keys().next().copied(),
+            _ => None,
+        }
+    }
+
+    /// The session's latest call that still has a caller.
+    pub(super) fn stream_of(&self, session: SessionNo) -> Option<CallId> {
+        let in_flight = &self.seats.get(&session)?.in_flight;
+        in_flight
+            .iter()
+            .rev()
+            .find(|id| !self.calls[id].cancelled)
+            .copied()
+    }
+
+    /// Panics when the tables disagree with each other. Cheap enough for every event of a
+    /// property test and of a debug build.
+    pub fn check_invariants(&self) {
+        for (id, call) in &self.calls {
+            assert!(id.0 < self.next_call, "call from the future");
+            if let Some(session) = call.session {
+                let seat = self.seats.get(&session).expect("a caller has a seat");
+                assert!(seat.in_flight.contains(id), "call missing in its seat");
+            }
+        }
+        for (session, seat) in &self.seats {
+            assert!(seat.in_flight.iter().all(|id| self.calls.contains_key(id)));
+            assert_eq!(
+                self.active.contains(session),
+                !seat.in_flight.is_empty(),
+                "active must be the sessions with calls in flight"
+            );
+        }
+        assert!(self.active.iter().all(|s| self.seats.contains_key(s)));
+        assert!(
+            self.asks
+                .values()
+                .all(|q| self.seats.contains_key(&q.session))
+        );
+        assert!(self.asks.len() <= MAX_ASKS && self.orphans.len() <= MAX_ORPHANS);
+    }
+}

@@ -1,0 +1,86 @@
+//! Shallow views of the few parameters a bridge must look at. Everything else stays bytes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::level::Level;
+
+/// `_meta.progressToken` of a request (basic/utilities/progress).
+#[derive(Deserialize)]
+struct WithMeta<'a> {
+    #[serde(borrow, rename = "_meta")]
+    meta: Option<Meta<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Meta<'a> {
+    #[serde(borrow, rename = "progressToken")]
+    progress_token: Option<&'a RawValue>,
+}
+
+/// The raw progress token of a request's parameters, a view into them.
+pub(super) fn progress_token(params: &str) -> Option<&str> {
+    // Most requests carry none: a substring search is much cheaper than a walk of the JSON.
+    memchr::memmem::find(params.as_bytes(), b"\"progressToken\"")?;
+    let with_meta: WithMeta<'_> = serde_json::from_str(params).ok()?;
+    Some(with_meta.meta?.progress_token?.get())
+}
+
+/// `params` of `notifications/progress`.
+#[derive(Deserialize)]
+pub(super) struct Progress<'a> {
+    #[serde(borrow, rename = "progressToken")]
+    pub(super) token: &'a RawValue,
+}
+
+/// `params` of `notifications/cancelled`.
+#[derive(Deserialize)]
+pub(super) struct Cancelled<'a> {
+    #[serde(borrow, rename = "requestId")]
+    pub(super) request_id: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct WithUri<'a> {
+    #[serde(borrow)]
+    uri: Cow<'a, str>,
+}
+
+/// The `uri` of a subscription request or of `notifications/resources/updated`.
+pub(super) fn uri(params: &str) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<WithUri<'_>>(params)
+        .ok()
+        .map(|p| p.uri)
+}
+
+#[derive(Deserialize)]
+struct WithLevel<'a> {
+    #[serde(borrow)]
+    level: Cow<'a, str>,
+}
+
+/// The `level` of `logging/setLevel` or `notifications/message`.
+pub(super) fn level(params: &str) -> Option<Level> {
+    let with_level: WithLevel<'_> = serde_json::from_str(params).ok()?;
+    Level::parse(&with_level.level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_only_where_it_counts() {
+        let params = r#"{"name":"a","_meta":{"x":1,"progressToken":"p-1"}}"#;
+        assert_eq!(progress_token(params), Some(r#""p-1""#));
+        assert_eq!(
+            progress_token(r#"{"_meta":{"progressToken":5}}"#),
+            Some("5")
+        );
+        let in_arguments = r#"{"arguments":{"_meta":{"progressToken":5}}}"#;
+        assert_eq!(progress_token(in_arguments), None);
+        assert_eq!(progress_token("{}"), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! What the worker says, on its way to the sessions it concerns.
+
+use bytes::Bytes;
+
+use super::client_side::error_response;
+use super::initialize::Hello;
+use super::level::Level;
+use super::mux::{Action, Anomaly, AskRef, CallId, MAX_ASKS, Mux, Purpose, Question, Seat};
+use super::params;
+use crate::protocol::{Envelope, Kind, code, one_line, span_of, splice};
+
+impl Mux {
+    /// One line from the worker.
+    pub fn worker_line(&mut self, line: Bytes, out: &mut Vec<Action>) {
+        let line = without_carriage_returns(line);
+        let Ok(envelope) = Envelope::parse(&line) else {
+            out.push(Action::Anomaly(Anomaly::Garbage));
+            return;
+        };
+        match envelope.kind() {
+            Kind::Response => self.response(&line, &envelope, out),
+            Kind::Request => self.question(&line, &envelope, out),
+            Kind::Notification => self.worker_notification(&line, &envelope, out),
+        }
+    }
+
+    fn response(&mut self, line: &Bytes, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+        let raw_id = envelope.id.map_or("null", |id| id.get());
+        let Some(id) = worker_side_id(raw_id) else {
+            out.push(Action::Anomaly(Anomaly::UnknownId));
+            return;
+        };
+        self.orphans.remove(&id);
+        let Some(call) = self.end_call(id) else {
+            out.push(Action::Anomaly(if id.0 < self.next_call {
+                Anomaly::DuplicateAnswer
+            } else {
+                Anomaly::UnknownId
+            }));
+            return;
+        };
+        let accepted = envelope.result.is_some();
+        match call.purpose {
+            Purpose::Greeting => {
+                self.greeted(envelope, out);
+                return;
+            }
+            Purpose::Own => return,
+            Purpose::Plain => {}
+            Purpose::SetLevel(level) if accepted => {
+                // Noted even if the call was cancelled meanwhile: the worker has done it.
+                self.worker_level = Some(self.worker_level.map_or(level, |l| l.min(level)));
+                if let Some(session) = call.session {
+                    self.seats.entry(session).or_default().level = Some(level);
+                    self.worker_level = self.seats.values().filter_map(|s| s.level).min();
+                    out.push(Action::LevelSet(session, level));
+                }
+            }
+            Purpose::Subscribe(uri) if accepted => match call.session {
+                Some(session) => {
+                    let seat = self.seats.entry(session).or_default();
+                    seat.subscriptions.insert(uri.clone());
+                    out.push(Action::Subscribed(session, uri));
+                }
+                None => self.drop_unwanted(&uri, out),
+            },
+            Purpose::Unsubscribe(uri) if accepted => {
+                if let Some(session) = call.session {
+                    if let Some(seat) = self.seats.get_mut(&session) {
+                        seat.subscriptions.remove(&uri);
+                    }
+                    out.push(Action::Unsubscribed(session, uri));
+                }
+            }
+            Purpose::SetLevel(_) | Purpose::Subscribe(_) | Purpose::Unsubscribe(_) => {}
+        }
+        if call.cancelled {
+            out.push(Action::Released(id));
+        } else {
+            let span = span_of(line, raw_id);
+            let message = splice(line, span, call.client_id.as_bytes());
+            out.push(Action::Answer {
+                call: id,
+                message,
+                is_error: !accepted,
+            });
+        }
+    }
+
+    fn greeted(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+        let outcome = match (envelope.result, envelope.error) {
+            (Some(result), _) => Hello::parse(result.get())
+                .map(Box::new)
+                .map_err(|error| error.to_string()),
+            (None, error) => Err(format!(
+                "it answered `initialize` with an error: {}",
+                error.map_or("null", |e| e.get())
+            )),
+        };
+        if let Ok(hello) = &outcome {
+            self.hello = Some(hello.clone());
+            let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+            out.push(Action::ToWorker(Bytes::from_static(initialized.as_bytes())));
+        }
+        out.push(Action::Greeted(outcome));
+    }
+
+    /// The worker asks something.
+    fn question(&mut self, line: &Bytes, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+        let raw_id = envelope.id.map_or("null", |id| id.get());
+        let method = envelope.method.as_deref().unwrap_or_default();
+        let accepted = match method {
+            "ping" => {
+                let pong = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{}}}}"#);
+                out.push(Action::ToWorker(pong.into()));
+                return;
+            }
+            "roots/list" => self.accepts.roots,
+            "sampling/createMessage" => self.accepts.sampling,
+            "elicitation/create" => self.accepts.elicitation,
+            // A request of a later revision or an extension: worth a try where clients answer at all.
+            _ => self.accepts.roots || self.accepts.sampling || self.accepts.elicitation,
+        };
+        let refuse = |code, why: &str| Action::ToWorker(error_response(raw_id, code, why));
+        if !accepted {
+            let why = format!("the client does not support `{method}`");
+            out.push(refuse(code::METHOD_NOT_FOUND, &why));
+            return;
+        }
+        let owner = if self.orphans.is_empty() {
+            self.owner()
+        } else {
+            None
+        };
+        let Some(session) = owner else {
+            out.push(Action::Anomaly(Anomaly::Unattributable));
+            out.push(if method == "roots/list" {
+                // Servers ask this on their own right after `initialized`; nobody's roots are meant.
+                let none = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{"roots":[]}}}}"#);
+                Action::ToWorker(none.into())
+            } else {
+                refuse(
+                    code::INTERNAL_ERROR,
+                    "no single client session can have caused this request",
+                )
+            });
+            return;
+        };
+        if self.asks.len() >= MAX_ASKS {
+            let why = format!("{MAX_ASKS} requests to clients are waiting for answers already");
+            out.push(refuse(code::SERVER_ERROR, &why));
+            return;
+        }
+        let ask = AskRef {
+            worker: self.worker,
+            number: self.next_ask,
+        };
+        self.next_ask += 1;
+        self.asks.insert(
+            ask.number,
+            Question {
+                session,
+                worker_id: raw_id.into(),
+            },
+        );
+        let message = splice(line, span_of(line, raw_id), ask.to_string().as_bytes());
+        out.push(Action::Ask {
+            session,
+            call: self.stream_of(session),
+            ask,
+            message,
+        });
+    }
+
+    fn worker_notification(
+        &mut self,
+        line: &Bytes,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) {
+        let params = envelope.params.map_or("{}", |params| params.get());
+        match envelope.method.as_deref().unwrap_or_default() {
+            "notifications/progress" => self.progress(line, params, out),
+            "notifications/message" => self.log_message(line, params, out),
+            "notifications/cancelled" => self.question_withdrawn(line, params, out),
+            "notifications/resources/updated" => self.resource_updated(line, params, out),
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => out.push(Action::Broadcast(line.clone())),
+            _ => match self.owner() {
+                Some(session) => out.push(self.to_session(session, line.clone())),
+                None => out.push(Action::Anomaly(Anomaly::Unattributable)),
+            },
+        }
+    }
+
+    /// On the stream of the session's only call, else on the session's own.
+    fn to_session(&self, session: super::SessionNo, message: Bytes) -> Action {
+        match self.seats.get(&session) {
+            Some(Seat { in_flight, .. }) if in_flight.len() == 1 => match self.stream_of(session) {
+                Some(call) => Action::ToCall(call, message),
+                None => Action::ToSession(session, message),
+            },
+            _ => Action::ToSession(session, message),
+        }
+    }
+
+    fn progress(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
+        let found = serde_json::from_str::<params::Progress<'_>>(params)
+            .ok()
+            .and_then(|progress| {
+                let id = worker_side_id(progress.token.get())?;
+                let call = self.calls.get(&id).filter(|call| !call.cancelled)?;
+                Some((id, progress.token.get(), call.client_token.as_deref()?))
+            });
+        out.push(match found {
+            Some((id, token, client_token)) => {
+                let span = span_of(line, token);
+                Action::ToCall(id, splice(line, span, client_token.as_bytes()))
+            }
+            None => Action::Anomaly(Anomaly::UnknownToken),
+        });
+    }
+
+    /// A log message carries no request: with one active session it is that session's; with
+    /// several it goes to all, for they share tenant and config. Each gets what it asked for.
+    fn log_message(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
+        let level = params::level(params);
+        let wants = |seat: &Seat| {
+            let threshold = seat.level.or(self.worker_level.map(|_| Level::ASSUMED));
+            match (level, threshold) {
+                (Some(level), Some(threshold)) => level >= threshold,
+                _ => true,
+            }
+        };
+        let mut active = self.active.iter();
+        if let (Some(&only), None) = (active.next(), active.next()) {
+            if self.seats.get(&only).is_some_and(wants) {
+                out.push(self.to_session(only, line.clone()));
+            }
+            return;
+        }
+        let mut sessions: Vec<_> = self.seats.iter().filter(|(_, seat)| wants(seat)).collect();
+        sessions.sort_by_key(|(session, _)| **session);
+        out.extend(
+            sessions
+                .into_iter()
+                .map(|(s, _)| Action::ToSession(*s, line.clone())),
+        );
+    }
+
+    /// The worker takes a question back (basic/utilities/cancellation).
+    fn question_withdrawn(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
+        let Ok(cancelled) = serde_json::from_str::<params::Cancelled<'_>>(params) else {
+            out.push(Action::Anomaly(Anomaly::UnknownId));
+            return;
+        };
+        let raw_id = cancelled.request_id.get();
+        let number = self
+            .asks
+            .iter()
+            .find(|(_, question)| &*question.worker_id == raw_id)
+            .map(|(number, _)| *number);
+        let Some((number, question)) = number.and_then(|n| Some((n, self.asks.remove(&n)?))) else {
+            out.push(Action::Anomaly(Anomaly::UnknownId));
+            return;
+        };
+        let ask = AskRef {
+            worker: self.worker,
+            number,
+        };
+        let message = splice(line, span_of(line, raw_id), ask.to_string().as_bytes());
+        out.push(match self.stream_of(question.session) {
+            Some(call) => Action::ToCall(call, message),
+            None => Action::ToSession(question.session, message),
+        });
+    }
+
+    /// To the subscribers of the resource, or of one it is part of (server/resources,
+    /// "Subscriptions": the URI may be a sub-resource of the one subscribed to).
+    fn resource_updated(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
+        let Some(uri) = params::uri(params) else {
+            out.push(Action::Anomaly(Anomaly::Unattributable));
+            return;
+        };
+        let is_part_of = |whole: &String| {
+            uri.strip_prefix(whole.as_str()).is_some_and(|rest| {
+                rest.is_empty() || whole.ends_with('/') || rest.starts_with(['/', '#', '?'])
+            })
+        };
+        let mut sessions: Vec<_> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| seat.subscriptions.iter().any(is_part_of))
+            .map(|(session, _)| *session)
+            .collect();
+        sessions.sort_unstable();
+        out.extend(
+            sessions
+                .into_iter()
+                .map(|s| Action::ToSession(s, line.clone())),
+        );
+    }
+}
+
+/// Ids and tokens towards the worker are plain numbers; some servers echo them as strings.
+fn worker_side_id(raw: &str) -> Option<CallId> {
+    let digits = raw
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(raw);
+    digits.parse().ok().map(CallId)
+}
+
+/// A carriage return between tokens is legal JSON but would end a line of an event stream.
+fn without_carriage_returns(line: Bytes) -> Bytes {
+    if memchr::memchr(b'\r', &line).is_none() {
+        return line;
+    }
+    let mut line = line.to_vec();
+    one_line(&mut line);
+    line.into()
+}

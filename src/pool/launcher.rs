@@ -1,0 +1,68 @@
+//! What the pool asks of the world around it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::policy::{KeyFacts, StopReason};
+use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::protocol::Reason;
+
+/// Starts and stops workers.
+pub trait Launcher: Send + Sync + 'static {
+    /// What a start needs.
+    type Spec: Send + Sync + 'static;
+    /// What a lease gives access to.
+    type Worker: Clone + Send + Sync + 'static;
+
+    /// Begins to start a worker and returns at once. Answers later with [`super::Pool::ready`] or
+    /// [`super::Pool::start_failed`], and in every case with [`super::Pool::exited`] when the last
+    /// process is gone.
+    fn start(&self, id: WorkerId, key: PoolKey, spec: Arc<Self::Spec>);
+
+    /// Begins to stop a worker, also one that is still starting, and returns at once.
+    fn stop(&self, id: WorkerId, reason: StopReason);
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExitCause {
+    /// It was told to.
+    Asked,
+    /// By itself.
+    Crashed,
+    /// Before it was ready.
+    StartFailed,
+}
+
+/// A want: a slot on a worker of that key.
+#[derive(Debug)]
+pub struct Want<S> {
+    /// Interchangeable workers.
+    pub key: PoolKey,
+    /// What the policy must know of the key.
+    pub facts: Arc<KeyFacts>,
+    /// Who will hold the slot, where workers are exclusive.
+    pub owner: u64,
+    /// What a start needs.
+    pub spec: Arc<S>,
+}
+
+/// Hears what happens, to count it. Called without a lock held; must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A want was granted or refused after that long.
+    fn waited(&self, _wait: Duration) {}
+    /// A want was refused.
+    fn refused(&self, _reason: Reason) {}
+    /// A start ended, well or not.
+    fn started(&self, _server: &ServerName, _succeeded: bool, _took: Duration) {}
+    /// A worker is gone.
+    fn gone(&self, _server: &ServerName, _reason: &'static str) {}
+    /// A worker was told to stop so that another can start.
+    fn evicted(&self, _server: &ServerName) {}
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {}

@@ -1,0 +1,54 @@
+//! A slot on a worker, for as long as it is held.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::launcher::Launcher;
+use super::policy::{Event, StopReason};
+use super::runtime::Inner;
+use crate::ids::WorkerId;
+
+/// A slot on a worker; dropping it gives the slot back. Harmless to drop when the worker is gone.
+pub struct Lease<L: Launcher> {
+    pub(super) pool: Arc<Inner<L>>,
+    pub(super) id: WorkerId,
+    pub(super) worker: L::Worker,
+    pub(super) served: bool,
+}
+
+impl<L: Launcher> Lease<L> {
+    /// The worker.
+    pub fn worker(&self) -> &L::Worker {
+        &self.worker
+    }
+
+    /// Its id.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Gives the slot back after the worker has answered: what failed before is forgiven.
+    pub fn served(mut self) {
+        self.served = true;
+    }
+
+    /// Gives the slot back and lets nobody else use the worker.
+    pub fn spoil(self) {
+        self.pool.on(Event::Retire(self.id, StopReason::Spoiled));
+    }
+}
+
+impl<L: Launcher> Drop for Lease<L> {
+    fn drop(&mut self) {
+        self.pool.on(Event::Release {
+            worker: self.id,
+            served: self.served,
+        });
+    }
+}
+
+impl<L: Launcher> fmt::Debug for Lease<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lease({})", self.id)
+    }
+}

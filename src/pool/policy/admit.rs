@@ -1,0 +1,325 @@
+//! Wants: granted at once, queued, refused, withdrawn.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::event::{Action, TicketId, refusal};
+use super::limits::KeyFacts;
+use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
+use crate::ids::{PoolKey, TenantId, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// How soon a refused caller is told to try again.
+const RETRY_MS: u64 = 1_000;
+
+impl Policy {
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        id: TicketId,
+        key: PoolKey,
+        facts: Arc<KeyFacts>,
+        owner: u64,
+        out: &mut Vec<Action>,
+    ) {
+        if self.draining {
+            out.push(Action::Refuse(id, draining()));
+            return;
+        }
+        let record = self.keys.entry(key).or_insert_with(|| KeyRecord {
+            facts: Arc::clone(&facts),
+            workers: Vec::new(),
+            alive: 0,
+            waiting: Default::default(),
+            evicting: None,
+            failures: 0,
+            blocked_until: None,
+            last_failure: None,
+        });
+        if !Arc::ptr_eq(&record.facts, &facts) {
+            record.facts = Arc::clone(&facts);
+            // More may be allowed now than when the others came.
+            self.feed(key, out);
+        }
+        // Tickets that wait were there first: a newcomer must not take the slot they are owed.
+        if self.keys[&key].waiting.is_empty()
+            && let Some(worker) = self.free_slot(key, owner)
+        {
+            self.grant(id, worker, owner, out);
+            return;
+        }
+        if let Err(failure) = self.may_wait(now, key, &facts, out) {
+            out.push(Action::Refuse(id, failure));
+            self.drop_key_if_unused(key, out);
+            return;
+        }
+        self.enqueue(now, id, key, &facts, owner);
+        self.fill(now, out);
+    }
+
+    /// The least loaded ready worker of the key on which the owner may have a slot.
+    pub(super) fn free_slot(&self, key: PoolKey, owner: u64) -> Option<WorkerId> {
+        let record = self.keys.get(&key)?;
+        record
+            .workers
+            .iter()
+            .filter_map(|id| Some((*id, self.workers.get(id)?)))
+            .filter(|(_, worker)| {
+                worker.phase == Phase::Ready
+                    && worker.retiring.is_none()
+                    && worker.in_flight < record.facts.max_in_flight
+                    && (!record.facts.exclusive || worker.owner.is_none_or(|o| o == owner))
+            })
+            .min_by_key(|(id, worker)| (worker.in_flight, *id))
+            .map(|(id, _)| id)
+    }
+
+    /// Takes a slot.
+    pub(super) fn grant(
+        &mut self,
+        ticket: TicketId,
+        id: WorkerId,
+        owner: u64,
+        out: &mut Vec<Action>,
+    ) {
+        self.no_longer_idle(id);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.in_flight += 1;
+        worker.granted += 1;
+        worker.idle_since = None;
+        worker.owner = worker.facts.exclusive.then_some(owner);
+        let facts = self
+            .keys
+            .get(&worker.key)
+            .map(|record| Arc::clone(&record.facts));
+        let max_requests = facts.map_or(0, |facts| facts.max_requests);
+        if max_requests > 0 && worker.granted >= max_requests {
+            self.close_to_requests(id, super::StopReason::Requests);
+        }
+        out.push(Action::Grant(ticket, id));
+    }
+
+    /// Whether another ticket of this key may join the queue.
+    fn may_wait(
+        &mut self,
+        now: Instant,
+        key: PoolKey,
+        facts: &KeyFacts,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        self.not_blocked(now, key, facts)?;
+        let limit = self.limits.queue_limit;
+        if self.tickets.len() < limit {
+            return Ok(());
+        }
+        if limit > 0 && self.displace(facts, out) {
+            return Ok(());
+        }
+        let message = format!("queue full ({limit} waiting; raise `pool.queue_limit`)");
+        Err(refusal(Reason::PoolExhausted, message, RETRY_MS))
+    }
+
+    /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
+    /// so that one tenant's flood does not shut the others out. Its newest ticket goes.
+    fn displace(&mut self, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
+        let own = self
+            .tenants
+            .get(&newcomer.tenant)
+            .map_or(0, |tenant| tenant.waiting);
+        let share = |waiting: usize, weight: u32| waiting as u64 * 1000 / u64::from(weight.max(1));
+        let own_share = share(own + 1, newcomer.tenant_weight);
+        let largest = self
+            .ring
+            .iter()
+            .filter_map(|id| Some((id, self.tenants.get(id)?)))
+            .max_by_key(|(_, tenant)| share(tenant.waiting, tenant.weight));
+        let Some((tenant, _)) = largest.filter(|(_, t)| share(t.waiting, t.weight) > own_share)
+        else {
+            return false;
+        };
+        let tenant = tenant.clone();
+        let newest = self.tenants.get(&tenant).and_then(|record| {
+            let waiting = record.hungry.iter().filter_map(|key| self.keys.get(key));
+            waiting.filter_map(|key| key.waiting.back().copied()).max()
+        });
+        let Some(newest) = newest else { return false };
+        let message = format!(
+            "queue full ({} waiting, most of them of tenant `{tenant}`; raise `pool.queue_limit`)",
+            self.limits.queue_limit
+        );
+        self.refuse(newest, refusal(Reason::TenantLimit, message, RETRY_MS), out);
+        true
+    }
+
+    fn enqueue(&mut self, now: Instant, id: TicketId, key: PoolKey, facts: &KeyFacts, owner: u64) {
+        let deadline = Self::after(now, self.limits.queue_timeout);
+        let tenant = self.tenant(facts);
+        tenant.waiting += 1;
+        let is_first = tenant.waiting == 1;
+        if !tenant.hungry.contains(&key) {
+            tenant.hungry.push_back(key);
+        }
+        if is_first {
+            tenant.credit = 0;
+            self.ring.push_back(facts.tenant.clone());
+        }
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.waiting.push_back(id);
+        }
+        self.arm(deadline, Timer::Ticket(id));
+        let yields_at = Self::after(now, self.limits.yield_after);
+        if yields_at < deadline {
+            self.arm(yields_at, Timer::Yield(id));
+        }
+        let tenant = facts.tenant.clone();
+        self.tickets.insert(
+            id,
+            Ticket {
+                key,
+                tenant,
+                owner,
+                deadline,
+                yields_at,
+            },
+        );
+    }
+
+    /// Takes a ticket out of every table. Its key may be left unused.
+    pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
+        let ticket = self.tickets.remove(&id)?;
+        self.disarm(ticket.deadline, Timer::Ticket(id));
+        self.disarm(ticket.yields_at, Timer::Yield(id));
+        let mut key_is_fed = false;
+        if let Some(record) = self.keys.get_mut(&ticket.key) {
+            record.waiting.retain(|waiting| *waiting != id);
+            key_is_fed = record.waiting.is_empty();
+        }
+        if let Some(tenant) = self.tenants.get_mut(&ticket.tenant) {
+            tenant.waiting -= 1;
+            if key_is_fed {
+                tenant.hungry.retain(|key| *key != ticket.key);
+            }
+            if tenant.waiting == 0 {
+                self.ring.retain(|id| *id != ticket.tenant);
+            }
+        }
+        self.drop_tenant_if_unused(&ticket.tenant);
+        Some(ticket)
+    }
+
+    pub(super) fn refuse(&mut self, id: TicketId, failure: Failure, out: &mut Vec<Action>) {
+        if let Some(ticket) = self.take_ticket(id) {
+            out.push(Action::Refuse(id, failure));
+            self.feed(ticket.key, out);
+            self.drop_key_if_unused(ticket.key, out);
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
+        if let Some(ticket) = self.take_ticket(id) {
+            self.feed(ticket.key, out);
+            self.drop_key_if_unused(ticket.key, out);
+            self.fill(now, out);
+        }
+    }
+
+    /// Grants waiting tickets of the key, strictly in their order, as long as its workers have
+    /// free slots. On an exclusive worker the head of the queue thus waits until the owner has
+    /// nothing in flight, and the owner's own next request waits behind it.
+    pub(super) fn feed(&mut self, key: PoolKey, out: &mut Vec<Action>) {
+        loop {
+            let head = self
+                .keys
+                .get(&key)
+                .and_then(|record| record.waiting.front().copied());
+            let next = head.and_then(|id| {
+                let owner = self.tickets.get(&id)?.owner;
+                Some((id, owner, self.free_slot(key, owner)?))
+            });
+            let Some((id, owner, worker)) = next else {
+                return;
+            };
+            self.take_ticket(id);
+            self.grant(id, worker, owner, out);
+        }
+    }
+
+    /// The ticket's time is over: says what stood in its way.
+    pub(super) fn expire(&mut self, id: TicketId, out: &mut Vec<Action>) {
+        let Some(ticket) = self.tickets.get(&id) else {
+            return;
+        };
+        let failure = self.why_not(ticket.key, &ticket.tenant);
+        self.refuse(id, failure, out);
+    }
+
+    fn why_not(&self, key: PoolKey, tenant: &TenantId) -> Failure {
+        let waited = humantime::format_duration(self.limits.queue_timeout);
+        let Some(record) = self.keys.get(&key) else {
+            return draining();
+        };
+        let facts = &record.facts;
+        if let Some(last) = record
+            .last_failure
+            .clone()
+            .filter(|_| record.workers.is_empty())
+        {
+            return last;
+        }
+        if record.workers.len() >= facts.max_workers_per_key {
+            let is_starting = |id| {
+                self.workers
+                    .get(id)
+                    .is_some_and(|w| w.phase == Phase::Starting)
+            };
+            let message = if record.workers.iter().any(is_starting) {
+                format!(
+                    "server `{}` was still starting after {waited} (raise `pool.queue_timeout`)",
+                    facts.server
+                )
+            } else {
+                format!(
+                    "every worker of server `{}` was busy for {waited} ({} requests each; raise `servers.{}.max_in_flight` or `max_workers_per_key`)",
+                    facts.server, facts.max_in_flight, facts.server
+                )
+            };
+            return refusal(Reason::PoolExhausted, message, RETRY_MS);
+        }
+        let of_tenant = self.tenants.get(tenant).map_or(0, |record| record.alive);
+        if of_tenant >= facts.tenant_max_workers {
+            let message = format!(
+                "no worker for tenant `{tenant}` within {waited} ({of_tenant} of {} are in use; raise `tenants.{tenant}.max_workers` or `pool.max_workers_per_tenant`)",
+                facts.tenant_max_workers
+            );
+            return refusal(Reason::TenantLimit, message, RETRY_MS);
+        }
+        let of_server = self
+            .servers
+            .get(&facts.server)
+            .map_or(0, |record| record.alive);
+        let message = if facts.server_max_workers > 0 && of_server >= facts.server_max_workers {
+            format!(
+                "no worker for server `{}` within {waited} ({of_server} of {} are in use; raise `servers.{}.max_workers`)",
+                facts.server, facts.server_max_workers, facts.server
+            )
+        } else {
+            format!(
+                "no worker within {waited} ({} of {} are in use, {} starting; raise `pool.max_workers` or `pool.queue_timeout`)",
+                self.workers.len(),
+                self.limits.max_workers,
+                self.starting
+            )
+        };
+        refusal(Reason::PoolExhausted, message, RETRY_MS)
+    }
+}
+
+pub(super) fn draining() -> Failure {
+    refusal(
+        Reason::Draining,
+        "stdiopool is shutting down".to_owned(),
+        5 * RETRY_MS,
+    )
+}

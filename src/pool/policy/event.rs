@@ -1,0 +1,130 @@
+//! What happens to the policy, and what it wants done.
+
+use std::sync::Arc;
+
+use super::limits::{KeyFacts, Limits};
+use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// A request for a slot, until it is granted or refused. Unique while the supervisor runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct TicketId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Someone wants a slot on a worker of that key.
+    Want {
+        /// Names the want in the answer.
+        ticket: TicketId,
+        /// Interchangeable workers.
+        key: PoolKey,
+        /// What must be known of the key.
+        facts: Arc<KeyFacts>,
+        /// Who holds the slot, where workers are exclusive.
+        owner: u64,
+    },
+    /// The want is withdrawn. Ignored for one that has been answered.
+    Withdraw(TicketId),
+    /// A started worker can serve.
+    Ready(WorkerId),
+    /// A started worker will never serve; [`Event::Exited`] still follows.
+    StartFailed(WorkerId, Failure),
+    /// The last process of the worker is gone. `asked`: because it was told to stop.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// Whether it was told to.
+        asked: bool,
+    },
+    /// A granted slot is given back.
+    Release {
+        /// Of which worker.
+        worker: WorkerId,
+        /// Whether the worker answered a request.
+        served: bool,
+    },
+    /// The worker must neither be evicted nor stopped for being idle. Counted.
+    Pin(WorkerId),
+    /// Takes one pin back.
+    Unpin(WorkerId),
+    /// The worker gets no new requests and is stopped when it has none in flight.
+    Retire(WorkerId, StopReason),
+    /// The same for every worker of the key.
+    RetireKey(PoolKey, StopReason),
+    /// Other limits hold from now on.
+    Reconfigure(Limits),
+    /// No new work: waiting wants are refused, workers stop when nothing is in flight.
+    Drain,
+    /// Every worker stops now, busy or not.
+    StopAll(StopReason),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Start a worker.
+    Start(WorkerId, PoolKey),
+    /// Stop a worker, also one that is still starting.
+    Stop(WorkerId, StopReason),
+    /// The want is granted: a slot of that worker is taken.
+    Grant(TicketId, WorkerId),
+    /// The want is refused.
+    Refuse(TicketId, Failure),
+    /// A worker is gone for good; `reason` is why, as it stands in metric labels.
+    Gone {
+        /// Which.
+        worker: WorkerId,
+        /// Of which server.
+        server: ServerName,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Nothing is known of the key any more.
+    Forget(PoolKey),
+}
+
+macro_rules! stop_reasons {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
+        /// Why a worker is stopped.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum StopReason { $($(#[$doc])* $variant,)* }
+
+        impl StopReason {
+            /// As it stands in metric labels.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+stop_reasons! {
+    /// Idle for the idle timeout.
+    Idle = "idle";
+    /// Its place was needed.
+    Evicted = "evicted";
+    /// It reached its maximum lifetime.
+    Lifetime = "lifetime";
+    /// It served as many requests as it may.
+    Requests = "requests";
+    /// What it is started with has changed.
+    Config = "config";
+    /// stdiopool shuts down.
+    Drained = "drained";
+    /// An operator stopped it.
+    Admin = "admin";
+    /// The session it belonged to has ended.
+    Session = "session";
+    /// It cannot be trusted with further requests, or is dead already.
+    Spoiled = "crashed";
+    /// It never became ready.
+    StartFailed = "start_failed";
+}
+
+/// A refusal that a later try may not meet.
+pub(super) fn refusal(reason: Reason, message: String, retry_ms: u64) -> Failure {
+    Failure::new(reason, message).retry_after(std::time::Duration::from_millis(retry_ms))
+}

@@ -1,0 +1,141 @@
+//! Who gets the next place: weighted round-robin over tenants, in turn over a tenant's keys.
+
+use std::time::Instant;
+
+use super::event::Action;
+use super::state::{Phase, Policy};
+use crate::ids::{PoolKey, WorkerId};
+
+/// What keeps a key from having another worker now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    /// Nothing: start one.
+    Start,
+    /// A place; this idle worker can make one.
+    Evict(WorkerId),
+    /// A place, and nobody who could make one is idle.
+    Place,
+    /// It does not need one, or something other than a place is missing.
+    Nothing,
+}
+
+impl Policy {
+    /// Uses what capacity there is for those who wait.
+    pub(super) fn fill(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.draining {
+            return;
+        }
+        // An eviction under way will become a start: together they are bound like starts, or
+        // ten who wait would evict ten at once for places that are used two at a time.
+        while !self.ring.is_empty() && self.starting + self.evictions() < self.limits.max_starting {
+            let Some((key, need)) = self.next_turn(now) else {
+                return;
+            };
+            match need {
+                Need::Start => self.start(now, key, out),
+                Need::Evict(victim) => {
+                    self.yielding.insert(victim);
+                    if let Some(record) = self.keys.get_mut(&key) {
+                        record.evicting = Some(victim);
+                    }
+                    self.stop(victim, super::StopReason::Evicted, out);
+                }
+                Need::Place | Need::Nothing => return,
+            }
+        }
+    }
+
+    /// Workers that were told to stop so that another can start.
+    fn evictions(&self) -> usize {
+        self.yielding
+            .iter()
+            .filter(|id| {
+                self.workers
+                    .get(id)
+                    .is_some_and(|w| w.phase == Phase::Stopping)
+            })
+            .count()
+    }
+
+    /// The next key that can be helped. A start costs its tenant one credit; a tenant whose turn
+    /// comes gets as many as its weight.
+    fn next_turn(&mut self, now: Instant) -> Option<(PoolKey, Need)> {
+        for _ in 0..self.ring.len() {
+            let id = self.ring.front()?.clone();
+            let hungry = self
+                .tenants
+                .get(&id)
+                .map_or(0, |tenant| tenant.hungry.len());
+            for _ in 0..hungry {
+                let key = *self.tenants.get(&id)?.hungry.front()?;
+                let need = self.need(now, key);
+                let tenant = self.tenants.get_mut(&id)?;
+                tenant.hungry.rotate_left(1);
+                if matches!(need, Need::Start | Need::Evict(_)) {
+                    if tenant.credit == 0 {
+                        tenant.credit = tenant.weight;
+                    }
+                    if need == Need::Start {
+                        tenant.credit -= 1;
+                    }
+                    if tenant.credit == 0 {
+                        self.ring.rotate_left(1);
+                    }
+                    return Some((key, need));
+                }
+            }
+            // Nothing can be done for it now; the rest of its turn is not saved up.
+            self.tenants.get_mut(&id)?.credit = 0;
+            self.ring.rotate_left(1);
+        }
+        None
+    }
+
+    /// What the key needs so that its waiting tickets can be served.
+    pub(super) fn need(&self, now: Instant, key: PoolKey) -> Need {
+        let Some(record) = self.keys.get(&key) else {
+            return Need::Nothing;
+        };
+        let facts = &record.facts;
+        let starting = record
+            .workers
+            .iter()
+            .filter(|id| {
+                self.workers
+                    .get(id)
+                    .is_some_and(|w| w.phase == Phase::Starting)
+            })
+            .count();
+        let per_worker = if facts.exclusive {
+            1
+        } else {
+            facts.max_in_flight
+        };
+        let is_covered = starting.saturating_mul(per_worker) >= record.waiting.len();
+        if is_covered
+            || record.workers.len() >= facts.max_workers_per_key
+            || record.blocked_until.is_some_and(|until| now < until)
+            || !self.circuit_lets_through(now, &facts.server)
+            || record
+                .evicting
+                .is_some_and(|victim| self.workers.contains_key(&victim))
+        {
+            return Need::Nothing;
+        }
+        let of_tenant = self.tenants.get(&facts.tenant);
+        let of_server = self.servers.get(&facts.server);
+        // The narrowest limit first: its place can be made only by one of its own.
+        let victim = if of_tenant.is_some_and(|t| t.alive >= facts.tenant_max_workers) {
+            of_tenant.and_then(|t| t.idle.first().map(|(_, id)| *id))
+        } else if facts.server_max_workers > 0
+            && of_server.is_some_and(|s| s.alive >= facts.server_max_workers)
+        {
+            of_server.and_then(|s| s.idle.first().map(|(_, id)| *id))
+        } else if self.workers.len() >= self.limits.max_workers {
+            self.least_missed()
+        } else {
+            return Need::Start;
+        };
+        victim.map_or(Need::Place, Need::Evict)
+    }
+}

@@ -1,0 +1,112 @@
+//! What must hold after every event.
+
+use rustc_hash::FxHashMap;
+
+use super::state::{Phase, Policy};
+
+impl Policy {
+    /// Panics when the tables disagree with each other. Walks everything: for debug builds and tests.
+    pub fn check_invariants(&self) {
+        self.check_counts();
+        self.check_idle();
+        self.check_queue();
+    }
+
+    fn check_counts(&self) {
+        let count = |phase| self.workers.values().filter(|w| w.phase == phase).count();
+        assert_eq!(self.starting, count(Phase::Starting), "starting");
+        assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
+        let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
+        let mut of_server: FxHashMap<_, usize> = FxHashMap::default();
+        let mut of_key: FxHashMap<_, usize> = FxHashMap::default();
+        for (id, worker) in &self.workers {
+            *of_tenant.entry(&worker.facts.tenant).or_default() += 1;
+            *of_server.entry(&worker.facts.server).or_default() += 1;
+            *of_key.entry(worker.key).or_default() += 1;
+            let is_open = worker.phase != Phase::Stopping && worker.retiring.is_none();
+            let record = self.keys.get(&worker.key).expect("a worker's key is known");
+            assert_eq!(
+                record.workers.contains(id),
+                is_open,
+                "open workers of a key"
+            );
+            assert!(worker.phase != Phase::Starting || worker.in_flight == 0);
+            assert!(
+                worker.owner.is_none() || worker.in_flight > 0,
+                "an owner holds a slot"
+            );
+        }
+        for (id, tenant) in &self.tenants {
+            assert_eq!(
+                tenant.alive,
+                of_tenant.get(id).copied().unwrap_or(0),
+                "{id}"
+            );
+            assert!(tenant.alive > 0 || tenant.waiting > 0, "{id} is unused");
+        }
+        let weights: u64 = self.tenants.values().map(|t| u64::from(t.weight)).sum();
+        assert_eq!(self.total_weight, weights);
+        for (name, server) in &self.servers {
+            assert_eq!(
+                server.alive,
+                of_server.get(name).copied().unwrap_or(0),
+                "{name}"
+            );
+        }
+        for (key, record) in &self.keys {
+            assert_eq!(record.alive, of_key.get(key).copied().unwrap_or(0), "{key}");
+        }
+    }
+
+    fn check_idle(&self) {
+        let ranked = self
+            .workers
+            .values()
+            .filter(|w| w.idle_rank.is_some())
+            .count();
+        assert_eq!(ranked, self.idle.len(), "idle workers");
+        for (id, ()) in &self.idle {
+            let worker = &self.workers[id];
+            assert_eq!(
+                (worker.phase, worker.in_flight, worker.pins),
+                (Phase::Ready, 0, 0)
+            );
+            assert!(worker.retiring.is_none() && worker.idle_timer.is_some());
+            let place = (worker.idle_rank.expect("ranked"), *id);
+            assert!(self.tenants[&worker.facts.tenant].idle.contains(&place));
+            assert!(self.servers[&worker.facts.server].idle.contains(&place));
+        }
+        assert!(self.yielding.iter().all(|id| self.workers.contains_key(id)));
+    }
+
+    fn check_queue(&self) {
+        let waiting: usize = self.keys.values().map(|record| record.waiting.len()).sum();
+        assert_eq!(waiting, self.tickets.len(), "tickets wait at their keys");
+        let of_tenants: usize = self.tenants.values().map(|tenant| tenant.waiting).sum();
+        assert_eq!(
+            of_tenants,
+            self.tickets.len(),
+            "tickets wait for their tenants"
+        );
+        for (id, ticket) in &self.tickets {
+            assert!(self.keys[&ticket.key].waiting.contains(id));
+            assert!(self.tenants[&ticket.tenant].hungry.contains(&ticket.key));
+            assert!(self.ring.contains(&ticket.tenant));
+        }
+        for (key, record) in &self.keys {
+            if let Some(head) = record.waiting.front() {
+                let owner = self.tickets[head].owner;
+                assert!(
+                    self.free_slot(*key, owner).is_none(),
+                    "who waits could be served"
+                );
+            }
+        }
+        let in_ring = self
+            .tenants
+            .values()
+            .filter(|tenant| tenant.waiting > 0)
+            .count();
+        assert_eq!(self.ring.len(), in_ring);
+    }
+}

@@ -1,0 +1,79 @@
+//! What bounds the pool, and what the policy must know of a key.
+
+use std::time::Duration;
+
+use crate::ids::{ServerName, TenantId};
+
+/// Bounds of the whole pool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Workers of all tenants, at least 1. Default 64.
+    pub max_workers: usize,
+    /// Workers being started at once, at least 1: a start is bound by CPU. Default 2.
+    pub max_starting: usize,
+    /// Requests that wait, of all tenants. Default 1024.
+    pub queue_limit: usize,
+    /// How long a request waits at the most. Default 30 s.
+    pub queue_timeout: Duration,
+    /// How long a request waits for a place before a busy worker of someone who holds more is
+    /// closed to new requests. Default 1 s.
+    pub yield_after: Duration,
+    /// Wait after a key's first failed start; doubles with each further one. Default 1 s.
+    pub backoff_first: Duration,
+    /// Longest such wait. Default 60 s.
+    pub backoff_max: Duration,
+    /// Failures in a row after which a key's requests are refused at once during the wait. Default 5.
+    pub refuse_after: u32,
+    /// Distinct keys of a server that must fail in a row for its circuit to open. Default 3.
+    pub circuit_keys: usize,
+    /// How long a circuit stays open before one start is tried. Default 30 s.
+    pub circuit_open: Duration,
+    /// A worker that crashes sooner than this after it was ready, without having served anything,
+    /// counts as a failed start. Default 10 s.
+    pub crash_loop_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_workers: 64,
+            max_starting: 2,
+            queue_limit: 1024,
+            queue_timeout: Duration::from_secs(30),
+            yield_after: Duration::from_secs(1),
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            refuse_after: 5,
+            circuit_keys: 3,
+            circuit_open: Duration::from_secs(30),
+            crash_loop_within: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the policy must know of a pool key. The facts of the newest want hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFacts {
+    /// Whose workers these are.
+    pub tenant: TenantId,
+    /// The tenant's share under contention, at least 1.
+    pub tenant_weight: u32,
+    /// Workers the tenant may have, at least 1.
+    pub tenant_max_workers: usize,
+    /// The server they run.
+    pub server: ServerName,
+    /// Workers the server may have, of all tenants; 0 for no limit of its own.
+    pub server_max_workers: usize,
+    /// Requests at once per worker, at least 1.
+    pub max_in_flight: usize,
+    /// Workers of this key, at least 1.
+    pub max_workers_per_key: usize,
+    /// One owner's requests at a time per worker.
+    pub exclusive: bool,
+    /// Requests after which a worker is recycled; 0 for never.
+    pub max_requests: u64,
+    /// How long a worker may be idle.
+    pub idle_timeout: Duration,
+    /// How long a worker may live.
+    pub max_lifetime: Duration,
+}

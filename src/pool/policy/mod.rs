@@ -1,0 +1,35 @@
+//! Admission, fairness, eviction, recycling and back-off as one state machine: events in, actions
+//! out. No clock, no I/O, no async; randomness only from a seed.
+//!
+//! How a [`Event::Want`] is served, first that fits:
+//! 1. a ready worker of the key with a free slot, the least loaded;
+//! 2. a new worker, if the key may have another and the limits allow;
+//! 3. if only a limit on workers stands in the way, an idle worker is evicted: of the tenant or
+//!    server whose own limit it is, else of tenants over their weighted share first, else the
+//!    least recently used one; its place is free when its processes are gone;
+//! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
+//!    turn, within a key first come, first served.
+//!
+//! Warm workers go on serving their own key while others wait, up to [`Limits::yield_after`]: when
+//! a ticket has waited that long for a place and no worker is idle, one of the tenant that holds
+//! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
+//! behind workers that are never idle.
+
+mod admit;
+mod backoff;
+mod event;
+mod evict;
+mod fair;
+mod invariants;
+mod limits;
+mod state;
+mod turn;
+
+pub use event::{Action, Event, StopReason, TicketId};
+pub use limits::{KeyFacts, Limits};
+pub use state::{Phase, Policy, WorkerRecord};
+
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;

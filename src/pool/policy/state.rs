@@ -1,0 +1,299 @@
+//! The tables, and the small steps that keep them consistent with each other.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::event::{Action, Event, StopReason, TicketId};
+use super::limits::{KeyFacts, Limits};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::protocol::Failure;
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Started, not ready.
+    Starting,
+    /// Serves.
+    Ready,
+    /// Told to stop, or dead; its processes may still be there.
+    Stopping,
+}
+
+/// What the policy knows of one worker.
+#[derive(Clone, Debug)]
+pub struct WorkerRecord {
+    /// What it is interchangeable with.
+    pub key: PoolKey,
+    /// Facts of the key when it was started; its tenant and server never change.
+    pub facts: Arc<KeyFacts>,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Slots taken.
+    pub in_flight: usize,
+    /// Whose they are, on an exclusive worker with slots taken.
+    pub owner: Option<u64>,
+    /// Pins held.
+    pub pins: usize,
+    /// Slots granted since its start.
+    pub granted: u64,
+    /// When it was started.
+    pub started: Instant,
+    /// When it became ready.
+    pub ready: Option<Instant>,
+    /// Since when nothing is in flight.
+    pub idle_since: Option<Instant>,
+    /// It gets no new requests, and why.
+    pub retiring: Option<StopReason>,
+    /// It has answered a request.
+    pub served: bool,
+    /// Its place among the idle: a recency number.
+    pub(super) idle_rank: Option<u64>,
+    pub(super) idle_timer: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) key: PoolKey,
+    pub(super) tenant: TenantId,
+    pub(super) owner: u64,
+    pub(super) deadline: Instant,
+    pub(super) yields_at: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct KeyRecord {
+    pub(super) facts: Arc<KeyFacts>,
+    /// Starting and ready workers that are not retiring.
+    pub(super) workers: Vec<WorkerId>,
+    /// Every worker that is not gone.
+    pub(super) alive: usize,
+    pub(super) waiting: VecDeque<TicketId>,
+    /// The worker being evicted to make a place for this key.
+    pub(super) evicting: Option<WorkerId>,
+    pub(super) failures: u32,
+    pub(super) blocked_until: Option<Instant>,
+    pub(super) last_failure: Option<Failure>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TenantRecord {
+    pub(super) weight: u32,
+    pub(super) alive: usize,
+    pub(super) idle: BTreeSet<(u64, WorkerId)>,
+    pub(super) waiting: usize,
+    /// Keys with waiting tickets, in the order of their turns.
+    pub(super) hungry: VecDeque<PoolKey>,
+    pub(super) credit: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ServerRecord {
+    pub(super) alive: usize,
+    pub(super) idle: BTreeSet<(u64, WorkerId)>,
+    /// Keys whose starts failed since one last succeeded.
+    pub(super) failing: FxHashSet<PoolKey>,
+    pub(super) open_until: Option<Instant>,
+    /// The start that is tried while the circuit is half open.
+    pub(super) probe: Option<WorkerId>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Timer {
+    Ticket(TicketId),
+    Yield(TicketId),
+    Idle(WorkerId),
+    Lifetime(WorkerId),
+    Backoff(PoolKey),
+    ForgetKey(PoolKey),
+    Circuit(ServerName),
+    ForgetServer(ServerName),
+}
+
+/// The policy's whole state. See the [module](super) for its rules.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) limits: Limits,
+    pub(super) workers: FxHashMap<WorkerId, WorkerRecord>,
+    pub(super) keys: FxHashMap<PoolKey, KeyRecord>,
+    pub(super) tenants: FxHashMap<TenantId, TenantRecord>,
+    pub(super) servers: FxHashMap<ServerName, ServerRecord>,
+    pub(super) tickets: FxHashMap<TicketId, Ticket>,
+    /// Idle workers that may be evicted; the least recently used is popped first.
+    pub(super) idle: LruCache<WorkerId, ()>,
+    pub(super) ring: VecDeque<TenantId>,
+    pub(super) timers: BTreeSet<(Instant, Timer)>,
+    pub(super) starting: usize,
+    pub(super) stopping: usize,
+    /// Workers being evicted on behalf of a key, or closed to new requests so that they can be.
+    pub(super) yielding: FxHashSet<WorkerId>,
+    /// Sum of the weights of the tenants in [`Self::tenants`].
+    pub(super) total_weight: u64,
+    pub(super) draining: bool,
+    pub(super) next_worker: u64,
+    pub(super) next_rank: u64,
+    pub(super) seed: u64,
+}
+
+impl Policy {
+    /// An empty pool. `seed` decides the jitter of back-offs.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            limits,
+            workers: FxHashMap::default(),
+            keys: FxHashMap::default(),
+            tenants: FxHashMap::default(),
+            servers: FxHashMap::default(),
+            tickets: FxHashMap::default(),
+            idle: LruCache::unbounded(),
+            ring: VecDeque::new(),
+            timers: BTreeSet::new(),
+            starting: 0,
+            stopping: 0,
+            yielding: FxHashSet::default(),
+            total_weight: 0,
+            draining: false,
+            next_worker: 1,
+            next_rank: 0,
+            seed,
+        }
+    }
+
+    /// When [`Event::Tick`] is next needed.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Every worker that is not gone.
+    pub fn workers(&self) -> impl Iterator<Item = (WorkerId, &WorkerRecord)> {
+        self.workers.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// One worker.
+    pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
+        self.workers.get(&id)
+    }
+
+    /// How many tickets wait, by tenant.
+    pub fn waiting(&self) -> impl Iterator<Item = (&TenantId, usize)> {
+        let tenants = self.tenants.iter().map(|(id, tenant)| (id, tenant.waiting));
+        tenants.filter(|(_, waiting)| *waiting > 0)
+    }
+
+    /// How many tickets wait.
+    pub fn queue_depth(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Servers whose circuit is open, and until when.
+    pub fn open_circuits(&self) -> impl Iterator<Item = (&ServerName, Instant)> {
+        self.servers
+            .iter()
+            .filter_map(|(name, server)| Some((name, server.open_until?)))
+    }
+
+    /// Whether nothing is in flight and nobody waits.
+    pub fn is_quiet(&self) -> bool {
+        self.tickets.is_empty() && self.workers.values().all(|worker| worker.in_flight == 0)
+    }
+
+    /// Whether no worker is left.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Takes one event in and says what to do about it.
+    pub fn on(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
+        match event {
+            Event::Want {
+                ticket,
+                key,
+                facts,
+                owner,
+            } => {
+                self.want(now, ticket, key, facts, owner, out);
+            }
+            Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
+            Event::Ready(worker) => self.ready(now, worker, out),
+            Event::StartFailed(worker, failure) => self.start_failed(now, worker, failure, out),
+            Event::Exited { worker, asked } => self.exited(now, worker, asked, out),
+            Event::Release { worker, served } => self.release(now, worker, served, out),
+            Event::Pin(worker) => self.pin(worker),
+            Event::Unpin(worker) => self.unpin(now, worker, out),
+            Event::Retire(worker, reason) => {
+                self.retire(now, worker, reason, out);
+                self.fill(now, out);
+            }
+            Event::RetireKey(key, reason) => self.retire_key(now, key, reason, out),
+            Event::Reconfigure(limits) => self.reconfigure(now, limits, out),
+            Event::Drain => self.drain(now, out),
+            Event::StopAll(reason) => self.stop_all(now, reason, out),
+            Event::Tick => {}
+        }
+        self.run_timers(now, out);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// `now + wait`, or a year from now where the clock's range ends before.
+    pub(super) fn after(now: Instant, wait: Duration) -> Instant {
+        let year = Duration::from_secs(365 * 86_400);
+        now.checked_add(wait.min(year)).unwrap_or(now)
+    }
+
+    pub(super) fn arm(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    pub(super) fn disarm(&mut self, at: Instant, timer: Timer) {
+        self.timers.remove(&(at, timer));
+    }
+
+    pub(super) fn tenant(&mut self, facts: &KeyFacts) -> &mut TenantRecord {
+        let tenant = self.tenants.entry(facts.tenant.clone()).or_default();
+        let weight = facts.tenant_weight.max(1);
+        self.total_weight = self.total_weight - u64::from(tenant.weight) + u64::from(weight);
+        tenant.weight = weight;
+        tenant
+    }
+
+    pub(super) fn drop_tenant_if_unused(&mut self, id: &TenantId) {
+        if let Some(tenant) = self.tenants.get(id)
+            && tenant.alive == 0
+            && tenant.waiting == 0
+        {
+            self.total_weight -= u64::from(tenant.weight);
+            self.tenants.remove(id);
+        }
+    }
+
+    /// Forgets a key that has neither workers nor waiters nor a failure to remember.
+    pub(super) fn drop_key_if_unused(&mut self, key: PoolKey, out: &mut Vec<Action>) {
+        if let Some(record) = self.keys.get(&key)
+            && record.alive == 0
+            && record.waiting.is_empty()
+            && record.failures == 0
+        {
+            self.keys.remove(&key);
+            out.push(Action::Forget(key));
+        }
+    }
+
+    pub(super) fn drop_server_if_unused(&mut self, name: &ServerName) {
+        if let Some(server) = self.servers.get(name)
+            && server.alive == 0
+            && server.failing.is_empty()
+            && server.open_until.is_none()
+        {
+            self.servers.remove(name);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The life of workers: start, ready, release, retire, stop, gone; and the timers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admit::draining;
+use super::event::{Action, StopReason};
+use super::limits::Limits;
+use super::state::{Phase, Policy, Timer, WorkerRecord};
+use crate::ids::{PoolKey, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+impl Policy {
+    pub(super) fn start(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
+        let Some(record) = self.keys.get_mut(&key) else {
+            return;
+        };
+        let id = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        record.workers.push(id);
+        record.alive += 1;
+        record.evicting = None;
+        let facts = Arc::clone(&record.facts);
+        self.tenant(&facts).alive += 1;
+        let server = self.servers.entry(facts.server.clone()).or_default();
+        server.alive += 1;
+        if server.open_until.is_some() {
+            server.probe = Some(id);
+        }
+        self.starting += 1;
+        self.workers.insert(
+            id,
+            WorkerRecord {
+                key,
+                facts,
+                phase: Phase::Starting,
+                in_flight: 0,
+                owner: None,
+                pins: 0,
+                granted: 0,
+                started: now,
+                ready: None,
+                idle_since: None,
+                retiring: None,
+                served: false,
+                idle_rank: None,
+                idle_timer: None,
+            },
+        );
+        out.push(Action::Start(id, key));
+    }
+
+    pub(super) fn ready(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.phase != Phase::Starting {
+            return;
+        }
+        worker.phase = Phase::Ready;
+        worker.ready = Some(now);
+        let (key, facts) = (worker.key, Arc::clone(&worker.facts));
+        self.starting -= 1;
+        self.close_circuit(&facts.server);
+        self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
+        self.feed(key, out);
+        self.becomes_idle(now, id, out);
+        self.fill(now, out);
+    }
+
+    pub(super) fn release(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        served: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        debug_assert!(worker.in_flight > 0, "a slot was given back twice");
+        worker.in_flight = worker.in_flight.saturating_sub(1);
+        let key = worker.key;
+        if worker.in_flight == 0 {
+            worker.owner = None;
+        }
+        if served && !worker.served {
+            worker.served = true;
+            self.forgive(key);
+        }
+        self.feed(key, out);
+        let is_idle = self
+            .workers
+            .get(&id)
+            .is_some_and(|worker| worker.in_flight == 0);
+        if is_idle {
+            self.becomes_idle(now, id, out);
+            self.fill(now, out);
+        }
+    }
+
+    pub(super) fn exited(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        asked: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (key, facts) = (worker.key, Arc::clone(&worker.facts));
+        // By itself, soon, and without having been of use: the next one will hardly do better.
+        let is_early_crash = !asked
+            && !worker.served
+            && matches!(worker.retiring, None | Some(StopReason::Spoiled))
+            && worker
+                .ready
+                .is_none_or(|at| now - at < self.limits.crash_loop_within);
+        let reason = worker.retiring.map_or("crashed", StopReason::as_str);
+        let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
+        let idle_timer = worker.idle_timer;
+        self.mark_stopping(id, StopReason::Spoiled);
+        self.stopping -= 1;
+        if let Some(at) = lifetime {
+            self.disarm(at, Timer::Lifetime(id));
+        }
+        if let Some(at) = idle_timer {
+            self.disarm(at, Timer::Idle(id));
+        }
+        self.workers.remove(&id);
+        self.yielding.remove(&id);
+        if is_early_crash {
+            let message = format!("server `{}` crashed right after its start", facts.server);
+            let failure = Failure::new(Reason::StartFailed, message);
+            self.note_failure(now, key, &facts.server, false, failure.clone());
+            if self
+                .keys
+                .get(&key)
+                .is_some_and(|record| record.workers.is_empty())
+            {
+                self.refuse_all_of(key, &failure, out);
+            }
+        }
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.alive -= 1;
+        }
+        if let Some(tenant) = self.tenants.get_mut(&facts.tenant) {
+            tenant.alive -= 1;
+        }
+        if let Some(server) = self.servers.get_mut(&facts.server) {
+            server.alive -= 1;
+            if server.probe == Some(id) {
+                server.probe = None;
+            }
+        }
+        out.push(Action::Gone {
+            worker: id,
+            server: facts.server.clone(),
+            reason,
+        });
+        self.drop_key_if_unused(key, out);
+        self.drop_tenant_if_unused(&facts.tenant);
+        self.drop_server_if_unused(&facts.server);
+        self.fill(now, out);
+    }
+
+    /// The worker gets no new requests.
+    pub(super) fn close_to_requests(&mut self, id: WorkerId, reason: StopReason) {
+        self.no_longer_idle(id);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.retiring.get_or_insert(reason);
+        let key = worker.key;
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.workers.retain(|other| *other != id);
+        }
+    }
+
+    /// Notes that the worker is on its way out, whatever it was before.
+    pub(super) fn mark_stopping(&mut self, id: WorkerId, reason: StopReason) {
+        self.close_to_requests(id, reason);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut worker.phase, Phase::Stopping) {
+            Phase::Starting => self.starting -= 1,
+            Phase::Ready => {}
+            Phase::Stopping => return,
+        }
+        self.stopping += 1;
+    }
+
+    pub(super) fn stop(&mut self, id: WorkerId, reason: StopReason, out: &mut Vec<Action>) {
+        let is_stopping = self
+            .workers
+            .get(&id)
+            .is_none_or(|w| w.phase == Phase::Stopping);
+        if !is_stopping {
+            self.mark_stopping(id, reason);
+            out.push(Action::Stop(id, reason));
+        }
+    }
+
+    /// Closes the worker to requests and stops it when it is idle; at once if it never served.
+    pub(super) fn retire(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        reason: StopReason,
+        out: &mut Vec<Action>,
+    ) {
+        match self.workers.get(&id).map(|worker| worker.phase) {
+            Some(Phase::Starting) => self.stop(id, reason, out),
+            Some(Phase::Ready) => {
+                self.close_to_requests(id, reason);
+                self.becomes_idle(now, id, out);
+            }
+            Some(Phase::Stopping) | None => {}
+        }
+    }
+
+    pub(super) fn retire_key(
+        &mut self,
+        now: Instant,
+        key: PoolKey,
+        reason: StopReason,
+        out: &mut Vec<Action>,
+    ) {
+        let workers = self.keys.get(&key).map(|record| record.workers.clone());
+        for id in workers.into_iter().flatten() {
+            self.retire(now, id, reason, out);
+        }
+        self.fill(now, out);
+    }
+
+    pub(super) fn pin(&mut self, id: WorkerId) {
+        self.no_longer_idle(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.pins += 1;
+        }
+    }
+
+    pub(super) fn unpin(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.pins = worker.pins.saturating_sub(1);
+        if worker.pins == 0 && worker.in_flight == 0 && worker.idle_rank.is_none() {
+            worker.idle_since = Some(now);
+            self.becomes_idle(now, id, out);
+            self.fill(now, out);
+        }
+    }
+
+    pub(super) fn reconfigure(&mut self, now: Instant, limits: Limits, out: &mut Vec<Action>) {
+        self.limits = limits;
+        while self.workers.len() - self.stopping > self.limits.max_workers
+            && let Some(id) = self.least_missed()
+        {
+            self.stop(id, StopReason::Evicted, out);
+        }
+        self.fill(now, out);
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.draining = true;
+        let tickets: Vec<_> = self.tickets.keys().copied().collect();
+        for ticket in tickets {
+            self.refuse(ticket, draining(), out);
+        }
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        for id in workers {
+            self.retire(now, id, StopReason::Drained, out);
+        }
+    }
+
+    pub(super) fn stop_all(&mut self, now: Instant, reason: StopReason, out: &mut Vec<Action>) {
+        self.drain(now, out);
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        for id in workers {
+            self.stop(id, reason, out);
+        }
+    }
+
+    /// Whatever is due.
+    pub(super) fn run_timers(&mut self, now: Instant, out: &mut Vec<Action>) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, timer)) = self.timers.pop_first() else {
+                return;
+            };
+            match timer {
+                Timer::Ticket(id) => self.expire(id, out),
+                Timer::Yield(id) => self.yield_timer(now, id, out),
+                Timer::Idle(id) => self.idle_timer(now, id, out),
+                Timer::Lifetime(id) => self.retire(now, id, StopReason::Lifetime, out),
+                Timer::Backoff(_) | Timer::Circuit(_) => {}
+                Timer::ForgetKey(key) => self.forget_key_timer(now, key, out),
+                Timer::ForgetServer(server) => self.forget_server_timer(now, &server),
+            }
+            self.fill(now, out);
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Drives the policy: one small lock around it, a timer task, and a launcher.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::launcher::{ExitCause, Launcher, Observer, Want};
+use super::lease::Lease;
+use super::policy::{Action, Event, Limits, Policy, StopReason, TicketId};
+use super::snapshot::{Snapshot, WorkerView};
+use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// The pool of workers. Cheap to clone.
+pub struct Pool<L: Launcher> {
+    inner: Arc<Inner<L>>,
+}
+
+impl<L: Launcher> Clone for Pool<L> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+pub(super) struct Inner<L: Launcher> {
+    core: Mutex<Core<L>>,
+    launcher: Arc<L>,
+    observer: Arc<dyn Observer>,
+    next_ticket: AtomicU64,
+    /// The timer task must look at the next deadline again.
+    timer: Notify,
+    /// Something has ended: those who wait for rest look again.
+    changed: Notify,
+}
+
+struct Core<L: Launcher> {
+    policy: Policy,
+    waiting: FxHashMap<TicketId, oneshot::Sender<Result<Lease<L>, Failure>>>,
+    handles: FxHashMap<WorkerId, L::Worker>,
+    specs: FxHashMap<PoolKey, Arc<L::Spec>>,
+    starts: FxHashMap<WorkerId, (ServerName, Instant)>,
+    /// What the timer task sleeps towards.
+    timer_at: Option<std::time::Instant>,
+    scratch: Vec<Action>,
+}
+
+/// What is carried out once the lock is released. The policy counts a slot as taken and a worker
+/// as starting or stopping from the moment it says so, under the lock; so it does not matter in
+/// which order two threads get to carry out what it told them.
+enum Effect<L: Launcher> {
+    Start(WorkerId, PoolKey, Arc<L::Spec>),
+    Stop(WorkerId, StopReason, Option<ServerName>),
+    Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
+    Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
+    Gone(ServerName, &'static str),
+}
+
+impl<L: Launcher> Pool<L> {
+    /// An empty pool. Must be called within a tokio runtime, on which its timer task runs until
+    /// the last handle of the pool is dropped.
+    pub fn new(limits: Limits, launcher: Arc<L>, observer: Arc<dyn Observer>) -> Self {
+        let mut seed = [0; 8];
+        // Only the jitter of back-offs depends on it: without randomness they are merely in step.
+        let _fixed_without = getrandom::fill(&mut seed);
+        let inner = Arc::new(Inner {
+            core: Mutex::new(Core {
+                policy: Policy::new(limits, u64::from_le_bytes(seed)),
+                waiting: FxHashMap::default(),
+                handles: FxHashMap::default(),
+                specs: FxHashMap::default(),
+                starts: FxHashMap::default(),
+                timer_at: None,
+                scratch: Vec::new(),
+            }),
+            launcher,
+            observer,
+            next_ticket: AtomicU64::new(0),
+            timer: Notify::new(),
+            changed: Notify::new(),
+        });
+        tokio::spawn(keep_time(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// Gets a slot on a worker of the wanted key, without waiting if one is free.
+    ///
+    /// # Errors
+    /// Why there is none: limits, a full queue, a deadline, a start that failed, a shutdown.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
+    pub async fn acquire(&self, want: Want<L::Spec>) -> Result<Lease<L>, Failure> {
+        let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let since = Instant::now();
+        let (tell, mut answer) = oneshot::channel();
+        self.inner.want(ticket, tell, want);
+        let answered = match answer.try_recv() {
+            Ok(answered) => Ok(answered),
+            Err(_not_yet) => {
+                let mut withdrawal = Withdrawal {
+                    pool: &self.inner,
+                    ticket: Some(ticket),
+                };
+                let answered = (&mut answer).await;
+                withdrawal.ticket = None;
+                answered
+            }
+        };
+        self.inner.observer.waited(since.elapsed());
+        answered.unwrap_or_else(|_dropped| {
+            Err(Failure::new(Reason::Internal, "the pool dropped a request"))
+        })
+    }
+
+    /// A started worker can serve.
+    pub fn ready(&self, id: WorkerId, worker: L::Worker) {
+        let start = {
+            let mut core = self.inner.core.lock();
+            core.handles.insert(id, worker);
+            core.starts.remove(&id)
+        };
+        self.inner.on(Event::Ready(id));
+        if let Some((server, since)) = start {
+            self.inner.observer.started(&server, true, since.elapsed());
+        }
+    }
+
+    /// A started worker will never serve; `failure` is what those who wait for it are told.
+    pub fn start_failed(&self, id: WorkerId, failure: Failure) {
+        let start = self.inner.core.lock().starts.remove(&id);
+        self.inner.on(Event::StartFailed(id, failure));
+        if let Some((server, since)) = start {
+            self.inner.observer.started(&server, false, since.elapsed());
+        }
+    }
+
+    /// The last process of a worker is gone.
+    pub fn exited(&self, id: WorkerId, cause: ExitCause) {
+        let asked = cause == ExitCause::Asked;
+        self.inner.on(Event::Exited { worker: id, asked });
+    }
+
+    /// Keeps a worker from being evicted or stopped for being idle. Counted.
+    pub fn pin(&self, id: WorkerId) {
+        self.inner.on(Event::Pin(id));
+    }
+
+    /// Takes one pin back.
+    pub fn unpin(&self, id: WorkerId) {
+        self.inner.on(Event::Unpin(id));
+    }
+
+    /// Gives the worker no new requests and stops it when it has none in flight. Says whether
+    /// there is such a worker.
+    pub fn retire(&self, id: WorkerId, reason: StopReason) -> bool {
+        let is_known = self.inner.core.lock().policy.worker(id).is_some();
+        self.inner.on(Event::Retire(id, reason));
+        is_known
+    }
+
+    /// The same for every worker of a key.
+    pub fn retire_key(&self, key: PoolKey, reason: StopReason) {
+        self.inner.on(Event::RetireKey(key, reason));
+    }
+
+    /// The same for every worker that `is_meant`; returns how many.
+    pub fn retire_where(
+        &self,
+        is_meant: impl Fn(&WorkerView) -> bool,
+        reason: StopReason,
+    ) -> usize {
+        let meant = self
+            .snapshot()
+            .workers
+            .into_iter()
+            .filter(|worker| is_meant(worker));
+        meant
+            .map(|worker| self.inner.on(Event::Retire(worker.id, reason)))
+            .count()
+    }
+
+    /// Puts other limits in force. Smaller ones are reached by stopping idle workers and by not
+    /// starting new ones; busy workers are left alone.
+    pub fn reconfigure(&self, limits: Limits) {
+        self.inner.on(Event::Reconfigure(limits));
+    }
+
+    /// Refuses new work and what waits; workers stop as they become idle.
+    pub fn drain(&self) {
+        self.inner.on(Event::Drain);
+    }
+
+    /// Stops every worker, busy or not, and waits until they are gone.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has still told every worker to stop.
+    pub async fn stop_all(&self, reason: StopReason) {
+        self.inner.on(Event::StopAll(reason));
+        self.until(Policy::is_empty).await;
+    }
+
+    /// Waits until nothing is in flight and nobody waits.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn quiet(&self) {
+        self.until(Policy::is_quiet).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Policy) -> bool) {
+        loop {
+            let changed = self.inner.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so that no change between the two is missed.
+            changed.as_mut().enable();
+            if condition(&self.inner.core.lock().policy) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The pool at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.inner.core.lock().policy, Instant::now().into_std())
+    }
+
+    /// How many wants wait.
+    pub fn queue_depth(&self) -> usize {
+        self.inner.core.lock().policy.queue_depth()
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.inner.core.lock().policy.limits().clone()
+    }
+}
+
+impl<L: Launcher> fmt::Debug for Pool<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+impl<L: Launcher> Inner<L> {
+    fn want(
+        self: &Arc<Self>,
+        ticket: TicketId,
+        tell: oneshot::Sender<Result<Lease<L>, Failure>>,
+        want: Want<L::Spec>,
+    ) {
+        let Want {
+            key,
+            facts,
+            owner,
+            spec,
+        } = want;
+        let effects = {
+            let mut core = self.core.lock();
+            core.waiting.insert(ticket, tell);
+            core.specs.insert(key, spec);
+            self.step(
+                &mut core,
+                Event::Want {
+                    ticket,
+                    key,
+                    facts,
+                    owner,
+                },
+            )
+        };
+        self.carry_out(effects);
+    }
+
+    pub(super) fn on(self: &Arc<Self>, event: Event) {
+        let effects = {
+            let mut core = self.core.lock();
+            self.step(&mut core, event)
+        };
+        self.carry_out(effects);
+    }
+
+    fn step(self: &Arc<Self>, core: &mut Core<L>, event: Event) -> Vec<Effect<L>> {
+        let now = Instant::now();
+        let mut actions = std::mem::take(&mut core.scratch);
+        core.policy.on(now.into_std(), event, &mut actions);
+        let mut effects = Vec::with_capacity(actions.len());
+        for action in actions.drain(..) {
+            effects.extend(self.effect(core, action, now));
+        }
+        core.scratch = actions;
+        let next = core.policy.next_deadline();
+        if next.is_some_and(|next| core.timer_at.is_none_or(|at| next < at)) {
+            core.timer_at = next;
+            self.timer.notify_one();
+        }
+        effects
+    }
+
+    fn effect(
+        self: &Arc<Self>,
+        core: &mut Core<L>,
+        action: Action,
+        now: Instant,
+    ) -> Option<Effect<L>> {
+        match action {
+            Action::Start(id, key) => {
+                let spec = Arc::clone(core.specs.get(&key)?);
+                if let Some(worker) = core.policy.worker(id) {
+                    core.starts.insert(id, (worker.facts.server.clone(), now));
+                }
+                Some(Effect::Start(id, key, spec))
+            }
+            Action::Stop(id, reason) => {
+                let server = core
+                    .policy
+                    .worker(id)
+                    .map(|worker| worker.facts.server.clone());
+                Some(Effect::Stop(id, reason, server))
+            }
+            Action::Grant(ticket, id) => {
+                let tell = core.waiting.remove(&ticket)?;
+                let worker = core.handles.get(&id)?.clone();
+                let pool = Arc::clone(self);
+                Some(Effect::Grant(
+                    tell,
+                    Lease {
+                        pool,
+                        id,
+                        worker,
+                        served: false,
+                    },
+                ))
+            }
+            Action::Refuse(ticket, failure) => {
+                Some(Effect::Refuse(core.waiting.remove(&ticket)?, failure))
+            }
+            Action::Gone {
+                worker,
+                server,
+                reason,
+            } => {
+                core.handles.remove(&worker);
+                core.starts.remove(&worker);
+                Some(Effect::Gone(server, reason))
+            }
+            Action::Forget(key) => {
+                core.specs.remove(&key);
+                None
+            }
+        }
+    }
+
+    fn carry_out(&self, effects: Vec<Effect<L>>) {
+        for effect in effects {
+            match effect {
+                Effect::Start(id, key, spec) => self.launcher.start(id, key, spec),
+                Effect::Stop(id, reason, server) => {
+                    if let (StopReason::Evicted, Some(server)) = (reason, &server) {
+                        self.observer.evicted(server);
+                    }
+                    self.launcher.stop(id, reason);
+                }
+                // If nobody listens any more, the lease comes back and is dropped here.
+                Effect::Grant(tell, lease) => drop(tell.send(Ok(lease))),
+                Effect::Refuse(tell, failure) => {
+                    self.observer.refused(failure.reason);
+                    drop(tell.send(Err(failure)));
+                }
+                Effect::Gone(server, reason) => self.observer.gone(&server, reason),
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+/// Gives a waiting ticket back when its caller goes away.
+struct Withdrawal<'a, L: Launcher> {
+    pool: &'a Arc<Inner<L>>,
+    ticket: Option<TicketId>,
+}
+
+impl<L: Launcher> Drop for Withdrawal<'_, L> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let effects = {
+            // In one step, so that no grant comes between the two.
+            let mut core = self.pool.core.lock();
+            match core.waiting.remove(&ticket) {
+                Some(_waiting) => self.pool.step(&mut core, Event::Withdraw(ticket)),
+                // It was answered: the channel holds the lease, and drops it.
+                None => return,
+            }
+        };
+        self.pool.carry_out(effects);
+    }
+}
+
+/// Ticks the policy when it asked to be.
+async fn keep_time<L: Launcher>(pool: Weak<Inner<L>>) {
+    loop {
+        let Some(inner) = pool.upgrade() else { return };
+        let at = {
+            let mut core = inner.core.lock();
+            core.timer_at = core.policy.next_deadline();
+            core.timer_at
+        };
+        // Waits without keeping the pool alive for longer than an hour at a time.
+        let idle = Instant::now() + std::time::Duration::from_secs(3600);
+        let until = at.map_or(idle, |at| Instant::from_std(at).min(idle));
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => inner.on(Event::Tick),
+            () = inner.timer.notified() => {}
+        }
+    }
+}

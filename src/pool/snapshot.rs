@@ -1,0 +1,98 @@
+//! The pool at one moment, for people.
+
+use std::time::{Duration, Instant};
+
+use super::policy::{Phase, Policy};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+
+/// Where a worker is in its life, as people are told.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum WorkerState {
+    /// Started, not ready.
+    Starting,
+    /// Ready, nothing in flight.
+    Idle,
+    /// Ready, something in flight.
+    Busy,
+    /// Gets no new requests; stops when it is idle.
+    Draining,
+    /// Told to stop, or dead.
+    Stopping,
+}
+
+/// One worker.
+#[derive(Clone, Debug)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// What it is interchangeable with.
+    pub key: PoolKey,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What it runs.
+    pub server: ServerName,
+    /// Where it is in its life.
+    pub state: WorkerState,
+    /// Requests it works on.
+    pub in_flight: usize,
+    /// Kept from being evicted.
+    pub is_pinned: bool,
+    /// Requests it was given since its start.
+    pub requests: u64,
+    /// Since its start.
+    pub age: Duration,
+    /// Since nothing is in flight; `None` while something is.
+    pub idle_for: Option<Duration>,
+}
+
+/// The pool at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Its workers, by id.
+    pub workers: Vec<WorkerView>,
+    /// How many wants wait, by tenant.
+    pub waiting: Vec<(TenantId, usize)>,
+    /// Servers that are not started because they keep failing, and for how much longer.
+    pub open_circuits: Vec<(ServerName, Duration)>,
+}
+
+impl Snapshot {
+    pub(super) fn of(policy: &Policy, now: Instant) -> Self {
+        let mut workers: Vec<_> = policy
+            .workers()
+            .map(|(id, worker)| WorkerView {
+                id,
+                key: worker.key,
+                tenant: worker.facts.tenant.clone(),
+                server: worker.facts.server.clone(),
+                state: match worker.phase {
+                    Phase::Starting => WorkerState::Starting,
+                    Phase::Ready if worker.retiring.is_some() => WorkerState::Draining,
+                    Phase::Ready if worker.in_flight > 0 => WorkerState::Busy,
+                    Phase::Ready => WorkerState::Idle,
+                    Phase::Stopping => WorkerState::Stopping,
+                },
+                in_flight: worker.in_flight,
+                is_pinned: worker.pins > 0,
+                requests: worker.granted,
+                age: now.saturating_duration_since(worker.started),
+                idle_for: worker
+                    .idle_since
+                    .map(|at| now.saturating_duration_since(at)),
+            })
+            .collect();
+        workers.sort_by_key(|worker| worker.id);
+        let mut waiting: Vec<_> = policy.waiting().map(|(id, n)| (id.clone(), n)).collect();
+        waiting.sort();
+        let mut open_circuits: Vec<_> = policy
+            .open_circuits()
+            .map(|(name, until)| (name.clone(), until.saturating_duration_since(now)))
+            .collect();
+        open_circuits.sort();
+        Self {
+            workers,
+            waiting,
+            open_circuits,
+        }
+    }
+}
