@@ -1,5 +1,8 @@
 //! The closed sets of label values. A metric's cardinality is the product of what stands here and
-//! the number of configured servers, whatever traffic does.
+//! the number of configured servers, whatever traffic does. The admin API uses the same words.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -14,6 +17,22 @@ macro_rules! label {
             /// As it stands in the exposition.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let known = Self::ALL.iter().copied().find(|value| value.as_str() == text);
+                known.ok_or_else(|| D::Error::custom(format_args!(
+                    concat!("`{}` is not a ", stringify!($name)), text
+                )))
             }
         }
 
