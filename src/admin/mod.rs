@@ -1,1 +1,32 @@
-//! (being written)
+//! The operator's side: metrics, the state of everything, and a few actions, over HTTP.
+//!
+//! ```text
+//! request -> guard: Host, Origin, token -> router -> Supervisor (implemented by the daemon)
+//!                                                 -> Metrics
+//! ```
+//!
+//! Invariants:
+//! - a listener that is not loopback has a token, or there is no router ([`router`] refuses);
+//! - a web page cannot act or read through the operator's browser: on loopback only loopback
+//!   `Host`s are answered (DNS rebinding), and an action with an `Origin` is refused (CSRF);
+//! - what is a credential or a tenant's secret is not here: session ids appear as a
+//!   [`Fingerprint`], of a command line only the program;
+//! - every error is JSON, `{"error": "what, why", "reason": "word"}`.
+//!
+//! Deliberately not here: the listener itself, users and roles (one token, all rights), and
+//! anything that changes the config other than telling the daemon to read it again.
+
+mod guard;
+mod model;
+mod router;
+mod stream;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+pub use model::{
+    CircuitRow, Event, EventKind, Fingerprint, Limits, LogLine, ServerRow, SessionRow, StartCounts,
+    Status, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+};
+pub use router::{AdminError, Options, router};
+pub use supervisor::{LogFollow, Reload, Supervisor};

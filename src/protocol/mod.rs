@@ -6,6 +6,7 @@
 mod envelope;
 mod failure;
 mod revision;
+pub mod sse;
 
 pub use envelope::{Envelope, EnvelopeError, Kind, one_line, span_of, splice};
 pub use failure::{Failure, Reason};

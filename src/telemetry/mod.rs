@@ -1,1 +1,27 @@
-//! (being written)
+//! What the supervisor tells about itself: metrics, their exposition formats, the log.
+//!
+//! ```text
+//! hot path ── ServerMetrics, Metrics (atomic adds only) ──┐
+//! scrape ──── hooks (set gauges from the owners' state) ──┴── gather ── exposition ── HTTP
+//! ```
+//!
+//! Invariants:
+//! - every label set is closed: `server` holds configured names only, every other label is an enum
+//!   of [`labels`]; nothing a client or a worker sends becomes a label value;
+//! - recording never blocks and never fails: handles are looked up once and kept;
+//! - a series appears when the thing it counts exists, so there are no constant zeros for features
+//!   that a host does not use.
+//!
+//! Deliberately not here: a tenant label (its values are not bounded), tracing of single requests
+//! to a remote collector, and the HTTP side, which is [`crate::admin`]'s.
+
+pub mod exposition;
+pub mod labels;
+mod logging;
+mod metrics;
+mod process;
+mod server;
+
+pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
+pub use metrics::Metrics;
+pub use server::ServerMetrics;

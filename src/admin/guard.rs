@@ -1,0 +1,162 @@
+//! Who may ask: `Host`, `Origin`, token, in this order, before any handler.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::router::ApiError;
+
+/// The rules of one listener.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// Answer loopback names only.
+    loopback: bool,
+    /// SHA-256 of the token.
+    token: Option<[u8; 32]>,
+}
+
+impl Guard {
+    pub(super) fn new(loopback: bool, token: Option<&SecretString>) -> Self {
+        Self {
+            loopback,
+            token: token.map(|token| Sha256::digest(token.expose_secret()).into()),
+        }
+    }
+
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.loopback {
+            check_host(uri, headers)?;
+        }
+        let acts = !matches!(*method, Method::GET | Method::HEAD);
+        if acts && headers.contains_key(ORIGIN) {
+            return Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "actions from web pages are refused; leave the `Origin` header out",
+            ));
+        }
+        self.check_token(headers)
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(expected) = &self.token else {
+            return Ok(());
+        };
+        // Digests have one length, and their comparison takes one time whatever was guessed.
+        let given: [u8; 32] = Sha256::digest(bearer(headers).unwrap_or_default()).into();
+        if bool::from(expected.ct_eq(&given)) {
+            Ok(())
+        } else {
+            Err(ApiError::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "the admin token is missing or wrong; send `Authorization: Bearer <[admin] token>`",
+            ))
+        }
+    }
+}
+
+/// A page whose name was made to resolve to 127.0.0.1 still sends its own name as `Host`.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| headers.get(HOST)?.to_str().ok())
+        .unwrap_or_default();
+    if is_loopback(host) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        format!(
+            "host `{}` is not this machine; a loopback listener answers `localhost` and loopback addresses only",
+            host.escape_default()
+        ),
+    ))
+}
+
+/// Whether `host`, with or without a port, is `localhost` or a loopback address.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+/// The middleware.
+pub(super) async fn admit(
+    State(guard): State<Arc<Guard>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = guard.check(request.method(), request.uri(), request.headers());
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    if unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_names_are_told_from_foreign_ones() {
+        for host in [
+            "localhost",
+            "LOCALHOST:9090",
+            "127.0.0.1",
+            "127.0.0.1:9090",
+            "127.8.8.8:1",
+            "[::1]",
+            "[::1]:9090",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            ":9090",
+            "evil.example",
+            "localhost.evil.example:9090",
+            "127.0.0.1.evil.example",
+            "10.0.0.1:9090",
+            "[::2]",
+            "[::1",
+            "0.0.0.0",
+            "evil@localhost",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

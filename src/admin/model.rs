@@ -1,0 +1,323 @@
+//! The rows of the admin API. Field names are a contract: scripts read them. Fields may be added;
+//! times are in seconds, sizes in bytes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::telemetry::labels::{Era, WorkerState};
+
+/// Stands for a session id, which is a credential and never shown: the first 8 hex digits of its
+/// SHA-256. The same session has the same one in lists, events and the log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// The fingerprint of a session id.
+    pub fn of(session_id: &str) -> Self {
+        let digest = Sha256::digest(session_id.as_bytes());
+        Self(digest[..4].iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Worker ids as they are printed, `w12`.
+mod worker_id {
+    use super::{Deserialize, WorkerId};
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(id: &WorkerId, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<WorkerId, D::Error> {
+        String::deserialize(d)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// The same for a worker that may not be there.
+mod optional_worker_id {
+    use super::{Deserialize, WorkerId};
+    use serde::{Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(id: &Option<WorkerId>, s: S) -> Result<S::Ok, S::Error> {
+        id.map(|id| id.to_string()).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<WorkerId>, D::Error> {
+        Option::<String>::deserialize(d)?
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
+}
+
+/// Whether the supervisor takes work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SupervisorState {
+    /// It does.
+    Ready,
+    /// It finishes what is in flight and ends.
+    Draining,
+}
+
+/// `GET /api/v1/status`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the running binary.
+    pub version: String,
+    /// Process id of the supervisor.
+    pub pid: u32,
+    /// Since it started.
+    pub uptime_seconds: f64,
+    /// Whether it takes work.
+    pub state: SupervisorState,
+    /// The file the config came from; none for `serve -- COMMAND`.
+    pub config: Option<String>,
+    /// Live workers.
+    pub workers: WorkerCounts,
+    /// The pool's limits as they are in force.
+    pub limits: Limits,
+    /// Requests waiting for a slot.
+    pub queue_depth: usize,
+    /// Open sessions, all servers.
+    pub sessions: usize,
+    /// Starts of workers since the supervisor started.
+    pub starts: StartCounts,
+    /// Servers whose circuit is open.
+    pub circuits: Vec<CircuitRow>,
+}
+
+/// Live workers by state.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct WorkerCounts {
+    /// Not yet initialised.
+    pub starting: usize,
+    /// Ready, nothing in flight.
+    pub idle: usize,
+    /// Ready, requests in flight.
+    pub busy: usize,
+    /// Finishing.
+    pub draining: usize,
+    /// Being stopped.
+    pub stopping: usize,
+}
+
+impl WorkerCounts {
+    /// All of them; what `max_workers` bounds.
+    pub fn total(&self) -> usize {
+        self.starting + self.idle + self.busy + self.draining + self.stopping
+    }
+
+    /// Counts one more worker in `state`.
+    pub fn add(&mut self, state: WorkerState) {
+        *match state {
+            WorkerState::Starting => &mut self.starting,
+            WorkerState::Idle => &mut self.idle,
+            WorkerState::Busy => &mut self.busy,
+            WorkerState::Draining => &mut self.draining,
+            WorkerState::Stopping => &mut self.stopping,
+        } += 1;
+    }
+}
+
+/// The `[pool]` limits in force.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// Processes, all tenants.
+    pub max_workers: usize,
+    /// Processes of one tenant, unless it has a limit of its own.
+    pub max_workers_per_tenant: usize,
+    /// Starts at once.
+    pub max_starting: usize,
+    /// Waiting requests, all tenants.
+    pub queue_limit: usize,
+    /// How long a request may wait.
+    pub queue_timeout_seconds: f64,
+    /// How long a worker may be idle.
+    pub idle_timeout_seconds: f64,
+}
+
+/// Starts of workers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct StartCounts {
+    /// That led to a ready worker.
+    pub ok: u64,
+    /// That did not.
+    pub failed: u64,
+}
+
+/// A server that is not started for now, because it failed repeatedly.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CircuitRow {
+    /// Which.
+    pub server: ServerName,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Until it is tried again.
+    pub retry_in_seconds: f64,
+}
+
+/// `GET /api/v1/workers`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// Its id, for `logs` and `stop`.
+    #[serde(with = "worker_id")]
+    pub id: WorkerId,
+    /// What it runs.
+    pub server: ServerName,
+    /// Whose config it was started with.
+    pub tenant: TenantId,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// Process id of the leader; none before it is spawned.
+    pub pid: Option<u32>,
+    /// Process ids of the whole tree, the leader's included.
+    pub processes: Vec<u32>,
+    /// Requests it has not answered yet.
+    pub in_flight: usize,
+    /// Whether it is kept from eviction.
+    pub pinned: bool,
+    /// Requests it was given in its life.
+    pub requests: u64,
+    /// Since it was spawned.
+    pub age_seconds: f64,
+    /// Since its last request ended; none while one is in flight.
+    pub idle_seconds: Option<f64>,
+    /// Its pool key: workers with equal keys are interchangeable.
+    pub key: String,
+    /// Memory of the tree at the last sample.
+    pub memory_bytes: Option<u64>,
+    /// Lines it has written to stderr.
+    pub stderr_lines: u64,
+}
+
+/// `GET /api/v1/sessions`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Stands for the id.
+    pub session: Fingerprint,
+    /// The server it talks to.
+    pub server: ServerName,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How it was opened.
+    pub era: Era,
+    /// The MCP revision agreed with the client.
+    pub revision: String,
+    /// Name and version the client gave itself: text of a stranger, cut to a sensible length.
+    pub client: Option<String>,
+    /// The worker it is bound to now.
+    #[serde(with = "optional_worker_id")]
+    pub worker: Option<WorkerId>,
+    /// Requests without an answer.
+    pub in_flight: usize,
+    /// Open GET streams.
+    pub streams: usize,
+    /// Since it was opened.
+    pub age_seconds: f64,
+    /// Since the client was last heard of.
+    pub idle_seconds: f64,
+}
+
+/// `GET /api/v1/servers`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ServerRow {
+    /// Its name under `[servers]`.
+    pub name: ServerName,
+    /// The program; arguments may hold secrets and are not shown.
+    pub command: String,
+    /// Who shares a worker: `tenant`, `session` or `request`.
+    pub share: String,
+    /// Live workers.
+    pub workers: usize,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Requests waiting.
+    pub queued: usize,
+    /// Starts since the supervisor started.
+    pub starts: StartCounts,
+    /// Until it is tried again, when its circuit is open.
+    pub retry_in_seconds: Option<f64>,
+}
+
+/// `GET /api/v1/tenants`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TenantRow {
+    /// Its name.
+    pub name: TenantId,
+    /// Live workers.
+    pub workers: usize,
+    /// The most it may have.
+    pub max_workers: usize,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Requests waiting.
+    pub queued: usize,
+    /// Its share under contention.
+    pub weight: u32,
+}
+
+/// What an [`Event`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A worker is being started.
+    WorkerStarting,
+    /// It is ready.
+    WorkerReady,
+    /// It never became ready.
+    WorkerStartFailed,
+    /// It is gone.
+    WorkerExited,
+    /// A server failed repeatedly and is left alone for a while.
+    CircuitOpened,
+    /// It works again.
+    CircuitClosed,
+    /// A client opened a session.
+    SessionOpened,
+    /// A session ended.
+    SessionClosed,
+    /// The config was read again.
+    Reloaded,
+    /// The config could not be read again.
+    ReloadFailed,
+    /// The supervisor takes no new work.
+    Draining,
+}
+
+/// One thing that happened; `GET /api/v1/events` streams them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// What kind of thing.
+    pub kind: EventKind,
+    /// The server it is about.
+    pub server: Option<ServerName>,
+    /// The tenant it is about.
+    pub tenant: Option<TenantId>,
+    /// The worker it is about.
+    #[serde(with = "optional_worker_id")]
+    pub worker: Option<WorkerId>,
+    /// The same in words, secrets redacted.
+    pub message: String,
+}
+
+/// One line of a worker's log, as `…/logs?follow=true` streams them. An object, because a line may
+/// hold a carriage return, which would end a line of the stream.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Without the line end.
+    pub line: String,
+}

@@ -1,0 +1,338 @@
+//! The endpoints.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::guard::{self, Guard};
+use super::model::{LogLine, WorkerRow};
+use super::supervisor::Supervisor;
+use super::{model, stream};
+use crate::ids::WorkerId;
+use crate::telemetry::Metrics;
+use crate::telemetry::exposition::Format;
+
+/// Streams (events, followed logs) open at once; one more is answered 503.
+const MAX_STREAMS: usize = 64;
+/// Log lines when `lines` is not given.
+const DEFAULT_LOG_LINES: usize = 100;
+
+const INDEX: &str = "\
+stdiopool admin
+
+GET  /metrics                           Prometheus text, or OpenMetrics by Accept
+GET  /api/v1/status                     the whole at a glance
+GET  /api/v1/workers                    live workers
+GET  /api/v1/workers/{id}               one of them
+GET  /api/v1/workers/{id}/logs          its stderr: ?lines=100, ?follow=true streams events
+GET  /api/v1/sessions                   open sessions
+GET  /api/v1/servers                    configured servers
+GET  /api/v1/tenants                    tenants
+GET  /api/v1/events                     what happens, as an event stream
+POST /api/v1/workers/{id}/stop          stop a worker
+POST /api/v1/drain                      finish what is in flight, then end
+POST /api/v1/reload                     read pool.toml again
+";
+
+/// What the router is made for.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the listener is; decides what is checked.
+    pub listen: SocketAddr,
+    /// `[admin] token`.
+    pub token: Option<SecretString>,
+    /// Ends the open streams, which would otherwise hold up a graceful shutdown for ever.
+    pub shutdown: CancellationToken,
+}
+
+/// Why there is no admin listener.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Everyone on the network could stop workers.
+    #[error(
+        "admin listener on `{0}` needs a token: it is not a loopback address (set `[admin] token`, or listen on 127.0.0.1)"
+    )]
+    TokenRequired(SocketAddr),
+    /// An empty token is none.
+    #[error(
+        "the admin token is empty (set `[admin] token` to a long random text, or leave it out on a loopback address)"
+    )]
+    EmptyToken,
+}
+
+struct Admin<S> {
+    supervisor: Arc<S>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+    streams: Arc<Semaphore>,
+}
+
+impl<S> Clone for Admin<S> {
+    fn clone(&self) -> Self {
+        Self {
+            supervisor: Arc::clone(&self.supervisor),
+            metrics: Arc::clone(&self.metrics),
+            shutdown: self.shutdown.clone(),
+            streams: Arc::clone(&self.streams),
+        }
+    }
+}
+
+/// The admin API over `supervisor` and `metrics`.
+///
+/// # Errors
+/// An address that is not loopback without a token; an empty token.
+pub fn router<S: Supervisor>(
+    supervisor: Arc<S>,
+    metrics: Arc<Metrics>,
+    options: Options,
+) -> Result<Router, AdminError> {
+    use secrecy::ExposeSecret;
+    let loopback = options.listen.ip().is_loopback();
+    match &options.token {
+        None if !loopback => return Err(AdminError::TokenRequired(options.listen)),
+        Some(token) if token.expose_secret().is_empty() => return Err(AdminError::EmptyToken),
+        _ => {}
+    }
+    let guard = Arc::new(Guard::new(loopback, options.token.as_ref()));
+    let admin = Admin {
+        supervisor,
+        metrics,
+        shutdown: options.shutdown,
+        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+    };
+    Ok(Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/metrics", get(scrape::<S>))
+        .route("/api/v1/status", get(status::<S>))
+        .route("/api/v1/workers", get(workers::<S>))
+        .route("/api/v1/workers/{id}", get(worker::<S>))
+        .route("/api/v1/workers/{id}/logs", get(logs::<S>))
+        .route("/api/v1/workers/{id}/stop", post(stop::<S>))
+        .route("/api/v1/sessions", get(sessions::<S>))
+        .route("/api/v1/servers", get(servers::<S>))
+        .route("/api/v1/tenants", get(tenants::<S>))
+        .route("/api/v1/events", get(events::<S>))
+        .route("/api/v1/drain", post(drain::<S>))
+        .route("/api/v1/reload", post(reload::<S>))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(guard, guard::admit))
+        .with_state(admin))
+}
+
+/// An error on its way out.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    reason: &'static str,
+    error: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, reason: &'static str, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            reason,
+            error: error.into(),
+        }
+    }
+
+    fn no_worker(id: WorkerId) -> Self {
+        let error =
+            format!("there is no worker `{id}`, or no longer (GET /api/v1/workers lists them)");
+        Self::new(StatusCode::NOT_FOUND, "not_found", error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.error, "reason": self.reason });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+async fn unknown_path() -> ApiError {
+    let error = "there is nothing here; GET / lists the endpoints";
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", error)
+}
+
+async fn wrong_method() -> ApiError {
+    let error = "this endpoint has another method; GET / lists the endpoints";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", error)
+}
+
+async fn scrape<S: Supervisor>(State(admin): State<Admin<S>>, headers: HeaderMap) -> Response {
+    // Several `Accept` lines mean the same as one with commas (RFC 9110, 5.3).
+    let accept: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let format = Format::negotiate(&accept.join(","));
+    match format.encode(&admin.metrics.gather()) {
+        Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            format!("metrics could not be written: {error}"),
+        )
+        .into_response(),
+    }
+}
+
+async fn status<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::Status> {
+    Json(admin.supervisor.status())
+}
+
+async fn workers<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<WorkerRow>> {
+    Json(admin.supervisor.workers())
+}
+
+async fn sessions<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::SessionRow>> {
+    Json(admin.supervisor.sessions())
+}
+
+async fn servers<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::ServerRow>> {
+    Json(admin.supervisor.servers())
+}
+
+async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::TenantRow>> {
+    Json(admin.supervisor.tenants())
+}
+
+fn worker_id(text: &str) -> Result<WorkerId, ApiError> {
+    text.parse().map_err(|error: crate::ids::InvalidWorkerId| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            error.to_string(),
+        )
+    })
+}
+
+async fn worker<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+) -> Result<Json<WorkerRow>, ApiError> {
+    let id = worker_id(&id)?;
+    let row = admin.supervisor.worker(id);
+    row.map(Json).ok_or(ApiError::no_worker(id))
+}
+
+#[derive(Deserialize)]
+struct LogQuery {
+    lines: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let id = worker_id(&id)?;
+    let Query(query) = query.map_err(|error| {
+        ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            error.body_text(),
+        )
+    })?;
+    let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
+    if !query.follow {
+        let lines = admin.supervisor.logs(id, lines);
+        let lines = lines.ok_or(ApiError::no_worker(id))?;
+        return Ok(Json(json!({ "worker": id.to_string(), "lines": lines })).into_response());
+    }
+    let permit = admin.stream_permit()?;
+    let follow = admin.supervisor.follow_logs(id, lines);
+    let follow = follow.ok_or(ApiError::no_worker(id))?;
+    Ok(stream::events(
+        follow.past,
+        follow.next,
+        |line| LogLine { line },
+        admin.shutdown,
+        permit,
+    ))
+}
+
+async fn events<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Response, ApiError> {
+    let permit = admin.stream_permit()?;
+    let next = admin.supervisor.events();
+    Ok(stream::events(vec![], next, |e| e, admin.shutdown, permit))
+}
+
+impl<S> Admin<S> {
+    fn stream_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        permit.map_err(|_| {
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                format!("{MAX_STREAMS} event streams are open, which is the most; close one"),
+            )
+        })
+    }
+}
+
+/// What an action answers with.
+#[derive(Serialize)]
+struct Done {
+    message: String,
+}
+
+fn accepted(message: String) -> (StatusCode, Json<Done>) {
+    (StatusCode::ACCEPTED, Json(Done { message }))
+}
+
+async fn stop<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Done>), ApiError> {
+    let id = worker_id(&id)?;
+    if !admin.supervisor.stop_worker(id) {
+        return Err(ApiError::no_worker(id));
+    }
+    tracing::info!(worker = %id, "stopping a worker, asked for through the admin API");
+    Ok(accepted(format!("stopping {id}")))
+}
+
+async fn drain<S: Supervisor>(State(admin): State<Admin<S>>) -> (StatusCode, Json<Done>) {
+    tracing::info!("draining, asked for through the admin API");
+    admin.supervisor.drain();
+    accepted("draining; it ends when nothing is in flight".to_owned())
+}
+
+async fn reload<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Json<Done>, ApiError> {
+    // A task of its own: a caller that hangs up must not leave the config half applied.
+    match tokio::spawn(admin.supervisor.reload()).await {
+        Ok(Ok(message)) => Ok(Json(Done { message })),
+        Ok(Err(error)) => Err(ApiError::new(StatusCode::CONFLICT, "config_invalid", error)),
+        Err(error) => Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            format!("the reload did not finish: {error}"),
+        )),
+    }
+}
+
+impl<S> fmt::Debug for Admin<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}

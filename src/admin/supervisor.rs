@@ -1,0 +1,55 @@
+//! What the admin API needs to know and do; the daemon implements it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use tokio::sync::broadcast;
+
+use super::model::{Event, ServerRow, SessionRow, Status, TenantRow, WorkerRow};
+use crate::ids::WorkerId;
+
+/// A reload under way: what changed, or what is wrong with the file (the old config then stays).
+pub type Reload = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+
+/// A worker's log from some line on.
+#[derive(Debug)]
+pub struct LogFollow {
+    /// The last lines that were there, oldest first.
+    pub past: Vec<String>,
+    /// Every line after those; taken under the same lock, so that none is lost or told twice.
+    /// It closes when the worker is gone.
+    pub next: broadcast::Receiver<String>,
+}
+
+/// The running supervisor. All but [`Supervisor::reload`] answer at once from memory.
+///
+/// Lines of logs are as the worker wrote them, secrets redacted, without the line end.
+pub trait Supervisor: Send + Sync + 'static {
+    /// The whole at a glance.
+    fn status(&self) -> Status;
+    /// Every live worker, by id.
+    fn workers(&self) -> Vec<WorkerRow>;
+    /// Every open session.
+    fn sessions(&self) -> Vec<SessionRow>;
+    /// Every configured server, by name.
+    fn servers(&self) -> Vec<ServerRow>;
+    /// Every tenant that is configured or has something running, by name.
+    fn tenants(&self) -> Vec<TenantRow>;
+    /// One live worker.
+    fn worker(&self, worker: WorkerId) -> Option<WorkerRow> {
+        self.workers().into_iter().find(|row| row.id == worker)
+    }
+    /// The last `lines` lines of a worker's stderr that are kept, oldest first; `None` when there is
+    /// no such worker, or no longer.
+    fn logs(&self, worker: WorkerId, lines: usize) -> Option<Vec<String>>;
+    /// The same, and what comes after.
+    fn follow_logs(&self, worker: WorkerId, lines: usize) -> Option<LogFollow>;
+    /// Starts to stop a worker, requests in flight or not; false when there is no such worker.
+    fn stop_worker(&self, worker: WorkerId) -> bool;
+    /// Takes no new work, lets what is in flight finish, then ends the supervisor.
+    fn drain(&self);
+    /// Reads the config file again and applies it.
+    fn reload(&self) -> Reload;
+    /// What happens from now on.
+    fn events(&self) -> broadcast::Receiver<Event>;
+}

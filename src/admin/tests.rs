@@ -1,0 +1,466 @@
+//! The router over a supervisor that is made up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use super::*;
+use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::protocol::sse;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Era, WorkerState};
+
+/// A supervisor with one worker, `w7`, that writes down what it is told to do.
+struct Fake {
+    done: Mutex<Vec<String>>,
+    log: broadcast::Sender<String>,
+    events: broadcast::Sender<Event>,
+    reload: Result<String, String>,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            done: Mutex::default(),
+            log: broadcast::channel(2).0,
+            events: broadcast::channel(2).0,
+            reload: Ok("1 server changed".into()),
+        }
+    }
+}
+
+impl Supervisor for Fake {
+    fn status(&self) -> Status {
+        let mut workers = WorkerCounts::default();
+        workers.add(WorkerState::Busy);
+        Status {
+            version: "0.0.0".into(),
+            pid: 1,
+            uptime_seconds: 2.5,
+            state: SupervisorState::Ready,
+            config: Some("pool.toml".into()),
+            workers,
+            limits: Limits {
+                max_workers: 64,
+                max_workers_per_tenant: 8,
+                max_starting: 2,
+                queue_limit: 1024,
+                queue_timeout_seconds: 30.0,
+                idle_timeout_seconds: 600.0,
+            },
+            queue_depth: 0,
+            sessions: 1,
+            starts: StartCounts { ok: 1, failed: 0 },
+            circuits: vec![CircuitRow {
+                server: ServerName::new("broken"),
+                failures: 5,
+                retry_in_seconds: 12.0,
+            }],
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerRow> {
+        vec![WorkerRow {
+            id: WorkerId(7),
+            server: ServerName::new("github"),
+            tenant: TenantId::new("acme"),
+            state: WorkerState::Busy,
+            pid: Some(4000),
+            processes: vec![4000, 4001],
+            in_flight: 1,
+            pinned: true,
+            requests: 3,
+            age_seconds: 61.0,
+            idle_seconds: None,
+            key: "00ff".into(),
+            memory_bytes: Some(1 << 20),
+            stderr_lines: 2,
+        }]
+    }
+
+    fn sessions(&self) -> Vec<SessionRow> {
+        vec![SessionRow {
+            session: Fingerprint::of("a-very-secret-session-id"),
+            server: ServerName::new("github"),
+            tenant: TenantId::new("acme"),
+            era: Era::Legacy,
+            revision: "2025-11-25".into(),
+            client: Some("inspector 2.12".into()),
+            worker: Some(WorkerId(7)),
+            in_flight: 1,
+            streams: 0,
+            age_seconds: 5.0,
+            idle_seconds: 0.5,
+        }]
+    }
+
+    fn servers(&self) -> Vec<ServerRow> {
+        vec![]
+    }
+
+    fn tenants(&self) -> Vec<TenantRow> {
+        vec![]
+    }
+
+    fn logs(&self, worker: WorkerId, lines: usize) -> Option<Vec<String>> {
+        let all = ["one", "two", "th\rree"];
+        (worker == WorkerId(7)).then(|| {
+            all[all.len().saturating_sub(lines)..]
+                .iter()
+                .map(|&line| line.to_owned())
+                .collect()
+        })
+    }
+
+    fn follow_logs(&self, worker: WorkerId, lines: usize) -> Option<LogFollow> {
+        Some(LogFollow {
+            past: self.logs(worker, lines)?,
+            next: self.log.subscribe(),
+        })
+    }
+
+    fn stop_worker(&self, worker: WorkerId) -> bool {
+        self.done.lock().push(format!("stop {worker}"));
+        worker == WorkerId(7)
+    }
+
+    fn drain(&self) {
+        self.done.lock().push("drain".into());
+    }
+
+    fn reload(&self) -> Reload {
+        let result = self.reload.clone();
+        Box::pin(async move { result })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+fn options(listen: &str, token: Option<&str>) -> Options {
+    Options {
+        listen: listen.parse::<SocketAddr>().expect("an address"),
+        token: token.map(Into::into),
+        shutdown: CancellationToken::new(),
+    }
+}
+
+fn app(fake: &Arc<Fake>) -> Router {
+    router(
+        Arc::clone(fake),
+        Metrics::new(),
+        options("127.0.0.1:9090", None),
+    )
+    .expect("loopback")
+}
+
+async fn send(
+    app: Router,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (StatusCode, HeaderMap, String) {
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "127.0.0.1:9090");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::empty()).expect("a request");
+    let response = app.oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("short");
+    let body = String::from_utf8(body.to_vec()).expect("text");
+    (parts.status, parts.headers, body)
+}
+
+async fn get(path: &str) -> (StatusCode, Value) {
+    let (status, _, body) = send(app(&Arc::default()), Method::GET, path, &[]).await;
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+#[tokio::test]
+async fn the_rows_are_a_contract() {
+    let (_, status) = get("/api/v1/status").await;
+    let (_, worker) = get("/api/v1/workers/w7").await;
+    let (_, sessions) = get("/api/v1/sessions").await;
+    insta::assert_snapshot!(
+        serde_json::to_string_pretty(&json!({
+            "status": status, "worker": worker, "sessions": sessions,
+        }))
+        .expect("JSON")
+    );
+    let (code, workers) = get("/api/v1/workers").await;
+    assert_eq!((code, &workers[0]), (StatusCode::OK, &worker));
+    let row: WorkerRow = serde_json::from_value(worker).expect("reads back");
+    assert_eq!(row, Fake::default().workers()[0]);
+    assert!(!sessions.to_string().contains("secret"));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    for (path, code, reason) in [
+        ("/nothing", 404, "not_found"),
+        ("/api/v1/workers/w8", 404, "not_found"),
+        ("/api/v1/workers/w8/logs", 404, "not_found"),
+        ("/api/v1/workers/w8/logs?follow=true", 404, "not_found"),
+        ("/api/v1/workers/seven", 400, "invalid_request"),
+        ("/api/v1/workers/w7/logs?lines=-1", 400, "invalid_request"),
+        ("/api/v1/workers/w7/stop", 405, "method_not_allowed"),
+    ] {
+        let (status, body) = get(path).await;
+        assert_eq!(
+            (status.as_u16(), &body["reason"]),
+            (code, &json!(reason)),
+            "{path}: {body}"
+        );
+        assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    let (_, headers, _) = send(app(&Arc::default()), Method::GET, "/api/v1/drain", &[]).await;
+    assert_eq!(headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn actions_reach_the_supervisor() {
+    let fake = Arc::new(Fake::default());
+    let act = |path| send(app(&fake), Method::POST, path, &[]);
+    assert_eq!(act("/api/v1/workers/w7/stop").await.0, StatusCode::ACCEPTED);
+    assert_eq!(
+        act("/api/v1/workers/w9/stop").await.0,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(act("/api/v1/drain").await.0, StatusCode::ACCEPTED);
+    let (status, _, body) = act("/api/v1/reload").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, r#"{"message":"1 server changed"}"#)
+    );
+    assert_eq!(*fake.done.lock(), ["stop w7", "stop w9", "drain"]);
+
+    let broken = Arc::new(Fake {
+        reload: Err("pool.toml:3:1: no".into()),
+        ..Fake::default()
+    });
+    let (status, _, body) = send(app(&broken), Method::POST, "/api/v1/reload", &[]).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(body.contains("pool.toml:3:1"), "{body}");
+}
+
+#[tokio::test]
+async fn a_web_page_can_neither_act_nor_read() {
+    let fake = Arc::new(Fake::default());
+    let post = Method::POST;
+    let page = [("origin", "https://evil.example")];
+    let (status, _, body) = send(app(&fake), post.clone(), "/api/v1/drain", &page).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    for host in ["evil.example", "127.0.0.1.evil.example:9090", ""] {
+        let host = [("host", host)];
+        let read = send(app(&fake), Method::GET, "/api/v1/workers", &host).await;
+        assert_eq!(read.0, StatusCode::FORBIDDEN, "{host:?}");
+        let (status, ..) = send(app(&fake), post.clone(), "/api/v1/drain", &host).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{host:?}");
+    }
+    assert!(fake.done.lock().is_empty());
+    let local = [("host", "localhost:9090")];
+    assert_eq!(
+        send(app(&fake), Method::GET, "/", &local).await.0,
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn a_token_guards_everything() {
+    let made = |listen: &str, token| {
+        router(
+            Arc::new(Fake::default()),
+            Metrics::new(),
+            options(listen, token),
+        )
+    };
+    assert!(matches!(
+        made("0.0.0.0:9090", None),
+        Err(AdminError::TokenRequired(_))
+    ));
+    assert!(matches!(
+        made("127.0.0.1:9090", Some("")),
+        Err(AdminError::EmptyToken)
+    ));
+    // Where everyone may connect the token is the guard, and the name is the operator's choice.
+    let app = made("0.0.0.0:9090", Some("s3cret")).expect("has a token");
+    let host = ("host", "pool.example");
+    for path in ["/", "/metrics", "/api/v1/workers", "/nothing"] {
+        for auth in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer s3cre",
+            "Bearer s3cret2",
+            "Basic s3cret",
+            "s3cret",
+        ] {
+            let headers = [host, ("authorization", auth)];
+            let (status, headers, _) = send(app.clone(), Method::GET, path, &headers).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {auth:?}");
+            assert_eq!(headers[header::WWW_AUTHENTICATE], "Bearer");
+        }
+    }
+    for auth in ["Bearer s3cret", "bearer s3cret"] {
+        let headers = [host, ("authorization", auth)];
+        let (status, ..) = send(app.clone(), Method::GET, "/metrics", &headers).await;
+        assert_eq!(status, StatusCode::OK, "{auth}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_asked_for() {
+    let open = [(
+        "accept",
+        "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1",
+    )];
+    let (_, headers, body) = send(app(&Arc::default()), Method::GET, "/metrics", &open).await;
+    assert!(
+        headers[header::CONTENT_TYPE]
+            .to_str()
+            .expect("text")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    assert!(
+        body.ends_with("# EOF\n") && body.contains("\nprocess_cpu_seconds_total "),
+        "{body}"
+    );
+    let (_, headers, body) = send(app(&Arc::default()), Method::GET, "/metrics", &[]).await;
+    assert!(
+        headers[header::CONTENT_TYPE]
+            .to_str()
+            .expect("text")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    assert!(body.contains("stdiopool_build_info{version=\"") && !body.contains("# EOF"));
+}
+
+#[tokio::test]
+async fn logs_are_the_last_lines() {
+    let (_, all) = get("/api/v1/workers/w7/logs").await;
+    assert_eq!(
+        all,
+        json!({ "worker": "w7", "lines": ["one", "two", "th\rree"] })
+    );
+    let (_, last) = get("/api/v1/workers/7/logs?lines=1&follow=false").await;
+    assert_eq!(last["lines"], json!(["th\rree"]));
+}
+
+/// Reads a stream until `enough` events are there.
+async fn take(
+    body: &mut axum::body::BodyDataStream,
+    parser: &mut sse::Parser,
+    enough: usize,
+) -> Vec<(Option<String>, String)> {
+    let mut events = vec![];
+    while events.len() < enough {
+        let piece = body.next().await.expect("goes on").expect("no error");
+        parser.push(&piece, &mut events).expect("short");
+    }
+    events
+        .into_iter()
+        .map(|e| (e.event, String::from_utf8(e.data).expect("text")))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_followed_log_goes_on_until_the_worker_is_gone() {
+    let fake = Arc::new(Fake::default());
+    let request = Request::get("/api/v1/workers/w7/logs?follow=true&lines=1")
+        .header("host", "localhost")
+        .body(Body::empty())
+        .expect("a request");
+    let response = app(&fake).oneshot(request).await.expect("infallible");
+    assert_eq!(
+        response.headers()[header::CONTENT_TYPE],
+        "text/event-stream"
+    );
+    let mut body = response.into_body().into_data_stream();
+    let parser = &mut sse::Parser::new(1000);
+    let line = |text: &str| (None, format!(r#"{{"line":"{text}"}}"#));
+    assert_eq!(take(&mut body, parser, 1).await, [line(r"th\rree")]);
+    fake.log.send("four".into()).expect("followed");
+    assert_eq!(take(&mut body, parser, 1).await, [line("four")]);
+    // Paused time runs on when nothing else does: a quiet stream shows that it is alive.
+    assert_eq!(
+        body.next().await.expect("goes on").expect("no error"),
+        sse::KEEP_ALIVE
+    );
+    for text in ["five", "six", "seven"] {
+        fake.log.send(text.into()).expect("followed");
+    }
+    let lagged = (Some("lagged".to_owned()), "1".to_owned());
+    assert_eq!(
+        take(&mut body, parser, 3).await,
+        [lagged, line("six"), line("seven")]
+    );
+    drop(fake);
+    assert!(
+        body.next().await.is_none(),
+        "the sender is gone, and the stream with it"
+    );
+}
+
+#[tokio::test]
+async fn shutdown_ends_open_streams_and_their_number_is_bounded() {
+    let fake = Arc::new(Fake::default());
+    let options = options("127.0.0.1:9090", None);
+    let shutdown = options.shutdown.clone();
+    let app = router(Arc::clone(&fake), Metrics::new(), options).expect("loopback");
+    let open = || {
+        let request = Request::get("/api/v1/events").header("host", "localhost");
+        app.clone()
+            .oneshot(request.body(Body::empty()).expect("a request"))
+    };
+    let mut streams = vec![];
+    loop {
+        let response = open().await.expect("infallible");
+        if response.status() != StatusCode::OK {
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            break;
+        }
+        streams.push(response.into_body().into_data_stream());
+        assert!(streams.len() <= 1000, "no bound");
+    }
+    fake.events
+        .send(Event {
+            at_ms: 1,
+            kind: EventKind::WorkerReady,
+            server: Some(ServerName::new("github")),
+            tenant: None,
+            worker: Some(WorkerId(7)),
+            message: "w7 is ready".into(),
+        })
+        .expect("followed");
+    let mut last = streams.pop().expect("opened");
+    let event = take(&mut last, &mut sse::Parser::new(1000), 1).await;
+    assert_eq!(
+        event[0].1,
+        r#"{"at_ms":1,"kind":"worker_ready","server":"github","tenant":null,"worker":"w7","message":"w7 is ready"}"#
+    );
+    shutdown.cancel();
+    assert!(last.next().await.is_none());
+    drop((last, streams));
+    let mut again = open().await.expect("infallible");
+    assert_eq!(
+        again.status(),
+        StatusCode::OK,
+        "closed streams free their places"
+    );
+    again = open().await.expect("infallible");
+    assert!(again.into_body().into_data_stream().next().await.is_none());
+}

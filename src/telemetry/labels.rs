@@ -1,0 +1,255 @@
+//! The closed sets of label values. A metric's cardinality is the product of what stands here and
+//! the number of configured servers, whatever traffic does. The admin API uses the same words.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $name { $($(#[$value_doc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As it stands in the exposition.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let known = Self::ALL.iter().copied().find(|value| value.as_str() == text);
+                known.ok_or_else(|| D::Error::custom(format_args!(
+                    concat!("`{}` is not a ", stringify!($name)), text
+                )))
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+    };
+}
+
+label! {
+    /// `state` of `workers`: what a worker is doing now.
+    WorkerState {
+        /// Spawned, not yet initialised.
+        Starting = "starting",
+        /// Ready, nothing in flight.
+        Idle = "idle",
+        /// Ready, with requests in flight.
+        Busy = "busy",
+        /// Finishes what is in flight and takes nothing new.
+        Draining = "draining",
+        /// On the stop ladder: stdin closed, then signals.
+        Stopping = "stopping",
+    }
+}
+
+label! {
+    /// `outcome` of `worker_starts_total`.
+    StartOutcome {
+        /// Answered `initialize`.
+        Ok = "ok",
+        /// The process could not be created: command not found, no permission, no descriptors left.
+        SpawnFailed = "spawn_failed",
+        /// It ended before it was ready.
+        Exited = "exited",
+        /// It did not answer within `start_timeout`.
+        Timeout = "timeout",
+        /// It answered `initialize` with an error, or with something that is no answer to it.
+        Refused = "refused",
+        /// Stopped by stdiopool while starting: drain, reload, or nobody waits any more.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
+    /// `reason` of `worker_exits_total`: why a worker is gone.
+    ExitReason {
+        /// Idle for `idle_timeout`.
+        Idle = "idle",
+        /// Gave its slot to another key.
+        Evicted = "evicted",
+        /// Older than `max_lifetime`.
+        Lifetime = "lifetime",
+        /// Served `max_requests`.
+        Requests = "requests",
+        /// Over its memory limit.
+        Memory = "memory",
+        /// Ended by itself after it was ready.
+        Crashed = "crashed",
+        /// Never became ready.
+        StartFailed = "start_failed",
+        /// Its server's or tenant's config changed.
+        Config = "config",
+        /// The supervisor is shutting down.
+        Drained = "drained",
+        /// Stopped through the admin API.
+        Admin = "admin",
+        /// Its only session or request ended (`share = "session"` or `"request"`).
+        Released = "released",
+    }
+}
+
+label! {
+    /// `reason` of `evictions_total`: the limit that needed the room.
+    EvictionReason {
+        /// `pool.max_workers`.
+        MaxWorkers = "max_workers",
+        /// `pool.max_workers_per_tenant`, or the tenant's own `max_workers`.
+        MaxWorkersPerTenant = "max_workers_per_tenant",
+        /// A limit of the server.
+        MaxWorkersPerServer = "max_workers_per_server",
+        /// `pool.max_memory`.
+        MaxMemory = "max_memory",
+    }
+}
+
+label! {
+    /// `era` of `sessions`.
+    Era {
+        /// Opened by `initialize`.
+        Legacy = "legacy",
+        /// Stateless revisions (2026-07-28 and later).
+        Modern = "modern",
+    }
+}
+
+label! {
+    /// `outcome` of `requests_total`.
+    Outcome {
+        /// A result (a tool's own `isError` is a result).
+        Ok = "ok",
+        /// The worker answered with a JSON-RPC error.
+        Error = "error",
+        /// stdiopool answered with a failure of its own; `rejections_total` says which.
+        Failed = "failed",
+        /// The client cancelled, or went away before the answer.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
+    /// `kind` of `worker_anomalies_total`: JSON a worker wrote that it should not have.
+    Anomaly {
+        /// An answer to a request nobody made.
+        UnknownId = "unknown_id",
+        /// A second answer to a request.
+        DuplicateAnswer = "duplicate_answer",
+        /// A message over the size limit; skipped.
+        Oversized = "oversized",
+        /// A message that belongs to no session, such as a request to the client when none can be asked.
+        Undeliverable = "undeliverable",
+        /// JSON, but not a JSON-RPC message.
+        NotJsonRpc = "not_json_rpc",
+    }
+}
+
+label! {
+    /// `reason` of `notifications_dropped_total`: why a client did not get one.
+    DropReason {
+        /// The session's queue is full: the client reads too slowly, or has no stream open.
+        QueueFull = "queue_full",
+        /// The session ended while it was on its way.
+        SessionGone = "session_gone",
+        /// It names no request and no session can be told to own it.
+        Unroutable = "unroutable",
+    }
+}
+
+label! {
+    /// `method` of the request metrics: the requests of MCP that a client makes.
+    Method {
+        /// `initialize`
+        Initialize = "initialize",
+        /// `ping`
+        Ping = "ping",
+        /// `tools/list`
+        ToolsList = "tools/list",
+        /// `tools/call`
+        ToolsCall = "tools/call",
+        /// `prompts/list`
+        PromptsList = "prompts/list",
+        /// `prompts/get`
+        PromptsGet = "prompts/get",
+        /// `resources/list`
+        ResourcesList = "resources/list",
+        /// `resources/templates/list`
+        ResourcesTemplatesList = "resources/templates/list",
+        /// `resources/read`
+        ResourcesRead = "resources/read",
+        /// `resources/subscribe`
+        ResourcesSubscribe = "resources/subscribe",
+        /// `resources/unsubscribe`
+        ResourcesUnsubscribe = "resources/unsubscribe",
+        /// `completion/complete`
+        CompletionComplete = "completion/complete",
+        /// `logging/setLevel`
+        LoggingSetLevel = "logging/setLevel",
+        /// `tasks/get`
+        TasksGet = "tasks/get",
+        /// `tasks/result`
+        TasksResult = "tasks/result",
+        /// `tasks/list`
+        TasksList = "tasks/list",
+        /// `tasks/cancel`
+        TasksCancel = "tasks/cancel",
+        /// `server/discover`
+        ServerDiscover = "server/discover",
+        /// `subscriptions/listen`
+        SubscriptionsListen = "subscriptions/listen",
+        /// Everything else, so that no text of a client becomes a label value.
+        Other = "other",
+    }
+}
+
+impl Method {
+    /// The label of a method as it stands on the wire.
+    pub fn of(method: &str) -> Self {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == method)
+            .unwrap_or(Self::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_known_by_its_wire_name_and_nothing_else_is_a_label() {
+        for &method in Method::ALL {
+            assert_eq!(Method::of(method.as_str()), method);
+        }
+        for strange in ["", "tools/call ", "TOOLS/CALL", "x\"y\n", "tools"] {
+            assert_eq!(Method::of(strange), Method::Other, "{strange}");
+        }
+    }
+
+    #[test]
+    fn values_are_their_own_index() {
+        for (at, &value) in Method::ALL.iter().enumerate() {
+            assert_eq!(value as usize, at);
+        }
+        for (at, &value) in ExitReason::ALL.iter().enumerate() {
+            assert_eq!(value as usize, at);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The registry and the metrics that are not about one server.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+use rustc_hash::FxHashMap;
+
+use super::labels::{DropReason, EvictionReason};
+use super::process::ProcessCollector;
+use super::server::{ServerMetrics, ServerVecs};
+use crate::ids::ServerName;
+use crate::protocol::Reason;
+
+/// First part of every name but the `process_*` ones, whose names are a convention of their own.
+pub(super) const NAMESPACE: &str = "stdiopool";
+
+/// Registration of fixed names can only fail for a mistake in this source, which every test that
+/// builds a [`Metrics`] finds.
+pub(super) const STATIC_NAMES: &str = "metric names are valid and distinct";
+
+/// Buckets of the time a request spends inside stdiopool, in seconds.
+const OVERHEAD_BUCKETS: &[f64] = &[
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1,
+];
+/// Buckets of the wait for a slot, in seconds; `pool.queue_timeout` is 30 by default.
+const QUEUE_WAIT_BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Runs before each scrape; sets gauges from the state of whoever owns it.
+type ScrapeHook = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+/// Every metric of the supervisor. One per process (or per test), shared by `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    servers: RwLock<FxHashMap<ServerName, Arc<ServerMetrics>>>,
+    vecs: Arc<ServerVecs>,
+    evictions: Vec<IntCounter>,
+    rejections: Vec<IntCounter>,
+    dropped: Vec<IntCounter>,
+    queue_depth: IntGauge,
+    queue_wait: Histogram,
+    overhead: Histogram,
+    hooks: Mutex<Vec<ScrapeHook>>,
+}
+
+impl Metrics {
+    /// A registry of its own with every metric in it. Make it early: its birth is taken for the
+    /// start of the process.
+    pub fn new() -> Arc<Self> {
+        let registry = Registry::new();
+        registry
+            .register(Box::new(ProcessCollector::new()))
+            .expect(STATIC_NAMES);
+        build_info(&registry);
+        let evictions = counters(
+            &registry,
+            "evictions_total",
+            "Idle workers stopped to make room, by the limit that needed it.",
+            EvictionReason::ALL,
+        );
+        let rejections = counters(
+            &registry,
+            "rejections_total",
+            "Requests that stdiopool answered with a failure of its own, by reason.",
+            &Reason::ALL.iter().map(|r| r.as_str()).collect::<Vec<_>>(),
+        );
+        let dropped = counters(
+            &registry,
+            "notifications_dropped_total",
+            "Notifications of workers that did not reach a client, by reason.",
+            DropReason::ALL,
+        );
+        let queue_depth = register(
+            &registry,
+            IntGauge::with_opts(opts(
+                "queue_depth",
+                "Requests waiting for a worker's slot now.",
+            )),
+        );
+        let queue_wait = register(
+            &registry,
+            Histogram::with_opts(histogram(
+                "queue_wait_seconds",
+                "Time requests waited for a worker's slot, those that had to wait only.",
+                QUEUE_WAIT_BUCKETS,
+            )),
+        );
+        let overhead = register(
+            &registry,
+            Histogram::with_opts(histogram(
+                "overhead_seconds",
+                "Time of a request spent inside stdiopool: queue, start and worker excluded.",
+                OVERHEAD_BUCKETS,
+            )),
+        );
+        let vecs = Arc::new(ServerVecs::new(&registry));
+        Arc::new(Self {
+            registry,
+            servers: RwLock::default(),
+            vecs,
+            evictions,
+            rejections,
+            dropped,
+            queue_depth,
+            queue_wait,
+            overhead,
+            hooks: Mutex::default(),
+        })
+    }
+
+    /// The metrics of a **configured** server; the caller vouches for that, because the name
+    /// becomes a label value. Cheap, but worth keeping where it is used for every request.
+    pub fn server(&self, name: &ServerName) -> Arc<ServerMetrics> {
+        if let Some(known) = self.servers.read().get(name) {
+            return Arc::clone(known);
+        }
+        let mut servers = self.servers.write();
+        let entry = servers
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(ServerMetrics::new(name, Arc::clone(&self.vecs))));
+        Arc::clone(entry)
+    }
+
+    /// Forgets the series of servers for which `keep` is false, after a reload removed them. What
+    /// still holds their [`ServerMetrics`] goes on counting, unseen.
+    pub fn retain_servers(&self, keep: impl Fn(&ServerName) -> bool) {
+        self.servers.write().retain(|name, _| {
+            let kept = keep(name);
+            if !kept {
+                self.vecs.forget(name);
+            }
+            kept
+        });
+    }
+
+    /// An idle worker was stopped to make room.
+    pub fn evicted(&self, reason: EvictionReason) {
+        self.evictions[reason as usize].inc();
+    }
+
+    /// A request was answered with a failure of stdiopool's own.
+    pub fn rejected(&self, reason: Reason) {
+        self.rejections[reason as usize].inc();
+    }
+
+    /// `count` notifications did not reach their client.
+    pub fn notifications_dropped(&self, reason: DropReason, count: u64) {
+        self.dropped[reason as usize].inc_by(count);
+    }
+
+    /// Requests waiting now.
+    pub fn set_queue_depth(&self, waiting: usize) {
+        self.queue_depth.set(gauge_value(waiting));
+    }
+
+    /// A request left the queue, served or not, after `waited`.
+    pub fn queue_waited(&self, waited: Duration) {
+        self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// A request took `inside` of stdiopool's own time.
+    pub fn overhead(&self, inside: Duration) {
+        self.overhead.observe(inside.as_secs_f64());
+    }
+
+    /// Runs `hook` before each scrape. Meant for gauges that mirror the state of a component: a
+    /// value read where it lives cannot drift as a pair of increments can. Give it a `Weak` of
+    /// whatever owns this registry, and keep it short: it runs on the scraper's thread.
+    pub fn on_scrape(&self, hook: impl Fn(&Self) + Send + Sync + 'static) {
+        self.hooks.lock().push(Box::new(hook));
+    }
+
+    /// All families by name, each with its series by labels, after the hooks have run.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        for hook in self.hooks.lock().iter() {
+            hook(self);
+        }
+        self.registry.gather()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("servers", &self.servers.read().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A count as a gauge's value; no count of this process comes near the bound.
+pub(super) fn gauge_value(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace(NAMESPACE)
+}
+
+pub(super) fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(name, help)
+        .namespace(NAMESPACE)
+        .buckets(buckets.to_vec())
+}
+
+pub(super) fn register<M>(registry: &Registry, metric: prometheus::Result<M>) -> M
+where
+    M: prometheus::core::Collector + Clone + 'static,
+{
+    let metric = metric.expect(STATIC_NAMES);
+    registry
+        .register(Box::new(metric.clone()))
+        .expect(STATIC_NAMES);
+    metric
+}
+
+/// One counter for each reason, all there from the start so that a first increase is a rate, not a
+/// new series.
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    reasons: &[impl AsRef<str>],
+) -> Vec<IntCounter> {
+    let vec = register(registry, IntCounterVec::new(opts(name, help), &["reason"]));
+    reasons
+        .iter()
+        .map(|reason| vec.with_label_values(&[reason.as_ref()]))
+        .collect()
+}
+
+fn build_info(registry: &Registry) {
+    let info = opts("build_info", "Always 1; the label says which build runs.")
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    register(registry, Gauge::with_opts(info)).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::exposition;
+    use crate::telemetry::labels::{ExitReason, Method, Outcome, WorkerState};
+
+    fn text(metrics: &Metrics) -> String {
+        exposition::prometheus_text(&metrics.gather()).expect("encodes")
+    }
+
+    #[test]
+    fn reasons_line_up_with_their_counters() {
+        let metrics = Metrics::new();
+        for &reason in Reason::ALL {
+            metrics.rejected(reason);
+        }
+        metrics.rejected(Reason::CircuitOpen);
+        let text = text(&metrics);
+        assert!(text.contains("stdiopool_rejections_total{reason=\"circuit_open\"} 2\n"));
+        assert!(text.contains("stdiopool_rejections_total{reason=\"internal\"} 1\n"));
+    }
+
+    #[test]
+    fn hooks_run_before_each_scrape() {
+        let metrics = Metrics::new();
+        let depth = std::sync::atomic::AtomicUsize::new(7);
+        metrics.on_scrape(move |m| {
+            m.set_queue_depth(depth.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        });
+        assert!(text(&metrics).contains("stdiopool_queue_depth 7\n"));
+        assert!(text(&metrics).contains("stdiopool_queue_depth 8\n"));
+    }
+
+    #[test]
+    fn a_removed_server_leaves_no_series() {
+        let metrics = Metrics::new();
+        let (stays, goes) = (ServerName::new("stays"), ServerName::new("goes"));
+        for name in [&stays, &goes] {
+            let server = metrics.server(name);
+            for &state in WorkerState::ALL {
+                server.set_workers(state, 1);
+            }
+            server.request(Method::ToolsCall, Outcome::Ok, Duration::from_millis(3));
+            server.worker_exited(ExitReason::Idle);
+            server.set_memory_bytes(1);
+        }
+        assert!(text(&metrics).contains("server=\"goes\""));
+        metrics.retain_servers(|name| *name == stays);
+        let after = text(&metrics);
+        assert!(!after.contains("server=\"goes\""), "{after}");
+        assert!(after.contains("stdiopool_workers{server=\"stays\",state=\"busy\"} 1\n"));
+    }
+
+    #[test]
+    fn a_series_appears_with_what_it_counts() {
+        let metrics = Metrics::new();
+        let server = metrics.server(&ServerName::new("github"));
+        assert!(!text(&metrics).contains("server=\"github\",method"));
+        server.request(Method::ToolsCall, Outcome::Error, Duration::from_millis(3));
+        let text = text(&metrics);
+        let series: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("stdiopool_requests_total{"))
+            .collect();
+        assert_eq!(
+            series,
+            [r#"stdiopool_requests_total{method="tools/call",outcome="error",server="github"} 1"#]
+        );
+    }
+}

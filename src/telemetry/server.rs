@@ -1,0 +1,285 @@
+//! The metrics of one server.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
+
+use super::labels::{Anomaly, Era, ExitReason, Method, Outcome, StartOutcome, WorkerState};
+use super::metrics::{gauge_value, histogram, opts, register};
+use crate::ids::ServerName;
+
+/// Buckets of a start, from spawn to the answer to `initialize`, in seconds.
+const START_BUCKETS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 120.0,
+];
+/// Buckets of a request, in seconds; `request_timeout` is 300 by default.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    120.0, 300.0,
+];
+
+/// The families that have a `server` label.
+#[derive(Debug)]
+pub(super) struct ServerVecs {
+    workers: IntGaugeVec,
+    starts: IntCounterVec,
+    start_seconds: HistogramVec,
+    exits: IntCounterVec,
+    memory: IntGaugeVec,
+    sessions: IntGaugeVec,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    garbage_lines: IntCounterVec,
+    stderr_lines: IntCounterVec,
+    anomalies: IntCounterVec,
+}
+
+impl ServerVecs {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(opts(name, help), labels))
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntGaugeVec::new(opts(name, help), labels))
+        };
+        let seconds = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
+            register(
+                registry,
+                HistogramVec::new(histogram(name, help, buckets), labels),
+            )
+        };
+        Self {
+            workers: gauge(
+                "workers",
+                "Worker processes now, by state.",
+                &["server", "state"],
+            ),
+            starts: counter(
+                "worker_starts_total",
+                "Attempts to start a worker, by outcome.",
+                &["server", "outcome"],
+            ),
+            start_seconds: seconds(
+                "worker_start_seconds",
+                "Time from spawn to a ready worker, successful starts only.",
+                START_BUCKETS,
+                &["server"],
+            ),
+            exits: counter(
+                "worker_exits_total",
+                "Workers that are gone, by reason.",
+                &["server", "reason"],
+            ),
+            memory: gauge(
+                "worker_memory_bytes",
+                "Memory of all workers' process trees at the last sample.",
+                &["server"],
+            ),
+            sessions: gauge("sessions", "Open client sessions.", &["server", "era"]),
+            requests: counter(
+                "requests_total",
+                "Requests of clients that have been answered or given up, by outcome.",
+                &["server", "method", "outcome"],
+            ),
+            request_seconds: seconds(
+                "request_seconds",
+                "Time from a request's arrival to its answer: queue, start and worker included.",
+                REQUEST_BUCKETS,
+                &["server", "method"],
+            ),
+            garbage_lines: counter(
+                "worker_garbage_lines_total",
+                "Lines on a worker's stdout that are not JSON; skipped.",
+                &["server"],
+            ),
+            stderr_lines: counter(
+                "worker_stderr_lines_total",
+                "Lines that workers wrote to stderr.",
+                &["server"],
+            ),
+            anomalies: counter(
+                "worker_anomalies_total",
+                "JSON of workers that breaks the protocol, by kind.",
+                &["server", "kind"],
+            ),
+        }
+    }
+
+    /// Removes every series of `server`.
+    pub(super) fn forget(&self, server: &ServerName) {
+        let name = server.as_str();
+        // A missing series is the only error there is, and it is fine: it was never recorded.
+        let one = |result: prometheus::Result<()>| drop(result);
+        for &state in WorkerState::ALL {
+            one(self.workers.remove_label_values(&[name, state.as_str()]));
+        }
+        for &outcome in StartOutcome::ALL {
+            one(self.starts.remove_label_values(&[name, outcome.as_str()]));
+        }
+        for &reason in ExitReason::ALL {
+            one(self.exits.remove_label_values(&[name, reason.as_str()]));
+        }
+        for &era in Era::ALL {
+            one(self.sessions.remove_label_values(&[name, era.as_str()]));
+        }
+        for &kind in Anomaly::ALL {
+            one(self.anomalies.remove_label_values(&[name, kind.as_str()]));
+        }
+        for &method in Method::ALL {
+            let method = method.as_str();
+            one(self.request_seconds.remove_label_values(&[name, method]));
+            for &outcome in Outcome::ALL {
+                one(self
+                    .requests
+                    .remove_label_values(&[name, method, outcome.as_str()]));
+            }
+        }
+        one(self.start_seconds.remove_label_values(&[name]));
+        one(self.memory.remove_label_values(&[name]));
+        one(self.garbage_lines.remove_label_values(&[name]));
+        one(self.stderr_lines.remove_label_values(&[name]));
+    }
+}
+
+/// Handles to the series of one server. Recording is an array index, an atomic load and an atomic
+/// add; a series is created when it is first recorded.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    name: ServerName,
+    vecs: Arc<ServerVecs>,
+    workers: [OnceLock<IntGauge>; WorkerState::ALL.len()],
+    sessions: [OnceLock<IntGauge>; Era::ALL.len()],
+    methods: [MethodMetrics; Method::ALL.len()],
+    memory: OnceLock<IntGauge>,
+    garbage_lines: OnceLock<IntCounter>,
+    stderr_lines: OnceLock<IntCounter>,
+}
+
+#[derive(Debug, Default)]
+struct MethodMetrics {
+    outcomes: [OnceLock<IntCounter>; Outcome::ALL.len()],
+    seconds: OnceLock<Histogram>,
+}
+
+impl ServerMetrics {
+    pub(super) fn new(name: &ServerName, vecs: Arc<ServerVecs>) -> Self {
+        Self {
+            name: name.clone(),
+            vecs,
+            workers: Default::default(),
+            sessions: Default::default(),
+            methods: Default::default(),
+            memory: OnceLock::new(),
+            garbage_lines: OnceLock::new(),
+            stderr_lines: OnceLock::new(),
+        }
+    }
+
+    /// A request has its answer, or has been given up, `took` after it arrived. For a batch, once
+    /// for each request in it.
+    pub fn request(&self, method: Method, outcome: Outcome, took: Duration) {
+        let metrics = &self.methods[method as usize];
+        metrics.outcomes[outcome as usize]
+            .get_or_init(|| {
+                self.vecs.requests.with_label_values(&[
+                    self.name.as_str(),
+                    method.as_str(),
+                    outcome.as_str(),
+                ])
+            })
+            .inc();
+        metrics
+            .seconds
+            .get_or_init(|| {
+                self.vecs
+                    .request_seconds
+                    .with_label_values(&[self.name.as_str(), method.as_str()])
+            })
+            .observe(took.as_secs_f64());
+    }
+
+    /// An attempt to start a worker ended after `took`; only successful ones go into the histogram,
+    /// which timeouts would otherwise fill.
+    pub fn worker_started(&self, outcome: StartOutcome, took: Duration) {
+        self.vecs
+            .starts
+            .with_label_values(&[self.name.as_str(), outcome.as_str()])
+            .inc();
+        if outcome == StartOutcome::Ok {
+            self.vecs
+                .start_seconds
+                .with_label_values(&[self.name.as_str()])
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// A worker is gone, its whole process tree with it.
+    pub fn worker_exited(&self, reason: ExitReason) {
+        self.vecs
+            .exits
+            .with_label_values(&[self.name.as_str(), reason.as_str()])
+            .inc();
+    }
+
+    /// Workers in `state` now.
+    pub fn set_workers(&self, state: WorkerState, count: usize) {
+        self.workers[state as usize]
+            .get_or_init(|| {
+                self.vecs
+                    .workers
+                    .with_label_values(&[self.name.as_str(), state.as_str()])
+            })
+            .set(gauge_value(count));
+    }
+
+    /// Sessions open now.
+    pub fn set_sessions(&self, era: Era, count: usize) {
+        self.sessions[era as usize]
+            .get_or_init(|| {
+                self.vecs
+                    .sessions
+                    .with_label_values(&[self.name.as_str(), era.as_str()])
+            })
+            .set(gauge_value(count));
+    }
+
+    /// Memory of all of this server's workers, descendants included, as last sampled; bytes.
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        self.memory
+            .get_or_init(|| self.vecs.memory.with_label_values(&[self.name.as_str()]))
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// `count` lines on stdout were not JSON.
+    pub fn garbage_lines(&self, count: u64) {
+        self.garbage_lines
+            .get_or_init(|| {
+                self.vecs
+                    .garbage_lines
+                    .with_label_values(&[self.name.as_str()])
+            })
+            .inc_by(count);
+    }
+
+    /// `count` lines came on stderr.
+    pub fn stderr_lines(&self, count: u64) {
+        self.stderr_lines
+            .get_or_init(|| {
+                self.vecs
+                    .stderr_lines
+                    .with_label_values(&[self.name.as_str()])
+            })
+            .inc_by(count);
+    }
+
+    /// A worker broke the protocol.
+    pub fn anomaly(&self, kind: Anomaly) {
+        self.vecs
+            .anomalies
+            .with_label_values(&[self.name.as_str(), kind.as_str()])
+            .inc();
+    }
+}
