@@ -91,7 +91,7 @@ pub enum CliError {
     #[error("the answer breaks the protocol: {0}")]
     Protocol(String),
     /// Standard output cannot be written.
-    #[error("writing to standard output: {0}")]
+    #[error("standard output cannot be written")]
     Output(#[source] io::Error),
 }
 
