@@ -22,7 +22,7 @@ mod router;
 mod stream;
 mod supervisor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use model::{
     CircuitRow, Event, EventKind, Fingerprint, Limits, LogLine, ServerRow, SessionRow, StartCounts,

@@ -20,9 +20,9 @@ use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Era, WorkerState};
 
 /// A supervisor with one worker, `w7`, that writes down what it is told to do.
-struct Fake {
-    done: Mutex<Vec<String>>,
-    log: broadcast::Sender<String>,
+pub(crate) struct Fake {
+    pub(crate) done: Mutex<Vec<String>>,
+    pub(crate) log: broadcast::Sender<String>,
     events: broadcast::Sender<Event>,
     reload: Result<String, String>,
 }

@@ -172,7 +172,8 @@ impl Metrics {
 
     /// Runs `hook` before each scrape. Meant for gauges that mirror the state of a component: a
     /// value read where it lives cannot drift as a pair of increments can. Give it a `Weak` of
-    /// whatever owns this registry, and keep it short: it runs on the scraper's thread.
+    /// whatever owns this registry, and keep it short: it runs on the scraper's thread, and
+    /// must not add hooks itself.
     pub fn on_scrape(&self, hook: impl Fn(&Self) + Send + Sync + 'static) {
         self.hooks.lock().push(Box::new(hook));
     }
@@ -292,6 +293,39 @@ mod tests {
         let after = text(&metrics);
         assert!(!after.contains("server=\"goes\""), "{after}");
         assert!(after.contains("stdiopool_workers{server=\"stays\",state=\"busy\"} 1\n"));
+    }
+
+    #[test]
+    fn every_metric_and_label_value_is_documented() {
+        use crate::telemetry::labels::{Anomaly, DropReason, Era, StartOutcome};
+        let docs = include_str!("../../docs/metrics.md");
+        let metrics = Metrics::new();
+        let server = metrics.server(&ServerName::new("s"));
+        server.set_workers(WorkerState::Idle, 1);
+        server.set_sessions(Era::Legacy, 1);
+        server.set_memory_bytes(1);
+        server.worker_started(StartOutcome::Ok, Duration::ZERO);
+        server.worker_exited(ExitReason::Idle);
+        server.request(Method::Ping, Outcome::Ok, Duration::ZERO);
+        server.garbage_lines(1);
+        server.stderr_lines(1);
+        server.anomaly(Anomaly::Oversized);
+        let families = metrics.gather();
+        assert_eq!(families.len(), 25, "a new metric is not recorded here");
+        let names = families
+            .iter()
+            .map(|family| family.name().trim_start_matches("stdiopool_"));
+        let values = WorkerState::ALL.iter().map(|v| v.as_str());
+        let values = values.chain(StartOutcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(ExitReason::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(EvictionReason::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(Outcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(DropReason::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(Era::ALL.iter().map(|v| v.as_str()));
+        for word in names.chain(values) {
+            assert!(docs.contains(&format!("`{word}`")), "`{word}` is missing");
+        }
     }
 
     #[test]

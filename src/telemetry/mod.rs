@@ -13,7 +13,7 @@
 //!   that a host does not use.
 //!
 //! Deliberately not here: a tenant label (its values are not bounded), tracing of single requests
-//! to a remote collector, and the HTTP side, which is [`crate::admin`]'s.
+//! to a remote collector, and the HTTP side, which is the admin listener's.
 
 pub mod exposition;
 pub mod labels;

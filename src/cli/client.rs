@@ -1,0 +1,305 @@
+//! The admin API from the outside.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{CliError, Target};
+
+/// How long a connection may take to be there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a short answer may take. A reload reads and checks the config, which may run commands.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Largest short answer, in bytes: some 100,000 rows.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Where the admin API is.
+#[derive(Args, Clone, Debug)]
+pub struct AdminArgs {
+    /// Address of the admin API
+    #[arg(long, value_name = "URL", env = "STDIOPOOL_ADMIN", default_value = "http://127.0.0.1:9090", value_parser = base_url)]
+    pub admin: Url,
+    /// Token of the admin API, where it has one
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "STDIOPOOL_ADMIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub admin_token: Option<SecretString>,
+}
+
+/// Reads an address such as `http://127.0.0.1:9090` or `127.0.0.1:9090`.
+pub(super) fn base_url(text: &str) -> Result<Url, String> {
+    let with_scheme = match text.split_once("://") {
+        Some(_) => text.to_owned(),
+        None => format!("http://{text}"),
+    };
+    let mut url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
+    if url.scheme() != "http" {
+        return Err(format!(
+            "`{}` is not supported: give the http:// address behind the TLS proxy",
+            url.scheme()
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("an address has neither `?` nor `#`".to_owned());
+    }
+    // Joining replaces everything after the last slash.
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    Ok(url)
+}
+
+/// A client for `url`. Loopback is never asked for through the environment's proxy.
+pub(super) fn http_client(url: &Url) -> Client {
+    let loopback = match url.host_str() {
+        Some(host) => {
+            let address = host.trim_start_matches('[').trim_end_matches(']');
+            let address = address.parse::<std::net::IpAddr>();
+            host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+        }
+        None => false,
+    };
+    let builder = Client::builder().connect_timeout(CONNECT_TIMEOUT);
+    let builder = if loopback {
+        builder.no_proxy()
+    } else {
+        builder
+    };
+    builder
+        .build()
+        .expect("no TLS and no custom option that could fail")
+}
+
+/// Reads a whole body of up to `limit` bytes.
+pub(super) async fn read_body(
+    target: &Target,
+    mut response: Response,
+    limit: usize,
+) -> Result<Vec<u8>, CliError> {
+    let mut body = Vec::new();
+    while let Some(piece) = response
+        .chunk()
+        .await
+        .map_err(|error| CliError::transport(target, &error))?
+    {
+        if body.len() + piece.len() > limit {
+            return Err(CliError::Protocol(format!("answer over {limit} bytes")));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// The error body of the admin API.
+#[derive(Deserialize)]
+struct ApiError {
+    error: String,
+    reason: String,
+}
+
+/// The answer to an action.
+#[derive(Deserialize)]
+struct Done {
+    message: String,
+}
+
+/// A connection to the admin API.
+#[derive(Debug)]
+pub(super) struct AdminClient {
+    http: Client,
+    target: Target,
+    token: Option<SecretString>,
+}
+
+impl AdminClient {
+    pub(super) fn new(args: &AdminArgs) -> Self {
+        Self {
+            http: http_client(&args.admin),
+            target: Target {
+                url: args.admin.clone(),
+                url_flag: "--admin",
+                token_flag: "--admin-token",
+                token_env: "STDIOPOOL_ADMIN_TOKEN",
+            },
+            token: args.admin_token.clone(),
+        }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// `GET`s rows.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        let request = self.request(Method::GET, path)?.timeout(ANSWER_TIMEOUT);
+        self.read(self.send(request).await?).await
+    }
+
+    /// `POST`s an action and gives what it answered.
+    pub(super) async fn act(&self, path: &str) -> Result<String, CliError> {
+        let request = self.request(Method::POST, path)?.timeout(ANSWER_TIMEOUT);
+        let done: Done = self.read(self.send(request).await?).await?;
+        Ok(done.message)
+    }
+
+    /// `GET`s an event stream, which may take for ever.
+    pub(super) async fn stream(&self, path: &str) -> Result<Response, CliError> {
+        self.send(self.request(Method::GET, path)?).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CliError> {
+        let url = self.target.url.join(path);
+        let url = url.map_err(|error| CliError::Protocol(format!("`{path}`: {error}")))?;
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| CliError::transport(&self.target, &error))?;
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(CliError::Unauthorized {
+                target: Box::new(self.target.clone()),
+                given: self.token.is_some(),
+            });
+        }
+        if status.is_success() && response.headers().contains_key(CONTENT_TYPE) {
+            return Ok(response);
+        }
+        let body = read_body(&self.target, response, MAX_ANSWER).await?;
+        match serde_json::from_slice::<ApiError>(&body) {
+            Ok(ApiError { error, reason }) => Err(CliError::Refused {
+                error,
+                reason,
+                help: None,
+            }),
+            Err(_) => Err(self.stranger(status)),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, CliError> {
+        let status = response.status();
+        let body = read_body(&self.target, response, MAX_ANSWER).await?;
+        serde_json::from_slice(&body).map_err(|_| self.stranger(status))
+    }
+
+    fn stranger(&self, status: StatusCode) -> CliError {
+        CliError::Stranger {
+            target: Box::new(self.target.clone()),
+            what: "an admin API of this version of stdiopool",
+            status: status.as_u16(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use miette::Diagnostic;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::admin::tests::Fake;
+    use crate::admin::{Options, WorkerRow, router};
+    use crate::telemetry::Metrics;
+
+    /// The real admin API over a made-up supervisor, on a port of its own.
+    async fn serve(fake: &Arc<Fake>, token: Option<&str>) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let listen = listener.local_addr().expect("bound");
+        let options = Options {
+            listen,
+            token: token.map(Into::into),
+            shutdown: CancellationToken::new(),
+        };
+        let app = router(Arc::clone(fake), Metrics::new(), options).expect("loopback");
+        // Ends with the test's runtime.
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        base_url(&listen.to_string()).expect("an address")
+    }
+
+    fn client(admin: &Url, token: Option<&str>) -> AdminClient {
+        AdminClient::new(&AdminArgs {
+            admin: admin.clone(),
+            admin_token: token.map(Into::into),
+        })
+    }
+
+    #[tokio::test]
+    async fn rows_and_actions_pass_through() {
+        let fake = Arc::new(Fake::default());
+        let url = serve(&fake, None).await;
+        let client = client(&url, None);
+        let rows: Vec<WorkerRow> = client.get("api/v1/workers").await.expect("rows");
+        assert_eq!(rows[0].id.to_string(), "w7");
+        let said = client.act("api/v1/workers/w7/stop").await.expect("stops");
+        assert_eq!(said, "stopping w7");
+        assert_eq!(*fake.done.lock(), ["stop w7"]);
+        let error = client
+            .act("api/v1/workers/w9/stop")
+            .await
+            .expect_err("none");
+        let text =
+            "not_found: there is no worker `w9`, or no longer (GET /api/v1/workers lists them)";
+        assert_eq!(error.to_string(), text);
+    }
+
+    #[tokio::test]
+    async fn a_missing_token_and_a_stranger_are_told_apart() {
+        let url = serve(&Arc::default(), Some("s3cret")).await;
+        let get = async |token, path| client(&url, token).get::<Vec<WorkerRow>>(path).await;
+        let error = get(None, "api/v1/workers").await.expect_err("no token");
+        assert_eq!(
+            format!("{error} ({})", error.help().expect("has help")),
+            format!(
+                "{url} does not accept requests without a token (give the token with --admin-token or in STDIOPOOL_ADMIN_TOKEN)"
+            )
+        );
+        let error = get(Some("x"), "api/v1/workers").await.expect_err("wrong");
+        assert!(
+            error.to_string().ends_with("does not accept this token"),
+            "{error}"
+        );
+        assert!(get(Some("s3cret"), "api/v1/workers").await.is_ok());
+        // An index is not a list of workers, as if the port belonged to something else.
+        let error = get(Some("s3cret"), "").await.expect_err("no rows");
+        assert!(error.to_string().contains("is not an admin API"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_read_generously_and_checked() {
+        let read = |text| base_url(text).map(|url| url.to_string());
+        assert_eq!(
+            read("127.0.0.1:9090").as_deref(),
+            Ok("http://127.0.0.1:9090/")
+        );
+        assert_eq!(read("localhost:1").as_deref(), Ok("http://localhost:1/"));
+        assert_eq!(read("http://pool/a/b").as_deref(), Ok("http://pool/a/b/"));
+        for bad in [
+            "",
+            "http://",
+            "ftp://x",
+            "https://x",
+            "http://x/?a",
+            "http://x:99999",
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+}
