@@ -1,27 +1,9 @@
-//! No process outlives its worker, its guardian or its supervisor, however it tries.
+//! No process outlives its worker or its guardian, however it tries.
 
 mod worker_probe;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-
 use stdiopool::worker::{ExitStatusKind, Options};
 use worker_probe::*;
-
-/// Environment variable by which this test program, started again, becomes a supervisor.
-const ROLE: &str = "STDIOPOOL_TEST_SUPERVISES";
-
-/// A leader that leaves: a child, a daemon in another session, and one with a cleared environment
-/// whose only mark is how long it sleeps.
-fn brood(tag: &str, then: &str) -> String {
-    format!(
-        "sleep 9000 & setsid -f setsid -f sleep 9001; \
-         setsid sh -c 'exec env -i /bin/sleep 9002.{tag}' & \
-         echo up; {then}"
-    )
-}
-/// Processes with the tag that [`brood`] makes, when `then` starts none.
-const BROOD: usize = 4;
 
 #[tokio::test]
 async fn a_polite_worker_ends_at_the_end_of_its_input() {
@@ -48,7 +30,7 @@ async fn stop_takes_the_whole_brood() {
     worker.stop();
     inbox.exit().await;
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -64,7 +46,7 @@ async fn the_crash_of_the_leader_takes_the_rest() {
     assert_eq!(exit.to_string(), "was killed by SIGSEGV");
     assert!(!exit.asked);
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -80,12 +62,16 @@ async fn a_daemon_lives_as_long_as_its_leader_and_dies_with_it_alone() {
     until_tagged(&other, 2).await;
     second.kill();
     within(second.wait()).await;
-    assert_eq!(tagged(&other), []);
-    assert_eq!(tagged(&tag).len(), 2, "the neighbour's daemon was not meant");
+    assert_none(&other);
+    assert_eq!(
+        tagged(&tag).len(),
+        2,
+        "the neighbour's daemon was not meant"
+    );
     worker.kill();
     let exit = within(worker.wait()).await;
     assert_eq!((exit.status, exit.asked), (ExitStatusKind::Signal(9), true));
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -112,7 +98,7 @@ async fn who_ignores_eof_and_term_is_killed() {
     let exit = inbox.exit().await;
     assert_eq!((exit.status, exit.asked), (ExitStatusKind::Signal(9), true));
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -125,7 +111,7 @@ async fn who_ignores_eof_gets_a_term_first() {
     worker.stop();
     assert_eq!(inbox.exit().await.status, ExitStatusKind::Code(7));
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -137,7 +123,7 @@ async fn a_worker_that_forks_all_the_time_is_killed_all_the_same() {
     assert_eq!(inbox.line().await, "up");
     worker.kill();
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     guardian.shutdown().await;
 }
 
@@ -154,7 +140,7 @@ async fn the_death_of_the_guardian_takes_all_and_a_new_one_serves() {
     assert_eq!(exit.to_string(), "was lost with its guardian");
     assert!(!exit.asked);
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
 
     let (worker, inbox) = start(&guardian, &spec(&tag, &["cat"]), &Options::default()).await;
     assert_ne!(stat(worker.pid(), 4), first);
@@ -162,7 +148,7 @@ async fn the_death_of_the_guardian_takes_all_and_a_new_one_serves() {
     assert_eq!(inbox.line().await, "again");
     guardian.shutdown().await;
     within(worker.wait()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
 }
 
 #[tokio::test]
@@ -173,7 +159,7 @@ async fn shutdown_leaves_nothing() {
     assert_eq!(inbox.line().await, "up");
     until_tagged(&tag, BROOD).await;
     within(guardian.shutdown()).await;
-    assert_eq!(tagged(&tag), []);
+    assert_none(&tag);
     inbox.exit().await;
     within(worker.wait()).await;
 }
@@ -195,110 +181,4 @@ async fn ctrl_c_and_term_do_not_reach_guardian_or_worker() {
     let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).expect("lives");
     assert_eq!(name.trim(), "sp-guardian");
     guardian.shutdown().await;
-}
-
-/// Not a test of its own: the supervisor that others kill. Serves one worker until then.
-#[tokio::test]
-async fn supervisor_role() {
-    let Ok(role) = std::env::var(ROLE) else { return };
-    let (tag, script) = role.split_once('\n').expect("tag and script");
-    let guardian = guardian().await;
-    let (worker, inbox) = shell(&guardian, tag, script, &Options::default()).await;
-    println!("\nready {} {}", worker.pid(), inbox.line().await);
-    std::future::pending::<()>().await;
-}
-
-/// Starts this program as a supervisor, waits for its worker's first line.
-fn supervisor(tag: &str, script: &str) -> std::process::Child {
-    let me = std::env::current_exe().expect("own path");
-    #[allow(clippy::disallowed_methods, reason = "a supervisor, not a worker")]
-    let mut child = Command::new(me)
-        .args(["--exact", "supervisor_role", "--nocapture"])
-        .env(ROLE, format!("{tag}\n{script}"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let stdout = BufReader::new(child.stdout.take().expect("piped"));
-    assert!(stdout.lines().any(|line| line.expect("reads").starts_with("ready")));
-    child
-}
-
-#[tokio::test]
-async fn the_death_of_the_supervisor_takes_all() {
-    let tag = tag();
-    let script = brood(&tag, "trap '' TERM; read line; sleep 9000");
-    let mut child = supervisor(&tag, &script);
-    // The supervisor has the tag in its environment too.
-    until_tagged(&tag, BROOD + 1 + 1).await;
-    child.kill().expect("kills");
-    child.wait().expect("reaps");
-    until_tagged(&tag, 0).await;
-}
-
-const EVERYTHING: &str = "exec npx -y @modelcontextprotocol/server-everything stdio";
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}"#;
-
-async fn everything(
-    guardian: &stdiopool::worker::Guardian,
-    tag: &str,
-) -> (stdiopool::worker::Worker, Vec<u32>) {
-    let (worker, inbox) = shell(guardian, tag, EVERYTHING, &Options::default()).await;
-    worker.send(INITIALIZE.into()).expect("room");
-    let answer = inbox.line().await;
-    assert!(answer.contains("serverInfo"), "{answer}");
-    let tree = worker.tree();
-    assert!(tree.len() >= 2, "npm and the server below it: {tree:?}");
-    (worker, tree)
-}
-
-#[tokio::test]
-#[ignore = "needs npx and the npm registry"]
-async fn a_real_npx_tree_ends_whole() {
-    let guardian = guardian().await;
-
-    let stopped = tag();
-    let (worker, _) = everything(&guardian, &stopped).await;
-    worker.stop();
-    println!("stop: {}", within(worker.wait()).await);
-    assert_eq!(tagged(&stopped), []);
-
-    let killed = tag();
-    let (worker, tree) = everything(&guardian, &killed).await;
-    kill9(tree[0]);
-    assert_eq!(within(worker.wait()).await.status, ExitStatusKind::Signal(9));
-    assert_eq!(tagged(&killed), []);
-
-    let moved = tag();
-    let (worker, tree) = everything(&guardian, &moved).await;
-    let last = *tree.last().expect("some");
-    let group = nix::unistd::Pid::from_raw(last.try_into().expect("a pid"));
-    // Only a parent may move a process that has executed, so the move is made from within.
-    assert_ne!(nix::unistd::setpgid(group, group), Ok(()));
-    worker.stop();
-    within(worker.wait()).await;
-    assert_eq!(tagged(&moved), []);
-    guardian.shutdown().await;
-}
-
-#[tokio::test]
-#[ignore = "needs npx and the npm registry"]
-async fn a_real_npx_tree_moved_to_other_groups_dies_with_its_supervisor() {
-    let tag = tag();
-    // Below npm the server runs in a session of its own.
-    let script = format!(
-        "npx -y -c 'setsid -w npx -y @modelcontextprotocol/server-everything stdio' <&0 & \
-         echo up; wait; : {tag}"
-    );
-    let mut child = supervisor(&tag, &script);
-    let mut seen = 0;
-    within(async {
-        while seen < 4 {
-            seen = tagged(&tag).len();
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    })
-    .await;
-    child.kill().expect("kills");
-    child.wait().expect("reaps");
-    until_tagged(&tag, 0).await;
 }

@@ -34,7 +34,8 @@ pub(crate) enum Action {
     DropStdin,
     /// SIGTERM to the process group.
     Terminate,
-    /// SIGKILL to everything.
+    /// SIGKILL to everything. Stdin stays open until then: its end might be answered by an exit
+    /// that looks voluntary.
     KillTree,
 }
 
@@ -81,7 +82,7 @@ impl Ladder {
         let (phase, actions): (Phase, &'static [Action]) = match (self.phase, event) {
             (Phase::Ended, _) | (_, Event::LeaderExited) => (Phase::Ended, &[]),
             (Phase::Killing, _) => (Phase::Killing, &[]),
-            (_, Event::Kill) => (Phase::Killing, &[Action::DropStdin, Action::KillTree]),
+            (_, Event::Kill) => (Phase::Killing, &[Action::KillTree]),
             (Phase::Running | Phase::Mute { .. }, Event::Stop) => {
                 let until = now + self.stdin_grace;
                 (Phase::Flushing { until }, &[Action::CloseStdin])
@@ -96,7 +97,7 @@ impl Ladder {
                 (Phase::Terminating { until }, actions)
             }
             (Phase::Terminating { until } | Phase::Mute { until }, Event::Tick) if now >= until => {
-                (Phase::Killing, &[Action::DropStdin, Action::KillTree])
+                (Phase::Killing, &[Action::KillTree])
             }
             (phase, Event::Stop | Event::StdoutEnded | Event::Tick) => (phase, &[]),
         };
@@ -112,7 +113,7 @@ mod tests {
 
     const STDIN: Duration = Duration::from_secs(2);
     const TERM: Duration = Duration::from_secs(3);
-    const KILL: &[Action] = &[Action::DropStdin, Action::KillTree];
+    const KILL: &[Action] = &[Action::KillTree];
 
     #[test]
     fn a_worker_that_ignores_everything_is_killed_after_both_graces() {

@@ -172,6 +172,13 @@ pub fn tagged(tag: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Asserts that no process carries the tag.
+#[track_caller]
+pub fn assert_none(tag: &str) {
+    let left = tagged(tag);
+    assert!(left.is_empty(), "left over: {left:?}");
+}
+
 /// Waits until `count` processes carry the tag.
 pub async fn until_tagged(tag: &str, count: usize) -> Vec<u32> {
     let poll = async {
@@ -202,3 +209,15 @@ pub fn kill9(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kills");
 }
+
+/// A leader that leaves: a child, a daemon in another session, and one with a cleared environment
+/// whose only mark is how long it sleeps.
+pub fn brood(tag: &str, then: &str) -> String {
+    format!(
+        "sleep 9000 & setsid -f setsid -f sleep 9001; \
+         setsid sh -c 'exec env -i /bin/sleep 9002.{tag}' & \
+         echo up; {then}"
+    )
+}
+/// Processes with the tag that [`brood`] makes, when `then` starts none.
+pub const BROOD: usize = 4;

@@ -432,7 +432,10 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-#[allow(unsafe_code, reason = "a promise about the descriptor that its type already keeps")]
+#[allow(
+    unsafe_code,
+    reason = "a promise about the descriptor that its type already keeps"
+)]
 fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names one open descriptor until it is dropped, which `AsyncFd` does
     // after taking it off its poller.
