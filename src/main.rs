@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    stdiopool::worker::run_guardian_if_asked();
+}

@@ -5,11 +5,13 @@
 
 mod envelope;
 mod failure;
+mod id_scanner;
 mod revision;
 pub mod sse;
 
 pub use envelope::{Envelope, EnvelopeError, Kind, one_line, span_of, splice};
 pub use failure::{Failure, Reason};
+pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use revision::Revision;
 
 /// JSON-RPC error codes (<https://www.jsonrpc.org/specification#error_object>).

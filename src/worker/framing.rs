@@ -1,0 +1,199 @@
+//! Cuts a byte stream into lines, with a cap on how much of a line is ever held.
+//!
+//! Pure: chunks in, frames out. A line over the cap is dropped as it passes; only its length and
+//! what its top level says (id, method) are reported, so that whoever waits for it can be told.
+
+use bytes::Bytes;
+
+use super::Oversized;
+use crate::protocol::IdScanner;
+
+/// A line, or the news of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A line without its line end; never blank.
+    Line(Bytes),
+    /// A line longer than the cap, which was dropped.
+    Oversized(Oversized),
+}
+
+/// Splits at `\n` (an `\r` before it goes too) and skips blank lines. Holds at most `cap` bytes.
+#[derive(Debug)]
+pub(crate) struct Framer {
+    cap: usize,
+    partial: Vec<u8>,
+    /// Set while a line over the cap passes.
+    discard: Option<Discard>,
+}
+
+#[derive(Debug)]
+struct Discard {
+    len: u64,
+    scanner: IdScanner,
+}
+
+impl Framer {
+    /// A framer for lines of at most `cap` bytes, line end not counted.
+    pub(crate) fn new(cap: usize) -> Self {
+        Self {
+            cap,
+            partial: Vec::new(),
+            discard: None,
+        }
+    }
+
+    /// Takes the next bytes and hands every line they complete to `out`, in order.
+    pub(crate) fn feed(&mut self, mut chunk: &[u8], mut out: impl FnMut(Frame)) {
+        while let Some(end) = memchr::memchr(b'\n', chunk) {
+            if let Some(frame) = self.line_ends(&chunk[..end]) {
+                out(frame);
+            }
+            chunk = &chunk[end + 1..];
+        }
+        self.extend(chunk);
+    }
+
+    /// Hands out a last line that no line end followed.
+    pub(crate) fn finish(&mut self) -> Option<Frame> {
+        self.line_ends(&[])
+    }
+
+    fn line_ends(&mut self, tail: &[u8]) -> Option<Frame> {
+        // The usual case, a whole line in one chunk, is copied once, to its exact size.
+        if self.discard.is_none() && self.partial.is_empty() && tail.len() <= self.cap {
+            let line = trim_end(tail);
+            return (!is_blank(line)).then(|| Frame::Line(Bytes::copy_from_slice(line)));
+        }
+        self.extend(tail);
+        if let Some(Discard { len, scanner }) = self.discard.take() {
+            let scanned = scanner.finish();
+            return Some(Frame::Oversized(Oversized {
+                len,
+                id: scanned.id,
+                has_method: scanned.has_method,
+            }));
+        }
+        let mut line = std::mem::take(&mut self.partial);
+        line.truncate(trim_end(&line).len());
+        (!is_blank(&line)).then(|| Frame::Line(line.into()))
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        if let Some(discard) = &mut self.discard {
+            discard.len += bytes.len() as u64;
+            discard.scanner.feed(bytes);
+            return;
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let needed = self.partial.len() + bytes.len();
+        // One more than the cap is let through for the `\r` of a line that just fits.
+        if needed > self.cap && trim_end(bytes).len() + self.partial.len() > self.cap
+            || needed > self.cap + 1
+        {
+            let mut scanner = IdScanner::new();
+            scanner.feed(&std::mem::take(&mut self.partial));
+            scanner.feed(bytes);
+            let len = needed as u64;
+            self.discard = Some(Discard { len, scanner });
+            return;
+        }
+        if needed > self.partial.capacity() {
+            // Doubling, but never past what a line may need.
+            let goal = (self.partial.capacity() * 2).clamp(needed, (self.cap + 1).max(needed));
+            self.partial.reserve_exact(goal - self.partial.len());
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+}
+
+fn trim_end(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frames<'a>(cap: usize, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Frame> {
+        let mut framer = Framer::new(cap);
+        let mut frames = Vec::new();
+        for chunk in chunks {
+            framer.feed(chunk, |frame| frames.push(frame));
+            assert!(
+                framer.partial.capacity() <= cap + 1,
+                "holds more than a line"
+            );
+        }
+        frames.extend(framer.finish());
+        frames
+    }
+
+    fn line(text: &str) -> Frame {
+        Frame::Line(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn line_ends_go_and_blank_lines_are_skipped() {
+        let got = frames(9, [&b"a\r\n\n\r\n  \nb\nlast"[..]]);
+        assert_eq!(got, [line("a"), line("b"), line("last")]);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_cap_passes_with_either_line_end() {
+        for text in [&b"1234\n"[..], b"1234\r\n"] {
+            assert_eq!(frames(4, [text]), [line("1234")]);
+            assert_eq!(frames(4, text.chunks(1)), [line("1234")]);
+        }
+        assert!(matches!(
+            frames(4, [&b"12345\n"[..]])[..],
+            [Frame::Oversized(_)]
+        ));
+    }
+
+    #[test]
+    fn an_oversized_line_is_reported_and_the_next_one_read() {
+        let text = b"{\"id\":\"a\",\"method\":\"m\",\"x\":\"0123456789\"}\n{\"id\":1}\n";
+        let got = frames(12, text.chunks(5));
+        let news = Oversized {
+            len: 40,
+            id: Some("\"a\"".to_owned()),
+            has_method: true,
+        };
+        assert_eq!(got, [Frame::Oversized(news), line("{\"id\":1}")]);
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_make_no_difference(
+            text in "([a-c\r\n ]|\\{\"id\":[0-9]\\}){0,60}",
+            cap in 0..12usize,
+            cuts in prop::collection::vec(1..7usize, 1..20),
+        ) {
+            let bytes = text.as_bytes();
+            let mut chunks = Vec::new();
+            let mut at = 0;
+            for cut in cuts.iter().cycle() {
+                if at == bytes.len() { break; }
+                let end = (at + cut).min(bytes.len());
+                chunks.push(&bytes[at..end]);
+                at = end;
+            }
+            let whole = frames(cap, [bytes]);
+            prop_assert_eq!(&frames(cap, chunks), &whole);
+            let fitting: Vec<Frame> = text.split('\n')
+                .map(|l| l.strip_suffix('\r').unwrap_or(l))
+                .filter(|l| l.len() <= cap && !l.trim_ascii().is_empty())
+                .map(line)
+                .collect();
+            let lines: Vec<Frame> = whole.into_iter().filter(|f| matches!(f, Frame::Line(_))).collect();
+            prop_assert_eq!(lines, fitting);
+        }
+    }
+}

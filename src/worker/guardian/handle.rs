@@ -1,0 +1,450 @@
+//! The supervisor's side of the guardian: starts it, speaks with it, replaces it when it is killed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
+use parking_lot::Mutex;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+
+use super::process::ARGUMENT;
+use super::spawn::prctl;
+use super::sweep;
+use super::tree::{Marker, ProcessTable};
+use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
+use crate::ids::WorkerId;
+use crate::worker::ExitStatusKind;
+
+/// How long a new guardian may take to say that it runs.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Name in process lists; not the program's own, so that killing that by name spares the guardian.
+const NAME: &str = "sp-guardian";
+
+/// Why there is no guardian.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardianError {
+    /// The socket pair or the supervisor's own settings failed.
+    #[error("cannot prepare the guardian process: {0}")]
+    Setup(#[source] io::Error),
+    /// The program could not be started once more.
+    #[error("cannot start the guardian process `{}`: {error}", program.display())]
+    Start {
+        /// What was started.
+        program: PathBuf,
+        /// Why that failed.
+        #[source]
+        error: io::Error,
+    },
+    /// It started, but is no guardian, or ended at once.
+    #[error("the guardian process `{}` did not report within {READY_TIMEOUT:?}; does its main call `run_guardian_if_asked` first?", program.display())]
+    Silent {
+        /// What was started.
+        program: PathBuf,
+    },
+}
+
+/// Handle of the process that starts workers; clones share it. See the module's documentation.
+#[derive(Clone)]
+pub struct Guardian(Arc<Inner>);
+
+struct Inner {
+    program: PathBuf,
+    /// An async mutex, as starting a guardian waits for it, and only one may be started.
+    link: tokio::sync::Mutex<Arc<Link>>,
+    /// After [`Guardian::shutdown`] no new one is started.
+    shut: AtomicBool,
+}
+
+/// One guardian process.
+struct Link {
+    socket: AsyncFd<OwnedFd>,
+    /// Pid of the process.
+    guardian: u32,
+    marker: Marker,
+    state: Mutex<State>,
+    /// Becomes true when the process is gone and nothing is left of its workers.
+    ended: watch::Sender<bool>,
+}
+
+struct State {
+    open: bool,
+    workers: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    started: Option<oneshot::Sender<Result<u32, SpawnFailure>>>,
+    news: watch::Sender<News>,
+}
+
+/// What is known of a worker that was started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct News {
+    /// How the leader ended.
+    pub(crate) leader: Option<ExitStatusKind>,
+    /// Nothing of the worker is left.
+    pub(crate) gone: bool,
+}
+
+/// A worker that runs.
+pub(crate) struct Launched {
+    pub(crate) pid: u32,
+    pub(crate) news: watch::Receiver<News>,
+    pub(crate) control: Control,
+}
+
+/// Why a launch failed.
+#[derive(Debug)]
+pub(crate) enum LaunchError {
+    /// The guardian tried and failed.
+    Failed(SpawnFailure),
+    /// The request did not get to the guardian.
+    Unreached,
+    /// There is no guardian, or it was lost meanwhile.
+    Guardian(String),
+    /// Something failed in the supervisor.
+    Io(io::Error),
+}
+
+/// Acts on one worker.
+#[derive(Clone)]
+pub(crate) struct Control {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Guardian {
+    /// Starts the guardian: this very program (`/proc/self/exe`) once more. Makes this process the
+    /// child subreaper of all its descendants, for the case that the guardian is killed.
+    ///
+    /// Must be called within a tokio runtime, whose end also ends the guardian and all workers.
+    ///
+    /// # Errors
+    /// When the process cannot be started, or its `main` does not call
+    /// [`run_guardian_if_asked`](super::run_guardian_if_asked) first.
+    pub async fn start() -> Result<Self, GuardianError> {
+        Self::start_with(Path::new("/proc/self/exe")).await
+    }
+
+    /// The same with another program that calls [`run_guardian_if_asked`](super::run_guardian_if_asked).
+    ///
+    /// # Errors
+    /// As [`Guardian::start`].
+    pub async fn start_with(program: &Path) -> Result<Self, GuardianError> {
+        prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(GuardianError::Setup)?;
+        let link = Link::start(program).await?;
+        Ok(Self(Arc::new(Inner {
+            program: program.to_owned(),
+            link: tokio::sync::Mutex::new(link),
+            shut: AtomicBool::new(false),
+        })))
+    }
+
+    /// Kills all workers that are left, with their descendants, and ends the guardian. Returns when
+    /// no process is left. Cancelling the call does not stop that.
+    pub async fn shutdown(&self) {
+        let link = {
+            let link = self.0.link.lock().await;
+            self.0.shut.store(true, Ordering::Relaxed);
+            link.clone()
+        };
+        // The guardian sees its end of the socket close; it still reports until it exits.
+        let _already_closed = shutdown(link.socket.as_raw_fd(), Shutdown::Write);
+        let mut ended = link.ended.subscribe();
+        let _sender_is_in_link = ended.wait_for(|&ended| ended).await;
+    }
+
+    /// Starts a worker whose stdin, stdout and stderr are `fds`.
+    pub(crate) async fn launch(
+        &self,
+        id: WorkerId,
+        launch: &Launch,
+        fds: [OwnedFd; 3],
+    ) -> Result<Launched, LaunchError> {
+        let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
+        let [stdin, stdout, stderr] = &fds;
+        let raw = [stdin, stdout, stderr, &memfd].map(AsRawFd::as_raw_fd);
+        let link = self.live_link().await?;
+        match link.launch(id.0, &raw).await {
+            // It was killed and its reader has not noticed yet; nothing was started.
+            Err(LaunchError::Unreached) => self.live_link().await?.launch(id.0, &raw).await,
+            result => result,
+        }
+    }
+
+    async fn live_link(&self) -> Result<Arc<Link>, LaunchError> {
+        let mut link = self.0.link.lock().await;
+        if self.0.shut.load(Ordering::Relaxed) {
+            let text = "the guardian process is shut down".to_owned();
+            return Err(LaunchError::Guardian(text));
+        }
+        if !link.state.lock().open {
+            *link = Link::start(&self.0.program)
+                .await
+                .map_err(|error| LaunchError::Guardian(error.to_string()))?;
+        }
+        Ok(link.clone())
+    }
+}
+
+impl fmt::Debug for Guardian {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guardian")
+            .field("program", &self.0.program)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// Sends a signal to the leader's process group.
+    pub(crate) async fn signal(&self, signal: nix::sys::signal::Signal) {
+        let signal = signal as i32;
+        self.request(&Request::Signal {
+            id: self.id,
+            signal,
+        })
+        .await;
+    }
+
+    /// Kills the whole tree.
+    pub(crate) async fn kill_tree(&self) {
+        self.request(&Request::KillTree { id: self.id }).await;
+    }
+
+    async fn request(&self, request: &Request) {
+        // Without a guardian the worker is being killed anyway, and its news will say so.
+        if let Err(error) = self.link.send(request, &[]).await {
+            tracing::debug!(worker = %WorkerId(self.id), %error, "guardian not reached");
+        }
+    }
+
+    /// All processes of the worker whose leader is `leader`, which starts the list while it lives.
+    /// Scans `/proc`.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub(crate) fn tree(&self, leader: u32) -> io::Result<Vec<u32>> {
+        let table = ProcessTable::scan()?;
+        // A leader that was reaped is no child of the guardian, whatever its pid means now.
+        let (leaders, others): (Vec<_>, Vec<_>) = table
+            .children(self.link.guardian)
+            .filter(|child| {
+                child.session == leader || self.link.marker.of_process(child.pid) == Some(self.id)
+            })
+            .partition(|child| child.pid == leader);
+        let tree = table.descent(leaders.into_iter().chain(others));
+        Ok(tree.into_iter().map(|process| process.pid).collect())
+    }
+}
+
+impl Link {
+    async fn start(program: &Path) -> Result<Arc<Self>, GuardianError> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map_err(|errno| GuardianError::Setup(errno.into()))?;
+        let nonce = nonce().map_err(GuardianError::Setup)?;
+        let mut command = Command::new(program);
+        command
+            .arg0(NAME)
+            .args([ARGUMENT, &nonce])
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null());
+        let child = sweep::start(&mut command).map_err(|error| GuardianError::Start {
+            program: program.to_owned(),
+            error,
+        })?;
+        // Holds the guardian's end of the socket until it is dropped.
+        drop(command);
+        let socket = nonblocking(ours)
+            .and_then(register)
+            .map_err(GuardianError::Setup)?;
+        let link = Arc::new(Self {
+            socket,
+            guardian: child.id(),
+            marker: Marker::new(&nonce),
+            state: Mutex::new(State {
+                open: true,
+                workers: HashMap::new(),
+            }),
+            ended: watch::Sender::new(false),
+        });
+        let ready = tokio::time::timeout(READY_TIMEOUT, link.receive()).await;
+        let is_ready = matches!(ready, Ok(Ok(Received::Message(Report::Ready, _))));
+        tokio::spawn(link.clone().read(child, is_ready));
+        if !is_ready {
+            let program = program.to_owned();
+            return Err(GuardianError::Silent { program });
+        }
+        Ok(link)
+    }
+
+    async fn receive(&self) -> io::Result<Received<Report>> {
+        self.socket
+            .async_io(Interest::READABLE, |fd| Ok(receive(fd.as_raw_fd())?))
+            .await
+    }
+
+    async fn send(&self, request: &Request, fds: &[RawFd]) -> io::Result<()> {
+        self.socket
+            .async_io(Interest::WRITABLE, |fd| {
+                Ok(send(fd.as_raw_fd(), request, fds)?)
+            })
+            .await
+    }
+
+    async fn launch(self: &Arc<Self>, id: u64, fds: &[RawFd]) -> Result<Launched, LaunchError> {
+        let (started, start) = oneshot::channel();
+        let (sender, news) = watch::channel(News::default());
+        let lost = || LaunchError::Guardian("the guardian process was lost".to_owned());
+        {
+            let mut state = self.state.lock();
+            if !state.open {
+                return Err(LaunchError::Unreached);
+            }
+            if state.workers.contains_key(&id) {
+                let text = format!("worker {} exists already", WorkerId(id));
+                return Err(LaunchError::Guardian(text));
+            }
+            let entry = Entry {
+                started: Some(started),
+                news: sender,
+            };
+            state.workers.insert(id, entry);
+        }
+        if let Err(error) = self.send(&Request::Spawn { id }, fds).await {
+            let mut state = self.state.lock();
+            state.workers.remove(&id);
+            // A closed socket: the reader will notice too, but the caller must not come here again.
+            state.open = false;
+            tracing::debug!(%error, "guardian not reached");
+            return Err(LaunchError::Unreached);
+        }
+        let pid = start
+            .await
+            .map_err(|_| lost())?
+            .map_err(LaunchError::Failed)?;
+        let link = self.clone();
+        Ok(Launched {
+            pid,
+            news,
+            control: Control { link, id },
+        })
+    }
+
+    /// Reads reports until the guardian ends, then sees to it that nothing is left.
+    async fn read(self: Arc<Self>, child: Child, was_ready: bool) {
+        while was_ready {
+            match self.receive().await {
+                Ok(Received::Message(report, _)) => self.take(report),
+                Ok(Received::Garbage) => tracing::warn!("unreadable report from the guardian"),
+                Ok(Received::End) | Err(_) => break,
+            }
+        }
+        self.lost(child).await;
+    }
+
+    fn take(self: &Arc<Self>, report: Report) {
+        match report {
+            Report::Ready => {}
+            Report::Spawned { id, pid } => {
+                let waiting = self.with(id, |entry| entry.started.take()).flatten();
+                // Whoever asked may have given up; then nobody owns the worker.
+                if waiting.is_none_or(|waiting| waiting.send(Ok(pid)).is_err()) {
+                    let link = self.clone();
+                    // Not here: this task must go on reading while the request waits for room.
+                    tokio::spawn(async move { Control { link, id }.kill_tree().await });
+                }
+            }
+            Report::SpawnFailed { id, failure } => {
+                let entry = self.state.lock().workers.remove(&id);
+                if let Some(waiting) = entry.and_then(|entry| entry.started) {
+                    let _gave_up = waiting.send(Err(failure));
+                }
+            }
+            Report::LeaderExited { id, status } => {
+                let status = ExitStatusKind::from(ExitStatus::from_raw(status));
+                self.with(id, |entry| {
+                    entry.news.send_modify(|news| news.leader = Some(status));
+                });
+            }
+            Report::Gone { id } => {
+                if let Some(entry) = self.state.lock().workers.remove(&id) {
+                    entry.news.send_modify(|news| news.gone = true);
+                }
+            }
+        }
+    }
+
+    fn with<R>(&self, id: u64, act: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.state.lock().workers.get_mut(&id).map(act)
+    }
+
+    async fn lost(&self, mut child: Child) {
+        let entries: Vec<Entry> = {
+            let mut state = self.state.lock();
+            state.open = false;
+            // Dropping `started` tells those who wait for a start.
+            state.workers.drain().map(|(_, entry)| entry).collect()
+        };
+        if !entries.is_empty() {
+            tracing::error!(workers = entries.len(), "the guardian process was lost");
+        }
+        for entry in &entries {
+            entry.news.send_modify(|news| {
+                news.leader.get_or_insert(ExitStatusKind::Lost);
+            });
+        }
+        let reaped = tokio::task::spawn_blocking(move || {
+            // No effect on one that has ended; one that closed its socket otherwise must end.
+            let _ended_already = child.kill();
+            let reaped = child.wait();
+            sweep::unregister(child.id());
+            reaped
+        })
+        .await;
+        if !matches!(reaped, Ok(Ok(_))) {
+            tracing::error!(?reaped, "cannot wait for the guardian process");
+        }
+        sweep::sweep().await;
+        for entry in &entries {
+            entry.news.send_modify(|news| news.gone = true);
+        }
+        self.ended.send_replace(true);
+    }
+}
+
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    let socket = std::os::unix::net::UnixStream::from(fd);
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[allow(
+    unsafe_code,
+    reason = "a promise about the descriptor that its type already keeps"
+)]
+fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names one open descriptor until it is dropped, which `AsyncFd` does
+    // after taking it off its poller.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+/// Tells the workers of this guardian from those of others on the machine.
+fn nonce() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
+}

@@ -1,0 +1,234 @@
+//! What supervisor and guardian say to each other: one JSON text per packet, at most [`MAX_PACKET`].
+//!
+//! The launch itself can be large and holds secrets, so it travels in an anonymous memory file.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::launch::LaunchSpec;
+
+/// Longest packet, in bytes. All fields are numbers or short names.
+pub(super) const MAX_PACKET: usize = 512;
+/// Descriptors that come with a `Spawn`: stdin, stdout, stderr, launch data.
+pub(super) const SPAWN_FDS: usize = 4;
+/// Largest launch data, in bytes; far above what execve(2) takes (128 KiB a string, 6 MiB in all).
+const MAX_LAUNCH: u64 = 64 * 1024 * 1024;
+
+/// Supervisor to guardian.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// Start a worker; [`SPAWN_FDS`] descriptors come along.
+    Spawn { id: u64 },
+    /// Send `signal` to the process group of the worker's leader.
+    Signal { id: u64, signal: i32 },
+    /// Kill the worker's whole tree.
+    KillTree { id: u64 },
+}
+
+/// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// It runs; the first of all.
+    Ready,
+    /// The program runs.
+    Spawned { id: u64, pid: u32 },
+    /// The program could not be started, and nothing is left of the attempt.
+    SpawnFailed { id: u64, failure: SpawnFailure },
+    /// The first process ended; `status` as waitpid(2) gives it. The rest is being killed.
+    LeaderExited { id: u64, status: i32 },
+    /// Nothing of the worker is left.
+    Gone { id: u64 },
+}
+
+/// Why a start failed in the guardian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SpawnFailure {
+    /// What was being done.
+    pub(crate) stage: Stage,
+    /// The error number of it.
+    pub(crate) errno: i32,
+}
+
+/// What the guardian was doing when a start failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Reading the launch data.
+    Launch,
+    /// fork, changing into the folder, limits, or exec.
+    Exec,
+}
+
+/// What to execute, as the guardian gets it. Holds secrets: no `Debug`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// Path of the program, resolved.
+    pub(crate) program: OsString,
+    /// The command as it was written; becomes `argv[0]`.
+    pub(crate) arg0: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) cwd: OsString,
+    pub(crate) open_files: Option<u64>,
+    pub(crate) cpu_seconds: Option<u64>,
+}
+
+impl Launch {
+    /// The launch of `spec`, whose program was found at `program`.
+    pub(crate) fn of(spec: &LaunchSpec, program: OsString) -> Self {
+        use secrecy::ExposeSecret;
+        Self {
+            program,
+            arg0: spec.program.clone().into(),
+            args: spec
+                .args
+                .iter()
+                .map(|arg| arg.expose_secret().into())
+                .collect(),
+            env: spec
+                .env
+                .iter()
+                .map(|(name, value)| (name.into(), value.expose_secret().into()))
+                .collect(),
+            cwd: spec.cwd.clone().into_os_string(),
+            open_files: spec.limits.open_files,
+            cpu_seconds: spec.limits.cpu_seconds,
+        }
+    }
+
+    /// Writes it to an anonymous memory file.
+    pub(super) fn to_memfd(&self) -> std::io::Result<OwnedFd> {
+        let fd = memfd_create(c"stdiopool-launch", MFdFlags::MFD_CLOEXEC)?;
+        let mut file = File::from(fd);
+        file.write_all(&serde_json::to_vec(self)?)?;
+        Ok(file.into())
+    }
+
+    /// Reads it back.
+    pub(super) fn from_memfd(fd: OwnedFd) -> std::io::Result<Self> {
+        let mut file = File::from(fd);
+        // The offset is shared with the writer, who left it at the end.
+        file.rewind()?;
+        let mut text = Vec::new();
+        file.take(MAX_LAUNCH).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// Sends one packet. With a non-blocking socket it fails with `EAGAIN` when the socket is full.
+pub(super) fn send(socket: RawFd, message: &impl Serialize, fds: &[RawFd]) -> nix::Result<()> {
+    let text = serde_json::to_vec(message).map_err(|_| nix::Error::EINVAL)?;
+    debug_assert!(text.len() <= MAX_PACKET);
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &[] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket, &[IoSlice::new(&text)], control, flags, None)?;
+    Ok(())
+}
+
+/// A packet, or the end.
+#[derive(Debug)]
+pub(super) enum Received<T> {
+    Message(T, Vec<OwnedFd>),
+    /// Not one of ours; it is skipped.
+    Garbage,
+    /// The other side closed.
+    End,
+}
+
+/// Receives one packet; descriptors in it are close-on-exec.
+#[allow(
+    unsafe_code,
+    reason = "received descriptors are plain numbers until they are owned"
+)]
+pub(super) fn receive<T: DeserializeOwned>(socket: RawFd) -> nix::Result<Received<T>> {
+    let mut text = [0u8; MAX_PACKET];
+    let mut control = cmsg_space!([RawFd; SPAWN_FDS]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
+    let len = message.bytes;
+    let mut fds = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            // SAFETY: the kernel just made these descriptors for this process; nothing else owns them.
+            fds.extend(
+                numbers
+                    .into_iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
+            );
+        }
+    }
+    if len == 0 && fds.is_empty() {
+        return Ok(Received::End);
+    }
+    Ok(match serde_json::from_slice(&text[..len]) {
+        Ok(message) => Received::Message(message, fds),
+        Err(_) => Received::Garbage,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair")
+    }
+
+    #[test]
+    fn a_launch_travels_whole() {
+        let (ours, theirs) = pair();
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            arg0: "sh".into(),
+            args: vec!["-c".into(), "x".repeat(100_000).into()],
+            env: vec![("A".into(), "é".into())],
+            cwd: "/".into(),
+            open_files: Some(9),
+            cpu_seconds: None,
+        };
+        let memfd = launch.to_memfd().expect("memfd");
+        send(
+            ours.as_raw_fd(),
+            &Request::Spawn { id: 7 },
+            &[memfd.as_raw_fd()],
+        )
+        .expect("sends");
+        let Received::Message(Request::Spawn { id: 7 }, mut fds) =
+            receive(theirs.as_raw_fd()).expect("receives")
+        else {
+            panic!("another message came");
+        };
+        let got = Launch::from_memfd(fds.remove(0)).expect("reads");
+        assert_eq!((got.args, got.env), (launch.args, launch.env));
+        assert_eq!((got.open_files, got.cpu_seconds), (Some(9), None));
+    }
+
+    #[test]
+    fn every_message_fits_a_packet_and_a_close_is_the_end() {
+        let (ours, theirs) = pair();
+        let failure = SpawnFailure {
+            stage: Stage::Launch,
+            errno: i32::MIN,
+        };
+        let longest = Report::SpawnFailed {
+            id: u64::MAX,
+            failure,
+        };
+        assert!(serde_json::to_vec(&longest).expect("serialises").len() <= MAX_PACKET);
+        drop(ours);
+        let end = receive::<Report>(theirs.as_raw_fd()).expect("receives");
+        assert!(matches!(end, Received::End));
+    }
+}

@@ -1,0 +1,156 @@
+//! Reads stdout and stderr of a worker, each in a task of its own.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::watch;
+
+use super::Inbox;
+use super::framing::{Frame, Framer};
+use super::guardian::News;
+use super::life::{Ask, Shared};
+
+/// Bytes read at once: what a pipe holds by default (pipe(7)).
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    /// One buffer a thread instead of one a worker: it is only in use between two awaits.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
+}
+
+/// Counters of stdout.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) bytes: AtomicU64,
+    pub(super) messages: AtomicU64,
+    pub(super) oversized: AtomicU64,
+}
+
+/// What one read gave.
+enum Step {
+    Some,
+    Nothing,
+    End,
+}
+
+/// Reads at most one buffer and hands it to `take`.
+fn read_once(pipe: &Receiver, take: &mut impl FnMut(&[u8])) -> Step {
+    BUFFER.with_borrow_mut(|buffer| match pipe.try_read(buffer) {
+        Ok(0) => Step::End,
+        Ok(len) => {
+            take(&buffer[..len]);
+            Step::Some
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Nothing,
+        Err(error) => {
+            tracing::debug!(%error, "cannot read from a worker");
+            Step::End
+        }
+    })
+}
+
+/// Reads until the end of the pipe (true), or until `until` holds of the news; then takes what is
+/// there. Others may hold the pipe open and write on, so that is bounded by what a pipe can hold.
+async fn read(
+    pipe: &Receiver,
+    news: &mut watch::Receiver<News>,
+    until: fn(&News) -> bool,
+    mut take: impl FnMut(&[u8]),
+) -> bool {
+    loop {
+        let over = tokio::select! {
+            biased;
+            // An error: nobody reports any more, as the runtime is ending.
+            _ = news.wait_for(until) => true,
+            ready = pipe.readable() => {
+                if ready.is_err() {
+                    return true;
+                }
+                false
+            }
+        };
+        if over {
+            break;
+        }
+        if matches!(read_once(pipe, &mut take), Step::End) {
+            return true;
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+    let mut left = capacity(pipe);
+    while left > 0 {
+        let step = read_once(pipe, &mut |bytes| {
+            left = left.saturating_sub(bytes.len());
+            take(bytes);
+        });
+        match step {
+            Step::Some => {}
+            Step::Nothing => return false,
+            Step::End => return true,
+        }
+    }
+    false
+}
+
+/// Bytes a pipe can hold.
+fn capacity(pipe: &Receiver) -> usize {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let capacity = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok();
+    capacity
+        .and_then(|size| usize::try_from(size).ok())
+        .unwrap_or(CHUNK)
+}
+
+/// Delivers stdout to the inbox, and the exit after it.
+pub(super) async fn read_stdout(
+    shared: Arc<Shared>,
+    pipe: Receiver,
+    mut news: watch::Receiver<News>,
+    inbox: Arc<dyn Inbox>,
+    max_message: usize,
+) {
+    let counters = &shared.counters;
+    let deliver = |frame| match frame {
+        Frame::Line(line) => {
+            counters.messages.fetch_add(1, Ordering::Relaxed);
+            inbox.message(line);
+        }
+        Frame::Oversized(line) => {
+            counters.oversized.fetch_add(1, Ordering::Relaxed);
+            inbox.oversized(line);
+        }
+    };
+    let mut framer = Framer::new(max_message);
+    let exited = |news: &News| news.leader.is_some();
+    let ended = read(&pipe, &mut news, exited, |bytes| {
+        counters
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        framer.feed(bytes, deliver);
+    })
+    .await;
+    drop(pipe);
+    if ended {
+        shared.ask(Ask::StdoutEnded);
+    }
+    if let Some(frame) = framer.finish() {
+        deliver(frame);
+    }
+    // The pipe's end is not the exit; an error means that nobody will report one.
+    let _or_lost = news.wait_for(exited).await;
+    inbox.exited(shared.exit());
+}
+
+/// Drains stderr until nobody can write to it any more.
+pub(super) async fn read_stderr(
+    shared: Arc<Shared>,
+    pipe: Receiver,
+    mut news: watch::Receiver<News>,
+) {
+    let log = &shared.stderr;
+    read(&pipe, &mut news, |news| news.gone, |bytes| log.feed(bytes)).await;
+    log.finish();
+}

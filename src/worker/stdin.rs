@@ -1,0 +1,253 @@
+//! The way in: messages wait in a queue bounded by bytes, one task writes them out.
+//!
+//! ```text
+//! send --queue (bounded)--> in flight (one vectored write) --> pipe --> the worker's stdin
+//! ```
+//!
+//! `send` never waits. The writer notices when a worker takes nothing for the stall timeout.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::net::unix::pipe;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+/// Buffers in one write: a line and its line end count two. Well under `IOV_MAX` (1024).
+const MAX_SLICES: usize = 64;
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The worker does not read fast enough. Try again when it has read.
+    #[error("the worker has {unsent} bytes of input that it has not read")]
+    Full {
+        /// Bytes that wait.
+        unsent: usize,
+    },
+    /// The worker ended, is stopping, or closed its input.
+    #[error("the worker takes no more input")]
+    Closed,
+}
+
+/// The queue, shared by the senders and the writer.
+#[derive(Debug)]
+pub(crate) struct Unsent {
+    limit: usize,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    written: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: VecDeque<Bytes>,
+    /// Bytes in `lines` and in flight, line ends included.
+    bytes: usize,
+    closed: bool,
+}
+
+/// Why the writer ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum WriterEnd {
+    /// All was written after `close`, or the reading end is gone.
+    Closed,
+    /// Bytes waited and none was taken for the stall timeout.
+    Stalled,
+}
+
+impl Unsent {
+    /// A queue that holds up to `limit` bytes. A single message may be longer, if nothing waits.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            written: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a line, which must not contain a line end itself.
+    pub(crate) fn push(&self, line: Bytes) -> Result<(), SendError> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(SendError::Closed);
+        }
+        let unsent = queue.bytes;
+        if unsent > 0 && unsent + line.len() + 1 > self.limit {
+            return Err(SendError::Full { unsent });
+        }
+        queue.bytes += line.len() + 1;
+        queue.lines.push_back(line);
+        drop(queue);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes no more; the writer closes the pipe once it has written what waits.
+    pub(crate) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Takes no more and forgets what waits.
+    fn abandon(&self) {
+        let mut queue = self.queue.lock();
+        *queue = Queue {
+            closed: true,
+            ..Queue::default()
+        };
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
+    /// Bytes that the worker's pipe took so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Moves what waits to `flight`, as far as it has room. `None`: closed and empty.
+    fn take(&self, flight: &mut VecDeque<Bytes>) -> Option<()> {
+        let mut queue = self.queue.lock();
+        while flight.len() + 2 <= MAX_SLICES
+            && let Some(line) = queue.lines.pop_front()
+        {
+            flight.extend([line, Bytes::from_static(b"\n")]);
+        }
+        (!(queue.closed && flight.is_empty())).then_some(())
+    }
+
+    fn took(&self, bytes: usize) {
+        // `abandon` may have set the count to zero meanwhile.
+        let mut queue = self.queue.lock();
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        drop(queue);
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Writes until [`Unsent::close`] and the queue is empty, the reading end is gone, or the worker
+/// stalls. Dropping the future, like its end, closes the pipe.
+pub(crate) async fn write(unsent: &Unsent, pipe: pipe::Sender, stall: Duration) -> WriterEnd {
+    let end = write_all(unsent, &pipe, stall).await;
+    unsent.abandon();
+    end
+}
+
+async fn write_all(unsent: &Unsent, pipe: &pipe::Sender, stall: Duration) -> WriterEnd {
+    let mut flight = VecDeque::with_capacity(MAX_SLICES);
+    loop {
+        if unsent.take(&mut flight).is_none() {
+            return WriterEnd::Closed;
+        }
+        if flight.is_empty() {
+            unsent.wake.notified().await;
+            continue;
+        }
+        let deadline = Instant::now() + stall;
+        loop {
+            match timeout_at(deadline, pipe.writable()).await {
+                Err(_) => return WriterEnd::Stalled,
+                Ok(Err(_)) => return WriterEnd::Closed,
+                Ok(Ok(())) => {}
+            }
+            let slices: Vec<IoSlice<'_>> = flight.iter().map(|b| IoSlice::new(b)).collect();
+            match pipe.try_write_vectored(&slices) {
+                Ok(count) => {
+                    unsent.took(count);
+                    advance(&mut flight, count);
+                    break;
+                }
+                // Readiness can be stale; the deadline stays, as nothing was taken.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return WriterEnd::Closed,
+            }
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+fn advance(flight: &mut VecDeque<Bytes>, mut count: usize) {
+    while let Some(first) = flight.front_mut() {
+        let step = count.min(first.len());
+        first.advance(step);
+        count -= step;
+        if !first.is_empty() {
+            return;
+        }
+        flight.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::AsyncReadExt;
+
+    const STALL: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_and_close_is_eof() {
+        let (tx, mut rx) = pipe::pipe().expect("pipe");
+        let unsent = Arc::new(Unsent::new(1 << 20));
+        let writer = tokio::spawn({
+            let unsent = unsent.clone();
+            async move { write(&unsent, tx, STALL).await }
+        });
+        let mut want = String::new();
+        for n in 0..5000 {
+            let line = format!("{n}:{}", "x".repeat(n % 97));
+            want.push_str(&line);
+            want.push('\n');
+            while let Err(SendError::Full { .. }) = unsent.push(line.clone().into()) {
+                tokio::task::yield_now().await;
+            }
+        }
+        unsent.close();
+        assert_eq!(unsent.push("late".into()), Err(SendError::Closed));
+        let mut got = String::new();
+        rx.read_to_string(&mut got).await.expect("reads");
+        assert!(got == want, "order or bytes differ");
+        assert_eq!(writer.await.expect("joins"), WriterEnd::Closed);
+        assert_eq!((unsent.bytes(), unsent.written()), (0, want.len() as u64));
+    }
+
+    #[test]
+    fn full_is_said_with_the_count_but_one_long_message_passes() {
+        let unsent = Unsent::new(10);
+        unsent
+            .push("0123456789abcdef".into())
+            .expect("nothing waits");
+        assert_eq!(unsent.push("x".into()), Err(SendError::Full { unsent: 17 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_a_stall() {
+        let (tx, rx) = pipe::pipe().expect("pipe");
+        let unsent = Unsent::new(10 << 20);
+        unsent.push(vec![b'x'; 1 << 20].into()).expect("room");
+        let before = Instant::now();
+        assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Stalled);
+        assert!(before.elapsed() >= STALL);
+        assert_eq!(unsent.push("x".into()), Err(SendError::Closed));
+        drop(rx);
+    }
+
+    #[tokio::test]
+    async fn a_closed_reading_end_closes_the_queue() {
+        let (tx, rx) = pipe::pipe().expect("pipe");
+        drop(rx);
+        let unsent = Unsent::new(10);
+        unsent.push("x".into()).expect("room");
+        assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Closed);
+        assert_eq!(unsent.push("x".into()), Err(SendError::Closed));
+    }
+}
