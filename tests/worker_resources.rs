@@ -93,8 +93,8 @@ async fn two_hundred_rounds_leak_no_descriptor_and_no_process() {
     );
     assert_eq!(open_descriptors(), first);
     let theirs = std::fs::read_dir(format!("/proc/{guardian_pid}/fd")).expect("lists");
-    // stdin, stdout, stderr, the socket, the signalfd; test runners may hand on a few more.
-    assert!(theirs.count() < 20);
+    // stdin, stdout, stderr, the socket, the signalfd.
+    assert_eq!(theirs.count(), 5);
     assert_none(&tag);
     guardian.shutdown().await;
 }

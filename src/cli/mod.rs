@@ -1,7 +1,13 @@
-//! The command line: one file per command, each with its arguments and a `run`.
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 ok, 1 the thing asked for failed, 2 usage. Errors go to stderr and say what
+//! happened, why, and what to do.
 
 mod call;
+mod check;
 mod client;
+mod demo_server;
+mod dispatch;
 mod drain;
 mod error;
 mod logs;
@@ -9,14 +15,21 @@ mod mcp;
 mod output;
 mod ps;
 mod reload;
+mod schema;
+mod serve;
 mod stop;
 mod table;
 
 pub use call::CallArgs;
+pub use check::CheckArgs;
 pub use client::AdminArgs;
+pub use demo_server::DemoServer;
+pub use dispatch::main;
 pub use drain::DrainArgs;
 pub use error::CliError;
 pub use logs::LogsArgs;
 pub use ps::PsArgs;
 pub use reload::ReloadArgs;
+pub use schema::SchemaArgs;
+pub use serve::ServeArgs;
 pub use stop::StopArgs;

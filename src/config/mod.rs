@@ -1,1 +1,34 @@
-//! (being written)
+//! pool.toml: read with spans, checked whole, immutable from then on.
+//!
+//! ```text
+//!  text ─▶ spanned tree ─▶ Reader (typed, notes every mistake, goes on) ─▶ Config | Mistakes
+//!                              └─▶ on an absent file: the reference of the keys, the JSON Schema
+//! ```
+//!
+//! Invariants: a [`Config`] has no mistake in it; all mistakes of a file are reported at once, each
+//! with its place; no text makes the reader panic; what may be a secret is not quoted.
+//!
+//! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
+//! up when they are first needed.
+
+mod load;
+mod mistake;
+mod model;
+mod read;
+mod reader;
+mod schema;
+mod servers;
+pub mod template;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod units;
+
+pub use load::{load, parse, single_command};
+pub use mistake::{ConfigErrors, Mistake, Mistakes};
+pub use model::{
+    Admin, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Limits, Pool, SecretSource, Server, Share,
+    State, Tenant, Tools,
+};
+pub use schema::{json_schema, reference};
+pub use units::SizeOrShare;

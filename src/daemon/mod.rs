@@ -1,1 +1,21 @@
-//! (being written)
+//! `stdiopool serve`: the only place where the parts are wired to each other.
+//!
+//! ```text
+//!  config ─▶ state folder ─▶ guardian ─▶ sessions + pool ─▶ admin listener ─▶ front listener
+//!                                                                │
+//!   SIGHUP: reload     SIGTERM, SIGINT: drain     every 30 s: expire sessions
+//! ```
+//!
+//! Shutdown runs the other way, each step with its own deadline: no new connections and no new
+//! work; what is in flight finishes, for at most `pool.drain_timeout`; workers stop (stdin closed,
+//! SIGTERM, SIGKILL); the guardian goes last and takes with it whatever is still there.
+
+mod assemble;
+mod events;
+mod limits;
+mod reload;
+mod run;
+mod supervisor;
+
+pub use assemble::ServeError;
+pub use run::{Options, Source, serve};

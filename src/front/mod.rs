@@ -1,1 +1,28 @@
-//! (being written)
+//! The HTTP front door: Streamable HTTP for the revisions 2025-03-26 to 2025-11-25
+//! (basic/transports, "Streamable HTTP").
+//!
+//! ```text
+//!  request ─▶ guard (Host, Origin) ─▶ authenticate ─▶ server ─▶ POST    ─▶ messages ─▶ JSON or SSE
+//!                                                            ├▶ GET     ─▶ the session's stream
+//!                                                            └▶ DELETE  ─▶ the session ends
+//! ```
+//!
+//! A POST is answered with `application/json` if its results are what comes first; it becomes an
+//! event stream when a notification or a worker's request precedes them, or after a quiet period,
+//! so that nothing on the way takes the connection for dead.
+//!
+//! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
+//! as what is not there; a client that goes away cancels what it waited for.
+//!
+//! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
+
+mod guard;
+mod listener;
+mod post;
+mod reply;
+mod router;
+mod stream;
+
+pub use guard::Guard;
+pub use listener::{Listener, MAX_CONNECTIONS};
+pub use router::{Front, router};

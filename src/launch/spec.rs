@@ -31,6 +31,8 @@ pub struct LaunchSpec {
     pub cwd: PathBuf,
     /// Kernel limits.
     pub limits: ProcessLimits,
+    /// Whether it may gain privileges by executing a set-user-ID program (PR_SET_NO_NEW_PRIVS).
+    pub may_gain_privileges: bool,
     /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
     pub folders: Vec<PathBuf>,
     /// Masks the secrets above wherever text of the process is shown.
@@ -59,6 +61,7 @@ impl LaunchSpec {
         for limit in [self.limits.open_files, self.limits.cpu_seconds] {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
+        field(&[u8::from(self.may_gain_privileges)]);
         hash.finalize().into()
     }
 }
@@ -122,6 +125,7 @@ mod tests {
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter22".into())]),
             cwd: "/".into(),
             limits: ProcessLimits::default(),
+            may_gain_privileges: false,
             folders: vec![],
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
         }

@@ -58,7 +58,7 @@ pub trait Observer: Send + Sync + 'static {
     /// A worker is gone.
     fn gone(&self, _server: &ServerName, _reason: &'static str) {}
     /// A worker was told to stop so that another can start.
-    fn evicted(&self, _server: &ServerName) {}
+    fn evicted(&self, _server: &ServerName, _reason: StopReason) {}
 }
 
 /// Hears nothing.

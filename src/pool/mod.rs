@@ -34,4 +34,4 @@ pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Want};
 pub use lease::Lease;
 pub use policy::{KeyFacts, Limits, StopReason};
 pub use runtime::Pool;
-pub use snapshot::{Snapshot, WorkerState, WorkerView};
+pub use snapshot::{OpenCircuit, Snapshot, WorkerState, WorkerView};

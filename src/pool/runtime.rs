@@ -363,8 +363,8 @@ impl<L: Launcher> Inner<L> {
             match effect {
                 Effect::Start(id, key, spec) => self.launcher.start(id, key, spec),
                 Effect::Stop(id, reason, server) => {
-                    if let (StopReason::Evicted, Some(server)) = (reason, &server) {
-                        self.observer.evicted(server);
+                    if let Some(server) = server.filter(|_| reason.is_eviction()) {
+                        self.observer.evicted(&server, reason);
                     }
                     self.launcher.stop(id, reason);
                 }

@@ -52,8 +52,21 @@ pub struct Snapshot {
     pub workers: Vec<WorkerView>,
     /// How many wants wait, by tenant.
     pub waiting: Vec<(TenantId, usize)>,
-    /// Servers that are not started because they keep failing, and for how much longer.
-    pub open_circuits: Vec<(ServerName, Duration)>,
+    /// The same, by server.
+    pub waiting_for: Vec<(ServerName, usize)>,
+    /// Servers that are not started because they keep failing.
+    pub open_circuits: Vec<OpenCircuit>,
+}
+
+/// A server whose circuit is open.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OpenCircuit {
+    /// Which.
+    pub server: ServerName,
+    /// How many keys of it failed to start.
+    pub failing_keys: usize,
+    /// For how much longer.
+    pub retry_in: Duration,
 }
 
 impl Snapshot {
@@ -86,12 +99,17 @@ impl Snapshot {
         waiting.sort();
         let mut open_circuits: Vec<_> = policy
             .open_circuits()
-            .map(|(name, until)| (name.clone(), until.saturating_duration_since(now)))
+            .map(|(server, until, failing_keys)| OpenCircuit {
+                server: server.clone(),
+                failing_keys,
+                retry_in: until.saturating_duration_since(now),
+            })
             .collect();
         open_circuits.sort();
         Self {
             workers,
             waiting,
+            waiting_for: policy.waiting_for(),
             open_circuits,
         }
     }

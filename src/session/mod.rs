@@ -1,1 +1,46 @@
-//! (being written)
+//! Sessions that many clients hold, bound to workers that come and go.
+//!
+//! ```text
+//!  front ── request ──▶ Sessions ── route: pool key, launch order ──▶ pool.acquire
+//!                          │                                             │ lease
+//!                          ▼                                             ▼
+//!                       Session (record, outbox)      Link (mux + process) ── call ──▶ worker
+//!                          ▲                                             │
+//!                          └───── Exchange (one POST's mailbox) ◀── answer, progress
+//! ```
+//!
+//! A [`Session`] is a record: principal, revision, client, log level, subscriptions. It takes a
+//! seat at a worker when it first calls it and loses the seat when the worker ends; the next
+//! worker is brought to the same point. Only a server declared `stateful` ends its sessions with
+//! its worker.
+//!
+//! Invariants:
+//! - a session id is worth nothing to anyone but the principal it was made for;
+//! - every call holds its lease until the worker answered, died, or was given up on;
+//! - dropping an [`Exchange`] at any point cancels what it still waits for;
+//! - no lock is held across an await, and a link's lock is never taken while another link's is.
+//!
+//! It deliberately does not parse HTTP and does not decide who may start what: that is the
+//! front's and the pool's.
+
+mod directory;
+mod exchange;
+mod launchpad;
+mod link;
+mod mailbox;
+mod record;
+mod route;
+mod service;
+mod shared;
+
+pub use directory::MAX_SESSIONS;
+pub use exchange::{Exchange, Next};
+pub use launchpad::Launchpad;
+pub use link::Link;
+pub use mailbox::Parcel;
+pub use record::{InUse, Session, SessionId};
+pub use route::{Order, Setup};
+pub use service::{Initialized, Sessions, WeakSessions};
+pub use shared::{Happening, Shared, Watcher};
+
+pub(crate) use service::session_not_found;

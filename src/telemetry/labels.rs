@@ -149,6 +149,10 @@ label! {
     Anomaly {
         /// An answer to a request nobody made.
         UnknownId = "unknown_id",
+        /// Progress for a token that is not, or no longer, in use.
+        UnknownToken = "unknown_token",
+        /// A request or notification that no single session can have caused.
+        Unattributable = "unattributable",
         /// A second answer to a request.
         DuplicateAnswer = "duplicate_answer",
         /// A message over the size limit; skipped.

@@ -216,6 +216,17 @@ impl ServerMetrics {
         }
     }
 
+    /// How many attempts to start a worker have ended: well, and otherwise.
+    pub fn start_counts(&self) -> (u64, u64) {
+        let of = |outcome: StartOutcome| {
+            let labels = [self.name.as_str(), outcome.as_str()];
+            self.vecs.starts.with_label_values(&labels).get()
+        };
+        let all: u64 = StartOutcome::ALL.iter().map(|outcome| of(*outcome)).sum();
+        let ok = of(StartOutcome::Ok);
+        (ok, all - ok)
+    }
+
     /// A worker is gone, its whole process tree with it.
     pub fn worker_exited(&self, reason: ExitReason) {
         self.vecs

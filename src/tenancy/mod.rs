@@ -1,1 +1,27 @@
-//! (being written)
+//! Who calls, and what is started for them.
+//!
+//! ```text
+//!  Authorization, path ─▶ Authenticator ─▶ Principal
+//!                                             │ tenant, user
+//!  schema defaults, tenant's config ─▶ merge ─┴▶ validate ─▶ templates ─▶ LaunchSpec ─▶ pool key
+//!                                         secrets (env, file, command) ─▶┘
+//! ```
+//!
+//! Invariants: a value is put into a template once and never read as one; a secret is in the launch
+//! spec and nowhere else; what belongs to another tenant is as unknown as what does not exist.
+//!
+//! It deliberately starts nothing, except the commands that print secrets.
+
+mod authenticator;
+mod environment;
+mod key;
+mod principal;
+mod render;
+mod resolver;
+mod secrets;
+mod values;
+
+pub use authenticator::Authenticator;
+pub use key::{derived_key, pool_key};
+pub use principal::Principal;
+pub use resolver::{Resolver, ResolverError};

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use super::Inbox;
 use super::framing::{Frame, Framer};
@@ -29,9 +31,14 @@ pub(super) struct Counters {
     pub(super) oversized: AtomicU64,
 }
 
+/// How much of stderr is read in one [`FLOOD_WINDOW`]: about 3 MiB a second. A worker that writes
+/// more waits for its own pipe; nobody else pays for making its noise presentable.
+const FLOOD_BYTES: usize = CHUNK;
+const FLOOD_WINDOW: Duration = Duration::from_millis(20);
+
 /// What one read gave.
 enum Step {
-    Some,
+    Some(usize),
     Nothing,
     End,
 }
@@ -42,7 +49,7 @@ fn read_once(pipe: &Receiver, take: &mut impl FnMut(&[u8])) -> Step {
         Ok(0) => Step::End,
         Ok(len) => {
             take(&buffer[..len]);
-            Step::Some
+            Step::Some(len)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Nothing,
         Err(error) => {
@@ -58,6 +65,7 @@ async fn read(
     pipe: &Receiver,
     news: &mut watch::Receiver<News>,
     until: fn(&News) -> bool,
+    mut pace: Pace,
     mut take: impl FnMut(&[u8]),
 ) -> bool {
     loop {
@@ -75,10 +83,11 @@ async fn read(
         if over {
             break;
         }
-        if matches!(read_once(pipe, &mut take), Step::End) {
-            return true;
+        match read_once(pipe, &mut take) {
+            Step::Some(len) => pace.after(len).await,
+            Step::Nothing => {}
+            Step::End => return true,
         }
-        tokio::task::coop::consume_budget().await;
     }
     let mut left = capacity(pipe);
     while left > 0 {
@@ -87,12 +96,44 @@ async fn read(
             take(bytes);
         });
         match step {
-            Step::Some => {}
+            Step::Some(_) => {}
             Step::Nothing => return false,
             Step::End => return true,
         }
     }
     false
+}
+
+/// How a reader lets others have their turn.
+#[derive(Debug)]
+enum Pace {
+    /// As fast as the pipe goes, one buffer at a turn.
+    Fair,
+    /// The same, and no more than [`FLOOD_BYTES`] in a [`FLOOD_WINDOW`].
+    Limited { since: Instant, bytes: usize },
+}
+
+impl Pace {
+    async fn after(&mut self, len: usize) {
+        if let Self::Limited { since, bytes } = self {
+            *bytes += len;
+            let now = Instant::now();
+            let end = *since + FLOOD_WINDOW;
+            if now >= end {
+                (*since, *bytes) = (now, len);
+            } else if *bytes >= FLOOD_BYTES {
+                (*since, *bytes) = (end, 0);
+                return sleep_until(end).await;
+            }
+        }
+        // A buffer can be thousands of lines: too much to count as one of the many steps that
+        // tokio grants a task before the next one has its turn.
+        if len > CHUNK / 4 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::task::coop::consume_budget().await;
+        }
+    }
 }
 
 /// Bytes a pipe can hold.
@@ -125,7 +166,7 @@ pub(super) async fn read_stdout(
     };
     let mut framer = Framer::new(max_message);
     let exited = |news: &News| news.leader.is_some();
-    let ended = read(&pipe, &mut news, exited, |bytes| {
+    let ended = read(&pipe, &mut news, exited, Pace::Fair, |bytes| {
         counters
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -151,6 +192,11 @@ pub(super) async fn read_stderr(
     mut news: watch::Receiver<News>,
 ) {
     let log = &shared.stderr;
-    read(&pipe, &mut news, |news| news.gone, |bytes| log.feed(bytes)).await;
+    let gone = |news: &News| news.gone;
+    let pace = Pace::Limited {
+        since: Instant::now(),
+        bytes: 0,
+    };
+    read(&pipe, &mut news, gone, pace, |bytes| log.feed(bytes)).await;
     log.finish();
 }

@@ -121,7 +121,9 @@ fn prepare(spec: &LaunchSpec) -> Result<PathBuf, SpawnError> {
         return Err(SpawnError::NoSuchFolder { cwd });
     }
     let path = spec.env.get("PATH").map(|path| path.expose_secret());
-    find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), &spec.cwd)
+    // The program is executed after the change into `cwd`: a relative path would be taken twice.
+    let cwd = std::path::absolute(&spec.cwd).map_err(SpawnError::io("resolve `cwd`"))?;
+    find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), &cwd)
 }
 
 /// Finds `program` as execvp(3) would, seen from `cwd`.

@@ -120,6 +120,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         env,
         cwd: "/".into(),
         limits: ProcessLimits::default(),
+        may_gain_privileges: false,
         folders: vec![],
         redactor: Redactor::default(),
     }

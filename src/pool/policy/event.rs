@@ -104,8 +104,12 @@ macro_rules! stop_reasons {
 stop_reasons! {
     /// Idle for the idle timeout.
     Idle = "idle";
-    /// Its place was needed.
+    /// Its place among all workers was needed.
     Evicted = "evicted";
+    /// Its place among its tenant's workers was needed.
+    EvictedOfTenant = "evicted";
+    /// Its place among its server's workers was needed.
+    EvictedOfServer = "evicted";
     /// It reached its maximum lifetime.
     Lifetime = "lifetime";
     /// It served as many requests as it may.
@@ -117,11 +121,21 @@ stop_reasons! {
     /// An operator stopped it.
     Admin = "admin";
     /// The session it belonged to has ended.
-    Session = "session";
+    Session = "released";
     /// It cannot be trusted with further requests, or is dead already.
     Spoiled = "crashed";
     /// It never became ready.
     StartFailed = "start_failed";
+}
+
+impl StopReason {
+    /// Whether it goes so that another can start.
+    pub const fn is_eviction(self) -> bool {
+        matches!(
+            self,
+            Self::Evicted | Self::EvictedOfTenant | Self::EvictedOfServer
+        )
+    }
 }
 
 /// A refusal that a later try may not meet.

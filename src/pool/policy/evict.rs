@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::event::{Action, StopReason, TicketId};
 use super::fair::Need;
 use super::state::{Phase, Policy, Timer};
-use crate::ids::{TenantId, WorkerId};
+use crate::ids::{PoolKey, TenantId, WorkerId};
 
 /// How many of the least recently used are looked at for one of a tenant over its share.
 const LOOK_AT: usize = 16;
@@ -122,13 +122,13 @@ impl Policy {
         };
         let (key, deadline) = (ticket.key, ticket.deadline);
         if self.need(now, key) == Need::Place
-            && let Some(victim) = self.who_should_yield(key)
+            && let Some((victim, reason)) = self.who_should_yield(key)
         {
             self.yielding.insert(victim);
             if let Some(record) = self.keys.get_mut(&key) {
                 record.evicting = Some(victim);
             }
-            self.close_to_requests(victim, StopReason::Evicted);
+            self.close_to_requests(victim, reason);
             self.becomes_idle(now, victim, out);
         }
         let again = Self::after(now, self.limits.yield_after);
@@ -143,7 +143,7 @@ impl Policy {
 
     /// The busy worker whose tenant holds most for its weight, the longest running of those; none
     /// of a tenant that holds less than the one who waits would after it.
-    fn who_should_yield(&self, key: crate::ids::PoolKey) -> Option<WorkerId> {
+    fn who_should_yield(&self, key: PoolKey) -> Option<(WorkerId, StopReason)> {
         let facts = &self.keys.get(&key)?.facts;
         let own = self.tenants.get(&facts.tenant);
         let own_is_full = own.is_some_and(|t| t.alive >= facts.tenant_max_workers);
@@ -170,6 +170,13 @@ impl Policy {
                 (is_own || holds >= wanted).then_some((holds, std::cmp::Reverse(*id)))
             })
             .max()
-            .map(|(_, std::cmp::Reverse(id))| id)
+            .map(|(_, std::cmp::Reverse(id))| {
+                let reason = match (own_is_full, server_is_full) {
+                    (true, _) => StopReason::EvictedOfTenant,
+                    (false, true) => StopReason::EvictedOfServer,
+                    (false, false) => StopReason::Evicted,
+                };
+                (id, reason)
+            })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::event::Action;
+use super::event::{Action, StopReason};
 use super::state::{Phase, Policy};
 use crate::ids::{PoolKey, WorkerId};
 
@@ -12,7 +12,7 @@ pub(super) enum Need {
     /// Nothing: start one.
     Start,
     /// A place; this idle worker can make one.
-    Evict(WorkerId),
+    Evict(WorkerId, StopReason),
     /// A place, and nobody who could make one is idle.
     Place,
     /// It does not need one, or something other than a place is missing.
@@ -33,12 +33,12 @@ impl Policy {
             };
             match need {
                 Need::Start => self.start(now, key, out),
-                Need::Evict(victim) => {
+                Need::Evict(victim, reason) => {
                     self.yielding.insert(victim);
                     if let Some(record) = self.keys.get_mut(&key) {
                         record.evicting = Some(victim);
                     }
-                    self.stop(victim, super::StopReason::Evicted, out);
+                    self.stop(victim, reason, out);
                 }
                 Need::Place | Need::Nothing => return,
             }
@@ -71,7 +71,7 @@ impl Policy {
                 let need = self.need(now, key);
                 let tenant = self.tenants.get_mut(&id)?;
                 tenant.hungry.rotate_left(1);
-                if matches!(need, Need::Start | Need::Evict(_)) {
+                if matches!(need, Need::Start | Need::Evict(..)) {
                     if tenant.credit == 0 {
                         tenant.credit = tenant.weight;
                     }
@@ -125,17 +125,19 @@ impl Policy {
         let of_tenant = self.tenants.get(&facts.tenant);
         let of_server = self.servers.get(&facts.server);
         // The narrowest limit first: its place can be made only by one of its own.
-        let victim = if of_tenant.is_some_and(|t| t.alive >= facts.tenant_max_workers) {
-            of_tenant.and_then(|t| t.idle.first().map(|(_, id)| *id))
+        let (victim, reason) = if of_tenant.is_some_and(|t| t.alive >= facts.tenant_max_workers) {
+            let oldest = of_tenant.and_then(|t| t.idle.first());
+            (oldest.map(|(_, id)| *id), StopReason::EvictedOfTenant)
         } else if facts.server_max_workers > 0
             && of_server.is_some_and(|s| s.alive >= facts.server_max_workers)
         {
-            of_server.and_then(|s| s.idle.first().map(|(_, id)| *id))
+            let oldest = of_server.and_then(|s| s.idle.first());
+            (oldest.map(|(_, id)| *id), StopReason::EvictedOfServer)
         } else if self.workers.len() >= self.limits.max_workers {
-            self.least_missed()
+            (self.least_missed(), StopReason::Evicted)
         } else {
             return Need::Start;
         };
-        victim.map_or(Need::Place, Need::Evict)
+        victim.map_or(Need::Place, |victim| Need::Evict(victim, reason))
     }
 }

@@ -1,6 +1,6 @@
 //! The tables, and the small steps that keep them consistent with each other.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -193,11 +193,20 @@ impl Policy {
         self.tickets.len()
     }
 
-    /// Servers whose circuit is open, and until when.
-    pub fn open_circuits(&self) -> impl Iterator<Item = (&ServerName, Instant)> {
+    /// How many tickets wait, by server, in the order of their names.
+    pub fn waiting_for(&self) -> Vec<(ServerName, usize)> {
+        let mut waiting = BTreeMap::new();
+        for record in self.keys.values().filter(|key| !key.waiting.is_empty()) {
+            *waiting.entry(record.facts.server.clone()).or_default() += record.waiting.len();
+        }
+        waiting.into_iter().collect()
+    }
+
+    /// Servers whose circuit is open, until when, and how many of their keys fail.
+    pub fn open_circuits(&self) -> impl Iterator<Item = (&ServerName, Instant, usize)> {
         self.servers
             .iter()
-            .filter_map(|(name, server)| Some((name, server.open_until?)))
+            .filter_map(|(name, server)| Some((name, server.open_until?, server.failing.len())))
     }
 
     /// Whether nothing is in flight and nobody waits.

@@ -346,14 +346,20 @@ impl Link {
 
     /// Reads reports until the guardian ends, then sees to it that nothing is left.
     async fn read(self: Arc<Self>, child: Child, was_ready: bool) {
-        while was_ready {
+        if was_ready {
+            self.take_all().await;
+        }
+        self.lost(child).await;
+    }
+
+    async fn take_all(self: &Arc<Self>) {
+        loop {
             match self.receive().await {
                 Ok(Received::Message(report, _)) => self.take(report),
                 Ok(Received::Garbage) => tracing::warn!("unreadable report from the guardian"),
-                Ok(Received::End) | Err(_) => break,
+                Ok(Received::End) | Err(_) => return,
             }
         }
-        self.lost(child).await;
     }
 
     fn take(self: &Arc<Self>, report: Report) {

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, dup2_stdin, setsid};
 
-use super::spawn::{IGNORED, prctl, spawn};
+use super::spawn::{IGNORED, close_from_3, prctl, spawn};
 use super::tree::{Lineage, Marker, Process, ProcessTable, kill};
 use super::wire::{Received, Report, Request, SpawnFailure, Stage, receive, send};
 
@@ -77,6 +77,8 @@ impl Guardian {
     fn set_up(nonce: &str) -> io::Result<Self> {
         let stdin = io::stdin();
         getsockopt(&stdin, sockopt::SockType)?;
+        // Whatever the supervisor inherited or left open; this process has opened nothing yet.
+        close_from_3(0)?;
         let socket = stdin.as_fd().try_clone_to_owned()?;
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.

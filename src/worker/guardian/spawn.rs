@@ -42,9 +42,14 @@ pub(super) fn spawn(fds: Vec<OwnedFd>, marker: String) -> Result<u32, SpawnFailu
         .stdout(Stdio::from(stdout))
         .stderr(Stdio::from(stderr));
     let guardian = getpid();
+    let limits = Limits {
+        open_files: launch.open_files,
+        cpu_seconds: launch.cpu_seconds,
+        may_gain_privileges: launch.may_gain_privileges,
+    };
     // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
     unsafe {
-        command.pre_exec(move || prepare(guardian, launch.open_files, launch.cpu_seconds));
+        command.pre_exec(move || prepare(guardian, &limits));
     }
     #[allow(
         clippy::disallowed_methods,
@@ -58,14 +63,24 @@ pub(super) fn spawn(fds: Vec<OwnedFd>, marker: String) -> Result<u32, SpawnFailu
     })
 }
 
+/// What the kernel holds the worker to.
+struct Limits {
+    open_files: Option<u64>,
+    cpu_seconds: Option<u64>,
+    may_gain_privileges: bool,
+}
+
 /// Runs in the child between fork and exec.
-fn prepare(guardian: Pid, open_files: Option<u64>, cpu_seconds: Option<u64>) -> io::Result<()> {
+fn prepare(guardian: Pid, limits: &Limits) -> io::Result<()> {
     setsid()?;
     kill_with_parent(guardian)?;
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    limit(Resource::RLIMIT_NOFILE, open_files)?;
-    limit(Resource::RLIMIT_CPU, cpu_seconds)?;
-    close_from_3()?;
+    if !limits.may_gain_privileges {
+        prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    }
+    limit(Resource::RLIMIT_NOFILE, limits.open_files)?;
+    limit(Resource::RLIMIT_CPU, limits.cpu_seconds)?;
+    // On exec rather than now: the pipe by which a failed exec is reported must stay open until then.
+    close_from_3(libc::CLOSE_RANGE_CLOEXEC)?;
     for ignored in IGNORED {
         // SAFETY: the default disposition runs no code of ours.
         unsafe { signal(ignored, SigHandler::SigDfl) }?;
@@ -97,10 +112,9 @@ fn limit(resource: Resource, value: Option<u64>) -> io::Result<()> {
     Ok(())
 }
 
-fn close_from_3() -> io::Result<()> {
-    // On exec rather than now: the pipe by which a failed exec is reported must stay open until then.
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: takes numbers only; the descriptors stay open until exec.
+/// Closes every descriptor from 3 on, as `flags` of close_range(2) say.
+pub(super) fn close_from_3(flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: takes numbers only. Callers own no descriptor from 3 on, or let exec close it.
     match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -77,6 +77,7 @@ pub(crate) struct Launch {
     pub(crate) cwd: OsString,
     pub(crate) open_files: Option<u64>,
     pub(crate) cpu_seconds: Option<u64>,
+    pub(crate) may_gain_privileges: bool,
 }
 
 impl Launch {
@@ -99,6 +100,7 @@ impl Launch {
             cwd: spec.cwd.clone().into_os_string(),
             open_files: spec.limits.open_files,
             cpu_seconds: spec.limits.cpu_seconds,
+            may_gain_privileges: spec.may_gain_privileges,
         }
     }
 

@@ -1,0 +1,53 @@
+//! `stdiopool check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config;
+
+/// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit codes: 0 when it can be served, warnings or not; 1 when it cannot.
+
+Example:
+  stdiopool check --config pool.toml")]
+pub struct CheckArgs {
+    /// The file to check
+    #[arg(long, value_name = "FILE", default_value = "pool.toml")]
+    pub config: PathBuf,
+}
+
+impl CheckArgs {
+    /// Checks the file and prints what was found.
+    #[expect(clippy::print_stdout, reason = "the verdict is what was asked for")]
+    pub fn run(self) -> ExitCode {
+        let shown = self.config.display();
+        let config = match config::load(&self.config) {
+            Ok(config) => config,
+            Err(error) => {
+                eprintln!("{error}");
+                if let config::ConfigErrors::Mistakes(mistakes) = &error {
+                    eprintln!("\n{shown}: {}", counted(mistakes.mistakes.len(), "mistake"));
+                }
+                return ExitCode::FAILURE;
+            }
+        };
+        for warning in &config.warnings {
+            eprintln!("warning: {warning}");
+        }
+        println!(
+            "{shown}: ok ({}, {}, {})",
+            counted(config.servers.len(), "server"),
+            counted(config.tenants.len(), "tenant"),
+            counted(config.warnings.len(), "warning"),
+        );
+        ExitCode::SUCCESS
+    }
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

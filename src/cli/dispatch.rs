@@ -1,0 +1,66 @@
+//! Parses the command line and runs what it asks for.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::{
+    CallArgs, CheckArgs, DemoServer, DrainArgs, LogsArgs, PsArgs, ReloadArgs, SchemaArgs,
+    ServeArgs, StopArgs,
+};
+
+/// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
+#[derive(Parser, Debug)]
+#[command(name = "stdiopool", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Serve(ServeArgs),
+    Check(CheckArgs),
+    Schema(SchemaArgs),
+    Call(CallArgs),
+    Ps(PsArgs),
+    Logs(LogsArgs),
+    Stop(StopArgs),
+    Drain(DrainArgs),
+    Reload(ReloadArgs),
+    DemoServer(DemoServer),
+}
+
+/// Runs the command line. Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Check(args) => return args.run(),
+        Command::Schema(args) => return args.run(),
+        Command::DemoServer(args) => return args.run(),
+        Command::Serve(args) => block_on(args.run()),
+        Command::Call(args) => block_on(args.run()),
+        Command::Ps(args) => block_on(args.run()),
+        Command::Logs(args) => block_on(args.run()),
+        Command::Stop(args) => block_on(args.run()),
+        Command::Drain(args) => block_on(args.run()),
+        Command::Reload(args) => block_on(args.run()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(report) => {
+            eprintln!("Error: {report:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn block_on(
+    command: impl Future<Output = Result<(), miette::Report>>,
+) -> Result<(), miette::Report> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| miette::miette!("the async runtime could not be started: {error}"))?
+        .block_on(command)
+}

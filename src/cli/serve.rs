@@ -1,0 +1,55 @@
+//! `stdiopool serve`: runs the supervisor.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::daemon::{self, Options, Source};
+use crate::telemetry::{self, LogFormat};
+
+/// Serves what pool.toml says, or one command
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  stdiopool serve --config pool.toml\n  stdiopool serve -- npx -y @modelcontextprotocol/server-everything\n  stdiopool serve -- stdiopool demo-server"
+)]
+pub struct ServeArgs {
+    /// What to serve
+    #[arg(long, value_name = "FILE", default_value = "pool.toml")]
+    pub config: PathBuf,
+    /// Listen here instead of `[http] listen`
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+    /// Listen here for the admin API instead of `[admin] listen`
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// The shape of the log's lines
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Host this one command at /mcp, on loopback, without a config file
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "config")]
+    pub command: Vec<String>,
+}
+
+impl ServeArgs {
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub async fn run(self) -> Result<(), miette::Report> {
+        telemetry::init_logging(self.log_format).map_err(|error| miette::miette!("{error}"))?;
+        let source = if self.command.is_empty() {
+            Source::File(self.config)
+        } else {
+            Source::Command(self.command)
+        };
+        let options = Options {
+            source,
+            http: self.http,
+            admin: self.admin,
+        };
+        daemon::serve(options)
+            .await
+            .map_err(|error| miette::miette!("{error}"))
+    }
+}

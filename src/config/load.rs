@@ -1,0 +1,164 @@
+//! From a file, a text or a command line to a config.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::mistake::{ConfigErrors, Mistake, Mistakes};
+use super::model::{Arg, AuthMode, Config};
+use super::read;
+use super::reader::{Notes, Reader};
+use super::template::{Reference, Template};
+use crate::ids::ServerName;
+
+/// Reads a pool.toml.
+///
+/// # Errors
+/// When the file cannot be read, or has mistakes: all of them.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let unreadable = |source| ConfigErrors::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let base_dir = absolute
+        .parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    Ok(parse(&text, &path.display().to_string(), &base_dir)?)
+}
+
+/// Reads the text of a pool.toml that is called `file` and whose relative paths start at `base_dir`.
+///
+/// # Errors
+/// All its mistakes.
+pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes> {
+    let (tree, syntax) = DeTable::parse_recoverable(text);
+    let mistakes = |mistakes| Mistakes {
+        file: file.to_owned(),
+        mistakes,
+    };
+    if !syntax.is_empty() {
+        let place = |error: &toml::de::Error| {
+            Mistake::new(
+                text,
+                error.span().unwrap_or(0..0),
+                error.message().to_owned(),
+            )
+        };
+        return Err(mistakes(syntax.iter().map(place).collect()));
+    }
+    let mut notes = Notes::default();
+    let mut root = Reader::new(&mut notes, Some(tree.get_ref()), 0..0, "");
+    let mut config = read::config(&mut root, base_dir);
+    check_whole(&mut root, &config);
+    root.finish();
+    config.warnings = std::mem::take(&mut notes.warnings);
+    config.warnings.extend(unknown_secrets(&config));
+    let found = notes.into_mistakes(text);
+    if found.is_empty() {
+        Ok(config)
+    } else {
+        Err(mistakes(found))
+    }
+}
+
+/// What concerns more than one table.
+fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
+    if let Some(why) = exposed(config) {
+        root.wrong("http", why);
+    }
+    if config.servers.is_empty() && !root.has("servers") {
+        root.wrong(
+            "servers",
+            "there is no server: add a table such as [servers.demo] with `command`",
+        );
+    }
+    if config.auth == AuthMode::Token && config.tenants.values().all(|t| t.token_hashes.is_empty())
+    {
+        root.wrong(
+            "auth",
+            "`auth.mode` is \"token\", but no tenant lists a token: nobody could come in",
+        );
+    }
+}
+
+fn exposed(config: &Config) -> Option<String> {
+    let listen = config.http.listen;
+    (config.auth == AuthMode::None && !listen.ip().is_loopback()).then(|| {
+        format!("`http.listen` is not a loopback address ({listen}) and `auth.mode` is \"none\": set `auth.mode = \"token\"`, or listen on 127.0.0.1")
+    })
+}
+
+impl Config {
+    /// Checks again what an address given on the command line may have changed.
+    ///
+    /// # Errors
+    /// What would be open to everyone.
+    pub fn check_exposure(&self) -> Result<(), String> {
+        exposed(self).map_or(Ok(()), Err)
+    }
+}
+
+/// Secrets that templates name and no tenant has: every request of the server would be refused.
+fn unknown_secrets(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, server) in &config.servers {
+        let of_args = server.args.iter().flat_map(|arg| match arg {
+            Arg::Always(template) => std::slice::from_ref(template),
+            Arg::When { args, .. } => args.as_slice(),
+        });
+        let templates = of_args.chain(server.env.values()).chain(&server.cwd);
+        for reference in templates.flat_map(Template::references) {
+            if let Reference::Secret(secret) = reference
+                && !config
+                    .tenants
+                    .values()
+                    .any(|tenant| tenant.secrets.contains_key(secret))
+            {
+                warnings.push(format!(
+                    "server `{name}` needs `secret.{secret}`, which no tenant has"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// The config of `stdiopool serve -- COMMAND`: one server at `/mcp`, for whoever is on this host.
+///
+/// # Errors
+/// When the current folder is gone.
+pub fn single_command(argv: Vec<String>) -> Result<Config, ConfigErrors> {
+    let here = std::env::current_dir().map_err(|source| ConfigErrors::Unreadable {
+        path: PathBuf::from("."),
+        source,
+    })?;
+    let name = ServerName::new("default");
+    let text = "[servers.default]\ncommand = \"placeholder\"\n";
+    let mut config = parse(text, "the command line", &here)?;
+    let mut argv = argv.into_iter();
+    let mut servers = BTreeMap::new();
+    if let Some(mut server) = config.servers.remove(&name) {
+        server.command = argv.next().unwrap_or_default();
+        // Words of a command line are what they are: nothing in them is a reference.
+        server.args = argv
+            .map(|word| Arg::Always(Template::literal(word)))
+            .collect();
+        server.cwd = Some(Template::literal(here.display().to_string()));
+        servers.insert(name.clone(), server);
+    }
+    config.servers = servers;
+    config.only_server = Some(name);
+    config.state.dir = runtime_dir();
+    Ok(config)
+}
+
+/// Below what the state of a run without a file goes: the user's runtime folder, which the system
+/// clears, else the folder for temporary files.
+fn runtime_dir() -> PathBuf {
+    let given = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let given = given.map(PathBuf::from).filter(|dir| dir.is_dir());
+    given.unwrap_or_else(std::env::temp_dir)
+}

@@ -1,0 +1,173 @@
+//! What is wrong with a pool.toml: where, what, and what is allowed.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// One mistake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mistake {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong, with the offending value and what is allowed.
+    pub message: String,
+    /// The line's text.
+    source: String,
+    /// How many characters are meant.
+    width: usize,
+}
+
+impl Mistake {
+    /// A mistake at `span`, a range of bytes in `text`.
+    pub(super) fn new(text: &str, span: Range<usize>, message: String) -> Self {
+        let mut start = span.start.min(text.len());
+        while !text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let before = &text[..start];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+        let mut end = span.end.clamp(start, line_end.max(start));
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            message,
+            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            width: text[start..end].chars().count().max(1),
+        }
+    }
+}
+
+/// Everything that is wrong with a config.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigErrors {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}{}", path.display(), hint(.source))]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It can be read, but not used.
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::NotFound {
+        "; name another with --config, or host one command with `stdiopool serve -- COMMAND`"
+    } else {
+        ""
+    }
+}
+
+/// The mistakes of one file, in its order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mistakes {
+    /// The file, as it was named.
+    pub file: String,
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, mistake) in self.mistakes.iter().enumerate() {
+            let Mistake {
+                line,
+                column,
+                message,
+                source,
+                width,
+            } = mistake;
+            if n > 0 {
+                writeln!(f)?;
+            }
+            writeln!(f, "{}:{line}:{column}: {message}", self.file)?;
+            let number = line.to_string();
+            let margin = " ".repeat(number.len());
+            // Tabs are kept, so that the caret stands below what it means.
+            let indent: String = source
+                .chars()
+                .take(column - 1)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
+            writeln!(f, "  {number} | {source}")?;
+            write!(f, "  {margin} | {indent}{}", "^".repeat(*width))?;
+        }
+        Ok(())
+    }
+}
+
+/// The known word that is most like `word`, if any is like it.
+pub(super) fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = word.chars().count().div_ceil(3).min(3);
+    known
+        .into_iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Damerau-Levenshtein distance, restricted: insertions, deletions, substitutions, swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let substituted = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = substituted.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_is_recognised() {
+        let known = ["max_workers", "max_starting", "queue_limit"];
+        assert_eq!(similar("max_worker", known), Some("max_workers"));
+        assert_eq!(similar("mxa_workers", known), Some("max_workers"));
+        assert_eq!(similar("colour", known), None);
+    }
+
+    #[test]
+    fn a_mistake_points_at_its_place() {
+        let text = "a = 1\n\tb = \"é\" # x\n";
+        let at = text.find('"').expect("there");
+        let mistake = Mistake::new(text, at..at + 4, "wrong".into());
+        let mistakes = Mistakes {
+            file: "pool.toml".into(),
+            mistakes: vec![mistake],
+        };
+        assert_eq!(
+            mistakes.to_string(),
+            "pool.toml:2:6: wrong\n  2 | \tb = \"é\" # x\n    | \t    ^^^"
+        );
+        // Spans that are not what they should be do not panic.
+        for span in [0..0, 500..600, 8..12, 12..3] {
+            let _no_panic = Mistake::new(text, span, String::new());
+        }
+    }
+}

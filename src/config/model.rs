@@ -1,0 +1,255 @@
+//! What pool.toml says, with defaults filled in and everything checked. Immutable once read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::template::Template;
+use super::units::SizeOrShare;
+use crate::ids::{ServerName, TenantId, is_valid_name};
+
+/// The tenant of callers that name none, where nobody has to say who they are.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// One pool.toml, or one command.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[http]`
+    pub http: Http,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[auth]`
+    pub auth: AuthMode,
+    /// `[pool]`
+    pub pool: Pool,
+    /// `[state]`
+    pub state: State,
+    /// `[servers.NAME]`
+    pub servers: BTreeMap<ServerName, Server>,
+    /// `[tenants.NAME]`
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// The server at `/mcp`, where one command is hosted without a file.
+    pub only_server: Option<ServerName>,
+    /// The folder that relative paths start from: pool.toml's.
+    pub base_dir: PathBuf,
+    /// What is odd but usable, for the log and for `check`.
+    pub warnings: Vec<String>,
+}
+
+/// `[http]`: the front door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What clients know it as.
+    pub public_url: Option<String>,
+    /// Origins of pages in browsers that may speak to it.
+    pub allowed_origins: Vec<String>,
+    /// Largest request body, in bytes.
+    pub max_body: u64,
+}
+
+/// `[admin]`: metrics and the admin API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Who may speak to it; needed off loopback.
+    pub token: Option<SecretString>,
+}
+
+/// `[auth] mode`: who callers are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuthMode {
+    /// Whoever the path says, else the default tenant. Only on loopback.
+    None,
+    /// Whose bearer token it is.
+    Token,
+}
+
+/// `[pool]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pool {
+    /// Workers of all tenants.
+    pub max_workers: usize,
+    /// Workers of one tenant, unless the tenant says otherwise.
+    pub max_workers_per_tenant: usize,
+    /// Workers being started at once.
+    pub max_starting: usize,
+    /// Memory of all workers. Not enforced yet.
+    pub max_memory: SizeOrShare,
+    /// Requests that wait.
+    pub queue_limit: usize,
+    /// How long they wait at the most.
+    pub queue_timeout: Duration,
+    /// How long a worker may be idle.
+    pub idle_timeout: Duration,
+    /// How long until an idle worker's memory is paged out. Not enforced yet.
+    pub hibernate_after: Duration,
+    /// How long a worker may live.
+    pub max_lifetime: Duration,
+    /// Requests after which a worker is recycled; 0 for never.
+    pub max_requests: u64,
+    /// How long a session may go unused.
+    pub session_timeout: Duration,
+    /// How long a shutdown waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// Variables of stdiopool's own environment that every worker gets.
+    pub pass_env: Vec<String>,
+}
+
+/// `[state]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct State {
+    /// The state folder, absolute; the folder it is made in where one command is hosted.
+    pub dir: PathBuf,
+}
+
+/// How workers are shared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Share {
+    /// By all sessions of a tenant.
+    Tenant,
+    /// Each session has its own.
+    Session,
+    /// Each request has its own.
+    Request,
+}
+
+/// `[servers.NAME]`: a stdio MCP server on offer.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// What to run.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<Arg>,
+    /// Its environment, beside what every worker gets.
+    pub env: BTreeMap<String, Template>,
+    /// Where it runs; `None` for the tenant's own folder.
+    pub cwd: Option<Template>,
+    /// How workers are shared.
+    pub share: Share,
+    /// Losing a worker ends its sessions.
+    pub stateful: bool,
+    /// Requests at once per worker.
+    pub max_in_flight: usize,
+    /// Workers for one key when all are busy.
+    pub max_workers_per_key: usize,
+    /// Workers of this server, of all tenants; 0 for no limit of its own.
+    pub max_workers: usize,
+    /// How long a request may take without progress.
+    pub request_timeout: Duration,
+    /// How long a start may take.
+    pub start_timeout: Duration,
+    /// Largest message from a worker, in bytes.
+    pub max_message: usize,
+    /// How long a worker may be idle.
+    pub idle_timeout: Duration,
+    /// How long a worker may live.
+    pub max_lifetime: Duration,
+    /// Requests after which a worker is recycled; 0 for never.
+    pub max_requests: u64,
+    /// `sandbox = "none"`: its processes may gain privileges.
+    pub may_gain_privileges: bool,
+    /// Limits on a process.
+    pub limits: Limits,
+    /// `tools`: which tools are offered. Not enforced yet.
+    pub tools: Tools,
+    /// The JSON Schema of a tenant's config.
+    pub schema: Option<Arc<Value>>,
+}
+
+/// An item of `args`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// One argument, or several where it is a list's value.
+    Always(Template),
+    /// Arguments that are there only if the config has a value for the key.
+    When {
+        /// The key.
+        key: String,
+        /// The arguments.
+        args: Vec<Template>,
+    },
+}
+
+/// `limits` of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of memory. Not enforced yet.
+    pub memory: Option<u64>,
+    /// Processes. Not enforced yet.
+    pub pids: Option<u64>,
+    /// Open files of each process.
+    pub open_files: u64,
+    /// Seconds of CPU time of each process; 0 for no limit.
+    pub cpu_seconds: u64,
+}
+
+/// `tools` of a server. Not enforced yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tools {
+    /// Globs of those offered.
+    pub allow: Vec<String>,
+    /// Globs of those not offered all the same.
+    pub deny: Vec<String>,
+}
+
+/// `[tenants.NAME]`
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// SHA-256 of each of its tokens.
+    pub token_hashes: Vec<[u8; 32]>,
+    /// Its share under contention.
+    pub weight: u32,
+    /// Workers it may have; `None` for `pool.max_workers_per_tenant`.
+    pub max_workers: Option<usize>,
+    /// Its values for servers' schemas.
+    pub config: BTreeMap<ServerName, Map<String, Value>>,
+    /// Where its secrets are.
+    pub secrets: BTreeMap<String, SecretSource>,
+}
+
+/// Where a secret is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SecretSource {
+    /// In a variable of stdiopool's environment.
+    Env(String),
+    /// In a file; a line break at its end does not count.
+    File(PathBuf),
+    /// On standard output of a command.
+    Command(Vec<String>),
+}
+
+impl Config {
+    /// Whether the server is on offer.
+    pub fn has_server(&self, name: &ServerName) -> bool {
+        self.servers.contains_key(name)
+    }
+
+    /// Whether the tenant may be served. Where nobody has to say who they are, any well-formed
+    /// name may.
+    pub fn has_tenant(&self, id: &TenantId) -> bool {
+        match self.auth {
+            AuthMode::None => is_valid_name(id.as_str()),
+            AuthMode::Token => self.tenants.contains_key(id),
+        }
+    }
+
+    /// The name of a server on offer.
+    pub fn server_name(&self, text: &str) -> Option<ServerName> {
+        self.servers
+            .get_key_value(text)
+            .map(|(name, _)| name.clone())
+    }
+
+    /// Whether another config listens elsewhere or otherwise, which takes a restart.
+    pub fn listens_like(&self, other: &Self) -> bool {
+        self.http == other.http && self.admin.listen == other.admin.listen
+    }
+}

@@ -1,0 +1,180 @@
+//! Reads the tables of pool.toml other than servers and tenants.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::model::{Admin, AuthMode, Config, Http, Pool, State};
+use super::reader::Reader;
+use super::{servers, tenants};
+
+/// Variables that workers get without being told to: without the first three, npx and uvx cannot
+/// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
+pub(super) const PASSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "TZ"];
+
+pub(super) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Reads the whole file.
+pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
+    let http = root.table("http", http);
+    let admin = root.table("admin", admin);
+    let auth = root.table("auth", auth);
+    let pool = root.table("pool", pool);
+    let state = root.table("state", |reader| state(reader, base_dir));
+    let servers = servers::servers(root, &pool);
+    let tenants = tenants::tenants(root, &servers, base_dir);
+    Config {
+        http,
+        admin,
+        auth,
+        pool,
+        state,
+        servers,
+        tenants,
+        only_server: None,
+        base_dir: base_dir.to_owned(),
+        warnings: Vec::new(),
+    }
+}
+
+fn listen(reader: &mut Reader<'_, '_>, default: &'static str, doc: &'static str) -> SocketAddr {
+    let text = reader.text("listen", Some(default), doc);
+    let parsed = text.as_deref().unwrap_or(default).parse();
+    parsed.unwrap_or_else(|_| {
+        let name = reader.name("listen");
+        let text = text.unwrap_or_default();
+        let message =
+            format!("`{name}` must be an address and port such as \"{default}\", not \"{text}\"");
+        reader.wrong("listen", message);
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn http(reader: &mut Reader<'_, '_>) -> Http {
+    let listen = listen(
+        reader,
+        "127.0.0.1:8080",
+        "Address and port of the front door. Port 0: one that the system chooses.",
+    );
+    let public_url = reader.text("public_url", None, "The URL under which clients reach the front door through a proxy; its host is accepted beside loopback names.");
+    if let Some(url) = &public_url
+        && url
+            .parse::<http::Uri>()
+            .map_or(true, |uri| uri.host().is_none())
+    {
+        reader.wrong(
+            "public_url",
+            format!(
+                "`http.public_url` must be a URL such as \"https://mcp.example.com\", not \"{url}\""
+            ),
+        );
+    }
+    let allowed_origins = reader.texts("allowed_origins", &[], "Origins of pages in browsers that may use the front door, such as \"https://app.example.com\". A request with any other Origin is refused with 403.");
+    let max_body = reader.size(
+        "max_body",
+        Some(8 << 20),
+        "Largest request body. A larger one is refused with 413.",
+    );
+    Http {
+        listen,
+        public_url,
+        allowed_origins,
+        max_body: max_body.unwrap_or(8 << 20),
+    }
+}
+
+fn admin(reader: &mut Reader<'_, '_>) -> Admin {
+    let listen = listen(
+        reader,
+        "127.0.0.1:9090",
+        "Address and port of metrics and the admin API. Anything but loopback needs a token.",
+    );
+    let token = reader.text(
+        "token",
+        None,
+        "Bearer token of the admin API. Without one, everybody on this host may use it.",
+    );
+    if token.as_deref() == Some("") {
+        reader.wrong("token", "`admin.token` is empty; give it a long random text, or leave it out on a loopback address");
+    }
+    if !listen.ip().is_loopback() && token.is_none() {
+        reader.wrong("listen", format!("`admin.listen` is not a loopback address ({listen}): set `admin.token`, or listen on 127.0.0.1"));
+    }
+    Admin {
+        listen,
+        token: token.map(Into::into),
+    }
+}
+
+fn auth(reader: &mut Reader<'_, '_>) -> AuthMode {
+    let words = [
+        ("none", Some(AuthMode::None)),
+        ("token", Some(AuthMode::Token)),
+        ("jwt", None),
+        ("header", None),
+    ];
+    let doc = "How callers say who they are. \"none\": nobody does, the tenant is the path's, else `default`; only on loopback. \"token\": by a bearer token whose hash a tenant lists.";
+    let mode = reader.word("mode", "none", &words, doc);
+    if mode == Some(None) {
+        reader.wrong("mode", "`auth.mode` \"jwt\" and \"header\" are not available in this version; there are \"none\" and \"token\"");
+    }
+    mode.flatten().unwrap_or(AuthMode::None)
+}
+
+fn pool(reader: &mut Reader<'_, '_>) -> Pool {
+    let pool = Pool {
+        max_workers: reader.count("max_workers", 64, 1, "Worker processes of all tenants. When all are in use, idle ones are evicted and requests wait."),
+        max_workers_per_tenant: reader.count("max_workers_per_tenant", 8, 1, "Worker processes of one tenant, unless the tenant has a limit of its own."),
+        max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower."),
+        max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size."),
+        queue_limit: reader.count("queue_limit", 1024, 1, "Requests that wait for a worker, of all tenants. One more is refused with 503, or one of the tenant that waits with most."),
+        queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),
+        idle_timeout: reader.duration("idle_timeout", secs(600), "How long a worker may be idle before it is stopped. Its sessions go on; the next request starts another."),
+        hibernate_after: reader.duration("hibernate_after", secs(30), "How long until an idle worker's memory is paged out."),
+        max_lifetime: reader.duration("max_lifetime", secs(86_400), "How long a worker may live before it is replaced."),
+        max_requests: reader.number("max_requests", Some(0), 0..=u64::from(u32::MAX), "Requests after which a worker is replaced; 0: never.").unwrap_or(0),
+        session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
+        drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight."),
+        pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG."),
+    };
+    for key in ["max_memory", "hibernate_after"] {
+        if reader.has(key) {
+            let name = reader.name(key);
+            reader.notes.warnings.push(not_enforced(&name));
+        }
+    }
+    for name in &pool.pass_env {
+        if !is_variable(name) {
+            reader.wrong(
+                "pass_env",
+                format!("\"{name}\" in `pool.pass_env` is not the name of a variable"),
+            );
+        }
+    }
+    pool
+}
+
+fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
+    let doc = "The folder for state and tenants' data, from pool.toml's folder. STATE_DIRECTORY of systemd goes before it. One stdiopool per folder.";
+    let dir = reader.text("dir", Some(".stdiopool"), doc);
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|dir| !dir.is_empty());
+    let dir = given.map_or_else(
+        || PathBuf::from(dir.unwrap_or_else(|| ".stdiopool".into())),
+        Into::into,
+    );
+    State {
+        dir: base_dir.join(dir),
+    }
+}
+
+/// What is said of a key that has no effect yet.
+pub(super) fn not_enforced(name: &str) -> String {
+    format!("`{name}` is accepted, but not enforced by this version")
+}
+
+/// Whether it can be the name of an environment variable.
+pub(super) fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}

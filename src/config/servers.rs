@@ -1,0 +1,422 @@
+//! Reads `[servers.NAME]`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::model::{Arg, Limits, Pool, Server, Share, Tools};
+use super::read::{is_variable, not_enforced, secs};
+use super::reader::{Reader, shown, to_json};
+use super::template::{Reference, Template, reference};
+use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
+
+/// Keys that have no effect yet.
+const NOT_ENFORCED: [&str; 5] = ["launch", "start", "min_idle", "client_config", "tools"];
+/// Largest message a server may be allowed: beyond it no client could take the answer.
+const LARGEST_MESSAGE: u64 = 1 << 30;
+
+pub(super) fn servers(root: &mut Reader<'_, '_>, pool: &Pool) -> BTreeMap<ServerName, Server> {
+    let read = root.entries("servers", |name, span, reader| {
+        if name != "*" && !is_valid_name(name) {
+            reader.notes.mistakes.push((span, bad_name("server", name)));
+        }
+        (ServerName::new(name), server(reader, pool))
+    });
+    read.into_iter().collect()
+}
+
+pub(super) fn bad_name(what: &str, name: &str) -> String {
+    format!(
+        "\"{name}\" cannot be the name of a {what}: 1 to {MAX_NAME_LEN} letters, digits, `.`, `_` or `-`, starting with a letter or digit"
+    )
+}
+
+fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
+    let command = reader
+        .text(
+            "command",
+            None,
+            "What to run: a program on PATH, or a path.",
+        )
+        .unwrap_or_default();
+    if command.is_empty() || command.contains('\0') {
+        let name = reader.name("command");
+        reader.wrong(
+            "command",
+            format!("`{name}` is missing: the program to run, such as \"npx\""),
+        );
+    }
+    let schema = schema(reader);
+    let args = args(reader);
+    let env = env(reader);
+    let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
+    let cwd = cwd.and_then(|text| template(reader, "cwd", &text));
+    let shares = [
+        ("tenant", Share::Tenant),
+        ("session", Share::Session),
+        ("request", Share::Request),
+    ];
+    let share = reader.word("share", "tenant", &shares, "Who shares a worker: all sessions of a tenant with the same config; one session; one request.");
+    let share = share.unwrap_or(Share::Tenant);
+    let stateful = reader.boolean("stateful", false, "The server keeps state in its process: losing the process ends its sessions with 404 instead of moving them silently.");
+    if stateful && share == Share::Request {
+        reader.wrong("stateful", "a server with `share = \"request\"` has a process for each request, so it cannot be `stateful`");
+    }
+    let max_in_flight = reader.count(
+        "max_in_flight",
+        32,
+        1,
+        "Requests at once per worker; further ones wait.",
+    );
+    let max_workers_per_key = reader.count(
+        "max_workers_per_key",
+        1,
+        1,
+        "Workers for the same tenant and config, when all are at max_in_flight.",
+    );
+    let max_workers = reader.count(
+        "max_workers",
+        0,
+        0,
+        "Workers of this server, of all tenants; 0: only the pool's limit.",
+    );
+    let request_timeout = reader.duration("request_timeout", secs(300), "How long a request may take without progress before it fails with 504 and the server is told that it is cancelled.");
+    let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. A first npx or uvx start downloads the package.");
+    let max_message = reader.size(
+        "max_message",
+        Some(32 << 20),
+        "Largest message from the server. A larger one is discarded and its request fails.",
+    );
+    let max_message = max_message.unwrap_or(32 << 20).min(LARGEST_MESSAGE);
+    let of_pool = |duration| Some(format!("pool.{duration}"));
+    let idle_timeout = reader.duration_if_given(
+        "idle_timeout",
+        of_pool("idle_timeout"),
+        "Instead of the pool's.",
+    );
+    let max_lifetime = reader.duration_if_given(
+        "max_lifetime",
+        of_pool("max_lifetime"),
+        "Instead of the pool's.",
+    );
+    let max_requests = reader.number(
+        "max_requests",
+        None,
+        0..=u64::from(u32::MAX),
+        "Instead of the pool's.",
+    );
+    let may_gain_privileges = sandbox(reader);
+    not_yet(reader);
+    let limits = reader.table("limits", limits);
+    let tools = reader.table("tools", tools);
+    for key in NOT_ENFORCED {
+        if !reader.has(key) {
+            continue;
+        }
+        let name = reader.name(key);
+        reader.notes.warnings.push(not_enforced(&name));
+    }
+    let server = Server {
+        command,
+        args,
+        env,
+        cwd,
+        share,
+        stateful,
+        max_in_flight,
+        max_workers_per_key,
+        max_workers,
+        request_timeout,
+        start_timeout,
+        max_message: usize::try_from(max_message).unwrap_or(usize::MAX),
+        idle_timeout: idle_timeout.unwrap_or(pool.idle_timeout),
+        max_lifetime: max_lifetime.unwrap_or(pool.max_lifetime),
+        max_requests: max_requests.unwrap_or(pool.max_requests),
+        may_gain_privileges,
+        limits,
+        tools,
+        schema,
+    };
+    check_references(reader, &server);
+    server
+}
+
+fn template(reader: &mut Reader<'_, '_>, key: &str, text: &str) -> Option<Template> {
+    match Template::parse(text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            let name = reader.name(key);
+            reader.wrong(key, format!("`{name}`: {error}"));
+            None
+        }
+    }
+}
+
+fn template_at(
+    reader: &mut Reader<'_, '_>,
+    name: &str,
+    item: &Spanned<DeValue<'_>>,
+) -> Option<Template> {
+    let message = match item.get_ref().as_str().map(Template::parse) {
+        Some(Ok(template)) => return Some(template),
+        Some(Err(error)) => format!("`{name}`: {error}"),
+        None => format!("`{name}` must hold texts, not {}", shown(item.get_ref())),
+    };
+    reader.notes.mistakes.push((item.span(), message));
+    None
+}
+
+fn args(reader: &mut Reader<'_, '_>) -> Vec<Arg> {
+    let text = json!({ "type": "string" });
+    let when = json!({
+        "type": "object",
+        "required": ["when", "args"],
+        "properties": { "when": text, "args": { "type": "array", "items": text } },
+        "additionalProperties": false,
+    });
+    let schema = json!({ "type": "array", "items": { "anyOf": [text, when] } });
+    let doc = "Its arguments: templates, or { when = \"config.k\", args = […] } for arguments that are there only if k is set. A list value that is a whole argument becomes several.";
+    let name = reader.name("args");
+    let Some(value) = reader.raw("args", schema, doc) else {
+        return vec![];
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        reader.wrong(
+            "args",
+            format!("`{name}` must be a list, not {}", shown(value.get_ref())),
+        );
+        return vec![];
+    };
+    let mut args = Vec::new();
+    for item in items.iter() {
+        let Some(table) = item.get_ref().as_table() else {
+            args.extend(template_at(reader, &name, item).map(Arg::Always));
+            continue;
+        };
+        let mut inner = Reader::new(reader.notes, Some(table), item.span(), name.as_str());
+        let key = inner.text("when", None, "").unwrap_or_default();
+        let parsed = match reference(&key) {
+            Some(Reference::Config(key)) => Some(key),
+            _ => {
+                inner.wrong("when", format!("`when` must name a value of the config such as \"config.repo\", not \"{key}\""));
+                None
+            }
+        };
+        let texts = inner
+            .raw("args", Value::Null, "")
+            .and_then(|value| value.get_ref().as_array());
+        let mut templates = vec![];
+        for text in texts.into_iter().flat_map(|texts| texts.iter()) {
+            templates.extend(template_at(&mut inner, &name, text));
+        }
+        if texts.is_none() {
+            inner.wrong("args", "`args` beside `when` must be a list of texts");
+        }
+        inner.finish();
+        args.extend(parsed.map(|key| Arg::When {
+            key,
+            args: templates,
+        }));
+    }
+    args
+}
+
+fn env(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Template> {
+    let schema = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let doc = "Its environment, beside PATH, HOME, LANG, TMPDIR and `pool.pass_env`; values are templates.";
+    let name = reader.name("env");
+    let Some(value) = reader.raw("env", schema, doc) else {
+        return BTreeMap::new();
+    };
+    let Some(table) = value.get_ref().as_table() else {
+        reader.wrong(
+            "env",
+            format!("`{name}` must be a table, not {}", shown(value.get_ref())),
+        );
+        return BTreeMap::new();
+    };
+    let mut env = BTreeMap::new();
+    for (variable, value) in table {
+        if !is_variable(variable.get_ref()) {
+            let message = format!(
+                "\"{}\" cannot be the name of a variable",
+                variable.get_ref()
+            );
+            reader.notes.mistakes.push((variable.span(), message));
+        }
+        let name = format!("{name}.{}", variable.get_ref());
+        if let Some(template) = template_at(reader, &name, value) {
+            env.insert(variable.get_ref().to_string(), template);
+        }
+    }
+    env
+}
+
+fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
+    let doc = "A JSON Schema of an object: what tenants may set for this server. `default` of a property holds where a tenant sets nothing.";
+    let name = reader.name("config");
+    let value = reader.raw("config", json!({ "type": "object" }), doc)?;
+    let schema = to_json(value.get_ref());
+    if let Err(error) = jsonschema::meta::validate(&schema) {
+        reader.wrong(
+            "config",
+            format!(
+                "`{name}` is not a valid JSON Schema: {error} at \"{}\"",
+                error.instance_path()
+            ),
+        );
+        return None;
+    }
+    match schema.get("type") {
+        None => {}
+        Some(object) if object == "object" => {}
+        Some(other) => {
+            reader.wrong(
+                "config",
+                format!("`{name}` must describe an object, not {other}"),
+            );
+            return None;
+        }
+    }
+    Some(Arc::new(schema))
+}
+
+fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
+    let words = [
+        ("standard", Some(false)),
+        ("none", Some(true)),
+        ("strict", None),
+    ];
+    let doc = "\"standard\": a session and process group of its own, a clean environment, closed descriptors, no new privileges. \"none\": the same, but it may gain privileges, as sudo does.";
+    let word = reader.word("sandbox", "standard", &words, doc);
+    if word == Some(None) {
+        let name = reader.name("sandbox");
+        reader.wrong("sandbox", format!("`{name}` \"strict\" is not available in this version; there are \"none\" and \"standard\""));
+    }
+    word.flatten().unwrap_or(false)
+}
+
+/// Keys that are checked, but have no effect yet.
+fn not_yet(reader: &mut Reader<'_, '_>) {
+    let _exclusive = reader.word("interactive", "exclusive", &[("exclusive", ())], "How a worker's requests to clients are kept apart: while its clients accept such requests, it serves one session at a time.");
+    let _auto = reader.word(
+        "launch",
+        "auto",
+        &[("auto", ()), ("as-is", ())],
+        "How the command is started.",
+    );
+    let _on_call = reader.word(
+        "start",
+        "on-call",
+        &[("on-call", ()), ("on-connect", ())],
+        "When the first worker is started.",
+    );
+    let _spares = reader.count("min_idle", 0, 0, "Spare workers kept ready.");
+    let _keys = reader.texts(
+        "client_config",
+        &[],
+        "Keys of the config that a caller may set per request.",
+    );
+}
+
+fn limits(reader: &mut Reader<'_, '_>) -> Limits {
+    let limits = Limits {
+        memory: reader.size("memory", None, "Memory of one worker."),
+        pids: reader.number("pids", None, 1..=1_000_000, "Processes of one worker."),
+        open_files: reader
+            .number(
+                "open_files",
+                Some(1024),
+                16..=1_048_576,
+                "Open files of each process.",
+            )
+            .unwrap_or(1024),
+        cpu_seconds: reader
+            .number(
+                "cpu_seconds",
+                Some(0),
+                0..=u64::from(u32::MAX),
+                "Seconds of CPU time of each process, after which it is killed; 0: no limit.",
+            )
+            .unwrap_or(0),
+    };
+    for key in ["memory", "pids"] {
+        if reader.has(key) {
+            let name = reader.name(key);
+            reader.notes.warnings.push(not_enforced(&name));
+        }
+    }
+    limits
+}
+
+fn tools(reader: &mut Reader<'_, '_>) -> Tools {
+    Tools {
+        allow: reader.texts("allow", &["*"], "Globs of the tools that are offered."),
+        deny: reader.texts(
+            "deny",
+            &[],
+            "Globs of tools that are not offered all the same.",
+        ),
+    }
+}
+
+/// What templates refer to must be in the schema, where the schema says what there is.
+fn check_references(reader: &mut Reader<'_, '_>, server: &Server) {
+    let Some(properties) = server
+        .schema
+        .as_deref()
+        .and_then(|schema| schema.get("properties"))
+    else {
+        return;
+    };
+    let is_known = |key: &str| {
+        let top = key.split('.').next().unwrap_or_default();
+        properties.get(top).is_some()
+    };
+    let mut unknown = Vec::new();
+    let mut see = |place: &'static str, reference: &Reference| {
+        if let Reference::Config(key) = reference
+            && !is_known(key)
+        {
+            unknown.push((place, key.clone()));
+        }
+    };
+    for arg in &server.args {
+        match arg {
+            Arg::Always(template) => template.references().for_each(|r| see("args", r)),
+            Arg::When { key, args } => {
+                see("args", &Reference::Config(key.clone()));
+                args.iter()
+                    .flat_map(Template::references)
+                    .for_each(|r| see("args", r));
+            }
+        }
+    }
+    server
+        .env
+        .values()
+        .flat_map(Template::references)
+        .for_each(|r| see("env", r));
+    server
+        .cwd
+        .iter()
+        .flat_map(Template::references)
+        .for_each(|r| see("cwd", r));
+    let known: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .collect();
+    for (place, key) in unknown {
+        let name = reader.name(place);
+        let message = format!(
+            "`{name}` refers to `config.{key}`, which the schema does not have (it has {})",
+            known.join(", ")
+        );
+        reader.wrong(place, message);
+    }
+}

@@ -1,0 +1,249 @@
+//! The template language of args, env and cwd: `${config.k}`, `${config.k:-default}`,
+//! `${secret.k}`, `${tenant.id}`, `${user.sub}`, `${user.email}`, `${session.id}`, `${dir.data}`,
+//! `${dir.tmp}`; `$${` is a literal `${`.
+
+use std::fmt;
+
+/// What a template refers to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reference {
+    /// A value of the server's config; dots lead into objects.
+    Config(String),
+    /// A secret of the tenant.
+    Secret(String),
+    /// The tenant's name.
+    TenantId,
+    /// Who calls.
+    UserSub,
+    /// Their mail address.
+    UserEmail,
+    /// Names the session, without being the credential that `Mcp-Session-Id` is.
+    SessionId,
+    /// A folder private to tenant and server, kept.
+    DirData,
+    /// The same, emptied when stdiopool starts.
+    DirTmp,
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(key) => write!(f, "config.{key}"),
+            Self::Secret(name) => write!(f, "secret.{name}"),
+            Self::TenantId => f.write_str("tenant.id"),
+            Self::UserSub => f.write_str("user.sub"),
+            Self::UserEmail => f.write_str("user.email"),
+            Self::SessionId => f.write_str("session.id"),
+            Self::DirData => f.write_str("dir.data"),
+            Self::DirTmp => f.write_str("dir.tmp"),
+        }
+    }
+}
+
+/// A piece of a template.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    /// As it stands.
+    Literal(String),
+    /// A value, or the default if there is none.
+    Value {
+        /// What is meant.
+        reference: Reference,
+        /// What stands in for it.
+        default: Option<String>,
+    },
+}
+
+/// A parsed template.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Template {
+    pieces: Vec<Piece>,
+}
+
+/// Why a text is not a template.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// `${` without `}`.
+    #[error("`${{` without a closing `}}` (write `$${{` for a literal `${{`)")]
+    Unclosed,
+    /// Not one of the references there are.
+    #[error(
+        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, tenant.id, user.sub, user.email, session.id, dir.data and dir.tmp"
+    )]
+    Unknown(String),
+    /// A NUL byte, which no argument can hold.
+    #[error("a NUL character cannot be part of an argument, variable or path")]
+    Nul,
+}
+
+impl Template {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.contains('\0') {
+            return Err(TemplateError::Nul);
+        }
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                literal.push_str(&rest[..at - 1]);
+                literal.push_str("${");
+                rest = &rest[at + 2..];
+                continue;
+            }
+            literal.push_str(&rest[..at]);
+            let inner = &rest[at + 2..];
+            let end = inner.find('}').ok_or(TemplateError::Unclosed)?;
+            let (name, default) = match inner[..end].split_once(":-") {
+                Some((name, default)) => (name, Some(default.to_owned())),
+                None => (&inner[..end], None),
+            };
+            let reference = reference(name.trim())
+                .ok_or_else(|| TemplateError::Unknown(name.trim().to_owned()))?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+            }
+            pieces.push(Piece::Value { reference, default });
+            rest = &inner[end + 1..];
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        Ok(Self { pieces })
+    }
+
+    /// A template that stands for exactly that text.
+    pub fn literal(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let pieces = if text.is_empty() {
+            vec![]
+        } else {
+            vec![Piece::Literal(text)]
+        };
+        Self { pieces }
+    }
+
+    /// Its pieces, in order.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// The value that is the whole template, if it is one: a list there becomes several arguments.
+    pub fn whole_value(&self) -> Option<&Reference> {
+        match self.pieces.as_slice() {
+            [Piece::Value { reference, .. }] => Some(reference),
+            _ => None,
+        }
+    }
+
+    /// What it refers to.
+    pub fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(_) => None,
+            Piece::Value { reference, .. } => Some(reference),
+        })
+    }
+}
+
+/// Reads a dotted name.
+pub(super) fn reference(name: &str) -> Option<Reference> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.split('.').all(|part| {
+                !part.is_empty()
+                    && part
+                        .chars()
+                        .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+            })
+    };
+    match name.split_once('.')? {
+        ("config", key) if is_name(key) => Some(Reference::Config(key.to_owned())),
+        ("secret", key) if is_name(key) => Some(Reference::Secret(key.to_owned())),
+        ("tenant", "id") => Some(Reference::TenantId),
+        ("user", "sub") => Some(Reference::UserSub),
+        ("user", "email") => Some(Reference::UserEmail),
+        ("session", "id") => Some(Reference::SessionId),
+        ("dir", "data") => Some(Reference::DirData),
+        ("dir", "tmp") => Some(Reference::DirTmp),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(reference: Reference, default: Option<&str>) -> Piece {
+        Piece::Value {
+            reference,
+            default: default.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn references_defaults_and_escapes() {
+        let pieces = |text: &str| Template::parse(text).expect("valid").pieces;
+        let literal = |text: &str| Piece::Literal(text.to_owned());
+        assert_eq!(
+            pieces("--repo=${config.repo}!"),
+            [
+                literal("--repo="),
+                value(Reference::Config("repo".into()), None),
+                literal("!")
+            ]
+        );
+        assert_eq!(
+            pieces("${config.a.b:-x y}"),
+            [value(Reference::Config("a.b".into()), Some("x y"))]
+        );
+        assert_eq!(
+            pieces("${secret.k:-}"),
+            [value(Reference::Secret("k".into()), Some(""))]
+        );
+        assert_eq!(pieces("$${config.a} $5 $"), [literal("${config.a} $5 $")]);
+        assert_eq!(pieces("a$$${dir.tmp}"), [literal("a$${dir.tmp}")]);
+        assert!(pieces("").is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_template_is_told() {
+        assert_eq!(Template::parse("${config.a"), Err(TemplateError::Unclosed));
+        assert_eq!(Template::parse("a\0b"), Err(TemplateError::Nul));
+        for bad in [
+            "${}",
+            "${config}",
+            "${config.}",
+            "${env.HOME}",
+            "${tenant.name}",
+            "${config.a b}",
+            "${config.a..b}",
+        ] {
+            assert!(
+                matches!(Template::parse(bad), Err(TemplateError::Unknown(_))),
+                "{bad}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in any::<String>()) {
+            let _any = Template::parse(&text);
+        }
+
+        #[test]
+        fn a_text_without_references_stands_for_itself(text in "[^\0]*") {
+            prop_assume!(!text.contains("${"));
+            let template = Template::parse(&text).expect("no reference");
+            let expected = if text.is_empty() { vec![] } else { vec![Piece::Literal(text)] };
+            prop_assert_eq!(template.pieces(), expected);
+        }
+    }
+}

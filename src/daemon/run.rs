@@ -1,0 +1,279 @@
+//! The life of `stdiopool serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::{self, ServeError};
+use super::events::{Events, PoolMetrics};
+use super::limits;
+use super::reload::Reloader;
+use super::supervisor::{self, Running};
+use crate::admin::{self, EventKind};
+use crate::config::{self, Config};
+use crate::front::{self, Front, Guard, Listener};
+use crate::pool::StopReason;
+use crate::session::{Sessions, Watcher};
+use crate::store::StateDir;
+use crate::telemetry::Metrics;
+use crate::worker::Guardian;
+
+/// How often sessions that nobody uses are looked for.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
+/// How long connections may take to close once everything they waited for is answered.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// What this file says.
+    File(PathBuf),
+    /// One command, without a file.
+    Command(Vec<String>),
+}
+
+/// How to serve it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to serve.
+    pub source: Source,
+    /// Instead of `[http] listen`.
+    pub http: Option<SocketAddr>,
+    /// Instead of `[admin] listen`.
+    pub admin: Option<SocketAddr>,
+}
+
+fn read(options: &Options) -> Result<Config, ServeError> {
+    let mut config = match &options.source {
+        Source::File(path) => config::load(path)?,
+        Source::Command(argv) => config::single_command(argv.clone())?,
+    };
+    if let Some(http) = options.http {
+        config.http.listen = http;
+    }
+    if let Some(admin) = options.admin {
+        config.admin.listen = admin;
+    }
+    config.check_exposure().map_err(ServeError::Exposed)?;
+    Ok(config)
+}
+
+/// Serves until SIGTERM, SIGINT or a drain through the admin API, then shuts down in good order.
+///
+/// # Errors
+/// [`ServeError`] when it cannot start.
+pub async fn serve(options: Options) -> Result<(), ServeError> {
+    let config = Arc::new(read(&options)?);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    limits::raise_open_files(&config);
+    let state = Arc::new(if config.only_server.is_some() {
+        StateDir::temporary(&config.state.dir)?
+    } else {
+        StateDir::open(&config.state.dir)?
+    });
+    let http = bind(config.http.listen, "http.listen").await?;
+    let admin_listener = bind(config.admin.listen, "admin.listen").await?;
+    let guardian = Guardian::start().await?;
+    let service = Service::assemble(&options, &config, state, &guardian)?;
+
+    let shutdown = CancellationToken::new();
+    let mut listeners = JoinSet::new();
+    let admin_router = admin::router(
+        Arc::clone(&service.running),
+        Arc::clone(service.sessions.metrics()),
+        admin::Options {
+            listen: admin_listener.address(),
+            token: config.admin.token.clone(),
+            shutdown: shutdown.clone(),
+        },
+    )?;
+    let front = service.front(&config, http.address());
+    say_where(&config, http.address(), admin_listener.address());
+    let front_stop = CancellationToken::new();
+    let patience = CLOSING_PATIENCE;
+    listeners.spawn(http.serve(
+        front::router(Arc::clone(&front)),
+        front_stop.clone(),
+        patience,
+    ));
+    listeners.spawn(admin_listener.serve(admin_router, shutdown.clone(), patience));
+
+    service.until_drain().await?;
+
+    tracing::info!("draining: no new work; waiting for what is in flight");
+    service
+        .running
+        .events
+        .tell(EventKind::Draining, "draining".to_owned());
+    front.draining.store(true, Ordering::Relaxed);
+    let pool = service.sessions.pool();
+    pool.drain();
+    let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
+    if tokio::time::timeout(drain_timeout, pool.quiet())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "requests were still in flight after {}",
+            humantime::format_duration(drain_timeout)
+        );
+    }
+    // Closed streams let their connections end.
+    service.sessions.close_streams();
+    front_stop.cancel();
+    pool.stop_all(StopReason::Drained).await;
+    service.sessions.join().await;
+    shutdown.cancel();
+    while let Some(ended) = listeners.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a listener's task failed");
+        }
+    }
+    guardian.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeError> {
+    Listener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address,
+            key,
+            source,
+        })
+}
+
+/// Says where it listens, on stderr like the rest of the log, so that a script that started it on
+/// port 0 can find it.
+fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
+    let path = if config.only_server.is_some() {
+        "/mcp"
+    } else {
+        "/{server}/mcp"
+    };
+    tracing::info!("MCP at http://{http}{path}");
+    tracing::info!("admin at http://{admin}/");
+}
+
+/// The parts that live as long as the process.
+struct Service {
+    sessions: Sessions,
+    running: Arc<Running>,
+    reloader: Arc<Reloader>,
+    drain: CancellationToken,
+}
+
+impl Service {
+    fn assemble(
+        options: &Options,
+        config: &Arc<Config>,
+        state: Arc<StateDir>,
+        guardian: &Guardian,
+    ) -> Result<Self, ServeError> {
+        let metrics = Metrics::new();
+        let events = Events::new();
+        let setup = assemble::setup(Arc::clone(config), 0, Arc::clone(&state))?;
+        let sessions = Sessions::new(
+            Arc::new(setup),
+            limits::of(config),
+            guardian.clone(),
+            Arc::clone(&metrics),
+            Arc::new(PoolMetrics(Arc::clone(&metrics))),
+            Arc::new(events.clone()) as Arc<dyn Watcher>,
+        );
+        let scraped = sessions.downgrade();
+        metrics.on_scrape(move |metrics| {
+            if let Some(sessions) = scraped.upgrade() {
+                supervisor::set_gauges(&sessions, metrics);
+            }
+        });
+        let path = match &options.source {
+            Source::File(path) => Some(path.clone()),
+            Source::Command(_) => None,
+        };
+        let reloader = Arc::new(Reloader {
+            path: path.clone(),
+            sessions: sessions.clone(),
+            state,
+            events: events.clone(),
+            generation: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::default(),
+        });
+        let drain = CancellationToken::new();
+        let running = Arc::new(Running {
+            sessions: sessions.clone(),
+            reloader: Arc::clone(&reloader),
+            events,
+            config_path: path,
+            started: SystemTime::now(),
+            drain: drain.clone(),
+        });
+        Ok(Self {
+            sessions,
+            running,
+            reloader,
+            drain,
+        })
+    }
+
+    fn front(&self, config: &Config, address: SocketAddr) -> Arc<Front> {
+        let http = &config.http;
+        Arc::new(Front {
+            sessions: self.sessions.clone(),
+            guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
+            allowed_origins: http.allowed_origins.clone(),
+            max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
+            only_server: config.only_server.clone(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs until it is time to go.
+    async fn until_drain(&self) -> Result<(), ServeError> {
+        let listen = |kind| signal(kind).map_err(ServeError::Signals);
+        let mut terminate = listen(SignalKind::terminate())?;
+        let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hang_up = listen(SignalKind::hangup())?;
+        let mut expiry = tokio::time::interval(EXPIRY_PERIOD);
+        enum Woken {
+            Drain,
+            Reload,
+            Expire,
+        }
+        loop {
+            let woken = tokio::select! {
+                () = self.drain.cancelled() => Woken::Drain,
+                _ = terminate.recv() => Woken::Drain,
+                _ = interrupt.recv() => Woken::Drain,
+                _ = hang_up.recv() => Woken::Reload,
+                _ = expiry.tick() => Woken::Expire,
+            };
+            match woken {
+                Woken::Drain => {
+                    self.drain.cancel();
+                    return Ok(());
+                }
+                Woken::Reload => {
+                    // Its outcome is logged and told as an event.
+                    let _told = self.reloader.reload().await;
+                }
+                Woken::Expire => {
+                    let timeout = self.sessions.setup().config.pool.session_timeout;
+                    let ended = self.sessions.expire(timeout);
+                    if ended > 0 {
+                        tracing::info!(ended, "sessions expired");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What the admin API is told, and what it may do.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use super::reload::Reloader;
+use crate::admin::{
+    CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow, SessionRow, StartCounts,
+    Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+};
+use crate::config::Share;
+use crate::ids::WorkerId;
+use crate::pool::{self, StopReason, WorkerView};
+use crate::session::Sessions;
+use crate::telemetry::Metrics;
+use crate::telemetry::labels::{Era, WorkerState};
+
+/// The running stdiopool, as the admin API sees it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) sessions: Sessions,
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) events: Events,
+    pub(super) config_path: Option<PathBuf>,
+    pub(super) started: SystemTime,
+    /// Cancelled to begin the shutdown.
+    pub(super) drain: CancellationToken,
+}
+
+fn label(state: pool::WorkerState) -> WorkerState {
+    match state {
+        pool::WorkerState::Starting => WorkerState::Starting,
+        pool::WorkerState::Idle => WorkerState::Idle,
+        pool::WorkerState::Busy => WorkerState::Busy,
+        pool::WorkerState::Draining => WorkerState::Draining,
+        pool::WorkerState::Stopping => WorkerState::Stopping,
+    }
+}
+
+fn since(at: SystemTime) -> f64 {
+    at.elapsed().unwrap_or_default().as_secs_f64()
+}
+
+impl Running {
+    fn worker_row(&self, view: WorkerView) -> WorkerRow {
+        let link = self.sessions.link(view.id);
+        let worker = link.as_ref().and_then(|link| link.worker());
+        let processes = worker.map(|worker| worker.tree()).unwrap_or_default();
+        WorkerRow {
+            id: view.id,
+            server: view.server,
+            tenant: view.tenant,
+            state: label(view.state),
+            pid: worker.map(|worker| worker.pid()),
+            memory_bytes: memory_of(&processes),
+            processes,
+            in_flight: view.in_flight,
+            pinned: view.is_pinned,
+            requests: view.requests,
+            age_seconds: view.age.as_secs_f64(),
+            idle_seconds: view.idle_for.map(|idle| idle.as_secs_f64()),
+            key: view.key.to_string(),
+            stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
+        }
+    }
+}
+
+/// Memory that goes when these processes go: the proportional share of each (proc_pid_smaps(5)),
+/// so that pages shared between them count once. `None` when none could be read.
+fn memory_of(processes: &[u32]) -> Option<u64> {
+    let of_one = |pid: &u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib * 1024)
+    };
+    let known: Vec<u64> = processes.iter().filter_map(of_one).collect();
+    (!known.is_empty()).then(|| known.iter().sum())
+}
+
+impl Supervisor for Running {
+    fn status(&self) -> Status {
+        let snapshot = self.sessions.pool().snapshot();
+        let config = Arc::clone(&self.sessions.setup().config);
+        let mut workers = WorkerCounts::default();
+        for worker in &snapshot.workers {
+            workers.add(label(worker.state));
+        }
+        let mut starts = StartCounts::default();
+        for server in config.servers.keys() {
+            let of_server = self.sessions.metrics().server(server).start_counts();
+            starts.ok += of_server.0;
+            starts.failed += of_server.1;
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: since(self.started),
+            state: if self.drain.is_cancelled() {
+                SupervisorState::Draining
+            } else {
+                SupervisorState::Ready
+            },
+            config: self
+                .config_path
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            workers,
+            limits: Limits {
+                max_workers: config.pool.max_workers,
+                max_workers_per_tenant: config.pool.max_workers_per_tenant,
+                max_starting: config.pool.max_starting,
+                queue_limit: config.pool.queue_limit,
+                queue_timeout_seconds: config.pool.queue_timeout.as_secs_f64(),
+                idle_timeout_seconds: config.pool.idle_timeout.as_secs_f64(),
+            },
+            queue_depth: self.sessions.pool().queue_depth(),
+            sessions: self.sessions.count(),
+            starts,
+            circuits: snapshot
+                .open_circuits
+                .into_iter()
+                .map(|circuit| CircuitRow {
+                    server: circuit.server,
+                    failures: u32::try_from(circuit.failing_keys).unwrap_or(u32::MAX),
+                    retry_in_seconds: circuit.retry_in.as_secs_f64(),
+                })
+                .collect(),
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerRow> {
+        let views = self.sessions.pool().snapshot().workers;
+        views
+            .into_iter()
+            .map(|view| self.worker_row(view))
+            .collect()
+    }
+
+    fn sessions(&self) -> Vec<SessionRow> {
+        let now = tokio::time::Instant::now();
+        let mut rows: Vec<_> = self
+            .sessions
+            .all()
+            .into_iter()
+            .map(|session| SessionRow {
+                session: Fingerprint::of(session.id.as_str()),
+                server: session.server.clone(),
+                tenant: session.tenant().clone(),
+                era: Era::Legacy,
+                revision: session.revision().to_string(),
+                client: session.client.client_info["name"]
+                    .as_str()
+                    .map(ToOwned::to_owned),
+                worker: session.seats().last().copied(),
+                in_flight: session.uses(),
+                streams: usize::from(session.outbox.has_reader()),
+                age_seconds: since(session.created),
+                idle_seconds: session.idle_for(now).unwrap_or_default().as_secs_f64(),
+            })
+            .collect();
+        rows.sort_by(|a, b| b.age_seconds.total_cmp(&a.age_seconds));
+        rows
+    }
+
+    fn servers(&self) -> Vec<ServerRow> {
+        let snapshot = self.sessions.pool().snapshot();
+        let config = Arc::clone(&self.sessions.setup().config);
+        let mut sessions: HashMap<_, usize> = HashMap::new();
+        for session in self.sessions.all() {
+            *sessions.entry(session.server.clone()).or_default() += 1;
+        }
+        let row = |(name, server): (&crate::ids::ServerName, &crate::config::Server)| {
+            let (ok, failed) = self.sessions.metrics().server(name).start_counts();
+            ServerRow {
+                name: name.clone(),
+                command: server.command.clone(),
+                share: match server.share {
+                    Share::Tenant => "tenant",
+                    Share::Session => "session",
+                    Share::Request => "request",
+                }
+                .to_owned(),
+                workers: snapshot
+                    .workers
+                    .iter()
+                    .filter(|worker| worker.server == *name)
+                    .count(),
+                sessions: sessions.get(name).copied().unwrap_or(0),
+                queued: snapshot
+                    .waiting_for
+                    .iter()
+                    .find(|(server, _)| server == name)
+                    .map_or(0, |(_, waiting)| *waiting),
+                starts: StartCounts { ok, failed },
+                retry_in_seconds: snapshot
+                    .open_circuits
+                    .iter()
+                    .find(|circuit| circuit.server == *name)
+                    .map(|circuit| circuit.retry_in.as_secs_f64()),
+            }
+        };
+        config.servers.iter().map(row).collect()
+    }
+
+    fn tenants(&self) -> Vec<TenantRow> {
+        let snapshot = self.sessions.pool().snapshot();
+        let config = Arc::clone(&self.sessions.setup().config);
+        let sessions = self.sessions.all();
+        // Where nobody has to be declared, those who are here count as well.
+        let mut names: std::collections::BTreeSet<_> = config.tenants.keys().cloned().collect();
+        names.extend(sessions.iter().map(|session| session.tenant().clone()));
+        names.extend(snapshot.workers.iter().map(|worker| worker.tenant.clone()));
+        let row = |name: crate::ids::TenantId| {
+            let settings = config.tenants.get(&name);
+            let waiting = snapshot.waiting.iter().find(|(tenant, _)| *tenant == name);
+            TenantRow {
+                workers: snapshot
+                    .workers
+                    .iter()
+                    .filter(|worker| worker.tenant == name)
+                    .count(),
+                max_workers: settings
+                    .and_then(|tenant| tenant.max_workers)
+                    .unwrap_or(config.pool.max_workers_per_tenant),
+                sessions: sessions
+                    .iter()
+                    .filter(|session| *session.tenant() == name)
+                    .count(),
+                queued: waiting.map_or(0, |(_, waiting)| *waiting),
+                weight: settings.map_or(1, |tenant| tenant.weight),
+                name,
+            }
+        };
+        names.into_iter().map(row).collect()
+    }
+
+    fn worker(&self, id: WorkerId) -> Option<WorkerRow> {
+        let views = self.sessions.pool().snapshot().workers;
+        let view = views.into_iter().find(|view| view.id == id)?;
+        Some(self.worker_row(view))
+    }
+
+    fn logs(&self, id: WorkerId, lines: usize) -> Option<Vec<String>> {
+        let link = self.sessions.link(id)?;
+        Some(
+            link.worker()
+                .map(|worker| worker.stderr_tail(lines))
+                .unwrap_or_default(),
+        )
+    }
+
+    fn follow_logs(&self, id: WorkerId, lines: usize) -> Option<LogFollow> {
+        let link = self.sessions.link(id)?;
+        let worker = link.worker()?;
+        // Subscribed first: a line may then come twice, but none is missed.
+        let next = worker.stderr_follow();
+        Some(LogFollow {
+            past: worker.stderr_tail(lines),
+            next,
+        })
+    }
+
+    fn stop_worker(&self, id: WorkerId) -> bool {
+        self.sessions.pool().retire(id, StopReason::Admin)
+    }
+
+    fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    fn reload(&self) -> Reload {
+        let reloader = Arc::clone(&self.reloader);
+        Box::pin(async move { reloader.reload().await })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+/// Sets the gauges from where the state lives. Runs before each scrape.
+pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
+    let snapshot = sessions.pool().snapshot();
+    metrics.set_queue_depth(sessions.pool().queue_depth());
+    let all = sessions.all();
+    for name in sessions.setup().config.servers.keys() {
+        let of_server = metrics.server(name);
+        for state in WorkerState::ALL {
+            let of_state =
+                |worker: &&WorkerView| worker.server == *name && label(worker.state) == *state;
+            of_server.set_workers(*state, snapshot.workers.iter().filter(of_state).count());
+        }
+        of_server.set_sessions(
+            Era::Legacy,
+            all.iter().filter(|s| s.server == *name).count(),
+        );
+        let of_name = snapshot
+            .workers
+            .iter()
+            .filter(|worker| worker.server == *name);
+        let memory = of_name.filter_map(|worker| {
+            let link = sessions.link(worker.id)?;
+            memory_of(&link.worker()?.tree())
+        });
+        of_server.set_memory_bytes(memory.sum());
+    }
+}

@@ -1,0 +1,153 @@
+//! Who may speak to the listener at all: protection against pages in a browser that reach for it
+//! (basic/transports, "Security Warning": servers MUST validate the `Origin` header; DNS rebinding).
+
+use std::net::SocketAddr;
+
+use http::header::{HOST, ORIGIN};
+use http::{HeaderMap, Uri};
+
+use crate::protocol::{Failure, Reason};
+
+/// What `Host` and `Origin` may be.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Listening on loopback: only loopback names are ours.
+    is_loopback: bool,
+    public_host: Option<String>,
+    allowed_origins: Vec<String>,
+}
+
+impl Guard {
+    /// For a listener at `address`, known to the outside as `public_url`.
+    pub fn new(address: SocketAddr, public_url: Option<&str>, allowed_origins: &[String]) -> Self {
+        let public_host = public_url
+            .and_then(|url| url.parse::<Uri>().ok())
+            .and_then(|url| url.host().map(str::to_ascii_lowercase));
+        Self {
+            is_loopback: address.ip().is_loopback(),
+            public_host,
+            allowed_origins: allowed_origins
+                .iter()
+                .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
+                .collect(),
+        }
+    }
+
+    /// Lets a request in or says why not.
+    ///
+    /// # Errors
+    /// [`Reason::Forbidden`] for a foreign `Host` at a loopback listener, and for an `Origin` that
+    /// is neither listed nor the listener itself.
+    pub fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let text = |name| {
+            headers
+                .get(name)
+                .map(|value| value.to_str().unwrap_or("\u{fffd}"))
+        };
+        let host = text(HOST).map(str::to_ascii_lowercase);
+        if self.is_loopback
+            && let Some(host) = &host
+            && !self.is_ours(host_name(host))
+        {
+            return Err(Failure::new(
+                Reason::Forbidden,
+                format!(
+                    "host `{host}` is not this listener (behind a proxy, set `http.public_url`)"
+                ),
+            ));
+        }
+        let Some(origin) = text(ORIGIN).map(str::to_ascii_lowercase) else {
+            return Ok(());
+        };
+        let is_listed = self.allowed_origins.contains(&origin);
+        // The listener's own pages, if `Host` was found to be ours above.
+        let is_own = self.is_loopback
+            && host.is_some_and(|host| origin.strip_prefix("http://") == Some(host.as_str()));
+        if is_listed || is_own {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::Forbidden,
+            format!("origin `{origin}` is not allowed (list it in `http.allowed_origins`)"),
+        ))
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        let is_loopback = name == "localhost"
+            || name
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback());
+        is_loopback || self.public_host.as_deref() == Some(name)
+    }
+}
+
+/// `Host` without the port.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(guard: &Guard, host: &str, origin: Option<&str>) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().expect("valid"));
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, origin.parse().expect("valid"));
+        }
+        guard.check(&headers).is_ok()
+    }
+
+    #[test]
+    fn a_loopback_listener_answers_only_to_loopback_names() {
+        let local = "127.0.0.1:8080".parse().expect("valid");
+        let guard = Guard::new(local, Some("https://mcp.example.com"), &[]);
+        for ours in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "MCP.example.com",
+        ] {
+            assert!(check(&guard, ours, None), "{ours}");
+        }
+        for foreign in ["evil.example", "localhost.evil.example:8080", "10.0.0.1"] {
+            assert!(!check(&guard, foreign, None), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_listed_or_refused() {
+        let public = "0.0.0.0:8080".parse().expect("valid");
+        let guard = Guard::new(public, None, &["https://app.example.com/".to_owned()]);
+        assert!(check(&guard, "any.example", None));
+        assert!(check(
+            &guard,
+            "any.example",
+            Some("https://app.example.com")
+        ));
+        assert!(!check(&guard, "any.example", Some("http://any.example")));
+        assert!(!check(&guard, "any.example", Some("null")));
+        let local = Guard::new("127.0.0.1:8080".parse().expect("valid"), None, &[]);
+        assert!(check(
+            &local,
+            "localhost:8080",
+            Some("http://localhost:8080")
+        ));
+        assert!(!check(
+            &local,
+            "localhost:8080",
+            Some("http://localhost:9999")
+        ));
+        assert!(!check(
+            &local,
+            "localhost:8080",
+            Some("http://evil.example")
+        ));
+    }
+}

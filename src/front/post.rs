@@ -1,0 +1,419 @@
+//! POST: messages in, answers out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::reply::{self, SESSION_HEADER};
+use super::router::Front;
+use super::stream::{self, QUIET_PERIOD};
+use crate::bridge::ClientHello;
+use crate::ids::ServerName;
+use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
+use crate::session::{Exchange, Next, Parcel, Session, SessionId};
+use crate::telemetry::labels::{Method, Outcome};
+use crate::telemetry::{Metrics, ServerMetrics};
+use crate::tenancy::Principal;
+
+/// Most messages in one batch.
+const MAX_BATCH: usize = 64;
+
+/// A POST whose caller and server are known.
+pub(super) struct Post<'a> {
+    pub(super) front: &'a Front,
+    pub(super) principal: Principal,
+    pub(super) server: ServerName,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a [u8],
+    pub(super) arrived: Instant,
+}
+
+impl Post<'_> {
+    /// Serves it.
+    pub(super) async fn serve(self) -> Response<Body> {
+        if self.body.trim_ascii_start().first() == Some(&b'[') {
+            return self.batch().await;
+        }
+        let envelope = match Envelope::parse(self.body) {
+            Ok(envelope) => envelope,
+            Err(error) => return reply::failure(&unreadable(&error), None),
+        };
+        let id = envelope.id.map(|id| id.get());
+        if envelope.method.as_deref() == Some("initialize") && id.is_some() {
+            return self.initialize(&envelope).await;
+        }
+        let session = match self.session() {
+            Ok(session) => session,
+            Err(failure) => return reply::failure(&failure, id),
+        };
+        match envelope.kind() {
+            Kind::Request => self.request(&session, &envelope).await,
+            Kind::Notification => {
+                let _in_use = session.in_use();
+                self.front
+                    .sessions
+                    .notification(&session, self.body, &envelope);
+                reply::empty(StatusCode::ACCEPTED)
+            }
+            Kind::Response => {
+                let _in_use = session.in_use();
+                // An answer to a question that was withdrawn, or whose worker is gone, is late,
+                // not wrong.
+                self.front.sessions.answer(&session, self.body, &envelope);
+                reply::empty(StatusCode::ACCEPTED)
+            }
+        }
+    }
+
+    async fn initialize(&self, envelope: &Envelope<'_>) -> Response<Body> {
+        let id = envelope.id.map(|id| id.get());
+        let mut tally = self.tally();
+        tally.asks(envelope);
+        let hello = match ClientHello::parse(envelope.params) {
+            Ok(hello) => hello,
+            Err(why) => {
+                tally.failed(Reason::InvalidRequest);
+                return reply::failure(&Failure::new(Reason::InvalidRequest, why), id);
+            }
+        };
+        let sessions = &self.front.sessions;
+        let opened = sessions.initialize(self.principal.clone(), self.server.clone(), hello);
+        match opened.await {
+            Ok(initialized) => {
+                tally.answered(false);
+                let mut body = BytesMut::with_capacity(initialized.result.len() + 64);
+                body.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+                body.put_slice(id.unwrap_or("null").as_bytes());
+                body.put_slice(b",\"result\":");
+                body.put_slice(&initialized.result);
+                body.put_u8(b'}');
+                let mut response = reply::json(StatusCode::OK, body.freeze());
+                if let Ok(value) = HeaderValue::from_str(initialized.session.id.as_str()) {
+                    response.headers_mut().insert(SESSION_HEADER, value);
+                }
+                response
+            }
+            Err(failure) => {
+                tally.failed(failure.reason);
+                reply::failure(&failure, id)
+            }
+        }
+    }
+
+    /// The session the client names.
+    fn session(&self) -> Result<Arc<Session>, Failure> {
+        find_session(self.front, self.headers, &self.principal, &self.server)
+    }
+
+    async fn request(&self, session: &Arc<Session>, envelope: &Envelope<'_>) -> Response<Body> {
+        let in_use = session.in_use();
+        let id = envelope.id.map(|id| id.get());
+        let mut tally = self.tally();
+        tally.asks(envelope);
+        if let Some(answer) = answered_here(envelope) {
+            tally.answered(false);
+            return reply::json(StatusCode::OK, answer);
+        }
+        let mut exchange = Exchange::new();
+        let sent = self
+            .front
+            .sessions
+            .request(session, self.body, envelope, &mut exchange);
+        if let Err(failure) = sent.await {
+            tally.failed(failure.reason);
+            return reply::failure(&failure, id);
+        }
+        let first = match tokio::time::timeout(QUIET_PERIOD, exchange.next()).await {
+            Ok(next) => next,
+            Err(_quiet) => {
+                let body = stream::of_post(exchange, VecDeque::new(), tally, in_use);
+                return reply::event_stream(body);
+            }
+        };
+        match first {
+            Next::Parcel(parcel @ Parcel::Message(_)) => {
+                let body = stream::of_post(exchange, VecDeque::from([parcel]), tally, in_use);
+                reply::event_stream(body)
+            }
+            Next::Parcel(parcel) => {
+                tally.note(&parcel);
+                tally.finish(&exchange);
+                match parcel {
+                    Parcel::Answer { message, .. } | Parcel::Message(message) => {
+                        reply::json(StatusCode::OK, message)
+                    }
+                    Parcel::Failed { id, failure } => reply::failure(&failure, Some(&id)),
+                }
+            }
+            // The client cancelled it: there is nothing to answer
+            // (basic/utilities/cancellation), and an empty stream says so.
+            Next::Done => reply::event_stream(Body::empty()),
+            Next::TimedOut { timeout, .. } => {
+                let failure = timed_out(timeout);
+                tally.failed(failure.reason);
+                reply::failure(&failure, id)
+            }
+        }
+    }
+
+    /// Several messages at once, in the one revision that has them (2025-03-26, basic/transports).
+    async fn batch(&self) -> Response<Body> {
+        let items: Vec<&RawValue> = match serde_json::from_slice(self.body) {
+            Ok(items) => items,
+            Err(error) => {
+                return reply::failure(&unreadable(&EnvelopeError::Syntax(error)), None);
+            }
+        };
+        let session = match self.session() {
+            Ok(session) => session,
+            Err(failure) => return reply::failure(&failure, None),
+        };
+        let refuse = |why: String| reply::failure(&Failure::new(Reason::InvalidRequest, why), None);
+        if !session.revision().has_batches() {
+            let revision = session.revision();
+            return refuse(format!(
+                "revision {revision} has no batches; send one message per POST"
+            ));
+        }
+        if items.is_empty() || items.len() > MAX_BATCH {
+            return refuse(format!(
+                "a batch holds 1 to {MAX_BATCH} messages, not {}",
+                items.len()
+            ));
+        }
+        let mut messages = Vec::with_capacity(items.len());
+        for item in items {
+            match Envelope::parse(item.get().as_bytes()) {
+                Ok(envelope) if envelope.method.as_deref() == Some("initialize") => {
+                    return refuse("`initialize` must not be part of a batch".to_owned());
+                }
+                Ok(envelope) => messages.push((item.get().as_bytes(), envelope)),
+                Err(error) => return reply::failure(&unreadable(&error), None),
+            }
+        }
+        self.send_batch(&session, messages).await
+    }
+
+    async fn send_batch(
+        &self,
+        session: &Arc<Session>,
+        messages: Vec<(&[u8], Envelope<'_>)>,
+    ) -> Response<Body> {
+        let in_use = session.in_use();
+        let sessions = &self.front.sessions;
+        let mut tally = self.tally();
+        let mut exchange = Exchange::new();
+        let mut settled = VecDeque::new();
+        let mut has_requests = false;
+        for (message, envelope) in &messages {
+            match envelope.kind() {
+                Kind::Notification => sessions.notification(session, message, envelope),
+                Kind::Response => {
+                    sessions.answer(session, message, envelope);
+                }
+                Kind::Request => {
+                    has_requests = true;
+                    tally.asks(envelope);
+                    if let Some(answer) = answered_here(envelope) {
+                        let (at, is_error) = (Instant::now(), false);
+                        settled.push_back(Parcel::Answer {
+                            message: answer,
+                            at,
+                            is_error,
+                        });
+                        continue;
+                    }
+                    let sent = sessions.request(session, message, envelope, &mut exchange);
+                    if let Err(failure) = sent.await {
+                        let id = envelope.id.map_or("null", |id| id.get()).into();
+                        settled.push_back(Parcel::Failed { id, failure });
+                    }
+                }
+            }
+        }
+        if !has_requests {
+            return reply::empty(StatusCode::ACCEPTED);
+        }
+        loop {
+            match tokio::time::timeout(QUIET_PERIOD, exchange.next()).await {
+                Ok(Next::Parcel(parcel @ Parcel::Message(_))) => {
+                    settled.push_back(parcel);
+                    break;
+                }
+                Ok(Next::Parcel(parcel)) => settled.push_back(parcel),
+                Ok(Next::Done) => return array(settled, tally, &exchange),
+                Ok(Next::TimedOut {
+                    timeout,
+                    unanswered,
+                }) => {
+                    settled.extend(unanswered.into_iter().map(|id| {
+                        let failure = timed_out(timeout);
+                        Parcel::Failed { id, failure }
+                    }));
+                    return array(settled, tally, &exchange);
+                }
+                Err(_quiet) => break,
+            }
+        }
+        reply::event_stream(stream::of_post(exchange, settled, tally, in_use))
+    }
+
+    fn tally(&self) -> Tally {
+        Tally::new(self.front.sessions.metrics(), &self.server, self.arrived)
+    }
+}
+
+/// The session that the headers name, if it is the caller's.
+pub(super) fn find_session(
+    front: &Front,
+    headers: &HeaderMap,
+    principal: &Principal,
+    server: &ServerName,
+) -> Result<Arc<Session>, Failure> {
+    let presented = headers.get(SESSION_HEADER).ok_or_else(|| {
+        Failure::new(
+            Reason::InvalidRequest,
+            "header `Mcp-Session-Id` is missing (send `initialize` first and repeat the header of its response)",
+        )
+    })?;
+    presented
+        .to_str()
+        .ok()
+        .and_then(|text| {
+            front
+                .sessions
+                .find(&SessionId::presented(text), principal, server)
+        })
+        .ok_or_else(crate::session::session_not_found)
+}
+
+/// `ping` asks whether the other side of the connection is there; that is stdiopool, and no
+/// worker needs to be woken for it.
+fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
+    let id = envelope.id?.get();
+    (envelope.method.as_deref() == Some("ping"))
+        .then(|| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into())
+}
+
+fn unreadable(error: &EnvelopeError) -> Failure {
+    let reason = match error {
+        EnvelopeError::Syntax(_) => Reason::ParseError,
+        EnvelopeError::Shape(_) => Reason::InvalidRequest,
+    };
+    Failure::new(reason, error.to_string())
+}
+
+pub(super) fn timed_out(timeout: Duration) -> Failure {
+    Failure::new(
+        Reason::RequestTimeout,
+        format!(
+            "no answer and no progress within {}; the server was told that the request is cancelled (raise the server's `request_timeout`)",
+            humantime::format_duration(timeout)
+        ),
+    )
+}
+
+/// A batch's answers as one JSON array.
+fn array(settled: VecDeque<Parcel>, mut tally: Tally, exchange: &Exchange) -> Response<Body> {
+    let mut body = BytesMut::new();
+    for parcel in settled {
+        tally.note(&parcel);
+        body.put_u8(if body.is_empty() { b'[' } else { b',' });
+        match parcel {
+            Parcel::Message(message) | Parcel::Answer { message, .. } => body.put_slice(&message),
+            Parcel::Failed { id, failure } => {
+                body.put_slice(failure.to_response(Some(&id)).as_bytes());
+            }
+        }
+    }
+    if body.is_empty() {
+        body.put_u8(b'[');
+    }
+    body.put_u8(b']');
+    tally.finish(exchange);
+    reply::json(StatusCode::OK, body.freeze())
+}
+
+/// Counts a POST's requests and their outcomes.
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    of_server: Arc<ServerMetrics>,
+    arrived: Instant,
+    /// Methods still without an outcome, in the order asked. In a batch the pairing of outcomes
+    /// with methods is by order.
+    asked: VecDeque<Method>,
+    last_answer: Option<Instant>,
+}
+
+impl Tally {
+    fn new(metrics: &Arc<Metrics>, server: &ServerName, arrived: Instant) -> Self {
+        Self {
+            of_server: metrics.server(server),
+            metrics: Arc::clone(metrics),
+            arrived,
+            asked: VecDeque::new(),
+            last_answer: None,
+        }
+    }
+
+    fn asks(&mut self, envelope: &Envelope<'_>) {
+        let method = envelope.method.as_deref().unwrap_or_default();
+        self.asked.push_back(Method::of(method));
+    }
+
+    fn answered(&mut self, is_error: bool) {
+        self.outcome(if is_error {
+            Outcome::Error
+        } else {
+            Outcome::Ok
+        });
+    }
+
+    pub(super) fn failed(&mut self, reason: Reason) {
+        self.metrics.rejected(reason);
+        self.outcome(Outcome::Failed);
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        if let Some(method) = self.asked.pop_front() {
+            self.of_server
+                .request(method, outcome, self.arrived.elapsed());
+        }
+    }
+
+    pub(super) fn note(&mut self, parcel: &Parcel) {
+        match parcel {
+            Parcel::Message(_) => {}
+            Parcel::Answer { at, is_error, .. } => {
+                self.last_answer = Some(*at);
+                self.answered(*is_error);
+            }
+            Parcel::Failed { failure, .. } => self.failed(failure.reason),
+        }
+    }
+
+    /// Notes the time the POST spent inside stdiopool: until its last request was sent, less the
+    /// wait for a worker, and since the last answer came.
+    pub(super) fn finish(&mut self, exchange: &Exchange) {
+        if let (Some(sent), Some(answered)) = (exchange.sent_at(), self.last_answer) {
+            let before = sent.saturating_duration_since(self.arrived);
+            let inside = before.saturating_sub(exchange.waited()) + answered.elapsed();
+            self.metrics.overhead(inside);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        // Whoever asked is gone.
+        while !self.asked.is_empty() {
+            self.outcome(Outcome::Cancelled);
+        }
+    }
+}

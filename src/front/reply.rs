@@ -1,0 +1,67 @@
+//! Responses: JSON, failures, and the headers both carry.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::protocol::{Failure, Reason};
+
+/// Names the session, in both directions.
+pub(super) const SESSION_HEADER: &str = "mcp-session-id";
+/// The revision the client speaks, after `initialize`.
+pub(super) const VERSION_HEADER: &str = "mcp-protocol-version";
+
+/// A body of one JSON value.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.into()));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// A status without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A failure as an HTTP response; `id` is the raw JSON id of the request it answers.
+pub(super) fn failure(failure: &Failure, id: Option<&str>) -> Response<Body> {
+    let status = StatusCode::from_u16(failure.reason.http_status())
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, failure.to_response(id));
+    let headers = response.headers_mut();
+    if let Some(seconds) = failure.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    if failure.reason == Reason::Unauthorized {
+        let challenge = HeaderValue::from_static("Bearer realm=\"stdiopool\"");
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The method is not one of the endpoint's.
+pub(super) fn method_not_allowed() -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    let allowed = HeaderValue::from_static("GET, POST, DELETE");
+    response.headers_mut().insert(ALLOW, allowed);
+    response
+}
+
+/// An event stream.
+pub(super) fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    // Tells nginx and its kin not to hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

@@ -1,0 +1,276 @@
+//! Routes, and what every request to an MCP endpoint must pass first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::routing::{any, get};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use tokio::time::Instant;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::guard::Guard;
+use super::post::{Post, find_session};
+use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
+use super::stream;
+use crate::ids::ServerName;
+use crate::protocol::{Failure, Reason, Revision};
+use crate::session::Sessions;
+
+/// What the front door needs.
+#[derive(Debug)]
+pub struct Front {
+    /// The sessions behind it.
+    pub sessions: Sessions,
+    /// Who may speak to it.
+    pub guard: Guard,
+    /// Origins answered with CORS headers.
+    pub allowed_origins: Vec<String>,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+    /// The server at `/mcp`, where one command is hosted without a file.
+    pub only_server: Option<ServerName>,
+    /// Shutting down: no new work.
+    pub draining: AtomicBool,
+}
+
+/// The endpoints of the front door.
+pub fn router(front: Arc<Front>) -> Router {
+    let cors = cors(&front.allowed_origins);
+    let mut router = Router::new()
+        .route("/{server}/mcp", any(of_server))
+        .route("/t/{tenant}/{server}/mcp", any(of_tenant))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .fallback(|| async {
+            let why =
+                "no such path (MCP endpoints are `/{server}/mcp` and `/t/{tenant}/{server}/mcp`)";
+            reply::failure(&Failure::new(Reason::NotFound, why), None)
+        });
+    if front.only_server.is_some() {
+        router = router.route("/mcp", any(of_only_server));
+    }
+    let router = router.with_state(front);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<_> = allowed_origins
+        .iter()
+        .filter_map(|origin| origin.trim_end_matches('/').parse().ok())
+        .collect();
+    let session = HeaderName::from_static(SESSION_HEADER);
+    let version = HeaderName::from_static(VERSION_HEADER);
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers([
+                ACCEPT,
+                AUTHORIZATION,
+                CONTENT_TYPE,
+                session.clone(),
+                version,
+            ])
+            .expose_headers([session])
+    })
+}
+
+async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
+    if front.draining.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn of_server(
+    State(front): State<Arc<Front>>,
+    Path(server): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    endpoint(&front, None, &server, request).await
+}
+
+async fn of_tenant(
+    State(front): State<Arc<Front>>,
+    Path((tenant, server)): Path<(String, String)>,
+    request: Request,
+) -> Response<Body> {
+    endpoint(&front, Some(&tenant), &server, request).await
+}
+
+async fn of_only_server(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
+    let server = front.only_server.clone();
+    let server = server.as_ref().map_or("", ServerName::as_str);
+    endpoint(&front, None, server, request).await
+}
+
+/// One MCP endpoint.
+async fn endpoint(
+    front: &Front,
+    tenant: Option<&str>,
+    server: &str,
+    request: Request,
+) -> Response<Body> {
+    let arrived = Instant::now();
+    match serve(front, tenant, server, request, arrived).await {
+        Ok(response) => response,
+        Err(failure) => reply::failure(&failure, None),
+    }
+}
+
+async fn serve(
+    front: &Front,
+    tenant: Option<&str>,
+    server: &str,
+    request: Request,
+    arrived: Instant,
+) -> Result<Response<Body>, Failure> {
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
+    front.guard.check(headers)?;
+    let setup = front.sessions.setup();
+    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let principal = setup.authenticator.authenticate(authorization, tenant)?;
+    let server = setup
+        .config
+        .server_name(server)
+        .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{server}`")))?;
+    check_version(headers)?;
+    match parts.method {
+        Method::POST => {
+            check_accepts(headers, &["application/json", "text/event-stream"])?;
+            check_content_type(headers)?;
+            let body = read_body(body, front.max_body).await?;
+            let post = Post {
+                front,
+                principal,
+                server,
+                headers,
+                body: &body,
+                arrived,
+            };
+            Ok(post.serve().await)
+        }
+        Method::GET => {
+            check_accepts(headers, &["text/event-stream"])?;
+            let session = find_session(front, headers, &principal, &server)?;
+            if front.draining.load(Ordering::Relaxed) {
+                return Err(draining());
+            }
+            Ok(reply::event_stream(stream::of_session(session)))
+        }
+        Method::DELETE => {
+            let session = find_session(front, headers, &principal, &server)?;
+            front.sessions.end(&session);
+            Ok(reply::empty(StatusCode::NO_CONTENT))
+        }
+        _ => Ok(reply::method_not_allowed()),
+    }
+}
+
+fn draining() -> Failure {
+    Failure::new(Reason::Draining, "stdiopool is shutting down")
+        .retry_after(std::time::Duration::from_secs(5))
+}
+
+/// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header").
+fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(version) = headers.get(VERSION_HEADER) else {
+        return Ok(());
+    };
+    let text = version.to_str().unwrap_or_default().trim();
+    if Revision::parse(text).is_some() {
+        return Ok(());
+    }
+    let known = Revision::ALL.map(Revision::as_str).join(", ");
+    Err(Failure::new(
+        Reason::InvalidRequest,
+        format!(
+            "unsupported protocol version `{text}` in `MCP-Protocol-Version` (supported: {known})"
+        ),
+    ))
+}
+
+/// The client MUST accept what it may be answered with (basic/transports, "Sending Messages").
+fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
+    let mut accepted = headers.get_all(ACCEPT).iter().peekable();
+    if accepted.peek().is_none() {
+        return Ok(());
+    }
+    let ranges: Vec<String> = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|range| {
+            range
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase()
+        })
+        .collect();
+    let is_accepted = |media: &&str| {
+        let main_type = media.split('/').next().unwrap_or_default();
+        let any = format!("{main_type}/*");
+        ranges
+            .iter()
+            .any(|range| range == media || range == "*/*" || *range == any)
+    };
+    if needed.iter().all(is_accepted) {
+        return Ok(());
+    }
+    let needed = needed.join("` and `");
+    Err(Failure::new(
+        Reason::NotAcceptable,
+        format!("`Accept` must list `{needed}`"),
+    ))
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let text = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Reason::UnsupportedMediaType,
+        format!("`Content-Type` must be `application/json`, not `{text}`"),
+    ))
+}
+
+async fn read_body(body: Body, max: usize) -> Result<bytes::Bytes, Failure> {
+    use http_body::Body as _;
+    let too_large = |size: String| {
+        Failure::new(
+            Reason::MessageTooLarge,
+            format!("the body is {size} bytes, more than {max} (raise `http.max_body`)"),
+        )
+    };
+    let at_least = body.size_hint().lower();
+    if at_least > max as u64 {
+        return Err(too_large(at_least.to_string()));
+    }
+    axum::body::to_bytes(body, max).await.map_err(|error| {
+        let is_over = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if is_over {
+            too_large(format!("over {max}"))
+        } else {
+            Failure::new(
+                Reason::InvalidRequest,
+                format!("the body ended early: {error}"),
+            )
+        }
+    })
+}

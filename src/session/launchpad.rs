@@ -1,0 +1,150 @@
+//! Starts and stops workers for the pool: the process, then the handshake.
+
+use std::sync::{Arc, Weak};
+
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::route::Order;
+use super::shared::{Happening, Shared};
+use crate::ids::{PoolKey, WorkerId};
+use crate::pool::{ExitCause, Launcher, StopReason};
+use crate::protocol::{Failure, Reason};
+use crate::telemetry::labels::StartOutcome;
+use crate::worker;
+
+/// The pool's launcher.
+#[derive(Debug)]
+pub struct Launchpad {
+    shared: Weak<Shared>,
+}
+
+impl Launchpad {
+    pub(super) fn new(shared: Weak<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+impl Launcher for Launchpad {
+    type Spec = Order;
+    type Worker = Arc<Link>;
+
+    fn start(&self, id: WorkerId, key: PoolKey, order: Arc<Order>) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let link = Arc::new(Link::new(id, key, order, Weak::clone(&self.shared)));
+        shared.add_link(Arc::clone(&link));
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move { live(&shared, link).await });
+    }
+
+    fn stop(&self, id: WorkerId, reason: StopReason) {
+        let Some(link) = self.shared.upgrade().and_then(|shared| shared.link(id)) else {
+            return;
+        };
+        tracing::debug!(worker = %id, server = %link.order().server, reason = reason.as_str(), "stopping worker");
+        link.stop();
+    }
+}
+
+/// Why a worker could not be had.
+struct StartError {
+    outcome: StartOutcome,
+    why: String,
+    /// The process, if there is one.
+    worker: Option<worker::Worker>,
+}
+
+/// A worker's life, from its start until the last process of its tree is gone.
+async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
+    let id = link.id();
+    let order = Arc::clone(link.order());
+    shared.watcher.happened(Happening::WorkerStarting(&link));
+    let since = Instant::now();
+    let cause = match start(shared, &link).await {
+        Ok(worker) => {
+            order
+                .metrics
+                .worker_started(StartOutcome::Ok, since.elapsed());
+            tracing::info!(
+                worker = %id, server = %order.server, tenant = %order.tenant, pid = worker.pid(),
+                took_ms = since.elapsed().as_millis(), "worker ready"
+            );
+            shared.watcher.happened(Happening::WorkerReady(&link));
+            shared.pool().ready(id, Arc::clone(&link));
+            let exit = worker.wait().await;
+            shared
+                .watcher
+                .happened(Happening::WorkerExited(&link, &exit));
+            if exit.asked {
+                ExitCause::Asked
+            } else {
+                ExitCause::Crashed
+            }
+        }
+        Err(StartError {
+            outcome,
+            why,
+            worker,
+        }) => {
+            order.metrics.worker_started(outcome, since.elapsed());
+            let message = format!("server `{}` could not be started: {why}", order.server);
+            if outcome != StartOutcome::Cancelled {
+                tracing::warn!(worker = %id, server = %order.server, tenant = %order.tenant, "{message}");
+            }
+            shared
+                .watcher
+                .happened(Happening::WorkerStartFailed(&link, &message));
+            shared
+                .pool()
+                .start_failed(id, Failure::new(Reason::StartFailed, message));
+            if let Some(worker) = worker {
+                worker.kill();
+                worker.wait().await;
+            }
+            ExitCause::StartFailed
+        }
+    };
+    shared.remove_link(id);
+    shared.pool().exited(id, cause);
+}
+
+/// Starts the process and shakes hands with it.
+async fn start(shared: &Shared, link: &Arc<Link>) -> Result<worker::Worker, StartError> {
+    let order = link.order();
+    let inbox = Arc::clone(link) as Arc<dyn worker::Inbox>;
+    let spawned = worker::spawn(
+        &shared.guardian,
+        link.id(),
+        &order.spec,
+        &order.options,
+        inbox,
+    )
+    .await;
+    let worker = spawned.map_err(|error| StartError {
+        outcome: StartOutcome::SpawnFailed,
+        why: error.to_string(),
+        worker: None,
+    })?;
+    let greeted = link.greet(worker.clone());
+    let (outcome, why) = match tokio::time::timeout(order.start_timeout, greeted).await {
+        Ok(Ok(Ok(()))) => return Ok(worker),
+        Ok(Ok(Err(why))) => (link.how_the_start_ended(), why),
+        Ok(Err(_link_dropped)) => (StartOutcome::Cancelled, "its link was dropped".to_owned()),
+        Err(_elapsed) => (
+            StartOutcome::Timeout,
+            format!(
+                "it did not answer `initialize` within {} (raise `servers.{}.start_timeout` if it needs longer)",
+                humantime::format_duration(order.start_timeout),
+                order.server,
+            ),
+        ),
+    };
+    let why = format!("{why}{}", link.quote_stderr());
+    Err(StartError {
+        outcome,
+        why,
+        worker: Some(worker),
+    })
+}

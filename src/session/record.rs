@@ -1,0 +1,218 @@
+//! One client's session: what must be known of it whichever worker serves it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::mailbox::{Mailbox, WhenFull};
+use super::route::Route;
+use crate::bridge::{ClientHello, Level, SessionNo};
+use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::protocol::Revision;
+use crate::tenancy::Principal;
+
+/// The value of `Mcp-Session-Id`: a credential, 128 random bits as hexadecimal digits
+/// (basic/transports, "Session Management": globally unique and cryptographically secure).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bits = [0_u8; 16];
+        getrandom::fill(&mut bits)?;
+        Ok(Self(hex(&bits).into()))
+    }
+
+    /// What a client sent.
+    pub fn presented(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// As it stands in the header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Names the session in logs and tables, and to its process, without giving the credential away.
+    pub fn fingerprint(&self) -> String {
+        hex(&Sha256::digest(self.0.as_bytes())[..6])
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId#{}", self.fingerprint())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A legacy client's session. It is virtual: it outlives the worker that serves it.
+#[derive(Debug)]
+pub struct Session {
+    /// Names it inside the supervisor.
+    pub no: SessionNo,
+    /// Names it to its client.
+    pub id: SessionId,
+    /// Whose it is; no one else may use it.
+    pub principal: Principal,
+    /// The server it talks to.
+    pub server: ServerName,
+    /// How the client introduced itself.
+    pub client: ClientHello,
+    /// When it began.
+    pub created: std::time::SystemTime,
+    /// What belongs to no request: the stream of GET.
+    pub outbox: Arc<Mailbox>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    revision: Revision,
+    level: Option<Level>,
+    subscriptions: BTreeSet<String>,
+    last_used: Instant,
+    /// Requests and streams that keep it from expiring.
+    in_use: usize,
+    ended: bool,
+    route: Option<Arc<Route>>,
+    /// The workers at which it has a seat.
+    seats: BTreeSet<WorkerId>,
+}
+
+impl Session {
+    pub(super) fn new(
+        no: SessionNo,
+        id: SessionId,
+        principal: Principal,
+        server: ServerName,
+        client: ClientHello,
+        now: Instant,
+    ) -> Self {
+        Self {
+            no,
+            id,
+            principal,
+            server,
+            client,
+            created: std::time::SystemTime::now(),
+            outbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
+            state: Mutex::new(State {
+                revision: Revision::LATEST,
+                level: None,
+                subscriptions: BTreeSet::new(),
+                last_used: now,
+                in_use: 0,
+                ended: false,
+                route: None,
+                seats: BTreeSet::new(),
+            }),
+        }
+    }
+
+    /// The revision agreed with the client.
+    pub fn revision(&self) -> Revision {
+        self.state.lock().revision
+    }
+
+    pub(super) fn agree(&self, revision: Revision) {
+        self.state.lock().revision = revision;
+    }
+
+    /// Its tenant.
+    pub fn tenant(&self) -> &TenantId {
+        &self.principal.tenant
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        self.state.lock().ended
+    }
+
+    /// Marks it as over; false if it was already.
+    pub(super) fn end(&self) -> bool {
+        let first = !std::mem::replace(&mut self.state.lock().ended, true);
+        self.outbox.close();
+        first
+    }
+
+    /// Keeps it from expiring until the guard is dropped.
+    pub fn in_use(self: &Arc<Self>) -> InUse {
+        self.state.lock().in_use += 1;
+        InUse(Arc::clone(self))
+    }
+
+    /// Requests and streams under way.
+    pub fn uses(&self) -> usize {
+        self.state.lock().in_use
+    }
+
+    /// How long nothing has used it; `None` while something does.
+    pub fn idle_for(&self, now: Instant) -> Option<std::time::Duration> {
+        let state = self.state.lock();
+        (state.in_use == 0).then(|| now.saturating_duration_since(state.last_used))
+    }
+
+    pub(super) fn set_level(&self, level: Level) {
+        self.state.lock().level = Some(level);
+    }
+
+    pub(super) fn add_subscription(&self, uri: String) {
+        self.state.lock().subscriptions.insert(uri);
+    }
+
+    pub(super) fn remove_subscription(&self, uri: &str) {
+        self.state.lock().subscriptions.remove(uri);
+    }
+
+    /// What a new worker must be told to be where an earlier one was.
+    pub(super) fn standing(&self) -> (Option<Level>, Vec<String>) {
+        let state = self.state.lock();
+        (state.level, state.subscriptions.iter().cloned().collect())
+    }
+
+    /// Notes a seat; false if it is noted already.
+    pub(super) fn take_seat(&self, worker: WorkerId) -> bool {
+        self.state.lock().seats.insert(worker)
+    }
+
+    pub(super) fn lose_seat(&self, worker: WorkerId) {
+        self.state.lock().seats.remove(&worker);
+    }
+
+    /// The workers at which it has a seat.
+    pub fn seats(&self) -> Vec<WorkerId> {
+        self.state.lock().seats.iter().copied().collect()
+    }
+
+    pub(super) fn route(&self) -> Option<Arc<Route>> {
+        self.state.lock().route.clone()
+    }
+
+    pub(super) fn set_route(&self, route: Arc<Route>) {
+        self.state.lock().route = Some(route);
+    }
+}
+
+/// Keeps a session from expiring.
+#[derive(Debug)]
+pub struct InUse(Arc<Session>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.in_use -= 1;
+        state.last_used = Instant::now();
+    }
+}

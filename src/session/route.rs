@@ -1,0 +1,162 @@
+//! Where a session's requests go: the pool key, and how a worker for it is started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::link::Link;
+use super::record::Session;
+use super::shared::Shared;
+use crate::bridge::Greeting;
+use crate::config::{Config, Share};
+use crate::ids::{PoolKey, ServerName, TenantId};
+use crate::launch::LaunchSpec;
+use crate::pool::KeyFacts;
+use crate::protocol::{Failure, Reason};
+use crate::telemetry::{Metrics, ServerMetrics};
+use crate::tenancy::pool_key;
+use crate::worker;
+
+/// Everything that follows from one pool.toml; replaced whole by a reload.
+#[derive(Debug)]
+pub struct Setup {
+    /// Grows with each reload, so that a route knows whether it is still right.
+    pub generation: u64,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Who may come in.
+    pub authenticator: crate::tenancy::Authenticator,
+    /// Turns a tenant's config into launch specs.
+    pub resolver: crate::tenancy::Resolver,
+}
+
+/// How one worker is started and spoken to; what the pool hands to its launcher.
+#[derive(Debug)]
+pub struct Order {
+    /// The server it is one of.
+    pub server: ServerName,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The user it was first started for, and a fingerprint of the session: what its launch spec
+    /// may depend on beside server and tenant.
+    pub user: Option<String>,
+    /// See [`Order::user`].
+    pub session: String,
+    /// What to start.
+    pub spec: LaunchSpec,
+    /// What to tell it first.
+    pub greeting: Greeting,
+    /// How long it may take to answer that.
+    pub start_timeout: Duration,
+    /// How long it may take over a request.
+    pub request_timeout: Duration,
+    /// Bounds of its pipes.
+    pub options: worker::Options,
+    /// Losing it ends its sessions.
+    pub stateful: bool,
+    /// It serves more than one request: sessions keep their standing with it.
+    pub keeps_seats: bool,
+    /// Where its doings are counted.
+    pub metrics: Arc<ServerMetrics>,
+}
+
+/// A session's way to its workers.
+#[derive(Debug)]
+pub struct Route {
+    pub(super) generation: u64,
+    pub(super) share: Share,
+    pub(super) key: PoolKey,
+    pub(super) facts: Arc<KeyFacts>,
+    pub(super) order: Arc<Order>,
+}
+
+impl Route {
+    /// Works out a session's way under that setup.
+    ///
+    /// # Errors
+    /// A [`Failure`] for the caller when its config does not make a launch spec.
+    pub(super) async fn find(
+        setup: &Setup,
+        session: &Session,
+        metrics: &Metrics,
+    ) -> Result<Self, Failure> {
+        let config = &setup.config;
+        let (name, tenant) = (&session.server, session.tenant());
+        let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
+        let server = config.servers.get(name).ok_or_else(unknown)?;
+        let user = session.principal.subject.as_deref();
+        let fingerprint = session.id.fingerprint();
+        let spec = setup
+            .resolver
+            .resolve(tenant, name, user, &fingerprint)
+            .await?;
+        let greeting = match server.share {
+            Share::Tenant => Greeting::shared(&session.client),
+            Share::Session | Share::Request => Greeting::exclusive(&session.client),
+        };
+        let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
+        let key = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), scope);
+        let settings = config.tenants.get(tenant);
+        let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
+        let is_single_use = server.share == Share::Request;
+        let facts = KeyFacts {
+            tenant: tenant.clone(),
+            tenant_weight: settings.map_or(1, |tenant| tenant.weight),
+            tenant_max_workers: max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant),
+            server: name.clone(),
+            server_max_workers: server.max_workers,
+            max_in_flight: if is_single_use {
+                1
+            } else {
+                server.max_in_flight
+            },
+            // Whose state lives in one process cannot be served by another.
+            max_workers_per_key: if server.stateful {
+                1
+            } else {
+                server.max_workers_per_key
+            },
+            exclusive: greeting.is_interactive() && server.share == Share::Tenant,
+            max_requests: if is_single_use {
+                1
+            } else {
+                server.max_requests
+            },
+            idle_timeout: server.idle_timeout,
+            max_lifetime: server.max_lifetime,
+        };
+        let order = Order {
+            server: name.clone(),
+            tenant: tenant.clone(),
+            user: user.map(ToOwned::to_owned),
+            session: fingerprint,
+            spec,
+            greeting,
+            start_timeout: server.start_timeout,
+            request_timeout: server.request_timeout,
+            options: worker::Options {
+                max_message: server.max_message,
+                ..worker::Options::default()
+            },
+            stateful: server.stateful,
+            keeps_seats: !is_single_use,
+            metrics: metrics.server(name),
+        };
+        Ok(Self {
+            generation: setup.generation,
+            share: server.share,
+            key,
+            facts: Arc::new(facts),
+            order: Arc::new(order),
+        })
+    }
+}
+
+impl Order {
+    /// A stateful server's worker is kept while sessions subscribe to its resources: another one
+    /// could not tell them what they want to know.
+    pub(super) fn pin_while_subscribed(&self, link: &Link, shared: &Shared) {
+        if self.stateful {
+            shared.set_pinned(link.id(), link.subscribers() > 0);
+        }
+    }
+}

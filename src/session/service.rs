@@ -1,0 +1,329 @@
+//! What the front asks of the sessions.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::directory::MAX_SESSIONS;
+use super::exchange::Exchange;
+use super::launchpad::Launchpad;
+use super::link::{CallRefused, Called, Link};
+use super::record::{Session, SessionId};
+use super::route::{Route, Setup};
+use super::shared::{Happening, Shared, Watcher};
+use crate::bridge::{AskRef, ClientHello};
+use crate::config::Share;
+use crate::ids::{ServerName, WorkerId};
+use crate::pool::{Lease, Limits, Observer, Pool, Want};
+use crate::protocol::{Envelope, Failure, Reason, Revision};
+use crate::telemetry::Metrics;
+use crate::tenancy::Principal;
+use crate::worker::Guardian;
+
+/// How often a call is offered to another worker because the one it got had just ended. Nothing
+/// of it had reached that one, so that offering it again is safe.
+const MAX_OFFERS: usize = 3;
+
+/// The sessions and the pool of workers that serve them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    shared: Arc<Shared>,
+}
+
+/// A handle that does not keep the sessions alive.
+#[derive(Clone, Debug)]
+pub struct WeakSessions(Weak<Shared>);
+
+impl WeakSessions {
+    /// The sessions, if they are still there.
+    pub fn upgrade(&self) -> Option<Sessions> {
+        self.0.upgrade().map(|shared| Sessions { shared })
+    }
+}
+
+/// A new session and what to tell its client.
+#[derive(Debug)]
+pub struct Initialized {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The raw `initialize` result.
+    pub result: Bytes,
+}
+
+impl Sessions {
+    /// No sessions yet, and a pool without workers.
+    pub fn new(
+        setup: Arc<Setup>,
+        limits: Limits,
+        guardian: Guardian,
+        metrics: Arc<Metrics>,
+        observer: Arc<dyn Observer>,
+        watcher: Arc<dyn Watcher>,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher));
+        let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
+        shared.set_pool(Pool::new(limits, launchpad, observer));
+        Self { shared }
+    }
+
+    /// A handle that does not keep them alive.
+    pub fn downgrade(&self) -> WeakSessions {
+        WeakSessions(Arc::downgrade(&self.shared))
+    }
+
+    /// The pool that serves the sessions.
+    pub fn pool(&self) -> &Pool<Launchpad> {
+        self.shared.pool()
+    }
+
+    /// What follows from the current pool.toml.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.shared.setup()
+    }
+
+    /// Where things are counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Puts a new pool.toml in force. Sessions of servers and tenants that are gone end; the
+    /// others go on, with workers started anew where what they are started with has changed.
+    pub fn replace_setup(&self, setup: Arc<Setup>) {
+        self.shared.replace_setup(Arc::clone(&setup));
+        for session in self.shared.directory.all() {
+            let config = &setup.config;
+            if !config.has_server(&session.server) || !config.has_tenant(session.tenant()) {
+                self.shared.end_session(&session);
+            }
+        }
+    }
+
+    /// Every session.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.shared.directory.all()
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.shared.directory.len()
+    }
+
+    /// Every worker, those being started or stopped included.
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.shared.links()
+    }
+
+    /// The worker of that id.
+    pub fn link(&self, id: WorkerId) -> Option<Arc<Link>> {
+        self.shared.link(id)
+    }
+
+    /// Opens a session: finds or starts a worker, whose own `initialize` result is the answer.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call leaves no session behind; a worker whose start was begun stays for the next.
+    pub async fn initialize(
+        &self,
+        principal: Principal,
+        server: ServerName,
+        client: ClientHello,
+    ) -> Result<Initialized, Failure> {
+        if self.count() >= MAX_SESSIONS {
+            return Err(too_many_sessions());
+        }
+        let id = SessionId::random().map_err(|error| {
+            Failure::new(
+                Reason::Internal,
+                format!("no randomness for a session id: {error}"),
+            )
+        })?;
+        let no = self.shared.directory.next_no();
+        let asked = client.protocol_version.clone();
+        let session = Session::new(no, id, principal, server, client, Instant::now());
+        let session = Arc::new(session);
+        let mut waited = Duration::ZERO;
+        let (_, lease) = self.lease(&session, &mut waited).await?;
+        let hello = lease.worker().hello().ok_or_else(|| {
+            Failure::new(
+                Reason::Internal,
+                "a worker was ready without having said hello",
+            )
+        })?;
+        drop(lease);
+        let revision = Revision::negotiate(&asked, hello.revision);
+        session.agree(revision);
+        if !self.shared.directory.insert(Arc::clone(&session)) {
+            return Err(too_many_sessions());
+        }
+        if let Some(route) = session.route() {
+            self.shared.directory.set_key(no, route.key);
+        }
+        self.shared
+            .watcher
+            .happened(Happening::SessionOpened(&session));
+        let result = hello.result_for(revision);
+        Ok(Initialized { session, result })
+    }
+
+    /// The session of that id, if it is this principal's and talks to this server.
+    pub fn find(
+        &self,
+        id: &SessionId,
+        principal: &Principal,
+        server: &ServerName,
+    ) -> Option<Arc<Session>> {
+        self.shared.directory.find(id, principal, server)
+    }
+
+    /// Sends a session's request to a worker; what comes back arrives in `exchange`.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has sent nothing; once it has returned, dropping `exchange` cancels.
+    pub async fn request(
+        &self,
+        session: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        for _ in 0..MAX_OFFERS {
+            let (_, lease) = self.lease(session, &mut exchange.waited).await?;
+            let link = Arc::clone(lease.worker());
+            match link.call(session, message, envelope, lease, &exchange.mailbox) {
+                Ok(Called::Sent(call)) => {
+                    exchange.opened(link, call);
+                    return Ok(());
+                }
+                Ok(Called::Answered) => return Ok(()),
+                Err(CallRefused::Gone) => {}
+                Err(CallRefused::SessionEnded) => return Err(session_not_found()),
+                Err(CallRefused::Stalled { unsent }) => {
+                    let why = format!(
+                        "server `{}` does not read its input ({unsent} bytes wait for it)",
+                        session.server
+                    );
+                    let failure = Failure::new(Reason::PoolExhausted, why);
+                    return Err(failure.retry_after(Duration::from_secs(5)));
+                }
+            }
+        }
+        let why = format!(
+            "server `{}` ended {MAX_OFFERS} times before it took the request",
+            session.server
+        );
+        Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
+    }
+
+    /// Passes a session's notification on to the workers at which it has a seat. None is started
+    /// for it.
+    pub fn notification(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) {
+        for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
+            link.notification(session.no, message, envelope);
+        }
+    }
+
+    /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
+    pub fn answer(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) -> bool {
+        let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
+        let link = ask.and_then(|ask| Some((ask, self.link(ask.worker)?)));
+        link.is_some_and(|(ask, link)| link.answer(session.no, ask, message, envelope))
+    }
+
+    /// Ends a session.
+    pub fn end(&self, session: &Arc<Session>) -> bool {
+        self.shared.end_session(session)
+    }
+
+    /// Ends the sessions that nothing has used for `timeout`; returns how many.
+    pub fn expire(&self, timeout: Duration) -> usize {
+        let now = Instant::now();
+        self.all()
+            .iter()
+            .filter(|session| session.idle_for(now).is_some_and(|idle| idle >= timeout))
+            .filter(|session| self.end(session))
+            .count()
+    }
+
+    /// Closes every session's own stream, so that connections can end.
+    pub fn close_streams(&self) {
+        for session in self.all() {
+            session.outbox.close();
+        }
+    }
+
+    /// Waits until every worker's task has ended. To be called after the pool has stopped them.
+    pub async fn join(&self) {
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    async fn lease(
+        &self,
+        session: &Arc<Session>,
+        waited: &mut Duration,
+    ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
+        let route = self.route(session).await?;
+        let (key, facts) = match route.share {
+            // A process of its own for every request: so is its key.
+            Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
+            Share::Tenant | Share::Session => (route.key, Arc::clone(&route.facts)),
+        };
+        let want = Want {
+            key,
+            facts,
+            owner: session.no.0,
+            spec: Arc::clone(&route.order),
+        };
+        let since = Instant::now();
+        let lease = self.shared.pool().acquire(want).await;
+        *waited += since.elapsed();
+        Ok((route, lease?))
+    }
+
+    /// The session's route under the pool.toml in force.
+    async fn route(&self, session: &Arc<Session>) -> Result<Arc<Route>, Failure> {
+        let setup = self.shared.setup();
+        if let Some(route) = session.route()
+            && route.generation == setup.generation
+        {
+            return Ok(route);
+        }
+        let route = Arc::new(Route::find(&setup, session, &self.shared.metrics).await?);
+        session.set_route(Arc::clone(&route));
+        self.shared.directory.set_key(session.no, route.key);
+        Ok(route)
+    }
+}
+
+/// A key that no other request has.
+fn one_off(key: crate::ids::PoolKey) -> crate::ids::PoolKey {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    crate::tenancy::derived_key(key, number)
+}
+
+fn too_many_sessions() -> Failure {
+    Failure::new(
+        Reason::PoolExhausted,
+        format!("there are {MAX_SESSIONS} sessions already (lower `pool.session_timeout` so that forgotten ones end sooner)"),
+    )
+    .retry_after(Duration::from_secs(60))
+}
+
+/// What a client with an unknown session id is told: to initialize again (basic/transports,
+/// "Session Management").
+pub(crate) fn session_not_found() -> Failure {
+    Failure::new(
+        Reason::NotFound,
+        "no such session (it ended or never was; send `initialize` again)",
+    )
+}

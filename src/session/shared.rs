@@ -1,0 +1,165 @@
+//! What sessions, links and the launcher have in common.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio_util::task::TaskTracker;
+
+use super::directory::Directory;
+use super::launchpad::Launchpad;
+use super::link::Link;
+use super::record::Session;
+use super::route::Setup;
+use crate::bridge::SessionNo;
+use crate::ids::WorkerId;
+use crate::pool::{Pool, StopReason};
+use crate::telemetry::Metrics;
+use crate::worker::{Exit, Guardian};
+
+/// What happens to workers and sessions.
+#[derive(Clone, Copy, Debug)]
+pub enum Happening<'a> {
+    /// A process is being started.
+    WorkerStarting(&'a Link),
+    /// It can serve.
+    WorkerReady(&'a Link),
+    /// It never will, and why.
+    WorkerStartFailed(&'a Link, &'a str),
+    /// It ended.
+    WorkerExited(&'a Link, &'a Exit),
+    /// A client has opened a session.
+    SessionOpened(&'a Session),
+    /// It is over.
+    SessionClosed(&'a Session),
+}
+
+/// Is told what happens. Must not block.
+pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
+    /// Something happened.
+    fn happened(&self, happening: Happening<'_>);
+}
+
+/// State below the sessions' API. Each field has its own small lock, none is held across an await
+/// or while another is taken.
+#[derive(Debug)]
+pub struct Shared {
+    pub(super) directory: Directory,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) guardian: Guardian,
+    pub(super) tasks: TaskTracker,
+    pub(super) watcher: Arc<dyn Watcher>,
+    setup: RwLock<Arc<Setup>>,
+    links: RwLock<FxHashMap<WorkerId, Arc<Link>>>,
+    pinned: Mutex<FxHashSet<WorkerId>>,
+    pool: OnceLock<Pool<Launchpad>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        setup: Arc<Setup>,
+        guardian: Guardian,
+        metrics: Arc<Metrics>,
+        watcher: Arc<dyn Watcher>,
+    ) -> Self {
+        Self {
+            directory: Directory::default(),
+            metrics,
+            guardian,
+            tasks: TaskTracker::new(),
+            watcher,
+            setup: RwLock::new(setup),
+            links: RwLock::default(),
+            pinned: Mutex::default(),
+            pool: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn set_pool(&self, pool: Pool<Launchpad>) {
+        let _first = self.pool.set(pool);
+    }
+
+    pub(super) fn pool(&self) -> &Pool<Launchpad> {
+        self.pool.get().expect("set before the first session")
+    }
+
+    pub(super) fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.read())
+    }
+
+    pub(super) fn replace_setup(&self, setup: Arc<Setup>) {
+        *self.setup.write() = setup;
+    }
+
+    pub(super) fn add_link(&self, link: Arc<Link>) {
+        self.links.write().insert(link.id(), link);
+    }
+
+    pub(super) fn remove_link(&self, id: WorkerId) {
+        self.links.write().remove(&id);
+        self.pinned.lock().remove(&id);
+    }
+
+    pub(super) fn link(&self, id: WorkerId) -> Option<Arc<Link>> {
+        self.links.read().get(&id).cloned()
+    }
+
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        self.links.read().values().cloned().collect()
+    }
+
+    /// Pins or unpins a worker in the pool, once.
+    pub(super) fn set_pinned(&self, id: WorkerId, pinned: bool) {
+        let changed = {
+            let mut table = self.pinned.lock();
+            if pinned {
+                table.insert(id)
+            } else {
+                table.remove(&id)
+            }
+        };
+        match (changed, pinned) {
+            (true, true) => self.pool().pin(id),
+            (true, false) => self.pool().unpin(id),
+            (false, _) => {}
+        }
+    }
+
+    /// The worker's process is dead, though some of its tree may not be yet: it serves no one
+    /// any more, and its sessions lose their seats.
+    pub(super) fn worker_exited(&self, link: &Link, exit: &Exit, seated: &[SessionNo]) {
+        if !exit.asked {
+            tracing::warn!(
+                worker = %link.id(), server = %link.order().server, tenant = %link.order().tenant,
+                "worker {exit}"
+            );
+        }
+        self.pool().retire(link.id(), StopReason::Spoiled);
+        for session in seated.iter().filter_map(|no| self.directory.get(*no)) {
+            session.lose_seat(link.id());
+            if link.order().stateful {
+                self.end_session(&session);
+            }
+        }
+    }
+
+    /// Ends a session: its id is unknown from now on, its calls are cancelled, its streams close.
+    /// Says whether it was still there.
+    pub(super) fn end_session(&self, session: &Arc<Session>) -> bool {
+        if !session.end() {
+            return false;
+        }
+        self.directory.remove(session);
+        for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
+            link.detach(session.no);
+            link.order().pin_while_subscribed(&link, self);
+        }
+        if let Some(route) = session.route()
+            && route.share == crate::config::Share::Session
+        {
+            self.pool().retire_key(route.key, StopReason::Session);
+        }
+        self.watcher.happened(Happening::SessionClosed(session));
+        true
+    }
+}

@@ -1,0 +1,194 @@
+//! The state folder, and the lock that keeps a second supervisor out of it.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::TempDir;
+
+use crate::ids::{ServerName, TenantId};
+
+/// Why the state folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// Another supervisor uses it.
+    #[error("the state folder {} is in use by another stdiopool (pid {pid}); stop that one, or choose another `state.dir`", dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// Whoever holds the lock.
+        pid: String,
+    },
+    /// The system refuses.
+    #[error("the state folder {} cannot be used: {what}: {source} (choose another `state.dir`, or mend its permissions)", dir.display())]
+    Io {
+        /// The folder.
+        dir: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// The state folder. The lock goes with this value.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    // Released before the folder, if temporary, is removed: fields drop in order.
+    _lock: Flock<File>,
+    _temporary: Option<TempDir>,
+}
+
+impl StateDir {
+    /// Opens or makes the folder, locks it, and empties its temporary part.
+    ///
+    /// # Errors
+    /// [`StateDirError`] when another supervisor holds it or the system refuses.
+    pub fn open(dir: &Path) -> Result<Self, StateDirError> {
+        Self::lock(dir, None)
+    }
+
+    /// Makes a folder below `base` that goes when this value does.
+    ///
+    /// # Errors
+    /// [`StateDirError::Io`] when it cannot be made.
+    pub fn temporary(base: &Path) -> Result<Self, StateDirError> {
+        // Random name, mode 0700: nobody else on the host can have prepared it.
+        let folder = tempfile::Builder::new()
+            .prefix("stdiopool-")
+            .tempdir_in(base)
+            .map_err(failed(base, "create a folder in it"))?;
+        Self::lock(&folder.path().to_owned(), Some(folder))
+    }
+
+    fn lock(dir: &Path, temporary: Option<TempDir>) -> Result<Self, StateDirError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(failed(dir, "create"))?;
+        let path = dir.canonicalize().map_err(failed(dir, "resolve"))?;
+        // One that was there before may be open to others, and tenants' data will be in it.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700))
+            .map_err(failed(dir, "make private"))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed(dir, "open its lock"))?;
+        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((mut held, Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                let read = held.read_to_string(&mut pid);
+                let known = read.is_ok() && !pid.trim().is_empty();
+                return Err(StateDirError::InUse {
+                    dir: path,
+                    pid: if known { pid.trim() } else { "unknown" }.to_owned(),
+                });
+            }
+            Err((_, errno)) => return Err(failed(dir, "lock")(errno.into())),
+        };
+        lock.set_len(0)
+            .and_then(|()| writeln!(*lock, "{}", std::process::id()))
+            .map_err(failed(dir, "write its lock"))?;
+        let tmp = path.join("tmp");
+        match std::fs::remove_dir_all(&tmp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(dir, "empty `tmp` in it")(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Self {
+            path,
+            _lock: lock,
+            _temporary: temporary,
+        })
+    }
+
+    /// Where it is, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder for what a tenant's workers of a server keep. May not exist yet.
+    pub fn data_dir(&self, tenant: &TenantId, server: &ServerName) -> PathBuf {
+        self.of("data", tenant, server)
+    }
+
+    /// The folder for what they need for a while. May not exist yet.
+    pub fn tmp_dir(&self, tenant: &TenantId, server: &ServerName) -> PathBuf {
+        self.of("tmp", tenant, server)
+    }
+
+    fn of(&self, part: &str, tenant: &TenantId, server: &ServerName) -> PathBuf {
+        self.path
+            .join(part)
+            .join(tenant.as_str())
+            .join(server.as_str())
+    }
+}
+
+fn failed(dir: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {
+    let dir = dir.to_owned();
+    move |source| StateDirError::Io { dir, what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_supervisor_per_folder() {
+        let base = tempfile::tempdir().expect("a folder");
+        let dir = base.path().join("a/b");
+        let first = StateDir::open(&dir).expect("free");
+        let error = StateDir::open(&dir).expect_err("held");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("pid {}", std::process::id())),
+            "{text}"
+        );
+        drop(first);
+        StateDir::open(&dir).expect("free again");
+    }
+
+    #[test]
+    fn it_is_private_and_its_temporary_part_is_emptied() {
+        let base = tempfile::tempdir().expect("a folder");
+        let dir = base.path().join("state");
+        std::fs::create_dir(&dir).expect("made");
+        std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("set");
+        let (tenant, server) = (TenantId::new("acme"), ServerName::new("files"));
+        let state = StateDir::open(&dir).expect("opens");
+        let mode = std::fs::metadata(&dir).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let (data, tmp) = (
+            state.data_dir(&tenant, &server),
+            state.tmp_dir(&tenant, &server),
+        );
+        std::fs::create_dir_all(&data).expect("made");
+        std::fs::create_dir_all(&tmp).expect("made");
+        drop(state);
+        let _again = StateDir::open(&dir).expect("opens");
+        assert!(data.exists());
+        assert!(!tmp.exists());
+    }
+
+    #[test]
+    fn a_temporary_one_goes_with_its_value() {
+        let base = tempfile::tempdir().expect("a folder");
+        let state = StateDir::temporary(base.path()).expect("made");
+        let path = state.path().to_owned();
+        assert!(path.exists());
+        drop(state);
+        assert!(!path.exists());
+    }
+}

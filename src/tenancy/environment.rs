@@ -1,0 +1,144 @@
+//! The environment every worker starts from. Nothing of stdiopool's own gets through but what is
+//! named here or in `pool.pass_env`.
+//!
+//! | variable | value |
+//! | --- | --- |
+//! | PATH, LANG | stdiopool's own |
+//! | HOME | the tenant's folder for the server, so that what a server keeps in its home is the tenant's |
+//! | TMPDIR | the tenant's temporary folder for the server |
+//! | npm_config_cache, npm_config_userconfig, UV_CACHE_DIR, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as: packages are downloaded once, not once per tenant |
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+
+/// `PATH` where stdiopool has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// `LANG` where stdiopool has none.
+const DEFAULT_LANG: &str = "C.UTF-8";
+
+/// What all workers have in common, read once.
+#[derive(Debug)]
+pub(super) struct Environment {
+    common: BTreeMap<String, String>,
+    /// HOME is the user's own: one command, hosted for the user alone.
+    is_personal: bool,
+}
+
+impl Environment {
+    /// Picks from stdiopool's own environment, which `own` looks up.
+    pub(super) fn new(config: &Config, own: impl Fn(&str) -> Option<OsString>) -> Self {
+        // Values that are not Unicode cannot be passed on; nothing named here has such values.
+        let own = |name: &str| {
+            own(name)?
+                .into_string()
+                .ok()
+                .filter(|value| !value.is_empty())
+        };
+        let is_personal = config.only_server.is_some();
+        let mut common = BTreeMap::new();
+        let mut set = |name: &str, value: String| common.insert(name.to_owned(), value);
+        set(
+            "PATH",
+            own("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned()),
+        );
+        set(
+            "LANG",
+            own("LANG").unwrap_or_else(|| DEFAULT_LANG.to_owned()),
+        );
+        let home = own("HOME").map(PathBuf::from);
+        if is_personal && let Some(home) = &home {
+            set("HOME", home.display().to_string());
+        }
+        for (name, below_home, is_file) in [
+            ("npm_config_cache", ".npm", false),
+            ("npm_config_userconfig", ".npmrc", true),
+            ("UV_CACHE_DIR", ".cache/uv", false),
+            ("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python", false),
+            ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
+        ] {
+            let usual = || {
+                let path = home.as_ref()?.join(below_home);
+                // A file that is named must be there; a folder is made when it is needed.
+                (!is_file || path.is_file()).then(|| path.display().to_string())
+            };
+            if let Some(value) = own(name).or_else(usual) {
+                set(name, value);
+            }
+        }
+        for name in &config.pool.pass_env {
+            if let Some(value) = own(name) {
+                set(name, value);
+            }
+        }
+        Self {
+            common,
+            is_personal,
+        }
+    }
+
+    /// The environment of workers whose folders are these.
+    pub(super) fn of(&self, data: &Path, tmp: &Path) -> BTreeMap<String, String> {
+        let mut variables = self.common.clone();
+        variables.insert("TMPDIR".to_owned(), tmp.display().to_string());
+        if !self.is_personal || !variables.contains_key("HOME") {
+            variables.insert("HOME".to_owned(), data.display().to_string());
+        }
+        variables
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const OWN: [(&str, &str); 6] = [
+        ("PATH", "/bin"),
+        ("HOME", "/home/op"),
+        ("AWS_SECRET_ACCESS_KEY", "hunter22"),
+        ("UV_CACHE_DIR", "/cache/uv"),
+        ("TZ", "Europe/Berlin"),
+        ("LD_PRELOAD", "evil.so"),
+    ];
+
+    fn variables(config: &Config) -> BTreeMap<String, String> {
+        let own = |name: &str| {
+            OWN.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, v)| (*v).into())
+        };
+        Environment::new(config, own).of(Path::new("/data"), Path::new("/tmp/t"))
+    }
+
+    #[test]
+    fn only_what_is_named_gets_through_and_home_is_the_tenants() {
+        let text = "[servers.a]\ncommand = \"a\"\n";
+        let config = config::parse(text, "pool.toml", Path::new("/")).expect("valid");
+        let shown: Vec<_> = variables(&config)
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "HOME=/data",
+                "LANG=C.UTF-8",
+                "PATH=/bin",
+                "TMPDIR=/tmp/t",
+                "TZ=Europe/Berlin",
+                "UV_CACHE_DIR=/cache/uv",
+                "UV_PYTHON_INSTALL_DIR=/home/op/.local/share/uv/python",
+                "npm_config_cache=/home/op/.npm",
+            ]
+        );
+    }
+
+    #[test]
+    fn one_command_of_ones_own_has_ones_own_home() {
+        let config = config::single_command(vec!["a".into()]).expect("valid");
+        assert_eq!(variables(&config)["HOME"], "/home/op");
+    }
+}

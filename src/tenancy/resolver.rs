@@ -1,0 +1,259 @@
+//! From a tenant's config to a launch spec.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::environment::Environment;
+use super::render::Values;
+use super::secrets::Secrets;
+use super::values::Schema;
+use crate::config::template::{Reference, Template};
+use crate::config::{Arg, Config, Server};
+use crate::ids::{ServerName, TenantId};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor};
+use crate::protocol::{Failure, Reason};
+use crate::store::StateDir;
+
+/// Why a config cannot be used, though it reads well.
+#[derive(Debug, thiserror::Error)]
+#[error("`servers.{server}.config` cannot be used as a JSON Schema: {why}")]
+pub struct ResolverError {
+    server: ServerName,
+    why: String,
+}
+
+/// Works out what to start for whom, under one config.
+#[derive(Debug)]
+pub struct Resolver {
+    config: Arc<Config>,
+    state: Arc<StateDir>,
+    schemas: BTreeMap<ServerName, Schema>,
+    environment: Environment,
+    secrets: Secrets,
+}
+
+impl Resolver {
+    /// For the servers and tenants of that config.
+    ///
+    /// # Errors
+    /// When a server's config schema cannot be compiled.
+    pub fn new(config: Arc<Config>, state: Arc<StateDir>) -> Result<Self, ResolverError> {
+        let mut schemas = BTreeMap::new();
+        for (name, server) in &config.servers {
+            let Some(schema) = &server.schema else {
+                continue;
+            };
+            let compiled = Schema::new(schema).map_err(|why| ResolverError {
+                server: name.clone(),
+                why,
+            })?;
+            schemas.insert(name.clone(), compiled);
+        }
+        Ok(Self {
+            environment: Environment::new(&config, |name| std::env::var_os(name)),
+            config,
+            state,
+            schemas,
+            secrets: Secrets::default(),
+        })
+    }
+
+    /// What to start for a tenant, a user of it and a session of that user.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`] for an unknown server, [`Reason::ConfigInvalid`] when the tenant's
+    /// config does not fit or a needed value is missing; nothing is started then.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call kills the commands it had started for secrets.
+    pub async fn resolve(
+        &self,
+        tenant: &TenantId,
+        name: &ServerName,
+        user: Option<&str>,
+        session: &str,
+    ) -> Result<LaunchSpec, Failure> {
+        let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
+        let server = self.config.servers.get(name).ok_or_else(unknown)?;
+        let settings = self.config.tenants.get(tenant);
+        let given = settings.and_then(|tenant| tenant.config.get(name));
+        let config = match self.schemas.get(name) {
+            Some(schema) => schema.apply(given, name, tenant)?,
+            None => given.cloned().unwrap_or_default(),
+        };
+        let mut secrets = BTreeMap::new();
+        for secret in secrets_of(server) {
+            let source = settings.and_then(|tenant| tenant.secrets.get(secret));
+            if let Some(source) = source {
+                let fetched = self.secrets.fetch(tenant, secret, source).await?;
+                secrets.insert(secret.to_owned(), fetched);
+            }
+        }
+        let (data, tmp) = (
+            self.state.data_dir(tenant, name),
+            self.state.tmp_dir(tenant, name),
+        );
+        let values = Values {
+            config: &config,
+            secrets: &secrets,
+            tenant: tenant.as_str(),
+            user,
+            session,
+            data: &data.display().to_string(),
+            tmp: &tmp.display().to_string(),
+        };
+        let mut env: BTreeMap<String, SecretString> = self
+            .environment
+            .of(&data, &tmp)
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        for (name, template) in &server.env {
+            env.insert(name.clone(), values.text(template)?);
+        }
+        let cwd = match &server.cwd {
+            Some(template) => self
+                .config
+                .base_dir
+                .join(values.text(template)?.expose_secret()),
+            None => data.clone(),
+        };
+        Ok(LaunchSpec {
+            program: program(server, &self.config),
+            args: values.args(&server.args)?,
+            env,
+            cwd,
+            limits: ProcessLimits {
+                open_files: Some(server.limits.open_files),
+                cpu_seconds: Some(server.limits.cpu_seconds).filter(|seconds| *seconds > 0),
+            },
+            may_gain_privileges: server.may_gain_privileges,
+            folders: vec![data, tmp],
+            redactor: Redactor::new(secrets.into_values()),
+        })
+    }
+}
+
+/// The program: a relative path with a slash starts at pool.toml's folder, like every other path
+/// in it, and not at the worker's own working directory.
+fn program(server: &Server, config: &Config) -> String {
+    let command = &server.command;
+    if command.contains('/') {
+        config.base_dir.join(command).display().to_string()
+    } else {
+        command.clone()
+    }
+}
+
+/// The secrets that a server's templates name.
+fn secrets_of(server: &Server) -> BTreeSet<&str> {
+    let of_args = server.args.iter().flat_map(|arg| match arg {
+        Arg::Always(template) => std::slice::from_ref(template),
+        Arg::When { args, .. } => args.as_slice(),
+    });
+    let templates = of_args.chain(server.env.values()).chain(&server.cwd);
+    templates
+        .flat_map(Template::references)
+        .filter_map(|reference| match reference {
+            Reference::Secret(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const TEXT: &str = r#"
+[servers.github]
+command = "./server"
+args = ["--repo", "${config.repo}", { when = "config.verbose", args = ["-v"] }]
+env = { TOKEN = "${secret.token}", HOME = "${dir.tmp}" }
+cwd = "work/${tenant.id}"
+limits = { cpu_seconds = 9 }
+[servers.github.config]
+required = ["repo"]
+properties = { repo = { type = "string" }, verbose = { type = "boolean" } }
+
+[servers.plain]
+command = "plain"
+
+[tenants.acme]
+config.github = { repo = "acme/web", verbose = true }
+secrets.token = { command = ["echo", "hunter22"] }
+[tenants.globex]
+config.github = { repo = "globex/app" }
+"#;
+
+    fn resolver() -> (Resolver, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config::parse(TEXT, "pool.toml", folder.path()).expect("valid");
+        let state = StateDir::open(&folder.path().join("state")).expect("opens");
+        let resolver = Resolver::new(Arc::new(config), Arc::new(state)).expect("compiles");
+        (resolver, folder)
+    }
+
+    async fn resolve(
+        resolver: &Resolver,
+        tenant: &str,
+        server: &str,
+    ) -> Result<LaunchSpec, Failure> {
+        let (tenant, server) = (TenantId::new(tenant), ServerName::new(server));
+        resolver.resolve(&tenant, &server, None, "s").await
+    }
+
+    #[tokio::test]
+    async fn a_launch_spec_holds_what_the_tenant_set() {
+        let (resolver, folder) = resolver();
+        let spec = resolve(&resolver, "acme", "github")
+            .await
+            .expect("resolves");
+        let base = folder.path();
+        assert_eq!(spec.program, base.join("./server").display().to_string());
+        let args: Vec<_> = spec.args.iter().map(|arg| arg.expose_secret()).collect();
+        assert_eq!(args, ["--repo", "acme/web", "-v"]);
+        assert_eq!(spec.env["TOKEN"].expose_secret(), "hunter22");
+        assert!(
+            spec.env["HOME"]
+                .expose_secret()
+                .ends_with("state/tmp/acme/github")
+        );
+        assert_eq!(spec.cwd, base.join("work/acme"));
+        assert_eq!(spec.limits.cpu_seconds, Some(9));
+        assert_eq!(spec.redactor.redact("hunter22"), "[redacted]");
+    }
+
+    #[tokio::test]
+    async fn equal_launches_have_equal_fingerprints_and_tenants_never_have() {
+        let (resolver, _folder) = resolver();
+        let fingerprint = async |tenant| {
+            let spec = resolve(&resolver, tenant, "plain").await.expect("resolves");
+            spec.fingerprint()
+        };
+        assert_eq!(fingerprint("acme").await, fingerprint("acme").await);
+        assert_ne!(fingerprint("acme").await, fingerprint("globex").await);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_told_and_nothing_is_made() {
+        let (resolver, folder) = resolver();
+        let no_secret = resolve(&resolver, "globex", "github")
+            .await
+            .expect_err("misses");
+        assert_eq!(no_secret.reason, Reason::ConfigInvalid);
+        assert!(no_secret.message.contains("secret.token"), "{no_secret}");
+        let no_config = resolve(&resolver, "stranger", "github")
+            .await
+            .expect_err("misses");
+        assert!(no_config.message.contains("config.repo"), "{no_config}");
+        let no_server = resolve(&resolver, "acme", "nothing")
+            .await
+            .expect_err("unknown");
+        assert_eq!(no_server.reason, Reason::NotFound);
+        assert!(!folder.path().join("state/data").exists());
+    }
+}

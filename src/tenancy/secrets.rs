@@ -1,0 +1,287 @@
+//! Fetches secrets from where pool.toml says they are.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::Instant;
+use tokio_process_stream::{Item, ProcessChunkStream};
+
+use crate::config::SecretSource;
+use crate::ids::TenantId;
+use crate::protocol::{Failure, Reason};
+
+/// Largest secret, in bytes.
+const MAX_LEN: usize = 64 * 1024;
+/// How long a command may take to print one.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long what a command printed is used before it is run again.
+const COMMAND_FRESH: Duration = Duration::from_secs(300);
+/// How much of a failed command's stderr is logged, in bytes.
+const QUOTED_STDERR: usize = 1024;
+
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, SecretString)>>>;
+
+/// Fetches secrets, and remembers for a while what commands printed.
+#[derive(Debug, Default)]
+pub(super) struct Secrets {
+    printed: Mutex<HashMap<(TenantId, String), Slot>>,
+}
+
+impl Secrets {
+    /// The secret `name` of `tenant`.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] naming the secret. Where it was looked for is the operator's
+    /// business: it is logged, and not told to the caller.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call kills the command it had started.
+    pub(super) async fn fetch(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        source: &SecretSource,
+    ) -> Result<SecretString, Failure> {
+        let fetched = match source {
+            SecretSource::Env(variable) => of_environment(variable),
+            SecretSource::File(path) => of_file(path).await,
+            SecretSource::Command(argv) => self.of_command(tenant, name, argv).await,
+        };
+        fetched.map_err(|why| {
+            tracing::warn!(%tenant, secret = name, "secret not available: {why}");
+            Failure::new(
+                Reason::ConfigInvalid,
+                format!("`secret.{name}` is not available at the moment (the operator finds the cause in the log)"),
+            )
+        })
+    }
+
+    /// One command at a time per secret: who comes meanwhile gets what it printed.
+    async fn of_command(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        argv: &[String],
+    ) -> Result<SecretString, String> {
+        let slot = {
+            let mut printed = self.printed.lock();
+            Arc::clone(
+                printed
+                    .entry((tenant.clone(), name.to_owned()))
+                    .or_default(),
+            )
+        };
+        let mut slot = slot.lock().await;
+        if let Some((at, secret)) = &*slot
+            && at.elapsed() < COMMAND_FRESH
+        {
+            return Ok(secret.clone());
+        }
+        let secret = run(argv, COMMAND_TIMEOUT).await?;
+        *slot = Some((Instant::now(), secret.clone()));
+        Ok(secret)
+    }
+}
+
+fn of_environment(variable: &str) -> Result<SecretString, String> {
+    match std::env::var(variable) {
+        Ok(value) => Ok(value.into()),
+        Err(std::env::VarError::NotPresent) => Err(format!("variable {variable} is not set")),
+        Err(std::env::VarError::NotUnicode(_)) => Err(format!("variable {variable} is not UTF-8")),
+    }
+}
+
+async fn of_file(path: &Path) -> Result<SecretString, String> {
+    let shown = path.display();
+    let cannot = |error| format!("cannot read {shown}: {error}");
+    let file = tokio::fs::File::open(path).await.map_err(cannot)?;
+    let mut bytes = Vec::new();
+    let mut bounded = file.take(MAX_LEN as u64 + 1);
+    bounded.read_to_end(&mut bytes).await.map_err(cannot)?;
+    text(bytes).map_err(|why| format!("{shown} {why}"))
+}
+
+/// What was read as a secret: a line break at its end is not part of it.
+fn text(bytes: Vec<u8>) -> Result<SecretString, String> {
+    if bytes.len() > MAX_LEN {
+        return Err(format!("holds more than {MAX_LEN} bytes"));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    if text.is_empty() {
+        return Err("holds nothing".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// Ends a command, and what it started, when it is not waited for any more.
+struct Running(ProcessChunkStream);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its pid is known only until it is reaped, so that this cannot hit another process.
+        if let Some(pid) = self.0.child().and_then(tokio::process::Child::id)
+            && let Ok(pid) = i32::try_from(pid)
+        {
+            // It may have ended a moment ago, which is what is wanted.
+            let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs a command with stdiopool's own environment and takes what it prints.
+async fn run(argv: &[String], limit: Duration) -> Result<SecretString, String> {
+    let Some((program, args)) = argv.split_first() else {
+        return Err("the command is empty".to_owned());
+    };
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    let stream = ProcessChunkStream::try_from(command)
+        .map_err(|error| format!("cannot run `{program}`: {error}"))?;
+    let mut running = Running(stream);
+    match tokio::time::timeout(limit, output(&mut running.0)).await {
+        Ok(printed) => printed.map_err(|why| format!("`{program}` {why}")),
+        Err(_elapsed) => Err(format!(
+            "`{program}` did not end within {}",
+            humantime::format_duration(limit)
+        )),
+    }
+}
+
+async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String> {
+    let (mut printed, mut complaint) = (Vec::new(), Vec::new());
+    while let Some(item) = stream.next().await {
+        match item {
+            Item::Stdout(chunk) => {
+                printed.extend_from_slice(&chunk);
+                if printed.len() > MAX_LEN {
+                    return Err(format!("printed more than {MAX_LEN} bytes"));
+                }
+            }
+            Item::Stderr(chunk) => {
+                let room = QUOTED_STDERR - complaint.len();
+                complaint.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            }
+            Item::Done(Ok(status)) if status.success() => {
+                return text(printed).map_err(|why| format!("printed what {why}"));
+            }
+            Item::Done(Ok(status)) => {
+                let complaint = String::from_utf8_lossy(&complaint);
+                return Err(format!("ended with {status}: {}", complaint.trim()));
+            }
+            Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
+        }
+    }
+    Err("ended without a status".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    async fn shell(script: &str) -> Result<String, String> {
+        let argv = ["sh", "-c", script].map(ToOwned::to_owned);
+        let printed = run(&argv, Duration::from_secs(5)).await;
+        printed.map(|secret| secret.expose_secret().to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_a_command_prints_is_the_secret() {
+        assert_eq!(
+            shell("echo noise >&2; echo s3cr3t").await,
+            Ok("s3cr3t".into())
+        );
+        assert_eq!(shell("printf 'a b\\r\\n'").await, Ok("a b".into()));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_is_told() {
+        let error = |script| async move { shell(script).await.expect_err("fails") };
+        assert_eq!(
+            error("echo no key >&2; exit 3").await,
+            "`sh` ended with exit status: 3: no key"
+        );
+        assert_eq!(error("true").await, "`sh` printed what holds nothing");
+        assert_eq!(
+            error("printf '\\377'").await,
+            "`sh` printed what is not UTF-8"
+        );
+        assert_eq!(
+            error("head -c 70000 /dev/zero").await,
+            "`sh` printed more than 65536 bytes"
+        );
+        let argv = ["no-such-program-anywhere".to_owned()];
+        let missing = run(&argv, COMMAND_TIMEOUT).await.expect_err("fails");
+        assert!(missing.contains("no-such-program-anywhere"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pids = folder.path().join("pids");
+        let script = format!("sleep 1000 & echo $! $$ > {}; wait", pids.display());
+        let argv = ["sh", "-c", &script].map(ToOwned::to_owned);
+        let error = run(&argv, Duration::from_millis(300))
+            .await
+            .expect_err("hangs");
+        assert_eq!(error, "`sh` did not end within 300ms");
+        let text = std::fs::read_to_string(pids).expect("it ran");
+        for pid in text.split_whitespace() {
+            let lives = || {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                stat.is_ok_and(|stat| !stat.contains(") Z "))
+            };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while lives() {
+                assert!(Instant::now() < deadline, "{pid} lives");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_once_and_a_file_is_read_each_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let count = folder.path().join("count");
+        let script = format!("echo x >> {0}; echo key", count.display());
+        let source = SecretSource::Command(["sh", "-c", &script].map(ToOwned::to_owned).to_vec());
+        let (secrets, tenant) = (Secrets::default(), TenantId::new("acme"));
+        for _ in 0..3 {
+            secrets.fetch(&tenant, "k", &source).await.expect("printed");
+        }
+        assert_eq!(std::fs::read_to_string(count).expect("ran"), "x\n");
+        let file = folder.path().join("key");
+        let source = SecretSource::File(file.clone());
+        let missing = secrets
+            .fetch(&tenant, "f", &source)
+            .await
+            .expect_err("missing");
+        assert!(missing.message.contains("secret.f") && !missing.message.contains("key"));
+        for text in ["one\n", "two"] {
+            std::fs::write(&file, text).expect("written");
+            let read = secrets.fetch(&tenant, "f", &source).await.expect("read");
+            assert_eq!(read.expose_secret(), text.trim());
+        }
+    }
+}

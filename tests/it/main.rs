@@ -1,0 +1,11 @@
+//! Drives the real binary over real sockets, with real child processes.
+
+mod admin;
+mod clients;
+mod faults;
+mod front;
+mod lifecycle;
+mod pool;
+mod sessions;
+mod support;
+mod tenants;
