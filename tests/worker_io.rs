@@ -38,7 +38,7 @@ async fn a_flood_on_stderr_does_not_delay_stdout() {
     let (guardian, tag) = (guardian().await, tag());
     let script = "yes 'noise noise noise' >&2 & exec cat";
     let (worker, inbox) = shell(&guardian, &tag, script, &hasty()).await;
-    let mut follower = worker.stderr_follow();
+    let (_, mut follower) = worker.stderr_follow(0);
     // A line, or the news that it lags behind already: either way the flood has begun.
     if let Err(error) = within(follower.recv()).await {
         assert!(matches!(error, RecvError::Lagged(_)), "{error}");

@@ -39,7 +39,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         .text(
             "command",
             None,
-            "What to run: a program on PATH, or a path.",
+            "What to run: a program on PATH, or a path from pool.toml's folder. `stdiopool` is this very program.",
         )
         .unwrap_or_default();
     if command.is_empty() || command.contains('\0') {

@@ -259,12 +259,8 @@ impl Supervisor for Running {
     fn follow_logs(&self, id: WorkerId, lines: usize) -> Option<LogFollow> {
         let link = self.sessions.link(id)?;
         let worker = link.worker()?;
-        // Subscribed first: a line may then come twice, but none is missed.
-        let next = worker.stderr_follow();
-        Some(LogFollow {
-            past: worker.stderr_tail(lines),
-            next,
-        })
+        let (past, next) = worker.stderr_follow(lines);
+        Some(LogFollow { past, next })
     }
 
     fn stop_worker(&self, id: WorkerId) -> bool {
@@ -290,6 +286,9 @@ pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
     let snapshot = sessions.pool().snapshot();
     metrics.set_queue_depth(sessions.pool().queue_depth());
     let all = sessions.all();
+    for link in sessions.links() {
+        link.count_stderr();
+    }
     for name in sessions.setup().config.servers.keys() {
         let of_server = metrics.server(name);
         for state in WorkerState::ALL {

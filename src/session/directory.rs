@@ -12,11 +12,11 @@ use crate::ids::{PoolKey, ServerName};
 use crate::tenancy::Principal;
 
 /// Most sessions at a time. Clients rarely end theirs, so that expiry and this bound must.
-pub const MAX_SESSIONS: usize = 100_000;
+pub(super) const MAX_SESSIONS: usize = 100_000;
 
 /// The sessions there are.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub(super) struct Directory {
     next: AtomicU64,
     tables: RwLock<Tables>,
 }
@@ -54,7 +54,7 @@ impl Directory {
 
     /// The session of that id, if it is this principal's and talks to this server. Someone
     /// else's is as unknown as one that never was.
-    pub fn find(
+    pub(super) fn find(
         &self,
         id: &SessionId,
         principal: &Principal,
@@ -91,18 +91,13 @@ impl Directory {
     }
 
     /// Every session.
-    pub fn all(&self) -> Vec<Arc<Session>> {
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
         self.tables.read().by_no.values().cloned().collect()
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.tables.read().by_no.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -106,6 +106,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             ExitCause::StartFailed
         }
     };
+    link.count_stderr();
     shared.remove_link(id);
     shared.pool().exited(id, cause);
 }

@@ -1,5 +1,6 @@
 //! A worker as the sessions see it: its multiplexer, its process, and who waits for what.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Link {
     order: Arc<Order>,
     worker: OnceLock<Worker>,
     state: Mutex<State>,
+    /// Lines of stderr that are in the metrics already.
+    stderr_counted: AtomicU64,
     shared: Weak<Shared>,
 }
 
@@ -61,7 +64,7 @@ struct Desk {
 
 /// A call that the worker has been sent, or that needed no worker.
 #[derive(Debug)]
-pub enum Called {
+pub(super) enum Called {
     /// The answer will come to the mailbox.
     Sent(CallId),
     /// The answer is in the mailbox.
@@ -70,7 +73,7 @@ pub enum Called {
 
 /// Why a call could not be handed to this worker.
 #[derive(Debug)]
-pub enum CallRefused {
+pub(super) enum CallRefused {
     /// The process is gone; nothing of the call reached it, so another worker may serve it.
     Gone,
     /// The process does not read what it is sent.
@@ -112,6 +115,7 @@ impl Link {
                 greeted: None,
                 scratch: Vec::new(),
             }),
+            stderr_counted: AtomicU64::new(0),
             shared,
         }
     }
@@ -532,6 +536,17 @@ impl Link {
         }
     }
 
+    /// Brings the count of its stderr lines in the metrics up to date.
+    pub fn count_stderr(&self) {
+        if let Some(worker) = self.worker.get() {
+            let total = worker.stats().stderr_lines;
+            let before = self.stderr_counted.fetch_max(total, Ordering::Relaxed);
+            self.order
+                .metrics
+                .stderr_lines(total.saturating_sub(before));
+        }
+    }
+
     /// Quotes the end of the worker's stderr, with its secrets masked.
     pub(super) fn quote_stderr(&self) -> String {
         let lines = self
@@ -573,6 +588,11 @@ impl Inbox for Link {
             state.mux.fail(id, out);
             Some(desk)
         });
+        if let (Some(id), true, Some(worker)) = (&line.id, line.has_method, self.worker.get()) {
+            // It asked the client something: without an answer it would wait for good.
+            let failure = Failure::new(Reason::MessageTooLarge, "the request is too large");
+            let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
+        }
         tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
         if let Some(desk) = failed {
             let failure = Failure::new(

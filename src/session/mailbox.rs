@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(mailbox.push("first".into()), Pushed::Whole);
         assert_eq!(mailbox.push(half.clone().into()), Pushed::Whole);
         assert_eq!(mailbox.push(half.into()), Pushed::InPlaceOfOlder);
-        assert_eq!(mailbox.push("last".into()), Pushed::Whole);
+        assert_eq!(mailbox.push("last".into()), Pushed::InPlaceOfOlder);
         let mut left = vec![];
         while let Some(parcel) = mailbox.try_next() {
             left.push(body(Some(parcel)));

@@ -33,7 +33,6 @@ mod route;
 mod service;
 mod shared;
 
-pub use directory::MAX_SESSIONS;
 pub use exchange::{Exchange, Next};
 pub use launchpad::Launchpad;
 pub use link::Link;

@@ -61,7 +61,7 @@ pub struct Order {
 
 /// A session's way to its workers.
 #[derive(Debug)]
-pub struct Route {
+pub(super) struct Route {
     pub(super) generation: u64,
     pub(super) share: Share,
     pub(super) key: PoolKey,

@@ -157,10 +157,6 @@ label! {
         DuplicateAnswer = "duplicate_answer",
         /// A message over the size limit; skipped.
         Oversized = "oversized",
-        /// A message that belongs to no session, such as a request to the client when none can be asked.
-        Undeliverable = "undeliverable",
-        /// JSON, but not a JSON-RPC message.
-        NotJsonRpc = "not_json_rpc",
     }
 }
 

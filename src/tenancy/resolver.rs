@@ -137,10 +137,16 @@ impl Resolver {
 }
 
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path
-/// in it, and not at the worker's own working directory.
+/// in it, and not at the worker's own working directory; `stdiopool` is this very program, whether
+/// or not it is on the PATH.
 fn program(server: &Server, config: &Config) -> String {
     let command = &server.command;
-    if command.contains('/') {
+    if command == "stdiopool"
+        && let Ok(this) = std::env::current_exe()
+        && this.exists()
+    {
+        this.display().to_string()
+    } else if command.contains('/') {
         config.base_dir.join(command).display().to_string()
     } else {
         command.clone()

@@ -171,9 +171,10 @@ impl Worker {
         self.0.stderr.tail(n)
     }
 
-    /// Lines of stderr from now on, as in [`Worker::stderr_tail`]. One that lags loses lines.
-    pub fn stderr_follow(&self) -> broadcast::Receiver<String> {
-        self.0.stderr.follow()
+    /// The last `n` lines of stderr, as in [`Worker::stderr_tail`], and those that follow them.
+    /// A receiver that lags loses lines.
+    pub fn stderr_follow(&self, n: usize) -> (Vec<String>, broadcast::Receiver<String>) {
+        self.0.stderr.follow(n)
     }
 
     /// Counters, each exact, together not of one moment.

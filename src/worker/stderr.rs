@@ -89,14 +89,14 @@ impl StderrLog {
 
     /// The last `n` lines, oldest first.
     pub(crate) fn tail(&self, n: usize) -> Vec<String> {
-        let state = self.state.lock();
-        let skip = state.lines.len().saturating_sub(n);
-        state.lines.iter().skip(skip).cloned().collect()
+        self.state.lock().tail(n)
     }
 
-    /// Lines from now on.
-    pub(crate) fn follow(&self) -> broadcast::Receiver<String> {
-        self.feed.subscribe()
+    /// The last `n` lines and, without a gap or a repetition, those from now on.
+    pub(crate) fn follow(&self, n: usize) -> (Vec<String>, broadcast::Receiver<String>) {
+        let state = self.state.lock();
+        // `feed` sends under the same lock.
+        (state.tail(n), self.feed.subscribe())
     }
 
     /// Lines written so far.
@@ -125,6 +125,11 @@ impl StderrLog {
 }
 
 impl State {
+    fn tail(&self, n: usize) -> Vec<String> {
+        let skip = self.lines.len().saturating_sub(n);
+        self.lines.iter().skip(skip).cloned().collect()
+    }
+
     fn extend(&mut self, bytes: &[u8]) {
         let room = (MAX_LINE + MARGIN).saturating_sub(self.partial.len());
         self.partial
@@ -236,7 +241,7 @@ mod tests {
     #[test]
     fn a_follower_sees_new_lines_and_may_lag_without_harm() {
         let log = log(1);
-        let mut follower = log.follow();
+        let (_, mut follower) = log.follow(0);
         log.feed(b"a\n");
         assert_eq!(follower.try_recv().expect("a line"), "a");
         for _ in 0..FOLLOW_LINES * 2 {

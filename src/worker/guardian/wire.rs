@@ -199,6 +199,7 @@ mod tests {
             cwd: "/".into(),
             open_files: Some(9),
             cpu_seconds: None,
+            may_gain_privileges: false,
         };
         let memfd = launch.to_memfd().expect("memfd");
         send(
