@@ -42,7 +42,7 @@ impl Post<'_> {
         }
         let envelope = match Envelope::parse(self.body) {
             Ok(envelope) => envelope,
-            Err(error) => return reply::failure(&unreadable(&error), None),
+            Err(error) => return self.refuse(&unreadable(&error), None),
         };
         let id = envelope.id.map(|id| id.get());
         if envelope.method.as_deref() == Some("initialize") && id.is_some() {
@@ -50,7 +50,7 @@ impl Post<'_> {
         }
         let session = match self.session() {
             Ok(session) => session,
-            Err(failure) => return reply::failure(&failure, id),
+            Err(failure) => return self.refuse(&failure, id),
         };
         match envelope.kind() {
             Kind::Request => self.request(&session, &envelope).await,
@@ -167,14 +167,14 @@ impl Post<'_> {
         let items: Vec<&RawValue> = match serde_json::from_slice(self.body) {
             Ok(items) => items,
             Err(error) => {
-                return reply::failure(&unreadable(&EnvelopeError::Syntax(error)), None);
+                return self.refuse(&unreadable(&EnvelopeError::Syntax(error)), None);
             }
         };
         let session = match self.session() {
             Ok(session) => session,
-            Err(failure) => return reply::failure(&failure, None),
+            Err(failure) => return self.refuse(&failure, None),
         };
-        let refuse = |why: String| reply::failure(&Failure::new(Reason::InvalidRequest, why), None);
+        let refuse = |why: String| self.refuse(&Failure::new(Reason::InvalidRequest, why), None);
         if !session.revision().has_batches() {
             let revision = session.revision();
             return refuse(format!(
@@ -194,7 +194,7 @@ impl Post<'_> {
                     return refuse("`initialize` must not be part of a batch".to_owned());
                 }
                 Ok(envelope) => messages.push((item.get().as_bytes(), envelope)),
-                Err(error) => return reply::failure(&unreadable(&error), None),
+                Err(error) => return self.refuse(&unreadable(&error), None),
             }
         }
         self.send_batch(&session, messages).await
@@ -262,6 +262,12 @@ impl Post<'_> {
             }
         }
         reply::event_stream(stream::of_post(exchange, settled, tally, in_use))
+    }
+
+    /// Answers what never became a request of a session.
+    fn refuse(&self, failure: &Failure, id: Option<&str>) -> Response<Body> {
+        self.front.sessions.metrics().rejected(failure.reason);
+        reply::failure(failure, id)
     }
 
     fn tally(&self) -> Tally {

@@ -122,7 +122,10 @@ async fn endpoint(
     let arrived = Instant::now();
     match serve(front, tenant, server, request, arrived).await {
         Ok(response) => response,
-        Err(failure) => reply::failure(&failure, None),
+        Err(failure) => {
+            front.sessions.metrics().rejected(failure.reason);
+            reply::failure(&failure, None)
+        }
     }
 }
 
@@ -183,13 +186,13 @@ fn draining() -> Failure {
 
 /// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header").
 fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(version) = headers.get(VERSION_HEADER) else {
+    let mut presented = headers
+        .get_all(VERSION_HEADER)
+        .iter()
+        .map(|version| version.to_str().unwrap_or_default().trim());
+    let Some(text) = presented.find(|text| Revision::parse(text).is_none()) else {
         return Ok(());
     };
-    let text = version.to_str().unwrap_or_default().trim();
-    if Revision::parse(text).is_some() {
-        return Ok(());
-    }
     let known = Revision::ALL.map(Revision::as_str).join(", ");
     Err(Failure::new(
         Reason::InvalidRequest,

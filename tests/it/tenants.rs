@@ -95,6 +95,10 @@ async fn each_tenant_has_its_own_process_with_its_own_config() {
         of_acme["environment"]["TMPDIR"],
         of_globex["environment"]["TMPDIR"]
     );
+    assert_ne!(
+        of_acme["environment"]["HOME"],
+        of_globex["environment"]["HOME"]
+    );
 
     // The process table says the same as the servers.
     let workers = pool.workers().await;
@@ -130,6 +134,11 @@ async fn each_tenant_has_its_own_process_with_its_own_config() {
             "SSL_CERT_DIR",
             "NODE_EXTRA_CA_CERTS",
             "TZ",
+            "npm_config_cache",
+            "npm_config_userconfig",
+            "UV_CACHE_DIR",
+            "UV_PYTHON_INSTALL_DIR",
+            "UV_CONFIG_FILE",
         ];
         assert!(
             allowed.contains(&name.as_str()),
