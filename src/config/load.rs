@@ -41,11 +41,14 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
     };
     if !syntax.is_empty() {
         let place = |error: &toml::de::Error| {
-            Mistake::new(
-                text,
-                error.span().unwrap_or(0..0),
-                error.message().to_owned(),
-            )
+            let span = error.span().unwrap_or(0..0);
+            let mistake = Mistake::new(text, span, error.message().to_owned());
+            // Without structure, only the words tell that a secret may stand there.
+            if mistake.mentions(&["token", "secret"]) {
+                mistake.unquoted()
+            } else {
+                mistake
+            }
         };
         return Err(mistakes(syntax.iter().map(place).collect()));
     }

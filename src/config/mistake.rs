@@ -14,8 +14,8 @@ pub struct Mistake {
     pub column: usize,
     /// What is wrong, with the offending value and what is allowed.
     pub message: String,
-    /// The line's text.
-    source: String,
+    /// The line's text; `None` where it is not to be shown.
+    source: Option<String>,
     /// How many characters are meant.
     width: usize,
 }
@@ -38,8 +38,34 @@ impl Mistake {
             line: before.matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             message,
-            source: text[line_start..line_end].trim_end_matches('\r').to_owned(),
+            source: Some(text[line_start..line_end].trim_end_matches('\r').to_owned()),
             width: text[start..end].chars().count().max(1),
+        }
+    }
+
+    /// Whether the quoted line has something of that range of `text` in it.
+    pub(super) fn quotes(&self, text: &str, range: &Range<usize>) -> bool {
+        let line_of = |at: usize| {
+            text.as_bytes()[..at.min(text.len())]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count()
+                + 1
+        };
+        (line_of(range.start)..=line_of(range.end)).contains(&self.line)
+    }
+
+    /// Whether the quoted line has one of these words in it.
+    pub(super) fn mentions(&self, words: &[&str]) -> bool {
+        let source = self.source.as_deref().unwrap_or_default();
+        words.iter().any(|word| source.contains(word))
+    }
+
+    /// The same without the line's text.
+    pub(super) fn unquoted(self) -> Self {
+        Self {
+            source: None,
+            ..self
         }
     }
 }
@@ -92,7 +118,8 @@ impl fmt::Display for Mistakes {
             if n > 0 {
                 writeln!(f)?;
             }
-            writeln!(f, "{}:{line}:{column}: {message}", self.file)?;
+            write!(f, "{}:{line}:{column}: {message}", self.file)?;
+            let Some(source) = source else { continue };
             let number = line.to_string();
             let margin = " ".repeat(number.len());
             // Tabs are kept, so that the caret stands below what it means.
@@ -101,8 +128,8 @@ impl fmt::Display for Mistakes {
                 .take(column - 1)
                 .map(|c| if c == '\t' { '\t' } else { ' ' })
                 .collect();
-            writeln!(f, "  {number} | {source}")?;
-            write!(f, "  {margin} | {indent}{}", "^".repeat(*width))?;
+            write!(f, "\n  {number} | {source}")?;
+            write!(f, "\n  {margin} | {indent}{}", "^".repeat(*width))?;
         }
         Ok(())
     }
@@ -110,7 +137,7 @@ impl fmt::Display for Mistakes {
 
 /// The known word that is most like `word`, if any is like it.
 pub(super) fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = word.chars().count().div_ceil(3).min(3);
+    let allowed = (word.chars().count() / 3).min(3);
     known
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))

@@ -91,6 +91,7 @@ fn admin(reader: &mut Reader<'_, '_>) -> Admin {
         "127.0.0.1:9090",
         "Address and port of metrics and the admin API. Anything but loopback needs a token.",
     );
+    reader.keep_private("token");
     let token = reader.text(
         "token",
         None,

@@ -31,14 +31,32 @@ pub(super) struct Notes {
     pub(super) mistakes: Vec<(Range<usize>, String)>,
     pub(super) warnings: Vec<String>,
     pub(super) docs: Vec<KeyDoc>,
+    /// What must not be quoted: it is, or may by mistake be, a secret.
+    private: Vec<Range<usize>>,
 }
 
 impl Notes {
     /// The mistakes, in the order of the text.
     pub(super) fn into_mistakes(mut self, text: &str) -> Vec<Mistake> {
         self.mistakes.sort_by_key(|(span, _)| span.start);
-        let place = |(span, message)| Mistake::new(text, span, message);
+        let place = |(span, message)| {
+            let mistake = Mistake::new(text, span, message);
+            let is_private = self
+                .private
+                .iter()
+                .any(|private| mistake.quotes(text, private));
+            if is_private {
+                mistake.unquoted()
+            } else {
+                mistake
+            }
+        };
         self.mistakes.into_iter().map(place).collect()
+    }
+
+    fn is_private(&self, span: &Range<usize>) -> bool {
+        let mut private = self.private.iter();
+        private.any(|private| private.start <= span.start && span.end <= private.end)
     }
 }
 
@@ -123,12 +141,20 @@ impl<'n, 't> Reader<'n, 't> {
     }
 
     fn mismatch(&mut self, key: &str, value: &Spanned<DeValue<'_>>, allowed: &str) {
-        let message = format!(
-            "`{}` must be {allowed}, not {}",
-            self.name(key),
+        let given = if self.notes.is_private(&value.span()) {
+            value.get_ref().type_str().to_owned()
+        } else {
             shown(value.get_ref())
-        );
+        };
+        let message = format!("`{}` must be {allowed}, not {given}", self.name(key));
         self.notes.mistakes.push((value.span(), message));
+    }
+
+    /// From now on the key's value is not quoted in mistakes.
+    pub(super) fn keep_private(&mut self, key: &str) {
+        if let Some(value) = self.get(key) {
+            self.notes.private.push(value.span());
+        }
     }
 
     pub(super) fn text(

@@ -41,6 +41,7 @@ fn tenant(
     base_dir: &Path,
     owners: &mut BTreeMap<[u8; 32], String>,
 ) -> Tenant {
+    reader.keep_private("tokens");
     let tokens = reader.texts("tokens", &[], "Hashes of the tenant's bearer tokens: \"sha256:\" and the SHA-256 of the token in hexadecimal digits.");
     let mut token_hashes = Vec::new();
     for text in &tokens {
@@ -195,6 +196,7 @@ fn secrets(reader: &mut Reader<'_, '_>, base_dir: &Path) -> BTreeMap<String, Sec
     });
     let name = reader.name("secrets");
     let doc = "Where its secrets are: { env = \"VARIABLE\" } of stdiopool's environment, { file = \"path\" }, or { command = [\"program\", …] } whose output it is.";
+    reader.keep_private("secrets");
     let Some(value) = reader.raw("secrets", schema, doc) else {
         return BTreeMap::new();
     };

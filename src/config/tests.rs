@@ -1,1 +1,215 @@
+//! pool.toml as people write it, with and without mistakes.
 
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::{ServerName, TenantId};
+
+fn read(text: &str) -> Result<Config, String> {
+    parse(text, "pool.toml", Path::new("/etc/stdiopool")).map_err(|mistakes| mistakes.to_string())
+}
+
+const SMALLEST: &str = "[servers.a]\ncommand = \"a\"\n";
+
+#[test]
+fn what_is_not_written_has_its_default() {
+    let config = read(SMALLEST).expect("valid");
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.http.max_body, 8 << 20);
+    assert_eq!(config.auth, AuthMode::None);
+    assert_eq!(config.pool.max_workers, 64);
+    assert_eq!(config.pool.queue_timeout, Duration::from_secs(30));
+    assert_eq!(config.state.dir, Path::new("/etc/stdiopool/.stdiopool"));
+    let server = &config.servers[&ServerName::new("a")];
+    assert_eq!(server.share, Share::Tenant);
+    assert_eq!(server.idle_timeout, config.pool.idle_timeout);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_servers_limits_go_before_the_pools() {
+    let text = "[pool]\nidle_timeout = \"1m\"\nmax_requests = 9\n[servers.a]\ncommand = \"a\"\nidle_timeout = \"2h\"\n[servers.b]\ncommand = \"b\"\nmax_requests = 0\n";
+    let config = read(text).expect("valid");
+    let of = |name: &str| &config.servers[&ServerName::new(name)];
+    assert_eq!(of("a").idle_timeout, Duration::from_secs(7200));
+    assert_eq!(of("b").idle_timeout, Duration::from_secs(60));
+    assert_eq!((of("a").max_requests, of("b").max_requests), (9, 0));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_places() {
+    let text = r#"[http]
+listen = "localhost"
+max_body = "8 megs"
+color = 1
+[pool]
+max_workers = 0
+idle_timeout = 30
+max_worker = 5
+queue_timeout = "5 fortnights"
+[auth]
+mode = "tokens"
+[servers."a b"]
+command = "a"
+[servers.b]
+args = ["${config.x}", 5, "${nope}", "${config.x", { when = "secret.x", args = [] }]
+env = { "A=B" = "x" }
+share = "everyone"
+sandbox = "strict"
+[servers.b.config]
+properties.y = { type = "strng" }
+[servers.c]
+command = "c"
+args = ["${config.repo}"]
+[servers.c.config]
+properties.rep = { type = "string" }
+[tenants.acme]
+tokens = ["my-token"]
+weight = 0
+config.c = { rep = 5 }
+config.d = {}
+secrets.k = "hunter22"
+secrets.l = { env = "A", file = "b" }
+colour = true
+"#;
+    let mistakes = read(text).expect_err("full of mistakes");
+    assert!(
+        !mistakes.contains("hunter22") && !mistakes.contains("my-token"),
+        "{mistakes}"
+    );
+    insta::assert_snapshot!(mistakes);
+}
+
+#[test]
+fn what_would_let_strangers_in_is_a_mistake() {
+    let open =
+        format!("[http]\nlisten = \"0.0.0.0:80\"\n[admin]\nlisten = \"0.0.0.0:81\"\n{SMALLEST}");
+    insta::assert_snapshot!(read(&open).expect_err("open to all"));
+    let nobody = format!("[auth]\nmode = \"token\"\n{SMALLEST}");
+    insta::assert_snapshot!(read(&nobody).expect_err("closed to all"));
+    let hash = "sha256:".to_owned() + &"ab".repeat(32);
+    let shared = format!(
+        "{SMALLEST}[tenants.x]\ntokens = [\"{hash}\"]\n[tenants.y]\ntokens = [\"{hash}\"]\n"
+    );
+    insta::assert_snapshot!(read(&shared).expect_err("one token, two tenants"));
+}
+
+#[test]
+fn a_syntax_error_has_its_place() {
+    insta::assert_snapshot!(read("[servers.a]\ncommand = \"a\nargs = [\n").expect_err("no TOML"));
+}
+
+#[test]
+fn keys_without_effect_yet_are_warned_of() {
+    let text = "[pool]\nmax_memory = \"50%\"\n[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\nmin_idle = 2\nlimits = { memory = \"1GiB\" }\n";
+    let warnings = read(text).expect("valid").warnings;
+    insta::assert_snapshot!(warnings.join("\n"));
+}
+
+#[test]
+fn a_tenants_values_are_kept_as_they_are() {
+    let text = format!(
+        "{SMALLEST}[tenants.acme]\nmax_workers = 3\nconfig.a = {{ list = [1, \"x\"], on = true, n = 1.5 }}\nsecrets.k = {{ file = \"k\" }}\n"
+    );
+    let config = read(&text).expect("valid");
+    let tenant = &config.tenants[&TenantId::new("acme")];
+    let values = serde_json::Value::Object(tenant.config[&ServerName::new("a")].clone());
+    assert_eq!(
+        values,
+        serde_json::json!({ "list": [1, "x"], "on": true, "n": 1.5 })
+    );
+    assert_eq!(tenant.max_workers, Some(3));
+    assert_eq!(
+        tenant.secrets["k"],
+        SecretSource::File("/etc/stdiopool/k".into())
+    );
+}
+
+#[test]
+fn words_of_a_command_line_are_taken_as_they_are() {
+    let config = single_command(vec!["npx".into(), "${config.x}".into()]).expect("valid");
+    let name = config.only_server.clone().expect("one server");
+    let Arg::Always(template) = &config.servers[&name].args[0] else {
+        panic!("no argument")
+    };
+    assert_eq!(template.references().count(), 0);
+}
+
+/// Documents in `docs/` that are made from the code. `BLESS=1 cargo test` writes them anew.
+#[test]
+fn the_documents_say_what_the_code_does() {
+    let schema = format!("{:#}\n", json_schema());
+    for (file, made) in [("config.md", reference()), ("pool.schema.json", schema)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("docs")
+            .join(file);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &made).expect("written");
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            kept == made,
+            "docs/{file} is out of date: BLESS=1 cargo test the_documents"
+        );
+    }
+}
+
+#[test]
+fn the_files_that_come_along_have_no_mistake() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["pool.toml", "docs/pool.example.toml"] {
+        let path = root.join(file);
+        let config = load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!config.servers.is_empty());
+        let text = std::fs::read_to_string(&path).expect("there");
+        let value: toml::Value = toml::from_str(&text).expect("TOML");
+        let value = serde_json::to_value(value).expect("JSON");
+        let schema = jsonschema::validator_for(&json_schema()).expect("a schema");
+        let errors: Vec<_> = schema
+            .iter_errors(&value)
+            .map(|e| format!("{e} at {}", e.instance_path()))
+            .collect();
+        assert!(errors.is_empty(), "{file}: {errors:?}");
+    }
+}
+
+/// The example shows every pool-wide key with its default: reading it changes nothing.
+#[test]
+fn the_example_shows_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pool.example.toml");
+    let shown = load(&path).expect("valid");
+    let default = read(SMALLEST).expect("valid");
+    assert_eq!(shown.http.listen, default.http.listen);
+    assert_eq!(shown.http.max_body, default.http.max_body);
+    assert_eq!(shown.admin.listen, default.admin.listen);
+    assert_eq!(shown.pool, default.pool);
+}
+
+proptest! {
+    /// Whatever is done to a file, it is read or refused with places that are in it.
+    #[test]
+    fn no_text_makes_it_panic(cut in 0_usize..2000, len in 0_usize..60, insert in "[\\[\\]{}=\"'.#,\\n \u{e9}$a0:-]{0,8}") {
+        let text = include_str!("../../pool.toml");
+        let from = floor(text, cut.min(text.len()));
+        let to = floor(text, (from + len).min(text.len()));
+        let text = [&text[..from], &insert, &text[to..]].concat();
+        if let Err(mistakes) = parse(&text, "pool.toml", Path::new("/")) {
+            prop_assert!(!mistakes.mistakes.is_empty());
+            let lines = text.matches('\n').count() + 1;
+            for mistake in &mistakes.mistakes {
+                prop_assert!((1..=lines).contains(&mistake.line), "{}", mistakes);
+            }
+            let _shown = mistakes.to_string();
+        }
+    }
+}
+
+fn floor(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
