@@ -7,8 +7,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -19,6 +22,11 @@ use super::stream;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::Sessions;
+
+/// How much of a body that is too large is taken in before it is refused, in bytes.
+const MAX_DISCARDED: usize = 64 << 20;
+/// How long that may take.
+const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the front door needs.
 #[derive(Debug)]
@@ -151,7 +159,7 @@ async fn serve(
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
-            let body = read_body(body, front.max_body).await?;
+            let body = read_body(headers, body, front.max_body).await?;
             let post = Post {
                 front,
                 principal,
@@ -252,28 +260,64 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     ))
 }
 
-async fn read_body(body: Body, max: usize) -> Result<bytes::Bytes, Failure> {
-    use http_body::Body as _;
-    let too_large = |size: String| {
-        Failure::new(
-            Reason::MessageTooLarge,
-            format!("the body is {size} bytes, more than {max} (raise `http.max_body`)"),
-        )
-    };
+/// Reads a body of at most `max` bytes.
+async fn read_body(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Failure> {
     let at_least = body.size_hint().lower();
     if at_least > max as u64 {
-        return Err(too_large(at_least.to_string()));
-    }
-    axum::body::to_bytes(body, max).await.map_err(|error| {
-        let is_over = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if is_over {
-            too_large(format!("over {max}"))
-        } else {
-            Failure::new(
-                Reason::InvalidRequest,
-                format!("the body ended early: {error}"),
-            )
+        // Whoever asks first is told before it sends.
+        if !headers.contains_key(EXPECT) {
+            discard(body).await;
         }
-    })
+        return Err(too_large(&at_least.to_string(), max));
+    }
+    // Most bodies come in one piece, which is then not copied.
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            let why = format!("the body ended early: {error}");
+            Failure::new(Reason::InvalidRequest, why)
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + rest.len() + data.len() > max {
+            discard(body).await;
+            return Err(too_large(&format!("over {max}"), max));
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&data);
+        }
+    }
+    if rest.is_empty() {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    Ok(whole.freeze())
+}
+
+fn too_large(size: &str, max: usize) -> Failure {
+    let why = format!("the body is {size} bytes, more than {max} (raise `http.max_body`)");
+    Failure::new(Reason::MessageTooLarge, why)
+}
+
+/// Takes in what a client is still sending, within bounds: many read the answer only when they
+/// have sent everything, and a connection closed before that loses it (RFC 9112, 9.6).
+async fn discard(mut body: Body) {
+    let take_in = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(len) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Too slow is as good as too much: the answer is then sent at once.
+    let _in_time = tokio::time::timeout(DISCARD_TIMEOUT, take_in).await;
 }
