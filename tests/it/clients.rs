@@ -1,1 +1,104 @@
+//! The official SDKs as clients: Python `mcp`, TypeScript `@modelcontextprotocol/sdk`, Rust `rmcp`,
+//! each on the built-in demo server, an npm server and a PyPI server.
+//!
+//! `tests/peers/setup.sh`, which `scripts/test` runs, installs the first two.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::transport::StreamableHttpClientTransport;
+use serde_json::{Value, json};
+
+use super::lifecycle::{EVERYTHING, TIME};
+use super::support::{Stdiopool, demo};
+
+const SERVERS: [&str; 3] = ["demo", "everything", "time"];
+
+fn serve() -> Stdiopool {
+    let toml = format!(
+        "{}[servers.everything]\n{EVERYTHING}[servers.time]\n{TIME}",
+        demo("demo", "")
+    );
+    Stdiopool::serve(&toml)
+}
+
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")
+}
+
+/// Runs a client program on every server; it checks for itself and says so.
+async fn run(program: &Path, script: &str) {
+    assert!(
+        program.exists(),
+        "{} is missing: run tests/peers/setup.sh",
+        program.display()
+    );
+    let pool = serve();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/peers")
+        .join(script);
+    for server in SERVERS {
+        let mut command = Command::new(program);
+        command
+            .arg(&script)
+            .arg(format!("{}/{server}/mcp", pool.url))
+            .arg(server)
+            .env("NODE_PATH", peers().join("node/node_modules"))
+            .env("NO_PROXY", "127.0.0.1");
+        let output = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = output.expect("no panic").expect("runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{server}: {said}\n{complaint}");
+        let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
+            .unwrap_or_else(|_| panic!("{server}: {said}\n{complaint}"));
+        assert!(summary["tools"].as_u64().expect("a count") > 0, "{summary}");
+        println!("{server}: {summary}");
+    }
+    // Clients that ended their sessions have left none behind.
+    assert_eq!(pool.admin_json("sessions").await, json!([]));
+}
+
+#[tokio::test]
+async fn python() {
+    run(&peers().join("venv/bin/python"), "client.py").await;
+}
+
+#[tokio::test]
+async fn typescript() {
+    let node = peers().join("node/client.mjs");
+    assert!(node.exists(), "run tests/peers/setup.sh");
+    run(Path::new("/usr/bin/env"), "client.mjs").await;
+}
+
+#[tokio::test]
+async fn rust() {
+    let pool = serve();
+    for (server, tool, arguments, expected) in [
+        ("demo", "echo", json!({"message": "hello"}), "hello"),
+        ("everything", "echo", json!({"message": "hello"}), "hello"),
+        (
+            "time",
+            "get_current_time",
+            json!({"timezone": "Europe/Berlin"}),
+            "Europe/Berlin",
+        ),
+    ] {
+        let url = format!("{}/{server}/mcp", pool.url);
+        let transport = StreamableHttpClientTransport::from_uri(url);
+        let client = ().serve(transport).await.expect("connects");
+        let tools = client.list_all_tools().await.expect("lists");
+        assert!(
+            tools.iter().any(|known| known.name == tool),
+            "{server}: {tools:?}"
+        );
+        let mut params = CallToolRequestParams::new(tool);
+        params.arguments = arguments.as_object().cloned();
+        let result = client.call_tool(params).await.expect("calls");
+        let text = serde_json::to_string(&result).expect("JSON");
+        assert!(text.contains(expected), "{server}: {text}");
+        client.cancel().await.expect("ends");
+    }
+}

@@ -271,13 +271,4 @@ impl Events {
         }
         self.ready.pop_front()
     }
-
-    /// Whatever has come by now, after giving it the time of one round trip elsewhere.
-    pub(crate) fn take_ready(&mut self) -> Vec<Value> {
-        use futures_util::FutureExt;
-        while let Some(Some(Ok(chunk))) = self.body.next().now_or_never() {
-            self.take_in(&chunk);
-        }
-        self.ready.drain(..).collect()
-    }
 }

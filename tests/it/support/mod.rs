@@ -4,8 +4,10 @@ mod client;
 mod processes;
 mod server;
 
-pub(crate) use client::{Answer, Client, Events};
-pub(crate) use processes::{alive, environment_of, in_tree_of, processes_marked, until_gone};
+pub(crate) use client::Client;
+pub(crate) use processes::{
+    Process, alive, command_line_of, environment_of, group_of, in_tree_of, until_gone,
+};
 pub(crate) use server::{Stdiopool, demo, faulty, until};
 
 /// The longest any condition is waited for. Generous, because machines are shared.

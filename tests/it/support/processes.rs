@@ -68,18 +68,18 @@ pub(crate) fn environment_of(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// Every process whose environment has that entry.
-pub(crate) fn processes_marked(entry: &str) -> Vec<Process> {
-    all()
-        .into_iter()
-        .filter(|pid| environment_of(*pid).iter().any(|found| found == entry))
-        .filter_map(|pid| {
-            Some(Process {
-                pid,
-                start: stat(pid)?.2,
-            })
-        })
-        .collect()
+/// What a process was started as, its arguments separated by blanks.
+pub(crate) fn command_line_of(process: Process) -> String {
+    let bytes = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let args = bytes.split(|b| *b == 0).map(String::from_utf8_lossy);
+    args.collect::<Vec<_>>().join(" ")
+}
+
+/// The process group of a process.
+pub(crate) fn group_of(process: Process) -> Option<u32> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process.pid).ok()?);
+    let group = nix::unistd::getpgid(Some(pid)).ok()?;
+    u32::try_from(group.as_raw()).ok()
 }
 
 /// Waits until none of them is alive.
