@@ -1,1 +1,177 @@
+//! The runtime with a launcher that starts nothing, on paused time.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Pool, StopReason, Want};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+#[derive(Debug, Default)]
+struct Fake {
+    started: Mutex<Vec<WorkerId>>,
+    stopped: Mutex<Vec<(WorkerId, StopReason)>>,
+}
+
+impl Launcher for Fake {
+    type Spec = ();
+    type Worker = WorkerId;
+
+    fn start(&self, id: WorkerId, _: PoolKey, _: Arc<()>) {
+        self.started.lock().push(id);
+    }
+
+    fn stop(&self, id: WorkerId, reason: StopReason) {
+        self.stopped.lock().push((id, reason));
+    }
+}
+
+fn pool(limits: Limits) -> (Pool<Fake>, Arc<Fake>) {
+    let fake = Arc::new(Fake::default());
+    (
+        Pool::new(limits, Arc::clone(&fake), Arc::new(NoObserver)),
+        fake,
+    )
+}
+
+fn want(n: u8) -> Want<()> {
+    let facts = KeyFacts {
+        tenant: TenantId::new("t"),
+        tenant_weight: 1,
+        tenant_max_workers: 8,
+        server: ServerName::new("s"),
+        server_max_workers: 0,
+        max_in_flight: 1,
+        max_workers_per_key: 1,
+        exclusive: false,
+        max_requests: 0,
+        idle_timeout: Duration::from_secs(60),
+        max_lifetime: Duration::from_secs(3600),
+    };
+    Want {
+        key: PoolKey([n; 16]),
+        facts: Arc::new(facts),
+        owner: 0,
+        spec: Arc::new(()),
+    }
+}
+
+/// A lease on a worker that was just started.
+async fn first(pool: &Pool<Fake>) -> Lease<Fake> {
+    let waiting = pool.acquire(want(1));
+    tokio::pin!(waiting);
+    assert!(waiting.as_mut().now_or_never().is_none());
+    pool.ready(WorkerId(1), WorkerId(1));
+    waiting.await.expect("granted")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_want_starts_a_worker_and_gets_it() {
+    let (pool, fake) = pool(Limits::default());
+    let lease = first(&pool).await;
+    assert_eq!((lease.id(), *lease.worker()), (WorkerId(1), WorkerId(1)));
+    assert_eq!(*fake.started.lock(), [WorkerId(1)]);
+    lease.served();
+    let again = pool
+        .acquire(want(1))
+        .now_or_never()
+        .expect("without waiting");
+    assert_eq!(again.expect("granted").id(), WorkerId(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_want_leaves_the_queue() {
+    let (pool, _fake) = pool(Limits::default());
+    let lease = first(&pool).await;
+    let mut waiting = Box::pin(pool.acquire(want(1)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert_eq!(pool.queue_depth(), 1);
+    drop(waiting);
+    assert_eq!(pool.queue_depth(), 0);
+    drop(lease);
+    assert!(pool.acquire(want(1)).now_or_never().expect("free").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_want_dropped_with_its_grant_unseen_gives_the_slot_back() {
+    let (pool, _fake) = pool(Limits::default());
+    let lease = first(&pool).await;
+    let mut waiting = Box::pin(pool.acquire(want(1)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(lease);
+    // Granted by now; nobody has looked.
+    assert_eq!(pool.snapshot().workers[0].in_flight, 1);
+    drop(waiting);
+    assert_eq!(pool.snapshot().workers[0].in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_start_is_told_to_whoever_waits() {
+    let (pool, _fake) = pool(Limits::default());
+    let mut waiting = Box::pin(pool.acquire(want(1)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    pool.start_failed(WorkerId(1), Failure::new(Reason::StartFailed, "no luck"));
+    pool.exited(WorkerId(1), ExitCause::StartFailed);
+    assert_eq!(waiting.await.expect_err("refused").message, "no luck");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_passes_for_the_policy() {
+    let (pool, fake) = pool(Limits::default());
+    let since = Instant::now();
+    let lease = first(&pool).await;
+    let refused = pool.acquire(want(1)).await.expect_err("at its deadline");
+    assert_eq!(refused.reason, Reason::PoolExhausted);
+    assert_eq!(since.elapsed().as_secs(), 30);
+    drop(lease);
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Idle)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_all_waits_until_everything_is_gone() {
+    let (pool, fake) = pool(Limits::default());
+    let lease = first(&pool).await;
+    let mut stopping = Box::pin(pool.stop_all(StopReason::Drained));
+    assert!(stopping.as_mut().now_or_never().is_none());
+    assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Drained)]);
+    pool.exited(WorkerId(1), ExitCause::Asked);
+    stopping.await;
+    // A lease on what is gone is harmless.
+    drop(lease);
+    assert!(pool.snapshot().workers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn quiet_is_when_nothing_is_in_flight_and_nobody_waits() {
+    let (pool, _fake) = pool(Limits::default());
+    pool.quiet().await;
+    let lease = first(&pool).await;
+    let mut quiet = Box::pin(pool.quiet());
+    assert!(quiet.as_mut().now_or_never().is_none());
+    drop(lease);
+    quiet.await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spoiled_worker_serves_nobody_else() {
+    let (pool, fake) = pool(Limits::default());
+    let lease = first(&pool).await;
+    lease.spoil();
+    assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Spoiled)]);
+    assert!(pool.acquire(want(1)).now_or_never().is_none());
+    assert_eq!(fake.started.lock().len(), 2);
+}
+
+/// The timer task holds no handle: when the last one goes, it ends.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_nobody_has_is_gone() {
+    let (pool, fake) = pool(Limits::default());
+    drop(pool);
+    tokio::time::sleep(Duration::from_secs(7200)).await;
+    assert_eq!(Arc::strong_count(&fake), 1);
+}

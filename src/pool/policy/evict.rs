@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::event::{Action, StopReason, TicketId};
 use super::fair::Need;
-use super::state::{Phase, Policy, Timer};
+use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
 /// How many of the least recently used are looked at for one of a tenant over its share.
@@ -122,7 +122,7 @@ impl Policy {
         };
         let (key, deadline) = (ticket.key, ticket.deadline);
         if self.need(now, key) == Need::Place
-            && let Some((victim, reason)) = self.who_should_yield(key)
+            && let Some((victim, reason)) = self.who_should_yield(now, key)
         {
             self.yielding.insert(victim);
             if let Some(record) = self.keys.get_mut(&key) {
@@ -141,9 +141,19 @@ impl Policy {
         }
     }
 
+    /// Whether the worker has served for as long as a ticket waits before others yield to it, and
+    /// no shorter than its start took: else a pool that everybody wants would start more than serve.
+    fn has_had_its_turn(&self, now: Instant, worker: &WorkerRecord) -> bool {
+        worker.ready.is_some_and(|ready| {
+            let start_took = ready.saturating_duration_since(worker.started);
+            let turn = self.limits.yield_after.max(start_took);
+            now.saturating_duration_since(ready) >= turn
+        })
+    }
+
     /// The busy worker whose tenant holds most for its weight, the longest running of those; none
     /// of a tenant that holds less than the one who waits would after it.
-    fn who_should_yield(&self, key: PoolKey) -> Option<(WorkerId, StopReason)> {
+    fn who_should_yield(&self, now: Instant, key: PoolKey) -> Option<(WorkerId, StopReason)> {
         let facts = &self.keys.get(&key)?.facts;
         let own = self.tenants.get(&facts.tenant);
         let own_is_full = own.is_some_and(|t| t.alive >= facts.tenant_max_workers);
@@ -157,6 +167,7 @@ impl Policy {
             .filter(|(id, worker)| {
                 worker.phase == Phase::Ready
                     && worker.pins == 0
+                    && self.has_had_its_turn(now, worker)
                     && worker.retiring.is_none()
                     && worker.key != key
                     && !self.yielding.contains(id)

@@ -1,1 +1,703 @@
+//! Drives the policy through millions of random events in a small world that knows the rules too.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::{Action, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// Worlds per test, of up to [`LONGEST`] events each: together more than two million.
+const WORLDS: u32 = 700;
+const LONGEST: usize = 6_000;
+/// Rounds in which a world must have come to rest once nothing more is asked of it.
+const ROUNDS_TO_REST: usize = 20_000;
+
+/// SplitMix64: a world is one number, and a failing one is shortened by its length alone.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        let span = u64::try_from(high - low + 1).expect("small");
+        low + usize::try_from(self.below(span)).expect("small")
+    }
+
+    fn seconds(&mut self, low: usize, high: usize) -> Duration {
+        Duration::from_secs(u64::try_from(self.between(low, high)).expect("small"))
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        let at = if from.is_empty() {
+            return None;
+        } else {
+            self.between(0, from.len() - 1)
+        };
+        from.get(at)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Starting,
+    Ready,
+    /// Told to stop, or failed to start; its processes are still there.
+    Ending,
+}
+
+#[derive(Debug)]
+struct Process {
+    key: PoolKey,
+    life: Life,
+    owners: Vec<u64>,
+    pins: usize,
+}
+
+/// What is outside the policy: processes, callers, the clock.
+struct World {
+    policy: Policy,
+    dice: Dice,
+    now: Instant,
+    limits: Limits,
+    keys: Vec<(PoolKey, Arc<KeyFacts>)>,
+    processes: BTreeMap<WorkerId, Process>,
+    /// Slots that are held, also on workers that are gone.
+    leases: Vec<(WorkerId, u64)>,
+    waiting: BTreeMap<TicketId, (PoolKey, u64)>,
+    answered: BTreeSet<TicketId>,
+    next_ticket: u64,
+    /// Everything is being stopped: busy workers as well.
+    stops_all: bool,
+    events: u64,
+    out: Vec<Action>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let limits = limits(&mut dice);
+        let tenants = dice.between(1, 5);
+        let per_tenant: Vec<_> = (0..tenants)
+            .map(|_| {
+                (
+                    dice.between(1, 4),
+                    u32::try_from(dice.between(1, 3)).expect("small"),
+                )
+            })
+            .collect();
+        let server_limits = [dice.between(0, 3), 0];
+        let mut keys = Vec::new();
+        for (tenant, (max, weight)) in per_tenant.into_iter().enumerate() {
+            for (server, server_max_workers) in server_limits.into_iter().enumerate() {
+                for n in 0..dice.between(1, 3) {
+                    let mut key = [0; 16];
+                    for (byte, part) in key.iter_mut().zip([tenant, server, n]) {
+                        *byte = u8::try_from(part).expect("small");
+                    }
+                    let facts = KeyFacts {
+                        tenant: TenantId::new(format!("t{tenant}")),
+                        tenant_weight: weight,
+                        tenant_max_workers: max,
+                        server: ServerName::new(format!("s{server}")),
+                        server_max_workers,
+                        max_in_flight: dice.between(1, 3),
+                        max_workers_per_key: dice.between(1, 2),
+                        exclusive: dice.below(3) == 0,
+                        max_requests: dice.below(6),
+                        idle_timeout: dice.seconds(1, 40),
+                        max_lifetime: dice.seconds(10, 200),
+                    };
+                    keys.push((PoolKey(key), Arc::new(facts)));
+                }
+            }
+        }
+        Self {
+            policy: Policy::new(limits.clone(), seed),
+            dice,
+            now: Instant::now(),
+            limits,
+            keys,
+            processes: BTreeMap::new(),
+            leases: Vec::new(),
+            waiting: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            next_ticket: 0,
+            stops_all: false,
+            events: 0,
+            out: Vec::new(),
+        }
+    }
+
+    fn facts(&self, key: PoolKey) -> &KeyFacts {
+        let found = self.keys.iter().find(|(known, _)| *known == key);
+        &found.expect("a key of this world").1
+    }
+
+    fn count(&self, is_meant: impl Fn(&Process, &KeyFacts) -> bool) -> usize {
+        self.processes
+            .values()
+            .filter(|process| is_meant(process, self.facts(process.key)))
+            .count()
+    }
+
+    fn with_life(&self, life: Life) -> Vec<WorkerId> {
+        let of_life = self
+            .processes
+            .iter()
+            .filter(|(_, process)| process.life == life);
+        of_life.map(|(id, _)| *id).collect()
+    }
+
+    /// Tells the policy, and checks everything it wants done against the rules.
+    fn tell(&mut self, event: Event) {
+        self.events += 1;
+        let mut out = std::mem::take(&mut self.out);
+        self.policy.on(self.now, event, &mut out);
+        for action in out.drain(..) {
+            self.carry_out(action);
+        }
+        self.out = out;
+        // `Policy::on` has checked its own tables already; this is what only the world knows.
+        assert_eq!(
+            self.policy.queue_depth(),
+            self.waiting.len(),
+            "who waits, waits"
+        );
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Start(id, key) => self.start(id, key),
+            Action::Stop(id, reason) => self.stop(id, reason),
+            Action::Grant(ticket, id) => self.grant(ticket, id),
+            Action::Refuse(ticket, failure) => {
+                assert!(!failure.message.is_empty(), "a refusal says why");
+                assert!(
+                    self.waiting.remove(&ticket).is_some(),
+                    "refused whoever waits"
+                );
+                assert!(self.answered.insert(ticket), "answered once");
+            }
+            Action::Gone { worker, .. } => {
+                assert!(
+                    !self.processes.contains_key(&worker),
+                    "gone when it is gone"
+                );
+            }
+            Action::Forget(key) => {
+                assert!(self.processes.values().all(|process| process.key != key));
+            }
+        }
+    }
+
+    fn start(&mut self, id: WorkerId, key: PoolKey) {
+        let facts = self.facts(key).clone();
+        let of_tenant = self.count(|_, f| f.tenant == facts.tenant);
+        let of_server = self.count(|_, f| f.server == facts.server);
+        // One that takes no new requests has its successor beside it.
+        let is_open = |id: &WorkerId| {
+            let worker = self.policy.worker(*id);
+            worker.is_some_and(|worker| worker.retiring.is_none())
+        };
+        let of_key = self
+            .processes
+            .iter()
+            .filter(|(id, process)| process.key == key && is_open(id))
+            .count();
+        assert!(
+            self.processes.len() < self.limits.max_workers,
+            "max_workers"
+        );
+        assert!(
+            self.count(|p, _| p.life == Life::Starting) < self.limits.max_starting,
+            "max_starting"
+        );
+        assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
+        let server_max = facts.server_max_workers;
+        assert!(
+            server_max == 0 || of_server < server_max,
+            "the server's limit"
+        );
+        assert!(of_key < facts.max_workers_per_key, "the key's limit");
+        assert!(
+            self.waiting.values().any(|(wanted, _)| *wanted == key),
+            "started for someone"
+        );
+        let process = Process {
+            key,
+            life: Life::Starting,
+            owners: vec![],
+            pins: 0,
+        };
+        assert!(self.processes.insert(id, process).is_none(), "a new worker");
+    }
+
+    fn stop(&mut self, id: WorkerId, reason: StopReason) {
+        let stops_all = self.stops_all;
+        let process = self.processes.get_mut(&id).expect("it is there");
+        assert_ne!(process.life, Life::Ending, "told once");
+        if !stops_all {
+            assert!(
+                process.owners.is_empty(),
+                "nothing in flight is lost: {reason:?}"
+            );
+        }
+        if reason.is_eviction() || reason == StopReason::Idle {
+            assert_eq!(process.pins, 0, "nothing pinned is evicted");
+        }
+        process.life = Life::Ending;
+    }
+
+    fn grant(&mut self, ticket: TicketId, id: WorkerId) {
+        let (key, owner) = self
+            .waiting
+            .remove(&ticket)
+            .expect("granted to whoever waits");
+        assert!(self.answered.insert(ticket), "answered once");
+        let facts = self.facts(key).clone();
+        let process = self.processes.get_mut(&id).expect("it is there");
+        assert_eq!((process.key, process.life), (key, Life::Ready));
+        assert!(process.owners.len() < facts.max_in_flight, "max_in_flight");
+        if facts.exclusive {
+            assert!(
+                process.owners.iter().all(|other| *other == owner),
+                "one owner at a time"
+            );
+        }
+        process.owners.push(owner);
+        self.leases.push((id, owner));
+    }
+
+    /// One random event.
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..40 => self.want(),
+            40..62 => self.release(),
+            62..74 => self.start_ends(),
+            74..84 => self.process_ends(),
+            84..86 => self.crash(),
+            86..89 => {
+                let waiting: Vec<_> = self.waiting.keys().copied().collect();
+                if let Some(ticket) = self.dice.pick(&waiting).copied() {
+                    self.waiting.remove(&ticket);
+                    self.tell(Event::Withdraw(ticket));
+                }
+            }
+            89..91 => self.pin(),
+            91..92 => {
+                let ids: Vec<_> = self.processes.keys().copied().collect();
+                if let Some(id) = self.dice.pick(&ids).copied() {
+                    self.tell(Event::Retire(id, StopReason::Admin));
+                }
+            }
+            92 => {
+                let (key, _) = self.keys[self.dice.between(0, self.keys.len() - 1)];
+                self.tell(Event::RetireKey(key, StopReason::Config));
+            }
+            93 if self.dice.below(4) == 0 => {
+                self.limits = limits(&mut self.dice);
+                self.tell(Event::Reconfigure(self.limits.clone()));
+            }
+            _ => {
+                self.now += match self.dice.below(3) {
+                    0 => Duration::from_millis(self.dice.below(900)),
+                    1 => self.dice.seconds(0, 5),
+                    _ => self
+                        .policy
+                        .next_deadline()
+                        .map_or(Duration::ZERO, |at| at.saturating_duration_since(self.now)),
+                };
+                self.tell(Event::Tick);
+            }
+        }
+    }
+
+    fn want(&mut self) {
+        let (key, facts) = self.keys[self.dice.between(0, self.keys.len() - 1)].clone();
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        let owner = self.dice.below(4);
+        self.waiting.insert(ticket, (key, owner));
+        self.tell(Event::Want {
+            ticket,
+            key,
+            facts,
+            owner,
+        });
+    }
+
+    fn release(&mut self) {
+        if self.leases.is_empty() {
+            return;
+        }
+        let at = self.dice.between(0, self.leases.len() - 1);
+        let (id, owner) = self.leases.swap_remove(at);
+        if let Some(process) = self.processes.get_mut(&id) {
+            let held = process.owners.iter().position(|other| *other == owner);
+            process.owners.swap_remove(held.expect("it was granted"));
+        }
+        let served = self.dice.below(4) > 0;
+        self.tell(Event::Release { worker: id, served });
+    }
+
+    fn start_ends(&mut self) {
+        let starting = self.with_life(Life::Starting);
+        let Some(id) = self.dice.pick(&starting).copied() else {
+            return;
+        };
+        let is_well = self.dice.below(6) > 0;
+        let process = self.processes.get_mut(&id).expect("it is there");
+        if is_well {
+            process.life = Life::Ready;
+            self.tell(Event::Ready(id));
+        } else {
+            process.life = Life::Ending;
+            let failure = Failure::new(Reason::StartFailed, "no luck");
+            self.tell(Event::StartFailed(
+                id,
+                failure.retry_after(Duration::from_secs(1)),
+            ));
+        }
+    }
+
+    fn process_ends(&mut self) {
+        let ending = self.with_life(Life::Ending);
+        if let Some(id) = self.dice.pick(&ending).copied() {
+            self.processes.remove(&id);
+            self.tell(Event::Exited {
+                worker: id,
+                asked: true,
+            });
+        }
+    }
+
+    fn crash(&mut self) {
+        let ids: Vec<_> = self.processes.keys().copied().collect();
+        if let Some(id) = self.dice.pick(&ids).copied() {
+            self.processes.remove(&id);
+            self.tell(Event::Exited {
+                worker: id,
+                asked: false,
+            });
+        }
+    }
+
+    fn pin(&mut self) {
+        let ids: Vec<_> = self.processes.keys().copied().collect();
+        let Some(id) = self.dice.pick(&ids).copied() else {
+            return;
+        };
+        let pins = self.dice.below(2) == 0;
+        let process = self.processes.get_mut(&id).expect("it is there");
+        if pins {
+            process.pins += 1;
+            self.tell(Event::Pin(id));
+        } else if process.pins > 0 {
+            process.pins -= 1;
+            self.tell(Event::Unpin(id));
+        }
+    }
+
+    /// Nobody wants anything any more, everything under way ends well, and time passes.
+    fn come_to_rest(&mut self) {
+        match self.dice.below(3) {
+            0 => self.tell(Event::Drain),
+            1 => {
+                self.stops_all = true;
+                self.tell(Event::StopAll(StopReason::Drained));
+            }
+            _ => {}
+        }
+        for _ in 0..ROUNDS_TO_REST {
+            if self.policy.is_empty()
+                && self.waiting.is_empty()
+                && self.policy.next_deadline().is_none()
+            {
+                assert_eq!(
+                    self.answered.len() + self.withdrawn(),
+                    usize::try_from(self.next_ticket).expect("fits")
+                );
+                return;
+            }
+            self.release();
+            self.process_ends();
+            for id in self.with_life(Life::Starting) {
+                self.processes.get_mut(&id).expect("it is there").life = Life::Ready;
+                self.tell(Event::Ready(id));
+            }
+            let pinned: Vec<_> = self
+                .processes
+                .iter()
+                .filter(|(_, p)| p.pins > 0)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in pinned {
+                self.processes.get_mut(&id).expect("it is there").pins -= 1;
+                self.tell(Event::Unpin(id));
+            }
+            if let Some(at) = self.policy.next_deadline() {
+                self.now = self.now.max(at);
+                self.tell(Event::Tick);
+            }
+        }
+        panic!("never came to rest: {:?}", self.policy);
+    }
+
+    /// Tickets that were taken back before an answer: neither waiting nor answered.
+    fn withdrawn(&self) -> usize {
+        let is_withdrawn = |n: &u64| {
+            let ticket = TicketId(*n);
+            !self.answered.contains(&ticket) && !self.waiting.contains_key(&ticket)
+        };
+        (0..self.next_ticket).filter(is_withdrawn).count()
+    }
+}
+
+fn limits(dice: &mut Dice) -> Limits {
+    Limits {
+        max_workers: dice.between(1, 7),
+        max_starting: dice.between(1, 3),
+        queue_limit: dice.between(1, 14),
+        queue_timeout: dice.seconds(1, 60),
+        yield_after: Duration::from_millis(200 + dice.below(3000)),
+        circuit_keys: dice.between(1, 3),
+        ..Limits::default()
+    }
+}
+
+fn run(seed: u64, length: usize) -> u64 {
+    let mut world = World::new(seed);
+    for _ in 0..length {
+        world.step();
+    }
+    world.come_to_rest();
+    world.events
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: WORLDS, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    /// Limits hold at every step, every ticket gets exactly one answer, nothing in flight or
+    /// pinned is evicted, and every world comes to rest.
+    #[test]
+    fn the_rules_hold_in_every_world(seed in any::<u64>(), length in LONGEST / 2..LONGEST) {
+        run(seed, length);
+    }
+}
+
+/// How many events a world of the test above has.
+#[test]
+fn a_world_is_as_long_as_it_is_said_to_be() {
+    let events: u64 = (0..10).map(|seed| run(seed, LONGEST * 3 / 4)).sum();
+    let all = events / 10 * u64::from(WORLDS);
+    assert!(all > 2_000_000, "{all} events");
+}
+
+/// Tenants that always want more than there is.
+struct Crowd {
+    policy: Policy,
+    now: Instant,
+    facts: Vec<Arc<KeyFacts>>,
+    next_ticket: u64,
+    waiting: BTreeMap<TicketId, (usize, Instant)>,
+    granted: Vec<u64>,
+    longest_wait: Duration,
+    out: Vec<Action>,
+    /// What is to happen next, and when.
+    agenda: BTreeSet<(Instant, u64, Step)>,
+    order: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Step {
+    Ready(WorkerId),
+    Release(WorkerId, usize),
+    Exited(WorkerId),
+}
+
+impl Crowd {
+    fn plan(&mut self, after_ms: u64, step: Step) {
+        self.order += 1;
+        self.agenda
+            .insert((self.now + Duration::from_millis(after_ms), self.order, step));
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut out = std::mem::take(&mut self.out);
+        self.policy.on(self.now, event, &mut out);
+        for action in out.drain(..) {
+            match action {
+                Action::Start(id, _) => self.plan(300, Step::Ready(id)),
+                Action::Stop(id, _) => self.plan(50, Step::Exited(id)),
+                Action::Grant(ticket, id) => {
+                    let (tenant, since) = self.waiting.remove(&ticket).expect("it waits");
+                    self.granted[tenant] += 1;
+                    self.longest_wait = self.longest_wait.max(self.now - since);
+                    self.plan(100, Step::Release(id, tenant));
+                }
+                Action::Refuse(_, failure) => panic!("nobody is refused: {failure}"),
+                Action::Gone { .. } | Action::Forget(_) => {}
+            }
+        }
+        self.out = out;
+    }
+
+    fn want(&mut self, tenant: usize) {
+        let ticket = TicketId(self.next_ticket);
+        self.next_ticket += 1;
+        self.waiting.insert(ticket, (tenant, self.now));
+        let facts = Arc::clone(&self.facts[tenant]);
+        let key = PoolKey([u8::try_from(tenant).expect("small"); 16]);
+        self.tell(Event::Want {
+            ticket,
+            key,
+            facts,
+            owner: 0,
+        });
+    }
+
+    /// Lets `tenants`, each with so many requests under way all the time, run for three minutes.
+    fn run(max_workers: usize, tenants: &[(u32, usize)]) -> Self {
+        let facts = |(n, (weight, _)): (usize, &(u32, usize))| {
+            Arc::new(KeyFacts {
+                tenant: TenantId::new(format!("t{n}")),
+                tenant_weight: *weight,
+                tenant_max_workers: 8,
+                server: ServerName::new("s"),
+                server_max_workers: 0,
+                max_in_flight: 1,
+                max_workers_per_key: 4,
+                exclusive: false,
+                max_requests: 0,
+                idle_timeout: Duration::from_secs(60),
+                max_lifetime: Duration::from_secs(86_400),
+            })
+        };
+        let limits = Limits {
+            max_workers,
+            queue_limit: 100_000,
+            queue_timeout: Duration::from_secs(3600),
+            ..Limits::default()
+        };
+        let mut crowd = Self {
+            policy: Policy::new(limits, 1),
+            now: Instant::now(),
+            facts: tenants.iter().enumerate().map(facts).collect(),
+            next_ticket: 0,
+            waiting: BTreeMap::new(),
+            granted: vec![0; tenants.len()],
+            longest_wait: Duration::ZERO,
+            out: Vec::new(),
+            agenda: BTreeSet::new(),
+            order: 0,
+        };
+        for (tenant, (_, at_once)) in tenants.iter().enumerate() {
+            (0..*at_once).for_each(|_| crowd.want(tenant));
+        }
+        let end = crowd.now + Duration::from_secs(180);
+        while crowd.now < end {
+            let planned = crowd.agenda.first().map(|(at, ..)| *at);
+            let timer = crowd.policy.next_deadline();
+            crowd.now = planned
+                .into_iter()
+                .chain(timer)
+                .min()
+                .expect("something goes on")
+                .max(crowd.now);
+            if planned.is_none_or(|at| at > crowd.now) {
+                crowd.tell(Event::Tick);
+                continue;
+            }
+            let Some((_, _, step)) = crowd.agenda.pop_first() else {
+                continue;
+            };
+            match step {
+                Step::Ready(id) => crowd.tell(Event::Ready(id)),
+                Step::Exited(id) => crowd.tell(Event::Exited {
+                    worker: id,
+                    asked: true,
+                }),
+                Step::Release(id, tenant) => {
+                    crowd.tell(Event::Release {
+                        worker: id,
+                        served: true,
+                    });
+                    crowd.want(tenant);
+                }
+            }
+        }
+        crowd
+    }
+}
+
+/// Whoever wants little gets it although others want everything, and nobody waits for long.
+#[test]
+fn no_tenant_starves() {
+    for (max_workers, tenants) in [
+        (1, vec![(1, 1), (1, 1)]),
+        (2, vec![(1, 60), (1, 1), (1, 1)]),
+        (
+            4,
+            vec![
+                (1, 40),
+                (1, 40),
+                (1, 1),
+                (1, 1),
+                (1, 1),
+                (1, 1),
+                (1, 1),
+                (1, 1),
+            ],
+        ),
+        (3, vec![(1, 20); 12]),
+    ] {
+        let crowd = Crowd::run(max_workers, &tenants);
+        let least = crowd.granted.iter().min().expect("tenants");
+        println!("{:?} with {max_workers} workers", crowd.granted);
+        assert!(
+            *least > 60,
+            "{:?} with {max_workers} workers",
+            crowd.granted
+        );
+        let turn = u64::try_from(tenants.len()).expect("small");
+        // Whoever wants one thing at a time waits for a turn of the others, not for all they want.
+        let fair = Duration::from_secs(3 * turn);
+        let patient = tenants.iter().any(|(_, at_once)| *at_once > 20);
+        assert!(
+            patient || crowd.longest_wait < fair,
+            "{:?}",
+            crowd.longest_wait
+        );
+    }
+}
+
+/// Under contention, what tenants get is in proportion to their weights.
+#[test]
+fn places_are_shared_by_weight() {
+    let crowd = Crowd::run(6, &[(1, 30), (2, 30), (3, 30)]);
+    let total: u64 = crowd.granted.iter().sum();
+    for (tenant, granted) in crowd.granted.iter().enumerate() {
+        let weight = u64::try_from(tenant + 1).expect("small");
+        let fair = total * weight / 6;
+        let is_near = *granted * 100 > fair * 60 && *granted * 100 < fair * 140;
+        assert!(
+            is_near,
+            "{:?}: tenant {tenant} should have about {fair}",
+            crowd.granted
+        );
+    }
+}

@@ -235,7 +235,7 @@ impl Policy {
             Event::StartFailed(worker, failure) => self.start_failed(now, worker, failure, out),
             Event::Exited { worker, asked } => self.exited(now, worker, asked, out),
             Event::Release { worker, served } => self.release(now, worker, served, out),
-            Event::Pin(worker) => self.pin(worker),
+            Event::Pin(worker) => self.pin(now, worker, out),
             Event::Unpin(worker) => self.unpin(now, worker, out),
             Event::Retire(worker, reason) => {
                 self.retire(now, worker, reason, out);

@@ -171,7 +171,10 @@ impl Policy {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        worker.retiring.get_or_insert(reason);
+        // An eviction can be called off; every other reason stands.
+        if worker.retiring.is_none_or(StopReason::is_eviction) {
+            worker.retiring = Some(reason);
+        }
         let key = worker.key;
         if let Some(record) = self.keys.get_mut(&key) {
             record.workers.retain(|other| *other != id);
@@ -235,11 +238,37 @@ impl Policy {
         self.fill(now, out);
     }
 
-    pub(super) fn pin(&mut self, id: WorkerId) {
+    pub(super) fn pin(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         self.no_longer_idle(id);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.pins += 1;
         }
+        self.reopen_if_yielding(now, id, out);
+    }
+
+    /// What is pinned is not evicted: a worker that was closed to requests so that it could be
+    /// serves again, and whoever waited for its place looks for another.
+    fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        let is_yielding = worker.retiring.is_some_and(StopReason::is_eviction);
+        if worker.phase != Phase::Ready || !is_yielding {
+            return;
+        }
+        worker.retiring = None;
+        let key = worker.key;
+        self.yielding.remove(&id);
+        for record in self.keys.values_mut() {
+            if record.evicting == Some(id) {
+                record.evicting = None;
+            }
+        }
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.workers.push(id);
+        }
+        self.feed(key, out);
+        self.fill(now, out);
     }
 
     pub(super) fn unpin(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
