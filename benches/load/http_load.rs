@@ -1,0 +1,167 @@
+//! Load over HTTP: as little client as possible, so that the server is what is measured.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::process::{Process, stdiopool as binary};
+use super::report::Measured;
+
+/// Calls of each session before the clock starts.
+const WARM_UP: usize = 50;
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+/// `stdiopool serve` with the demo server behind it.
+pub(crate) fn stdiopool(sessions: usize, period: Duration, bytes: usize) -> Measured {
+    let dir = tempfile::tempdir().expect("a folder");
+    let toml = format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[servers.demo]\ncommand = \"stdiopool\"\nargs = [\"demo-server\"]\nmax_in_flight = {}\n",
+        sessions.max(32)
+    );
+    std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
+    let mut command = binary();
+    command
+        .arg("serve")
+        .current_dir(dir.path())
+        .env("NO_COLOR", "1");
+    load(&mut Process::start(&mut command), sessions, period, bytes)
+}
+
+/// The floor of the HTTP side.
+pub(crate) fn bare(sessions: usize, period: Duration, bytes: usize) -> Measured {
+    let this = std::env::current_exe().expect("it has a path");
+    let mut command = Command::new(this);
+    command
+        .arg("--bare-http")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    load(&mut Process::start(&mut command), sessions, period, bytes)
+}
+
+#[tokio::main]
+async fn load(server: &mut Process, sessions: usize, period: Duration, bytes: usize) -> Measured {
+    let url = server.announced("MCP at http://");
+    let address = url.split('/').next().expect("an address").to_owned();
+    let mut connections = Vec::new();
+    for _ in 0..sessions {
+        let mut connection = Connection::open(&address).await;
+        connection.session = connection.post(INITIALIZE).await;
+        connection.post(INITIALIZED).await;
+        for _ in 0..WARM_UP {
+            connection.call(0, bytes).await;
+        }
+        connections.push(connection);
+    }
+    let (cpu, since) = (server.cpu(), Instant::now());
+    let tasks: Vec<_> = connections
+        .into_iter()
+        .map(|mut connection| {
+            tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                while since.elapsed() < period {
+                    let sent = Instant::now();
+                    connection.call(latencies.len(), bytes).await;
+                    latencies.push(sent.elapsed());
+                }
+                latencies
+            })
+        })
+        .collect();
+    let mut latencies = Vec::new();
+    for task in tasks {
+        latencies.extend(task.await.expect("no panic"));
+    }
+    Measured {
+        latencies,
+        took: since.elapsed(),
+        cpu: server.cpu() - cpu,
+        memory: server.memory(),
+    }
+}
+
+/// One HTTP/1.1 connection, kept alive.
+struct Connection {
+    stream: TcpStream,
+    host: String,
+    session: Option<String>,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        stream.set_nodelay(true).expect("a socket");
+        Self {
+            stream,
+            host: address.to_owned(),
+            session: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    async fn call(&mut self, id: usize, bytes: usize) {
+        let text = "x".repeat(bytes);
+        let body = format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"{text}\"}}}}}}"
+        );
+        self.post(&body).await;
+    }
+
+    /// Posts, reads the answer, and returns the session id if it has one.
+    async fn post(&mut self, body: &str) -> Option<String> {
+        let session = self
+            .session
+            .as_deref()
+            .map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
+        let request = format!(
+            "POST /demo/mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            self.host,
+            body.len()
+        );
+        self.stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        self.buffer.clear();
+        loop {
+            let read = self
+                .stream
+                .read_buf(&mut self.buffer)
+                .await
+                .expect("it answers");
+            assert!(
+                read > 0,
+                "closed: {}",
+                String::from_utf8_lossy(&self.buffer)
+            );
+            if let Some(head) = self.whole() {
+                assert!(
+                    head.starts_with("HTTP/1.1 20"),
+                    "{}",
+                    String::from_utf8_lossy(&self.buffer)
+                );
+                return header(&head, "mcp-session-id").map(ToOwned::to_owned);
+            }
+        }
+    }
+
+    /// The head of the answer, once all of its body is there.
+    fn whole(&self) -> Option<String> {
+        let end = memchr::memmem::find(&self.buffer, b"\r\n\r\n")? + 4;
+        let head = std::str::from_utf8(&self.buffer[..end]).expect("ASCII");
+        let length: usize =
+            header(head, "content-length").map_or(0, |text| text.parse().expect("a number"));
+        (self.buffer.len() >= end + length).then(|| head.to_owned())
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
