@@ -29,23 +29,21 @@ fn peers() -> PathBuf {
 }
 
 /// Runs a client program on every server; it checks for itself and says so.
-async fn run(program: &Path, script: &str) {
-    assert!(
-        program.exists(),
-        "{} is missing: run tests/peers/setup.sh",
-        program.display()
-    );
+async fn run(program: &Path, script: &Path) {
+    for file in [program, script] {
+        assert!(
+            file.exists(),
+            "{} is missing: run tests/peers/setup.sh",
+            file.display()
+        );
+    }
     let pool = serve();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(script);
     for server in SERVERS {
         let mut command = Command::new(program);
         command
-            .arg(&script)
+            .arg(script)
             .arg(format!("{}/{server}/mcp", pool.url))
             .arg(server)
-            .env("NODE_PATH", peers().join("node/node_modules"))
             .env("NO_PROXY", "127.0.0.1");
         let output = tokio::task::spawn_blocking(move || command.output()).await;
         let output = output.expect("no panic").expect("runs");
@@ -63,14 +61,21 @@ async fn run(program: &Path, script: &str) {
 
 #[tokio::test]
 async fn python() {
-    run(&peers().join("venv/bin/python"), "client.py").await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/client.py");
+    run(&peers().join("venv/bin/python"), &script).await;
 }
 
 #[tokio::test]
 async fn typescript() {
-    let node = peers().join("node/client.mjs");
-    assert!(node.exists(), "run tests/peers/setup.sh");
-    run(Path::new("/usr/bin/env"), "client.mjs").await;
+    run(&on_path("node"), &peers().join("node/client.mjs")).await;
+}
+
+fn on_path(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(program));
+    places
+        .find(|file| file.exists())
+        .unwrap_or_else(|| panic!("{program} is not on the PATH: run scripts/test"))
 }
 
 #[tokio::test]

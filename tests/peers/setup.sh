@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs the official SDKs that the tests use as clients, into target/peers. Does nothing when
+# they are there already.
+set -eu
+cd "$(dirname "$0")/../.."
+from=tests/peers
+into=target/peers
+mkdir -p "$into/node"
+
+# Modules are found beside the script that imports them.
+cp "$from/client.mjs" "$into/node/"
+
+wanted=$(cat "$from/requirements.txt" "$from/package.json" "$from/package-lock.json" | sha256sum)
+[ "$(cat "$into/installed" 2>/dev/null || true)" = "$wanted" ] && exit 0
+
+python3 -m venv "$into/venv"
+"$into/venv/bin/pip" install --quiet --disable-pip-version-check -r "$from/requirements.txt"
+cp "$from/package.json" "$from/package-lock.json" "$into/node/"
+npm ci --prefix "$into/node" --silent --no-audit --no-fund --omit-lockfile-registry-resolved
+printf '%s\n' "$wanted" > "$into/installed"
