@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a listener that is not loopback has a token, or there is no router ([`router`] refuses);
+//! - a listener that is not loopback has a token, or there is no router ([`router()`] refuses);
 //! - a web page cannot act or read through the operator's browser: on loopback only loopback
 //!   `Host`s are answered (DNS rebinding), and an action with an `Origin` is refused (CSRF);
 //! - what is a credential or a tenant's secret is not here: session ids appear as a

@@ -171,7 +171,7 @@ fn span_at(value: &Spanned<DeValue<'_>>, pointer: &str) -> Range<usize> {
                 .iter()
                 .find(|(key, _)| key.get_ref().as_ref() == step)
                 .map(|(_, value)| value),
-            DeValue::Array(items) => step.parse().ok().and_then(|n: usize| items.iter().nth(n)),
+            DeValue::Array(items) => step.parse().ok().and_then(|n: usize| items.get(n)),
             _ => None,
         };
         match next {

@@ -62,7 +62,8 @@ impl StateDir {
             .prefix("stdiopool-")
             .tempdir_in(base)
             .map_err(failed(base, "create a folder in it"))?;
-        Self::lock(&folder.path().to_owned(), Some(folder))
+        let path = folder.path().to_owned();
+        Self::lock(&path, Some(folder))
     }
 
     fn lock(dir: &Path, temporary: Option<TempDir>) -> Result<Self, StateDirError> {

@@ -16,7 +16,7 @@
 //! - `Inbox::exited` comes once and last. `Worker::wait` returns when no process of the tree is left.
 //! - None of the three pipes waits for another, and no pipe of one worker for another worker.
 //! - Memory is bounded by [`Options`]: one message, the unsent bytes, the stderr lines.
-//! - Nobody survives the supervisor: see [`guardian`].
+//! - Nobody survives the supervisor: see the module `guardian`.
 //!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 //! Memory and process-count limits of a tree need cgroups and are not set.

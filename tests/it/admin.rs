@@ -152,6 +152,7 @@ async fn logs_are_followed_with_secrets_masked() {
     );
     let pool = Stdiopool::serve(&toml);
     let client = pool.client("sh").connect().await;
+    #[allow(clippy::disallowed_methods, reason = "the command under test")]
     let mut follower = pool
         .command(&["logs", "w1", "-f"])
         .stdout(Stdio::piped())

@@ -53,7 +53,6 @@ async fn run(program: &Path, script: &Path) {
         let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
             .unwrap_or_else(|_| panic!("{server}: {said}\n{complaint}"));
         assert!(summary["tools"].as_u64().expect("a count") > 0, "{summary}");
-        println!("{server}: {summary}");
     }
     // Clients that ended their sessions have left none behind.
     assert_eq!(pool.admin_json("sessions").await, json!([]));

@@ -76,6 +76,7 @@ impl Stdiopool {
 
     /// Runs `stdiopool serve ARGS`.
     pub(crate) fn run(dir: TempDir, args: &[String], env: &[(&str, &str)]) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "the program under test")]
         let mut child = Command::new(BINARY)
             .arg("serve")
             .args(args)
