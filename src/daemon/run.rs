@@ -108,14 +108,13 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
 
     service.until_drain().await?;
 
-    tracing::info!("draining: no new work; waiting for what is in flight");
-    service
-        .running
-        .events
-        .tell(EventKind::Draining, "draining".to_owned());
+    // Said when it is so.
     front.draining.store(true, Ordering::Relaxed);
     let pool = service.sessions.pool();
     pool.drain();
+    tracing::info!("draining: no new work; waiting for what is in flight");
+    let events = &service.running.events;
+    events.tell(EventKind::Draining, "draining".to_owned());
     let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
     if tokio::time::timeout(drain_timeout, pool.quiet())
         .await

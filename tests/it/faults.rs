@@ -166,18 +166,7 @@ async fn a_line_of_fifty_megabytes_fails_its_call_only() {
         );
         assert!(huge.message().contains("max_message"), "{}", huge.message());
         echoes(&client).await;
-        let resident =
-            std::fs::read_to_string(format!("/proc/{}/status", pool.pid())).expect("alive");
-        let peak = resident
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a peak");
-        let kib: u64 = peak
-            .trim()
-            .trim_end_matches("kB")
-            .trim()
-            .parse()
-            .expect("a number");
+        let kib = resident_kib(pool.pid());
         assert!(
             kib < 120_000,
             "the line was not held: {kib} KiB at the peak"
@@ -326,4 +315,47 @@ async fn a_server_that_crashes_after_every_start_is_not_started_in_a_loop() {
         "{started} starts for four requests: {reasons:?}"
     );
     good_is_unharmed(&pool).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_no_one() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let slow = pool.client("demo").connect().await;
+    let other = pool.client("demo").connect().await;
+    // Streams that are opened and then not read: the session's own, and that of a call.
+    let _deaf = slow.request(http::Method::GET).send().await.expect("opens");
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "sleep", "arguments": { "seconds": 1, "steps": 1000 }, "_meta": { "progressToken": "x".repeat(2000) } },
+    });
+    let _deaf_call = slow.send_raw(call.to_string()).await;
+    for _ in 0..2_000 {
+        // Each goes to both sessions.
+        other.call("notify", json!({"kind": "tools"})).await.text();
+    }
+    assert_eq!(
+        other.call("echo", json!({"message": "fine"})).await.text(),
+        "fine"
+    );
+    let dropped = "stdiopool_notifications_dropped_total{reason=\"queue_full\"}";
+    assert!(
+        pool.metric(dropped).await > 0.0,
+        "what nobody reads is dropped"
+    );
+    let kib = resident_kib(pool.pid());
+    assert!(kib < 120_000, "and not kept: {kib} KiB");
+}
+
+/// Peak resident memory.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("alive");
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak");
+    peak.trim()
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .expect("a number")
 }

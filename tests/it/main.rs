@@ -7,5 +7,6 @@ mod front;
 mod lifecycle;
 mod pool;
 mod sessions;
+mod shipped;
 mod support;
 mod tenants;
