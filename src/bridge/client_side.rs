@@ -46,6 +46,7 @@ impl Mux {
             calls: Default::default(),
             asks: Default::default(),
             seats: Default::default(),
+            guests: Default::default(),
             active: BTreeSet::new(),
             orphans: Default::default(),
             worker_level: None,
@@ -82,13 +83,13 @@ impl Mux {
         if self.seats.contains_key(&session) {
             return;
         }
-        self.seats.entry(session).or_default().level = level;
+        self.seat(session).level = level;
         for uri in subscriptions {
             if !self.is_subscribed(uri) {
                 let params = json!({ "uri": uri }).to_string();
                 self.own_request("resources/subscribe", &params, out);
             }
-            let seat = self.seats.entry(session).or_default();
+            let seat = self.seat(session);
             seat.subscriptions.insert(uri.to_owned());
         }
         if let Some(level) = level

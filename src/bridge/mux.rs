@@ -178,6 +178,7 @@ pub struct Mux {
     pub(super) calls: FxHashMap<CallId, Call>,
     pub(super) asks: FxHashMap<u64, Question>,
     pub(super) seats: FxHashMap<SessionNo, Seat>,
+    pub(super) guests: Guests,
     /// Sessions with a call in flight, kept beside the seats so that the owner of a worker's
     /// message is found without walking every session.
     pub(super) active: BTreeSet<SessionNo>,
@@ -189,6 +190,15 @@ pub struct Mux {
     /// Capabilities of the clients, by the method that needs them.
     pub(super) accepts: Accepts,
     pub(super) hello: Option<Box<Hello>>,
+}
+
+/// Who has ever had a seat at this worker.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) enum Guests {
+    #[default]
+    None,
+    One(SessionNo),
+    Several,
 }
 
 /// Which requests the sessions of this worker accept.
@@ -239,7 +249,7 @@ impl Mux {
         let id = CallId(self.next_call);
         self.next_call += 1;
         if let Some(session) = call.session {
-            self.seats.entry(session).or_default().in_flight.insert(id);
+            self.seat(session).in_flight.insert(id);
             self.active.insert(session);
         }
         self.calls.insert(id, call);
@@ -277,14 +287,25 @@ impl Mux {
     }
 
     /// The one session that must have caused what the worker says unasked: the only one with a
-    /// call in flight, else the only one there is.
+    /// call in flight, else the only one there ever was. With an earlier one gone, what an idle
+    /// worker says may still be on its behalf.
     pub(super) fn owner(&self) -> Option<SessionNo> {
         let mut active = self.active.iter();
-        match (active.next(), active.next()) {
-            (Some(one), None) => Some(*one),
-            (None, _) if self.seats.len() == 1 => self.seats.keys().next().copied(),
+        match (active.next(), active.next(), self.guests) {
+            (Some(one), None, _) => Some(*one),
+            (None, _, Guests::One(one)) if self.seats.contains_key(&one) => Some(one),
             _ => None,
         }
+    }
+
+    /// The session's seat, made for one that comes for the first time.
+    pub(super) fn seat(&mut self, session: SessionNo) -> &mut Seat {
+        self.guests = match self.guests {
+            Guests::None => Guests::One(session),
+            Guests::One(one) if one == session => self.guests,
+            Guests::One(_) | Guests::Several => Guests::Several,
+        };
+        self.seats.entry(session).or_default()
     }
 
     /// The session's latest call that still has a caller.

@@ -78,6 +78,8 @@ struct World {
     gave_up: BTreeSet<CallId>,
     over: Vec<CallId>,
     questions: Vec<(SessionNo, AskRef)>,
+    /// Every session that was ever there.
+    guests: BTreeSet<SessionNo>,
     answers_to_worker: BTreeSet<u64>,
     next_question: u64,
 }
@@ -125,7 +127,11 @@ impl World {
                 } => {
                     let active: BTreeSet<_> = self.open.values().map(|(s, ..)| *s).collect();
                     assert!(active.len() <= 1, "one of several was asked");
-                    assert!(active.is_empty() || active.contains(&session));
+                    if active.is_empty() {
+                        assert_eq!(self.guests, BTreeSet::from([session]), "a guess");
+                    } else {
+                        assert!(active.contains(&session));
+                    }
                     assert!(call.is_none_or(|call| self.open[&call].0 == session));
                     self.questions.push((session, ask));
                 }
@@ -161,6 +167,7 @@ impl World {
                 }
                 let (call, line) = send(mux, SessionNo(session), &message.to_string());
                 assert_eq!(line["id"], call.0);
+                self.guests.insert(SessionNo(session));
                 self.open.insert(call, (SessionNo(session), id, token));
             }
             Step::Answer { pick, is_error } => {

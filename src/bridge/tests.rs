@@ -350,6 +350,26 @@ fn a_question_that_two_sessions_may_have_caused_is_refused() {
 }
 
 #[test]
+fn what_an_idle_worker_asks_is_put_to_nobody_but_the_only_session_there_ever_was() {
+    let mut mux = ready(json!({"roots": {}, "elicitation": {}}));
+    let mut out = vec![];
+    mux.attach(ANNA, None, [], &mut out);
+    let elicit = json!({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": {}});
+    let out = from_worker(&mut mux, elicit.clone());
+    assert!(matches!(out[0], Action::Ask { session: ANNA, .. }));
+
+    // Anna may have started what the worker still does; Bob has not.
+    mux.detach(ANNA, &mut vec![]);
+    mux.attach(BOB, None, [], &mut vec![]);
+    let out = from_worker(&mut mux, elicit);
+    assert!(matches!(out[0], Action::Anomaly(Anomaly::Unattributable)));
+    assert_eq!(to_worker(&out[1])["error"]["code"], -32603);
+    let roots = json!({"jsonrpc": "2.0", "id": 2, "method": "roots/list"});
+    let out = from_worker(&mut mux, roots);
+    assert_eq!(to_worker(&out[1])["result"], json!({"roots": []}));
+}
+
+#[test]
 fn what_clients_do_not_support_is_refused_and_pings_are_answered() {
     let mut mux = ready(json!({}));
     send(&mut mux, ANNA, r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);

@@ -51,14 +51,14 @@ impl Mux {
                 // Noted even if the call was cancelled meanwhile: the worker has done it.
                 self.worker_level = Some(self.worker_level.map_or(level, |l| l.min(level)));
                 if let Some(session) = call.session {
-                    self.seats.entry(session).or_default().level = Some(level);
+                    self.seat(session).level = Some(level);
                     self.worker_level = self.seats.values().filter_map(|s| s.level).min();
                     out.push(Action::LevelSet(session, level));
                 }
             }
             Purpose::Subscribe(uri) if accepted => match call.session {
                 Some(session) => {
-                    let seat = self.seats.entry(session).or_default();
+                    let seat = self.seat(session);
                     seat.subscriptions.insert(uri.clone());
                     out.push(Action::Subscribed(session, uri));
                 }

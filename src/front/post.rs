@@ -284,7 +284,7 @@ pub(super) fn find_session(
 ) -> Result<Arc<Session>, Failure> {
     let presented = headers.get(SESSION_HEADER).ok_or_else(|| {
         Failure::new(
-            Reason::InvalidRequest,
+            Reason::SessionRequired,
             "header `Mcp-Session-Id` is missing (send `initialize` first and repeat the header of its response)",
         )
     })?;

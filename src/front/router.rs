@@ -203,7 +203,7 @@ fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
     };
     let known = Revision::ALL.map(Revision::as_str).join(", ");
     Err(Failure::new(
-        Reason::InvalidRequest,
+        Reason::UnsupportedVersion,
         format!(
             "unsupported protocol version `{text}` in `MCP-Protocol-Version` (supported: {known})"
         ),

@@ -61,6 +61,11 @@ reasons! {
     ParseError = "parse_error", 400, code::PARSE_ERROR;
     /// JSON, but not a request this endpoint accepts.
     InvalidRequest = "invalid_request", 400, code::INVALID_REQUEST;
+    /// Neither `initialize` nor a session id. The code is the one that makes a client which tries
+    /// the stateless revisions first fall back to `initialize` (2026-07-28, basic/versioning).
+    SessionRequired = "session_required", 400, code::SERVER_ERROR;
+    /// `MCP-Protocol-Version` names a revision that is not served; the code as above.
+    UnsupportedVersion = "unsupported_version", 400, code::SERVER_ERROR;
     /// `Accept` excludes what the endpoint answers with.
     NotAcceptable = "not_acceptable", 406, code::INVALID_REQUEST;
     /// The body's media type is not `application/json`.
@@ -149,6 +154,8 @@ mod tests {
         message_too_large 413 -32600
         parse_error 400 -32700
         invalid_request 400 -32600
+        session_required 400 -32000
+        unsupported_version 400 -32000
         not_acceptable 406 -32600
         unsupported_media_type 415 -32600
         draining 503 -32000

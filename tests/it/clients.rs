@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rmcp::ServiceExt;
-use rmcp::model::CallToolRequestParams;
+use rmcp::model::{CallToolRequestParams, ProtocolVersion};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::StreamableHttpClientTransport;
 use serde_json::{Value, json};
 
@@ -79,6 +79,20 @@ fn on_path(program: &str) -> PathBuf {
 
 #[tokio::test]
 async fn rust() {
+    rust_as(ClientLifecycleMode::Initialize).await;
+}
+
+/// Asks for the stateless revision first and falls back.
+#[tokio::test]
+async fn rust_modern_first() {
+    rust_as(ClientLifecycleMode::Auto {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        legacy_version: None,
+    })
+    .await;
+}
+
+async fn rust_as(lifecycle: ClientLifecycleMode) {
     let pool = serve();
     for (server, tool, arguments, expected) in [
         ("demo", "echo", json!({"message": "hello"}), "hello"),
@@ -92,7 +106,8 @@ async fn rust() {
     ] {
         let url = format!("{}/{server}/mcp", pool.url);
         let transport = StreamableHttpClientTransport::from_uri(url);
-        let client = ().serve(transport).await.expect("connects");
+        let client = ().serve_with_lifecycle(transport, lifecycle.clone()).await;
+        let client = client.expect("connects");
         let tools = client.list_all_tools().await.expect("lists");
         assert!(
             tools.iter().any(|known| known.name == tool),
