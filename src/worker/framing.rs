@@ -10,7 +10,7 @@ use crate::protocol::IdScanner;
 
 /// A line, or the news of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Frame {
+pub enum Frame {
     /// A line without its line end; never blank.
     Line(Bytes),
     /// A line longer than the cap, which was dropped.
@@ -19,7 +19,7 @@ pub(crate) enum Frame {
 
 /// Splits at `\n` (an `\r` before it goes too) and skips blank lines. Holds at most `cap` bytes.
 #[derive(Debug)]
-pub(crate) struct Framer {
+pub struct Framer {
     cap: usize,
     partial: Vec<u8>,
     /// Set while a line over the cap passes.
@@ -34,7 +34,7 @@ struct Discard {
 
 impl Framer {
     /// A framer for lines of at most `cap` bytes, line end not counted.
-    pub(crate) fn new(cap: usize) -> Self {
+    pub fn new(cap: usize) -> Self {
         Self {
             cap,
             partial: Vec::new(),
@@ -43,7 +43,7 @@ impl Framer {
     }
 
     /// Takes the next bytes and hands every line they complete to `out`, in order.
-    pub(crate) fn feed(&mut self, mut chunk: &[u8], mut out: impl FnMut(Frame)) {
+    pub fn feed(&mut self, mut chunk: &[u8], mut out: impl FnMut(Frame)) {
         while let Some(end) = memchr::memchr(b'\n', chunk) {
             if let Some(frame) = self.line_ends(&chunk[..end]) {
                 out(frame);
@@ -54,7 +54,7 @@ impl Framer {
     }
 
     /// Hands out a last line that no line end followed.
-    pub(crate) fn finish(&mut self) -> Option<Frame> {
+    pub fn finish(&mut self) -> Option<Frame> {
         self.line_ends(&[])
     }
 

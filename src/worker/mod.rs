@@ -22,7 +22,7 @@
 //! Memory and process-count limits of a tree need cgroups and are not set.
 
 mod exit;
-mod framing;
+pub mod framing;
 mod guardian;
 mod ladder;
 mod life;

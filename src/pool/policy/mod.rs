@@ -30,6 +30,4 @@ pub use limits::{KeyFacts, Limits};
 pub use state::{Phase, Policy, WorkerRecord};
 
 #[cfg(test)]
-mod property_tests;
-#[cfg(test)]
 mod tests;

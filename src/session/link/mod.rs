@@ -1,27 +1,27 @@
 //! A worker as the sessions see it: its multiplexer, its process, and who waits for what.
 
+mod effects;
+mod inbox;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
 use super::launchpad::Launchpad;
-use super::mailbox::{Mailbox, Pushed};
+use super::mailbox::Mailbox;
 use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
-use crate::bridge::{
-    Action, Anomaly, AskRef, CallId, ClientRequest, Hello, Level, Mux, Opened, SessionNo,
-};
+use crate::bridge::{Action, AskRef, CallId, ClientRequest, Hello, Mux, Opened, SessionNo};
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::Lease;
-use crate::protocol::{Envelope, Failure, Reason};
+use crate::protocol::Envelope;
 use crate::telemetry::labels;
-use crate::worker::{Exit, Inbox, Oversized, SendError, Worker};
+use crate::worker::{SendError, Worker};
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
@@ -83,20 +83,6 @@ pub(super) enum CallRefused {
     },
     /// The session ended meanwhile.
     SessionEnded,
-}
-
-/// What is done once the lock is released, in order.
-enum Deferred {
-    Answer(Desk, Bytes, bool),
-    Release(Desk),
-    ToSession(SessionNo, Bytes),
-    Broadcast(Bytes),
-    LevelSet(SessionNo, Level),
-    Subscribed(SessionNo, String),
-    Unsubscribed(SessionNo, String),
-    AskFailed(AskRef),
-    Anomaly(Anomaly),
-    Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
 }
 
 impl Link {
@@ -340,192 +326,6 @@ impl Link {
         }
     }
 
-    /// Runs `step` on the multiplexer and carries out what it says: what goes to the worker under
-    /// the lock, so that it arrives in the order decided, the rest after it.
-    fn with_mux<R>(&self, step: impl FnOnce(&mut State, &mut Vec<Action>) -> R) -> R {
-        let mut deferred = Vec::new();
-        let result = {
-            let mut state = self.state.lock();
-            let mut out = std::mem::take(&mut state.scratch);
-            let result = step(&mut state, &mut out);
-            for action in out.drain(..) {
-                self.carry_out(&mut state, action, &mut deferred);
-            }
-            state.scratch = out;
-            #[cfg(debug_assertions)]
-            state.mux.check_invariants();
-            result
-        };
-        for effect in deferred {
-            self.finish(effect);
-        }
-        result
-    }
-
-    fn carry_out(&self, state: &mut State, action: Action, deferred: &mut Vec<Deferred>) {
-        match action {
-            Action::ToWorker(line) => self.to_worker(line),
-            Action::Answer {
-                call,
-                message,
-                is_error,
-            } => {
-                if let Some(desk) = state.desks.remove(&call) {
-                    deferred.push(Deferred::Answer(desk, message, is_error));
-                }
-            }
-            Action::Released(id) => {
-                if let Some(desk) = state.desks.remove(&id) {
-                    deferred.push(Deferred::Release(desk));
-                }
-            }
-            Action::ToCall(id, message) => {
-                if let Some(desk) = state.desks.get(&id)
-                    && desk.mailbox.push(message) == Pushed::Refused
-                {
-                    self.count_dropped();
-                }
-            }
-            Action::Ask {
-                call: Some(id),
-                ask,
-                message,
-                ..
-            } => {
-                let pushed = state.desks.get(&id).map(|desk| desk.mailbox.push(message));
-                if pushed != Some(Pushed::Whole) {
-                    deferred.push(Deferred::AskFailed(ask));
-                }
-            }
-            Action::Ask {
-                call: None,
-                session,
-                message,
-                ..
-            }
-            | Action::ToSession(session, message) => {
-                deferred.push(Deferred::ToSession(session, message));
-            }
-            Action::Broadcast(message) => deferred.push(Deferred::Broadcast(message)),
-            Action::LevelSet(session, level) => deferred.push(Deferred::LevelSet(session, level)),
-            Action::Subscribed(session, uri) => deferred.push(Deferred::Subscribed(session, uri)),
-            Action::Unsubscribed(session, uri) => {
-                deferred.push(Deferred::Unsubscribed(session, uri));
-            }
-            Action::Greeted(outcome) => {
-                if let Some(tell) = state.greeted.take() {
-                    deferred.push(Deferred::Greeted(tell, outcome.map(|_| ())));
-                }
-            }
-            Action::Anomaly(anomaly) => deferred.push(Deferred::Anomaly(anomaly)),
-        }
-    }
-
-    fn finish(&self, effect: Deferred) {
-        let directory = |no| {
-            self.shared
-                .upgrade()
-                .and_then(|shared| shared.directory.get(no))
-        };
-        match effect {
-            Deferred::Answer(desk, message, is_error) => {
-                // The slot first: whoever gets the answer may call again at once.
-                desk.lease.served();
-                desk.mailbox.answer(message, is_error);
-            }
-            Deferred::Release(desk) => drop(desk),
-            Deferred::ToSession(no, message) => {
-                if let Some(session) = directory(no)
-                    && session.outbox.push(message) != Pushed::Whole
-                {
-                    self.count_dropped();
-                }
-            }
-            Deferred::Broadcast(message) => {
-                let sessions = self.shared.upgrade().map(|s| s.directory.of_key(self.key));
-                for session in sessions.into_iter().flatten() {
-                    if session.outbox.push(message.clone()) != Pushed::Whole {
-                        self.count_dropped();
-                    }
-                }
-            }
-            Deferred::LevelSet(no, level) => {
-                if let Some(session) = directory(no) {
-                    session.set_level(level);
-                }
-            }
-            Deferred::Subscribed(no, uri) => {
-                if let Some(session) = directory(no) {
-                    session.add_subscription(uri);
-                }
-                self.pin_while_subscribed();
-            }
-            Deferred::Unsubscribed(no, uri) => {
-                if let Some(session) = directory(no) {
-                    session.remove_subscription(&uri);
-                }
-                self.pin_while_subscribed();
-            }
-            Deferred::AskFailed(ask) => self.with_mux(|state, out| {
-                state
-                    .mux
-                    .ask_failed(ask.number, "the client is not listening", out);
-            }),
-            Deferred::Anomaly(anomaly) => {
-                match anomaly {
-                    Anomaly::Garbage => self.order.metrics.garbage_lines(1),
-                    Anomaly::UnknownId => self.order.metrics.anomaly(labels::Anomaly::UnknownId),
-                    Anomaly::DuplicateAnswer => {
-                        self.order.metrics.anomaly(labels::Anomaly::DuplicateAnswer);
-                    }
-                    Anomaly::UnknownToken => {
-                        self.order.metrics.anomaly(labels::Anomaly::UnknownToken);
-                    }
-                    Anomaly::Unattributable => {
-                        self.order.metrics.anomaly(labels::Anomaly::Unattributable);
-                    }
-                }
-                tracing::debug!(worker = %self.id, server = %self.order.server, anomaly = anomaly.as_str(), "message out of order");
-            }
-            Deferred::Greeted(tell, outcome) => {
-                // Nobody listens any more when the start has timed out.
-                let _timed_out = tell.send(outcome);
-            }
-        }
-    }
-
-    fn flush_to_worker(&self, out: &mut Vec<Action>) {
-        out.retain_mut(|action| match action {
-            Action::ToWorker(line) => {
-                self.to_worker(std::mem::take(line));
-                false
-            }
-            _ => true,
-        });
-    }
-
-    fn to_worker(&self, line: Bytes) {
-        if let Some(Err(error)) = self.worker.get().map(|worker| worker.send(line)) {
-            // A worker that takes nothing in is ended by its stall timeout; one that is gone
-            // needs no telling.
-            tracing::debug!(worker = %self.id, %error, "message to the worker was dropped");
-        }
-    }
-
-    fn pin_while_subscribed(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            self.order.pin_while_subscribed(self, &shared);
-        }
-    }
-
-    fn count_dropped(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared
-                .metrics
-                .notifications_dropped(labels::DropReason::QueueFull, 1);
-        }
-    }
-
     /// What became of a start whose handshake did not succeed.
     pub(super) fn how_the_start_ended(&self) -> labels::StartOutcome {
         let state = self.state.lock();
@@ -558,93 +358,6 @@ impl Link {
             "; it wrote nothing to stderr".to_owned()
         } else {
             format!("; its last lines on stderr:\n{}", lines.join("\n"))
-        }
-    }
-}
-
-impl Inbox for Link {
-    fn message(&self, line: Bytes) {
-        self.with_mux(|state, out| state.mux.worker_line(line, out));
-    }
-
-    fn oversized(&self, line: Oversized) {
-        self.order.metrics.anomaly(labels::Anomaly::Oversized);
-        let failed = self.with_mux(|state, out| {
-            let named = line
-                .id
-                .as_deref()
-                .and_then(|id| id.parse().ok())
-                .map(CallId);
-            let only = || match state.desks.len() {
-                1 => state.desks.keys().next().copied(),
-                _ => None,
-            };
-            let id = match (named, line.has_method) {
-                (_, true) => None,
-                (Some(id), false) => Some(id),
-                (None, false) => only(),
-            }?;
-            let desk = state.desks.remove(&id)?;
-            state.mux.fail(id, out);
-            Some(desk)
-        });
-        if let (Some(id), true, Some(worker)) = (&line.id, line.has_method, self.worker.get()) {
-            // It asked the client something: without an answer it would wait for good.
-            let failure = Failure::new(Reason::MessageTooLarge, "the request is too large");
-            let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
-        }
-        tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
-        if let Some(desk) = failed {
-            let failure = Failure::new(
-                Reason::MessageTooLarge,
-                format!(
-                    "the answer of server `{}` is {} bytes long, more than the {} bytes that are let through (raise `servers.{}.max_message`)",
-                    self.order.server, line.len, self.order.options.max_message, self.order.server
-                ),
-            );
-            drop(desk.lease);
-            desk.mailbox.fail(desk.client_id, failure);
-        }
-    }
-
-    fn exited(&self, exit: Exit) {
-        let how = if exit.stalled {
-            "stopped reading its input and was killed".to_owned()
-        } else if exit.asked {
-            "was stopped".to_owned()
-        } else {
-            exit.to_string()
-        };
-        let (desks, greeted, seated, was_greeted) = {
-            let mut state = self.state.lock();
-            state.exited = Some(how.clone());
-            let desks = std::mem::take(&mut state.desks);
-            let was_greeted = state.mux.hello().is_some();
-            (
-                desks,
-                state.greeted.take(),
-                state.mux.sessions(),
-                was_greeted,
-            )
-        };
-        let stderr = self.quote_stderr();
-        if let Some(tell) = greeted {
-            let _timed_out = tell.send(Err(not_greeted(&how)));
-        }
-        for (_, desk) in desks {
-            let failure = Failure::new(
-                Reason::WorkerExited,
-                format!(
-                    "server `{}` {how} while this request was in flight{stderr}",
-                    self.order.server
-                ),
-            );
-            drop(desk.lease);
-            desk.mailbox.fail(desk.client_id, failure);
-        }
-        // A start that fails is reported by whoever started it.
-        if let Some(shared) = self.shared.upgrade().filter(|_| was_greeted) {
-            shared.worker_exited(self, &exit, &seated);
         }
     }
 }

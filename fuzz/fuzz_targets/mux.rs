@@ -1,0 +1,102 @@
+//! Any lines from a worker and any messages from sessions: the multiplexer's tables stay whole, and
+//! what goes to the worker is one line of JSON each.
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use serde_json::{Map, Value, json};
+use stdiopool::bridge::{Action, AskRef, CallId, ClientRequest, Greeting, Mux, SessionNo};
+use stdiopool::ids::WorkerId;
+use stdiopool::protocol::{Envelope, Kind};
+
+#[derive(Arbitrary, Debug)]
+enum Step<'a> {
+    Worker(&'a [u8]),
+    /// A result for the call of that number, with any text as its content.
+    Answer(u8, &'a str),
+    Client(u8, &'a [u8]),
+    /// A request with any method and parameters.
+    Request(u8, &'a str, &'a str),
+    Cancel(u8),
+    Forget(u8),
+    Leave(u8),
+}
+
+fn client(mux: &mut Mux, session: SessionNo, message: &[u8], out: &mut Vec<Action>) {
+    let Ok(envelope) = Envelope::parse(message) else {
+        return;
+    };
+    match envelope.kind() {
+        Kind::Request => {
+            mux.attach(session, None, [], out);
+            let envelope = &envelope;
+            mux.request(
+                ClientRequest {
+                    session,
+                    message,
+                    envelope,
+                },
+                out,
+            );
+        }
+        Kind::Notification => {
+            mux.notification(session, message, &envelope, out);
+        }
+        Kind::Response => {
+            if let Some(ask) = envelope.id.and_then(|id| AskRef::parse(id.get())) {
+                mux.answer(session, ask, message, &envelope, out);
+            }
+        }
+    }
+}
+
+fuzz_target!(|steps: Vec<Step<'_>>| {
+    let mut capabilities = Map::new();
+    capabilities.insert("sampling".to_owned(), json!({}));
+    capabilities.insert("roots".to_owned(), json!({}));
+    let greeting = Greeting {
+        capabilities,
+        client_info: Value::Null,
+    };
+    let mut mux = Mux::new(WorkerId(1), &greeting);
+    let mut out = Vec::new();
+    mux.greet(&greeting, &mut out);
+    for step in steps {
+        match step {
+            Step::Worker(line) => {
+                let line: Vec<u8> = line.iter().copied().filter(|b| *b != b'\n').collect();
+                mux.worker_line(line.into(), &mut out);
+            }
+            Step::Answer(call, text) => {
+                let answer = json!({"jsonrpc": "2.0", "id": call, "result": {"text": text}});
+                mux.worker_line(answer.to_string().into(), &mut out);
+            }
+            Step::Client(session, message) => {
+                client(&mut mux, SessionNo(session.into()), message, &mut out);
+            }
+            Step::Request(session, method, params) => {
+                let params: Value = serde_json::from_str(params).unwrap_or(json!({}));
+                let request =
+                    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+                client(
+                    &mut mux,
+                    SessionNo(session.into()),
+                    request.to_string().as_bytes(),
+                    &mut out,
+                );
+            }
+            Step::Cancel(call) => mux.cancel(CallId(call.into()), "fuzz", &mut out),
+            Step::Forget(call) => {
+                mux.forget(CallId(call.into()), &mut out);
+            }
+            Step::Leave(session) => mux.detach(SessionNo(session.into()), &mut out),
+        }
+        for action in out.drain(..) {
+            if let Action::ToWorker(line) = action {
+                assert!(!line.contains(&b'\n'));
+                Envelope::parse(&line).expect("JSON-RPC towards the worker");
+            }
+        }
+        mux.check_invariants();
+    }
+});

@@ -1,0 +1,141 @@
+//! Tests of the policy, driven at times that the tests say.
+
+mod crowd;
+mod life;
+mod placing;
+mod world;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Action, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// A policy, its clock, and what it said last.
+struct Bench {
+    policy: Policy,
+    now: Instant,
+    next: u64,
+    said: Vec<Action>,
+}
+
+fn facts(tenant: &str) -> KeyFacts {
+    KeyFacts {
+        tenant: TenantId::new(tenant),
+        tenant_weight: 1,
+        tenant_max_workers: 8,
+        server: ServerName::new("s"),
+        server_max_workers: 0,
+        max_in_flight: 2,
+        max_workers_per_key: 1,
+        exclusive: false,
+        max_requests: 0,
+        idle_timeout: Duration::from_secs(600),
+        max_lifetime: Duration::from_secs(86_400),
+    }
+}
+
+fn key(n: u8) -> PoolKey {
+    PoolKey([n; 16])
+}
+
+impl Bench {
+    fn new(limits: Limits) -> Self {
+        Self {
+            policy: Policy::new(limits, 7),
+            now: Instant::now(),
+            next: 0,
+            said: vec![],
+        }
+    }
+
+    fn tell(&mut self, event: Event) -> &[Action] {
+        self.said.clear();
+        self.policy.on(self.now, event, &mut self.said);
+        &self.said
+    }
+
+    fn after(&mut self, seconds: f64) -> &[Action] {
+        self.now += Duration::from_secs_f64(seconds);
+        self.tell(Event::Tick)
+    }
+
+    fn want_of(&mut self, n: u8, facts: &KeyFacts, owner: u64) -> TicketId {
+        let ticket = TicketId(self.next);
+        self.next += 1;
+        let facts = Arc::new(facts.clone());
+        self.tell(Event::Want {
+            ticket,
+            key: key(n),
+            facts,
+            owner,
+        });
+        ticket
+    }
+
+    fn want(&mut self, n: u8, tenant: &str) -> TicketId {
+        self.want_of(n, &facts(tenant), 0)
+    }
+
+    /// The worker that was started last.
+    fn started(&self) -> Option<WorkerId> {
+        self.said.iter().rev().find_map(|action| match action {
+            Action::Start(id, _) => Some(*id),
+            _ => None,
+        })
+    }
+
+    /// A ready worker of that key, with nothing in flight.
+    fn idle(&mut self, n: u8, tenant: &str) -> WorkerId {
+        self.want(n, tenant);
+        let id = self.started().expect("started");
+        self.tell(Event::Ready(id));
+        self.release(id);
+        id
+    }
+
+    fn busy(&mut self, n: u8, tenant: &str) -> WorkerId {
+        self.want(n, tenant);
+        let id = self.started().expect("started");
+        self.tell(Event::Ready(id));
+        id
+    }
+
+    fn release(&mut self, worker: WorkerId) -> &[Action] {
+        self.tell(Event::Release {
+            worker,
+            served: true,
+        })
+    }
+
+    fn fail(&mut self, id: WorkerId) {
+        self.tell(Event::StartFailed(
+            id,
+            Failure::new(Reason::StartFailed, "no luck"),
+        ));
+        self.tell(Event::Exited {
+            worker: id,
+            asked: true,
+        });
+    }
+
+    fn refusal(&self, ticket: TicketId) -> Option<Failure> {
+        self.said.iter().find_map(|action| match action {
+            Action::Refuse(refused, failure) if *refused == ticket => Some(failure.clone()),
+            _ => None,
+        })
+    }
+
+    fn said(&self, action: &Action) -> bool {
+        self.said.contains(action)
+    }
+}
+
+fn limits(max_workers: usize) -> Limits {
+    Limits {
+        max_workers,
+        max_starting: 2,
+        ..Limits::default()
+    }
+}

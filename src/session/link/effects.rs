@@ -1,0 +1,211 @@
+//! Carries out what the multiplexer says: towards the worker at once, the rest after the lock.
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::super::mailbox::Pushed;
+use super::{Desk, Link, State};
+use crate::bridge::{Action, Anomaly, AskRef, Level, SessionNo};
+use crate::telemetry::labels;
+
+/// What is done once the lock is released, in order.
+enum Deferred {
+    Answer(Desk, Bytes, bool),
+    Release(Desk),
+    ToSession(SessionNo, Bytes),
+    Broadcast(Bytes),
+    LevelSet(SessionNo, Level),
+    Subscribed(SessionNo, String),
+    Unsubscribed(SessionNo, String),
+    AskFailed(AskRef),
+    Anomaly(Anomaly),
+    Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
+}
+
+impl Link {
+    /// Runs `step` on the multiplexer and carries out what it says: what goes to the worker under
+    /// the lock, so that it arrives in the order decided, the rest after it.
+    pub(super) fn with_mux<R>(&self, step: impl FnOnce(&mut State, &mut Vec<Action>) -> R) -> R {
+        let mut deferred = Vec::new();
+        let result = {
+            let mut state = self.state.lock();
+            let mut out = std::mem::take(&mut state.scratch);
+            let result = step(&mut state, &mut out);
+            for action in out.drain(..) {
+                self.carry_out(&mut state, action, &mut deferred);
+            }
+            state.scratch = out;
+            #[cfg(debug_assertions)]
+            state.mux.check_invariants();
+            result
+        };
+        for effect in deferred {
+            self.finish(effect);
+        }
+        result
+    }
+
+    fn carry_out(&self, state: &mut State, action: Action, deferred: &mut Vec<Deferred>) {
+        match action {
+            Action::ToWorker(line) => self.to_worker(line),
+            Action::Answer {
+                call,
+                message,
+                is_error,
+            } => {
+                if let Some(desk) = state.desks.remove(&call) {
+                    deferred.push(Deferred::Answer(desk, message, is_error));
+                }
+            }
+            Action::Released(id) => {
+                if let Some(desk) = state.desks.remove(&id) {
+                    deferred.push(Deferred::Release(desk));
+                }
+            }
+            Action::ToCall(id, message) => {
+                if let Some(desk) = state.desks.get(&id)
+                    && desk.mailbox.push(message) == Pushed::Refused
+                {
+                    self.count_dropped();
+                }
+            }
+            Action::Ask {
+                call: Some(id),
+                ask,
+                message,
+                ..
+            } => {
+                let pushed = state.desks.get(&id).map(|desk| desk.mailbox.push(message));
+                if pushed != Some(Pushed::Whole) {
+                    deferred.push(Deferred::AskFailed(ask));
+                }
+            }
+            Action::Ask {
+                call: None,
+                session,
+                message,
+                ..
+            }
+            | Action::ToSession(session, message) => {
+                deferred.push(Deferred::ToSession(session, message));
+            }
+            Action::Broadcast(message) => deferred.push(Deferred::Broadcast(message)),
+            Action::LevelSet(session, level) => deferred.push(Deferred::LevelSet(session, level)),
+            Action::Subscribed(session, uri) => deferred.push(Deferred::Subscribed(session, uri)),
+            Action::Unsubscribed(session, uri) => {
+                deferred.push(Deferred::Unsubscribed(session, uri));
+            }
+            Action::Greeted(outcome) => {
+                if let Some(tell) = state.greeted.take() {
+                    deferred.push(Deferred::Greeted(tell, outcome.map(|_| ())));
+                }
+            }
+            Action::Anomaly(anomaly) => deferred.push(Deferred::Anomaly(anomaly)),
+        }
+    }
+
+    fn finish(&self, effect: Deferred) {
+        let directory = |no| {
+            self.shared
+                .upgrade()
+                .and_then(|shared| shared.directory.get(no))
+        };
+        match effect {
+            Deferred::Answer(desk, message, is_error) => {
+                // The slot first: whoever gets the answer may call again at once.
+                desk.lease.served();
+                desk.mailbox.answer(message, is_error);
+            }
+            Deferred::Release(desk) => drop(desk),
+            Deferred::ToSession(no, message) => {
+                if let Some(session) = directory(no)
+                    && session.outbox.push(message) != Pushed::Whole
+                {
+                    self.count_dropped();
+                }
+            }
+            Deferred::Broadcast(message) => {
+                let sessions = self.shared.upgrade().map(|s| s.directory.of_key(self.key));
+                for session in sessions.into_iter().flatten() {
+                    if session.outbox.push(message.clone()) != Pushed::Whole {
+                        self.count_dropped();
+                    }
+                }
+            }
+            Deferred::LevelSet(no, level) => {
+                if let Some(session) = directory(no) {
+                    session.set_level(level);
+                }
+            }
+            Deferred::Subscribed(no, uri) => {
+                if let Some(session) = directory(no) {
+                    session.add_subscription(uri);
+                }
+                self.pin_while_subscribed();
+            }
+            Deferred::Unsubscribed(no, uri) => {
+                if let Some(session) = directory(no) {
+                    session.remove_subscription(&uri);
+                }
+                self.pin_while_subscribed();
+            }
+            Deferred::AskFailed(ask) => self.with_mux(|state, out| {
+                state
+                    .mux
+                    .ask_failed(ask.number, "the client is not listening", out);
+            }),
+            Deferred::Anomaly(anomaly) => {
+                match anomaly {
+                    Anomaly::Garbage => self.order.metrics.garbage_lines(1),
+                    Anomaly::UnknownId => self.order.metrics.anomaly(labels::Anomaly::UnknownId),
+                    Anomaly::DuplicateAnswer => {
+                        self.order.metrics.anomaly(labels::Anomaly::DuplicateAnswer);
+                    }
+                    Anomaly::UnknownToken => {
+                        self.order.metrics.anomaly(labels::Anomaly::UnknownToken);
+                    }
+                    Anomaly::Unattributable => {
+                        self.order.metrics.anomaly(labels::Anomaly::Unattributable);
+                    }
+                }
+                tracing::debug!(worker = %self.id, server = %self.order.server, anomaly = anomaly.as_str(), "message out of order");
+            }
+            Deferred::Greeted(tell, outcome) => {
+                // Nobody listens any more when the start has timed out.
+                let _timed_out = tell.send(outcome);
+            }
+        }
+    }
+
+    pub(super) fn flush_to_worker(&self, out: &mut Vec<Action>) {
+        out.retain_mut(|action| match action {
+            Action::ToWorker(line) => {
+                self.to_worker(std::mem::take(line));
+                false
+            }
+            _ => true,
+        });
+    }
+
+    fn to_worker(&self, line: Bytes) {
+        if let Some(Err(error)) = self.worker.get().map(|worker| worker.send(line)) {
+            // A worker that takes nothing in is ended by its stall timeout; one that is gone
+            // needs no telling.
+            tracing::debug!(worker = %self.id, %error, "message to the worker was dropped");
+        }
+    }
+
+    fn pin_while_subscribed(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            self.order.pin_while_subscribed(self, &shared);
+        }
+    }
+
+    fn count_dropped(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared
+                .metrics
+                .notifications_dropped(labels::DropReason::QueueFull, 1);
+        }
+    }
+}
