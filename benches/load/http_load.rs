@@ -6,21 +6,30 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::pipe_load::INITIALIZE;
 use super::process::{Process, stdiopool as binary};
 use super::report::Measured;
 
 /// Calls of each session before the clock starts.
 const WARM_UP: usize = 50;
 
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// `stdiopool serve` with the demo server behind it.
 pub(crate) fn stdiopool(sessions: usize, period: Duration, bytes: usize) -> Measured {
+    let server = format!(
+        "command = \"stdiopool\"\nargs = [\"demo-server\"]\nmax_in_flight = {}\n",
+        sessions.max(32)
+    );
+    let (mut process, _dir) = serve(&server);
+    load(&mut process, sessions, period, bytes)
+}
+
+/// `stdiopool serve` with that server named `demo`, and the folder it runs in.
+pub(crate) fn serve(server: &str) -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");
     let toml = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[servers.demo]\ncommand = \"stdiopool\"\nargs = [\"demo-server\"]\nmax_in_flight = {}\n",
-        sessions.max(32)
+        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[servers.demo]\n{server}"
     );
     std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
     let mut command = binary();
@@ -28,7 +37,7 @@ pub(crate) fn stdiopool(sessions: usize, period: Duration, bytes: usize) -> Meas
         .arg("serve")
         .current_dir(dir.path())
         .env("NO_COLOR", "1");
-    load(&mut Process::start(&mut command), sessions, period, bytes)
+    (Process::start(&mut command), dir)
 }
 
 /// The floor of the HTTP side.
@@ -84,15 +93,15 @@ async fn load(server: &mut Process, sessions: usize, period: Duration, bytes: us
 }
 
 /// One HTTP/1.1 connection, kept alive.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     host: String,
-    session: Option<String>,
+    pub(crate) session: Option<String>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: &str) -> Self {
+    pub(crate) async fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("it listens");
         stream.set_nodelay(true).expect("a socket");
         Self {
@@ -112,13 +121,22 @@ impl Connection {
     }
 
     /// Posts, reads the answer, and returns the session id if it has one.
-    async fn post(&mut self, body: &str) -> Option<String> {
+    pub(crate) async fn post(&mut self, body: &str) -> Option<String> {
+        self.send("POST", body).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn delete(&mut self) {
+        self.send("DELETE", "").await;
+    }
+
+    async fn send(&mut self, method: &str, body: &str) -> Option<String> {
         let session = self
             .session
             .as_deref()
             .map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
         let request = format!(
-            "POST /demo/mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            "{method} /demo/mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
             self.host,
             body.len()
         );

@@ -6,13 +6,18 @@
 //!
 //! Closed loop: every session has a connection of its own and one call at a time under way.
 //!
+//! Then how long a worker takes from nothing until its `initialize` is answered, beside the same
+//! command started and asked directly.
+//!
 //! ```text
 //! scripts/bench                       # 1, 16 and 64 sessions, 5 s each
 //! scripts/bench --sessions 200 --seconds 10
+//! scripts/bench --seconds 0 --starts 10 npx -y @modelcontextprotocol/server-everything
 //! ```
 #![allow(clippy::print_stdout, reason = "the figures are what was asked for")]
 
 mod bare_http;
+mod cold_start;
 mod http_load;
 mod pipe_load;
 mod process;
@@ -29,9 +34,12 @@ struct Args {
     /// How many sessions at once; may be repeated
     #[arg(long, default_values_t = [1_usize, 16, 64])]
     sessions: Vec<usize>,
-    /// How long each measurement takes
+    /// How long each measurement takes; 0 leaves the load out
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// How often a worker is started; 0 leaves that out
+    #[arg(long, default_value_t = 30)]
+    starts: usize,
     /// Bytes of the echoed text
     #[arg(long, default_value_t = 32)]
     bytes: usize,
@@ -41,14 +49,28 @@ struct Args {
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
+    /// What is started; the demo server by default
+    #[arg(trailing_var_arg = true)]
+    command: Vec<String>,
 }
 
 fn main() {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    // `cargo bench` puts it at the end, behind a command it would then be part of.
+    args.command.retain(|arg| arg != "--bench");
     if args.bare_http {
         bare_http::serve();
         return;
     }
+    if args.seconds > 0 {
+        load(&args);
+    }
+    if args.starts > 0 {
+        cold_start::run(&args.command, args.starts);
+    }
+}
+
+fn load(args: &Args) {
     let period = Duration::from_secs(args.seconds);
     println!(
         "echo of {} bytes, {} s each, closed loop, {} CPUs\n",

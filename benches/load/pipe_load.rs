@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use super::process::{Process, stdiopool};
 use super::report::Measured;
 
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+/// What every session begins with.
+pub(crate) const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
 
 pub(crate) fn run(at_once: usize, period: Duration, bytes: usize) -> Measured {
     let mut command = stdiopool();
