@@ -180,12 +180,17 @@ pub fn assert_none(tag: &str) {
     assert!(left.is_empty(), "left over: {left:?}");
 }
 
-/// Waits until `count` processes carry the tag.
+/// Waits until `count` processes carry the tag, none of them on its way to become another program:
+/// a `setsid` that counts now is two processes in a moment, and hidden while it executes.
 pub async fn until_tagged(tag: &str, count: usize) -> Vec<u32> {
+    let is_passing = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| ["setsid", "env"].contains(&name.trim_end()))
+    };
     let poll = async {
         loop {
             let pids = tagged(tag);
-            if pids.len() == count {
+            if pids.len() == count && !pids.iter().any(is_passing) {
                 return pids;
             }
             // There is no event for the birth or death of a stranger.
