@@ -12,7 +12,7 @@
 /// Longest id that is kept, in bytes of raw JSON with its quotes.
 pub const MAX_ID_LEN: usize = 128;
 
-/// Longest raw key worth decoding: `"method"` with every letter written as `\uXXXX`.
+/// Longest raw key worth decoding: `"method"` with every letter written as `\u006d` and so on.
 const MAX_KEY_LEN: usize = 2 + 6 * 6;
 
 /// What a message said of itself at its top level.
