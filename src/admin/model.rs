@@ -88,6 +88,9 @@ pub struct Status {
     pub workers: WorkerCounts,
     /// The pool's limits as they are in force.
     pub limits: Limits,
+    /// What all workers are charged with, in bytes; see `max_memory`.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// Requests waiting for a slot.
     pub queue_depth: usize,
     /// Open sessions, all servers.
@@ -105,6 +108,9 @@ pub struct WorkerCounts {
     pub starting: usize,
     /// Ready, nothing in flight.
     pub idle: usize,
+    /// Ready, nothing in flight, memory paged out.
+    #[serde(default)]
+    pub hibernated: usize,
     /// Ready, requests in flight.
     pub busy: usize,
     /// Finishing.
@@ -116,7 +122,7 @@ pub struct WorkerCounts {
 impl WorkerCounts {
     /// All of them; what `max_workers` bounds.
     pub fn total(&self) -> usize {
-        self.starting + self.idle + self.busy + self.draining + self.stopping
+        self.starting + self.idle + self.hibernated + self.busy + self.draining + self.stopping
     }
 
     /// Counts one more worker in `state`.
@@ -124,6 +130,7 @@ impl WorkerCounts {
         *match state {
             WorkerState::Starting => &mut self.starting,
             WorkerState::Idle => &mut self.idle,
+            WorkerState::Hibernated => &mut self.hibernated,
             WorkerState::Busy => &mut self.busy,
             WorkerState::Draining => &mut self.draining,
             WorkerState::Stopping => &mut self.stopping,
@@ -140,6 +147,9 @@ pub struct Limits {
     pub max_workers_per_tenant: usize,
     /// Starts at once.
     pub max_starting: usize,
+    /// Memory of all workers, in bytes.
+    #[serde(default)]
+    pub max_memory_bytes: u64,
     /// Waiting requests, all tenants.
     pub queue_limit: usize,
     /// How long a request may wait.

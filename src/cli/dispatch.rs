@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    CallArgs, CheckArgs, DemoServer, DrainArgs, LogsArgs, PsArgs, ReloadArgs, SchemaArgs,
-    ServeArgs, StopArgs,
+    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PsArgs, ReloadArgs,
+    SchemaArgs, ServeArgs, StopArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -22,6 +22,7 @@ enum Command {
     Serve(ServeArgs),
     Check(CheckArgs),
     Schema(SchemaArgs),
+    Doctor(DoctorArgs),
     Call(CallArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Serve(args) => block_on(args.run()),
+        Command::Doctor(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),

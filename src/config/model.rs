@@ -89,8 +89,8 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// How long a worker may be idle.
     pub idle_timeout: Duration,
-    /// How long until an idle worker's memory is paged out. Not enforced yet.
-    pub hibernate_after: Duration,
+    /// How long until an idle worker's memory is paged out; `None`: never.
+    pub hibernate_after: Option<Duration>,
     /// How long a worker may live.
     pub max_lifetime: Duration,
     /// Requests after which a worker is recycled; 0 for never.
@@ -181,7 +181,7 @@ pub enum Arg {
 /// `limits` of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Bytes of memory. Not enforced yet.
+    /// Bytes of memory that one worker may hold, its descendants included.
     pub memory: Option<u64>,
     /// Processes. Not enforced yet.
     pub pids: Option<u64>,

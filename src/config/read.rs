@@ -129,23 +129,17 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         max_workers: reader.count("max_workers", 64, 1, "Worker processes of all tenants. When all are in use, idle ones are evicted and requests wait."),
         max_workers_per_tenant: reader.count("max_workers_per_tenant", 8, 1, "Worker processes of one tenant, unless the tenant has a limit of its own."),
         max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower."),
-        max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size."),
+        max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size. When it is used up, idle workers hibernate or stop before others start, and requests wait."),
         queue_limit: reader.count("queue_limit", 1024, 1, "Requests that wait for a worker, of all tenants. One more is refused with 503, or one of the tenant that waits with most."),
         queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),
         idle_timeout: reader.duration("idle_timeout", secs(600), "How long a worker may be idle before it is stopped. Its sessions go on; the next request starts another."),
-        hibernate_after: reader.duration("hibernate_after", secs(30), "How long until an idle worker's memory is paged out."),
+        hibernate_after: reader.duration_or_never("hibernate_after", secs(30), "How long until an idle worker's memory is paged out, where the host can (`stdiopool doctor` says whether); \"never\": not at all. The next request wakes it."),
         max_lifetime: reader.duration("max_lifetime", secs(86_400), "How long a worker may live before it is replaced."),
         max_requests: reader.number("max_requests", Some(0), 0..=u64::from(u32::MAX), "Requests after which a worker is replaced; 0: never.").unwrap_or(0),
         session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
         drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight."),
         pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG."),
     };
-    for key in ["max_memory", "hibernate_after"] {
-        if reader.has(key) {
-            let name = reader.name(key);
-            reader.notes.warnings.push(not_enforced(&name));
-        }
-    }
     for name in &pool.pass_env {
         if !is_variable(name) {
             reader.wrong(

@@ -231,6 +231,32 @@ impl<'n, 't> Reader<'n, 't> {
             .unwrap_or(default)
     }
 
+    /// A duration, or the word "never".
+    pub(super) fn duration_or_never(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        doc: &'static str,
+    ) -> Option<Duration> {
+        let shown = format!("\"{}\"", humantime::format_duration(default));
+        let Some(value) = self.key(key, json!({ "type": "string" }), Some(shown), doc) else {
+            return Some(default);
+        };
+        let text = value.get_ref().as_str().unwrap_or_default();
+        if text == "never" {
+            return None;
+        }
+        let duration = units::duration(text).filter(|d| !d.is_zero());
+        if duration.is_none() {
+            self.mismatch(
+                key,
+                value,
+                "a duration above zero such as \"30s\", or \"never\"",
+            );
+        }
+        duration
+    }
+
     pub(super) fn duration_if_given(
         &mut self,
         key: &'static str,

@@ -324,7 +324,7 @@ fn not_yet(reader: &mut Reader<'_, '_>) {
 
 fn limits(reader: &mut Reader<'_, '_>) -> Limits {
     let limits = Limits {
-        memory: reader.size("memory", None, "Memory of one worker."),
+        memory: reader.size("memory", None, "Memory that one worker may hold with all its processes. One that holds more is killed, which its callers are told."),
         pids: reader.number("pids", None, 1..=1_000_000, "Processes of one worker."),
         open_files: reader
             .number(
@@ -343,7 +343,7 @@ fn limits(reader: &mut Reader<'_, '_>) -> Limits {
             )
             .unwrap_or(0),
     };
-    for key in ["memory", "pids"] {
+    for key in ["pids"] {
         if reader.has(key) {
             let name = reader.name(key);
             reader.notes.warnings.push(not_enforced(&name));

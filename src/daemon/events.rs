@@ -135,6 +135,7 @@ impl Observer for PoolMetrics {
     fn evicted(&self, _server: &ServerName, reason: StopReason) {
         self.0.evicted(match reason {
             StopReason::EvictedOfTenant => EvictionReason::MaxWorkersPerTenant,
+            StopReason::EvictedForMemory => EvictionReason::MaxMemory,
             StopReason::EvictedOfServer => EvictionReason::MaxWorkersPerServer,
             _ => EvictionReason::MaxWorkers,
         });

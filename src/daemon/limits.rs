@@ -2,8 +2,9 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::{Config, SizeOrShare};
 use crate::pool::Limits;
+use crate::worker::memory::{can_hibernate, host_memory};
 
 /// Descriptors a worker costs: its three pipes, and one to spare.
 const FDS_PER_WORKER: u64 = 4;
@@ -13,12 +14,27 @@ const FDS_BESIDE: u64 = 256;
 /// The pool's limits as configured.
 pub(super) fn of(config: &Config) -> Limits {
     let pool = &config.pool;
+    let max_memory = match pool.max_memory {
+        SizeOrShare::Bytes(bytes) => bytes,
+        SizeOrShare::Percent(percent) => {
+            host_memory().map_or(u64::MAX, |memory| memory / 100 * u64::from(percent))
+        }
+    };
     Limits {
+        max_memory,
+        hibernate_after: pool.hibernate_after.filter(|_| can_hibernate().is_ok()),
         max_workers: pool.max_workers,
         max_starting: pool.max_starting,
         queue_limit: pool.queue_limit,
         queue_timeout: pool.queue_timeout,
         ..Limits::default()
+    }
+}
+
+/// Says why idle workers are not paged out, where that was to be.
+pub(super) fn say_if_sleepless(config: &Config) {
+    if let (Some(_), Err(error)) = (config.pool.hibernate_after, can_hibernate()) {
+        tracing::info!("idle workers are not hibernated: {error}");
     }
 }
 

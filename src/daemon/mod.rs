@@ -15,6 +15,7 @@ mod events;
 mod limits;
 mod reload;
 mod run;
+mod sampler;
 mod supervisor;
 
 pub use assemble::ServeError;

@@ -14,6 +14,7 @@ use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::limits;
 use super::reload::Reloader;
+use super::sampler;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
@@ -74,6 +75,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     limits::raise_open_files(&config);
+    limits::say_if_sleepless(&config);
     let state = Arc::new(if config.only_server.is_some() {
         StateDir::temporary(&config.state.dir)?
     } else {
@@ -106,6 +108,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     ));
     listeners.spawn(admin_listener.serve(admin_router, shutdown.clone(), patience));
 
+    let sampling_stop = shutdown.child_token();
+    let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
+
     service.until_drain().await?;
 
     // Said when it is so.
@@ -136,6 +141,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
             tracing::error!(%error, "a listener's task failed");
         }
     }
+    // It has ended with the others; a panic in it was logged.
+    let _ended = sampling.await;
     guardian.shutdown().await;
     tracing::info!("stopped");
     Ok(())

@@ -20,6 +20,7 @@ use crate::pool::{self, StopReason, WorkerView};
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Era, WorkerState};
+use crate::worker::memory::{SwapWeight, footprint};
 
 /// The running stdiopool, as the admin API sees it.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ fn label(state: pool::WorkerState) -> WorkerState {
     match state {
         pool::WorkerState::Starting => WorkerState::Starting,
         pool::WorkerState::Idle => WorkerState::Idle,
+        pool::WorkerState::Hibernated => WorkerState::Hibernated,
         pool::WorkerState::Busy => WorkerState::Busy,
         pool::WorkerState::Draining => WorkerState::Draining,
         pool::WorkerState::Stopping => WorkerState::Stopping,
@@ -58,7 +60,7 @@ impl Running {
             tenant: view.tenant,
             state: label(view.state),
             pid: worker.map(|worker| worker.pid()),
-            memory_bytes: memory_of(&processes),
+            memory_bytes: footprint(&processes).map(|found| found.held(SwapWeight::now())),
             processes,
             in_flight: view.in_flight,
             pinned: view.is_pinned,
@@ -69,19 +71,6 @@ impl Running {
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
         }
     }
-}
-
-/// Memory that goes when these processes go: the proportional share of each (proc_pid_smaps(5)),
-/// so that pages shared between them count once. `None` when none could be read.
-fn memory_of(processes: &[u32]) -> Option<u64> {
-    let of_one = |pid: &u32| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
-    };
-    let known: Vec<u64> = processes.iter().filter_map(of_one).collect();
-    (!known.is_empty()).then(|| known.iter().sum())
 }
 
 impl Supervisor for Running {
@@ -116,10 +105,12 @@ impl Supervisor for Running {
                 max_workers: config.pool.max_workers,
                 max_workers_per_tenant: config.pool.max_workers_per_tenant,
                 max_starting: config.pool.max_starting,
+                max_memory_bytes: self.sessions.pool().limits().max_memory,
                 queue_limit: config.pool.queue_limit,
                 queue_timeout_seconds: config.pool.queue_timeout.as_secs_f64(),
                 idle_timeout_seconds: config.pool.idle_timeout.as_secs_f64(),
             },
+            memory_bytes: snapshot.workers.iter().map(|worker| worker.memory).sum(),
             queue_depth: self.sessions.pool().queue_depth(),
             sessions: self.sessions.count(),
             starts,
@@ -300,14 +291,16 @@ pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
             Era::Legacy,
             all.iter().filter(|s| s.server == *name).count(),
         );
-        let of_name = snapshot
-            .workers
-            .iter()
-            .filter(|worker| worker.server == *name);
-        let memory = of_name.filter_map(|worker| {
-            let link = sessions.link(worker.id)?;
-            memory_of(&link.worker()?.tree())
-        });
-        of_server.set_memory_bytes(memory.sum());
+        let of_name = || {
+            let workers = snapshot.workers.iter();
+            workers.filter(|worker| worker.server == *name)
+        };
+        of_server.set_memory_bytes(of_name().map(|worker| worker.memory).sum());
     }
+    let asleep = snapshot
+        .workers
+        .iter()
+        .filter(|worker| worker.state == pool::WorkerState::Hibernated);
+    let saved = asleep.map(|worker| worker.awake_memory.saturating_sub(worker.memory));
+    metrics.set_hibernated_bytes(saved.sum());
 }

@@ -19,6 +19,13 @@ pub trait Launcher: Send + Sync + 'static {
     /// process is gone.
     fn start(&self, id: WorkerId, key: PoolKey, spec: Arc<Self::Spec>);
 
+    /// Begins to page a worker out and returns at once. Answers later with
+    /// [`super::Pool::hibernated`].
+    fn hibernate(&self, id: WorkerId);
+
+    /// A worker that was told to hibernate is needed: a page-out under way must end.
+    fn wake(&self, id: WorkerId);
+
     /// Begins to stop a worker, also one that is still starting, and returns at once.
     fn stop(&self, id: WorkerId, reason: StopReason);
 }

@@ -57,6 +57,8 @@ struct Core<L: Launcher> {
 enum Effect<L: Launcher> {
     Start(WorkerId, PoolKey, Arc<L::Spec>),
     Stop(WorkerId, StopReason, Option<ServerName>),
+    Hibernate(WorkerId),
+    Wake(WorkerId),
     Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
     Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
     Gone(ServerName, &'static str),
@@ -155,6 +157,26 @@ impl<L: Launcher> Pool<L> {
     /// Takes one pin back.
     pub fn unpin(&self, id: WorkerId) {
         self.inner.on(Event::Unpin(id));
+    }
+
+    /// A worker holds so many bytes of memory.
+    pub fn measured(&self, id: WorkerId, bytes: u64) {
+        self.inner.on(Event::Measured(id, bytes));
+    }
+
+    /// A page-out has ended: so many bytes are still held, or it could not be done.
+    pub fn hibernated(&self, id: WorkerId, bytes: Option<u64>) {
+        self.inner.on(Event::Hibernated(id, bytes));
+    }
+
+    /// A worker that was told to hibernate said something unasked.
+    pub fn stirred(&self, id: WorkerId) {
+        self.inner.on(Event::Stirred(id));
+    }
+
+    /// The host runs out of memory: idle workers shed so many bytes.
+    pub fn pressure(&self, bytes: u64) {
+        self.inner.on(Event::Pressure(bytes));
     }
 
     /// Gives the worker no new requests and stops it when it has none in flight. Says whether
@@ -325,6 +347,8 @@ impl<L: Launcher> Inner<L> {
                     .map(|worker| worker.facts.server.clone());
                 Some(Effect::Stop(id, reason, server))
             }
+            Action::Hibernate(id) => Some(Effect::Hibernate(id)),
+            Action::Wake(id) => Some(Effect::Wake(id)),
             Action::Grant(ticket, id) => {
                 let tell = core.waiting.remove(&ticket)?;
                 let worker = core.handles.get(&id)?.clone();
@@ -368,6 +392,8 @@ impl<L: Launcher> Inner<L> {
                     }
                     self.launcher.stop(id, reason);
                 }
+                Effect::Hibernate(id) => self.launcher.hibernate(id),
+                Effect::Wake(id) => self.launcher.wake(id),
                 // If nobody listens any more, the lease comes back and is dropped here.
                 Effect::Grant(tell, lease) => drop(tell.send(Ok(lease))),
                 Effect::Refuse(tell, failure) => {

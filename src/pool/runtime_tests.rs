@@ -25,6 +25,10 @@ impl Launcher for Fake {
         self.started.lock().push(id);
     }
 
+    fn hibernate(&self, _: WorkerId) {}
+
+    fn wake(&self, _: WorkerId) {}
+
     fn stop(&self, id: WorkerId, reason: StopReason) {
         self.stopped.lock().push((id, reason));
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::{Phase, Policy};
+use super::policy::{Phase, Policy, Sleep};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// Where a worker is in its life, as people are told.
@@ -12,6 +12,8 @@ pub enum WorkerState {
     Starting,
     /// Ready, nothing in flight.
     Idle,
+    /// Ready, nothing in flight, its memory paged out.
+    Hibernated,
     /// Ready, something in flight.
     Busy,
     /// Gets no new requests; stops when it is idle.
@@ -35,6 +37,10 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// Requests it works on.
     pub in_flight: usize,
+    /// Bytes it is charged with: what it was last measured to hold, or is expected to.
+    pub memory: u64,
+    /// Bytes it held when it was last measured awake; with [`Self::memory`] what sleep has saved.
+    pub awake_memory: u64,
     /// Kept from being evicted.
     pub is_pinned: bool,
     /// Requests it was given since its start.
@@ -82,10 +88,13 @@ impl Snapshot {
                     Phase::Starting => WorkerState::Starting,
                     Phase::Ready if worker.retiring.is_some() => WorkerState::Draining,
                     Phase::Ready if worker.in_flight > 0 => WorkerState::Busy,
+                    Phase::Ready if worker.sleep == Sleep::Asleep => WorkerState::Hibernated,
                     Phase::Ready => WorkerState::Idle,
                     Phase::Stopping => WorkerState::Stopping,
                 },
                 in_flight: worker.in_flight,
+                memory: worker.memory,
+                awake_memory: worker.awake_memory,
                 is_pinned: worker.pins > 0,
                 requests: worker.granted,
                 age: now.saturating_duration_since(worker.started),

@@ -11,7 +11,7 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{ExitCause, Launcher, StopReason};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::StartOutcome;
-use crate::worker;
+use crate::worker::{self, memory};
 
 /// The pool's launcher.
 #[derive(Debug)]
@@ -39,12 +39,59 @@ impl Launcher for Launchpad {
         tasks.spawn(async move { live(&shared, link).await });
     }
 
+    fn hibernate(&self, id: WorkerId) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let Some(link) = shared.link(id) else { return };
+        link.fall_asleep();
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move { page_out(&shared, link).await });
+    }
+
+    fn wake(&self, id: WorkerId) {
+        if let Some(link) = self.shared.upgrade().and_then(|shared| shared.link(id)) {
+            link.wake();
+        }
+    }
+
     fn stop(&self, id: WorkerId, reason: StopReason) {
         let Some(link) = self.shared.upgrade().and_then(|shared| shared.link(id)) else {
             return;
         };
         tracing::debug!(worker = %id, server = %link.order().server, reason = reason.as_str(), "stopping worker");
         link.stop();
+    }
+}
+
+/// Pages a worker out, unless it is needed meanwhile.
+async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
+    // A few at a time: it is CPU-bound, for the pages are compressed.
+    let Ok(_permit) = shared.page_outs.acquire().await else {
+        return;
+    };
+    let id = link.id();
+    let paged = tokio::task::spawn_blocking(move || {
+        let Some(worker) = link.worker().filter(|_| link.is_asleep()) else {
+            return Ok(None);
+        };
+        let processes = worker.tree();
+        memory::page_out(&processes, || !link.is_asleep())?;
+        Ok(memory::footprint(&processes).filter(|_| link.is_asleep()))
+    });
+    let result = paged.await.map_err(std::io::Error::other).flatten();
+    match result {
+        Ok(Some(left)) => {
+            let held = left.held(memory::SwapWeight::now());
+            tracing::debug!(worker = %id, held_kib = held >> 10, "worker hibernated");
+            shared.pool().hibernated(id, Some(held));
+        }
+        // Needed meanwhile, or gone: the pool knows.
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(worker = %id, %error, "worker cannot be paged out (see `stdiopool doctor`)");
+            shared.pool().hibernated(id, None);
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Order {
     pub request_timeout: Duration,
     /// Bounds of its pipes.
     pub options: worker::Options,
+    /// Bytes of memory it may hold.
+    pub max_memory: Option<u64>,
     /// Losing it ends its sessions.
     pub stateful: bool,
     /// It serves more than one request: sessions keep their standing with it.
@@ -137,6 +139,7 @@ impl Route {
                 max_message: server.max_message,
                 ..worker::Options::default()
             },
+            max_memory: server.limits.memory,
             stateful: server.stateful,
             keeps_seats: !is_single_use,
             metrics: metrics.server(name),

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::directory::Directory;
@@ -16,6 +17,9 @@ use crate::ids::WorkerId;
 use crate::pool::{Pool, StopReason};
 use crate::telemetry::Metrics;
 use crate::worker::{Exit, Guardian};
+
+/// Page-outs at once.
+const PAGE_OUTS: usize = 2;
 
 /// What happens to workers and sessions.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +53,8 @@ pub struct Shared {
     pub(super) guardian: Guardian,
     pub(super) tasks: TaskTracker,
     pub(super) watcher: Arc<dyn Watcher>,
+    /// Workers that may be paged out at once.
+    pub(super) page_outs: Semaphore,
     setup: RwLock<Arc<Setup>>,
     links: RwLock<FxHashMap<WorkerId, Arc<Link>>>,
     pinned: Mutex<FxHashSet<WorkerId>>,
@@ -68,6 +74,7 @@ impl Shared {
             guardian,
             tasks: TaskTracker::new(),
             watcher,
+            page_outs: Semaphore::new(PAGE_OUTS),
             setup: RwLock::new(setup),
             links: RwLock::default(),
             pinned: Mutex::default(),

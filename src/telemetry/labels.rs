@@ -51,6 +51,8 @@ label! {
         Starting = "starting",
         /// Ready, nothing in flight.
         Idle = "idle",
+        /// Ready, nothing in flight, its memory paged out.
+        Hibernated = "hibernated",
         /// Ready, with requests in flight.
         Busy = "busy",
         /// Finishes what is in flight and takes nothing new.

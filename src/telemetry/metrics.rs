@@ -45,6 +45,7 @@ pub struct Metrics {
     rejections: Vec<IntCounter>,
     dropped: Vec<IntCounter>,
     queue_depth: IntGauge,
+    hibernated_bytes: IntGauge,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -84,6 +85,13 @@ impl Metrics {
                 "Requests waiting for a worker's slot now.",
             )),
         );
+        let hibernated_bytes = register(
+            &registry,
+            IntGauge::with_opts(opts(
+                "hibernated_bytes",
+                "Memory that hibernated workers held awake and do not hold now.",
+            )),
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -109,6 +117,7 @@ impl Metrics {
             rejections,
             dropped,
             queue_depth,
+            hibernated_bytes,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -158,6 +167,12 @@ impl Metrics {
     /// Requests waiting now.
     pub fn set_queue_depth(&self, waiting: usize) {
         self.queue_depth.set(gauge_value(waiting));
+    }
+
+    /// Bytes that hibernation saves now.
+    pub fn set_hibernated_bytes(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.hibernated_bytes.set(bytes);
     }
 
     /// A request left the queue, served or not, after `waited`.
@@ -287,6 +302,7 @@ mod tests {
             server.request(Method::ToolsCall, Outcome::Ok, Duration::from_millis(3));
             server.worker_exited(ExitReason::Idle);
             server.set_memory_bytes(1);
+            server.worker_woke(Duration::ZERO);
         }
         assert!(text(&metrics).contains("server=\"goes\""));
         metrics.retain_servers(|name| *name == stays);
@@ -304,6 +320,7 @@ mod tests {
         server.set_workers(WorkerState::Idle, 1);
         server.set_sessions(Era::Legacy, 1);
         server.set_memory_bytes(1);
+        server.worker_woke(Duration::ZERO);
         server.worker_started(StartOutcome::Ok, Duration::ZERO);
         server.worker_exited(ExitReason::Idle);
         server.request(Method::Ping, Outcome::Ok, Duration::ZERO);
@@ -311,7 +328,7 @@ mod tests {
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
         let families = metrics.gather();
-        assert_eq!(families.len(), 25, "a new metric is not recorded here");
+        assert_eq!(families.len(), 27, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

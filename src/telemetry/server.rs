@@ -21,6 +21,11 @@ const REQUEST_BUCKETS: &[f64] = &[
     120.0, 300.0,
 ];
 
+/// Buckets of a wake-up, in seconds.
+const WAKE_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
 /// The families that have a `server` label.
 #[derive(Debug)]
 pub(super) struct ServerVecs {
@@ -29,6 +34,7 @@ pub(super) struct ServerVecs {
     start_seconds: HistogramVec,
     exits: IntCounterVec,
     memory: IntGaugeVec,
+    wake_seconds: HistogramVec,
     sessions: IntGaugeVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -72,6 +78,12 @@ impl ServerVecs {
                 "worker_exits_total",
                 "Workers that are gone, by reason.",
                 &["server", "reason"],
+            ),
+            wake_seconds: seconds(
+                "wake_seconds",
+                "Time from the request that woke a hibernated worker to its first word.",
+                WAKE_BUCKETS,
+                &["server"],
             ),
             memory: gauge(
                 "worker_memory_bytes",
@@ -139,6 +151,7 @@ impl ServerVecs {
         }
         one(self.start_seconds.remove_label_values(&[name]));
         one(self.memory.remove_label_values(&[name]));
+        one(self.wake_seconds.remove_label_values(&[name]));
         one(self.garbage_lines.remove_label_values(&[name]));
         one(self.stderr_lines.remove_label_values(&[name]));
     }
@@ -262,6 +275,14 @@ impl ServerMetrics {
         self.memory
             .get_or_init(|| self.vecs.memory.with_label_values(&[self.name.as_str()]))
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A hibernated worker said its first word, `took` after it was needed again.
+    pub fn worker_woke(&self, took: Duration) {
+        self.vecs
+            .wake_seconds
+            .with_label_values(&[self.name.as_str()])
+            .observe(took.as_secs_f64());
     }
 
     /// `count` lines on stdout were not JSON.

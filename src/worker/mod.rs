@@ -19,13 +19,14 @@
 //! - Nobody survives the supervisor: see the module `guardian`.
 //!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
-//! Memory and process-count limits of a tree need cgroups and are not set.
+//! The process-count limit of a tree needs cgroups and is not set.
 
 mod exit;
 pub mod framing;
 mod guardian;
 mod ladder;
 mod life;
+pub mod memory;
 mod output;
 mod spawn;
 mod stderr;
@@ -180,6 +181,17 @@ impl Worker {
     /// Counters, each exact, together not of one moment.
     pub fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    /// Pids of the processes of each worker, from one look at `/proc`.
+    pub fn trees(workers: &[Self]) -> Vec<Vec<u32>> {
+        guardian::ProcessTable::scan().map_or_else(
+            |_unreadable| vec![Vec::new(); workers.len()],
+            |table| {
+                let tree = |worker: &Self| worker.0.control.tree_in(&table, worker.0.pid);
+                workers.iter().map(tree).collect()
+            },
+        )
     }
 
     /// Pids of all its processes, the first process first; empty when none is left or `/proc`

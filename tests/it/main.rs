@@ -5,6 +5,7 @@ mod clients;
 mod faults;
 mod front;
 mod lifecycle;
+mod memory;
 mod pool;
 mod sessions;
 mod shipped;

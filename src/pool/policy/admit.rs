@@ -39,13 +39,13 @@ impl Policy {
         if !Arc::ptr_eq(&record.facts, &facts) {
             record.facts = Arc::clone(&facts);
             // More may be allowed now than when the others came.
-            self.feed(key, out);
+            self.feed(now, key, out);
         }
         // Tickets that wait were there first: a newcomer must not take the slot they are owed.
         if self.keys[&key].waiting.is_empty()
             && let Some(worker) = self.free_slot(key, owner)
         {
-            self.grant(id, worker, owner, out);
+            self.grant(now, id, worker, owner, out);
             return;
         }
         if let Err(failure) = self.may_wait(now, key, &facts, out) {
@@ -77,12 +77,14 @@ impl Policy {
     /// Takes a slot.
     pub(super) fn grant(
         &mut self,
+        now: Instant,
         ticket: TicketId,
         id: WorkerId,
         owner: u64,
         out: &mut Vec<Action>,
     ) {
         self.no_longer_idle(id);
+        self.wakes(now, id, out);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -114,7 +116,7 @@ impl Policy {
         if self.tickets.len() < limit {
             return Ok(());
         }
-        if limit > 0 && self.displace(facts, out) {
+        if limit > 0 && self.displace(now, facts, out) {
             return Ok(());
         }
         let message = format!("queue full ({limit} waiting; raise `pool.queue_limit`)");
@@ -123,7 +125,7 @@ impl Policy {
 
     /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
     /// so that one tenant's flood does not shut the others out. Its newest ticket goes.
-    fn displace(&mut self, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
+    fn displace(&mut self, now: Instant, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
         let own = self
             .tenants
             .get(&newcomer.tenant)
@@ -149,7 +151,12 @@ impl Policy {
             "queue full ({} waiting, most of them of tenant `{tenant}`; raise `pool.queue_limit`)",
             self.limits.queue_limit
         );
-        self.refuse(newest, refusal(Reason::TenantLimit, message, RETRY_MS), out);
+        self.refuse(
+            now,
+            newest,
+            refusal(Reason::TenantLimit, message, RETRY_MS),
+            out,
+        );
         true
     }
 
@@ -209,17 +216,23 @@ impl Policy {
         Some(ticket)
     }
 
-    pub(super) fn refuse(&mut self, id: TicketId, failure: Failure, out: &mut Vec<Action>) {
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        id: TicketId,
+        failure: Failure,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(ticket) = self.take_ticket(id) {
             out.push(Action::Refuse(id, failure));
-            self.feed(ticket.key, out);
+            self.feed(now, ticket.key, out);
             self.drop_key_if_unused(ticket.key, out);
         }
     }
 
     pub(super) fn withdraw(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         if let Some(ticket) = self.take_ticket(id) {
-            self.feed(ticket.key, out);
+            self.feed(now, ticket.key, out);
             self.drop_key_if_unused(ticket.key, out);
             self.fill(now, out);
         }
@@ -228,7 +241,7 @@ impl Policy {
     /// Grants waiting tickets of the key, strictly in their order, as long as its workers have
     /// free slots. On an exclusive worker the head of the queue thus waits until the owner has
     /// nothing in flight, and the owner's own next request waits behind it.
-    pub(super) fn feed(&mut self, key: PoolKey, out: &mut Vec<Action>) {
+    pub(super) fn feed(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
         loop {
             let head = self
                 .keys
@@ -242,17 +255,17 @@ impl Policy {
                 return;
             };
             self.take_ticket(id);
-            self.grant(id, worker, owner, out);
+            self.grant(now, id, worker, owner, out);
         }
     }
 
     /// The ticket's time is over: says what stood in its way.
-    pub(super) fn expire(&mut self, id: TicketId, out: &mut Vec<Action>) {
+    pub(super) fn expire(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
         let failure = self.why_not(ticket.key, &ticket.tenant);
-        self.refuse(id, failure, out);
+        self.refuse(now, id, failure, out);
     }
 
     fn why_not(&self, key: PoolKey, tenant: &TenantId) -> Failure {

@@ -115,16 +115,22 @@ impl Policy {
                 .get(&key)
                 .is_some_and(|record| record.workers.is_empty());
             if no_one_left {
-                self.refuse_all_of(key, &failure, out);
+                self.refuse_all_of(now, key, &failure, out);
             }
         }
         self.fill(now, out);
     }
 
-    pub(super) fn refuse_all_of(&mut self, key: PoolKey, failure: &Failure, out: &mut Vec<Action>) {
+    pub(super) fn refuse_all_of(
+        &mut self,
+        now: Instant,
+        key: PoolKey,
+        failure: &Failure,
+        out: &mut Vec<Action>,
+    ) {
         let waiting = self.keys.get(&key).map(|record| record.waiting.clone());
         for ticket in waiting.into_iter().flatten() {
-            self.refuse(ticket, failure.clone(), out);
+            self.refuse(now, ticket, failure.clone(), out);
         }
     }
 

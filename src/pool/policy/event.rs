@@ -48,6 +48,14 @@ pub enum Event {
     Pin(WorkerId),
     /// Takes one pin back.
     Unpin(WorkerId),
+    /// An awake worker holds so many bytes, or a sleeping one still does.
+    Measured(WorkerId, u64),
+    /// A page-out has ended: so many bytes are still held; `None` if it could not be done.
+    Hibernated(WorkerId, Option<u64>),
+    /// A worker said something unasked: if it was asleep, it is not any more.
+    Stirred(WorkerId),
+    /// The host runs out of memory: idle workers shed so many bytes.
+    Pressure(u64),
     /// The worker gets no new requests and is stopped when it has none in flight.
     Retire(WorkerId, StopReason),
     /// The same for every worker of the key.
@@ -69,6 +77,10 @@ pub enum Action {
     Start(WorkerId, PoolKey),
     /// Stop a worker, also one that is still starting.
     Stop(WorkerId, StopReason),
+    /// Page the worker out. Comes to [`Event::Hibernated`], unless [`Action::Wake`] comes first.
+    Hibernate(WorkerId),
+    /// The worker is needed again: a page-out under way must end.
+    Wake(WorkerId),
     /// The want is granted: a slot of that worker is taken.
     Grant(TicketId, WorkerId),
     /// The want is refused.
@@ -110,6 +122,10 @@ stop_reasons! {
     EvictedOfTenant = "evicted";
     /// Its place among its server's workers was needed.
     EvictedOfServer = "evicted";
+    /// Its memory was needed.
+    EvictedForMemory = "evicted";
+    /// It held more memory than it may.
+    Memory = "memory";
     /// It reached its maximum lifetime.
     Lifetime = "lifetime";
     /// It served as many requests as it may.
@@ -133,7 +149,7 @@ impl StopReason {
     pub const fn is_eviction(self) -> bool {
         matches!(
             self,
-            Self::Evicted | Self::EvictedOfTenant | Self::EvictedOfServer
+            Self::Evicted | Self::EvictedOfTenant | Self::EvictedOfServer | Self::EvictedForMemory
         )
     }
 }

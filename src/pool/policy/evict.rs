@@ -8,20 +8,24 @@ use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
 /// How many of the least recently used are looked at for one of a tenant over its share.
-const LOOK_AT: usize = 16;
+pub(super) const LOOK_AT: usize = 16;
 
 impl Policy {
-    /// The idle worker that is missed least: among the least recently used the first of a tenant
-    /// over its weighted share, else the least recently used.
-    pub(super) fn least_missed(&self) -> Option<WorkerId> {
-        let oldest = || self.idle.iter().rev().map(|(id, ())| *id);
-        oldest()
-            .take(LOOK_AT)
-            .find(|id| {
-                let worker = self.workers.get(id);
-                worker.is_some_and(|worker| self.is_over_share(&worker.facts.tenant))
+    /// The idle worker that is missed least, of the least recently used: one of a tenant over its
+    /// weighted share before others, then the one whose next start costs least, weighed with how
+    /// likely it is to be needed.
+    pub(super) fn least_missed(&self, now: Instant) -> Option<WorkerId> {
+        let oldest = self.idle.iter().rev().map(|(id, ())| *id).take(LOOK_AT);
+        oldest
+            .filter_map(|id| Some((id, self.workers.get(&id)?)))
+            .map(|(id, worker)| {
+                let is_within_share = !self.is_over_share(&worker.facts.tenant);
+                let takes = self.expected_start(&worker.facts.server);
+                (is_within_share, self.cost_of_losing(now, worker, takes), id)
             })
-            .or_else(|| oldest().next())
+            // Of equals the first, which is the one used longest ago.
+            .min_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)))
+            .map(|(_, _, id)| id)
     }
 
     /// Whether the tenant has more workers than its weight entitles it to among those who have or
@@ -51,6 +55,10 @@ impl Policy {
             self.stop(id, StopReason::Drained, out);
             return;
         }
+        self.arm_sleep(now, id);
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
         if worker.pins > 0 {
             return;
         }
@@ -185,6 +193,9 @@ impl Policy {
                 let reason = match (own_is_full, server_is_full) {
                     (true, _) => StopReason::EvictedOfTenant,
                     (false, true) => StopReason::EvictedOfServer,
+                    (false, false) if self.workers.len() < self.limits.max_workers => {
+                        StopReason::EvictedForMemory
+                    }
                     (false, false) => StopReason::Evicted,
                 };
                 (id, reason)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::event::{Action, StopReason};
 use super::state::{Phase, Policy};
-use crate::ids::{PoolKey, WorkerId};
+use crate::ids::{PoolKey, ServerName, WorkerId};
 
 /// What keeps a key from having another worker now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +13,8 @@ pub(super) enum Need {
     Start,
     /// A place; this idle worker can make one.
     Evict(WorkerId, StopReason),
+    /// So many bytes of memory; idle workers can shed some.
+    Memory(u64),
     /// A place, and nobody who could make one is idle.
     Place,
     /// It does not need one, or something other than a place is missing.
@@ -39,6 +41,9 @@ impl Policy {
                         record.evicting = Some(victim);
                     }
                     self.stop(victim, reason, out);
+                }
+                Need::Memory(bytes) => {
+                    self.shed(now, bytes, out);
                 }
                 Need::Place | Need::Nothing => return,
             }
@@ -71,7 +76,7 @@ impl Policy {
                 let need = self.need(now, key);
                 let tenant = self.tenants.get_mut(&id)?;
                 tenant.hungry.rotate_left(1);
-                if matches!(need, Need::Start | Need::Evict(..)) {
+                if matches!(need, Need::Start | Need::Evict(..) | Need::Memory(_)) {
                     if tenant.credit == 0 {
                         tenant.credit = tenant.weight;
                     }
@@ -134,10 +139,23 @@ impl Policy {
             let oldest = of_server.and_then(|s| s.idle.first());
             (oldest.map(|(_, id)| *id), StopReason::EvictedOfServer)
         } else if self.workers.len() >= self.limits.max_workers {
-            (self.least_missed(), StopReason::Evicted)
+            (self.least_missed(now), StopReason::Evicted)
         } else {
-            return Need::Start;
+            return self.need_of_memory(now, &facts.server);
         };
         victim.map_or(Need::Place, |victim| Need::Evict(victim, reason))
+    }
+
+    fn need_of_memory(&self, now: Instant, server: &ServerName) -> Need {
+        let wanted = self.expected_memory(server);
+        if self.has_room(wanted) {
+            return Need::Start;
+        }
+        match self.missing(wanted) {
+            // Enough is on its way out.
+            0 => Need::Nothing,
+            missing if self.can_shed(now) => Need::Memory(missing),
+            _ => Need::Place,
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::state::{Phase, Policy};
+use super::memory::Sleep;
+use super::state::{Phase, Policy, Timer};
 
 impl Policy {
     /// Panics when the tables disagree with each other. Walks everything: for debug builds and tests.
@@ -10,6 +11,7 @@ impl Policy {
         self.check_counts();
         self.check_idle();
         self.check_queue();
+        self.check_memory();
     }
 
     fn check_counts(&self) {
@@ -77,6 +79,19 @@ impl Policy {
             assert!(self.servers[&worker.facts.server].idle.contains(&place));
         }
         assert!(self.yielding.iter().all(|id| self.workers.contains_key(id)));
+    }
+
+    fn check_memory(&self) {
+        let charged: u64 = self.workers.values().map(|w| w.memory).sum();
+        assert_eq!(self.memory(), charged, "what is charged");
+        for (id, worker) in &self.workers {
+            let is_armed = |at| self.timers.contains(&(at, Timer::Sleep(*id)));
+            assert!(worker.sleep_timer.is_none_or(is_armed), "sleep timer");
+            assert!(
+                worker.sleep == Sleep::Awake || worker.in_flight == 0,
+                "who works is awake"
+            );
+        }
     }
 
     fn check_queue(&self) {

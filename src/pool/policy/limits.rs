@@ -9,6 +9,12 @@ use crate::ids::{ServerName, TenantId};
 pub struct Limits {
     /// Workers of all tenants, at least 1. Default 64.
     pub max_workers: usize,
+    /// Bytes that all workers together may hold. Default no limit.
+    pub max_memory: u64,
+    /// Bytes that a worker of a server which was never measured is taken to hold. Default 96 MiB.
+    pub unknown_memory: u64,
+    /// How long until an idle worker is paged out; `None` where that cannot be done. Default `None`.
+    pub hibernate_after: Option<Duration>,
     /// Workers being started at once, at least 1: a start is bound by CPU. Default 2.
     pub max_starting: usize,
     /// Requests that wait, of all tenants. Default 1024.
@@ -37,6 +43,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_workers: 64,
+            max_memory: u64::MAX,
+            unknown_memory: 96 << 20,
+            hibernate_after: None,
             max_starting: 2,
             queue_limit: 1024,
             queue_timeout: Duration::from_secs(30),

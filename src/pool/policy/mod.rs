@@ -10,6 +10,9 @@
 //! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
+//! A start also needs room for what it will hold in memory. Where that lacks, idle workers fall
+//! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
+//!
 //! Warm workers go on serving their own key while others wait, up to [`Limits::yield_after`]: when
 //! a ticket has waited that long for a place and no worker is idle, one of the tenant that holds
 //! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
@@ -22,11 +25,13 @@ mod evict;
 mod fair;
 mod invariants;
 mod limits;
+mod memory;
 mod state;
 mod turn;
 
 pub use event::{Action, Event, StopReason, TicketId};
 pub use limits::{KeyFacts, Limits};
+pub use memory::Sleep;
 pub use state::{Phase, Policy, WorkerRecord};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Action, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
+use super::memory::{Memory, Sleep};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::Failure;
 
@@ -50,6 +51,15 @@ pub struct WorkerRecord {
     pub retiring: Option<StopReason>,
     /// It has answered a request.
     pub served: bool,
+    /// Whether its memory is paged out.
+    pub sleep: Sleep,
+    /// Bytes it is charged with.
+    pub memory: u64,
+    /// Bytes it held when it was last measured awake.
+    pub awake_memory: u64,
+    /// It could not be paged out, and it is not tried again.
+    pub(super) is_sleepless: bool,
+    pub(super) sleep_timer: Option<Instant>,
     /// Its place among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
@@ -106,6 +116,7 @@ pub(super) enum Timer {
     Ticket(TicketId),
     Yield(TicketId),
     Idle(WorkerId),
+    Sleep(WorkerId),
     Lifetime(WorkerId),
     Backoff(PoolKey),
     ForgetKey(PoolKey),
@@ -126,6 +137,7 @@ pub struct Policy {
     pub(super) idle: LruCache<WorkerId, ()>,
     pub(super) ring: VecDeque<TenantId>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
+    pub(super) memory: Memory,
     pub(super) starting: usize,
     pub(super) stopping: usize,
     /// Workers being evicted on behalf of a key, or closed to new requests so that they can be.
@@ -151,6 +163,7 @@ impl Policy {
             idle: LruCache::unbounded(),
             ring: VecDeque::new(),
             timers: BTreeSet::new(),
+            memory: Memory::default(),
             starting: 0,
             stopping: 0,
             yielding: FxHashSet::default(),
@@ -237,6 +250,12 @@ impl Policy {
             Event::Release { worker, served } => self.release(now, worker, served, out),
             Event::Pin(worker) => self.pin(now, worker, out),
             Event::Unpin(worker) => self.unpin(now, worker, out),
+            Event::Measured(worker, bytes) => self.measured(now, worker, bytes, out),
+            Event::Hibernated(worker, bytes) => self.hibernated(now, worker, bytes, out),
+            Event::Stirred(worker) => self.stirred(now, worker, out),
+            Event::Pressure(bytes) => {
+                self.shed(now, bytes, out);
+            }
             Event::Retire(worker, reason) => {
                 self.retire(now, worker, reason, out);
                 self.fill(now, out);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::admit::draining;
 use super::event::{Action, StopReason};
 use super::limits::Limits;
+use super::memory::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -21,6 +22,8 @@ impl Policy {
         record.alive += 1;
         record.evicting = None;
         let facts = Arc::clone(&record.facts);
+        let memory = self.expected_memory(&facts.server);
+        self.memory.total = self.memory.total.saturating_add(memory);
         self.tenant(&facts).alive += 1;
         let server = self.servers.entry(facts.server.clone()).or_default();
         server.alive += 1;
@@ -43,6 +46,11 @@ impl Policy {
                 idle_since: None,
                 retiring: None,
                 served: false,
+                sleep: Sleep::Awake,
+                memory,
+                awake_memory: memory,
+                is_sleepless: false,
+                sleep_timer: None,
                 idle_rank: None,
                 idle_timer: None,
             },
@@ -60,10 +68,12 @@ impl Policy {
         worker.phase = Phase::Ready;
         worker.ready = Some(now);
         let (key, facts) = (worker.key, Arc::clone(&worker.facts));
+        let took = now.saturating_duration_since(worker.started);
+        self.note_start_took(&facts.server, took);
         self.starting -= 1;
         self.close_circuit(&facts.server);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
-        self.feed(key, out);
+        self.feed(now, key, out);
         self.becomes_idle(now, id, out);
         self.fill(now, out);
     }
@@ -88,7 +98,7 @@ impl Policy {
             worker.served = true;
             self.forgive(key);
         }
-        self.feed(key, out);
+        self.feed(now, key, out);
         let is_idle = self
             .workers
             .get(&id)
@@ -119,7 +129,7 @@ impl Policy {
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
         let reason = worker.retiring.map_or("crashed", StopReason::as_str);
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
-        let idle_timer = worker.idle_timer;
+        let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
         self.mark_stopping(id, StopReason::Spoiled);
         self.stopping -= 1;
         if let Some(at) = lifetime {
@@ -128,6 +138,10 @@ impl Policy {
         if let Some(at) = idle_timer {
             self.disarm(at, Timer::Idle(id));
         }
+        if let Some(at) = sleep_timer {
+            self.disarm(at, Timer::Sleep(id));
+        }
+        self.charge(id, 0);
         self.workers.remove(&id);
         self.yielding.remove(&id);
         if is_early_crash {
@@ -139,7 +153,7 @@ impl Policy {
                 .get(&key)
                 .is_some_and(|record| record.workers.is_empty())
             {
-                self.refuse_all_of(key, &failure, out);
+                self.refuse_all_of(now, key, &failure, out);
             }
         }
         if let Some(record) = self.keys.get_mut(&key) {
@@ -267,7 +281,7 @@ impl Policy {
         if let Some(record) = self.keys.get_mut(&key) {
             record.workers.push(id);
         }
-        self.feed(key, out);
+        self.feed(now, key, out);
         self.fill(now, out);
     }
 
@@ -286,10 +300,15 @@ impl Policy {
     pub(super) fn reconfigure(&mut self, now: Instant, limits: Limits, out: &mut Vec<Action>) {
         self.limits = limits;
         while self.workers.len() - self.stopping > self.limits.max_workers
-            && let Some(id) = self.least_missed()
+            && let Some(id) = self.least_missed(now)
         {
             self.stop(id, StopReason::Evicted, out);
         }
+        let idle: Vec<_> = self.idle.iter().map(|(id, ())| *id).collect();
+        for id in idle {
+            self.arm_sleep(now, id);
+        }
+        self.shed_excess(now, out);
         self.fill(now, out);
     }
 
@@ -297,7 +316,7 @@ impl Policy {
         self.draining = true;
         let tickets: Vec<_> = self.tickets.keys().copied().collect();
         for ticket in tickets {
-            self.refuse(ticket, draining(), out);
+            self.refuse(now, ticket, draining(), out);
         }
         let workers: Vec<_> = self.workers.keys().copied().collect();
         for id in workers {
@@ -320,9 +339,10 @@ impl Policy {
                 return;
             };
             match timer {
-                Timer::Ticket(id) => self.expire(id, out),
+                Timer::Ticket(id) => self.expire(now, id, out),
                 Timer::Yield(id) => self.yield_timer(now, id, out),
                 Timer::Idle(id) => self.idle_timer(now, id, out),
+                Timer::Sleep(id) => self.sleep_timer(now, id, out),
                 Timer::Lifetime(id) => self.retire(now, id, StopReason::Lifetime, out),
                 Timer::Backoff(_) | Timer::Circuit(_) => {}
                 Timer::ForgetKey(key) => self.forget_key_timer(now, key, out),

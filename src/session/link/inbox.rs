@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::slumber::Heard;
 use super::{Link, not_greeted};
 use crate::bridge::CallId;
 use crate::protocol::{Failure, Reason};
@@ -10,6 +11,15 @@ use crate::worker::{Exit, Inbox, Oversized};
 
 impl Inbox for Link {
     fn message(&self, line: Bytes) {
+        match self.slumber.heard() {
+            Heard::Usual => {}
+            Heard::Woke(took) => self.order.metrics.worker_woke(took),
+            Heard::Stirred => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.pool().stirred(self.id);
+                }
+            }
+        }
         self.with_mux(|state, out| state.mux.worker_line(line, out));
     }
 
@@ -54,7 +64,10 @@ impl Inbox for Link {
     }
 
     fn exited(&self, exit: Exit) {
-        let how = if exit.stalled {
+        let condemned = self.state.lock().condemned.clone();
+        let how = if let Some(condemned) = condemned {
+            condemned
+        } else if exit.stalled {
             "stopped reading its input and was killed".to_owned()
         } else if exit.asked {
             "was stopped".to_owned()

@@ -2,6 +2,7 @@
 
 mod effects;
 mod inbox;
+mod slumber;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -18,7 +19,7 @@ use super::route::Order;
 use super::shared::Shared;
 use crate::bridge::{Action, AskRef, CallId, ClientRequest, Hello, Mux, Opened, SessionNo};
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::Lease;
+use crate::pool::{Lease, StopReason};
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
 use crate::worker::{SendError, Worker};
@@ -39,6 +40,7 @@ pub struct Link {
     order: Arc<Order>,
     worker: OnceLock<Worker>,
     state: Mutex<State>,
+    slumber: slumber::Slumber,
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
     shared: Weak<Shared>,
@@ -49,6 +51,8 @@ struct State {
     desks: FxHashMap<CallId, Desk>,
     /// How the process ended, once it has.
     exited: Option<String>,
+    /// Why it is being ended, where that is more than that it was asked to.
+    condemned: Option<String>,
     stop_asked: bool,
     greeted: Option<oneshot::Sender<Result<(), String>>>,
     /// Reused between messages.
@@ -97,10 +101,12 @@ impl Link {
                 mux,
                 desks: FxHashMap::default(),
                 exited: None,
+                condemned: None,
                 stop_asked: false,
                 greeted: None,
                 scratch: Vec::new(),
             }),
+            slumber: slumber::Slumber::default(),
             stderr_counted: AtomicU64::new(0),
             shared,
         }
@@ -131,6 +137,38 @@ impl Link {
         self.state.lock().stop_asked = true;
         if let Some(worker) = self.worker.get() {
             worker.stop();
+        }
+    }
+
+    /// Lets the worker's memory be paged out, until [`Self::wake`].
+    pub(super) fn fall_asleep(&self) {
+        self.slumber.begin();
+    }
+
+    /// It is needed: a page-out under way ends.
+    pub(super) fn wake(&self) {
+        self.slumber.end();
+    }
+
+    /// Whether it may be paged out now.
+    pub(super) fn is_asleep(&self) -> bool {
+        self.slumber.is_asleep()
+    }
+
+    /// Kills the process for holding more memory than it may; whoever waits for it is told so.
+    pub fn end_for_memory(&self, held: u64, limit: u64) {
+        let (held, limit) = (held.div_ceil(1 << 20), limit >> 20);
+        let how = format!(
+            "held {held} MiB of memory, more than the {limit} MiB it may (raise `servers.{}.limits.memory`), and was killed",
+            self.order.server
+        );
+        tracing::warn!(worker = %self.id, server = %self.order.server, tenant = %self.order.tenant, "worker {how}");
+        self.state.lock().condemned = Some(how);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.pool().retire(self.id, StopReason::Memory);
+        }
+        if let Some(worker) = self.worker.get() {
+            worker.kill();
         }
     }
 

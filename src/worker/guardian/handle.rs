@@ -233,7 +233,11 @@ impl Control {
     /// # Errors
     /// When `/proc` cannot be listed.
     pub(crate) fn tree(&self, leader: u32) -> io::Result<Vec<u32>> {
-        let table = ProcessTable::scan()?;
+        Ok(self.tree_in(&ProcessTable::scan()?, leader))
+    }
+
+    /// The same as of that scan.
+    pub(crate) fn tree_in(&self, table: &ProcessTable, leader: u32) -> Vec<u32> {
         // A leader that was reaped is no child of the guardian, whatever its pid means now.
         let (leaders, others): (Vec<_>, Vec<_>) = table
             .children(self.link.guardian)
@@ -242,7 +246,7 @@ impl Control {
             })
             .partition(|child| child.pid == leader);
         let tree = table.descent(leaders.into_iter().chain(others));
-        Ok(tree.into_iter().map(|process| process.pid).collect())
+        tree.into_iter().map(|process| process.pid).collect()
     }
 }
 

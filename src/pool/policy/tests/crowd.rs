@@ -50,7 +50,8 @@ impl Crowd {
                     self.plan(100, Step::Release(id, tenant));
                 }
                 Action::Refuse(_, failure) => panic!("nobody is refused: {failure}"),
-                Action::Gone { .. } | Action::Forget(_) => {}
+                Action::Hibernate(id) => panic!("{id} has no rest"),
+                Action::Wake(_) | Action::Gone { .. } | Action::Forget(_) => {}
             }
         }
         self.out = out;

@@ -3,6 +3,7 @@
 mod crowd;
 mod life;
 mod placing;
+mod weight;
 mod world;
 
 use std::sync::Arc;

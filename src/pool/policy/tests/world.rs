@@ -65,6 +65,9 @@ struct Process {
     life: Life,
     owners: Vec<u64>,
     pins: usize,
+    /// Told to hibernate and not woken since; the page-out may be under way.
+    sleeps: bool,
+    is_paging_out: bool,
 }
 
 /// What is outside the policy: processes, callers, the clock.
@@ -167,6 +170,17 @@ impl World {
         self.events += 1;
         let mut out = std::mem::take(&mut self.out);
         self.policy.on(self.now, event, &mut out);
+        let has = |is_meant: fn(&Action) -> bool| out.iter().any(is_meant);
+        // What wakes is let grow beyond the limit, and made up for; what starts is not.
+        if has(|action| matches!(action, Action::Start(..)))
+            && !has(|action| matches!(action, Action::Wake(_)))
+        {
+            let is_alone = self.policy.workers().count() == 1;
+            assert!(
+                is_alone || self.policy.memory() <= self.limits.max_memory,
+                "started without room"
+            );
+        }
         for action in out.drain(..) {
             self.carry_out(action);
         }
@@ -183,6 +197,18 @@ impl World {
         match action {
             Action::Start(id, key) => self.start(id, key),
             Action::Stop(id, reason) => self.stop(id, reason),
+            Action::Hibernate(id) => {
+                let process = self.processes.get_mut(&id).expect("it is there");
+                assert_eq!((process.life, process.sleeps), (Life::Ready, false));
+                assert!(process.owners.is_empty(), "who works does not sleep");
+                process.sleeps = true;
+                process.is_paging_out = true;
+            }
+            Action::Wake(id) => {
+                let process = self.processes.get_mut(&id).expect("it is there");
+                assert!(std::mem::take(&mut process.sleeps), "it slept");
+                process.is_paging_out = false;
+            }
             Action::Grant(ticket, id) => self.grant(ticket, id),
             Action::Refuse(ticket, failure) => {
                 assert!(!failure.message.is_empty(), "a refusal says why");
@@ -242,6 +268,8 @@ impl World {
             life: Life::Starting,
             owners: vec![],
             pins: 0,
+            sleeps: false,
+            is_paging_out: false,
         };
         assert!(self.processes.insert(id, process).is_none(), "a new worker");
     }
@@ -271,6 +299,7 @@ impl World {
         let facts = self.facts(key).clone();
         let process = self.processes.get_mut(&id).expect("it is there");
         assert_eq!((process.key, process.life), (key, Life::Ready));
+        assert!(!process.sleeps, "woken first");
         assert!(process.owners.len() < facts.max_in_flight, "max_in_flight");
         if facts.exclusive {
             assert!(
@@ -297,7 +326,8 @@ impl World {
                     self.tell(Event::Withdraw(ticket));
                 }
             }
-            89..91 => self.pin(),
+            89 => self.pin(),
+            90 => self.weigh(),
             91..92 => {
                 let ids: Vec<_> = self.processes.keys().copied().collect();
                 if let Some(id) = self.dice.pick(&ids).copied() {
@@ -396,6 +426,36 @@ impl World {
         }
     }
 
+    /// Measurements, page-outs that end, words in sleep, pressure.
+    fn weigh(&mut self) {
+        let ids: Vec<_> = self.processes.keys().copied().collect();
+        let Some(id) = self.dice.pick(&ids).copied() else {
+            return;
+        };
+        let bytes = self.dice.below(300) << 20;
+        match self.dice.below(8) {
+            0 => self.tell(Event::Pressure(bytes)),
+            1 => self.tell(Event::Stirred(id)),
+            2..4 => self.tell(Event::Measured(id, bytes)),
+            _ => {
+                let paging = self.processes.iter().filter(|(_, p)| p.is_paging_out);
+                let paging: Vec<_> = paging.map(|(id, _)| *id).collect();
+                if let Some(id) = self.dice.pick(&paging).copied() {
+                    let left = (self.dice.below(9) > 0).then_some(bytes / 8);
+                    self.paged_out(id, left);
+                }
+            }
+        }
+    }
+
+    fn paged_out(&mut self, id: WorkerId, left: Option<u64>) {
+        let process = self.processes.get_mut(&id).expect("it is there");
+        process.is_paging_out = false;
+        // The policy takes no notice of one that is being stopped.
+        process.sleeps &= left.is_some();
+        self.tell(Event::Hibernated(id, left));
+    }
+
     fn pin(&mut self) {
         let ids: Vec<_> = self.processes.keys().copied().collect();
         let Some(id) = self.dice.pick(&ids).copied() else {
@@ -439,6 +499,11 @@ impl World {
                 self.processes.get_mut(&id).expect("it is there").life = Life::Ready;
                 self.tell(Event::Ready(id));
             }
+            let paging = self.processes.iter().filter(|(_, p)| p.is_paging_out);
+            let paging: Vec<_> = paging.map(|(id, _)| *id).collect();
+            for id in paging {
+                self.paged_out(id, Some(1 << 20));
+            }
             let pinned: Vec<_> = self
                 .processes
                 .iter()
@@ -475,6 +540,11 @@ fn limits(dice: &mut Dice) -> Limits {
         queue_timeout: dice.seconds(1, 60),
         yield_after: Duration::from_millis(200 + dice.below(3000)),
         circuit_keys: dice.between(1, 3),
+        max_memory: match dice.below(3) {
+            0 => u64::MAX,
+            _ => (50 + dice.below(900)) << 20,
+        },
+        hibernate_after: (dice.below(3) > 0).then(|| dice.seconds(1, 90)),
         ..Limits::default()
     }
 }

@@ -1,0 +1,123 @@
+//! `stdiopool doctor`.
+
+mod checks;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output;
+use checks::checks;
+
+/// Says what this host supports, what is lost without it, and how to get it
+#[derive(Args, Clone, Copy, Debug)]
+#[command(after_help = "\
+Examples:
+  stdiopool doctor
+  stdiopool doctor --json | jq '.[] | select(.ok | not)'")]
+pub struct DoctorArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Check {
+    /// What was looked at.
+    pub(super) what: &'static str,
+    /// Whether it is as it should be.
+    pub(super) ok: bool,
+    /// What was found.
+    pub(super) found: String,
+    /// What is lost as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            what,
+            ok: true,
+            found: found.into(),
+            lost: None,
+            remedy: None,
+        }
+    }
+
+    fn lacks(what: &'static str, found: impl Into<String>, lost: &str, remedy: &str) -> Self {
+        Self {
+            ok: false,
+            lost: Some(lost.to_owned()),
+            remedy: Some(remedy.to_owned()),
+            ..Self::ok(what, found)
+        }
+    }
+}
+
+impl DoctorArgs {
+    /// Looks and reports.
+    ///
+    /// # Errors
+    /// When the report cannot be written.
+    pub async fn run(self) -> Result<(), miette::Report> {
+        let checks = checks().await;
+        let text = if self.json {
+            format!("{:#}\n", serde_json::json!(checks))
+        } else {
+            render(&checks)
+        };
+        let _is_read = output::print(&text)?;
+        Ok(())
+    }
+}
+
+fn render(checks: &[Check]) -> String {
+    let widest = checks.iter().map(|c| c.what.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
+        let mark = if check.ok { "ok   " } else { "lacks" };
+        text += &format!("{mark}  {:widest$}  {}\n", check.what, check.found);
+        let indent = " ".repeat("lacks".len() + 2 + widest + 2);
+        if let Some(lost) = &check.lost {
+            text += &format!("{indent}lost: {lost}\n");
+        }
+        if let Some(remedy) = &check.remedy {
+            text += &format!("{indent}do:   {remedy}\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_reads_well() {
+        let checks = [
+            Check::ok("node", "v22.1.0"),
+            Check::lacks("hibernation", "no swap", "memory", "scripts/zram"),
+        ];
+        insta::assert_snapshot!(render(&checks), @r"
+        ok     node         v22.1.0
+        lacks  hibernation  no swap
+                            lost: memory
+                            do:   scripts/zram
+        ");
+    }
+
+    #[tokio::test]
+    async fn this_host_can_be_looked_at() {
+        let checks = checks().await;
+        let all: Vec<_> = checks.iter().map(|check| check.what).collect();
+        assert!(all.contains(&"hibernation") && all.contains(&"open files"));
+        for check in checks {
+            assert!(!check.found.is_empty(), "{check:?}");
+            assert_eq!(check.ok, check.remedy.is_none(), "{check:?}");
+        }
+    }
+}

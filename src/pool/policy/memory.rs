@@ -1,0 +1,365 @@
+//! What workers weigh, and how weight is shed: idle ones fall asleep or go.
+//!
+//! Every worker that is not gone is charged with what it was last measured to hold, or, until then,
+//! with what workers of its server have held before. A start needs room for that estimate; the only
+//! worker of all always has it. What a worker grows by while it serves is not prevented but made up
+//! for: idle workers shed as much.
+//!
+//! ```text
+//!  Awake --idle for hibernate_after, or weight is needed--> FallingAsleep --> Asleep
+//!    ^------------- a request is granted, or the worker says something ----------+
+//! ```
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::event::{Action, StopReason};
+use super::evict::LOOK_AT;
+use super::state::{Phase, Policy, Timer, WorkerRecord};
+use crate::ids::{ServerName, WorkerId};
+
+/// What waking a worker costs its next caller: measured at 10 to 60 ms.
+const WAKE: Duration = Duration::from_millis(50);
+/// What an evicted worker's next start is taken to cost before one was seen.
+const UNKNOWN_START: Duration = Duration::from_secs(1);
+/// A sleeping worker is taken to hold this part of what it held awake, before one was measured.
+const ASLEEP_PART: u64 = 6;
+
+/// Whether a worker's memory is paged out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sleep {
+    /// It is in memory.
+    Awake,
+    /// It is being paged out.
+    FallingAsleep,
+    /// It was paged out and has not been used since.
+    Asleep,
+}
+
+/// A running mean that forgets: each new value counts for a quarter.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Mean(Option<u64>);
+
+impl Mean {
+    fn add(&mut self, value: u64) {
+        self.0 = Some(match self.0 {
+            None => value,
+            Some(mean) => mean / 4 * 3 + value / 4,
+        });
+    }
+}
+
+/// What was learnt of a server's workers. Outlives them, so that the next start is judged by it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct History {
+    awake: Mean,
+    asleep: Mean,
+    start_micros: Mean,
+}
+
+/// Everything about weight.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What all workers are charged with, in bytes.
+    pub(super) total: u64,
+    history: FxHashMap<ServerName, History>,
+}
+
+/// What an idle worker can do for those who need memory.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Relief {
+    Sleep,
+    Go,
+}
+
+impl Policy {
+    /// Bytes that all workers are charged with.
+    pub fn memory(&self) -> u64 {
+        self.memory.total
+    }
+
+    fn history(&self, server: &ServerName) -> History {
+        self.memory.history.get(server).copied().unwrap_or_default()
+    }
+
+    /// What a worker of the server is expected to hold.
+    pub fn expected_memory(&self, server: &ServerName) -> u64 {
+        let learnt = self.history(server).awake.0;
+        learnt.unwrap_or(self.limits.unknown_memory)
+    }
+
+    fn expected_asleep(&self, worker: &WorkerRecord) -> u64 {
+        let learnt = self.history(&worker.facts.server).asleep.0;
+        learnt.unwrap_or(worker.awake_memory / ASLEEP_PART)
+    }
+
+    /// What the next start of the server is expected to take.
+    pub(super) fn expected_start(&self, server: &ServerName) -> Duration {
+        let learnt = self.history(server).start_micros.0;
+        learnt.map_or(UNKNOWN_START, Duration::from_micros)
+    }
+
+    pub(super) fn note_start_took(&mut self, server: &ServerName, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let history = self.memory.history.entry(server.clone()).or_default();
+        history.start_micros.add(micros);
+    }
+
+    pub(super) fn charge(&mut self, id: WorkerId, bytes: u64) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            self.memory.total = self.memory.total - worker.memory + bytes;
+            worker.memory = bytes;
+        }
+    }
+
+    /// The worker was measured.
+    pub(super) fn measured(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        bytes: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        match (worker.phase, worker.sleep) {
+            (Phase::Ready, Sleep::Awake) => {
+                worker.awake_memory = bytes;
+                let server = worker.facts.server.clone();
+                let history = self.memory.history.entry(server).or_default();
+                history.awake.add(bytes);
+            }
+            // Something in it runs by itself, such as a collector of garbage: it sleeps anew.
+            (Phase::Ready, Sleep::Asleep) if bytes > worker.awake_memory / 2 => {
+                self.stirred(now, id, out);
+            }
+            (Phase::Ready, Sleep::Asleep) => {}
+            // Between the two nothing is learnt, and what goes is gone when it is gone.
+            _ => return,
+        }
+        self.charge(id, bytes);
+        self.shed_excess(now, out);
+        self.fill(now, out);
+    }
+
+    /// The page-out has ended: so many bytes are still held, or it could not be done.
+    pub(super) fn hibernated(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        bytes: Option<u64>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.sleep != Sleep::FallingAsleep || worker.phase != Phase::Ready {
+            return;
+        }
+        match bytes {
+            Some(bytes) => {
+                worker.sleep = Sleep::Asleep;
+                let server = worker.facts.server.clone();
+                let history = self.memory.history.entry(server).or_default();
+                history.asleep.add(bytes);
+                self.charge(id, bytes);
+            }
+            None => {
+                worker.sleep = Sleep::Awake;
+                worker.is_sleepless = true;
+            }
+        }
+        self.fill(now, out);
+    }
+
+    /// The worker is in use again, or says something unasked: it is as heavy as it was.
+    pub(super) fn wakes(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.phase != Phase::Ready || worker.sleep == Sleep::Awake {
+            return;
+        }
+        worker.sleep = Sleep::Awake;
+        let bytes = worker.awake_memory.max(worker.memory);
+        out.push(Action::Wake(id));
+        self.charge(id, bytes);
+        self.shed_excess(now, out);
+    }
+
+    /// Unasked output of an idle worker: it may fall asleep again later.
+    pub(super) fn stirred(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        self.wakes(now, id, out);
+        if let Some(worker) = self.workers.get(&id)
+            && worker.idle_rank.is_some()
+        {
+            self.arm_sleep(now, id);
+        }
+    }
+
+    /// Sets the timer for falling asleep, unless it is set.
+    pub(super) fn arm_sleep(&mut self, now: Instant, id: WorkerId) {
+        let Some(after) = self.limits.hibernate_after else {
+            return;
+        };
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        if worker.sleep_timer.is_none() && worker.sleep == Sleep::Awake && !worker.is_sleepless {
+            let at = Self::after(now, after);
+            worker.sleep_timer = Some(at);
+            self.arm(at, Timer::Sleep(id));
+        }
+    }
+
+    /// Like the idle timer it is set once, not per request: a worker used meanwhile gets the rest.
+    pub(super) fn sleep_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        worker.sleep_timer = None;
+        let (Some(since), Some(after)) = (worker.idle_since, self.limits.hibernate_after) else {
+            return;
+        };
+        // A pinned worker that is idle may sleep too: that ends nothing.
+        if worker.phase != Phase::Ready || worker.in_flight > 0 || worker.retiring.is_some() {
+            return;
+        }
+        let due = Self::after(since, after);
+        if due <= now {
+            self.falls_asleep(id, out);
+        } else if worker.sleep == Sleep::Awake {
+            worker.sleep_timer = Some(due);
+            self.arm(due, Timer::Sleep(id));
+        }
+    }
+
+    fn falls_asleep(&mut self, id: WorkerId, out: &mut Vec<Action>) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.sleep == Sleep::Awake
+            && !worker.is_sleepless
+        {
+            worker.sleep = Sleep::FallingAsleep;
+            out.push(Action::Hibernate(id));
+        }
+    }
+
+    /// How many bytes are missing for `wanted` more, after all that is on its way out is gone.
+    pub(super) fn missing(&self, wanted: u64) -> u64 {
+        let needed = self.memory.total.saturating_add(wanted);
+        let over = needed.saturating_sub(self.limits.max_memory);
+        if over == 0 {
+            return 0;
+        }
+        over.saturating_sub(self.on_its_way_out())
+    }
+
+    fn on_its_way_out(&self) -> u64 {
+        let shed = |worker: &WorkerRecord| match (worker.phase, worker.sleep) {
+            (Phase::Stopping, _) => worker.memory,
+            (_, Sleep::FallingAsleep) => worker.memory.saturating_sub(self.expected_asleep(worker)),
+            _ => 0,
+        };
+        self.workers.values().map(shed).sum()
+    }
+
+    /// Whether a start that needs `wanted` bytes has room for them now.
+    pub(super) fn has_room(&self, wanted: u64) -> bool {
+        self.workers.is_empty()
+            || self.memory.total.saturating_add(wanted) <= self.limits.max_memory
+    }
+
+    /// Workers have grown or woken beyond the limit: idle ones make up for it.
+    pub(super) fn shed_excess(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let missing = self.missing(0);
+        if missing > 0 {
+            self.shed(now, missing, out);
+        }
+    }
+
+    /// Lets idle workers fall asleep or go until `wanted` bytes are on their way out, at the least
+    /// cost to whoever uses them next. Says whether anything could be done.
+    pub(super) fn shed(&mut self, now: Instant, wanted: u64, out: &mut Vec<Action>) -> bool {
+        let mut left = wanted;
+        let mut did = false;
+        while left > 0
+            && let Some((id, relief, frees)) = self.cheapest_relief(now)
+        {
+            did = true;
+            left = left.saturating_sub(frees.max(1));
+            match relief {
+                Relief::Sleep => self.falls_asleep(id, out),
+                Relief::Go => self.stop(id, StopReason::EvictedForMemory, out),
+            }
+        }
+        did
+    }
+
+    /// Whether an idle worker could shed anything.
+    pub(super) fn can_shed(&self, now: Instant) -> bool {
+        self.cheapest_relief(now).is_some()
+    }
+
+    /// Of the least recently used, what frees most for what it costs: the time that the next
+    /// caller will wait longer, times how likely one is, which falls with the time since the last.
+    fn cheapest_relief(&self, now: Instant) -> Option<(WorkerId, Relief, u64)> {
+        let oldest = self.idle.iter().rev().map(|(id, ())| *id).take(LOOK_AT);
+        // The oldest of all are asleep already; those who can still sleep come after them.
+        let awake = self
+            .idle
+            .iter()
+            .rev()
+            .map(|(id, ())| *id)
+            .filter(|id| self.can_sleep(*id))
+            .take(LOOK_AT);
+        let go = oldest.filter_map(|id| self.relief(now, id, Relief::Go));
+        let sleep = awake.filter_map(|id| self.relief(now, id, Relief::Sleep));
+        sleep
+            .chain(go)
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, id, relief, frees)| (id, relief, frees))
+    }
+
+    fn can_sleep(&self, id: WorkerId) -> bool {
+        self.limits.hibernate_after.is_some()
+            && self.workers.get(&id).is_some_and(|worker| {
+                worker.sleep == Sleep::Awake
+                    && !worker.is_sleepless
+                    && worker.memory > self.expected_asleep(worker)
+            })
+    }
+
+    /// Its cost per byte freed.
+    fn relief(
+        &self,
+        now: Instant,
+        id: WorkerId,
+        relief: Relief,
+    ) -> Option<(f64, WorkerId, Relief, u64)> {
+        let worker = self.workers.get(&id)?;
+        let (takes, frees) = match relief {
+            Relief::Sleep => {
+                let frees = worker.memory.saturating_sub(self.expected_asleep(worker));
+                (WAKE, frees)
+            }
+            Relief::Go => (self.expected_start(&worker.facts.server), worker.memory),
+        };
+        let cost = self.cost_of_losing(now, worker, takes);
+        Some((cost / frees.max(1) as f64, id, relief, frees))
+    }
+
+    /// Seconds that someone is expected to wait for it.
+    pub(super) fn cost_of_losing(
+        &self,
+        now: Instant,
+        worker: &WorkerRecord,
+        takes: Duration,
+    ) -> f64 {
+        let idle = worker
+            .idle_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        takes.as_secs_f64() / (idle.as_secs_f64() + 1.0)
+    }
+}

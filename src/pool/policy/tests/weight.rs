@@ -1,0 +1,166 @@
+//! Memory: room for starts, sleep, and what goes first.
+
+use super::super::Sleep;
+use super::*;
+
+const MIB: u64 = 1 << 20;
+
+fn bounded(max_memory: u64) -> Limits {
+    Limits {
+        max_memory,
+        unknown_memory: 100 * MIB,
+        hibernate_after: Some(Duration::from_secs(30)),
+        ..limits(8)
+    }
+}
+
+/// An idle worker that holds so much.
+fn idle_of(bench: &mut Bench, n: u8, tenant: &str, bytes: u64) -> WorkerId {
+    bench.want(n, tenant);
+    let id = bench.started().expect("started");
+    bench.after(1.0);
+    bench.tell(Event::Ready(id));
+    bench.release(id);
+    bench.tell(Event::Measured(id, bytes));
+    id
+}
+
+#[test]
+fn a_worker_sleeps_when_it_was_idle_long_enough_and_wakes_for_a_request() {
+    let mut bench = Bench::new(bounded(u64::MAX));
+    let id = idle_of(&mut bench, 1, "a", 70 * MIB);
+    bench.after(29.0);
+    assert!(!bench.said(&Action::Hibernate(id)));
+    bench.after(1.1);
+    assert!(bench.said(&Action::Hibernate(id)));
+    bench.tell(Event::Hibernated(id, Some(8 * MIB)));
+    assert_eq!(bench.policy.memory(), 8 * MIB);
+    assert_eq!(bench.policy.worker(id).expect("there").sleep, Sleep::Asleep);
+
+    let ticket = bench.want(1, "a");
+    let wake = bench.said.iter().position(|a| *a == Action::Wake(id));
+    let grant = bench
+        .said
+        .iter()
+        .position(|a| *a == Action::Grant(ticket, id));
+    assert!(wake.expect("woken") < grant.expect("granted"));
+    assert_eq!(bench.policy.memory(), 70 * MIB, "it is as heavy as it was");
+    bench.release(id);
+    bench.after(30.1);
+    assert!(bench.said(&Action::Hibernate(id)), "and sleeps again");
+}
+
+#[test]
+fn a_word_in_sleep_ends_it_and_a_worker_that_cannot_sleep_is_left_alone() {
+    let mut bench = Bench::new(bounded(u64::MAX));
+    let id = idle_of(&mut bench, 1, "a", 70 * MIB);
+    bench.after(30.1);
+    bench.tell(Event::Hibernated(id, Some(MIB)));
+    bench.tell(Event::Stirred(id));
+    assert!(bench.said(&Action::Wake(id)));
+    bench.after(30.1);
+    assert!(bench.said(&Action::Hibernate(id)));
+    bench.tell(Event::Hibernated(id, None));
+    bench.after(120.0);
+    assert!(
+        !bench.said(&Action::Hibernate(id)),
+        "it cannot be done here"
+    );
+}
+
+#[test]
+fn a_start_needs_room_and_what_sleeps_makes_it() {
+    let mut bench = Bench::new(bounded(220 * MIB));
+    let first = idle_of(&mut bench, 1, "a", 90 * MIB);
+    let second = idle_of(&mut bench, 2, "b", 90 * MIB);
+    let ticket = bench.want(3, "c");
+    assert!(bench.said(&Action::Hibernate(first)), "{:?}", bench.said);
+    assert!(bench.started().is_none(), "not before there is room");
+    bench.tell(Event::Hibernated(first, Some(10 * MIB)));
+    let third = bench.started().expect("there is room now");
+    bench.tell(Event::Ready(third));
+    assert!(bench.said(&Action::Grant(ticket, third)));
+    assert!(bench.policy.worker(second).is_some(), "nobody had to go");
+}
+
+#[test]
+fn what_sleeps_already_goes_when_sleep_is_not_enough() {
+    let mut bench = Bench::new(bounded(120 * MIB));
+    let first = idle_of(&mut bench, 1, "a", 90 * MIB);
+    bench.after(30.1);
+    bench.tell(Event::Hibernated(first, Some(40 * MIB)));
+    bench.want(2, "b");
+    let gone = Action::Stop(first, StopReason::EvictedForMemory);
+    assert!(bench.said(&gone), "{:?}", bench.said);
+    assert!(bench.started().is_none(), "its memory is not free yet");
+    bench.tell(Event::Exited {
+        worker: first,
+        asked: true,
+    });
+    assert!(bench.started().is_some());
+}
+
+#[test]
+fn the_only_worker_may_start_whatever_it_needs() {
+    let mut bench = Bench::new(bounded(10 * MIB));
+    bench.want(1, "a");
+    let id = bench.started().expect("alone");
+    bench.tell(Event::Ready(id));
+    bench.want(2, "b");
+    assert!(bench.started().is_none(), "two are too many");
+}
+
+#[test]
+fn who_grows_beyond_the_limit_is_made_up_for_by_the_idle() {
+    let mut bench = Bench::new(Limits {
+        hibernate_after: None,
+        ..bounded(300 * MIB)
+    });
+    let idle = idle_of(&mut bench, 1, "a", 60 * MIB);
+    let busy = bench.busy(2, "b");
+    bench.tell(Event::Measured(busy, 250 * MIB));
+    assert!(bench.said(&Action::Stop(idle, StopReason::EvictedForMemory)));
+    assert!(bench.policy.worker(busy).is_some(), "who works goes on");
+}
+
+#[test]
+fn pressure_makes_the_idle_shed() {
+    let mut bench = Bench::new(bounded(u64::MAX));
+    let id = idle_of(&mut bench, 1, "a", 60 * MIB);
+    bench.tell(Event::Pressure(10 * MIB));
+    assert!(bench.said(&Action::Hibernate(id)));
+}
+
+#[test]
+fn the_next_start_is_judged_by_what_its_server_held() {
+    let mut bench = Bench::new(bounded(u64::MAX));
+    let server = facts("a").server;
+    assert_eq!(bench.policy.expected_memory(&server), 100 * MIB);
+    let id = idle_of(&mut bench, 1, "a", 40 * MIB);
+    assert_eq!(bench.policy.expected_memory(&server), 40 * MIB);
+    bench.tell(Event::Measured(id, 80 * MIB));
+    assert_eq!(bench.policy.expected_memory(&server), 50 * MIB);
+}
+
+#[test]
+fn of_two_idle_workers_the_one_that_starts_faster_goes() {
+    let mut bench = Bench::new(limits(2));
+    let slow = KeyFacts {
+        server: ServerName::new("slow"),
+        ..facts("a")
+    };
+    let ticket = bench.want_of(1, &slow, 0);
+    let first = bench.started().expect("starts");
+    bench.after(20.0);
+    bench.tell(Event::Ready(first));
+    assert!(bench.said(&Action::Grant(ticket, first)));
+    bench.release(first);
+    let second = bench.idle(2, "b");
+    bench.want(3, "c");
+    let gone = Action::Stop(second, StopReason::Evicted);
+    assert!(
+        bench.said(&gone),
+        "used later, but back in no time: {:?}",
+        bench.said
+    );
+}

@@ -1,0 +1,15 @@
+//! How much memory a process tree holds, and how to page it out.
+//!
+//! What is held is the proportional share of each process (proc_pid_smaps(5), `Pss`), so that pages
+//! shared with others count once, and of what is swapped out to compressed memory the part that it
+//! takes there.
+
+mod footprint;
+mod host;
+mod page_out;
+
+pub use footprint::{Footprint, footprint, resident};
+pub use host::{
+    HibernationError, SwapWeight, can_hibernate, has_zram, host_memory, memory_pressure,
+};
+pub use page_out::page_out;

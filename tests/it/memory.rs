@@ -1,0 +1,97 @@
+//! Memory: what a worker may hold, what all may, and what becomes of the idle.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use stdiopool::worker::memory::can_hibernate;
+
+use super::support::{Client, PATIENCE, Stdiopool, demo, faulty};
+
+/// Waits until the worker of that server is in that state, and returns it.
+async fn until_state(pool: &Stdiopool, server: &str, state: &str) -> Value {
+    let poll = async {
+        loop {
+            let workers = pool.workers().await;
+            let is_meant = |worker: &&Value| worker["server"] == server && worker["state"] == state;
+            if let Some(worker) = workers.iter().find(is_meant) {
+                return worker.clone();
+            }
+            // There is no event for the end of a page-out.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, poll).await;
+    found.unwrap_or_else(|_| panic!("never {state}: {}", pool.log()))
+}
+
+async fn echoes(client: &Client) {
+    let answer = client.call("echo", json!({"message": "here"})).await;
+    assert_eq!(answer.text(), "here");
+}
+
+#[tokio::test]
+async fn a_worker_that_holds_more_than_it_may_is_killed_and_its_caller_told() {
+    let toml = faulty("bad", &[], "limits = { memory = \"64MiB\" }") + &demo("good", "");
+    let pool = Stdiopool::serve(&toml);
+    let (bad, good) = (
+        pool.client("bad").connect().await,
+        pool.client("good").connect().await,
+    );
+    let within = bad.call("hoard", json!({"mebibytes": 20, "answers": true}));
+    assert_eq!(within.await.text(), "hoarded");
+    let killed = bad.call("hoard", json!({"mebibytes": 120})).await;
+    assert_eq!(
+        (killed.status, killed.reason()),
+        (StatusCode::BAD_GATEWAY, "worker_exited")
+    );
+    for said in ["more than the 64 MiB", "servers.bad.limits.memory"] {
+        assert!(killed.message().contains(said), "{}", killed.message());
+    }
+    echoes(&bad).await;
+    echoes(&good).await;
+    let exits = "stdiopool_worker_exits_total{reason=\"memory\",server=\"bad\"}";
+    assert!((pool.metric(exits).await - 1.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_start_that_has_no_room_makes_idle_workers_go() {
+    let bound = "[pool]\nmax_memory = \"40MiB\"\nhibernate_after = \"never\"\n";
+    let pool = Stdiopool::serve(&(bound.to_owned() + &demo("demo", "")));
+    // Each is smaller than that, but nobody knows before one was measured.
+    for tenant in ["anna", "bob", "carl"] {
+        echoes(&pool.client_of(tenant, "demo").connect().await).await;
+    }
+    let evicted = pool.metric("stdiopool_evictions_total{reason=\"max_memory\"}");
+    assert!(evicted.await >= 1.0);
+    let limits = pool.admin_json("status").await["limits"].clone();
+    assert_eq!(limits["max_memory_bytes"], 40 << 20);
+    // Once it is measured, it is charged with what it holds.
+    let measured = async {
+        while pool.admin_json("status").await["memory_bytes"].as_u64() > Some(40 << 20) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let measured = tokio::time::timeout(PATIENCE, measured).await;
+    measured.expect("measured");
+}
+
+#[tokio::test]
+async fn an_idle_worker_hibernates_and_the_next_request_wakes_it() {
+    let toml = "[pool]\nhibernate_after = \"500ms\"\n".to_owned() + &faulty("big", &[], "");
+    let pool = Stdiopool::serve(&toml);
+    let client = pool.client("big").connect().await;
+    let hoard = client.call("hoard", json!({"mebibytes": 100, "answers": true}));
+    assert_eq!(hoard.await.text(), "hoarded");
+    if let Err(why) = can_hibernate() {
+        assert!(pool.log().contains(&why.to_string()), "{}", pool.log());
+        assert_eq!(until_state(&pool, "big", "idle").await["server"], "big");
+        return;
+    }
+    let asleep = until_state(&pool, "big", "hibernated").await;
+    let held = asleep["memory_bytes"].as_u64().expect("measured");
+    assert!(held < 50 << 20, "{asleep}");
+    echoes(&client).await;
+    assert!(until_state(&pool, "big", "hibernated").await["pid"] == asleep["pid"]);
+    let woke = pool.metric("stdiopool_wake_seconds_count{server=\"big\"}");
+    assert!(woke.await >= 1.0);
+    assert!(pool.metric("stdiopool_hibernated_bytes").await > 0.0);
+}
