@@ -13,7 +13,7 @@ use super::report::Measured;
 /// Calls of each session before the clock starts.
 const WARM_UP: usize = 50;
 
-const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// `stdiopool serve` with the demo server behind it.
 pub(crate) fn stdiopool(sessions: usize, period: Duration, bytes: usize) -> Measured {
@@ -27,9 +27,14 @@ pub(crate) fn stdiopool(sessions: usize, period: Duration, bytes: usize) -> Meas
 
 /// `stdiopool serve` with that server named `demo`, and the folder it runs in.
 pub(crate) fn serve(server: &str) -> (Process, tempfile::TempDir) {
+    serve_with("", server)
+}
+
+/// The same with a `[pool]` table that holds `pool`.
+pub(crate) fn serve_with(pool: &str, server: &str) -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a folder");
     let toml = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[servers.demo]\n{server}"
+        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[pool]\n{pool}\n[servers.demo]\n{server}"
     );
     std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
     let mut command = binary();
@@ -45,7 +50,7 @@ pub(crate) fn bare(sessions: usize, period: Duration, bytes: usize) -> Measured 
     let this = std::env::current_exe().expect("it has a path");
     let mut command = Command::new(this);
     command
-        .arg("--bare-http")
+        .arg("bare-http")
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     load(&mut Process::start(&mut command), sessions, period, bytes)
@@ -96,6 +101,7 @@ async fn load(server: &mut Process, sessions: usize, period: Duration, bytes: us
 pub(crate) struct Connection {
     stream: TcpStream,
     host: String,
+    pub(crate) path: String,
     pub(crate) session: Option<String>,
     buffer: Vec<u8>,
 }
@@ -107,9 +113,16 @@ impl Connection {
         Self {
             stream,
             host: address.to_owned(),
+            path: "/demo/mcp".to_owned(),
             session: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// Connects anew: an idle connection is closed by the other side in the end.
+    pub(crate) async fn reopen(&mut self) {
+        let fresh = Self::open(&self.host).await;
+        self.stream = fresh.stream;
     }
 
     async fn call(&mut self, id: usize, bytes: usize) {
@@ -136,7 +149,8 @@ impl Connection {
             .as_deref()
             .map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
         let request = format!(
-            "{method} /demo/mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            self.path,
             self.host,
             body.len()
         );

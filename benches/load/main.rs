@@ -1,23 +1,25 @@
-//! How many tool calls a second go through stdiopool, how long they take, and what they cost it,
-//! beside two floors measured in the same run:
+//! How fast and how dense stdiopool is, beside floors measured in the same run.
 //!
-//! - `raw pipe`: the same demo server, spoken to over its own stdin and stdout;
-//! - `bare http`: an HTTP server on the same library that answers every request with a constant.
-//!
-//! Closed loop: every session has a connection of its own and one call at a time under way.
-//!
-//! Then how long a worker takes from nothing until its `initialize` is answered, beside the same
-//! command started and asked directly.
+//! - `load`: how many tool calls a second go through it, how long they take, what they cost. Floors:
+//!   `raw pipe`, the same demo server spoken to over its own stdin and stdout; `bare http`, an HTTP
+//!   server on the same library that answers every request with a constant. Closed loop: every
+//!   session has a connection of its own and one call at a time under way.
+//! - `starts`: how long a worker takes from nothing until its `initialize` is answered, beside the
+//!   same command started and asked directly.
+//! - `density`: how much memory a tenant's server takes while it is awake and while it sleeps, and
+//!   how long a call takes to one that is warm, asleep, or not there yet.
 //!
 //! ```text
-//! scripts/bench                       # 1, 16 and 64 sessions, 5 s each
-//! scripts/bench --sessions 200 --seconds 10
-//! scripts/bench --seconds 0 --starts 10 npx -y @modelcontextprotocol/server-everything
+//! scripts/bench                                  # load and starts
+//! scripts/bench load --sessions 200 --seconds 10
+//! scripts/bench starts --count 8 npx -y @modelcontextprotocol/server-everything
+//! scripts/bench density --tenants 20
 //! ```
 #![allow(clippy::print_stdout, reason = "the figures are what was asked for")]
 
 mod bare_http;
 mod cold_start;
+mod density;
 mod http_load;
 mod pipe_load;
 mod process;
@@ -25,52 +27,72 @@ mod report;
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 use report::Report;
 
 #[derive(Parser)]
-struct Args {
+struct Cli {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Calls under load
+    Load(LoadArgs),
+    /// Starts of workers
+    Starts(StartsArgs),
+    /// Memory of many tenants
+    Density(density::DensityArgs),
+    /// Serves the floor of the HTTP side (started by this program itself)
+    #[command(hide = true)]
+    BareHttp,
+}
+
+#[derive(Args)]
+struct LoadArgs {
     /// How many sessions at once; may be repeated
     #[arg(long, default_values_t = [1_usize, 16, 64])]
     sessions: Vec<usize>,
-    /// How long each measurement takes; 0 leaves the load out
+    /// How long each measurement takes
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// How often a worker is started; 0 leaves that out
-    #[arg(long, default_value_t = 30)]
-    starts: usize,
     /// Bytes of the echoed text
     #[arg(long, default_value_t = 32)]
     bytes: usize,
-    /// Serves the floor of the HTTP side (started by this program itself)
-    #[arg(long, hide = true)]
-    bare_http: bool,
-    /// Given by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
+}
+
+#[derive(Args)]
+struct StartsArgs {
+    /// How often it is started
+    #[arg(long, default_value_t = 30)]
+    count: usize,
     /// What is started; the demo server by default
-    #[arg(trailing_var_arg = true)]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 
 fn main() {
-    let mut args = Args::parse();
     // `cargo bench` puts it at the end, behind a command it would then be part of.
-    args.command.retain(|arg| arg != "--bench");
-    if args.bare_http {
-        bare_http::serve();
-        return;
-    }
-    if args.seconds > 0 {
-        load(&args);
-    }
-    if args.starts > 0 {
-        cold_start::run(&args.command, args.starts);
+    let args = std::env::args().filter(|arg| arg != "--bench");
+    match Cli::parse_from(args).what {
+        None => {
+            load(&LoadArgs {
+                sessions: vec![1, 16, 64],
+                seconds: 5,
+                bytes: 32,
+            });
+            cold_start::run(&[], 30);
+        }
+        Some(What::Load(args)) => load(&args),
+        Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
+        Some(What::Density(args)) => density::run(&args),
+        Some(What::BareHttp) => bare_http::serve(),
     }
 }
 
-fn load(args: &Args) {
+fn load(args: &LoadArgs) {
     let period = Duration::from_secs(args.seconds);
     println!(
         "echo of {} bytes, {} s each, closed loop, {} CPUs\n",

@@ -46,17 +46,25 @@ impl Process {
     /// Reads its stderr until a line has `marker` in it, and returns what follows; the rest of
     /// stderr is thrown away as it comes.
     pub(crate) fn announced(&mut self, marker: &str) -> String {
+        let [found] = self.all_announced([marker]);
+        found
+    }
+
+    /// The same for several, in their order.
+    pub(crate) fn all_announced<const N: usize>(&mut self, markers: [&str; N]) -> [String; N] {
         let stderr: ChildStderr = self.0.stderr.take().expect("piped");
         let mut lines = BufReader::new(stderr).lines();
-        let found = loop {
-            let line = lines
-                .next()
-                .expect("it says where it listens")
-                .expect("UTF-8");
-            if let Some((_, rest)) = line.split_once(marker) {
-                break rest.trim().to_owned();
+        let found = markers.map(|marker| {
+            loop {
+                let line = lines
+                    .next()
+                    .expect("it says where it listens")
+                    .expect("UTF-8");
+                if let Some((_, rest)) = line.split_once(marker) {
+                    break rest.trim().to_owned();
+                }
             }
-        };
+        });
         std::thread::spawn(move || lines.for_each(drop));
         found
     }

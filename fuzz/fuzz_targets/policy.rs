@@ -22,6 +22,10 @@ enum Step {
     Release { lease: u8, served: bool },
     Retire(u8),
     Grow(u8),
+    Measured { worker: u8, mebibytes: u8 },
+    PagedOut { worker: u8, mebibytes: Option<u8> },
+    Stirred(u8),
+    Pressure(u8),
     Wait { seconds: u8 },
 }
 
@@ -33,6 +37,7 @@ struct World {
     workers: BTreeMap<WorkerId, bool>,
     starting: Vec<WorkerId>,
     leases: Vec<WorkerId>,
+    paging_out: Vec<WorkerId>,
     waiting: Vec<TicketId>,
     tickets: u64,
 }
@@ -53,6 +58,8 @@ impl World {
                     *self.workers.get_mut(&worker).expect("a live worker") = true;
                     self.starting.retain(|other| *other != worker);
                 }
+                Action::Hibernate(worker) => self.paging_out.push(worker),
+                Action::Wake(worker) => self.paging_out.retain(|other| *other != worker),
                 Action::Grant(ticket, worker) => {
                     self.answered(ticket);
                     self.leases.push(worker);
@@ -77,6 +84,7 @@ impl World {
     fn exit(&mut self, worker: WorkerId) {
         if let Some(asked) = self.workers.remove(&worker) {
             self.starting.retain(|other| *other != worker);
+            self.paging_out.retain(|other| *other != worker);
             self.on(Event::Exited { worker, asked });
         }
     }
@@ -139,6 +147,24 @@ impl World {
                 self.limits.max_workers = self.limits.max_workers.max(usize::from(max_workers % 8));
                 self.on(Event::Reconfigure(self.limits.clone()));
             }
+            Step::Measured { worker, mebibytes } => {
+                if let Some(worker) = self.nth(worker) {
+                    self.on(Event::Measured(worker, u64::from(mebibytes) << 20));
+                }
+            }
+            Step::PagedOut { worker, mebibytes } if !self.paging_out.is_empty() => {
+                let at = usize::from(worker) % self.paging_out.len();
+                let worker = self.paging_out.swap_remove(at);
+                let left = mebibytes.map(|mebibytes| u64::from(mebibytes) << 20);
+                self.on(Event::Hibernated(worker, left));
+            }
+            Step::PagedOut { .. } => {}
+            Step::Stirred(n) => {
+                if let Some(worker) = self.nth(n) {
+                    self.on(Event::Stirred(worker));
+                }
+            }
+            Step::Pressure(mebibytes) => self.on(Event::Pressure(u64::from(mebibytes) << 20)),
             Step::Wait { seconds } => {
                 self.now += Duration::from_secs(seconds.into());
                 self.on(Event::Tick);
@@ -201,6 +227,8 @@ fn key_of(n: u8) -> (PoolKey, Arc<KeyFacts>) {
 fuzz_target!(|steps: Vec<Step>| {
     let limits = Limits {
         max_workers: 3,
+        max_memory: 400 << 20,
+        hibernate_after: Some(Duration::from_secs(20)),
         queue_limit: 16,
         ..Limits::default()
     };
@@ -211,6 +239,7 @@ fuzz_target!(|steps: Vec<Step>| {
         workers: BTreeMap::new(),
         starting: Vec::new(),
         leases: Vec::new(),
+        paging_out: Vec::new(),
         waiting: Vec::new(),
         tickets: 0,
     };
