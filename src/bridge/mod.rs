@@ -30,12 +30,14 @@ mod initialize;
 mod level;
 mod mux;
 mod params;
+mod repeat;
 mod worker_side;
 
 pub use client_side::{ClientRequest, Opened};
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
+pub use repeat::may_repeat;
 
 #[cfg(test)]
 mod property_tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, ConfigErrors};
 use crate::session::Setup;
-use crate::store::{StateDir, StateDirError};
+use crate::store::{DatabaseError, StateDir, StateDirError};
 use crate::tenancy::{Authenticator, Resolver, ResolverError};
 use crate::worker::GuardianError;
 
@@ -19,6 +19,9 @@ pub enum ServeError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateDirError),
+    /// What is kept in the state folder cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// A server's config schema cannot be used.
     #[error(transparent)]
     Resolver(#[from] ResolverError),

@@ -20,8 +20,8 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener};
 use crate::pool::StopReason;
-use crate::session::{Sessions, Watcher};
-use crate::store::StateDir;
+use crate::session::{Kept, Sessions, Watcher};
+use crate::store::{SessionStore, StateDir};
 use crate::telemetry::Metrics;
 use crate::worker::Guardian;
 
@@ -135,6 +135,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     front_stop.cancel();
     pool.stop_all(StopReason::Drained).await;
     service.sessions.join().await;
+    service.sessions.note_uses(2 * EXPIRY_PERIOD).await;
     shutdown.cancel();
     while let Some(ended) = listeners.join_next().await {
         if let Err(error) = ended {
@@ -188,6 +189,14 @@ impl Service {
         let metrics = Metrics::new();
         let events = Events::new();
         let setup = assemble::setup(Arc::clone(config), 0, Arc::clone(&state))?;
+        // One command is hosted for the moment: its folder goes with it.
+        let kept = match &options.source {
+            Source::Command(_) => None,
+            Source::File(_) => {
+                let (store, rows) = SessionStore::open(&state)?;
+                Some(Kept { store, rows })
+            }
+        };
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
@@ -195,6 +204,7 @@ impl Service {
             Arc::clone(&metrics),
             Arc::new(PoolMetrics(Arc::clone(&metrics))),
             Arc::new(events.clone()) as Arc<dyn Watcher>,
+            kept,
         );
         let scraped = sessions.downgrade();
         metrics.on_scrape(move |metrics| {
@@ -273,6 +283,8 @@ impl Service {
                     let _told = self.reloader.reload().await;
                 }
                 Woken::Expire => {
+                    // Twice the period: what was used just after the last look counts too.
+                    self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);
                     if ended > 0 {

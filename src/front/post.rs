@@ -124,7 +124,7 @@ impl Post<'_> {
         let sent = self
             .front
             .sessions
-            .request(session, self.body, envelope, &mut exchange);
+            .request_once(session, self.body, envelope, &mut exchange);
         if let Err(failure) = sent.await {
             tally.failed(failure.reason);
             return reply::failure(&failure, id);

@@ -181,6 +181,7 @@ async fn serve(
         Method::DELETE => {
             let session = find_session(front, headers, &principal, &server)?;
             front.sessions.end(&session);
+            front.sessions.written().await;
             Ok(reply::empty(StatusCode::NO_CONTENT))
         }
         _ => Ok(reply::method_not_allowed()),

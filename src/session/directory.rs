@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::keep;
 use super::record::{Session, SessionId};
 use crate::bridge::SessionNo;
 use crate::ids::{PoolKey, ServerName};
+use crate::store::{IdHash, SessionRow};
 use crate::tenancy::Principal;
 
 /// Most sessions at a time. Clients rarely end theirs, so that expiry and this bound must.
@@ -27,6 +29,8 @@ struct Tables {
     by_no: FxHashMap<SessionNo, Arc<Session>>,
     by_key: FxHashMap<PoolKey, FxHashSet<SessionNo>>,
     key_of: FxHashMap<SessionNo, PoolKey>,
+    /// Sessions of an earlier run that nobody has asked for yet.
+    dormant: FxHashMap<IdHash, SessionRow>,
 }
 
 impl Directory {
@@ -37,12 +41,54 @@ impl Directory {
     /// Takes a session in; false when there are too many.
     pub(super) fn insert(&self, session: Arc<Session>) -> bool {
         let mut tables = self.tables.write();
-        if tables.by_id.len() >= MAX_SESSIONS {
+        if tables.len() >= MAX_SESSIONS {
             return false;
         }
-        tables.by_no.insert(session.no, Arc::clone(&session));
-        tables.by_id.insert(session.id.clone(), session);
+        tables.insert(session);
         true
+    }
+
+    /// Takes in the sessions of an earlier run.
+    pub(super) fn add_dormant(&self, rows: Vec<SessionRow>) {
+        let rows = rows.into_iter().map(|row| (row.id, row));
+        self.tables.write().dormant.extend(rows);
+    }
+
+    /// Drops the sessions of an earlier run that `is_meant`; returns which.
+    pub(super) fn drop_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> Vec<IdHash> {
+        let mut dropped = Vec::new();
+        self.tables.write().dormant.retain(|id, row| {
+            let goes = is_meant(row);
+            if goes {
+                dropped.push(*id);
+            }
+            !goes
+        });
+        dropped
+    }
+
+    /// Takes a session of an earlier run up again, if it is this principal's and talks to this server.
+    pub(super) fn revive(
+        &self,
+        id: &SessionId,
+        principal: &Principal,
+        server: &ServerName,
+    ) -> Option<Arc<Session>> {
+        let hash = IdHash::of(id.as_str());
+        if !self.tables.read().dormant.contains_key(&hash) {
+            return None;
+        }
+        let mut tables = self.tables.write();
+        let row = tables
+            .dormant
+            .get(&hash)
+            .filter(|row| keep::is_theirs(row, principal, server))?;
+        let (principal, server) = (principal.clone(), server.clone());
+        let session = keep::revive(row, self.next_no(), id.clone(), principal, server);
+        tables.dormant.remove(&hash);
+        let session = Arc::new(session?);
+        tables.insert(Arc::clone(&session));
+        Some(session)
     }
 
     pub(super) fn remove(&self, session: &Session) {
@@ -95,13 +141,22 @@ impl Directory {
         self.tables.read().by_no.values().cloned().collect()
     }
 
-    /// How many there are.
+    /// How many there are, those of an earlier run that nobody has asked for yet included.
     pub(super) fn len(&self) -> usize {
-        self.tables.read().by_no.len()
+        self.tables.read().len()
     }
 }
 
 impl Tables {
+    fn len(&self) -> usize {
+        self.by_no.len() + self.dormant.len()
+    }
+
+    fn insert(&mut self, session: Arc<Session>) {
+        self.by_no.insert(session.no, Arc::clone(&session));
+        self.by_id.insert(session.id.clone(), session);
+    }
+
     fn forget_key(&mut self, no: SessionNo) {
         if let Some(key) = self.key_of.remove(&no)
             && let Some(sharing) = self.by_key.get_mut(&key)

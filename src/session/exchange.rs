@@ -1,13 +1,19 @@
 //! One POST: the calls it made, and what comes back for it.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
+use super::record::Session;
+use super::service::Sessions;
 use crate::bridge::CallId;
+use crate::protocol::{Envelope, Failure, Reason};
 
 /// The calls of one POST and the mailbox their answers come to. Dropping it cancels whatever is
 /// still unanswered, so that a client that goes away costs its worker nothing more.
@@ -22,6 +28,30 @@ pub struct Exchange {
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
     pub(super) waited: Duration,
+    /// The only request of the POST, while it may be sent once more.
+    repeat: Option<Repeat>,
+    /// It is being sent once more.
+    repeating: Option<Repeating>,
+}
+
+/// A request that may be sent once more if its worker dies before it said anything about it.
+#[derive(Debug)]
+struct Repeat {
+    sessions: Sessions,
+    session: Arc<Session>,
+    message: Bytes,
+}
+
+/// The request's way to another worker. Kept here so that a dropped [`Exchange::next`] loses nothing.
+struct Repeating {
+    id: Box<str>,
+    sent: Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>,
+}
+
+impl fmt::Debug for Repeating {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repeating").finish_non_exhaustive()
+    }
 }
 
 /// What [`Exchange::next`] yields.
@@ -50,7 +80,18 @@ impl Exchange {
             deadline: None,
             sent: None,
             waited: Duration::ZERO,
+            repeat: None,
+            repeating: None,
         }
+    }
+
+    /// Lets the request, the only one of its POST, be sent once more if its worker dies.
+    pub(super) fn may_repeat(&mut self, sessions: Sessions, session: Arc<Session>, message: Bytes) {
+        self.repeat = Some(Repeat {
+            sessions,
+            session,
+            message,
+        });
     }
 
     pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId) {
@@ -76,6 +117,31 @@ impl Exchange {
     /// # Cancel-Safety
     /// A dropped call loses nothing.
     pub async fn next(&mut self) -> Next {
+        loop {
+            if let Some(repeating) = &mut self.repeating {
+                let sent = (&mut repeating.sent).await;
+                let id = self.repeating.take().map(|repeating| repeating.id);
+                match sent {
+                    // The old mailbox has nothing more to come.
+                    Ok(second) => *self = second,
+                    Err(failure) => {
+                        let id = id.unwrap_or_else(|| "null".into());
+                        return Next::Parcel(Parcel::Failed { id, failure });
+                    }
+                }
+            }
+            match self.next_parcel().await {
+                Next::Parcel(parcel) => {
+                    if let Some(parcel) = self.unless_repeated(parcel) {
+                        return Next::Parcel(parcel);
+                    }
+                }
+                next => return next,
+            }
+        }
+    }
+
+    async fn next_parcel(&mut self) -> Next {
         let parcel = match self.deadline {
             None => self.mailbox.next_of_call().await,
             Some(deadline) => {
@@ -106,11 +172,29 @@ impl Exchange {
 
     /// What can be written without waiting.
     pub fn try_next(&mut self) -> Option<Parcel> {
+        if self.repeating.is_some() {
+            return None;
+        }
         let parcel = self.mailbox.try_next()?;
         if self.mailbox.all_answered() {
             self.open.clear();
         }
-        Some(parcel)
+        self.unless_repeated(parcel)
+    }
+
+    /// The parcel, unless it is the first that is said of a request and tells that its worker
+    /// died: then the request is sent once more instead.
+    fn unless_repeated(&mut self, parcel: Parcel) -> Option<Parcel> {
+        // Whatever was said once, the client must not hear twice.
+        match (parcel, self.repeat.take()) {
+            (Parcel::Failed { id, failure }, Some(repeat))
+                if failure.reason == Reason::WorkerExited =>
+            {
+                self.repeating = Some(repeat.begin(id, self.waited));
+                None
+            }
+            (parcel, _) => Some(parcel),
+        }
     }
 
     /// Cancels what is still unanswered and returns the ids of it, as raw JSON.
@@ -120,6 +204,27 @@ impl Exchange {
             .drain(..)
             .filter_map(|(link, call)| link.abandon(call, why))
             .collect()
+    }
+}
+
+impl Repeat {
+    fn begin(self, id: Box<str>, waited: Duration) -> Repeating {
+        let sent = async move {
+            let mut second = Exchange::new();
+            second.waited = waited;
+            let envelope = Envelope::parse(&self.message)
+                .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "sent again: its worker died");
+            let request =
+                self.sessions
+                    .request(&self.session, &self.message, &envelope, &mut second);
+            request.await?;
+            Ok(second)
+        };
+        Repeating {
+            id,
+            sent: Box::pin(sent),
+        }
     }
 }
 

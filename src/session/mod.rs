@@ -25,6 +25,7 @@
 
 mod directory;
 mod exchange;
+mod keep;
 mod launchpad;
 mod link;
 mod mailbox;
@@ -34,6 +35,7 @@ mod service;
 mod shared;
 
 pub use exchange::{Exchange, Next};
+pub use keep::Kept;
 pub use launchpad::Launchpad;
 pub use link::Link;
 pub use mailbox::Parcel;

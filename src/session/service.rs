@@ -9,16 +9,18 @@ use tokio::time::Instant;
 
 use super::directory::MAX_SESSIONS;
 use super::exchange::Exchange;
+use super::keep::{self, Kept};
 use super::launchpad::Launchpad;
 use super::link::{CallRefused, Called, Link};
 use super::record::{Session, SessionId};
 use super::route::{Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
-use crate::bridge::{AskRef, ClientHello};
+use crate::bridge::{AskRef, ClientHello, may_repeat};
 use crate::config::Share;
-use crate::ids::{ServerName, WorkerId};
+use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Lease, Limits, Observer, Pool, Want};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
+use crate::store::SessionRow;
 use crate::telemetry::Metrics;
 use crate::tenancy::Principal;
 use crate::worker::Guardian;
@@ -54,7 +56,7 @@ pub struct Initialized {
 }
 
 impl Sessions {
-    /// No sessions yet, and a pool without workers.
+    /// The sessions of an earlier run, if any were kept, and a pool without workers.
     pub fn new(
         setup: Arc<Setup>,
         limits: Limits,
@@ -62,11 +64,16 @@ impl Sessions {
         metrics: Arc<Metrics>,
         observer: Arc<dyn Observer>,
         watcher: Arc<dyn Watcher>,
+        kept: Option<Kept>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher));
+        let (store, rows) = kept.map_or((None, vec![]), |kept| (Some(kept.store), kept.rows));
+        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher, store));
+        shared.directory.add_dormant(rows);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
         shared.set_pool(Pool::new(limits, launchpad, observer));
-        Self { shared }
+        let sessions = Self { shared };
+        sessions.drop_unserved();
+        sessions
     }
 
     /// A handle that does not keep them alive.
@@ -99,9 +106,22 @@ impl Sessions {
                 self.shared.end_session(&session);
             }
         }
+        self.drop_unserved();
     }
 
-    /// Every session.
+    /// Forgets the sessions of an earlier run that cannot be taken up: their server or tenant is
+    /// gone, or the process that held their state.
+    fn drop_unserved(&self) {
+        let config = Arc::clone(&self.setup().config);
+        self.forget_dormant(|row| {
+            let tenant = TenantId::new(row.tenant.clone());
+            let server = config.server_name(&row.server);
+            let server = server.and_then(|name| config.servers.get(&name));
+            !config.has_tenant(&tenant) || server.is_none_or(|server| server.stateful)
+        });
+    }
+
+    /// Every session that has been used since stdiopool started.
     pub fn all(&self) -> Vec<Arc<Session>> {
         self.shared.directory.all()
     }
@@ -164,6 +184,12 @@ impl Sessions {
         if let Some(route) = session.route() {
             self.shared.directory.set_key(no, route.key);
         }
+        if let Some(store) = &self.shared.store
+            && session.route().is_some_and(|route| !route.order.stateful)
+            && let Err(error) = store.insert(keep::row_of(&session)).await
+        {
+            tracing::warn!(%error, "a session will not survive a restart");
+        }
         self.shared
             .watcher
             .happened(Happening::SessionOpened(&session));
@@ -178,7 +204,10 @@ impl Sessions {
         principal: &Principal,
         server: &ServerName,
     ) -> Option<Arc<Session>> {
-        self.shared.directory.find(id, principal, server)
+        let directory = &self.shared.directory;
+        directory
+            .find(id, principal, server)
+            .or_else(|| directory.revive(id, principal, server))
     }
 
     /// Sends a session's request to a worker; what comes back arrives in `exchange`.
@@ -223,6 +252,28 @@ impl Sessions {
         Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
     }
 
+    /// The same for the only request of a POST: if it is one that may be [sent
+    /// twice](crate::bridge::may_repeat) and its worker dies before it said anything, another gets it.
+    ///
+    /// # Errors
+    /// As [`Sessions::request`].
+    ///
+    /// # Cancel-Safety
+    /// As [`Sessions::request`].
+    pub async fn request_once(
+        &self,
+        session: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        if envelope.method.as_deref().is_some_and(may_repeat) {
+            let message = Bytes::copy_from_slice(message);
+            exchange.may_repeat(self.clone(), Arc::clone(session), message);
+        }
+        self.request(session, message, envelope, exchange).await
+    }
+
     /// Passes a session's notification on to the workers at which it has a seat. None is started
     /// for it.
     pub fn notification(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) {
@@ -243,14 +294,42 @@ impl Sessions {
         self.shared.end_session(session)
     }
 
+    /// Waits until what has happened to sessions so far is safe from the death of this process.
+    pub async fn written(&self) {
+        self.note_uses(Duration::ZERO).await;
+    }
+
     /// Ends the sessions that nothing has used for `timeout`; returns how many.
     pub fn expire(&self, timeout: Duration) -> usize {
         let now = Instant::now();
-        self.all()
+        let ended = self
+            .all()
             .iter()
             .filter(|session| session.idle_for(now).is_some_and(|idle| idle >= timeout))
             .filter(|session| self.end(session))
-            .count()
+            .count();
+        ended + self.forget_dormant(|row| keep::is_forgotten(row, timeout))
+    }
+
+    /// Writes down when the sessions were last used, of those that were within `period`.
+    pub async fn note_uses(&self, period: Duration) {
+        let Some(store) = &self.shared.store else {
+            return;
+        };
+        let used = keep::recent_uses(&self.all(), period);
+        if let Err(error) = store.touch(used).await {
+            tracing::warn!(%error, "when sessions were last used is not saved");
+        }
+    }
+
+    fn forget_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> usize {
+        let dropped = self.shared.directory.drop_dormant(is_meant);
+        for id in &dropped {
+            if let Some(store) = &self.shared.store {
+                store.remove(*id);
+            }
+        }
+        dropped.len()
     }
 
     /// Closes every session's own stream, so that connections can end.

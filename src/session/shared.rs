@@ -15,6 +15,7 @@ use super::route::Setup;
 use crate::bridge::SessionNo;
 use crate::ids::WorkerId;
 use crate::pool::{Pool, StopReason};
+use crate::store::{IdHash, SessionStore};
 use crate::telemetry::Metrics;
 use crate::worker::{Exit, Guardian};
 
@@ -53,6 +54,8 @@ pub struct Shared {
     pub(super) guardian: Guardian,
     pub(super) tasks: TaskTracker,
     pub(super) watcher: Arc<dyn Watcher>,
+    /// Where sessions are written down.
+    pub(super) store: Option<SessionStore>,
     /// Workers that may be paged out at once.
     pub(super) page_outs: Semaphore,
     setup: RwLock<Arc<Setup>>,
@@ -67,6 +70,7 @@ impl Shared {
         guardian: Guardian,
         metrics: Arc<Metrics>,
         watcher: Arc<dyn Watcher>,
+        store: Option<SessionStore>,
     ) -> Self {
         Self {
             directory: Directory::default(),
@@ -74,6 +78,7 @@ impl Shared {
             guardian,
             tasks: TaskTracker::new(),
             watcher,
+            store,
             page_outs: Semaphore::new(PAGE_OUTS),
             setup: RwLock::new(setup),
             links: RwLock::default(),
@@ -113,6 +118,16 @@ impl Shared {
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
         self.links.read().values().cloned().collect()
+    }
+
+    /// Writes down what a session has set.
+    pub(super) fn keep_standing(&self, session: &Session) {
+        if let Some(store) = &self.store {
+            let (level, subscriptions) = session.standing();
+            let level = level.map(|level| level.as_str().to_owned());
+            let id = IdHash::of(session.id.as_str());
+            store.set_standing(id, level, &subscriptions);
+        }
     }
 
     /// Pins or unpins a worker in the pool, once.
@@ -157,6 +172,9 @@ impl Shared {
             return false;
         }
         self.directory.remove(session);
+        if let Some(store) = &self.store {
+            store.remove(IdHash::of(session.id.as_str()));
+        }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
             link.detach(session.no);
             link.order().pin_while_subscribed(&link, self);

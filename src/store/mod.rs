@@ -3,6 +3,7 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
+//!   state.db             sessions (SQLite, with its -wal and -shm)
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```
@@ -10,6 +11,10 @@
 //! Invariant: one stdiopool per folder. It deliberately creates no tenant's folder before a worker
 //! needs it.
 
+mod database;
+mod sessions;
 mod state_dir;
 
+pub use database::DatabaseError;
+pub use sessions::{IdHash, SessionRow, SessionStore};
 pub use state_dir::{StateDir, StateDirError};

@@ -225,6 +225,24 @@ async fn a_server_that_dies_in_a_call_is_quoted_to_its_callers_and_started_anew(
 }
 
 #[tokio::test]
+async fn a_list_whose_worker_dies_is_asked_for_once_more_and_not_twice() {
+    let pool = serve(&["--mode", "dies-in-list"], "");
+    let client = pool.client("bad").connect().await;
+    let tools = client.ask("tools/list", json!({})).await;
+    assert!(tools.result()["tools"].as_array().is_some(), "{tools:?}");
+    let crashes = "stdiopool_worker_exits_total{reason=\"crashed\",server=\"bad\"}";
+    assert!((pool.metric(crashes).await - 1.0).abs() < 0.1);
+
+    let pool = serve(&["--mode", "dies-in-list", "--lives", "2"], "");
+    let client = pool.client("bad").connect().await;
+    let failed = client.ask("tools/list", json!({})).await;
+    assert_eq!(
+        (failed.status, failed.reason()),
+        (StatusCode::BAD_GATEWAY, "worker_exited")
+    );
+}
+
+#[tokio::test]
 async fn floods_hurt_only_their_own_server() {
     for mode in ["stderr-flood", "stdout-flood"] {
         let pool = serve(&["--mode", mode], "");

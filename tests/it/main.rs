@@ -7,6 +7,7 @@ mod front;
 mod lifecycle;
 mod memory;
 mod pool;
+mod restart;
 mod sessions;
 mod shipped;
 mod support;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::super::mailbox::Pushed;
+use super::super::record::Session;
 use super::{Desk, Link, State};
 use crate::bridge::{Action, Anomaly, AskRef, Level, SessionNo};
 use crate::telemetry::labels;
@@ -135,17 +136,20 @@ impl Link {
             Deferred::LevelSet(no, level) => {
                 if let Some(session) = directory(no) {
                     session.set_level(level);
+                    self.keep_standing(&session);
                 }
             }
             Deferred::Subscribed(no, uri) => {
                 if let Some(session) = directory(no) {
                     session.add_subscription(uri);
+                    self.keep_standing(&session);
                 }
                 self.pin_while_subscribed();
             }
             Deferred::Unsubscribed(no, uri) => {
                 if let Some(session) = directory(no) {
                     session.remove_subscription(&uri);
+                    self.keep_standing(&session);
                 }
                 self.pin_while_subscribed();
             }
@@ -192,6 +196,12 @@ impl Link {
             // A worker that takes nothing in is ended by its stall timeout; one that is gone
             // needs no telling.
             tracing::debug!(worker = %self.id, %error, "message to the worker was dropped");
+        }
+    }
+
+    fn keep_standing(&self, session: &Session) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.keep_standing(session);
         }
     }
 

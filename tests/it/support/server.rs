@@ -130,6 +130,17 @@ impl Stdiopool {
         }
     }
 
+    /// Ends it with that signal and serves the same folder again.
+    pub(crate) fn restarted_after(mut self, signal: nix::sys::signal::Signal) -> Self {
+        self.signal(signal);
+        self.wait();
+        let unused = tempfile::tempdir().expect("a temporary folder");
+        let dir = std::mem::replace(&mut self.dir, unused);
+        drop(self);
+        let config = dir.path().join("pool.toml").display().to_string();
+        Self::run(dir, &["--config".to_owned(), config], &[])
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

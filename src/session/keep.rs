@@ -1,0 +1,102 @@
+//! Sessions across a restart of stdiopool: what is written down, and how one is taken up again.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::record::{Session, SessionId};
+use crate::bridge::{ClientHello, Level, SessionNo};
+use crate::ids::{ServerName, TenantId};
+use crate::protocol::Revision;
+use crate::store::{IdHash, SessionRow, SessionStore};
+use crate::tenancy::Principal;
+
+/// Sessions of an earlier run, and where those of this one are written down.
+#[derive(Debug)]
+pub struct Kept {
+    /// Where.
+    pub store: SessionStore,
+    /// Those that were there.
+    pub rows: Vec<SessionRow>,
+}
+
+/// What is written down of a session.
+pub(super) fn row_of(session: &Session) -> SessionRow {
+    let (level, subscriptions) = session.standing();
+    let client = &session.client;
+    SessionRow {
+        id: IdHash::of(session.id.as_str()),
+        tenant: session.tenant().to_string(),
+        subject: session.principal.subject.clone(),
+        server: session.server.to_string(),
+        revision: session.revision().to_string(),
+        client: json!({
+            "protocolVersion": client.protocol_version,
+            "capabilities": client.capabilities,
+            "clientInfo": client.client_info,
+        })
+        .to_string(),
+        level: level.map(|level| level.as_str().to_owned()),
+        subscriptions,
+        created: session.created,
+        last_used: SystemTime::now(),
+    }
+}
+
+/// Whether what was written down is this caller's session with this server.
+pub(super) fn is_theirs(row: &SessionRow, principal: &Principal, server: &ServerName) -> bool {
+    let owner = Principal {
+        tenant: TenantId::new(row.tenant.clone()),
+        subject: row.subject.clone(),
+    };
+    owner.is_same_as(principal) && row.server == server.as_str()
+}
+
+/// The session that was written down, as it was. `None` if it cannot be read any more.
+pub(super) fn revive(
+    row: &SessionRow,
+    no: SessionNo,
+    id: SessionId,
+    principal: Principal,
+    server: ServerName,
+) -> Option<Session> {
+    let params: &serde_json::value::RawValue = serde_json::from_str(&row.client).ok()?;
+    let client = ClientHello::parse(Some(params)).ok()?;
+    let revision = Revision::parse(&row.revision)?;
+    let mut session = Session::new(no, id, principal, server, client, Instant::now());
+    session.created = row.created;
+    session.agree(revision);
+    if let Some(level) = row.level.as_deref().and_then(Level::parse) {
+        session.set_level(level);
+    }
+    for uri in &row.subscriptions {
+        session.add_subscription(uri.clone());
+    }
+    Some(session)
+}
+
+/// Whether nobody has used it for that long, by the clock on the wall: no other goes on while
+/// stdiopool does not run.
+pub(super) fn is_forgotten(row: &SessionRow, timeout: Duration) -> bool {
+    SystemTime::now()
+        .duration_since(row.last_used)
+        .is_ok_and(|idle| idle >= timeout)
+}
+
+/// When sessions were last used, of those that were within `period`.
+pub(super) fn recent_uses(
+    sessions: &[Arc<Session>],
+    period: Duration,
+) -> Vec<(IdHash, SystemTime)> {
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    sessions
+        .iter()
+        .map(|session| (session, session.idle_for(now).unwrap_or_default()))
+        .filter(|(_, idle)| *idle <= period)
+        .filter_map(|(session, idle)| {
+            Some((IdHash::of(session.id.as_str()), wall.checked_sub(idle)?))
+        })
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! The embedded database: one writer thread, statements in groups.
+//!
+//! Whoever waits for a write is answered after the commit. The journal is a write-ahead log with
+//! `synchronous = NORMAL`: what was committed survives the death of the process at any point, and a
+//! power cut at worst takes the last moments (<https://sqlite.org/pragma.html#pragma_synchronous>).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+/// The file's name in the state folder.
+const FILE: &str = "state.db";
+/// Writes that may wait. One more is refused: the disk does not keep up.
+const MAX_WAITING: usize = 8_192;
+/// Most writes in one transaction.
+const MAX_GROUP: usize = 256;
+
+/// What brings an older file up to date, one step for each version; a file's version is the number
+/// of steps it has had.
+const MIGRATIONS: [&str; 1] = ["CREATE TABLE sessions (
+        id_hash BLOB PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        subject TEXT,
+        server TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        client TEXT NOT NULL,
+        level TEXT,
+        subscriptions TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        last_used INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;"];
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// It was written by a later version.
+    #[error("{} was written by a later version of stdiopool (its version is {found}, this one knows {known}); use that one, or another `state.dir`", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The latest this program knows.
+        known: u32,
+    },
+    /// It is not what this program wrote.
+    #[error("{} is damaged: {why}; nothing was changed (restore it from a backup, or move it away to begin anew: sessions end)", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        why: String,
+    },
+    /// SQLite or the system refuses.
+    #[error("{} cannot be used: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        source: rusqlite::Error,
+    },
+    /// The writer thread is gone or does not keep up.
+    #[error("the state could not be written: {0}")]
+    NotWritten(String),
+}
+
+/// A change; applied in one transaction with its neighbours.
+pub(super) type Change = Box<dyn Fn(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
+
+struct Job {
+    change: Change,
+    done: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// The open database. Cheap to clone; the last clone's end ends the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Database {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Database {
+    /// Opens or makes the file in that folder, and reads what `load` wants of it.
+    pub(super) fn open<T>(
+        dir: &Path,
+        load: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<(Self, T), DatabaseError> {
+        let path = dir.join(FILE);
+        let mut connection = connect(&path).map_err(|error| told(&path, error))?;
+        migrate(&path, &mut connection)?;
+        let loaded = load(&connection).map_err(|error| told(&path, error))?;
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING);
+        let spawned = std::thread::Builder::new()
+            .name("state writer".to_owned())
+            .spawn(move || write(connection, waiting));
+        spawned.map_err(|error| DatabaseError::NotWritten(error.to_string()))?;
+        Ok((Self { jobs }, loaded))
+    }
+
+    /// Applies a change and waits until it is committed.
+    pub(super) async fn apply(&self, change: Change) -> Result<(), DatabaseError> {
+        let (done, answer) = oneshot::channel();
+        let job = Job {
+            change,
+            done: Some(done),
+        };
+        let gone = |_| DatabaseError::NotWritten("its writer has ended".to_owned());
+        self.jobs.send(job).await.map_err(|_| gone(()))?;
+        let written = answer.await.map_err(|_| gone(()))?;
+        written.map_err(DatabaseError::NotWritten)
+    }
+
+    /// Applies a change some time soon.
+    pub(super) fn apply_later(&self, change: Change) {
+        let job = Job { change, done: None };
+        if let Err(error) = self.jobs.try_send(job) {
+            tracing::warn!(%error, "a change of state is not saved: it is lost at the next restart");
+        }
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if health != "ok" {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        return Err(rusqlite::Error::SqliteFailure(code, Some(health)));
+    }
+    Ok(connection)
+}
+
+fn migrate(path: &Path, connection: &mut Connection) -> Result<(), DatabaseError> {
+    let told = |error| told(path, error);
+    let found: u32 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(told)?;
+    let steps = (1_u32..).zip(MIGRATIONS);
+    let known = steps.clone().count().try_into().unwrap_or(u32::MAX);
+    if found > known {
+        let path = path.to_owned();
+        return Err(DatabaseError::Newer { path, found, known });
+    }
+    for (version, step) in steps.filter(|(version, _)| *version > found) {
+        let transaction = connection.transaction().map_err(told)?;
+        transaction
+            .execute_batch(step)
+            .and_then(|()| transaction.pragma_update(None, "user_version", version))
+            .and_then(|()| transaction.commit())
+            .map_err(told)?;
+    }
+    Ok(())
+}
+
+fn told(path: &Path, source: rusqlite::Error) -> DatabaseError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DatabaseError::Damaged {
+            path,
+            why: source.to_string(),
+        },
+        _ => DatabaseError::Sqlite { path, source },
+    }
+}
+
+fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
+    let mut group = Vec::new();
+    while waiting.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
+        let all = commit(&mut connection, &group);
+        for job in group.drain(..) {
+            // One bad change must not take its neighbours with it.
+            let outcome = match &all {
+                Ok(()) => Ok(()),
+                Err(_) => commit(&mut connection, std::slice::from_ref(&job)),
+            };
+            let outcome = outcome.map_err(|error| error.to_string());
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, "a change of state could not be saved");
+            }
+            if let Some(done) = job.done {
+                // Whoever waited may have gone.
+                let _gone = done.send(outcome);
+            }
+        }
+    }
+}
+
+fn commit(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for job in group {
+        (job.change)(&transaction)?;
+    }
+    transaction.commit()
+}
