@@ -201,6 +201,11 @@ impl Hello {
         })
     }
 
+    /// Whether another worker said exactly the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.result == other.result
+    }
+
     /// The result for a client with which `revision` was agreed: the worker's own, but for the version.
     pub fn result_for(&self, revision: Revision) -> Bytes {
         let text = std::str::from_utf8(&self.result).expect("copied from a str");

@@ -28,6 +28,7 @@
 mod client_side;
 mod initialize;
 mod level;
+mod listing;
 mod mux;
 mod params;
 mod repeat;
@@ -36,7 +37,9 @@ mod worker_side;
 pub use client_side::{ClientRequest, Opened};
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
+pub use listing::Listing;
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
+pub use params::asked_level;
 pub use repeat::may_repeat;
 
 #[cfg(test)]

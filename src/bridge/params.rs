@@ -67,6 +67,11 @@ pub(super) fn level(params: &str) -> Option<Level> {
     Level::parse(&with_level.level)
 }
 
+/// The level that a client's `logging/setLevel` asks for.
+pub fn asked_level(params: Option<&RawValue>) -> Option<Level> {
+    level(params?.get())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -89,6 +89,8 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// How long a worker may be idle.
     pub idle_timeout: Duration,
+    /// How long what a server said of itself is remembered; `None`: not at all.
+    pub catalog_age: Option<Duration>,
     /// How long until an idle worker's memory is paged out; `None`: never.
     pub hibernate_after: Option<Duration>,
     /// How long a worker may live.
@@ -136,6 +138,8 @@ pub struct Server {
     pub share: Share,
     /// Losing a worker ends its sessions.
     pub stateful: bool,
+    /// A worker is started when a client connects, though what it would answer is known.
+    pub starts_on_connect: bool,
     /// Requests at once per worker.
     pub max_in_flight: usize,
     /// Workers for one key when all are busy.

@@ -14,7 +14,7 @@ use super::template::{Reference, Template, reference};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 5] = ["launch", "start", "min_idle", "client_config", "tools"];
+const NOT_ENFORCED: [&str; 4] = ["launch", "min_idle", "client_config", "tools"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -109,6 +109,11 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         "Instead of the pool's.",
     );
     let may_gain_privileges = sandbox(reader);
+    let starts = [("on-call", false), ("on-connect", true)];
+    let doc = "When the first worker is started, where the answers to `initialize` and lists are remembered: when a call needs it, or already when a client connects.";
+    let starts_on_connect = reader
+        .word("start", "on-call", &starts, doc)
+        .unwrap_or(false);
     not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools);
@@ -136,6 +141,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         max_lifetime: max_lifetime.unwrap_or(pool.max_lifetime),
         max_requests: max_requests.unwrap_or(pool.max_requests),
         may_gain_privileges,
+        starts_on_connect,
         limits,
         tools,
         schema,
@@ -307,12 +313,6 @@ fn not_yet(reader: &mut Reader<'_, '_>) {
         "auto",
         &[("auto", ()), ("as-is", ())],
         "How the command is started.",
-    );
-    let _on_call = reader.word(
-        "start",
-        "on-call",
-        &[("on-call", ()), ("on-connect", ())],
-        "When the first worker is started.",
     );
     let _spares = reader.count("min_idle", 0, 0, "Spare workers kept ready.");
     let _keys = reader.texts(

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::launcher::{ExitCause, Launcher, Observer, Want};
 use super::lease::Lease;
-use super::policy::{Action, Event, Limits, Policy, StopReason, TicketId};
+use super::policy::{Action, Event, Limits, Policy, StopReason, TicketId, Warmth};
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -252,6 +252,11 @@ impl<L: Launcher> Pool<L> {
     /// The pool at this moment.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot::of(&self.inner.core.lock().policy, Instant::now().into_std())
+    }
+
+    /// How soon the key's next request can be served.
+    pub fn warmth(&self, key: PoolKey) -> Warmth {
+        self.inner.core.lock().policy.warmth(key)
     }
 
     /// How many wants wait.

@@ -36,6 +36,8 @@ pub struct Order {
     pub server: ServerName,
     /// Whose it is.
     pub tenant: TenantId,
+    /// What its answers about itself depend on: its pool key, whichever session it belongs to.
+    pub identity: PoolKey,
     /// The user it was first started for, and a fingerprint of the session: what its launch spec
     /// may depend on beside server and tenant.
     pub user: Option<String>,
@@ -53,6 +55,10 @@ pub struct Order {
     pub options: worker::Options,
     /// Bytes of memory it may hold.
     pub max_memory: Option<u64>,
+    /// How long what it said of itself is remembered; `None`: not at all.
+    pub catalog_age: Option<Duration>,
+    /// A worker is started when a client connects, though its answer is known.
+    pub starts_on_connect: bool,
     /// Losing it ends its sessions.
     pub stateful: bool,
     /// It serves more than one request: sessions keep their standing with it.
@@ -95,6 +101,7 @@ impl Route {
             Share::Tenant => Greeting::shared(&session.client),
             Share::Session | Share::Request => Greeting::exclusive(&session.client),
         };
+        let identity = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
         let key = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), scope);
         let settings = config.tenants.get(tenant);
@@ -129,6 +136,7 @@ impl Route {
         let order = Order {
             server: name.clone(),
             tenant: tenant.clone(),
+            identity,
             user: user.map(ToOwned::to_owned),
             session: fingerprint,
             spec,
@@ -139,6 +147,9 @@ impl Route {
                 max_message: server.max_message,
                 ..worker::Options::default()
             },
+            // What a process holds in its state may show in its lists.
+            catalog_age: config.pool.catalog_age.filter(|_| !server.stateful),
+            starts_on_connect: server.starts_on_connect,
             max_memory: server.limits.memory,
             stateful: server.stateful,
             keeps_seats: !is_single_use,

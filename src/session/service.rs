@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::directory::MAX_SESSIONS;
@@ -15,10 +15,10 @@ use super::link::{CallRefused, Called, Link};
 use super::record::{Session, SessionId};
 use super::route::{Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
-use crate::bridge::{AskRef, ClientHello, may_repeat};
+use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, may_repeat};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::pool::{Lease, Limits, Observer, Pool, Want};
+use crate::pool::{Lease, Limits, Observer, Pool, Want, Warmth};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
@@ -167,15 +167,7 @@ impl Sessions {
         let asked = client.protocol_version.clone();
         let session = Session::new(no, id, principal, server, client, Instant::now());
         let session = Arc::new(session);
-        let mut waited = Duration::ZERO;
-        let (_, lease) = self.lease(&session, &mut waited).await?;
-        let hello = lease.worker().hello().ok_or_else(|| {
-            Failure::new(
-                Reason::Internal,
-                "a worker was ready without having said hello",
-            )
-        })?;
-        drop(lease);
+        let hello = self.hello(&session).await?;
         let revision = Revision::negotiate(&asked, hello.revision);
         session.agree(revision);
         if !self.shared.directory.insert(Arc::clone(&session)) {
@@ -195,6 +187,75 @@ impl Sessions {
             .happened(Happening::SessionOpened(&session));
         let result = hello.result_for(revision);
         Ok(Initialized { session, result })
+    }
+
+    /// What a worker for this session says of itself: as remembered, or from one that is there or
+    /// started for it.
+    async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+        let order = Arc::clone(&self.route(session).await?.order);
+        let known = order
+            .catalog_age
+            .and_then(|age| self.shared.catalog.hello(order.identity, age));
+        if let Some(known) = known {
+            self.shared.metrics.catalog_hit();
+            if order.starts_on_connect {
+                let (sessions, session) = (self.clone(), Arc::clone(session));
+                self.shared.tasks.spawn(async move {
+                    // If it does not start, the first call will say why.
+                    let mut waited = Duration::ZERO;
+                    let _started = sessions.lease(&session, &mut waited).await;
+                });
+            }
+            return Ok(known);
+        }
+        let mut waited = Duration::ZERO;
+        let (_, lease) = self.lease(session, &mut waited).await?;
+        lease.worker().hello().ok_or_else(|| {
+            let why = "a worker was ready without having said hello";
+            Failure::new(Reason::Internal, why)
+        })
+    }
+
+    /// The answer to a request for which no worker has to be started or woken: a list that is
+    /// remembered, or a log level that the next worker will be told.
+    async fn answer_without_worker(
+        &self,
+        session: &Arc<Session>,
+        envelope: &Envelope<'_>,
+    ) -> Option<Bytes> {
+        let method = envelope.method.as_deref()?;
+        let asked = Listing::asked(method, envelope.params);
+        if asked.is_none() && method != "logging/setLevel" {
+            return None;
+        }
+        // What goes wrong here goes wrong again, and is told, on the way to a worker.
+        let route = self.route(session).await.ok()?;
+        let order = &route.order;
+        let (catalog, age) = (&self.shared.catalog, order.catalog_age?);
+        let warmth = self.shared.pool().warmth(route.key);
+        let result: Bytes = match asked {
+            Some(listing) if warmth < Warmth::Awake => {
+                let list = catalog.list(order.identity, listing, age)?;
+                Bytes::copy_from_slice(&list)
+            }
+            None if warmth == Warmth::Cold => {
+                let hello = catalog.hello(order.identity, age)?;
+                let level = asked_level(envelope.params).filter(|_| hello.logs)?;
+                session.set_level(level);
+                self.shared.keep_standing(session);
+                Bytes::from_static(b"{}")
+            }
+            _ => return None,
+        };
+        self.shared.metrics.catalog_hit();
+        let id = envelope.id?.get();
+        let mut answer = BytesMut::with_capacity(result.len() + id.len() + 40);
+        answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+        answer.put_slice(id.as_bytes());
+        answer.put_slice(b",\"result\":");
+        answer.put_slice(&result);
+        answer.put_u8(b'}');
+        Some(answer.freeze())
     }
 
     /// The session of that id, if it is this principal's and talks to this server.
@@ -224,6 +285,11 @@ impl Sessions {
         envelope: &Envelope<'_>,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
+        if let Some(answer) = self.answer_without_worker(session, envelope).await {
+            exchange.mailbox.expect_answer();
+            exchange.mailbox.answer(answer, false);
+            return Ok(());
+        }
         for _ in 0..MAX_OFFERS {
             let (_, lease) = self.lease(session, &mut exchange.waited).await?;
             let link = Arc::clone(lease.worker());

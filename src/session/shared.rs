@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::catalog::Catalog;
 use super::directory::Directory;
 use super::launchpad::Launchpad;
 use super::link::Link;
@@ -50,6 +51,7 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
 #[derive(Debug)]
 pub struct Shared {
     pub(super) directory: Directory,
+    pub(super) catalog: Catalog,
     pub(super) metrics: Arc<Metrics>,
     pub(super) guardian: Guardian,
     pub(super) tasks: TaskTracker,
@@ -74,6 +76,7 @@ impl Shared {
     ) -> Self {
         Self {
             directory: Directory::default(),
+            catalog: Catalog::default(),
             metrics,
             guardian,
             tasks: TaskTracker::new(),

@@ -46,6 +46,7 @@ pub struct Metrics {
     dropped: Vec<IntCounter>,
     queue_depth: IntGauge,
     hibernated_bytes: IntGauge,
+    catalog_hits: IntCounter,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -92,6 +93,13 @@ impl Metrics {
                 "Memory that hibernated workers held awake and do not hold now.",
             )),
         );
+        let catalog_hits = register(
+            &registry,
+            IntCounter::with_opts(opts(
+                "catalog_hits_total",
+                "Requests answered from what is remembered, without a worker.",
+            )),
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -118,6 +126,7 @@ impl Metrics {
             dropped,
             queue_depth,
             hibernated_bytes,
+            catalog_hits,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -167,6 +176,11 @@ impl Metrics {
     /// Requests waiting now.
     pub fn set_queue_depth(&self, waiting: usize) {
         self.queue_depth.set(gauge_value(waiting));
+    }
+
+    /// A request was answered without a worker.
+    pub fn catalog_hit(&self) {
+        self.catalog_hits.inc();
     }
 
     /// Bytes that hibernation saves now.
@@ -328,7 +342,7 @@ mod tests {
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
         let families = metrics.gather();
-        assert_eq!(families.len(), 27, "a new metric is not recorded here");
+        assert_eq!(families.len(), 28, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

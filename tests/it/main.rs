@@ -1,6 +1,7 @@
 //! Drives the real binary over real sockets, with real child processes.
 
 mod admin;
+mod catalog;
 mod clients;
 mod faults;
 mod front;

@@ -32,7 +32,7 @@ mod turn;
 pub use event::{Action, Event, StopReason, TicketId};
 pub use limits::{KeyFacts, Limits};
 pub use memory::Sleep;
-pub use state::{Phase, Policy, WorkerRecord};
+pub use state::{Phase, Policy, Warmth, WorkerRecord};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,26 @@ pub enum Phase {
     Stopping,
 }
 
+/// How soon a key's next request can be served.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Warmth {
+    /// A worker has to be started.
+    Cold,
+    /// One has to be woken.
+    Asleep,
+    /// At once.
+    Awake,
+}
+
+impl Warmth {
+    fn of(sleep: Sleep) -> Self {
+        match sleep {
+            Sleep::Awake => Self::Awake,
+            Sleep::FallingAsleep | Sleep::Asleep => Self::Asleep,
+        }
+    }
+}
+
 /// What the policy knows of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerRecord {
@@ -193,6 +213,17 @@ impl Policy {
     /// One worker.
     pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
         self.workers.get(&id)
+    }
+
+    /// Whether the key has a worker that takes requests, and whether one of them is awake.
+    pub fn warmth(&self, key: PoolKey) -> Warmth {
+        let workers = self.keys.get(&key).map(|record| &record.workers);
+        let sleep_of = |id| {
+            let worker = self.workers.get(id)?;
+            (worker.phase == Phase::Ready).then_some(worker.sleep)
+        };
+        let sleeps = workers.into_iter().flatten().filter_map(sleep_of);
+        sleeps.map(Warmth::of).max().unwrap_or(Warmth::Cold)
     }
 
     /// How many tickets wait, by tenant.

@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 use super::super::mailbox::Pushed;
 use super::super::record::Session;
 use super::{Desk, Link, State};
-use crate::bridge::{Action, Anomaly, AskRef, Level, SessionNo};
+use crate::bridge::{Action, Anomaly, AskRef, Hello, Level, Listing, SessionNo};
+use crate::protocol::Envelope;
 use crate::telemetry::labels;
 
 /// What is done once the lock is released, in order.
@@ -21,6 +22,7 @@ enum Deferred {
     AskFailed(AskRef),
     Anomaly(Anomaly),
     Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
+    Introduced(Hello),
 }
 
 impl Link {
@@ -97,6 +99,9 @@ impl Link {
                 deferred.push(Deferred::Unsubscribed(session, uri));
             }
             Action::Greeted(outcome) => {
+                if let Ok(hello) = &outcome {
+                    deferred.push(Deferred::Introduced(Hello::clone(hello)));
+                }
                 if let Some(tell) = state.greeted.take() {
                     deferred.push(Deferred::Greeted(tell, outcome.map(|_| ())));
                 }
@@ -113,6 +118,7 @@ impl Link {
         };
         match effect {
             Deferred::Answer(desk, message, is_error) => {
+                self.remember(&desk, &message, is_error);
                 // The slot first: whoever gets the answer may call again at once.
                 desk.lease.served();
                 desk.mailbox.answer(message, is_error);
@@ -125,7 +131,13 @@ impl Link {
                     self.count_dropped();
                 }
             }
+            Deferred::Introduced(hello) => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.catalog.greeted(self.order.identity, &hello);
+                }
+            }
             Deferred::Broadcast(message) => {
+                self.forget_changed(&message);
                 let sessions = self.shared.upgrade().map(|s| s.directory.of_key(self.key));
                 for session in sessions.into_iter().flatten() {
                     if session.outbox.push(message.clone()) != Pushed::Whole {
@@ -196,6 +208,32 @@ impl Link {
             // A worker that takes nothing in is ended by its stall timeout; one that is gone
             // needs no telling.
             tracing::debug!(worker = %self.id, %error, "message to the worker was dropped");
+        }
+    }
+
+    /// Remembers a list for clients that will ask the same.
+    fn remember(&self, desk: &Desk, message: &Bytes, is_error: bool) {
+        let Some((listing, edition)) = desk.listing.filter(|_| !is_error) else {
+            return;
+        };
+        if let Some(shared) = self.shared.upgrade()
+            && let Ok(envelope) = Envelope::parse(message)
+            && let Some(result) = envelope.result.filter(|r| Listing::is_whole(r.get()))
+        {
+            let result = result.get().as_bytes();
+            let identity = self.order.identity;
+            shared.catalog.listed(identity, edition, listing, result);
+        }
+    }
+
+    /// A list has changed: what was remembered of it is wrong.
+    fn forget_changed(&self, message: &Bytes) {
+        if let Some(shared) = self.shared.upgrade()
+            && let Ok(envelope) = Envelope::parse(message)
+            && let Some(method) = envelope.method.as_deref()
+        {
+            let is_meant = |listing: Listing| listing.is_changed_by(method);
+            shared.catalog.changed(self.order.identity, is_meant);
         }
     }
 

@@ -12,12 +12,15 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
+use super::catalog::Edition;
 use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
 use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
-use crate::bridge::{Action, AskRef, CallId, ClientRequest, Hello, Mux, Opened, SessionNo};
+use crate::bridge::{
+    Action, AskRef, CallId, ClientRequest, Hello, Listing, Mux, Opened, SessionNo,
+};
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
 use crate::protocol::Envelope;
@@ -64,6 +67,8 @@ struct Desk {
     mailbox: Arc<Mailbox>,
     lease: Lease<Launchpad>,
     client_id: Box<str>,
+    /// The list that was asked for, if its answer may be remembered.
+    listing: Option<(Listing, Edition)>,
 }
 
 /// A call that the worker has been sent, or that needed no worker.
@@ -204,6 +209,7 @@ impl Link {
         mailbox: &Arc<Mailbox>,
     ) -> Result<Called, CallRefused> {
         let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
+        let listing = self.listing_of(envelope);
         let client_id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
         let mut lease = Some(lease);
@@ -263,11 +269,19 @@ impl Link {
                         mailbox,
                         lease,
                         client_id,
+                        listing,
                     },
                 );
             }
             Ok(Called::Sent(id))
         })
+    }
+
+    fn listing_of(&self, envelope: &Envelope<'_>) -> Option<(Listing, Edition)> {
+        self.order.catalog_age?;
+        let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
+        let shared = self.shared.upgrade()?;
+        Some((listing, shared.catalog.edition(self.order.identity)?))
     }
 
     /// Passes a session's notification on, if it has a seat here.

@@ -1,0 +1,263 @@
+//! What servers have said of themselves, so that a client that connects and lists costs no process.
+//!
+//! Remembered per launch identity: server, tenant, what it is started with, and what clients of the
+//! same kind declare. So nothing that depends on a tenant's config is ever shown to another. An
+//! entry holds the `initialize` result and the lists that fit on one page. A list goes when a worker
+//! of that identity says it has changed; everything goes when a new worker introduces itself
+//! otherwise (another version of the package), and when it is too old.
+//!
+//! Equal texts of different tenants are kept once.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::bridge::{Hello, Listing};
+use crate::ids::PoolKey;
+
+/// Most identities that are remembered; the least recently used goes first.
+const MAX_ENTRIES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+/// Longest list that is remembered, in bytes.
+const MAX_LIST: usize = 4 << 20;
+/// How often texts that nobody holds any more are looked for: each time so many were added.
+const SWEEP_EVERY: usize = 256;
+
+/// Counts the changes of an identity's lists. A list that was asked for before a change and
+/// answered after it is not remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Edition(u64);
+
+#[derive(Debug)]
+struct Entry {
+    hello: Hello,
+    at: Instant,
+    edition: Edition,
+    lists: FxHashMap<Listing, Arc<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Tables {
+    entries: LruCache<PoolKey, Entry>,
+    /// By content.
+    texts: FxHashMap<[u8; 32], Weak<[u8]>>,
+    added: usize,
+}
+
+/// What is remembered of all servers.
+#[derive(Debug)]
+pub(super) struct Catalog(Mutex<Tables>);
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self(Mutex::new(Tables {
+            entries: LruCache::new(MAX_ENTRIES),
+            texts: FxHashMap::default(),
+            added: 0,
+        }))
+    }
+}
+
+impl Catalog {
+    /// What a worker of that identity answers to `initialize`, if one has within `max_age`.
+    pub(super) fn hello(&self, identity: PoolKey, max_age: Duration) -> Option<Hello> {
+        let mut tables = self.0.lock();
+        let entry = tables.fresh(identity, max_age)?;
+        Some(entry.hello.clone())
+    }
+
+    /// What it answers to that list request.
+    pub(super) fn list(
+        &self,
+        identity: PoolKey,
+        listing: Listing,
+        max_age: Duration,
+    ) -> Option<Arc<[u8]>> {
+        let mut tables = self.0.lock();
+        tables
+            .fresh(identity, max_age)?
+            .lists
+            .get(&listing)
+            .cloned()
+    }
+
+    /// A worker has introduced itself.
+    pub(super) fn greeted(&self, identity: PoolKey, hello: &Hello) {
+        let mut tables = self.0.lock();
+        let now = Instant::now();
+        match tables.entries.get_mut(&identity) {
+            // The same as ever: what it listed before, it will list again.
+            Some(entry) if entry.hello.says_the_same(hello) => entry.at = now,
+            _ => {
+                let before = tables.entries.pop(&identity);
+                let edition = before.map_or(Edition::default(), |entry| entry.edition.next());
+                let entry = Entry {
+                    hello: hello.clone(),
+                    at: now,
+                    edition,
+                    lists: FxHashMap::default(),
+                };
+                tables.entries.push(identity, entry);
+            }
+        }
+    }
+
+    /// The edition that a list asked for now will belong to.
+    pub(super) fn edition(&self, identity: PoolKey) -> Option<Edition> {
+        let tables = self.0.lock();
+        tables.entries.peek(&identity).map(|entry| entry.edition)
+    }
+
+    /// A worker has answered a list request that was sent in that edition.
+    pub(super) fn listed(
+        &self,
+        identity: PoolKey,
+        edition: Edition,
+        listing: Listing,
+        result: &[u8],
+    ) {
+        if result.len() > MAX_LIST {
+            return;
+        }
+        let mut tables = self.0.lock();
+        let is_current = |entry: &Entry| entry.edition == edition;
+        if tables.entries.peek(&identity).is_some_and(is_current) {
+            let text = tables.intern(result);
+            if let Some(entry) = tables.entries.get_mut(&identity) {
+                entry.lists.insert(listing, text);
+            }
+        }
+    }
+
+    /// A worker says that some of its lists have changed.
+    pub(super) fn changed(&self, identity: PoolKey, is_meant: impl Fn(Listing) -> bool) {
+        let mut tables = self.0.lock();
+        if let Some(entry) = tables.entries.peek_mut(&identity) {
+            entry.edition = entry.edition.next();
+            entry.lists.retain(|listing, _| !is_meant(*listing));
+        }
+    }
+}
+
+impl Edition {
+    fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Tables {
+    fn fresh(&mut self, identity: PoolKey, max_age: Duration) -> Option<&Entry> {
+        let entry = self.entries.get(&identity)?;
+        if entry.at.elapsed() >= max_age {
+            self.entries.pop(&identity);
+            return None;
+        }
+        self.entries.peek(&identity)
+    }
+
+    fn intern(&mut self, text: &[u8]) -> Arc<[u8]> {
+        let digest = Sha256::digest(text).into();
+        if let Some(known) = self.texts.get(&digest).and_then(Weak::upgrade) {
+            return known;
+        }
+        let text: Arc<[u8]> = text.into();
+        self.texts.insert(digest, Arc::downgrade(&text));
+        self.added += 1;
+        if self.added >= SWEEP_EVERY {
+            self.added = 0;
+            self.texts.retain(|_, text| text.strong_count() > 0);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn hello(version: &str) -> Hello {
+        let text = format!(
+            r#"{{"protocolVersion":"2025-11-25","capabilities":{{}},"serverInfo":{{"name":"s","version":"{version}"}}}}"#
+        );
+        Hello::parse(&text).expect("valid")
+    }
+
+    fn key(n: u8) -> PoolKey {
+        PoolKey([n; 16])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_is_remembered_for_its_time_and_its_own() {
+        let catalog = Catalog::default();
+        assert!(catalog.hello(key(1), HOUR).is_none());
+        catalog.greeted(key(1), &hello("1"));
+        let edition = catalog.edition(key(1)).expect("known");
+        catalog.listed(key(1), edition, Listing::Tools, b"{}");
+        assert!(catalog.hello(key(1), HOUR).is_some());
+        assert_eq!(
+            catalog.list(key(1), Listing::Tools, HOUR).as_deref(),
+            Some(&b"{}"[..])
+        );
+        assert_eq!(catalog.list(key(1), Listing::Prompts, HOUR), None);
+        assert_eq!(
+            catalog.list(key(2), Listing::Tools, HOUR),
+            None,
+            "another's"
+        );
+        tokio::time::advance(HOUR).await;
+        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
+        assert!(catalog.hello(key(1), HOUR).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_change_takes_the_list_and_what_was_under_way() {
+        let catalog = Catalog::default();
+        catalog.greeted(key(1), &hello("1"));
+        let before = catalog.edition(key(1)).expect("known");
+        catalog.listed(key(1), before, Listing::Tools, b"old");
+        catalog.listed(key(1), before, Listing::Prompts, b"kept");
+        catalog.changed(key(1), |listing| listing == Listing::Tools);
+        catalog.listed(key(1), before, Listing::Tools, b"asked before");
+        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
+        assert!(catalog.list(key(1), Listing::Prompts, HOUR).is_some());
+        let now = catalog.edition(key(1)).expect("known");
+        catalog.listed(key(1), now, Listing::Tools, b"new");
+        assert_eq!(
+            catalog.list(key(1), Listing::Tools, HOUR).as_deref(),
+            Some(&b"new"[..])
+        );
+
+        catalog.greeted(key(1), &hello("1"));
+        assert!(
+            catalog.list(key(1), Listing::Tools, HOUR).is_some(),
+            "the same server"
+        );
+        catalog.greeted(key(1), &hello("2"));
+        assert_eq!(
+            catalog.list(key(1), Listing::Tools, HOUR),
+            None,
+            "another version"
+        );
+        catalog.listed(key(1), now, Listing::Tools, b"of the old version");
+        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
+    }
+
+    #[test]
+    fn equal_texts_are_kept_once() {
+        let catalog = Catalog::default();
+        for n in 1..=2 {
+            catalog.greeted(key(n), &hello("1"));
+            let edition = catalog.edition(key(n)).expect("known");
+            catalog.listed(key(n), edition, Listing::Tools, b"the same");
+        }
+        let of = |n| catalog.list(key(n), Listing::Tools, HOUR).expect("known");
+        assert!(Arc::ptr_eq(&of(1), &of(2)));
+    }
+}
