@@ -125,7 +125,7 @@ impl Connection {
         self.stream = fresh.stream;
     }
 
-    async fn call(&mut self, id: usize, bytes: usize) {
+    pub(crate) async fn call(&mut self, id: usize, bytes: usize) {
         let text = "x".repeat(bytes);
         let body = format!(
             "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"{text}\"}}}}}}"

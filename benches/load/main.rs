@@ -8,12 +8,14 @@
 //!   same command started and asked directly.
 //! - `density`: how much memory a tenant's server takes while it is awake and while it sleeps, and
 //!   how long a call takes to one that is warm, asleep, or not there yet.
+//! - `sessions`: what an open session costs, with thousands of them over a few workers.
 //!
 //! ```text
 //! scripts/bench                                  # load and starts
 //! scripts/bench load --sessions 200 --seconds 10
 //! scripts/bench starts --count 8 npx -y @modelcontextprotocol/server-everything
 //! scripts/bench density --tenants 20
+//! scripts/bench sessions --count 10000
 //! ```
 #![allow(clippy::print_stdout, reason = "the figures are what was asked for")]
 
@@ -21,6 +23,7 @@ mod bare_http;
 mod cold_start;
 mod density;
 mod http_load;
+mod many_sessions;
 mod pipe_load;
 mod process;
 mod report;
@@ -45,6 +48,8 @@ enum What {
     Starts(StartsArgs),
     /// Memory of many tenants
     Density(density::DensityArgs),
+    /// Thousands of open sessions over a few workers
+    Sessions(many_sessions::SessionsArgs),
     /// Serves the floor of the HTTP side (started by this program itself)
     #[command(hide = true)]
     BareHttp,
@@ -88,6 +93,7 @@ fn main() {
         Some(What::Load(args)) => load(&args),
         Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
         Some(What::Density(args)) => density::run(&args),
+        Some(What::Sessions(args)) => many_sessions::run(&args),
         Some(What::BareHttp) => bare_http::serve(),
     }
 }
