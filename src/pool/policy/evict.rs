@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::event::{Action, StopReason, TicketId};
 use super::fair::Need;
+use super::memory::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
@@ -65,6 +66,7 @@ impl Policy {
         let rank = self.next_rank;
         self.next_rank += 1;
         worker.idle_rank = Some(rank);
+        let can_sleep = worker.sleep == Sleep::Awake && !worker.is_sleepless;
         let facts = std::sync::Arc::clone(&worker.facts);
         if worker.idle_timer.is_none() {
             let at = Self::after(now, facts.idle_timeout);
@@ -72,6 +74,9 @@ impl Policy {
             self.arm(at, Timer::Idle(id));
         }
         self.idle.push(id, ());
+        if can_sleep {
+            self.memory.sleepable.push(id, ());
+        }
         if let Some(tenant) = self.tenants.get_mut(&facts.tenant) {
             tenant.idle.insert((rank, id));
         }
@@ -92,6 +97,7 @@ impl Policy {
             return;
         };
         self.idle.pop(&id);
+        self.memory.sleepable.pop(&id);
         if let Some(tenant) = self.tenants.get_mut(&worker.facts.tenant) {
             tenant.idle.remove(&(rank, id));
         }

@@ -85,6 +85,15 @@ impl Policy {
         let charged: u64 = self.workers.values().map(|w| w.memory).sum();
         assert_eq!(self.memory(), charged, "what is charged");
         for (id, worker) in &self.workers {
+            let leaves = worker.phase == Phase::Stopping || worker.sleep == Sleep::FallingAsleep;
+            assert_eq!(self.memory.leaving.contains(id), leaves, "who leaves");
+            let is_awake = worker.sleep == Sleep::Awake && !worker.is_sleepless;
+            let can_sleep = worker.idle_rank.is_some() && is_awake;
+            assert_eq!(
+                self.memory.sleepable.contains(id),
+                can_sleep,
+                "who can sleep"
+            );
             let is_armed = |at| self.timers.contains(&(at, Timer::Sleep(*id)));
             assert!(worker.sleep_timer.is_none_or(is_armed), "sleep timer");
             assert!(

@@ -12,7 +12,8 @@
 
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use lru::LruCache;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Action, StopReason};
 use super::evict::LOOK_AT;
@@ -59,11 +60,27 @@ pub(super) struct History {
 }
 
 /// Everything about weight.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
     /// What all workers are charged with, in bytes.
     pub(super) total: u64,
+    /// Workers that stop or fall asleep.
+    pub(super) leaving: FxHashSet<WorkerId>,
+    /// The idle ones that are awake and can sleep, in the order of their last use: the idle ones
+    /// that sleep already are the oldest, and many.
+    pub(super) sleepable: LruCache<WorkerId, ()>,
     history: FxHashMap<ServerName, History>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            total: 0,
+            leaving: FxHashSet::default(),
+            sleepable: LruCache::unbounded(),
+            history: FxHashMap::default(),
+        }
+    }
 }
 
 /// What an idle worker can do for those who need memory.
@@ -158,6 +175,7 @@ impl Policy {
         if worker.sleep != Sleep::FallingAsleep || worker.phase != Phase::Ready {
             return;
         }
+        self.memory.leaving.remove(&id);
         match bytes {
             Some(bytes) => {
                 worker.sleep = Sleep::Asleep;
@@ -184,7 +202,12 @@ impl Policy {
         }
         worker.sleep = Sleep::Awake;
         let bytes = worker.awake_memory.max(worker.memory);
+        let is_idle = worker.idle_rank.is_some();
         out.push(Action::Wake(id));
+        self.memory.leaving.remove(&id);
+        if is_idle {
+            self.memory.sleepable.push(id, ());
+        }
         self.charge(id, bytes);
         self.shed_excess(now, out);
     }
@@ -242,6 +265,8 @@ impl Policy {
             && !worker.is_sleepless
         {
             worker.sleep = Sleep::FallingAsleep;
+            self.memory.leaving.insert(id);
+            self.memory.sleepable.pop(&id);
             out.push(Action::Hibernate(id));
         }
     }
@@ -262,7 +287,11 @@ impl Policy {
             (_, Sleep::FallingAsleep) => worker.memory.saturating_sub(self.expected_asleep(worker)),
             _ => 0,
         };
-        self.workers.values().map(shed).sum()
+        let leaving = self.memory.leaving.iter();
+        leaving
+            .filter_map(|id| self.workers.get(id))
+            .map(shed)
+            .sum()
     }
 
     /// Whether a start that needs `wanted` bytes has room for them now.
@@ -306,9 +335,9 @@ impl Policy {
     /// caller will wait longer, times how likely one is, which falls with the time since the last.
     fn cheapest_relief(&self, now: Instant) -> Option<(WorkerId, Relief, u64)> {
         let oldest = self.idle.iter().rev().map(|(id, ())| *id).take(LOOK_AT);
-        // The oldest of all are asleep already; those who can still sleep come after them.
         let awake = self
-            .idle
+            .memory
+            .sleepable
             .iter()
             .rev()
             .map(|(id, ())| *id)

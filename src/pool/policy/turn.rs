@@ -142,6 +142,7 @@ impl Policy {
             self.disarm(at, Timer::Sleep(id));
         }
         self.charge(id, 0);
+        self.memory.leaving.remove(&id);
         self.workers.remove(&id);
         self.yielding.remove(&id);
         if is_early_crash {
@@ -206,6 +207,7 @@ impl Policy {
             Phase::Ready => {}
             Phase::Stopping => return,
         }
+        self.memory.leaving.insert(id);
         self.stopping += 1;
     }
 
