@@ -3,7 +3,7 @@
 //! A request travels in a straight line, and imports point the same way, downwards only:
 //!
 //! ```text
-//! cli -> daemon -> admin, front -> session, bridge -> pool -> worker
+//! cli -> daemon, tune -> admin, front -> session, bridge -> pool -> worker
 //!        below them all: tenancy, config, launch, store, telemetry, protocol, ids
 //! ```
 //!
@@ -25,4 +25,5 @@ pub mod session;
 pub mod store;
 pub mod telemetry;
 pub mod tenancy;
+pub mod tune;
 pub mod worker;

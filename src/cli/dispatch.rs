@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{
     CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PsArgs, ReloadArgs,
-    SchemaArgs, ServeArgs, StopArgs,
+    SchemaArgs, ServeArgs, StopArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -29,6 +29,7 @@ enum Command {
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
+    Tune(TuneArgs),
     DemoServer(DemoServer),
 }
 
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
+        Command::Tune(args) => args.run(),
         Command::Serve(args) => block_on(args.run()),
         Command::Doctor(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),

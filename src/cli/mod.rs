@@ -20,6 +20,7 @@ mod schema;
 mod serve;
 mod stop;
 mod table;
+mod tune;
 
 pub use call::CallArgs;
 pub use check::CheckArgs;
@@ -35,3 +36,4 @@ pub use reload::ReloadArgs;
 pub use schema::SchemaArgs;
 pub use serve::ServeArgs;
 pub use stop::StopArgs;
+pub use tune::TuneArgs;

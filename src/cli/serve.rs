@@ -23,6 +23,10 @@ pub struct ServeArgs {
     /// Listen here for the admin API instead of `[admin] listen`
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
+    /// Record requests, starts and memory for `stdiopool tune`: times and sizes, no content, tenants
+    /// under made-up names
+    #[arg(long, value_name = "FILE")]
+    pub record_trace: Option<PathBuf>,
     /// The shape of the log's lines
     #[arg(long, value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -47,6 +51,7 @@ impl ServeArgs {
             source,
             http: self.http,
             admin: self.admin,
+            record_trace: self.record_trace,
         };
         daemon::serve(options)
             .await

@@ -31,4 +31,4 @@ pub use model::{
     State, Tenant, Tools,
 };
 pub use schema::{json_schema, reference};
-pub use units::SizeOrShare;
+pub use units::{SizeOrShare, size as parse_size};

@@ -13,7 +13,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads `"512MiB"`, `"8 MB"`, `"1024"`: bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigErrors};
@@ -37,6 +38,14 @@ pub enum ServeError {
         address: SocketAddr,
         /// The key that names it.
         key: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A trace cannot be recorded.
+    #[error("the trace {} cannot be written: {source}", path.display())]
+    Trace {
+        /// The file.
+        path: PathBuf,
         /// What the system says.
         source: io::Error,
     },

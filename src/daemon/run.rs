@@ -20,9 +20,9 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener};
 use crate::pool::StopReason;
-use crate::session::{Kept, Sessions, Watcher};
+use crate::session::{Kept, Records, Sessions, Watcher};
 use crate::store::{SessionStore, StateDir};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
@@ -48,6 +48,8 @@ pub struct Options {
     pub http: Option<SocketAddr>,
     /// Instead of `[admin] listen`.
     pub admin: Option<SocketAddr>,
+    /// Where requests are recorded for `stdiopool tune`.
+    pub record_trace: Option<PathBuf>,
 }
 
 fn read(options: &Options) -> Result<Config, ServeError> {
@@ -189,6 +191,13 @@ impl Service {
         let metrics = Metrics::new();
         let events = Events::new();
         let setup = assemble::setup(Arc::clone(config), 0, Arc::clone(&state))?;
+        let trace = match &options.record_trace {
+            Some(path) => Some(TraceRecorder::create(path).map_err(|source| {
+                let path = path.clone();
+                ServeError::Trace { path, source }
+            })?),
+            None => None,
+        };
         // One command is hosted for the moment: its folder goes with it.
         let kept = match &options.source {
             Source::Command(_) => None,
@@ -204,7 +213,7 @@ impl Service {
             Arc::clone(&metrics),
             Arc::new(PoolMetrics(Arc::clone(&metrics))),
             Arc::new(events.clone()) as Arc<dyn Watcher>,
-            kept,
+            Records { kept, trace },
         );
         let scraped = sessions.downgrade();
         metrics.on_scrape(move |metrics| {

@@ -106,7 +106,9 @@ impl Sampler {
         self.find_trees(now, &due);
         let swap = SwapWeight::now();
         for (link, _) in &due {
-            self.sample(now, link, swap);
+            let is_asleep = |view: &WorkerView| view.state == WorkerState::Hibernated;
+            let view = views.iter().find(|view| view.id == link.id());
+            self.sample(now, link, swap, !view.is_some_and(is_asleep));
         }
         self.relieve_pressure(now, &views);
     }
@@ -134,7 +136,7 @@ impl Sampler {
         }
     }
 
-    fn sample(&mut self, now: Instant, link: &Link, swap: SwapWeight) {
+    fn sample(&mut self, now: Instant, link: &Link, swap: SwapWeight, is_awake: bool) {
         let Some(known) = self.known.get_mut(&link.id()) else {
             return;
         };
@@ -149,6 +151,10 @@ impl Sampler {
             known.held = Some(held);
             known.interval = PERIOD;
             self.sessions.pool().measured(link.id(), held);
+            if is_awake {
+                let server = &link.order().server;
+                self.sessions.record_memory(server, held, false);
+            }
             if let Some(limit) = limit.filter(|limit| held > *limit) {
                 link.end_for_memory(held, limit);
             }

@@ -11,6 +11,7 @@ use crate::bridge::{ClientHello, Level, SessionNo};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::Revision;
 use crate::store::{IdHash, SessionRow, SessionStore};
+use crate::telemetry::TraceRecorder;
 use crate::tenancy::Principal;
 
 /// Sessions of an earlier run, and where those of this one are written down.
@@ -20,6 +21,15 @@ pub struct Kept {
     pub store: SessionStore,
     /// Those that were there.
     pub rows: Vec<SessionRow>,
+}
+
+/// What is written to disk while stdiopool runs.
+#[derive(Default, Debug)]
+pub struct Records {
+    /// Sessions, so that they survive a restart.
+    pub kept: Option<Kept>,
+    /// Requests, for `stdiopool tune`.
+    pub trace: Option<TraceRecorder>,
 }
 
 /// What is written down of a session.

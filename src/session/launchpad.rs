@@ -70,7 +70,7 @@ async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
     let Ok(_permit) = shared.page_outs.acquire().await else {
         return;
     };
-    let id = link.id();
+    let (id, server) = (link.id(), link.order().server.clone());
     let paged = tokio::task::spawn_blocking(move || {
         let Some(worker) = link.worker().filter(|_| link.is_asleep()) else {
             return Ok(None);
@@ -85,6 +85,9 @@ async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
             let held = left.held(memory::SwapWeight::now());
             tracing::debug!(worker = %id, held_kib = held >> 10, "worker hibernated");
             shared.pool().hibernated(id, Some(held));
+            if let Some(trace) = &shared.trace {
+                trace.memory(&server, held, true);
+            }
         }
         // Needed meanwhile, or gone: the pool knows.
         Ok(None) => {}
@@ -114,6 +117,9 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             order
                 .metrics
                 .worker_started(StartOutcome::Ok, since.elapsed());
+            if let Some(trace) = &shared.trace {
+                trace.start(&order.server, since.elapsed());
+            }
             tracing::info!(
                 worker = %id, server = %order.server, tenant = %order.tenant, pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "worker ready"

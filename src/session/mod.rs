@@ -36,7 +36,7 @@ mod service;
 mod shared;
 
 pub use exchange::{Exchange, Next};
-pub use keep::Kept;
+pub use keep::{Kept, Records};
 pub use launchpad::Launchpad;
 pub use link::Link;
 pub use mailbox::Parcel;

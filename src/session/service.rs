@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::directory::MAX_SESSIONS;
 use super::exchange::Exchange;
-use super::keep::{self, Kept};
+use super::keep::{self, Records};
 use super::launchpad::Launchpad;
 use super::link::{CallRefused, Called, Link};
 use super::record::{Session, SessionId};
@@ -64,10 +64,11 @@ impl Sessions {
         metrics: Arc<Metrics>,
         observer: Arc<dyn Observer>,
         watcher: Arc<dyn Watcher>,
-        kept: Option<Kept>,
+        records: Records,
     ) -> Self {
+        let Records { kept, trace } = records;
         let (store, rows) = kept.map_or((None, vec![]), |kept| (Some(kept.store), kept.rows));
-        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher, store));
+        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher, store, trace));
         shared.directory.add_dormant(rows);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
         shared.set_pool(Pool::new(limits, launchpad, observer));
@@ -290,10 +291,18 @@ impl Sessions {
             exchange.mailbox.answer(answer, false);
             return Ok(());
         }
+        let arrived = Instant::now();
         for _ in 0..MAX_OFFERS {
             let (_, lease) = self.lease(session, &mut exchange.waited).await?;
             let link = Arc::clone(lease.worker());
-            match link.call(session, message, envelope, lease, &exchange.mailbox) {
+            match link.call(
+                session,
+                message,
+                envelope,
+                lease,
+                &exchange.mailbox,
+                arrived,
+            ) {
                 Ok(Called::Sent(call)) => {
                     exchange.opened(link, call);
                     return Ok(());
@@ -353,6 +362,13 @@ impl Sessions {
         let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
         let link = ask.and_then(|ask| Some((ask, self.link(ask.worker)?)));
         link.is_some_and(|(ask, link)| link.answer(session.no, ask, message, envelope))
+    }
+
+    /// Records what a worker holds, for `stdiopool tune`.
+    pub fn record_memory(&self, server: &ServerName, bytes: u64, asleep: bool) {
+        if let Some(trace) = &self.shared.trace {
+            trace.memory(server, bytes, asleep);
+        }
     }
 
     /// Ends a session.

@@ -17,7 +17,7 @@ use crate::bridge::SessionNo;
 use crate::ids::WorkerId;
 use crate::pool::{Pool, StopReason};
 use crate::store::{IdHash, SessionStore};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::{Exit, Guardian};
 
 /// Page-outs at once.
@@ -58,6 +58,8 @@ pub struct Shared {
     pub(super) watcher: Arc<dyn Watcher>,
     /// Where sessions are written down.
     pub(super) store: Option<SessionStore>,
+    /// Where requests are recorded for `stdiopool tune`.
+    pub(super) trace: Option<TraceRecorder>,
     /// Workers that may be paged out at once.
     pub(super) page_outs: Semaphore,
     setup: RwLock<Arc<Setup>>,
@@ -73,6 +75,7 @@ impl Shared {
         metrics: Arc<Metrics>,
         watcher: Arc<dyn Watcher>,
         store: Option<SessionStore>,
+        trace: Option<TraceRecorder>,
     ) -> Self {
         Self {
             directory: Directory::default(),
@@ -82,6 +85,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             watcher,
             store,
+            trace,
             page_outs: Semaphore::new(PAGE_OUTS),
             setup: RwLock::new(setup),
             links: RwLock::default(),

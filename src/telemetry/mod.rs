@@ -21,7 +21,9 @@ mod logging;
 mod metrics;
 mod process;
 mod server;
+mod trace;
 
 pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
 pub use metrics::Metrics;
 pub use server::ServerMetrics;
+pub use trace::{TraceLine, TraceRecorder};

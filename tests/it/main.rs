@@ -13,3 +13,4 @@ mod sessions;
 mod shipped;
 mod support;
 mod tenants;
+mod tune;

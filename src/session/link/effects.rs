@@ -119,6 +119,7 @@ impl Link {
         match effect {
             Deferred::Answer(desk, message, is_error) => {
                 self.remember(&desk, &message, is_error);
+                self.record(&desk);
                 // The slot first: whoever gets the answer may call again at once.
                 desk.lease.served();
                 desk.mailbox.answer(message, is_error);
@@ -223,6 +224,16 @@ impl Link {
             let result = result.get().as_bytes();
             let identity = self.order.identity;
             shared.catalog.listed(identity, edition, listing, result);
+        }
+    }
+
+    /// Records the call, for `stdiopool tune`.
+    fn record(&self, desk: &Desk) {
+        if let Some(shared) = self.shared.upgrade()
+            && let Some(trace) = &shared.trace
+        {
+            let (server, tenant) = (&self.order.server, &self.order.tenant);
+            trace.call(server, tenant, desk.arrived.into_std(), desk.sent.elapsed());
         }
     }
 

@@ -13,7 +13,14 @@ impl Inbox for Link {
     fn message(&self, line: Bytes) {
         match self.slumber.heard() {
             Heard::Usual => {}
-            Heard::Woke(took) => self.order.metrics.worker_woke(took),
+            Heard::Woke(took) => {
+                self.order.metrics.worker_woke(took);
+                if let Some(shared) = self.shared.upgrade()
+                    && let Some(trace) = &shared.trace
+                {
+                    trace.wake(&self.order.server, took);
+                }
+            }
             Heard::Stirred => {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.pool().stirred(self.id);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::catalog::Edition;
 use super::launchpad::Launchpad;
@@ -69,6 +70,10 @@ struct Desk {
     client_id: Box<str>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Listing, Edition)>,
+    /// When the request came in.
+    arrived: Instant,
+    /// When the worker was sent it.
+    sent: Instant,
 }
 
 /// A call that the worker has been sent, or that needed no worker.
@@ -207,6 +212,7 @@ impl Link {
         envelope: &Envelope<'_>,
         lease: Lease<Launchpad>,
         mailbox: &Arc<Mailbox>,
+        arrived: Instant,
     ) -> Result<Called, CallRefused> {
         let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
         let listing = self.listing_of(envelope);
@@ -270,6 +276,8 @@ impl Link {
                         lease,
                         client_id,
                         listing,
+                        arrived,
+                        sent: Instant::now(),
                     },
                 );
             }

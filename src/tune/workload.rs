@@ -1,0 +1,57 @@
+//! Who calls what, when, and what the servers are like.
+
+use std::time::Duration;
+
+/// What a server's workers are like.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// From nothing until it answers.
+    pub start: Duration,
+    /// From asleep until it answers.
+    pub wake: Duration,
+    /// Bytes that a worker holds awake.
+    pub awake: u64,
+    /// Bytes that it holds asleep.
+    pub asleep: u64,
+}
+
+impl Profile {
+    /// A server of which nothing was measured: like a small Node server started directly.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            start: Duration::from_millis(800),
+            wake: Duration::from_millis(20),
+            awake: 50 << 20,
+            asleep: 10 << 20,
+        }
+    }
+}
+
+/// One request that needs a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// Since the beginning.
+    pub at: Duration,
+    /// Whose.
+    pub tenant: u32,
+    /// Index into [`Workload::servers`].
+    pub server: u16,
+    /// What the worker needs for it.
+    pub takes: Duration,
+}
+
+/// Calls in the order of their times, and the servers they are for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Workload {
+    /// The servers.
+    pub servers: Vec<Profile>,
+    /// The calls.
+    pub calls: Vec<Call>,
+    /// From the first moment to the last.
+    pub length: Duration,
+    /// How many tenants there are, also those that never call.
+    pub tenants: usize,
+}
