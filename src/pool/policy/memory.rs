@@ -24,6 +24,8 @@ use crate::ids::{ServerName, WorkerId};
 const WAKE: Duration = Duration::from_millis(50);
 /// What an evicted worker's next start is taken to cost before one was seen.
 const UNKNOWN_START: Duration = Duration::from_secs(1);
+/// At most this part of the memory is kept free for starts.
+const RESERVE_PART: u64 = 16;
 /// A sleeping worker is taken to hold this part of what it held awake, before one was measured.
 const ASLEEP_PART: u64 = 6;
 
@@ -300,9 +302,18 @@ impl Policy {
             || self.memory.total.saturating_add(wanted) <= self.limits.max_memory
     }
 
-    /// Workers have grown or woken beyond the limit: idle ones make up for it.
+    /// Room for as many starts as may run at once: who starts should not wait until others have
+    /// made room. A small part of the whole, so that a small pool is not kept empty for it.
+    fn reserve(&self) -> u64 {
+        let workers = self.workers.len().max(1) as u64;
+        let starts = (self.memory.total / workers).saturating_mul(self.limits.max_starting as u64);
+        starts.min(self.limits.max_memory / RESERVE_PART)
+    }
+
+    /// Workers have started, grown or woken beyond the limit, the reserve included: idle ones
+    /// make up for it.
     pub(super) fn shed_excess(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let missing = self.missing(0);
+        let missing = self.missing(self.reserve());
         if missing > 0 {
             self.shed(now, missing, out);
         }

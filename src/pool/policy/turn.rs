@@ -56,6 +56,7 @@ impl Policy {
             },
         );
         out.push(Action::Start(id, key));
+        self.shed_excess(now, out);
     }
 
     pub(super) fn ready(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
