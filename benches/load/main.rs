@@ -27,6 +27,7 @@ mod many_sessions;
 mod pipe_load;
 mod process;
 mod report;
+mod soak;
 
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ enum What {
     Density(density::DensityArgs),
     /// Thousands of open sessions over a few workers
     Sessions(many_sessions::SessionsArgs),
+    /// Clients that check every answer while everything is killed, stopped and restarted
+    Soak(soak::SoakArgs),
     /// Serves the floor of the HTTP side (started by this program itself)
     #[command(hide = true)]
     BareHttp,
@@ -94,6 +97,7 @@ fn main() {
         Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
         Some(What::Density(args)) => density::run(&args),
         Some(What::Sessions(args)) => many_sessions::run(&args),
+        Some(What::Soak(args)) => soak::run(&args),
         Some(What::BareHttp) => bare_http::serve(),
     }
 }
