@@ -57,6 +57,7 @@ fuzz_target!(|steps: Vec<Step<'_>>| {
     let greeting = Greeting {
         capabilities,
         client_info: Value::Null,
+        roots: vec![],
     };
     let mut mux = Mux::new(WorkerId(1), &greeting);
     let mut out = Vec::new();

@@ -51,11 +51,12 @@ impl Mux {
             orphans: Default::default(),
             worker_level: None,
             accepts: Accepts {
-                roots: has("roots"),
+                roots: has("roots") && greeting.roots.is_empty(),
                 sampling: has("sampling"),
                 elicitation: has("elicitation"),
             },
             hello: None,
+            roots: greeting.roots.clone(),
         }
     }
 

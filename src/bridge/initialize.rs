@@ -64,6 +64,8 @@ pub struct Greeting {
     pub capabilities: Map<String, Value>,
     /// `clientInfo` shown to the worker.
     pub client_info: Value,
+    /// `file://` URIs to answer `roots/list` with; none: clients are asked.
+    pub roots: Vec<String>,
 }
 
 impl Greeting {
@@ -72,6 +74,7 @@ impl Greeting {
         Self {
             capabilities: client.interactive_capabilities(),
             client_info: json!({ "name": "stdiopool", "version": env!("CARGO_PKG_VERSION") }),
+            roots: vec![],
         }
     }
 
@@ -84,13 +87,25 @@ impl Greeting {
             } else {
                 Self::shared(client).client_info
             },
+            roots: vec![],
         }
+    }
+
+    /// The same with roots that the operator has set, which need no client to be asked.
+    #[must_use]
+    pub fn with_roots(mut self, roots: &[String]) -> Self {
+        if !roots.is_empty() {
+            self.capabilities.insert("roots".to_owned(), json!({}));
+            self.roots = roots.to_vec();
+        }
+        self
     }
 
     /// Whether the worker may send requests to its clients.
     pub fn is_interactive(&self) -> bool {
         INTERACTIVE
             .iter()
+            .filter(|name| **name != "roots" || self.roots.is_empty())
             .any(|name| self.capabilities.contains_key(*name))
     }
 
@@ -227,6 +242,7 @@ mod tests {
             Greeting {
                 capabilities,
                 client_info,
+                roots: vec![],
             }
             .class()
         };

@@ -190,6 +190,8 @@ pub struct Mux {
     /// Capabilities of the clients, by the method that needs them.
     pub(super) accepts: Accepts,
     pub(super) hello: Option<Box<Hello>>,
+    /// URIs to answer `roots/list` with.
+    pub(super) roots: Vec<String>,
 }
 
 /// Who has ever had a seat at this worker.

@@ -17,6 +17,7 @@ pub(super) fn greeting(capabilities: Value) -> Greeting {
     Greeting {
         capabilities,
         client_info: Value::Null,
+        roots: vec![],
     }
 }
 
@@ -401,6 +402,22 @@ fn what_clients_do_not_support_is_refused_and_pings_are_answered() {
 }
 
 #[test]
+fn roots_that_the_operator_set_are_told_without_asking_anyone() {
+    let greeting = greeting(json!({})).with_roots(&["file:///srv".to_owned()]);
+    assert!(greeting.capabilities.contains_key("roots") && !greeting.is_interactive());
+    let mut mux = Mux::new(WorkerId(9), &greeting);
+    let question = json!({"jsonrpc": "2.0", "id": "r", "method": "roots/list"});
+    let out = from_worker(&mut mux, question);
+    assert_eq!(
+        to_worker(&out[0]),
+        json!({"jsonrpc": "2.0", "id": "r", "result": {"roots": [{"uri": "file:///srv"}]}})
+    );
+    let sampling = json!({"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage"});
+    let out = from_worker(&mut mux, sampling);
+    assert_eq!(to_worker(&out[0])["error"]["code"], -32601);
+}
+
+#[test]
 fn list_changes_concern_everyone() {
     let mut mux = ready(json!({}));
     let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
@@ -415,6 +432,7 @@ fn a_handshake_that_fails_says_why() {
     let greeting = Greeting {
         capabilities: Map::new(),
         client_info: Value::Null,
+        roots: vec![],
     };
     for (answer, why) in [
         (

@@ -1,6 +1,7 @@
 //! What the worker says, on its way to the sessions it concerns.
 
 use bytes::Bytes;
+use serde_json::json;
 
 use super::client_side::error_response;
 use super::initialize::Hello;
@@ -113,6 +114,13 @@ impl Mux {
             "ping" => {
                 let pong = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{}}}}"#);
                 out.push(Action::ToWorker(pong.into()));
+                return;
+            }
+            "roots/list" if !self.roots.is_empty() => {
+                let roots = self.roots.iter().map(|uri| json!({ "uri": uri }));
+                let result = json!({ "roots": roots.collect::<Vec<_>>() });
+                let answer = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{result}}}"#);
+                out.push(Action::ToWorker(answer.into()));
                 return;
             }
             "roots/list" => self.accepts.roots,

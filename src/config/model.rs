@@ -138,6 +138,8 @@ pub struct Server {
     pub share: Share,
     /// Losing a worker ends its sessions.
     pub stateful: bool,
+    /// Folders that the server is told are its roots, instead of those of its clients.
+    pub roots: Vec<Template>,
     /// A worker is started when a client connects, though what it would answer is known.
     pub starts_on_connect: bool,
     /// Requests at once per worker.

@@ -54,6 +54,12 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
     let cwd = cwd.and_then(|text| template(reader, "cwd", &text));
+    let doc = "Folders that the server is told are its roots, from pool.toml's folder, or file:// URIs; templates. With them no client is asked for its own.";
+    let roots = reader.texts("roots", &[], doc);
+    let roots = roots
+        .iter()
+        .filter_map(|text| template(reader, "roots", text));
+    let roots: Vec<_> = roots.collect();
     let shares = [
         ("tenant", Share::Tenant),
         ("session", Share::Session),
@@ -129,6 +135,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         args,
         env,
         cwd,
+        roots,
         share,
         stateful,
         max_in_flight,
@@ -405,6 +412,11 @@ fn check_references(reader: &mut Reader<'_, '_>, server: &Server) {
         .iter()
         .flat_map(Template::references)
         .for_each(|r| see("cwd", r));
+    server
+        .roots
+        .iter()
+        .flat_map(Template::references)
+        .for_each(|r| see("roots", r));
     let known: Vec<_> = properties
         .as_object()
         .into_iter()

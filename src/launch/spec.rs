@@ -29,6 +29,8 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, SecretString>,
     /// Working directory; must exist when the process starts.
     pub cwd: PathBuf,
+    /// `file://` URIs of the folders it is told are its roots; none: its clients are asked.
+    pub roots: Vec<String>,
     /// Kernel limits.
     pub limits: ProcessLimits,
     /// Whether it may gain privileges by executing a set-user-ID program (PR_SET_NO_NEW_PRIVS).
@@ -58,6 +60,10 @@ impl LaunchSpec {
             field(value.expose_secret().as_bytes());
         }
         field(self.cwd.as_os_str().as_encoded_bytes());
+        field(&(self.roots.len() as u64).to_le_bytes());
+        for root in &self.roots {
+            field(root.as_bytes());
+        }
         for limit in [self.limits.open_files, self.limits.cpu_seconds] {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
@@ -124,6 +130,7 @@ mod tests {
             args: args.iter().map(|&a| a.into()).collect(),
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter22".into())]),
             cwd: "/".into(),
+            roots: vec![],
             limits: ProcessLimits::default(),
             may_gain_privileges: false,
             folders: vec![],

@@ -101,6 +101,7 @@ impl Route {
             Share::Tenant => Greeting::shared(&session.client),
             Share::Session | Share::Request => Greeting::exclusive(&session.client),
         };
+        let greeting = greeting.with_roots(&spec.roots);
         let identity = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
         let key = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), scope);

@@ -120,7 +120,13 @@ impl Resolver {
                 .join(values.text(template)?.expose_secret()),
             None => data.clone(),
         };
+        let mut roots = Vec::with_capacity(server.roots.len());
+        for template in &server.roots {
+            let root = values.text(template)?;
+            roots.push(self.root(root.expose_secret())?);
+        }
         Ok(LaunchSpec {
+            roots,
             program: program(server, &self.config),
             args: values.args(&server.args)?,
             env,
@@ -133,6 +139,24 @@ impl Resolver {
             folders: vec![data, tmp],
             redactor: Redactor::new(secrets.into_values()),
         })
+    }
+}
+
+impl Resolver {
+    /// A root as a URI (client/roots: it MUST be a `file://` URI).
+    fn root(&self, root: &str) -> Result<String, Failure> {
+        if root.starts_with("file://") {
+            return Ok(root.to_owned());
+        }
+        let path = self.config.base_dir.join(root);
+        let path = std::path::absolute(&path).unwrap_or(path);
+        url::Url::from_file_path(&path).map_or_else(
+            |()| {
+                let why = format!("root `{root}` is no path that a URI can hold");
+                Err(Failure::new(Reason::ConfigInvalid, why))
+            },
+            |uri| Ok(uri.to_string()),
+        )
     }
 }
 
@@ -159,7 +183,10 @@ fn secrets_of(server: &Server) -> BTreeSet<&str> {
         Arg::Always(template) => std::slice::from_ref(template),
         Arg::When { args, .. } => args.as_slice(),
     });
-    let templates = of_args.chain(server.env.values()).chain(&server.cwd);
+    let templates = of_args
+        .chain(server.env.values())
+        .chain(&server.cwd)
+        .chain(&server.roots);
     templates
         .flat_map(Template::references)
         .filter_map(|reference| match reference {

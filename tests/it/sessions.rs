@@ -316,3 +316,47 @@ async fn questions_of_a_worker_reach_the_session_that_caused_them() {
         "{refused:?}"
     );
 }
+
+/// One worker, two users of one tenant, each elicited by its own call at the same time: the worker
+/// serves one of them at a time, and neither is asked the other's question.
+#[tokio::test]
+async fn two_users_who_are_elicited_at_once_get_their_own_question_only() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let connect = || {
+        pool.client("demo")
+            .connect_as("2025-11-25", json!({"elicitation": {}}))
+    };
+    let (anna, bob) = tokio::join!(connect(), connect());
+    let elicited = async |client: &Client, name: &str| {
+        let call = json!({"jsonrpc": "2.0", "id": "same", "method": "tools/call",
+            "params": {"name": "ask", "arguments": {"kind": "elicitation"}}});
+        let mut events = client.stream(&call).await;
+        let question = events.next().await.expect("a question");
+        assert_eq!(question["method"], "elicitation/create", "{question}");
+        let result = json!({"action": "accept", "content": {"answer": name}});
+        let answer = json!({"jsonrpc": "2.0", "id": question["id"], "result": result});
+        assert_eq!(client.post(&answer).await.status, StatusCode::ACCEPTED);
+        let response = events.next().await.expect("the result");
+        let text = response["result"]["content"][0]["text"].to_string();
+        assert!(text.contains(name), "{response}");
+    };
+    for _ in 0..10 {
+        tokio::join!(elicited(&anna, "Anna"), elicited(&bob, "Bob"));
+    }
+    assert_eq!(pool.workers().await.len(), 1);
+}
+
+#[tokio::test]
+async fn roots_can_come_from_the_config() {
+    let toml = demo("demo", "roots = [\"${dir.data}\", \"file:///srv/shared\"]");
+    let pool = Stdiopool::serve(&toml);
+    let client = pool.client_of("anna", "demo").connect().await;
+    let answer = client.call("ask", json!({"kind": "roots"})).await;
+    let roots: serde_json::Value = serde_json::from_str(answer.text()).expect("JSON");
+    let uri = |n: usize| roots["roots"][n]["uri"].as_str().expect("a URI").to_owned();
+    assert!(
+        uri(0).starts_with("file:///") && uri(0).ends_with("/data/anna/demo"),
+        "{roots}"
+    );
+    assert_eq!(uri(1), "file:///srv/shared");
+}

@@ -119,6 +119,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         args: argv[1..].iter().map(|&arg| arg.into()).collect(),
         env,
         cwd: "/".into(),
+        roots: vec![],
         limits: ProcessLimits::default(),
         may_gain_privileges: false,
         folders: vec![],
