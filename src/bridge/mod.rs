@@ -40,7 +40,7 @@ pub use level::Level;
 pub use listing::Listing;
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
 pub use params::asked_level;
-pub use repeat::may_repeat;
+pub use repeat::{called_tool, may_repeat, repeatable_tools};
 
 #[cfg(test)]
 mod property_tests;

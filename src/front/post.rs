@@ -30,7 +30,7 @@ pub(super) struct Post<'a> {
     pub(super) principal: Principal,
     pub(super) server: ServerName,
     pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Bytes,
     pub(super) arrived: Instant,
 }
 

@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::bridge::{Hello, Listing};
+use crate::bridge::{Hello, Listing, repeatable_tools};
 use crate::ids::PoolKey;
 
 /// Most identities that are remembered; the least recently used goes first.
@@ -39,6 +39,8 @@ struct Entry {
     at: Instant,
     edition: Edition,
     lists: FxHashMap<Listing, Arc<[u8]>>,
+    /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
+    repeatable: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Catalog {
                     at: now,
                     edition,
                     lists: FxHashMap::default(),
+                    repeatable: Vec::new(),
                 };
                 tables.entries.push(identity, entry);
             }
@@ -127,11 +130,23 @@ impl Catalog {
         let mut tables = self.0.lock();
         let is_current = |entry: &Entry| entry.edition == edition;
         if tables.entries.peek(&identity).is_some_and(is_current) {
+            let repeatable = match (listing, std::str::from_utf8(result)) {
+                (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
+                _ => None,
+            };
             let text = tables.intern(result);
             if let Some(entry) = tables.entries.get_mut(&identity) {
                 entry.lists.insert(listing, text);
+                entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
             }
         }
+    }
+
+    /// Whether a tool can be called twice by what its server said of it.
+    pub(super) fn is_repeatable(&self, identity: PoolKey, tool: &str) -> bool {
+        let tables = self.0.lock();
+        let entry = tables.entries.peek(&identity);
+        entry.is_some_and(|entry| entry.repeatable.iter().any(|name| name == tool))
     }
 
     /// A worker says that some of its lists have changed.

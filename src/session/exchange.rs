@@ -85,8 +85,9 @@ impl Exchange {
         }
     }
 
-    /// Lets the request, the only one of its POST, be sent once more if its worker dies.
-    pub(super) fn may_repeat(&mut self, sessions: Sessions, session: Arc<Session>, message: Bytes) {
+    /// Keeps the request, the only one of its POST, so that it can be sent once more if its worker
+    /// dies.
+    pub(super) fn keep(&mut self, sessions: Sessions, session: Arc<Session>, message: Bytes) {
         self.repeat = Some(Repeat {
             sessions,
             session,
@@ -188,7 +189,7 @@ impl Exchange {
         // Whatever was said once, the client must not hear twice.
         match (parcel, self.repeat.take()) {
             (Parcel::Failed { id, failure }, Some(repeat))
-                if failure.reason == Reason::WorkerExited =>
+                if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
                 self.repeating = Some(repeat.begin(id, self.waited));
                 None
@@ -208,6 +209,11 @@ impl Exchange {
 }
 
 impl Repeat {
+    fn is_allowed(&self) -> bool {
+        Envelope::parse(&self.message)
+            .is_ok_and(|envelope| self.sessions.may_repeat(&self.session, &envelope))
+    }
+
     fn begin(self, id: Box<str>, waited: Duration) -> Repeating {
         let sent = async move {
             let mut second = Exchange::new();

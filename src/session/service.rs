@@ -15,7 +15,7 @@ use super::link::{CallRefused, Called, Link};
 use super::record::{Session, SessionId};
 use super::route::{Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
-use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, may_repeat};
+use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, called_tool, may_repeat};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Lease, Limits, Observer, Pool, Want, Warmth};
@@ -327,8 +327,9 @@ impl Sessions {
         Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
     }
 
-    /// The same for the only request of a POST: if it is one that may be [sent
-    /// twice](crate::bridge::may_repeat) and its worker dies before it said anything, another gets it.
+    /// The same for the only request of a POST: if its worker dies before it said anything, another
+    /// gets it, provided that it may be [sent twice](crate::bridge::may_repeat), or calls a tool
+    /// that the server calls read-only or idempotent.
     ///
     /// # Errors
     /// As [`Sessions::request`].
@@ -338,15 +339,23 @@ impl Sessions {
     pub async fn request_once(
         &self,
         session: &Arc<Session>,
-        message: &[u8],
+        message: &Bytes,
         envelope: &Envelope<'_>,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
-        if envelope.method.as_deref().is_some_and(may_repeat) {
-            let message = Bytes::copy_from_slice(message);
-            exchange.may_repeat(self.clone(), Arc::clone(session), message);
-        }
+        // Whether it may be is decided when it has to be.
+        exchange.keep(self.clone(), Arc::clone(session), message.clone());
         self.request(session, message, envelope, exchange).await
+    }
+
+    /// Whether that request of the session may be sent a second time.
+    pub(super) fn may_repeat(&self, session: &Session, envelope: &Envelope<'_>) -> bool {
+        let method = envelope.method.as_deref().unwrap_or_default();
+        may_repeat(method)
+            || called_tool(method, envelope.params).is_some_and(|tool| {
+                let identity = session.route().map(|route| route.order.identity);
+                identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))
+            })
     }
 
     /// Passes a session's notification on to the workers at which it has a seat. None is started

@@ -243,6 +243,26 @@ async fn a_list_whose_worker_dies_is_asked_for_once_more_and_not_twice() {
 }
 
 #[tokio::test]
+async fn a_read_only_tool_whose_worker_dies_is_called_once_more_and_others_are_not() {
+    let pool = serve(&[], "");
+    let client = pool.client("bad").connect().await;
+    client.ask("tools/list", json!({})).await;
+    assert_eq!(client.call("read", json!({})).await.text(), "done");
+    let crashes = "stdiopool_worker_exits_total{reason=\"crashed\",server=\"bad\"}";
+    assert!((pool.metric(crashes).await - 1.0).abs() < 0.1);
+
+    let pool = serve(&[], "");
+    let client = pool.client("bad").connect().await;
+    client.ask("tools/list", json!({})).await;
+    let failed = client.call("write", json!({})).await;
+    assert_eq!(
+        (failed.status, failed.reason()),
+        (StatusCode::BAD_GATEWAY, "worker_exited")
+    );
+    assert_eq!(client.call("write", json!({})).await.text(), "done");
+}
+
+#[tokio::test]
 async fn floods_hurt_only_their_own_server() {
     for mode in ["stderr-flood", "stdout-flood"] {
         let pool = serve(&["--mode", mode], "");
