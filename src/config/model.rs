@@ -89,6 +89,8 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// How long a worker may be idle.
     pub idle_timeout: Duration,
+    /// Open sessions of one tenant.
+    pub max_sessions_per_tenant: usize,
     /// How long what a server said of itself is remembered; `None`: not at all.
     pub catalog_age: Option<Duration>,
     /// How long until an idle worker's memory is paged out; `None`: never.

@@ -138,6 +138,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         max_lifetime: reader.duration("max_lifetime", secs(86_400), "How long a worker may live before it is replaced."),
         max_requests: reader.number("max_requests", Some(0), 0..=u64::from(u32::MAX), "Requests after which a worker is replaced; 0: never.").unwrap_or(0),
         session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
+        max_sessions_per_tenant: reader.count("max_sessions_per_tenant", 10_000, 1, "Open sessions of one tenant, those that a restart left behind included. One more is refused with 429."),
         drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight."),
         pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG."),
     };

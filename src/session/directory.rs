@@ -9,12 +9,21 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::keep;
 use super::record::{Session, SessionId};
 use crate::bridge::SessionNo;
-use crate::ids::{PoolKey, ServerName};
+use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::store::{IdHash, SessionRow};
 use crate::tenancy::Principal;
 
 /// Most sessions at a time. Clients rarely end theirs, so that expiry and this bound must.
 pub(super) const MAX_SESSIONS: usize = 100_000;
+
+/// Why a session is not taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum TooMany {
+    /// There are [`MAX_SESSIONS`].
+    InAll,
+    /// The tenant has as many as it may.
+    OfTenant,
+}
 
 /// The sessions there are.
 #[derive(Debug, Default)]
@@ -29,6 +38,8 @@ struct Tables {
     by_no: FxHashMap<SessionNo, Arc<Session>>,
     by_key: FxHashMap<PoolKey, FxHashSet<SessionNo>>,
     key_of: FxHashMap<SessionNo, PoolKey>,
+    /// How many of each tenant, the dormant included.
+    of_tenant: FxHashMap<TenantId, usize>,
     /// Sessions of an earlier run that nobody has asked for yet.
     dormant: FxHashMap<IdHash, SessionRow>,
 }
@@ -38,33 +49,47 @@ impl Directory {
         SessionNo(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Takes a session in; false when there are too many.
-    pub(super) fn insert(&self, session: Arc<Session>) -> bool {
+    /// Takes a session in.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub(super) fn insert(
+        &self,
+        session: Arc<Session>,
+        max_of_tenant: usize,
+    ) -> Result<(), TooMany> {
         let mut tables = self.tables.write();
-        if tables.len() >= MAX_SESSIONS {
-            return false;
-        }
+        tables.has_room(session.tenant(), max_of_tenant)?;
+        tables.count(session.tenant(), 1);
         tables.insert(session);
-        true
+        Ok(())
+    }
+
+    /// Whether one more session of the tenant would be taken in.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub(super) fn has_room(&self, tenant: &TenantId, max_of_tenant: usize) -> Result<(), TooMany> {
+        self.tables.read().has_room(tenant, max_of_tenant)
     }
 
     /// Takes in the sessions of an earlier run.
     pub(super) fn add_dormant(&self, rows: Vec<SessionRow>) {
-        let rows = rows.into_iter().map(|row| (row.id, row));
-        self.tables.write().dormant.extend(rows);
+        let mut tables = self.tables.write();
+        for row in rows {
+            tables.count(&TenantId::new(row.tenant.clone()), 1);
+            tables.dormant.insert(row.id, row);
+        }
     }
 
     /// Drops the sessions of an earlier run that `is_meant`; returns which.
     pub(super) fn drop_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> Vec<IdHash> {
-        let mut dropped = Vec::new();
-        self.tables.write().dormant.retain(|id, row| {
-            let goes = is_meant(row);
-            if goes {
-                dropped.push(*id);
-            }
-            !goes
-        });
-        dropped
+        let mut tables = self.tables.write();
+        let dropped: Vec<_> = tables.dormant.extract_if(|_, row| is_meant(row)).collect();
+        for (_, row) in &dropped {
+            tables.count(&TenantId::new(row.tenant.clone()), -1);
+        }
+        dropped.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Takes a session of an earlier run up again, if it is this principal's and talks to this server.
@@ -83,17 +108,23 @@ impl Directory {
             .dormant
             .get(&hash)
             .filter(|row| keep::is_theirs(row, principal, server))?;
+        let principal_tenant = principal.tenant.clone();
         let (principal, server) = (principal.clone(), server.clone());
         let session = keep::revive(row, self.next_no(), id.clone(), principal, server);
         tables.dormant.remove(&hash);
-        let session = Arc::new(session?);
+        let Some(session) = session.map(Arc::new) else {
+            tables.count(&principal_tenant, -1);
+            return None;
+        };
         tables.insert(Arc::clone(&session));
         Some(session)
     }
 
     pub(super) fn remove(&self, session: &Session) {
         let mut tables = self.tables.write();
-        tables.by_id.remove(&session.id);
+        if tables.by_id.remove(&session.id).is_some() {
+            tables.count(session.tenant(), -1);
+        }
         tables.by_no.remove(&session.no);
         tables.forget_key(session.no);
     }
@@ -150,6 +181,26 @@ impl Directory {
 impl Tables {
     fn len(&self) -> usize {
         self.by_no.len() + self.dormant.len()
+    }
+
+    fn has_room(&self, tenant: &TenantId, max_of_tenant: usize) -> Result<(), TooMany> {
+        if self.len() >= MAX_SESSIONS {
+            return Err(TooMany::InAll);
+        }
+        let of_tenant = self.of_tenant.get(tenant).copied().unwrap_or(0);
+        if of_tenant >= max_of_tenant {
+            return Err(TooMany::OfTenant);
+        }
+        Ok(())
+    }
+
+    /// Counts a session of the tenant in or out.
+    fn count(&mut self, tenant: &TenantId, change: isize) {
+        let count = self.of_tenant.entry(tenant.clone()).or_default();
+        *count = count.saturating_add_signed(change);
+        if *count == 0 {
+            self.of_tenant.remove(tenant);
+        }
     }
 
     fn insert(&mut self, session: Arc<Session>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::directory::MAX_SESSIONS;
+use super::directory::{MAX_SESSIONS, TooMany};
 use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
@@ -155,9 +155,11 @@ impl Sessions {
         server: ServerName,
         client: ClientHello,
     ) -> Result<Initialized, Failure> {
-        if self.count() >= MAX_SESSIONS {
-            return Err(too_many_sessions());
-        }
+        let max_of_tenant = self.setup().config.pool.max_sessions_per_tenant;
+        let directory = &self.shared.directory;
+        directory
+            .has_room(&principal.tenant, max_of_tenant)
+            .map_err(|why| too_many_sessions(why, max_of_tenant))?;
         let id = SessionId::random().map_err(|error| {
             Failure::new(
                 Reason::Internal,
@@ -171,9 +173,9 @@ impl Sessions {
         let hello = self.hello(&session).await?;
         let revision = Revision::negotiate(&asked, hello.revision);
         session.agree(revision);
-        if !self.shared.directory.insert(Arc::clone(&session)) {
-            return Err(too_many_sessions());
-        }
+        directory
+            .insert(Arc::clone(&session), max_of_tenant)
+            .map_err(|why| too_many_sessions(why, max_of_tenant))?;
         if let Some(route) = session.route() {
             self.shared.directory.set_key(no, route.key);
         }
@@ -481,12 +483,22 @@ fn one_off(key: crate::ids::PoolKey) -> crate::ids::PoolKey {
     crate::tenancy::derived_key(key, number)
 }
 
-fn too_many_sessions() -> Failure {
-    Failure::new(
-        Reason::PoolExhausted,
-        format!("there are {MAX_SESSIONS} sessions already (lower `pool.session_timeout` so that forgotten ones end sooner)"),
-    )
-    .retry_after(Duration::from_secs(60))
+fn too_many_sessions(why: TooMany, max_of_tenant: usize) -> Failure {
+    let (reason, message) = match why {
+        TooMany::InAll => (
+            Reason::PoolExhausted,
+            format!(
+                "there are {MAX_SESSIONS} sessions already (lower `pool.session_timeout` so that forgotten ones end sooner)"
+            ),
+        ),
+        TooMany::OfTenant => (
+            Reason::TenantLimit,
+            format!(
+                "this tenant has {max_of_tenant} sessions already (end some with DELETE, or raise `pool.max_sessions_per_tenant`)"
+            ),
+        ),
+    };
+    Failure::new(reason, message).retry_after(Duration::from_secs(60))
 }
 
 /// What a client with an unknown session id is told: to initialize again (basic/transports,

@@ -243,3 +243,30 @@ async fn reload_puts_a_new_config_in_force() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test]
+async fn one_tenants_sessions_do_not_take_the_others_places() {
+    let toml = "[pool]\nmax_sessions_per_tenant = 2\n".to_owned() + &demo("demo", "");
+    let pool = Stdiopool::serve(&toml);
+    let first = pool.client_of("anna", "demo").connect().await;
+    let _second = pool.client_of("anna", "demo").connect().await;
+    let refused = pool
+        .client_of("anna", "demo")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.reason()),
+        (StatusCode::TOO_MANY_REQUESTS, "tenant_limit")
+    );
+    let _other = pool.client_of("bob", "demo").connect().await;
+    assert_eq!(first.delete().await, StatusCode::NO_CONTENT);
+    let _third = pool.client_of("anna", "demo").connect().await;
+
+    // Those that a restart left behind count as well.
+    let pool = pool.restarted_after(nix::sys::signal::Signal::SIGKILL);
+    let refused = pool
+        .client_of("anna", "demo")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert_eq!(refused.reason(), "tenant_limit");
+}
