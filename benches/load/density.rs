@@ -20,6 +20,9 @@ pub(crate) struct DensityArgs {
     /// Tenants, each with a process tree of its own
     #[arg(long, default_value_t = 20)]
     tenants: usize,
+    /// Only this one, such as "node everything"
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// A server as it is started, and a call to it.
@@ -50,7 +53,13 @@ pub(crate) fn run(args: &DensityArgs) {
         "wake max",
         "cold p50"
     );
-    for pair in subjects().chunks(2) {
+    let subjects = subjects();
+    if let Some(name) = &args.only {
+        let subject = subjects.iter().find(|subject| subject.name == name);
+        measure(subject.expect("one of the names below"), args.tenants);
+        return;
+    }
+    for pair in subjects.chunks(2) {
         let as_written = measure(&pair[0], args.tenants);
         let direct = measure(&pair[1], args.tenants);
         println!(

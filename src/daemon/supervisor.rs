@@ -20,7 +20,7 @@ use crate::pool::{self, StopReason, WorkerView};
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Era, WorkerState};
-use crate::worker::memory::{SwapWeight, footprint};
+use crate::worker::Worker;
 
 /// The running stdiopool, as the admin API sees it.
 #[derive(Debug)]
@@ -50,17 +50,28 @@ fn since(at: SystemTime) -> f64 {
 }
 
 impl Running {
-    fn worker_row(&self, view: WorkerView) -> WorkerRow {
-        let link = self.sessions.link(view.id);
-        let worker = link.as_ref().and_then(|link| link.worker());
-        let processes = worker.map(|worker| worker.tree()).unwrap_or_default();
+    /// Rows of workers, whose processes are looked up in one go: each look reads all of `/proc`.
+    fn worker_rows(&self, views: Vec<WorkerView>) -> Vec<WorkerRow> {
+        let of_view = |view: &WorkerView| self.sessions.link(view.id)?.worker().cloned();
+        let workers: Vec<Option<Worker>> = views.iter().map(of_view).collect();
+        let there: Vec<Worker> = workers.iter().flatten().cloned().collect();
+        let mut trees = Worker::trees(&there).into_iter();
+        let rows = views.into_iter().zip(workers);
+        rows.map(|(view, worker)| {
+            let processes = worker.as_ref().and_then(|_| trees.next());
+            Self::worker_row(view, worker.as_ref(), processes.unwrap_or_default())
+        })
+        .collect()
+    }
+
+    fn worker_row(view: WorkerView, worker: Option<&Worker>, processes: Vec<u32>) -> WorkerRow {
         WorkerRow {
             id: view.id,
             server: view.server,
             tenant: view.tenant,
             state: label(view.state),
-            pid: worker.map(|worker| worker.pid()),
-            memory_bytes: footprint(&processes).map(|found| found.held(SwapWeight::now())),
+            pid: worker.map(Worker::pid),
+            memory_bytes: (view.state != pool::WorkerState::Starting).then_some(view.memory),
             processes,
             in_flight: view.in_flight,
             pinned: view.is_pinned,
@@ -128,10 +139,7 @@ impl Supervisor for Running {
 
     fn workers(&self) -> Vec<WorkerRow> {
         let views = self.sessions.pool().snapshot().workers;
-        views
-            .into_iter()
-            .map(|view| self.worker_row(view))
-            .collect()
+        self.worker_rows(views)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -235,7 +243,7 @@ impl Supervisor for Running {
     fn worker(&self, id: WorkerId) -> Option<WorkerRow> {
         let views = self.sessions.pool().snapshot().workers;
         let view = views.into_iter().find(|view| view.id == id)?;
-        Some(self.worker_row(view))
+        self.worker_rows(vec![view]).pop()
     }
 
     fn logs(&self, id: WorkerId, lines: usize) -> Option<Vec<String>> {
