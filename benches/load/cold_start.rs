@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::density::workers;
 use super::http_load::{Connection, serve};
 use super::pipe_load::INITIALIZE;
 use super::process::{Process, stdiopool};
@@ -18,8 +19,13 @@ pub(crate) fn run(command: &[String], starts: usize) {
     );
     println!("{:<10} {:>9} {:>9}", "", "p50 ms", "max ms");
     let direct = print("direct", (0..starts).map(|_| directly(command)).collect());
-    let pooled = print("stdiopool", through(command, starts));
-    println!("stdiopool: {:.2} of direct\n", pooled / direct);
+    let pooled = print("stdiopool", through(command, starts, 0));
+    let spare = print("a spare", through(command, starts, 2));
+    let ratios = (pooled / direct, spare / direct);
+    println!(
+        "stdiopool: {:.2} of direct; with a spare {:.3}\n",
+        ratios.0, ratios.1
+    );
 }
 
 /// Prints the row and returns the median, in milliseconds.
@@ -59,20 +65,33 @@ fn directly(command: &[String]) -> Duration {
     took
 }
 
+/// Waits until so many spares are ready.
+async fn until_spares(admin: &str, count: usize) {
+    loop {
+        let rows = workers(admin).await;
+        if rows.iter().filter(|row| row["state"] == "spare").count() == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A process for every session: each `initialize` starts one.
 #[tokio::main]
-async fn through(command: &[String], starts: usize) -> Vec<Duration> {
+async fn through(command: &[String], starts: usize, spares: usize) -> Vec<Duration> {
     let (program, args) = command.split_first().expect("not empty");
     let args: Vec<_> = args.iter().map(|arg| format!("{arg:?}")).collect();
     let server = format!(
-        "command = {program:?}\nargs = [{}]\nshare = \"session\"\n",
+        "command = {program:?}\nargs = [{}]\nshare = \"session\"\nmin_idle = {spares}\n",
         args.join(", ")
     );
     let (mut process, _dir) = serve(&server);
-    let url = process.announced("MCP at http://");
-    let address = url.split('/').next().expect("an address").to_owned();
+    let [front, admin] = process.all_announced(["MCP at http://", "admin at http://"]);
+    let admin = format!("http://{admin}api/v1/workers");
+    let address = front.split('/').next().expect("an address").to_owned();
     let mut took = Vec::new();
     for _ in 0..starts {
+        until_spares(&admin, spares).await;
         let mut connection = Connection::open(&address).await;
         let begun = Instant::now();
         connection.session = connection.post(INITIALIZE).await;

@@ -216,7 +216,7 @@ async fn timed(session: &mut Connection, call: &str) -> f64 {
     begun.elapsed().as_secs_f64() * 1e3
 }
 
-async fn workers(admin: &str) -> Vec<Value> {
+pub(crate) async fn workers(admin: &str) -> Vec<Value> {
     let client = reqwest::Client::builder().no_proxy().build();
     let response = client.expect("a client").get(admin).send().await;
     let rows: Value = response.expect("answers").json().await.expect("JSON");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use stdiopool::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use stdiopool::pool::policy::{Action, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use stdiopool::pool::policy::{Action, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
 use stdiopool::protocol::{Failure, Reason};
 
 #[derive(Arbitrary, Debug)]
@@ -25,6 +25,8 @@ enum Step {
     Measured { worker: u8, mebibytes: u8 },
     PagedOut { worker: u8, mebibytes: Option<u8> },
     Stirred(u8),
+    /// So many spares.
+    Stock(u8),
     Pressure(u8),
     Wait { seconds: u8 },
 }
@@ -58,6 +60,7 @@ impl World {
                     *self.workers.get_mut(&worker).expect("a live worker") = true;
                     self.starting.retain(|other| *other != worker);
                 }
+                Action::Adopt(worker, _) => self.starting.push(worker),
                 Action::Hibernate(worker) => self.paging_out.push(worker),
                 Action::Wake(worker) => self.paging_out.retain(|other| *other != worker),
                 Action::Grant(ticket, worker) => {
@@ -164,6 +167,10 @@ impl World {
                     self.on(Event::Stirred(worker));
                 }
             }
+            Step::Stock(count) => {
+                let stock = (count % 4 > 0).then(|| spares(usize::from(count % 4)));
+                self.on(Event::Stock(stock.into_iter().collect()));
+            }
             Step::Pressure(mebibytes) => self.on(Event::Pressure(u64::from(mebibytes) << 20)),
             Step::Wait { seconds } => {
                 self.now += Duration::from_secs(seconds.into());
@@ -175,6 +182,7 @@ impl World {
 
     /// Nothing more is asked; everyone does what they were told.
     fn rest(&mut self) {
+        self.on(Event::Stock(vec![]));
         for _ in 0..10_000 {
             while let Some(worker) = self.leases.pop() {
                 self.on(Event::Release {
@@ -204,6 +212,24 @@ impl World {
     }
 }
 
+const SPARES: PoolKey = PoolKey([255; 16]);
+
+fn spares(count: usize) -> Stock {
+    let (_, facts) = key_of(0);
+    let facts = KeyFacts {
+        tenant: TenantId::new(""),
+        tenant_max_workers: usize::MAX,
+        max_workers_per_key: count,
+        is_spare: true,
+        spare: None,
+        ..(*facts).clone()
+    };
+    Stock {
+        key: SPARES,
+        facts: Arc::new(facts),
+    }
+}
+
 fn key_of(n: u8) -> (PoolKey, Arc<KeyFacts>) {
     let n = n % 8;
     let mut key = [0; 16];
@@ -220,6 +246,8 @@ fn key_of(n: u8) -> (PoolKey, Arc<KeyFacts>) {
         max_requests: u64::from(n % 5),
         idle_timeout: Duration::from_secs(60),
         max_lifetime: Duration::from_secs(600),
+        is_spare: false,
+        spare: (n % 2 == 0).then_some(SPARES),
     };
     (PoolKey(key), Arc::new(facts))
 }

@@ -106,6 +106,9 @@ pub struct Status {
 pub struct WorkerCounts {
     /// Not yet initialised.
     pub starting: usize,
+    /// Ready, no tenant's yet.
+    #[serde(default)]
+    pub spare: usize,
     /// Ready, nothing in flight.
     pub idle: usize,
     /// Ready, nothing in flight, memory paged out.
@@ -122,13 +125,15 @@ pub struct WorkerCounts {
 impl WorkerCounts {
     /// All of them; what `max_workers` bounds.
     pub fn total(&self) -> usize {
-        self.starting + self.idle + self.hibernated + self.busy + self.draining + self.stopping
+        let ready = self.spare + self.idle + self.hibernated + self.busy;
+        self.starting + ready + self.draining + self.stopping
     }
 
     /// Counts one more worker in `state`.
     pub fn add(&mut self, state: WorkerState) {
         *match state {
             WorkerState::Starting => &mut self.starting,
+            WorkerState::Spare => &mut self.spare,
             WorkerState::Idle => &mut self.idle,
             WorkerState::Hibernated => &mut self.hibernated,
             WorkerState::Busy => &mut self.busy,

@@ -72,6 +72,20 @@ impl Mux {
         out.push(Action::ToWorker(initialize_request(id.0, greeting)));
     }
 
+    /// Asks whether the worker reads and answers yet, which may be done before the handshake
+    /// (basic/lifecycle, "Initialization"): [`Action::Probed`], whatever it answers.
+    pub fn probe(&mut self, out: &mut Vec<Action>) {
+        let id = self.new_call(Call {
+            session: None,
+            client_id: "null".into(),
+            client_token: None,
+            purpose: Purpose::Probe,
+            cancelled: false,
+        });
+        let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, id.0);
+        out.push(Action::ToWorker(ping.into()));
+    }
+
     /// Gives the session a seat at this worker, and brings the worker to the point the session
     /// had reached with an earlier one. Does nothing for a session that has a seat.
     pub fn attach<'u>(

@@ -88,6 +88,8 @@ pub enum Action {
     Subscribed(SessionNo, String),
     /// The session no longer subscribes to that resource.
     Unsubscribed(SessionNo, String),
+    /// The worker has answered [`Mux::probe`].
+    Probed,
     /// The handshake is over; `Err` holds why the worker cannot be used.
     Greeted(Result<Box<Hello>, String>),
     /// The worker did something out of order; count it.
@@ -135,6 +137,8 @@ pub(super) enum Purpose {
     Unsubscribe(String),
     /// stdiopool's own handshake.
     Greeting,
+    /// stdiopool's own question whether it is there.
+    Probe,
     /// Another request of stdiopool itself; the answer concerns no one.
     Own,
 }

@@ -46,6 +46,10 @@ impl Mux {
                 self.greeted(envelope, out);
                 return;
             }
+            Purpose::Probe => {
+                out.push(Action::Probed);
+                return;
+            }
             Purpose::Own => return,
             Purpose::Plain => {}
             Purpose::SetLevel(level) if accepted => {

@@ -55,7 +55,7 @@ fn render(rows: &[WorkerRow]) -> String {
             [
                 row.id.to_string(),
                 row.server.to_string(),
-                row.tenant.to_string(),
+                or_dash(Some(row.tenant.to_string()).filter(|tenant| !tenant.is_empty())),
                 row.state.as_str().to_owned(),
                 or_dash(row.pid.map(|pid| pid.to_string())),
                 row.processes.len().to_string(),

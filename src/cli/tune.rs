@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -37,6 +37,9 @@ pub struct TuneArgs {
     /// Draws memory over time, a curve for each candidate
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// The same picture and the table as a page for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Print the outcomes as JSON
     #[arg(long)]
     pub json: bool,
@@ -112,6 +115,11 @@ struct GridArgs {
 #[derive(Clone, Copy, Debug)]
 struct Never(Option<Duration>);
 
+fn write(path: &Path, text: &str) -> Result<(), miette::Report> {
+    std::fs::write(path, text)
+        .map_err(|error| miette!("{} cannot be written: {error}", path.display()))
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let size = parse_size(text).filter(|size| *size > 0);
     size.ok_or_else(|| "not a size above zero such as \"512MiB\"".to_owned())
@@ -174,17 +182,20 @@ impl TuneArgs {
             settings.len()
         ));
         let outcomes = tune::simulate_all(&workload, &settings);
+        let hours = workload.length.as_secs_f64() / 3600.0;
+        let p99_wait = self.p99_wait;
+        let table = tune::render(&outcomes, Goal { p99_wait });
         if let Some(path) = &self.svg {
-            let hours = workload.length.as_secs_f64() / 3600.0;
-            std::fs::write(path, tune::svg(&outcomes, hours))
-                .map_err(|error| miette!("{} cannot be written: {error}", path.display()))?;
+            write(path, &tune::svg(&outcomes, hours))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, &tune::html(&table, &outcomes, hours))?;
         }
         let text = if self.json {
             let rows: Vec<_> = outcomes.iter().map(as_json).collect();
             format!("{:#}\n", json!(rows))
         } else {
-            let p99_wait = self.p99_wait;
-            tune::render(&outcomes, Goal { p99_wait })
+            table
         };
         let _is_read = output::print(&text)?;
         Ok(())

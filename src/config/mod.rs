@@ -16,6 +16,7 @@ mod mistake;
 mod model;
 mod read;
 mod reader;
+mod references;
 mod schema;
 mod servers;
 pub mod template;

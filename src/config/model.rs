@@ -144,6 +144,8 @@ pub struct Server {
     pub roots: Vec<Template>,
     /// A worker is started when a client connects, though what it would answer is known.
     pub starts_on_connect: bool,
+    /// Spares kept ready.
+    pub min_idle: usize,
     /// Requests at once per worker.
     pub max_in_flight: usize,
     /// Workers for one key when all are busy.

@@ -10,11 +10,12 @@ use toml::de::DeValue;
 use super::model::{Arg, Limits, Pool, Server, Share, Tools};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
+use super::references;
 use super::template::{Reference, Template, reference};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 4] = ["launch", "min_idle", "client_config", "tools"];
+const NOT_ENFORCED: [&str; 3] = ["launch", "client_config", "tools"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -120,6 +121,12 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
     let starts_on_connect = reader
         .word("start", "on-call", &starts, doc)
         .unwrap_or(false);
+    let min_idle = reader.count(
+        "min_idle",
+        0,
+        0,
+        "Spare workers kept ready, of a server whose launch is the same for every tenant: `args`, `env`, `cwd` and `roots` refer to nothing. HOME and TMPDIR are then each process's own, and go with it.",
+    );
     not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools);
@@ -149,11 +156,12 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         max_requests: max_requests.unwrap_or(pool.max_requests),
         may_gain_privileges,
         starts_on_connect,
+        min_idle,
         limits,
         tools,
         schema,
     };
-    check_references(reader, &server);
+    references::check(reader, &server);
     server
 }
 
@@ -321,7 +329,6 @@ fn not_yet(reader: &mut Reader<'_, '_>) {
         &[("auto", ()), ("as-is", ())],
         "How the command is started.",
     );
-    let _spares = reader.count("min_idle", 0, 0, "Spare workers kept ready.");
     let _keys = reader.texts(
         "client_config",
         &[],
@@ -367,68 +374,5 @@ fn tools(reader: &mut Reader<'_, '_>) -> Tools {
             &[],
             "Globs of tools that are not offered all the same.",
         ),
-    }
-}
-
-/// What templates refer to must be in the schema, where the schema says what there is.
-fn check_references(reader: &mut Reader<'_, '_>, server: &Server) {
-    let Some(properties) = server
-        .schema
-        .as_deref()
-        .and_then(|schema| schema.get("properties"))
-    else {
-        return;
-    };
-    let is_known = |key: &str| {
-        let top = key.split('.').next().unwrap_or_default();
-        properties.get(top).is_some()
-    };
-    let mut unknown = Vec::new();
-    let mut see = |place: &'static str, reference: &Reference| {
-        if let Reference::Config(key) = reference
-            && !is_known(key)
-        {
-            unknown.push((place, key.clone()));
-        }
-    };
-    for arg in &server.args {
-        match arg {
-            Arg::Always(template) => template.references().for_each(|r| see("args", r)),
-            Arg::When { key, args } => {
-                see("args", &Reference::Config(key.clone()));
-                args.iter()
-                    .flat_map(Template::references)
-                    .for_each(|r| see("args", r));
-            }
-        }
-    }
-    server
-        .env
-        .values()
-        .flat_map(Template::references)
-        .for_each(|r| see("env", r));
-    server
-        .cwd
-        .iter()
-        .flat_map(Template::references)
-        .for_each(|r| see("cwd", r));
-    server
-        .roots
-        .iter()
-        .flat_map(Template::references)
-        .for_each(|r| see("roots", r));
-    let known: Vec<_> = properties
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(key, _)| key.as_str())
-        .collect();
-    for (place, key) in unknown {
-        let name = reader.name(place);
-        let message = format!(
-            "`{name}` refers to `config.{key}`, which the schema does not have (it has {})",
-            known.join(", ")
-        );
-        reader.wrong(place, message);
     }
 }

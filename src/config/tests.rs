@@ -104,7 +104,7 @@ fn a_syntax_error_has_its_place() {
 
 #[test]
 fn keys_without_effect_yet_are_warned_of() {
-    let text = "[pool]\nmax_memory = \"50%\"\n[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\nmin_idle = 2\nlimits = { memory = \"1GiB\" }\n";
+    let text = "[pool]\nmax_memory = \"50%\"\n[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\nlimits = { memory = \"1GiB\" }\n";
     let warnings = read(text).expect("valid").warnings;
     insta::assert_snapshot!(warnings.join("\n"));
 }

@@ -89,7 +89,7 @@ impl Events {
         self.send(
             kind,
             Some(&order.server),
-            Some(&order.tenant),
+            order.tenant.as_ref(),
             Some(link.id()),
             message,
         );

@@ -82,7 +82,11 @@ impl Reloader {
             let order = link.order();
             // Whether it would still be started the same way: by the same words, since a digest
             // over them is what its key holds. The session's part of it cannot have changed.
-            let (tenant, server) = (&order.tenant, &order.server);
+            // A spare is the pool's own business.
+            let Some(tenant) = &order.tenant else {
+                continue;
+            };
+            let server = &order.server;
             let is_gone = !setup.config.has_server(server) || !setup.config.has_tenant(tenant);
             let resolved =
                 setup

@@ -41,6 +41,7 @@ fn label(state: pool::WorkerState) -> WorkerState {
         pool::WorkerState::Hibernated => WorkerState::Hibernated,
         pool::WorkerState::Busy => WorkerState::Busy,
         pool::WorkerState::Draining => WorkerState::Draining,
+        pool::WorkerState::Spare => WorkerState::Spare,
         pool::WorkerState::Stopping => WorkerState::Stopping,
     }
 }

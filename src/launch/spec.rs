@@ -1,11 +1,14 @@
 //! The launch spec: everything about a process that does not change while it runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+
+use crate::ids::WorkerId;
 
 /// Resource limits the kernel enforces on one process (setrlimit(2)). `None` leaves the inherited one.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -29,6 +32,9 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, SecretString>,
     /// Working directory; must exist when the process starts.
     pub cwd: PathBuf,
+    /// Where each process has a folder of its own, which goes with it; its HOME and TMPDIR are in
+    /// there. For servers whose launch is the same for every tenant.
+    pub scratch: Option<PathBuf>,
     /// `file://` URIs of the folders it is told are its roots; none: its clients are asked.
     pub roots: Vec<String>,
     /// Kernel limits.
@@ -42,6 +48,30 @@ pub struct LaunchSpec {
 }
 
 impl LaunchSpec {
+    /// The folder that worker has for itself.
+    pub fn scratch_of(&self, worker: WorkerId) -> Option<PathBuf> {
+        let scratch = self.scratch.as_ref()?;
+        Some(scratch.join(worker.to_string()))
+    }
+
+    /// What to start for that worker: the same, in its own folder where it has one.
+    pub fn for_worker(&self, worker: WorkerId) -> Cow<'_, Self> {
+        let Some(folder) = self.scratch_of(worker) else {
+            return Cow::Borrowed(self);
+        };
+        let (home, tmp) = (folder.join("home"), folder.join("tmp"));
+        let mut spec = self.clone();
+        for (name, path) in [("HOME", &home), ("TMPDIR", &tmp)] {
+            let of_its_own = || path.display().to_string().into();
+            spec.env.entry(name.to_owned()).or_insert_with(of_its_own);
+        }
+        if spec.cwd.as_os_str().is_empty() {
+            spec.cwd.clone_from(&home);
+        }
+        spec.folders = vec![home, tmp];
+        Cow::Owned(spec)
+    }
+
     /// A digest equal for equal launches and only for those; part of the pool key.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -60,6 +90,8 @@ impl LaunchSpec {
             field(value.expose_secret().as_bytes());
         }
         field(self.cwd.as_os_str().as_encoded_bytes());
+        let scratch = self.scratch.as_deref().unwrap_or(Path::new(""));
+        field(scratch.as_os_str().as_encoded_bytes());
         field(&(self.roots.len() as u64).to_le_bytes());
         for root in &self.roots {
             field(root.as_bytes());
@@ -130,6 +162,7 @@ mod tests {
             args: args.iter().map(|&a| a.into()).collect(),
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter22".into())]),
             cwd: "/".into(),
+            scratch: None,
             roots: vec![],
             limits: ProcessLimits::default(),
             may_gain_privileges: false,

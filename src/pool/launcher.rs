@@ -19,6 +19,10 @@ pub trait Launcher: Send + Sync + 'static {
     /// process is gone.
     fn start(&self, id: WorkerId, key: PoolKey, spec: Arc<Self::Spec>);
 
+    /// Begins to make a worker of that key of a ready spare, and returns at once. Answers later as
+    /// [`Self::start`] does.
+    fn adopt(&self, id: WorkerId, key: PoolKey, spec: Arc<Self::Spec>);
+
     /// Begins to page a worker out and returns at once. Answers later with
     /// [`super::Pool::hibernated`].
     fn hibernate(&self, id: WorkerId);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::launcher::{ExitCause, Launcher, Observer, Want};
 use super::lease::Lease;
-use super::policy::{Action, Event, Limits, Policy, StopReason, TicketId, Warmth};
+use super::policy::{Action, Event, Limits, Policy, Stock, StopReason, TicketId, Warmth};
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -45,6 +45,8 @@ struct Core<L: Launcher> {
     waiting: FxHashMap<TicketId, oneshot::Sender<Result<Lease<L>, Failure>>>,
     handles: FxHashMap<WorkerId, L::Worker>,
     specs: FxHashMap<PoolKey, Arc<L::Spec>>,
+    /// What spares are started as.
+    spare_specs: FxHashMap<PoolKey, Arc<L::Spec>>,
     starts: FxHashMap<WorkerId, (ServerName, Instant)>,
     /// What the timer task sleeps towards.
     timer_at: Option<std::time::Instant>,
@@ -56,6 +58,7 @@ struct Core<L: Launcher> {
 /// which order two threads get to carry out what it told them.
 enum Effect<L: Launcher> {
     Start(WorkerId, PoolKey, Arc<L::Spec>),
+    Adopt(WorkerId, PoolKey, Arc<L::Spec>),
     Stop(WorkerId, StopReason, Option<ServerName>),
     Hibernate(WorkerId),
     Wake(WorkerId),
@@ -77,6 +80,7 @@ impl<L: Launcher> Pool<L> {
                 waiting: FxHashMap::default(),
                 handles: FxHashMap::default(),
                 specs: FxHashMap::default(),
+                spare_specs: FxHashMap::default(),
                 starts: FxHashMap::default(),
                 timer_at: None,
                 scratch: Vec::new(),
@@ -206,6 +210,22 @@ impl<L: Launcher> Pool<L> {
         meant
             .map(|worker| self.inner.on(Event::Retire(worker.id, reason)))
             .count()
+    }
+
+    /// Keeps so many spares ready as each of these wants' facts allow workers, and none of others.
+    pub fn stock(&self, spares: Vec<Want<L::Spec>>) {
+        let stock = |want: &Want<L::Spec>| Stock {
+            key: want.key,
+            facts: Arc::clone(&want.facts),
+        };
+        let event = Event::Stock(spares.iter().map(stock).collect());
+        let effects = {
+            let mut core = self.inner.core.lock();
+            let specs = spares.into_iter().map(|want| (want.key, want.spec));
+            core.spare_specs = specs.collect();
+            self.inner.step(&mut core, event)
+        };
+        self.inner.carry_out(effects);
     }
 
     /// Puts other limits in force. Smaller ones are reached by stopping idle workers and by not
@@ -339,11 +359,18 @@ impl<L: Launcher> Inner<L> {
     ) -> Option<Effect<L>> {
         match action {
             Action::Start(id, key) => {
-                let spec = Arc::clone(core.specs.get(&key)?);
+                let spec = core.specs.get(&key).or(core.spare_specs.get(&key));
+                let spec = Arc::clone(spec?);
                 if let Some(worker) = core.policy.worker(id) {
                     core.starts.insert(id, (worker.facts.server.clone(), now));
                 }
                 Some(Effect::Start(id, key, spec))
+            }
+            Action::Adopt(id, key) => {
+                // Who it was is not who it will be.
+                core.handles.remove(&id);
+                let spec = Arc::clone(core.specs.get(&key)?);
+                Some(Effect::Adopt(id, key, spec))
             }
             Action::Stop(id, reason) => {
                 let server = core
@@ -391,6 +418,7 @@ impl<L: Launcher> Inner<L> {
         for effect in effects {
             match effect {
                 Effect::Start(id, key, spec) => self.launcher.start(id, key, spec),
+                Effect::Adopt(id, key, spec) => self.launcher.adopt(id, key, spec),
                 Effect::Stop(id, reason, server) => {
                     if let Some(server) = server.filter(|_| reason.is_eviction()) {
                         self.observer.evicted(&server, reason);

@@ -14,6 +14,7 @@ use crate::protocol::{Failure, Reason};
 #[derive(Debug, Default)]
 struct Fake {
     started: Mutex<Vec<WorkerId>>,
+    adopted: Mutex<Vec<WorkerId>>,
     stopped: Mutex<Vec<(WorkerId, StopReason)>>,
 }
 
@@ -23,6 +24,10 @@ impl Launcher for Fake {
 
     fn start(&self, id: WorkerId, _: PoolKey, _: Arc<()>) {
         self.started.lock().push(id);
+    }
+
+    fn adopt(&self, id: WorkerId, _: PoolKey, _: Arc<()>) {
+        self.adopted.lock().push(id);
     }
 
     fn hibernate(&self, _: WorkerId) {}
@@ -55,6 +60,8 @@ fn want(n: u8) -> Want<()> {
         max_requests: 0,
         idle_timeout: Duration::from_secs(60),
         max_lifetime: Duration::from_secs(3600),
+        is_spare: false,
+        spare: None,
     };
     Want {
         key: PoolKey([n; 16]),
@@ -178,4 +185,35 @@ async fn a_pool_that_nobody_has_is_gone() {
     drop(pool);
     tokio::time::sleep(Duration::from_secs(7200)).await;
     assert_eq!(Arc::strong_count(&fake), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_becomes_the_worker_that_someone_wants() {
+    let (pool, fake) = pool(Limits::default());
+    let mut spare = want(9);
+    let facts = KeyFacts {
+        tenant: TenantId::new(""),
+        tenant_max_workers: usize::MAX,
+        is_spare: true,
+        ..(*spare.facts).clone()
+    };
+    spare.facts = Arc::new(facts);
+    let (spare_key, id) = (spare.key, WorkerId(1));
+    pool.stock(vec![spare]);
+    assert_eq!(*fake.started.lock(), [id], "before anyone asks");
+    pool.ready(id, id);
+
+    let mut wanted = want(1);
+    let facts = KeyFacts {
+        spare: Some(spare_key),
+        ..(*wanted.facts).clone()
+    };
+    wanted.facts = Arc::new(facts);
+    let mut waiting = std::pin::pin!(pool.acquire(wanted));
+    assert!(waiting.as_mut().now_or_never().is_none(), "not yet greeted");
+    assert_eq!(*fake.adopted.lock(), [id]);
+    assert_eq!(*fake.started.lock(), [id, WorkerId(2)], "and its successor");
+    pool.ready(id, id);
+    let lease = waiting.await.expect("granted");
+    assert_eq!(*lease.worker(), id);
 }

@@ -12,6 +12,8 @@ pub enum WorkerState {
     Starting,
     /// Ready, nothing in flight.
     Idle,
+    /// Ready, and nobody's yet.
+    Spare,
     /// Ready, nothing in flight, its memory paged out.
     Hibernated,
     /// Ready, something in flight.
@@ -87,6 +89,7 @@ impl Snapshot {
                 state: match worker.phase {
                     Phase::Starting => WorkerState::Starting,
                     Phase::Ready if worker.retiring.is_some() => WorkerState::Draining,
+                    Phase::Ready if worker.facts.is_spare => WorkerState::Spare,
                     Phase::Ready if worker.in_flight > 0 => WorkerState::Busy,
                     Phase::Ready if worker.sleep == Sleep::Asleep => WorkerState::Hibernated,
                     Phase::Ready => WorkerState::Idle,

@@ -1,9 +1,12 @@
 //! Starts and stops workers for the pool: the process, then the handshake.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
+use super::berth::Berth;
 use super::link::Link;
 use super::route::Order;
 use super::shared::{Happening, Shared};
@@ -37,6 +40,31 @@ impl Launcher for Launchpad {
         shared.add_link(Arc::clone(&link));
         let tasks = shared.tasks.clone();
         tasks.spawn(async move { live(&shared, link).await });
+    }
+
+    fn adopt(&self, id: WorkerId, key: PoolKey, order: Arc<Order>) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let spare = shared.link(id).and_then(|link| {
+            let berth = link.berth()?;
+            Some((berth, link.worker()?.clone()))
+        });
+        let Some((berth, worker)) = spare else {
+            // Gone already, which the pool is about to hear.
+            let failure = Failure::new(Reason::WorkerExited, "the spare process is gone");
+            shared.pool().start_failed(id, failure);
+            return;
+        };
+        let link = Arc::new(Link::new(id, key, order, Weak::clone(&self.shared)));
+        // Both at once: whoever stops the worker from now on stops the one it has become.
+        shared.add_link(Arc::clone(&link));
+        let ends = berth.hand_over(Arc::clone(&link));
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move {
+            adopted(&shared, link, worker).await;
+            drop(ends);
+        });
     }
 
     fn hibernate(&self, id: WorkerId) {
@@ -110,9 +138,16 @@ struct StartError {
 async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
     let id = link.id();
     let order = Arc::clone(link.order());
+    let folder = order.spec.scratch_of(id);
     shared.watcher.happened(Happening::WorkerStarting(&link));
     let since = Instant::now();
-    let cause = match start(shared, &link).await {
+    let berth = order
+        .is_spare()
+        .then(|| Arc::new(Berth::new(Arc::clone(&link))));
+    if let Some(berth) = &berth {
+        link.moor(berth);
+    }
+    let cause = match start(shared, &link, berth.clone()).await {
         Ok(worker) => {
             order
                 .metrics
@@ -121,15 +156,20 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
                 trace.start(&order.server, since.elapsed());
             }
             tracing::info!(
-                worker = %id, server = %order.server, tenant = %order.tenant, pid = worker.pid(),
+                worker = %id, server = %order.server, tenant = order.whose(), pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "worker ready"
             );
             shared.watcher.happened(Happening::WorkerReady(&link));
             shared.pool().ready(id, Arc::clone(&link));
             let exit = worker.wait().await;
+            if let Some(berth) = &berth {
+                berth.settled().await;
+            }
+            let link = berth.as_ref().map_or(link, |berth| berth.link());
             shared
                 .watcher
                 .happened(Happening::WorkerExited(&link, &exit));
+            link.count_stderr();
             if exit.asked {
                 ExitCause::Asked
             } else {
@@ -144,7 +184,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             order.metrics.worker_started(outcome, since.elapsed());
             let message = format!("server `{}` could not be started: {why}", order.server);
             if outcome != StartOutcome::Cancelled {
-                tracing::warn!(worker = %id, server = %order.server, tenant = %order.tenant, "{message}");
+                tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
             }
             shared
                 .watcher
@@ -156,40 +196,56 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
                 worker.kill();
                 worker.wait().await;
             }
+            link.count_stderr();
             ExitCause::StartFailed
         }
     };
-    link.count_stderr();
+    if let Some(folder) = folder {
+        remove(folder).await;
+    }
     shared.remove_link(id);
     shared.pool().exited(id, cause);
 }
 
 /// Starts the process and shakes hands with it.
-async fn start(shared: &Shared, link: &Arc<Link>) -> Result<worker::Worker, StartError> {
+async fn start(
+    shared: &Shared,
+    link: &Arc<Link>,
+    berth: Option<Arc<Berth>>,
+) -> Result<worker::Worker, StartError> {
     let order = link.order();
-    let inbox = Arc::clone(link) as Arc<dyn worker::Inbox>;
-    let spawned = worker::spawn(
-        &shared.guardian,
-        link.id(),
-        &order.spec,
-        &order.options,
-        inbox,
-    )
-    .await;
+    let inbox = match berth {
+        Some(berth) => berth as Arc<dyn worker::Inbox>,
+        None => Arc::clone(link) as Arc<dyn worker::Inbox>,
+    };
+    let spec = order.spec.for_worker(link.id());
+    let spawned = worker::spawn(&shared.guardian, link.id(), &spec, &order.options, inbox).await;
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,
         why: error.to_string(),
         worker: None,
     })?;
+    greet(link, &worker).await?;
+    Ok(worker)
+}
+
+/// Shakes hands with the process.
+async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
+    let order = link.order();
     let greeted = link.greet(worker.clone());
     let (outcome, why) = match tokio::time::timeout(order.start_timeout, greeted).await {
-        Ok(Ok(Ok(()))) => return Ok(worker),
+        Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(why))) => (link.how_the_start_ended(), why),
         Ok(Err(_link_dropped)) => (StartOutcome::Cancelled, "its link was dropped".to_owned()),
         Err(_elapsed) => (
             StartOutcome::Timeout,
             format!(
-                "it did not answer `initialize` within {} (raise `servers.{}.start_timeout` if it needs longer)",
+                "it did not answer `{}` within {} (raise `servers.{}.start_timeout` if it needs longer)",
+                if order.is_spare() {
+                    "ping"
+                } else {
+                    "initialize"
+                },
                 humantime::format_duration(order.start_timeout),
                 order.server,
             ),
@@ -199,6 +255,45 @@ async fn start(shared: &Shared, link: &Arc<Link>) -> Result<worker::Worker, Star
     Err(StartError {
         outcome,
         why,
-        worker: Some(worker),
+        worker: Some(worker.clone()),
     })
+}
+
+/// Makes a tenant's worker of a spare: the handshake is all that is missing.
+async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) {
+    let (id, order) = (link.id(), link.order());
+    let since = Instant::now();
+    match greet(&link, &worker).await {
+        Ok(()) => {
+            order.metrics.spare_adopted(since.elapsed());
+            tracing::info!(
+                worker = %id, server = %order.server, tenant = order.whose(), pid = worker.pid(),
+                took_ms = since.elapsed().as_millis(), "spare adopted"
+            );
+            shared.watcher.happened(Happening::WorkerReady(&link));
+            shared.pool().ready(id, Arc::clone(&link));
+        }
+        Err(StartError { why, .. }) => {
+            let message = format!("server `{}` could not be started: {why}", order.server);
+            tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
+            shared
+                .watcher
+                .happened(Happening::WorkerStartFailed(&link, &message));
+            let failure = Failure::new(Reason::StartFailed, message);
+            shared.pool().start_failed(id, failure);
+            worker.kill();
+        }
+    }
+}
+
+/// Removes the folder of a worker that is gone.
+async fn remove(folder: PathBuf) {
+    let shown = folder.clone();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
+    match removed.map_err(io::Error::other).flatten() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(folder = %shown.display(), %error, "cannot remove the folder of a worker");
+        }
+        Ok(()) | Err(_) => {}
+    }
 }

@@ -23,6 +23,7 @@
 //! It deliberately does not parse HTTP and does not decide who may start what: that is the
 //! front's and the pool's.
 
+mod berth;
 mod catalog;
 mod directory;
 mod exchange;

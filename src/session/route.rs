@@ -7,10 +7,10 @@ use super::link::Link;
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::Greeting;
-use crate::config::{Config, Share};
+use crate::config::{Config, Server, Share};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::launch::LaunchSpec;
-use crate::pool::KeyFacts;
+use crate::pool::{KeyFacts, Want};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::pool_key;
@@ -34,8 +34,8 @@ pub struct Setup {
 pub struct Order {
     /// The server it is one of.
     pub server: ServerName,
-    /// Whose it is.
-    pub tenant: TenantId,
+    /// Whose it is; `None` for a spare, which is nobody's yet.
+    pub tenant: Option<TenantId>,
     /// What its answers about itself depend on: its pool key, whichever session it belongs to.
     pub identity: PoolKey,
     /// The user it was first started for, and a fingerprint of the session: what its launch spec
@@ -133,13 +133,97 @@ impl Route {
             },
             idle_timeout: server.idle_timeout,
             max_lifetime: server.max_lifetime,
+            is_spare: false,
+            spare: spec.scratch.is_some().then(|| spare_key(name, &spec)),
         };
         let order = Order {
-            server: name.clone(),
-            tenant: tenant.clone(),
+            tenant: Some(tenant.clone()),
             identity,
             user: user.map(ToOwned::to_owned),
             session: fingerprint,
+            ..Order::new(config, name, server, (spec, greeting), metrics)
+        };
+        Ok(Self {
+            generation: setup.generation,
+            share: server.share,
+            key,
+            facts: Arc::new(facts),
+            order: Arc::new(order),
+        })
+    }
+}
+
+/// The spares of a server, as the pool keeps them; `None` for a server that has none.
+///
+/// # Errors
+/// A [`Failure`] when its config does not make a launch spec.
+pub(super) fn spares(
+    setup: &Setup,
+    name: &ServerName,
+    metrics: &Metrics,
+) -> Result<Option<Want<Order>>, Failure> {
+    let config = &setup.config;
+    let server = config.servers.get(name);
+    let (Some(server), Some(spec)) = (server, setup.resolver.resolve_spare(name)?) else {
+        return Ok(None);
+    };
+    let key = spare_key(name, &spec);
+    let facts = KeyFacts {
+        // No tenant's name is empty.
+        tenant: TenantId::new(""),
+        tenant_weight: 0,
+        tenant_max_workers: usize::MAX,
+        server: name.clone(),
+        server_max_workers: server.max_workers,
+        max_in_flight: 1,
+        max_workers_per_key: server.min_idle,
+        exclusive: false,
+        max_requests: 0,
+        idle_timeout: Duration::MAX,
+        max_lifetime: server.max_lifetime,
+        is_spare: true,
+        spare: None,
+    };
+    // What it is told of its clients waits until it has some.
+    let greeting = Greeting {
+        capabilities: serde_json::Map::new(),
+        client_info: serde_json::Value::Null,
+        roots: vec![],
+    };
+    let order = Order::new(config, name, server, (spec, greeting), metrics);
+    Ok(Some(Want {
+        key,
+        facts: Arc::new(facts),
+        owner: 0,
+        spec: Arc::new(order),
+    }))
+}
+
+fn spare_key(name: &ServerName, spec: &LaunchSpec) -> PoolKey {
+    pool_key(
+        name,
+        &TenantId::new(""),
+        &spec.fingerprint(),
+        b"spare",
+        None,
+    )
+}
+
+impl Order {
+    /// For nobody yet.
+    fn new(
+        config: &Config,
+        name: &ServerName,
+        server: &Server,
+        (spec, greeting): (LaunchSpec, Greeting),
+        metrics: &Metrics,
+    ) -> Self {
+        Self {
+            server: name.clone(),
+            tenant: None,
+            identity: spare_key(name, &spec),
+            user: None,
+            session: String::new(),
             spec,
             greeting,
             start_timeout: server.start_timeout,
@@ -153,20 +237,21 @@ impl Route {
             starts_on_connect: server.starts_on_connect,
             max_memory: server.limits.memory,
             stateful: server.stateful,
-            keeps_seats: !is_single_use,
+            keeps_seats: server.share != Share::Request,
             metrics: metrics.server(name),
-        };
-        Ok(Self {
-            generation: setup.generation,
-            share: server.share,
-            key,
-            facts: Arc::new(facts),
-            order: Arc::new(order),
-        })
+        }
     }
-}
 
-impl Order {
+    /// Whether it is a spare, of no tenant yet.
+    pub fn is_spare(&self) -> bool {
+        self.tenant.is_none()
+    }
+
+    /// Whose it is, for people.
+    pub fn whose(&self) -> &str {
+        self.tenant.as_ref().map_or("(spare)", TenantId::as_str)
+    }
+
     /// A stateful server's worker is kept while sessions subscribe to its resources: another one
     /// could not tell them what they want to know.
     pub(super) fn pin_while_subscribed(&self, link: &Link, shared: &Shared) {

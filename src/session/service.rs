@@ -13,7 +13,7 @@ use super::keep::{self, Records};
 use super::launchpad::Launchpad;
 use super::link::{CallRefused, Called, Link};
 use super::record::{Session, SessionId};
-use super::route::{Route, Setup};
+use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, called_tool, may_repeat};
 use crate::config::Share;
@@ -74,6 +74,7 @@ impl Sessions {
         shared.set_pool(Pool::new(limits, launchpad, observer));
         let sessions = Self { shared };
         sessions.drop_unserved();
+        sessions.stock();
         sessions
     }
 
@@ -108,6 +109,20 @@ impl Sessions {
             }
         }
         self.drop_unserved();
+        self.stock();
+    }
+
+    /// Tells the pool which spares to keep.
+    fn stock(&self) {
+        let setup = self.setup();
+        let names = setup.config.servers.keys();
+        let spares = names.filter_map(|name| {
+            route::spares(&setup, name, self.metrics()).unwrap_or_else(|failure| {
+                tracing::error!(server = %name, "no spares can be kept: {failure}");
+                None
+            })
+        });
+        self.pool().stock(spares.collect());
     }
 
     /// Forgets the sessions of an earlier run that cannot be taken up: their server or tenant is

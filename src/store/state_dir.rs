@@ -129,6 +129,13 @@ impl StateDir {
         self.of("tmp", tenant, server)
     }
 
+    /// The folder below which each process of a server that is nobody's at first has its own. May
+    /// not exist yet; emptied when stdiopool starts.
+    pub fn scratch_dir(&self, server: &ServerName) -> PathBuf {
+        // No tenant's name starts with a dot.
+        self.path.join("tmp").join(".scratch").join(server.as_str())
+    }
+
     fn of(&self, part: &str, tenant: &TenantId, server: &ServerName) -> PathBuf {
         self.path
             .join(part)

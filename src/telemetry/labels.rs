@@ -49,6 +49,8 @@ label! {
     WorkerState {
         /// Spawned, not yet initialised.
         Starting = "starting",
+        /// Ready, and no tenant's yet.
+        Spare = "spare",
         /// Ready, nothing in flight.
         Idle = "idle",
         /// Ready, nothing in flight, its memory paged out.

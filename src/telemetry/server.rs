@@ -35,6 +35,7 @@ pub(super) struct ServerVecs {
     exits: IntCounterVec,
     memory: IntGaugeVec,
     wake_seconds: HistogramVec,
+    adoption_seconds: HistogramVec,
     sessions: IntGaugeVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -82,6 +83,12 @@ impl ServerVecs {
             wake_seconds: seconds(
                 "wake_seconds",
                 "Time from the request that woke a hibernated worker to its first word.",
+                WAKE_BUCKETS,
+                &["server"],
+            ),
+            adoption_seconds: seconds(
+                "adoption_seconds",
+                "Time from the request that got a spare to the spare's handshake.",
                 WAKE_BUCKETS,
                 &["server"],
             ),
@@ -152,6 +159,7 @@ impl ServerVecs {
         one(self.start_seconds.remove_label_values(&[name]));
         one(self.memory.remove_label_values(&[name]));
         one(self.wake_seconds.remove_label_values(&[name]));
+        one(self.adoption_seconds.remove_label_values(&[name]));
         one(self.garbage_lines.remove_label_values(&[name]));
         one(self.stderr_lines.remove_label_values(&[name]));
     }
@@ -281,6 +289,14 @@ impl ServerMetrics {
     pub fn worker_woke(&self, took: Duration) {
         self.vecs
             .wake_seconds
+            .with_label_values(&[self.name.as_str()])
+            .observe(took.as_secs_f64());
+    }
+
+    /// A spare became a tenant's worker, which took so long.
+    pub fn spare_adopted(&self, took: Duration) {
+        self.vecs
+            .adoption_seconds
             .with_label_values(&[self.name.as_str()])
             .observe(took.as_secs_f64());
     }

@@ -79,6 +79,13 @@ impl Environment {
         }
     }
 
+    /// The environment of workers that have folders each for itself: HOME and TMPDIR are missing.
+    pub(super) fn without_folders(&self) -> BTreeMap<String, String> {
+        let mut variables = self.common.clone();
+        variables.remove("HOME");
+        variables
+    }
+
     /// The environment of workers whose folders are these.
     pub(super) fn of(&self, data: &Path, tmp: &Path) -> BTreeMap<String, String> {
         let mut variables = self.common.clone();

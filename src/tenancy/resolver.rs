@@ -1,6 +1,7 @@
 //! From a tenant's config to a launch spec.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -9,8 +10,8 @@ use super::environment::Environment;
 use super::render::Values;
 use super::secrets::Secrets;
 use super::values::Schema;
-use crate::config::template::{Reference, Template};
-use crate::config::{Arg, Config, Server};
+use crate::config::template::Reference;
+use crate::config::{Config, Server};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::{LaunchSpec, ProcessLimits, Redactor};
 use crate::protocol::{Failure, Reason};
@@ -85,10 +86,10 @@ impl Resolver {
         };
         let mut secrets = BTreeMap::new();
         for secret in secrets_of(server) {
-            let source = settings.and_then(|tenant| tenant.secrets.get(secret));
+            let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
             if let Some(source) = source {
-                let fetched = self.secrets.fetch(tenant, secret, source).await?;
-                secrets.insert(secret.to_owned(), fetched);
+                let fetched = self.secrets.fetch(tenant, &secret, source).await?;
+                secrets.insert(secret, fetched);
             }
         }
         let (data, tmp) = (
@@ -104,9 +105,46 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        let mut env: BTreeMap<String, SecretString> = self
-            .environment
-            .of(&data, &tmp)
+        self.spec(name, server, &values, [data, tmp])
+    }
+
+    /// What to start for nobody yet: a spare. `None` for a server that has none.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] when a root cannot be a URI.
+    pub fn resolve_spare(&self, name: &ServerName) -> Result<Option<LaunchSpec>, Failure> {
+        let server = self.config.servers.get(name);
+        let Some(server) = server.filter(|server| server.min_idle > 0) else {
+            return Ok(None);
+        };
+        // Nothing of it is used: the launch of a server that has spares refers to nothing.
+        let values = Values {
+            config: &serde_json::Map::new(),
+            secrets: &BTreeMap::new(),
+            tenant: "",
+            user: None,
+            session: "",
+            data: "",
+            tmp: "",
+        };
+        self.spec(name, server, &values, [PathBuf::new(), PathBuf::new()])
+            .map(Some)
+    }
+
+    fn spec(
+        &self,
+        name: &ServerName,
+        server: &Server,
+        values: &Values<'_>,
+        [data, tmp]: [PathBuf; 2],
+    ) -> Result<LaunchSpec, Failure> {
+        let is_same_for_all = server.min_idle > 0;
+        let env = if is_same_for_all {
+            self.environment.without_folders()
+        } else {
+            self.environment.of(&data, &tmp)
+        };
+        let mut env: BTreeMap<String, SecretString> = env
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
@@ -118,6 +156,7 @@ impl Resolver {
                 .config
                 .base_dir
                 .join(values.text(template)?.expose_secret()),
+            None if is_same_for_all => PathBuf::new(),
             None => data.clone(),
         };
         let mut roots = Vec::with_capacity(server.roots.len());
@@ -136,13 +175,15 @@ impl Resolver {
                 cpu_seconds: Some(server.limits.cpu_seconds).filter(|seconds| *seconds > 0),
             },
             may_gain_privileges: server.may_gain_privileges,
-            folders: vec![data, tmp],
-            redactor: Redactor::new(secrets.into_values()),
+            scratch: is_same_for_all.then(|| self.state.scratch_dir(name)),
+            folders: if is_same_for_all {
+                vec![]
+            } else {
+                vec![data, tmp]
+            },
+            redactor: Redactor::new(values.secrets.values().cloned()),
         })
     }
-}
-
-impl Resolver {
     /// A root as a URI (client/roots: it MUST be a `file://` URI).
     fn root(&self, root: &str) -> Result<String, Failure> {
         if root.starts_with("file://") {
@@ -178,22 +219,14 @@ fn program(server: &Server, config: &Config) -> String {
 }
 
 /// The secrets that a server's templates name.
-fn secrets_of(server: &Server) -> BTreeSet<&str> {
-    let of_args = server.args.iter().flat_map(|arg| match arg {
-        Arg::Always(template) => std::slice::from_ref(template),
-        Arg::When { args, .. } => args.as_slice(),
-    });
-    let templates = of_args
-        .chain(server.env.values())
-        .chain(&server.cwd)
-        .chain(&server.roots);
-    templates
-        .flat_map(Template::references)
-        .filter_map(|reference| match reference {
-            Reference::Secret(name) => Some(name.as_str()),
+fn secrets_of(server: &Server) -> BTreeSet<String> {
+    let names = server
+        .references()
+        .filter_map(|(_, reference)| match reference {
+            Reference::Secret(name) => Some(name),
             _ => None,
-        })
-        .collect()
+        });
+    names.collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod synthetic;
 mod trace;
 mod workload;
 
-pub use plot::svg;
+pub use plot::{html, svg};
 pub use report::{Goal, render};
 pub use setting::{Grid, Setting};
 pub use simulate::{Outcome, simulate, simulate_all};

@@ -14,6 +14,17 @@ const COLOURS: [&str; 8] = [
     "#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5",
 ];
 
+/// A page with the table and the picture, for a browser.
+pub fn html(table: &str, outcomes: &[Outcome], hours: f64) -> String {
+    let escaped = table.replace('&', "&amp;").replace('<', "&lt;");
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>stdiopool tune</title>\n\
+         <body style=\"max-width:72rem;margin:2rem auto;font-family:sans-serif\">\n<h1>stdiopool tune</h1>\n\
+         <pre>{escaped}</pre>\n{}</body></html>\n",
+        svg(outcomes, hours)
+    )
+}
+
 /// An SVG with a curve for each outcome.
 #[allow(clippy::cast_precision_loss, reason = "pixels")]
 pub fn svg(outcomes: &[Outcome], hours: f64) -> String {

@@ -259,6 +259,8 @@ impl Simulation<'_> {
                 let takes = self.workload.servers[usize::from(server)].start;
                 self.later(takes, Later::Ready(worker));
             }
+            // No setting of a simulation has spares.
+            Action::Adopt(worker, _) => self.later(Duration::ZERO, Later::Ready(worker)),
             Action::Stop(worker, reason) => {
                 self.outcome.evictions += usize::from(reason.is_eviction());
                 debug_assert_ne!(reason, StopReason::StartFailed);
@@ -329,5 +331,7 @@ fn facts(workload: &Workload, setting: &Setting, call: Call) -> Arc<KeyFacts> {
         max_requests: 0,
         idle_timeout: setting.idle_timeout,
         max_lifetime: Duration::from_secs(86_400),
+        is_spare: false,
+        spare: None,
     })
 }

@@ -130,6 +130,8 @@ fn settings_are_simulated_side_by_side_in_their_order() {
     assert!(report.contains("[pool]\nmax_workers = "), "{report}");
     let hours = 1.0;
     assert_eq!(svg(&outcomes, hours).matches("<polyline").count(), 4);
+    let page = html("a < b & c", &outcomes, hours);
+    assert!(page.contains("a &lt; b &amp; c") && page.contains("<svg"));
 }
 
 #[test]

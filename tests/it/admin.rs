@@ -266,9 +266,9 @@ fn check_and_schema() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    std::fs::write(&file, "[servers.a]\ncommand = \"a\"\nmin_idle = 1\n").expect("written");
+    std::fs::write(&file, "[servers.a]\ncommand = \"a\"\nlaunch = \"as-is\"\n").expect("written");
     let right = run(&["check"]).code(0);
-    assert!(String::from_utf8_lossy(&right.get_output().stderr).contains("min_idle"));
+    assert!(String::from_utf8_lossy(&right.get_output().stderr).contains("launch"));
     let schema = run(&["schema"]).code(0);
     let schema: Value = serde_json::from_slice(&schema.get_output().stdout).expect("JSON");
     assert_eq!(schema["type"], "object");

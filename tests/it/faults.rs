@@ -384,7 +384,6 @@ async fn a_client_that_does_not_read_holds_up_no_one() {
     assert!(kib < 120_000, "and not kept: {kib} KiB");
 }
 
-/// Peak resident memory.
 /// The most that was ever resident: `VmHWM` of proc(5).
 fn peak_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("alive");

@@ -11,6 +11,7 @@ mod pool;
 mod restart;
 mod sessions;
 mod shipped;
+mod spares;
 mod support;
 mod tenants;
 mod tune;

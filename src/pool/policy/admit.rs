@@ -26,16 +26,10 @@ impl Policy {
             out.push(Action::Refuse(id, draining()));
             return;
         }
-        let record = self.keys.entry(key).or_insert_with(|| KeyRecord {
-            facts: Arc::clone(&facts),
-            workers: Vec::new(),
-            alive: 0,
-            waiting: Default::default(),
-            evicting: None,
-            failures: 0,
-            blocked_until: None,
-            last_failure: None,
-        });
+        let record = self
+            .keys
+            .entry(key)
+            .or_insert_with(|| KeyRecord::new(&facts));
         if !Arc::ptr_eq(&record.facts, &facts) {
             record.facts = Arc::clone(&facts);
             // More may be allowed now than when the others came.
@@ -54,6 +48,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, id, key, &facts, owner);
+        self.adopt_for(now, key, out);
         self.fill(now, out);
     }
 

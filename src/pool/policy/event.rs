@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::limits::{KeyFacts, Limits};
+use super::spares::Stock;
 use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::protocol::{Failure, Reason};
 
@@ -60,6 +61,8 @@ pub enum Event {
     Retire(WorkerId, StopReason),
     /// The same for every worker of the key.
     RetireKey(PoolKey, StopReason),
+    /// So many spares are wanted of each of these keys, and none of others.
+    Stock(Vec<Stock>),
     /// Other limits hold from now on.
     Reconfigure(Limits),
     /// No new work: waiting wants are refused, workers stop when nothing is in flight.
@@ -75,6 +78,9 @@ pub enum Event {
 pub enum Action {
     /// Start a worker.
     Start(WorkerId, PoolKey),
+    /// A spare becomes a worker of that key. Comes to [`Event::Ready`] or [`Event::StartFailed`] once
+    /// more.
+    Adopt(WorkerId, PoolKey),
     /// Stop a worker, also one that is still starting.
     Stop(WorkerId, StopReason),
     /// Page the worker out. Comes to [`Event::Hibernated`], unless [`Action::Wake`] comes first.

@@ -33,6 +33,10 @@ impl Policy {
             let Some((key, need)) = self.next_turn(now) else {
                 return;
             };
+            self.adopt_for(now, key, out);
+            if self.need(now, key) != need {
+                continue;
+            }
             match need {
                 Need::Start => self.start(now, key, out),
                 Need::Evict(victim, reason) => {
@@ -51,7 +55,7 @@ impl Policy {
     }
 
     /// Workers that were told to stop so that another can start.
-    fn evictions(&self) -> usize {
+    pub(super) fn evictions(&self) -> usize {
         self.yielding
             .iter()
             .filter(|id| {

@@ -16,7 +16,9 @@ impl Policy {
 
     fn check_counts(&self) {
         let count = |phase| self.workers.values().filter(|w| w.phase == phase).count();
-        assert_eq!(self.starting, count(Phase::Starting), "starting");
+        let adopted = self.workers.values().filter(|w| w.is_adopted);
+        let adopted = adopted.filter(|w| w.phase == Phase::Starting).count();
+        assert_eq!(self.starting + adopted, count(Phase::Starting), "starting");
         assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
         let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
         let mut of_server: FxHashMap<_, usize> = FxHashMap::default();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{ServerName, TenantId};
+use crate::ids::{PoolKey, ServerName, TenantId};
 
 /// Bounds of the whole pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +69,10 @@ pub struct KeyFacts {
     pub tenant_weight: u32,
     /// Workers the tenant may have, at least 1.
     pub tenant_max_workers: usize,
+    /// Nobody's: its workers wait to be adopted.
+    pub is_spare: bool,
+    /// The key of the spares that a worker of this one can be made of.
+    pub spare: Option<PoolKey>,
     /// The server they run.
     pub server: ServerName,
     /// Workers the server may have, of all tenants; 0 for no limit of its own.

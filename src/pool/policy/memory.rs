@@ -302,6 +302,11 @@ impl Policy {
             || self.memory.total.saturating_add(wanted) <= self.limits.max_memory
     }
 
+    /// The same, and as much stays free for those who ask.
+    pub(super) fn has_room_beside_reserve(&self, wanted: u64) -> bool {
+        self.has_room(wanted.saturating_add(self.reserve()))
+    }
+
     /// Room for as many starts as may run at once: who starts should not wait until others have
     /// made room. A small part of the whole, so that a small pool is not kept empty for it.
     fn reserve(&self) -> u64 {
@@ -397,6 +402,9 @@ impl Policy {
         worker: &WorkerRecord,
         takes: Duration,
     ) -> f64 {
+        if worker.facts.is_spare {
+            return 0.0;
+        }
         let idle = worker
             .idle_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));

@@ -26,12 +26,14 @@ mod fair;
 mod invariants;
 mod limits;
 mod memory;
+mod spares;
 mod state;
 mod turn;
 
 pub use event::{Action, Event, StopReason, TicketId};
 pub use limits::{KeyFacts, Limits};
 pub use memory::Sleep;
+pub use spares::Stock;
 pub use state::{Phase, Policy, Warmth, WorkerRecord};
 
 #[cfg(test)]

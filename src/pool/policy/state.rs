@@ -10,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::event::{Action, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
+use super::spares::Stock;
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::Failure;
 
@@ -49,10 +50,13 @@ impl Warmth {
 pub struct WorkerRecord {
     /// What it is interchangeable with.
     pub key: PoolKey,
-    /// Facts of the key when it was started; its tenant and server never change.
+    /// Facts of the key when it was started; its tenant and server change only for a
+    /// spare, when it is adopted.
     pub facts: Arc<KeyFacts>,
     /// Where it is in its life.
     pub phase: Phase,
+    /// It was a spare.
+    pub is_adopted: bool,
     /// Slots taken.
     pub in_flight: usize,
     /// Whose they are, on an exclusive worker with slots taken.
@@ -109,6 +113,21 @@ pub(super) struct KeyRecord {
     pub(super) last_failure: Option<Failure>,
 }
 
+impl KeyRecord {
+    pub(super) fn new(facts: &Arc<KeyFacts>) -> Self {
+        Self {
+            facts: Arc::clone(facts),
+            workers: Vec::new(),
+            alive: 0,
+            waiting: VecDeque::new(),
+            evicting: None,
+            failures: 0,
+            blocked_until: None,
+            last_failure: None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct TenantRecord {
     pub(super) weight: u32,
@@ -158,6 +177,9 @@ pub struct Policy {
     pub(super) ring: VecDeque<TenantId>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     pub(super) memory: Memory,
+    /// Spares that are wanted.
+    pub(super) stock: Vec<Stock>,
+    /// Workers being started, spares being adopted not counted.
     pub(super) starting: usize,
     pub(super) stopping: usize,
     /// Workers being evicted on behalf of a key, or closed to new requests so that they can be.
@@ -184,6 +206,7 @@ impl Policy {
             ring: VecDeque::new(),
             timers: BTreeSet::new(),
             memory: Memory::default(),
+            stock: Vec::new(),
             starting: 0,
             stopping: 0,
             yielding: FxHashSet::default(),
@@ -292,12 +315,14 @@ impl Policy {
                 self.fill(now, out);
             }
             Event::RetireKey(key, reason) => self.retire_key(now, key, reason, out),
+            Event::Stock(stock) => self.stock(now, stock, out),
             Event::Reconfigure(limits) => self.reconfigure(now, limits, out),
             Event::Drain => self.drain(now, out),
             Event::StopAll(reason) => self.stop_all(now, reason, out),
             Event::Tick => {}
         }
         self.run_timers(now, out);
+        self.restock(now, out);
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -318,7 +343,12 @@ impl Policy {
 
     pub(super) fn tenant(&mut self, facts: &KeyFacts) -> &mut TenantRecord {
         let tenant = self.tenants.entry(facts.tenant.clone()).or_default();
-        let weight = facts.tenant_weight.max(1);
+        // Nobody's workers are entitled to nothing, and so the first to go.
+        let weight = if facts.is_spare {
+            0
+        } else {
+            facts.tenant_weight.max(1)
+        };
         self.total_weight = self.total_weight - u64::from(tenant.weight) + u64::from(weight);
         tenant.weight = weight;
         tenant

@@ -37,6 +37,7 @@ impl Policy {
                 key,
                 facts,
                 phase: Phase::Starting,
+                is_adopted: false,
                 in_flight: 0,
                 owner: None,
                 pins: 0,
@@ -70,8 +71,10 @@ impl Policy {
         worker.ready = Some(now);
         let (key, facts) = (worker.key, Arc::clone(&worker.facts));
         let took = now.saturating_duration_since(worker.started);
-        self.note_start_took(&facts.server, took);
-        self.starting -= 1;
+        if !worker.is_adopted {
+            self.starting -= 1;
+            self.note_start_took(&facts.server, took);
+        }
         self.close_circuit(&facts.server);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.feed(now, key, out);
@@ -204,6 +207,7 @@ impl Policy {
             return;
         };
         match std::mem::replace(&mut worker.phase, Phase::Stopping) {
+            Phase::Starting if worker.is_adopted => {}
             Phase::Starting => self.starting -= 1,
             Phase::Ready => {}
             Phase::Stopping => return,

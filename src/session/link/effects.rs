@@ -98,6 +98,11 @@ impl Link {
             Action::Unsubscribed(session, uri) => {
                 deferred.push(Deferred::Unsubscribed(session, uri));
             }
+            Action::Probed => {
+                if let Some(tell) = state.greeted.take() {
+                    deferred.push(Deferred::Greeted(tell, Ok(())));
+                }
+            }
             Action::Greeted(outcome) => {
                 if let Ok(hello) = &outcome {
                     deferred.push(Deferred::Introduced(Hello::clone(hello)));
@@ -231,8 +236,9 @@ impl Link {
     fn record(&self, desk: &Desk) {
         if let Some(shared) = self.shared.upgrade()
             && let Some(trace) = &shared.trace
+            && let Some(tenant) = &self.order.tenant
         {
-            let (server, tenant) = (&self.order.server, &self.order.tenant);
+            let server = &self.order.server;
             trace.call(server, tenant, desk.arrived.into_std(), desk.sent.elapsed());
         }
     }

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::berth::Berth;
 use super::catalog::Edition;
 use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
@@ -43,6 +44,8 @@ pub struct Link {
     key: PoolKey,
     order: Arc<Order>,
     worker: OnceLock<Worker>,
+    /// Where its process can be handed over, for a spare.
+    berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
     slumber: slumber::Slumber,
     /// Lines of stderr that are in the metrics already.
@@ -107,6 +110,7 @@ impl Link {
             key,
             order,
             worker: OnceLock::new(),
+            berth: OnceLock::new(),
             state: Mutex::new(State {
                 mux,
                 desks: FxHashMap::default(),
@@ -135,6 +139,15 @@ impl Link {
     /// Its process, once there is one.
     pub fn worker(&self) -> Option<&Worker> {
         self.worker.get()
+    }
+
+    pub(super) fn moor(&self, berth: &Arc<Berth>) {
+        let _first = self.berth.set(Arc::downgrade(berth));
+    }
+
+    /// Where its process can be handed over, while it lives and is nobody's.
+    pub(super) fn berth(&self) -> Option<Arc<Berth>> {
+        self.berth.get()?.upgrade()
     }
 
     /// What the worker said of itself; `None` before the handshake is over.
@@ -172,7 +185,7 @@ impl Link {
             "held {held} MiB of memory, more than the {limit} MiB it may (raise `servers.{}.limits.memory`), and was killed",
             self.order.server
         );
-        tracing::warn!(worker = %self.id, server = %self.order.server, tenant = %self.order.tenant, "worker {how}");
+        tracing::warn!(worker = %self.id, server = %self.order.server, tenant = self.order.whose(), "worker {how}");
         self.state.lock().condemned = Some(how);
         if let Some(shared) = self.shared.upgrade() {
             shared.pool().retire(self.id, StopReason::Memory);
@@ -182,7 +195,7 @@ impl Link {
         }
     }
 
-    /// Shakes hands with the process. The receiver gets the outcome, or an error when the link
+    /// Shakes hands with the process, or asks a spare whether it is there. The receiver gets the outcome, or an error when the link
     /// is dropped first.
     pub(super) fn greet(&self, worker: Worker) -> oneshot::Receiver<Result<(), String>> {
         let (tell, outcome) = oneshot::channel();
@@ -194,7 +207,11 @@ impl Link {
         self.with_mux(|state, out| match &state.exited {
             None => {
                 state.greeted = Some(tell);
-                state.mux.greet(&self.order.greeting, out);
+                if self.order.is_spare() {
+                    state.mux.probe(out);
+                } else {
+                    state.mux.greet(&self.order.greeting, out);
+                }
             }
             Some(how) => {
                 let _listening = tell.send(Err(not_greeted(how)));

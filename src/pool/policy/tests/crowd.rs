@@ -50,6 +50,7 @@ impl Crowd {
                     self.plan(100, Step::Release(id, tenant));
                 }
                 Action::Refuse(_, failure) => panic!("nobody is refused: {failure}"),
+                Action::Adopt(id, _) => panic!("{id} is no spare"),
                 Action::Hibernate(id) => panic!("{id} has no rest"),
                 Action::Wake(_) | Action::Gone { .. } | Action::Forget(_) => {}
             }
@@ -86,6 +87,8 @@ impl Crowd {
                 max_requests: 0,
                 idle_timeout: Duration::from_secs(60),
                 max_lifetime: Duration::from_secs(86_400),
+                is_spare: false,
+                spare: None,
             })
         };
         let limits = Limits {

@@ -3,6 +3,7 @@
 mod crowd;
 mod life;
 mod placing;
+mod spares;
 mod weight;
 mod world;
 
@@ -34,6 +35,8 @@ fn facts(tenant: &str) -> KeyFacts {
         max_requests: 0,
         idle_timeout: Duration::from_secs(600),
         max_lifetime: Duration::from_secs(86_400),
+        is_spare: false,
+        spare: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Action, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use super::super::{Action, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
@@ -68,6 +68,7 @@ struct Process {
     /// Told to hibernate and not woken since; the page-out may be under way.
     sleeps: bool,
     is_paging_out: bool,
+    was_spare: bool,
 }
 
 /// What is outside the policy: processes, callers, the clock.
@@ -77,6 +78,8 @@ struct World {
     now: Instant,
     limits: Limits,
     keys: Vec<(PoolKey, Arc<KeyFacts>)>,
+    /// The key of spares, all of server 0.
+    spares: (PoolKey, Arc<KeyFacts>),
     processes: BTreeMap<WorkerId, Process>,
     /// Slots that are held, also on workers that are gone.
     leases: Vec<(WorkerId, u64)>,
@@ -103,6 +106,7 @@ impl World {
             })
             .collect();
         let server_limits = [dice.between(0, 3), 0];
+        let spares = spares_of(&mut dice, server_limits[0]);
         let mut keys = Vec::new();
         for (tenant, (max, weight)) in per_tenant.into_iter().enumerate() {
             for (server, server_max_workers) in server_limits.into_iter().enumerate() {
@@ -123,6 +127,8 @@ impl World {
                         max_requests: dice.below(6),
                         idle_timeout: dice.seconds(1, 40),
                         max_lifetime: dice.seconds(10, 200),
+                        is_spare: false,
+                        spare: (server == 0).then_some(spares.0),
                     };
                     keys.push((PoolKey(key), Arc::new(facts)));
                 }
@@ -134,6 +140,7 @@ impl World {
             now: Instant::now(),
             limits,
             keys,
+            spares,
             processes: BTreeMap::new(),
             leases: Vec::new(),
             waiting: BTreeMap::new(),
@@ -146,6 +153,9 @@ impl World {
     }
 
     fn facts(&self, key: PoolKey) -> &KeyFacts {
+        if key == self.spares.0 {
+            return &self.spares.1;
+        }
         let found = self.keys.iter().find(|(known, _)| *known == key);
         &found.expect("a key of this world").1
     }
@@ -196,6 +206,7 @@ impl World {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Start(id, key) => self.start(id, key),
+            Action::Adopt(id, key) => self.adopt(id, key),
             Action::Stop(id, reason) => self.stop(id, reason),
             Action::Hibernate(id) => {
                 let process = self.processes.get_mut(&id).expect("it is there");
@@ -249,7 +260,7 @@ impl World {
             "max_workers"
         );
         assert!(
-            self.count(|p, _| p.life == Life::Starting) < self.limits.max_starting,
+            self.count(|p, _| p.life == Life::Starting && !p.was_spare) < self.limits.max_starting,
             "max_starting"
         );
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
@@ -259,8 +270,9 @@ impl World {
             "the server's limit"
         );
         assert!(of_key < facts.max_workers_per_key, "the key's limit");
+        let wants = |(wanted, _): &(PoolKey, u64)| *wanted == key;
         assert!(
-            self.waiting.values().any(|(wanted, _)| *wanted == key),
+            facts.is_spare || self.waiting.values().any(wants),
             "started for someone"
         );
         let process = Process {
@@ -270,8 +282,24 @@ impl World {
             pins: 0,
             sleeps: false,
             is_paging_out: false,
+            was_spare: false,
         };
         assert!(self.processes.insert(id, process).is_none(), "a new worker");
+    }
+
+    fn adopt(&mut self, id: WorkerId, key: PoolKey) {
+        let facts = self.facts(key).clone();
+        assert_eq!(facts.spare, Some(self.spares.0), "it fits");
+        let of_tenant = self.count(|_, f| f.tenant == facts.tenant);
+        assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
+        let wants = |(wanted, _): &(PoolKey, u64)| *wanted == key;
+        assert!(self.waiting.values().any(wants), "adopted for someone");
+        let process = self.processes.get_mut(&id).expect("it is there");
+        assert_eq!((process.key, process.life), (self.spares.0, Life::Ready));
+        assert!(!process.sleeps, "woken first");
+        process.key = key;
+        process.life = Life::Starting;
+        process.was_spare = true;
     }
 
     fn stop(&mut self, id: WorkerId, reason: StopReason) {
@@ -339,6 +367,12 @@ impl World {
                 self.tell(Event::RetireKey(key, StopReason::Config));
             }
             93 if self.dice.below(4) == 0 => {
+                self.spares.1 = spares_of(&mut self.dice, self.spares.1.server_max_workers).1;
+                let (key, facts) = self.spares.clone();
+                let stock = (self.dice.below(4) > 0).then_some(Stock { key, facts });
+                self.tell(Event::Stock(stock.into_iter().collect()));
+            }
+            94 if self.dice.below(4) == 0 => {
                 self.limits = limits(&mut self.dice);
                 self.tell(Event::Reconfigure(self.limits.clone()));
             }
@@ -480,7 +514,7 @@ impl World {
                 self.stops_all = true;
                 self.tell(Event::StopAll(StopReason::Drained));
             }
-            _ => {}
+            _ => self.tell(Event::Stock(vec![])),
         }
         for _ in 0..ROUNDS_TO_REST {
             if self.policy.is_empty()
@@ -530,6 +564,26 @@ impl World {
         };
         (0..self.next_ticket).filter(is_withdrawn).count()
     }
+}
+
+/// Up to three spares of server 0, whose own limit is given.
+fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey, Arc<KeyFacts>) {
+    let facts = KeyFacts {
+        tenant: TenantId::new(""),
+        tenant_weight: 1,
+        tenant_max_workers: usize::MAX,
+        server: ServerName::new("s0"),
+        server_max_workers,
+        max_in_flight: 1,
+        max_workers_per_key: dice.between(1, 3),
+        exclusive: false,
+        max_requests: 0,
+        idle_timeout: Duration::MAX,
+        max_lifetime: dice.seconds(10, 200),
+        is_spare: true,
+        spare: None,
+    };
+    (PoolKey([255; 16]), Arc::new(facts))
 }
 
 fn limits(dice: &mut Dice) -> Limits {

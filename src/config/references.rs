@@ -1,0 +1,82 @@
+//! What a server's templates refer to, and whether they may.
+
+use super::model::{Arg, Server};
+use super::reader::Reader;
+use super::template::{Reference, Template};
+
+impl Server {
+    /// What its templates refer to, each with the key it stands under.
+    pub fn references(&self) -> impl Iterator<Item = (&'static str, Reference)> {
+        let args = self.args.iter().flat_map(|arg| match arg {
+            Arg::Always(template) => of("args", [template]),
+            Arg::When { key, args } => {
+                let mut all = of("args", args);
+                all.push(("args", Reference::Config(key.clone())));
+                all
+            }
+        });
+        args.chain(of("env", self.env.values()))
+            .chain(of("cwd", &self.cwd))
+            .chain(of("roots", &self.roots))
+    }
+}
+
+fn of<'t>(
+    place: &'static str,
+    templates: impl IntoIterator<Item = &'t Template>,
+) -> Vec<(&'static str, Reference)> {
+    let references = templates.into_iter().flat_map(Template::references);
+    references
+        .map(|reference| (place, reference.clone()))
+        .collect()
+}
+
+pub(super) fn check(reader: &mut Reader<'_, '_>, server: &Server) {
+    check_schema(reader, server);
+    check_spares(reader, server);
+}
+
+/// What templates refer to must be in the schema, where the schema says what there is.
+fn check_schema(reader: &mut Reader<'_, '_>, server: &Server) {
+    let Some(properties) = server
+        .schema
+        .as_deref()
+        .and_then(|schema| schema.get("properties"))
+    else {
+        return;
+    };
+    let known: Vec<_> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.as_str())
+        .collect();
+    for (place, reference) in server.references() {
+        let Reference::Config(key) = reference else {
+            continue;
+        };
+        let top = key.split('.').next().unwrap_or_default();
+        if properties.get(top).is_none() {
+            let name = reader.name(place);
+            let message = format!(
+                "`{name}` refers to `config.{key}`, which the schema does not have (it has {})",
+                known.join(", ")
+            );
+            reader.wrong(place, message);
+        }
+    }
+}
+
+/// A spare is started before anyone is known.
+fn check_spares(reader: &mut Reader<'_, '_>, server: &Server) {
+    if server.min_idle == 0 {
+        return;
+    }
+    if let Some((place, reference)) = server.references().next() {
+        let name = reader.name("min_idle");
+        let message = format!(
+            "`{name}` needs a launch that is the same for every tenant, but `{place}` refers to `{reference}`"
+        );
+        reader.wrong("min_idle", message);
+    }
+}
