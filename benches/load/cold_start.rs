@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::density::workers;
-use super::http_load::{Connection, serve};
+use super::http_load::{Connection, serve_with};
 use super::pipe_load::INITIALIZE;
 use super::process::{Process, stdiopool};
 
@@ -85,7 +85,8 @@ async fn through(command: &[String], starts: usize, spares: usize) -> Vec<Durati
         "command = {program:?}\nargs = [{}]\nshare = \"session\"\nmin_idle = {spares}\n",
         args.join(", ")
     );
-    let (mut process, _dir) = serve(&server);
+    // What it said of itself must not be answered from memory.
+    let (mut process, _dir) = serve_with("catalog_age = \"never\"", &server);
     let [front, admin] = process.all_announced(["MCP at http://", "admin at http://"]);
     let admin = format!("http://{admin}api/v1/workers");
     let address = front.split('/').next().expect("an address").to_owned();

@@ -216,6 +216,17 @@ impl Hello {
         })
     }
 
+    /// The whole result, as the worker wrote it.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.result).expect("copied from a str")
+    }
+
+    /// `serverInfo`, as raw JSON.
+    pub fn server_info(&self) -> Option<String> {
+        let result: Value = serde_json::from_str(self.text()).ok()?;
+        Some(result.get("serverInfo")?.to_string())
+    }
+
     /// Whether another worker said exactly the same.
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.result == other.result

@@ -32,6 +32,7 @@ mod listing;
 mod mux;
 mod params;
 mod repeat;
+pub mod stateless;
 mod worker_side;
 
 pub use client_side::{ClientRequest, Opened};

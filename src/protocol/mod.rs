@@ -26,6 +26,16 @@ pub mod code {
     pub const INVALID_PARAMS: i32 = -32602;
     /// The server failed.
     pub const INTERNAL_ERROR: i32 = -32603;
+    /// A header is not what the body says (2026-07-28, basic/transports/streamable-http).
+    pub const HEADER_MISMATCH: i32 = -32020;
+    /// The client did not declare a capability that is needed (2026-07-28, basic).
+    pub const MISSING_CAPABILITY: i32 = -32021;
+    /// A revision that is not served (2026-07-28, basic/versioning).
+    pub const UNSUPPORTED_VERSION: i32 = -32022;
+    /// No such resource (up to 2025-11-25, server/resources).
+    pub const RESOURCE_NOT_FOUND: i32 = -32002;
+    /// Pages must be visited first (2025-11-25, client/elicitation).
+    pub const URL_ELICITATION_REQUIRED: i32 = -32042;
     /// First of the implementation-defined server errors; stdiopool's own failures use it.
     pub const SERVER_ERROR: i32 = -32000;
 }
