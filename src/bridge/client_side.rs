@@ -9,7 +9,8 @@ use serde_json::json;
 use super::initialize::{Greeting, initialize_request};
 use super::level::Level;
 use super::mux::{
-    Accepts, Action, AskRef, Call, CallId, MAX_ORPHANS, MAX_SUBSCRIPTIONS, Mux, Purpose, SessionNo,
+    Accepts, Action, AskRef, Call, CallId, Guests, MAX_ORPHANS, MAX_SUBSCRIPTIONS, Mux, Purpose,
+    SessionNo,
 };
 use super::params;
 use crate::ids::WorkerId;
@@ -114,6 +115,33 @@ impl Mux {
             let params = json!({ "level": level.as_str() }).to_string();
             self.own_request("logging/setLevel", &params, out);
         }
+    }
+
+    /// The session stands for callers without one, and is about to call: what the worker says
+    /// outside of calls is for none of them, and this one wants log lines from `level` on.
+    pub fn without_session(
+        &mut self,
+        session: SessionNo,
+        level: Option<Level>,
+        out: &mut Vec<Action>,
+    ) {
+        self.guests = Guests::Several;
+        let logs = self.hello.as_ref().is_some_and(|hello| hello.logs);
+        let Some(level) = level.filter(|_| logs) else {
+            return;
+        };
+        self.seat(session).level = Some(level);
+        if self.worker_level.is_none_or(|current| level < current) {
+            self.worker_level = Some(level);
+            let params = json!({ "level": level.as_str() }).to_string();
+            self.own_request("logging/setLevel", &params, out);
+        }
+    }
+
+    /// What the worker calls a request of its own that is not answered yet, as raw JSON.
+    pub fn name_of_question(&self, ask: AskRef) -> Option<Box<str>> {
+        let question = self.asks.get(&ask.number)?;
+        Some(question.worker_id.clone())
     }
 
     /// Whether the session has a seat here.

@@ -101,6 +101,14 @@ impl Greeting {
         self
     }
 
+    /// The same for clients that are not to be asked anything.
+    #[must_use]
+    pub fn without_questions(mut self) -> Self {
+        let is_kept = |name: &String| !INTERACTIVE.contains(&name.as_str());
+        self.capabilities.retain(|name, _| is_kept(name));
+        self
+    }
+
     /// Whether the worker may send requests to its clients.
     pub fn is_interactive(&self) -> bool {
         INTERACTIVE

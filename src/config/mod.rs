@@ -28,8 +28,8 @@ mod units;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
-    Admin, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Limits, Pool, SecretSource, Server, Share,
-    State, Tenant, Tools,
+    Admin, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool, SecretSource,
+    Server, Share, State, Tenant, Tools,
 };
 pub use schema::{json_schema, reference};
 pub use units::{SizeOrShare, size as parse_size};

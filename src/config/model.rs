@@ -125,6 +125,18 @@ pub enum Share {
     Request,
 }
 
+/// What a server's workers are told of clients without sessions, who say with each request what
+/// they can be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interactive {
+    /// That they can be asked, if the request says so or the server is known to ask.
+    Exclusive,
+    /// That they can be asked everything.
+    Always,
+    /// That they can be asked nothing.
+    Never,
+}
+
 /// `[servers.NAME]`: a stdio MCP server on offer.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -138,6 +150,8 @@ pub struct Server {
     pub cwd: Option<Template>,
     /// How workers are shared.
     pub share: Share,
+    /// What its workers are told of what clients can be asked.
+    pub interactive: Interactive,
     /// Losing a worker ends its sessions.
     pub stateful: bool,
     /// Folders that the server is told are its roots, instead of those of its clients.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::model::{Arg, Limits, Pool, Server, Share, Tools};
+use super::model::{Arg, Interactive, Limits, Pool, Server, Share, Tools};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
 use super::references;
@@ -127,6 +127,15 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         0,
         "Spare workers kept ready, of a server whose launch is the same for every tenant: `args`, `env`, `cwd` and `roots` refer to nothing. HOME and TMPDIR are then each process's own, and go with it.",
     );
+    let words = [
+        ("exclusive", Interactive::Exclusive),
+        ("always", Interactive::Always),
+        ("never", Interactive::Never),
+    ];
+    let doc = "How a worker's requests to clients (sampling, elicitation, roots) are kept apart. \"exclusive\": a worker whose clients accept such requests serves one session, or one request of the stateless revision, at a time. \"always\": the same for every request of the stateless revision, also of clients that accept none, who are then told what is missing. \"never\": the server asks nothing, and its workers serve many requests of the stateless revision at once.";
+    let interactive = reader
+        .word("interactive", "exclusive", &words, doc)
+        .unwrap_or(Interactive::Exclusive);
     not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools);
@@ -155,6 +164,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         max_lifetime: max_lifetime.unwrap_or(pool.max_lifetime),
         max_requests: max_requests.unwrap_or(pool.max_requests),
         may_gain_privileges,
+        interactive,
         starts_on_connect,
         min_idle,
         limits,
@@ -322,7 +332,6 @@ fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
 
 /// Keys that are checked, but have no effect yet.
 fn not_yet(reader: &mut Reader<'_, '_>) {
-    let _exclusive = reader.word("interactive", "exclusive", &[("exclusive", ())], "How a worker's requests to clients are kept apart: while its clients accept such requests, it serves one session at a time.");
     let _auto = reader.word(
         "launch",
         "auto",

@@ -21,6 +21,7 @@ mod listener;
 mod post;
 mod reply;
 mod router;
+mod stateless;
 mod stream;
 
 pub use guard::Guard;

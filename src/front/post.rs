@@ -11,9 +11,10 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::reply::{self, SESSION_HEADER};
-use super::router::Front;
+use super::router::{Front, check_version};
 use super::stream::{self, QUIET_PERIOD};
 use crate::bridge::ClientHello;
+use crate::bridge::stateless::is_stateless;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
 use crate::session::{Exchange, Next, Parcel, Session, SessionId};
@@ -44,6 +45,14 @@ impl Post<'_> {
             Ok(envelope) => envelope,
             Err(error) => return self.refuse(&unreadable(&error), None),
         };
+        let version = self.headers.get(reply::VERSION_HEADER);
+        let version = version.and_then(|version| version.to_str().ok());
+        if is_stateless(version.map(str::trim), self.body) {
+            return self.serve_stateless(&envelope).await;
+        }
+        if let Err(failure) = check_version(self.headers) {
+            return self.refuse(&failure, envelope.id.map(|id| id.get()));
+        }
         let id = envelope.id.map(|id| id.get());
         if envelope.method.as_deref() == Some("initialize") && id.is_some() {
             return self.initialize(&envelope).await;
@@ -164,6 +173,9 @@ impl Post<'_> {
 
     /// Several messages at once, in the one revision that has them (2025-03-26, basic/transports).
     async fn batch(&self) -> Response<Body> {
+        if let Err(failure) = check_version(self.headers) {
+            return self.refuse(&failure, None);
+        }
         let items: Vec<&RawValue> = match serde_json::from_slice(self.body) {
             Ok(items) => items,
             Err(error) => {
@@ -270,7 +282,7 @@ impl Post<'_> {
         reply::failure(failure, id)
     }
 
-    fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Tally {
         Tally::new(self.front.sessions.metrics(), &self.server, self.arrived)
     }
 }
@@ -368,12 +380,12 @@ impl Tally {
         }
     }
 
-    fn asks(&mut self, envelope: &Envelope<'_>) {
+    pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref().unwrap_or_default();
         self.asked.push_back(Method::of(method));
     }
 
-    fn answered(&mut self, is_error: bool) {
+    pub(super) fn answered(&mut self, is_error: bool) {
         self.outcome(if is_error {
             Outcome::Error
         } else {

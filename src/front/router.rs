@@ -85,6 +85,8 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 CONTENT_TYPE,
                 session.clone(),
                 version,
+                HeaderName::from_static("mcp-method"),
+                HeaderName::from_static("mcp-name"),
             ])
             .expose_headers([session])
     })
@@ -154,7 +156,9 @@ async fn serve(
         .config
         .server_name(server)
         .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{server}`")))?;
-    check_version(headers)?;
+    if parts.method != Method::POST {
+        check_version(headers)?;
+    }
     match parts.method {
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
@@ -194,7 +198,7 @@ fn draining() -> Failure {
 }
 
 /// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header").
-fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
     let mut presented = headers
         .get_all(VERSION_HEADER)
         .iter()

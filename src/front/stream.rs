@@ -14,13 +14,13 @@ use crate::session::{Exchange, InUse, Next, Parcel, Session};
 /// for its result before it turns into a stream. Proxies commonly give up after 30 or 60 seconds.
 pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(15);
 /// A comment, which clients ignore (WHATWG HTML, 9.2.6 "Interpreting an event stream").
-const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 /// Ready events are written in one go up to this many bytes.
 const COALESCE_BYTES: usize = 64 << 10;
 
 /// Appends one event. Messages hold no line breaks: a worker's line has none, and carriage
 /// returns are taken out of it.
-fn put_event(frame: &mut BytesMut, message: &[u8]) {
+pub(super) fn put_event(frame: &mut BytesMut, message: &[u8]) {
     frame.reserve(message.len() + 8);
     frame.put_slice(b"data: ");
     frame.put_slice(message);

@@ -38,6 +38,8 @@ struct Tables {
     by_no: FxHashMap<SessionNo, Arc<Session>>,
     by_key: FxHashMap<PoolKey, FxHashSet<SessionNo>>,
     key_of: FxHashMap<SessionNo, PoolKey>,
+    /// Sessions that stand for listeners without a session.
+    listening: FxHashMap<(TenantId, ServerName), FxHashSet<SessionNo>>,
     /// How many of each tenant, the dormant included.
     of_tenant: FxHashMap<TenantId, usize>,
     /// Sessions of an earlier run that nobody has asked for yet.
@@ -126,6 +128,15 @@ impl Directory {
             tables.count(session.tenant(), -1);
         }
         tables.by_no.remove(&session.no);
+        if session.is_stateless {
+            let place = (session.tenant().clone(), session.server.clone());
+            if let Some(of_server) = tables.listening.get_mut(&place) {
+                of_server.remove(&session.no);
+                if of_server.is_empty() {
+                    tables.listening.remove(&place);
+                }
+            }
+        }
         tables.forget_key(session.no);
     }
 
@@ -162,6 +173,16 @@ impl Directory {
     pub(super) fn of_key(&self, key: PoolKey) -> Vec<Arc<Session>> {
         let tables = self.tables.read();
         let numbers = tables.by_key.get(&key).into_iter().flatten();
+        numbers
+            .filter_map(|no| tables.by_no.get(no).cloned())
+            .collect()
+    }
+
+    /// Those who listen for changes of that tenant's server, whichever worker they happen in.
+    pub(super) fn listening(&self, tenant: &TenantId, server: &ServerName) -> Vec<Arc<Session>> {
+        let tables = self.tables.read();
+        let of_server = tables.listening.get(&(tenant.clone(), server.clone()));
+        let numbers = of_server.into_iter().flatten();
         numbers
             .filter_map(|no| tables.by_no.get(no).cloned())
             .collect()
@@ -205,6 +226,10 @@ impl Tables {
 
     fn insert(&mut self, session: Arc<Session>) {
         self.by_no.insert(session.no, Arc::clone(&session));
+        if session.is_stateless {
+            let place = (session.tenant().clone(), session.server.clone());
+            self.listening.entry(place).or_default().insert(session.no);
+        }
         self.by_id.insert(session.id.clone(), session);
     }
 

@@ -12,8 +12,11 @@ use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
 use super::record::Session;
 use super::service::Sessions;
-use crate::bridge::CallId;
+use crate::bridge::{CallId, Level};
 use crate::protocol::{Envelope, Failure, Reason};
+
+/// Longest that a call waits for its client's next request, whatever its server may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The calls of one POST and the mailbox their answers come to. Dropping it cancels whatever is
 /// still unanswered, so that a client that goes away costs its worker nothing more.
@@ -24,6 +27,8 @@ pub struct Exchange {
     /// How long the worker may take, counted from the last sign of life of the call.
     timeout: Duration,
     deadline: Option<Instant>,
+    /// Log lines that its caller, who has no session to set a level in, wants.
+    pub(super) level: Option<Level>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -78,10 +83,30 @@ impl Exchange {
             open: Vec::new(),
             timeout: Duration::MAX,
             deadline: None,
+            level: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
             repeating: None,
+        }
+    }
+
+    /// For a caller without sessions, who wants log lines from that level on.
+    pub fn stateless(level: Option<Level>) -> Self {
+        let mut exchange = Self::new();
+        exchange.level = level;
+        exchange
+    }
+
+    /// How long its workers may go without a sign of life.
+    pub fn patience(&self) -> Duration {
+        self.timeout.min(LONGEST_WAIT)
+    }
+
+    /// The worker was waiting itself: it has its full time again.
+    pub fn begin_anew(&mut self) {
+        if self.deadline.is_some() {
+            self.deadline = Instant::now().checked_add(self.timeout);
         }
     }
 
@@ -191,7 +216,7 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.waited));
+                self.repeating = Some(repeat.begin(id, self.waited, self.level));
                 None
             }
             (parcel, _) => Some(parcel),
@@ -214,9 +239,9 @@ impl Repeat {
             .is_ok_and(|envelope| self.sessions.may_repeat(&self.session, &envelope))
     }
 
-    fn begin(self, id: Box<str>, waited: Duration) -> Repeating {
+    fn begin(self, id: Box<str>, waited: Duration, level: Option<Level>) -> Repeating {
         let sent = async move {
-            let mut second = Exchange::new();
+            let mut second = Exchange::stateless(level);
             second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;

@@ -35,6 +35,8 @@ mod record;
 mod route;
 mod service;
 mod shared;
+mod stateless;
+mod suspended;
 
 pub use exchange::{Exchange, Next};
 pub use keep::{Kept, Records};
@@ -45,5 +47,7 @@ pub use record::{InUse, Session, SessionId};
 pub use route::{Order, Setup};
 pub use service::{Initialized, Sessions, WeakSessions};
 pub use shared::{Happening, Shared, Watcher};
+pub use stateless::Listener;
+pub use suspended::{Purpose, Suspended};
 
 pub(crate) use service::session_not_found;

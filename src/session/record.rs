@@ -68,6 +68,8 @@ pub struct Session {
     pub principal: Principal,
     /// The server it talks to.
     pub server: ServerName,
+    /// It is no client's own: it stands for all requests of a caller without sessions.
+    pub is_stateless: bool,
     /// How the client introduced itself.
     pub client: ClientHello,
     /// When it began.
@@ -105,6 +107,7 @@ impl Session {
             id,
             principal,
             server,
+            is_stateless: false,
             client,
             created: std::time::SystemTime::now(),
             outbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
@@ -119,6 +122,12 @@ impl Session {
                 seats: BTreeSet::new(),
             }),
         }
+    }
+
+    /// The same for a caller without sessions.
+    pub(super) fn without_state(mut self) -> Self {
+        self.is_stateless = true;
+        self
     }
 
     /// The revision agreed with the client.
@@ -185,6 +194,11 @@ impl Session {
     /// Notes a seat; false if it is noted already.
     pub(super) fn take_seat(&self, worker: WorkerId) -> bool {
         self.state.lock().seats.insert(worker)
+    }
+
+    /// Forgets the seats at workers that are gone.
+    pub(super) fn keep_seats(&self, is_there: impl Fn(WorkerId) -> bool) {
+        self.state.lock().seats.retain(|id| is_there(*id));
     }
 
     pub(super) fn lose_seat(&self, worker: WorkerId) {

@@ -7,7 +7,7 @@ use super::link::Link;
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::Greeting;
-use crate::config::{Config, Server, Share};
+use crate::config::{Config, Interactive, Server, Share};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want};
@@ -101,17 +101,24 @@ impl Route {
             Share::Tenant => Greeting::shared(&session.client),
             Share::Session | Share::Request => Greeting::exclusive(&session.client),
         };
+        let greeting = match server.interactive {
+            Interactive::Never => greeting.without_questions(),
+            Interactive::Exclusive | Interactive::Always => greeting,
+        };
         let greeting = greeting.with_roots(&spec.roots);
         let identity = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
         let key = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), scope);
         let settings = config.tenants.get(tenant);
         let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
+        let tenant_max_workers = max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant);
+        let is_exclusive =
+            greeting.is_interactive() && (server.share == Share::Tenant || session.is_stateless);
         let is_single_use = server.share == Share::Request;
         let facts = KeyFacts {
             tenant: tenant.clone(),
             tenant_weight: settings.map_or(1, |tenant| tenant.weight),
-            tenant_max_workers: max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant),
+            tenant_max_workers,
             server: name.clone(),
             server_max_workers: server.max_workers,
             max_in_flight: if is_single_use {
@@ -122,10 +129,13 @@ impl Route {
             // Whose state lives in one process cannot be served by another.
             max_workers_per_key: if server.stateful {
                 1
+            } else if is_exclusive && session.is_stateless {
+                // Each serves one call at a time, and any can serve any.
+                tenant_max_workers.max(server.max_workers_per_key)
             } else {
                 server.max_workers_per_key
             },
-            exclusive: greeting.is_interactive() && server.share == Share::Tenant,
+            exclusive: is_exclusive,
             max_requests: if is_single_use {
                 1
             } else {

@@ -11,10 +11,11 @@ use super::directory::{MAX_SESSIONS, TooMany};
 use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
-use super::link::{CallRefused, Called, Link};
+use super::link::{Asked, CallRefused, Called, Link};
 use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
+use super::stateless;
 use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, called_tool, may_repeat};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -32,7 +33,7 @@ const MAX_OFFERS: usize = 3;
 /// The sessions and the pool of workers that serve them. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// A handle that does not keep the sessions alive.
@@ -209,7 +210,7 @@ impl Sessions {
 
     /// What a worker for this session says of itself: as remembered, or from one that is there or
     /// started for it.
-    async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+    pub(super) async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
         let order = Arc::clone(&self.route(session).await?.order);
         let known = order
             .catalog_age
@@ -312,14 +313,14 @@ impl Sessions {
         for _ in 0..MAX_OFFERS {
             let (_, lease) = self.lease(session, &mut exchange.waited).await?;
             let link = Arc::clone(lease.worker());
-            match link.call(
+            let asked = Asked {
                 session,
                 message,
                 envelope,
-                lease,
-                &exchange.mailbox,
                 arrived,
-            ) {
+                level: exchange.level,
+            };
+            match link.call(asked, lease, &exchange.mailbox) {
                 Ok(Called::Sent(call)) => {
                     exchange.opened(link, call);
                     return Ok(());
@@ -373,6 +374,15 @@ impl Sessions {
                 let identity = session.route().map(|route| route.order.identity);
                 identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))
             })
+    }
+
+    /// Takes a listener in: its mailbox gets what belongs to it.
+    pub(super) fn take_in_listener(&self, session: &Arc<Session>) -> Result<(), Failure> {
+        let max_of_tenant = self.setup().config.pool.max_sessions_per_tenant;
+        let directory = &self.shared.directory;
+        directory
+            .insert(Arc::clone(session), max_of_tenant)
+            .map_err(|why| too_many_sessions(why, max_of_tenant))
     }
 
     /// Passes a session's notification on to the workers at which it has a seat. None is started
@@ -440,8 +450,10 @@ impl Sessions {
         dropped.len()
     }
 
-    /// Closes every session's own stream, so that connections can end.
+    /// Closes every session's own stream, so that connections can end, and ends the calls that
+    /// wait for another request, which will not come.
     pub fn close_streams(&self) {
+        self.shared.waiting.clear();
         for session in self.all() {
             session.outbox.close();
         }
@@ -467,7 +479,11 @@ impl Sessions {
         let want = Want {
             key,
             facts,
-            owner: session.no.0,
+            owner: if session.is_stateless {
+                stateless::next_owner()
+            } else {
+                session.no.0
+            },
             spec: Arc::clone(&route.order),
         };
         let since = Instant::now();
@@ -477,7 +493,7 @@ impl Sessions {
     }
 
     /// The session's route under the pool.toml in force.
-    async fn route(&self, session: &Arc<Session>) -> Result<Arc<Route>, Failure> {
+    pub(super) async fn route(&self, session: &Arc<Session>) -> Result<Arc<Route>, Failure> {
         let setup = self.shared.setup();
         if let Some(route) = session.route()
             && route.generation == setup.generation

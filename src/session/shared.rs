@@ -13,6 +13,8 @@ use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
 use super::route::Setup;
+use super::stateless::Callers;
+use super::suspended::Waiting;
 use crate::bridge::SessionNo;
 use crate::ids::WorkerId;
 use crate::pool::{Pool, StopReason};
@@ -52,6 +54,9 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
 pub struct Shared {
     pub(super) directory: Directory,
     pub(super) catalog: Catalog,
+    pub(super) callers: Callers,
+    /// Calls that wait for their client's next request.
+    pub(super) waiting: Waiting,
     pub(super) metrics: Arc<Metrics>,
     pub(super) guardian: Guardian,
     pub(super) tasks: TaskTracker,
@@ -80,6 +85,9 @@ impl Shared {
         Self {
             directory: Directory::default(),
             catalog: Catalog::default(),
+            callers: Callers::default(),
+            waiting: Waiting::new()
+                .expect("the system has randomness, or nothing here can be safe"),
             metrics,
             guardian,
             tasks: TaskTracker::new(),
@@ -191,7 +199,9 @@ impl Shared {
         {
             self.pool().retire_key(route.key, StopReason::Session);
         }
-        self.watcher.happened(Happening::SessionClosed(session));
+        if !session.is_stateless {
+            self.watcher.happened(Happening::SessionClosed(session));
+        }
         true
     }
 }

@@ -82,7 +82,7 @@ async fn rust() {
     rust_as(ClientLifecycleMode::Initialize).await;
 }
 
-/// Asks for the stateless revision first and falls back.
+/// Speaks the stateless revision.
 #[tokio::test]
 async fn rust_modern_first() {
     rust_as(ClientLifecycleMode::Auto {

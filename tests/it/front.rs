@@ -60,30 +60,6 @@ async fn every_revision_is_agreed_as_asked_and_unknown_ones_as_the_latest() {
     }
 }
 
-/// Clients that try the stateless revision first fall back to `initialize` on exactly this.
-#[tokio::test]
-async fn a_request_of_the_stateless_revision_is_turned_down_so_that_its_client_falls_back() {
-    let pool = Stdiopool::serve(&demo("demo", ""));
-    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {}});
-    for (version, reason) in [
-        (Some("2026-07-28"), "unsupported_version"),
-        (None, "session_required"),
-    ] {
-        let mut client = pool.client("demo");
-        client.version = version.map(str::to_owned);
-        let refused = client
-            .ask("server/discover", json!({ "_meta": meta }))
-            .await;
-        assert_eq!(
-            (refused.status, refused.reason()),
-            (StatusCode::BAD_REQUEST, reason)
-        );
-        assert_eq!(refused.response()["error"]["code"], -32000);
-    }
-    assert_eq!(pool.workers().await.len(), 0, "nothing was started for it");
-}
-
 #[tokio::test]
 async fn a_worker_that_speaks_an_older_revision_decides() {
     let args = ["--mode", "old-version", "--version", "2025-03-26"];

@@ -12,6 +12,7 @@ mod restart;
 mod sessions;
 mod shipped;
 mod spares;
+mod stateless;
 mod support;
 mod tenants;
 mod tune;

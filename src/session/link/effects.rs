@@ -15,11 +15,13 @@ enum Deferred {
     Answer(Desk, Bytes, bool),
     Release(Desk),
     ToSession(SessionNo, Bytes),
+    AskSession(SessionNo, AskRef, Bytes),
     Broadcast(Bytes),
     LevelSet(SessionNo, Level),
     Subscribed(SessionNo, String),
     Unsubscribed(SessionNo, String),
     AskFailed(AskRef),
+    Asked,
     Anomaly(Anomaly),
     Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
     Introduced(Hello),
@@ -82,14 +84,15 @@ impl Link {
                 if pushed != Some(Pushed::Whole) {
                     deferred.push(Deferred::AskFailed(ask));
                 }
+                deferred.push(Deferred::Asked);
             }
             Action::Ask {
                 call: None,
                 session,
+                ask,
                 message,
-                ..
-            }
-            | Action::ToSession(session, message) => {
+            } => deferred.push(Deferred::AskSession(session, ask, message)),
+            Action::ToSession(session, message) => {
                 deferred.push(Deferred::ToSession(session, message));
             }
             Action::Broadcast(message) => deferred.push(Deferred::Broadcast(message)),
@@ -137,6 +140,17 @@ impl Link {
                     self.count_dropped();
                 }
             }
+            Deferred::AskSession(no, ask, message) => {
+                let pushed = directory(no).map(|session| session.outbox.push(message));
+                if !matches!(pushed, Some(Pushed::Whole | Pushed::InPlaceOfOlder)) {
+                    self.finish(Deferred::AskFailed(ask));
+                }
+            }
+            Deferred::Asked => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.callers.note_asking(&self.order.server);
+                }
+            }
             Deferred::Introduced(hello) => {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.catalog.greeted(self.order.identity, &hello);
@@ -144,8 +158,15 @@ impl Link {
             }
             Deferred::Broadcast(message) => {
                 self.forget_changed(&message);
-                let sessions = self.shared.upgrade().map(|s| s.directory.of_key(self.key));
-                for session in sessions.into_iter().flatten() {
+                let Some(shared) = self.shared.upgrade() else {
+                    return;
+                };
+                let mut sessions = shared.directory.of_key(self.key);
+                sessions.retain(|session| !session.is_stateless);
+                if let Some(tenant) = &self.order.tenant {
+                    sessions.extend(shared.directory.listening(tenant, &self.order.server));
+                }
+                for session in sessions {
                     if session.outbox.push(message.clone()) != Pushed::Whole {
                         self.count_dropped();
                     }

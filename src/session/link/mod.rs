@@ -21,7 +21,7 @@ use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
 use crate::bridge::{
-    Action, AskRef, CallId, ClientRequest, Hello, Listing, Mux, Opened, SessionNo,
+    Action, AskRef, CallId, ClientRequest, Hello, Level, Listing, Mux, Opened, SessionNo,
 };
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
@@ -77,6 +77,18 @@ struct Desk {
     arrived: Instant,
     /// When the worker was sent it.
     sent: Instant,
+}
+
+/// A request, and whose.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) session: &'a Session,
+    pub(super) message: &'a [u8],
+    pub(super) envelope: &'a Envelope<'a>,
+    /// When it came in.
+    pub(super) arrived: Instant,
+    /// Log lines that a caller without a session wants.
+    pub(super) level: Option<Level>,
 }
 
 /// A call that the worker has been sent, or that needed no worker.
@@ -224,14 +236,25 @@ impl Link {
     /// `mailbox`; the lease is held until then.
     pub(super) fn call(
         &self,
-        session: &Session,
-        message: &[u8],
-        envelope: &Envelope<'_>,
+        asked: Asked<'_>,
         lease: Lease<Launchpad>,
         mailbox: &Arc<Mailbox>,
-        arrived: Instant,
     ) -> Result<Called, CallRefused> {
+        let Asked {
+            session,
+            message,
+            envelope,
+            arrived,
+            level,
+        } = asked;
         let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
+        if is_new_here
+            && session.is_stateless
+            && let Some(shared) = self.shared.upgrade()
+        {
+            // Nobody tells it when a worker ends.
+            session.keep_seats(|id| shared.link(id).is_some());
+        }
         let listing = self.listing_of(envelope);
         let client_id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
@@ -257,6 +280,10 @@ impl Link {
                     return Err(CallRefused::SessionEnded);
                 }
                 // What the worker must know first has to reach it first.
+                self.flush_to_worker(out);
+            }
+            if session.is_stateless {
+                state.mux.without_session(session.no, level, out);
                 self.flush_to_worker(out);
             }
             let request = ClientRequest {
@@ -344,6 +371,11 @@ impl Link {
         })?;
         self.forget_in_time(id);
         Some(client_id)
+    }
+
+    /// What the worker itself calls a request of its own, as raw JSON.
+    pub(super) fn name_of_question(&self, ask: AskRef) -> Option<Box<str>> {
+        self.state.lock().mux.name_of_question(ask)
     }
 
     /// The session has ended.

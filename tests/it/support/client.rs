@@ -186,6 +186,12 @@ impl Client {
             .status()
     }
 
+    /// The events of a response.
+    #[allow(clippy::unused_self, reason = "reads like the others")]
+    pub(crate) fn stream_of(&self, response: Response) -> Events {
+        Events::of(response)
+    }
+
     /// Posts and gives the events as they come.
     pub(crate) async fn stream(&self, message: &Value) -> Events {
         Events::of(self.send_raw(message.to_string()).await)

@@ -1,0 +1,280 @@
+//! Callers without sessions: clients of the stateless revision in front of workers that know only
+//! sessions.
+//!
+//! All requests of a user to a server go through one session that stdiopool keeps for them and that
+//! no client ever sees. What such a client can do, it says with each request; a worker is told at
+//! its start. So there are two kinds of workers for them: one is told that its clients can do
+//! nothing, and serves many calls at once; the other that they can do everything, and serves one
+//! call at a time, because only then is it known whom it asks. A request goes to the second kind if
+//! its client can be asked anything, if it wants log lines, or if workers of that server have been
+//! seen to ask; the operator can say so too (`interactive`).
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::exchange::Exchange;
+use super::record::{Session, SessionId};
+use super::service::Sessions;
+use crate::bridge::stateless::Filter;
+use crate::bridge::{AskRef, ClientHello, Hello, Listing};
+use crate::config::Interactive;
+use crate::ids::ServerName;
+use crate::protocol::{Envelope, Failure, Reason, Revision};
+use crate::tenancy::Principal;
+
+/// Most callers that are kept; the least recently used goes first.
+const MAX_CALLERS: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+
+/// What a worker is told of the clients it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Told {
+    /// That they can be asked nothing.
+    Nothing,
+    /// That they can be asked everything.
+    Everything,
+}
+
+#[derive(PartialEq, Eq, Hash, Debug)]
+struct Caller {
+    tenant: crate::ids::TenantId,
+    subject: Option<String>,
+    server: ServerName,
+    told: Told,
+}
+
+/// The sessions kept for callers without sessions.
+#[derive(Debug)]
+pub(super) struct Callers {
+    sessions: Mutex<LruCache<Caller, Arc<Session>>>,
+    /// Servers whose workers have asked their clients something.
+    asking: Mutex<FxHashSet<ServerName>>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::new(LruCache::new(MAX_CALLERS)),
+            asking: Mutex::default(),
+        }
+    }
+}
+
+impl Callers {
+    /// A worker of that server has asked its client something.
+    pub(super) fn note_asking(&self, server: &ServerName) {
+        let mut asking = self.asking.lock();
+        if !asking.contains(server) {
+            asking.insert(server.clone());
+        }
+    }
+}
+
+/// Owners of leases on workers that serve one call at a time. Sessions count from the other end.
+pub(super) fn next_owner() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn everything() -> Value {
+    json!({
+        "elicitation": { "form": {}, "url": {} },
+        "sampling": { "tools": {}, "context": {} },
+        "roots": {},
+    })
+}
+
+impl Sessions {
+    /// The session through which a request of that caller goes. `can_be_asked`: what it says
+    /// meanwhile can be for its client.
+    ///
+    /// # Errors
+    /// [`Reason::Internal`] when the system has no randomness.
+    pub fn caller(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        can_be_asked: bool,
+    ) -> Result<Arc<Session>, Failure> {
+        let setup = self.setup();
+        let settings = setup.config.servers.get(server);
+        let told = match settings.map(|server| server.interactive) {
+            Some(Interactive::Never) => Told::Nothing,
+            Some(Interactive::Always) => Told::Everything,
+            _ if can_be_asked || self.shared.callers.asking.lock().contains(server) => {
+                Told::Everything
+            }
+            _ => Told::Nothing,
+        };
+        let caller = Caller {
+            tenant: principal.tenant.clone(),
+            subject: principal.subject.clone(),
+            server: server.clone(),
+            told,
+        };
+        let mut sessions = self.shared.callers.sessions.lock();
+        if let Some(known) = sessions.get(&caller) {
+            return Ok(Arc::clone(known));
+        }
+        let session = Arc::new(self.without_client(principal, server, told)?);
+        let dropped = sessions.push(caller, Arc::clone(&session));
+        drop(sessions);
+        if let Some((_, old)) = dropped {
+            self.shared.end_session(&old);
+        }
+        Ok(session)
+    }
+
+    fn without_client(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        told: Told,
+    ) -> Result<Session, Failure> {
+        let id = SessionId::random().map_err(|error| {
+            let why = format!("no randomness for a session id: {error}");
+            Failure::new(Reason::Internal, why)
+        })?;
+        let capabilities = match told {
+            Told::Nothing => json!({}),
+            Told::Everything => everything(),
+        };
+        let hello = ClientHello {
+            protocol_version: Revision::LATEST.as_str().to_owned(),
+            capabilities: capabilities.as_object().cloned().unwrap_or_default(),
+            client_info: Value::Null,
+        };
+        let no = self.shared.directory.next_no();
+        let (principal, server) = (principal.clone(), server.clone());
+        let session = Session::new(no, id, principal, server, hello, Instant::now());
+        Ok(session.without_state())
+    }
+
+    /// What a worker for that caller says of itself.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had.
+    pub async fn introduction(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+        self.hello(session).await
+    }
+
+    /// The same, if it is known without a worker.
+    pub async fn known_introduction(&self, session: &Arc<Session>) -> Option<Hello> {
+        let order = Arc::clone(&self.route(session).await.ok()?.order);
+        let known = order
+            .catalog_age
+            .and_then(|age| self.shared.catalog.hello(order.identity, age));
+        known.or_else(|| {
+            let link = session.seats().into_iter().find_map(|id| self.link(id))?;
+            link.hello()
+        })
+    }
+
+    /// The input schema of a tool, as far as the list of tools is known.
+    pub async fn tool_schema(&self, session: &Arc<Session>, tool: &str) -> Option<Value> {
+        let route = self.route(session).await.ok()?;
+        let age = route.order.catalog_age?;
+        let catalog = &self.shared.catalog;
+        let list = catalog.list(route.order.identity, Listing::Tools, age)?;
+        // Few servers ask for headers; for the others the list is not read.
+        memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
+        let mut list: Value = serde_json::from_slice(&list).ok()?;
+        let tools = list.get_mut("tools")?.as_array_mut()?;
+        let found = tools.iter_mut().find(|found| found["name"] == tool)?;
+        Some(found["inputSchema"].take())
+    }
+
+    /// What the worker itself calls the request that `ask` stands for, as text.
+    pub fn name_of_question(&self, ask: &str) -> Option<String> {
+        let ask = AskRef::parse(ask)?;
+        let raw = self.link(ask.worker)?.name_of_question(ask)?;
+        let text: Option<String> = serde_json::from_str(&raw).ok();
+        Some(text.unwrap_or_else(|| raw.into()))
+    }
+
+    /// Subscribes a listener of its own to what a server tells of changes. It ends when the guard
+    /// is dropped.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had; [`Reason::TenantLimit`] when there are too many
+    /// sessions and listeners.
+    pub async fn listen(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        asked: Filter,
+    ) -> Result<Listener, Failure> {
+        let session = Arc::new(self.without_client(principal, server, Told::Nothing)?);
+        let hello = self.hello(&session).await?;
+        let mut filter = asked.agreed(hello.text());
+        self.take_in_listener(&session)?;
+        let mut listener = Listener {
+            sessions: self.clone(),
+            session,
+            filter: Filter::default(),
+        };
+        let mut agreed = Vec::with_capacity(filter.resource_subscriptions.len());
+        for uri in std::mem::take(&mut filter.resource_subscriptions) {
+            if self.subscribe(&listener.session, &uri).await? {
+                agreed.push(uri);
+            }
+        }
+        filter.resource_subscriptions = agreed;
+        listener.filter = filter;
+        Ok(listener)
+    }
+
+    async fn subscribe(&self, session: &Arc<Session>, uri: &str) -> Result<bool, Failure> {
+        let params = json!({ "uri": uri });
+        let request = format!(
+            r#"{{"jsonrpc":"2.0","id":0,"method":"resources/subscribe","params":{params}}}"#
+        );
+        let envelope = Envelope::parse(request.as_bytes())
+            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        let mut exchange = Exchange::new();
+        self.request(session, request.as_bytes(), &envelope, &mut exchange)
+            .await?;
+        loop {
+            match exchange.next().await {
+                super::Next::Parcel(super::Parcel::Answer { is_error, .. }) => {
+                    return Ok(!is_error);
+                }
+                super::Next::Parcel(super::Parcel::Message(_)) => {}
+                super::Next::Parcel(super::Parcel::Failed { failure, .. }) => return Err(failure),
+                super::Next::Done | super::Next::TimedOut { .. } => return Ok(false),
+            }
+        }
+    }
+}
+
+/// Someone who listens for changes.
+#[derive(Debug)]
+pub struct Listener {
+    sessions: Sessions,
+    session: Arc<Session>,
+    filter: Filter,
+}
+
+impl Listener {
+    /// What it is told of.
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Its mailbox.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.sessions.end(&self.session);
+    }
+}

@@ -1,0 +1,235 @@
+//! Calls whose worker waits for its client's next request: it was asked something and brings the
+//! answer with a new request (2026-07-28, basic/patterns/mrtr).
+//!
+//! What such a client brings back is sealed: it names the call, and only the one to whom it was
+//! given can use it, for the same request, once, and in time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::exchange::Exchange;
+use super::service::Sessions;
+use crate::bridge::stateless::Question;
+use crate::ids::{ServerName, TenantId};
+use crate::protocol::{Failure, Reason};
+use crate::tenancy::Principal;
+
+/// Most calls of one tenant that wait so.
+const MAX_OF_TENANT: usize = 64;
+
+/// A call that waits for its client's next request.
+#[derive(Debug)]
+pub struct Suspended {
+    /// The call.
+    pub exchange: Exchange,
+    /// What its client was asked.
+    pub questions: Vec<Question>,
+    /// Capabilities that the worker needed and the client does not have.
+    pub lacking: Option<Value>,
+}
+
+/// Whose call it is, and which.
+#[derive(Clone, Copy, Debug)]
+pub struct Purpose<'a> {
+    /// Who called.
+    pub principal: &'a Principal,
+    /// Which server.
+    pub server: &'a ServerName,
+    /// What makes the request the same when it comes again.
+    pub substance: &'a str,
+}
+
+impl Purpose<'_> {
+    fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let subject = self.principal.subject.as_deref().unwrap_or_default();
+        let has_subject = u8::from(self.principal.subject.is_some());
+        hash.update([has_subject]);
+        for field in [
+            self.principal.tenant.as_str(),
+            subject,
+            self.server.as_str(),
+            self.substance,
+        ] {
+            hash.update((field.len() as u64).to_le_bytes());
+            hash.update(field.as_bytes());
+        }
+        hash.finalize().into()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct CallNo([u8; 16]);
+
+/// The calls that wait.
+pub(super) struct Waiting {
+    calls: Mutex<FxHashMap<CallNo, (TenantId, Suspended)>>,
+    cipher: XChaCha20Poly1305,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+impl Waiting {
+    /// None yet, under a key that is gone with the process: so are the workers.
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        let mut key = [0_u8; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self {
+            calls: Mutex::default(),
+            cipher: XChaCha20Poly1305::new(&key.into()),
+        })
+    }
+
+    fn seal(&self, no: CallNo, expires: u64, digest: [u8; 32]) -> Result<String, Failure> {
+        let failed = |why: String| Failure::new(Reason::Internal, why);
+        let mut nonce = [0_u8; 24];
+        getrandom::fill(&mut nonce).map_err(|error| failed(format!("no randomness: {error}")))?;
+        let mut plain = no.0.to_vec();
+        plain.extend(expires.to_le_bytes());
+        let payload = Payload {
+            msg: &plain,
+            aad: &digest,
+        };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload);
+        let sealed = sealed.map_err(|error| failed(format!("cannot be sealed: {error}")))?;
+        let whole = [nonce.as_slice(), &sealed].concat();
+        Ok(URL_SAFE_NO_PAD.encode(whole))
+    }
+
+    fn open(&self, state: &str, digest: [u8; 32], now: u64) -> Option<CallNo> {
+        let whole = URL_SAFE_NO_PAD.decode(state).ok()?;
+        let (nonce, sealed) = whole.split_first_chunk::<24>()?;
+        let payload = Payload {
+            msg: sealed,
+            aad: &digest,
+        };
+        let plain = self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()?;
+        let (no, expires) = plain.split_first_chunk::<16>()?;
+        let expires = u64::from_le_bytes(expires.try_into().ok()?);
+        (now < expires).then_some(CallNo(*no))
+    }
+
+    /// Ends all of them.
+    pub(super) fn clear(&self) {
+        let calls = std::mem::take(&mut *self.calls.lock());
+        drop(calls);
+    }
+}
+
+fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl Sessions {
+    /// Lets a call wait for its client's next request; what that must bring. It waits as long as
+    /// the server may take over a request, and is cancelled then.
+    ///
+    /// # Errors
+    /// [`Reason::TenantLimit`] when too many calls of the tenant wait already.
+    pub fn suspend(&self, purpose: Purpose<'_>, call: Suspended) -> Result<String, Failure> {
+        let mut no = [0_u8; 16];
+        getrandom::fill(&mut no)
+            .map_err(|error| Failure::new(Reason::Internal, format!("no randomness: {error}")))?;
+        let no = CallNo(no);
+        let waits = call.exchange.patience();
+        let waiting = &self.shared.waiting;
+        let expires = unix_now().saturating_add(waits.as_secs().max(1));
+        let state = waiting.seal(no, expires, purpose.digest())?;
+        let tenant = &purpose.principal.tenant;
+        {
+            let mut calls = waiting.calls.lock();
+            let of_tenant = calls.values().filter(|(of, _)| of == tenant).count();
+            if of_tenant >= MAX_OF_TENANT {
+                drop(calls);
+                let why = format!(
+                    "{MAX_OF_TENANT} calls of this tenant wait for their clients' answers already"
+                );
+                return Err(
+                    Failure::new(Reason::TenantLimit, why).retry_after(Duration::from_secs(5))
+                );
+            }
+            calls.insert(no, (tenant.clone(), call));
+        }
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(waits).await;
+            if let Some(shared) = shared.upgrade() {
+                let late = shared.waiting.calls.lock().remove(&no);
+                drop(late);
+            }
+        });
+        Ok(state)
+    }
+
+    /// The call that waits for this request, if what it brings is genuine, in time, for this
+    /// purpose, and was not used before.
+    pub fn resume(&self, purpose: Purpose<'_>, state: &str) -> Option<Suspended> {
+        let waiting = &self.shared.waiting;
+        let no = waiting.open(state, purpose.digest(), unix_now())?;
+        let (_, call) = waiting.calls.lock().remove(&no)?;
+        Some(call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_opens_for_its_purpose_in_time_and_unchanged() {
+        let waiting = Waiting::new().expect("randomness");
+        let principal = |tenant: &str, subject: Option<&str>| Principal {
+            tenant: TenantId::new(tenant),
+            subject: subject.map(ToOwned::to_owned),
+        };
+        let server = ServerName::new("s");
+        let digest = |principal: &Principal, substance: &str| {
+            let server = &server;
+            Purpose {
+                principal,
+                server,
+                substance,
+            }
+            .digest()
+        };
+        let anna = principal("t", Some("anna"));
+        let own = digest(&anna, "tools/call {}");
+        let no = CallNo([7; 16]);
+        let state = waiting.seal(no, 100, own).expect("sealed");
+        assert_eq!(waiting.open(&state, own, 99), Some(no));
+        assert_eq!(waiting.open(&state, own, 100), None, "too late");
+        assert_eq!(
+            waiting.open(&state, digest(&anna, "tools/call {1}"), 0),
+            None
+        );
+        let bob = principal("t", Some("bob"));
+        assert_eq!(waiting.open(&state, digest(&bob, "tools/call {}"), 0), None);
+        let nobody = principal("t", None);
+        assert_eq!(
+            waiting.open(&state, digest(&nobody, "tools/call {}"), 0),
+            None
+        );
+        for at in 0..state.len() {
+            let mut changed = state.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).expect("ASCII");
+            assert_eq!(waiting.open(&changed, own, 0), None, "byte {at}");
+        }
+        let other = Waiting::new().expect("randomness");
+        assert_eq!(other.open(&state, own, 0), None);
+    }
+}
