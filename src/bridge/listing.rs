@@ -1,8 +1,14 @@
 //! Requests that list what a server offers, and whose answers can be remembered.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+use crate::protocol::Envelope;
 
 /// A list of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -71,6 +77,35 @@ impl Listing {
             _ => false,
         }
     }
+}
+
+/// A response to `tools/list` with only the tools that `is_offered`; `None` if it is none.
+pub fn offered_tools(response: &[u8], is_offered: impl Fn(&str) -> bool) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Name<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    let envelope = Envelope::parse(response).ok()?;
+    let result: BTreeMap<Cow<'_, str>, &RawValue> =
+        serde_json::from_str(envelope.result?.get()).ok()?;
+    let tools: Vec<&RawValue> = serde_json::from_str(result.get("tools")?.get()).ok()?;
+    let offered = tools.into_iter().filter(|tool| {
+        let named = serde_json::from_str::<Name<'_>>(tool.get());
+        named.is_ok_and(|tool| is_offered(&tool.name))
+    });
+    let offered: Vec<&str> = offered.map(RawValue::get).collect();
+    let mut text = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"tools\":[{}]",
+        envelope.id?.get(),
+        offered.join(",")
+    );
+    for (name, value) in result.iter().filter(|(name, _)| *name != "tools") {
+        let name = serde_json::Value::from(&**name);
+        text.push_str(&format!(",{name}:{}", value.get()));
+    }
+    text.push_str("}}");
+    Some(text.into())
 }
 
 #[cfg(test)]

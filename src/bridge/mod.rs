@@ -38,7 +38,7 @@ mod worker_side;
 pub use client_side::{ClientRequest, Opened};
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
-pub use listing::Listing;
+pub use listing::{Listing, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
 pub use params::asked_level;
 pub use repeat::{called_tool, may_repeat, repeatable_tools};

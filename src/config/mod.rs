@@ -23,13 +23,15 @@ pub mod template;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod units;
 
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
     Admin, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool, SecretSource,
-    Server, Share, State, Tenant, Tools,
+    Server, Share, State, Tenant,
 };
 pub use schema::{json_schema, reference};
+pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

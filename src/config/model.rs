@@ -183,7 +183,7 @@ pub struct Server {
     /// Limits on a process.
     pub limits: Limits,
     /// `tools`: which tools are offered. Not enforced yet.
-    pub tools: Tools,
+    pub tools: super::Tools,
     /// The JSON Schema of a tenant's config.
     pub schema: Option<Arc<Value>>,
 }
@@ -213,15 +213,6 @@ pub struct Limits {
     pub open_files: u64,
     /// Seconds of CPU time of each process; 0 for no limit.
     pub cpu_seconds: u64,
-}
-
-/// `tools` of a server. Not enforced yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Tools {
-    /// Globs of those offered.
-    pub allow: Vec<String>,
-    /// Globs of those not offered all the same.
-    pub deny: Vec<String>,
 }
 
 /// `[tenants.NAME]`

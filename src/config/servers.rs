@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::model::{Arg, Interactive, Limits, Pool, Server, Share, Tools};
+use super::model::{Arg, Interactive, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
-use super::references;
 use super::template::{Reference, Template, reference};
+use super::{references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 3] = ["launch", "client_config", "tools"];
+const NOT_ENFORCED: [&str; 2] = ["launch", "client_config"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -138,7 +138,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         .unwrap_or(Interactive::Exclusive);
     not_yet(reader);
     let limits = reader.table("limits", limits);
-    let tools = reader.table("tools", tools);
+    let tools = reader.table("tools", tools::read);
     for key in NOT_ENFORCED {
         if !reader.has(key) {
             continue;
@@ -373,15 +373,4 @@ fn limits(reader: &mut Reader<'_, '_>) -> Limits {
         }
     }
     limits
-}
-
-fn tools(reader: &mut Reader<'_, '_>) -> Tools {
-    Tools {
-        allow: reader.texts("allow", &["*"], "Globs of the tools that are offered."),
-        deny: reader.texts(
-            "deny",
-            &[],
-            "Globs of tools that are not offered all the same.",
-        ),
-    }
 }

@@ -117,6 +117,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
 
     // Said when it is so.
     front.draining.store(true, Ordering::Relaxed);
+    // Who would have to come back for an answer cannot.
+    front.parked.clear();
+    service.sessions.end_suspended();
     let pool = service.sessions.pool();
     pool.drain();
     tracing::info!("draining: no new work; waiting for what is in flight");
@@ -258,6 +261,7 @@ impl Service {
             allowed_origins: http.allowed_origins.clone(),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
+            parked: Arc::default(),
             draining: AtomicBool::new(false),
         })
     }

@@ -20,10 +20,12 @@ mod guard;
 mod listener;
 mod post;
 mod reply;
+mod resume;
 mod router;
 mod stateless;
 mod stream;
 
 pub use guard::Guard;
 pub use listener::{Listener, MAX_CONNECTIONS};
+pub use resume::Parked;
 pub use router::{Front, router};

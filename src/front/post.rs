@@ -121,7 +121,7 @@ impl Post<'_> {
     }
 
     async fn request(&self, session: &Arc<Session>, envelope: &Envelope<'_>) -> Response<Body> {
-        let in_use = session.in_use();
+        let _in_use = session.in_use();
         let id = envelope.id.map(|id| id.get());
         let mut tally = self.tally();
         tally.asks(envelope);
@@ -141,13 +141,13 @@ impl Post<'_> {
         let first = match tokio::time::timeout(QUIET_PERIOD, exchange.next()).await {
             Ok(next) => next,
             Err(_quiet) => {
-                let body = stream::of_post(exchange, VecDeque::new(), tally, in_use);
+                let body = self.stream(exchange, VecDeque::new(), tally, session);
                 return reply::event_stream(body);
             }
         };
         match first {
             Next::Parcel(parcel @ Parcel::Message(_)) => {
-                let body = stream::of_post(exchange, VecDeque::from([parcel]), tally, in_use);
+                let body = self.stream(exchange, VecDeque::from([parcel]), tally, session);
                 reply::event_stream(body)
             }
             Next::Parcel(parcel) => {
@@ -217,7 +217,7 @@ impl Post<'_> {
         session: &Arc<Session>,
         messages: Vec<(&[u8], Envelope<'_>)>,
     ) -> Response<Body> {
-        let in_use = session.in_use();
+        let _in_use = session.in_use();
         let sessions = &self.front.sessions;
         let mut tally = self.tally();
         let mut exchange = Exchange::new();
@@ -273,7 +273,17 @@ impl Post<'_> {
                 Err(_quiet) => break,
             }
         }
-        reply::event_stream(stream::of_post(exchange, settled, tally, in_use))
+        reply::event_stream(self.stream(exchange, settled, tally, session))
+    }
+
+    fn stream(
+        &self,
+        exchange: Exchange,
+        backlog: VecDeque<Parcel>,
+        tally: Tally,
+        session: &Arc<Session>,
+    ) -> Body {
+        stream::of_post(exchange, backlog, tally, session, &self.front.parked)
     }
 
     /// Answers what never became a request of a session.

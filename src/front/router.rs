@@ -18,10 +18,11 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::guard::Guard;
 use super::post::{Post, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
+use super::resume::Parked;
 use super::stream;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
-use crate::session::Sessions;
+use crate::session::{EventId, Sessions};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -41,6 +42,8 @@ pub struct Front {
     pub max_body: usize,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
+    /// Streams that broke, and wait for their clients.
+    pub parked: Arc<Parked>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
 }
@@ -180,7 +183,17 @@ async fn serve(
             if front.draining.load(Ordering::Relaxed) {
                 return Err(draining());
             }
-            Ok(reply::event_stream(stream::of_session(session)))
+            let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+            let last = last.and_then(EventId::parse);
+            let broken = last.and_then(|last| {
+                let stream = front.parked.take(session.no, last.stream)?;
+                Some((stream, last))
+            });
+            let body = match broken {
+                Some((broken, last)) => stream::resumed(broken, last, session.no, &front.parked),
+                None => stream::of_session(session, last.filter(|last| last.stream == 0)),
+            };
+            Ok(reply::event_stream(body))
         }
         Method::DELETE => {
             let session = find_session(front, headers, &principal, &server)?;

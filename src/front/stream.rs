@@ -1,6 +1,8 @@
 //! Event streams: the frames of a POST's reply and of a session's own stream.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,7 +10,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 
 use super::post::{Tally, timed_out};
-use crate::session::{Exchange, InUse, Next, Parcel, Session};
+use super::resume::Parked;
+use crate::bridge::SessionNo;
+use crate::session::{EventId, Exchange, InUse, Next, Parcel, Replay, Session};
 
 /// How long a stream may say nothing before a comment keeps it alive, and how long a POST waits
 /// for its result before it turns into a stream. Proxies commonly give up after 30 or 60 seconds.
@@ -27,6 +31,12 @@ pub(super) fn put_event(frame: &mut BytesMut, message: &[u8]) {
     frame.put_slice(b"\n\n");
 }
 
+/// The same with a name.
+fn put_named(frame: &mut BytesMut, id: EventId, message: &[u8]) {
+    frame.put_slice(format!("id: {id}\n").as_bytes());
+    put_event(frame, message);
+}
+
 fn message_of(parcel: Parcel) -> Bytes {
     match parcel {
         Parcel::Message(message) | Parcel::Answer { message, .. } => message,
@@ -34,49 +44,117 @@ fn message_of(parcel: Parcel) -> Bytes {
     }
 }
 
-struct PostStream {
+/// The reply to a POST, as far as it has not been told.
+pub(super) struct PostStream {
     exchange: Exchange,
     /// What came before the decision for a stream.
     backlog: VecDeque<Parcel>,
+    /// What is told again.
+    again: Vec<(EventId, Bytes)>,
     tally: Tally,
-    in_use: InUse,
+    in_use: Option<InUse>,
+    no: u64,
+    replay: Replay,
     ended: bool,
     /// A comment is due at once: the stream was opened because nothing else came.
     starts_quiet: bool,
 }
 
-/// The rest of a POST's reply as a stream: first what has come already, then what comes. Dropping
-/// the body drops the exchange, which cancels what is unanswered.
+impl fmt::Debug for PostStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostStream")
+            .field("no", &self.no)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stream while its client reads it. When the client goes, the stream waits for it.
+struct Attached {
+    stream: Option<PostStream>,
+    session: SessionNo,
+    parked: Arc<Parked>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Of a stream that told nothing, nobody knows a place to go on from.
+        if let Some(stream) = self.stream.take().filter(PostStream::can_be_resumed) {
+            self.parked.park(self.session, stream);
+        }
+    }
+}
+
+/// The rest of a POST's reply as a stream: first what has come already, then what comes. When the
+/// body is dropped, what is unanswered waits for its client for a while and is cancelled then.
 pub(super) fn of_post(
     exchange: Exchange,
     backlog: VecDeque<Parcel>,
     tally: Tally,
-    in_use: InUse,
+    session: &Arc<Session>,
+    parked: &Arc<Parked>,
 ) -> Body {
-    let starts_quiet = backlog.is_empty();
-    let state = PostStream {
+    let no = session.next_stream();
+    let stream = PostStream {
+        starts_quiet: backlog.is_empty(),
         exchange,
         backlog,
+        again: Vec::new(),
         tally,
-        in_use,
+        in_use: Some(session.in_use()),
+        no,
+        replay: Replay::new(no),
         ended: false,
-        starts_quiet,
+    };
+    attached(stream, session.no, parked)
+}
+
+/// A stream that broke, from the event after `last` on.
+pub(super) fn resumed(
+    mut stream: PostStream,
+    last: EventId,
+    session: SessionNo,
+    parked: &Arc<Parked>,
+) -> Body {
+    stream.again = stream.replay.after(last.place);
+    attached(stream, session, parked)
+}
+
+fn attached(stream: PostStream, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let state = Attached {
+        stream: Some(stream),
+        session,
+        parked: Arc::clone(parked),
     };
     Body::from_stream(stream::unfold(state, |mut state| async move {
-        let frame = state.next_frame().await?;
+        let frame = state.stream.as_mut()?.next_frame().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), state))
     }))
 }
 
 impl PostStream {
+    /// Its number in its session.
+    pub(super) fn no(&self) -> u64 {
+        self.no
+    }
+
+    fn can_be_resumed(&self) -> bool {
+        !self.replay.after(0).is_empty()
+    }
+
     async fn next_frame(&mut self) -> Option<Bytes> {
+        let mut frame = BytesMut::new();
+        for (id, message) in self.again.drain(..) {
+            put_named(&mut frame, id, &message);
+        }
+        if !frame.is_empty() {
+            return Some(frame.freeze());
+        }
         if self.ended {
             return None;
         }
         if std::mem::take(&mut self.starts_quiet) {
             return Some(Bytes::from_static(KEEP_ALIVE));
         }
-        let mut frame = BytesMut::new();
         while let Some(parcel) = self.backlog.pop_front() {
             self.put(&mut frame, parcel);
         }
@@ -95,7 +173,9 @@ impl PostStream {
                     let failure = timed_out(timeout);
                     for id in unanswered {
                         self.tally.failed(failure.reason);
-                        put_event(&mut frame, failure.to_response(Some(&id)).as_bytes());
+                        let response = Bytes::from(failure.to_response(Some(&id)));
+                        let id = self.replay.note(&response);
+                        put_named(&mut frame, id, &response);
                     }
                     self.finish();
                     return Some(frame.freeze());
@@ -112,33 +192,42 @@ impl PostStream {
 
     fn put(&mut self, frame: &mut BytesMut, parcel: Parcel) {
         self.tally.note(&parcel);
-        put_event(frame, &message_of(parcel));
+        let message = message_of(parcel);
+        let id = self.replay.note(&message);
+        put_named(frame, id, &message);
     }
 
     fn finish(&mut self) {
         self.ended = true;
         self.tally.finish(&self.exchange);
-        let _until_here = &self.in_use;
+        // What is kept from here on is what was told, and keeps nothing alive.
+        self.exchange = Exchange::new();
+        self.in_use = None;
     }
 }
 
-/// A session's own stream, until the session ends or another GET takes over.
-pub(super) fn of_session(session: std::sync::Arc<Session>) -> Body {
+/// A session's own stream, until the session ends or another GET takes over; what came after
+/// `last` is told first.
+pub(super) fn of_session(session: Arc<Session>, last: Option<EventId>) -> Body {
     let reader = session.outbox.take_over();
     let in_use = session.in_use();
     // The first comment goes out at once, so that the client sees the stream open.
-    let state = (session, reader, in_use, true);
+    let mut first = BytesMut::from(KEEP_ALIVE);
+    let missed = last.map(|last| session.replay.lock().after(last.place));
+    for (id, message) in missed.into_iter().flatten() {
+        put_named(&mut first, id, &message);
+    }
+    let state = (session, reader, in_use, Some(first.freeze()));
     Body::from_stream(stream::unfold(
         state,
         |(session, reader, in_use, first)| async move {
-            let frame = if first {
-                Bytes::from_static(KEEP_ALIVE)
-            } else {
-                next_of_session(&session, reader).await?
+            let frame = match first {
+                Some(first) => first,
+                None => next_of_session(&session, reader).await?,
             };
             Some((
                 Ok::<_, std::convert::Infallible>(frame),
-                (session, reader, in_use, false),
+                (session, reader, in_use, None),
             ))
         },
     ))
@@ -150,11 +239,17 @@ async fn next_of_session(session: &Session, reader: u64) -> Option<Bytes> {
         return Some(Bytes::from_static(KEEP_ALIVE));
     };
     let mut frame = BytesMut::new();
-    put_event(&mut frame, &message_of(parcel?));
-    while frame.len() < COALESCE_BYTES
+    let mut put = |parcel| {
+        let message = message_of(parcel);
+        let id = session.replay.lock().note(&message);
+        put_named(&mut frame, id, &message);
+        frame.len()
+    };
+    let mut len = put(parcel?);
+    while len < COALESCE_BYTES
         && let Some(parcel) = session.outbox.try_next()
     {
-        put_event(&mut frame, &message_of(parcel));
+        len = put(parcel);
     }
     Some(frame.freeze())
 }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::mailbox::{Mailbox, WhenFull};
+use super::replay::Replay;
 use super::route::Route;
 use crate::bridge::{ClientHello, Level, SessionNo};
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -76,6 +78,9 @@ pub struct Session {
     pub created: std::time::SystemTime,
     /// What belongs to no request: the stream of GET.
     pub outbox: Arc<Mailbox>,
+    /// What that stream told lately.
+    pub replay: Mutex<Replay>,
+    streams: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -111,6 +116,8 @@ impl Session {
             client,
             created: std::time::SystemTime::now(),
             outbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
+            replay: Mutex::new(Replay::new(0)),
+            streams: AtomicU64::new(1),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
@@ -137,6 +144,11 @@ impl Session {
 
     pub(super) fn agree(&self, revision: Revision) {
         self.state.lock().revision = revision;
+    }
+
+    /// A number for another stream of it; its own is number 0.
+    pub fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Its tenant.

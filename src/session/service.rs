@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::directory::{MAX_SESSIONS, TooMany};
@@ -20,7 +21,7 @@ use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, called_too
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Lease, Limits, Observer, Pool, Want, Warmth};
-use crate::protocol::{Envelope, Failure, Reason, Revision};
+use crate::protocol::{Envelope, Failure, Reason, Revision, code};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
 use crate::tenancy::Principal;
@@ -274,7 +275,11 @@ impl Sessions {
         answer.put_slice(b",\"result\":");
         answer.put_slice(&result);
         answer.put_u8(b'}');
-        Some(answer.freeze())
+        let answer = answer.freeze();
+        Some(match asked {
+            Some(Listing::Tools) => self.shared.offered(&session.server, answer),
+            _ => answer,
+        })
     }
 
     /// The session of that id, if it is this principal's and talks to this server.
@@ -307,6 +312,20 @@ impl Sessions {
         if let Some(answer) = self.answer_without_worker(session, envelope).await {
             exchange.mailbox.expect_answer();
             exchange.mailbox.answer(answer, false);
+            return Ok(());
+        }
+        if let Some(tool) = called_tool(
+            envelope.method.as_deref().unwrap_or_default(),
+            envelope.params,
+        ) && !self.shared.offers(&session.server, &tool)
+        {
+            // The same as for one that never was.
+            let error =
+                json!({ "code": code::INVALID_PARAMS, "message": format!("unknown tool: {tool}") });
+            let id = envelope.id.map_or("null", |id| id.get());
+            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
+            exchange.mailbox.expect_answer();
+            exchange.mailbox.answer(answer.into(), true);
             return Ok(());
         }
         let arrived = Instant::now();
@@ -450,10 +469,13 @@ impl Sessions {
         dropped.len()
     }
 
-    /// Closes every session's own stream, so that connections can end, and ends the calls that
-    /// wait for another request, which will not come.
-    pub fn close_streams(&self) {
+    /// Ends the calls that wait for another request of their clients.
+    pub fn end_suspended(&self) {
         self.shared.waiting.clear();
+    }
+
+    /// Closes every session's own stream, so that connections can end.
+    pub fn close_streams(&self) {
         for session in self.all() {
             session.outbox.close();
         }

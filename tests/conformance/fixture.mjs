@@ -133,6 +133,10 @@ const tools = {
     },
     run: (given) => text(JSON.stringify(given)),
   },
+  test_header_tool: {
+    schema: { type: 'object', properties: { region: { type: 'string', 'x-mcp-header': 'Region' } }, required: ['region'] },
+    run: ({ region }) => text(`in ${region}`),
+  },
   test_missing_capability: { run: async () => text(said(await ask('sampling/createMessage', sample('hello')))) },
   test_streaming_elicitation: {
     run: async (_, meta) => {

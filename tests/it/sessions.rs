@@ -360,3 +360,106 @@ async fn roots_can_come_from_the_config() {
     );
     assert_eq!(uri(1), "file:///srv/shared");
 }
+
+/// A broken connection is no cancellation: the call goes on, and its client hears what it missed.
+#[tokio::test]
+async fn a_stream_that_broke_goes_on_after_the_last_event_its_client_got() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let client = pool.client("demo").connect().await;
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "name": "sleep", "arguments": { "seconds": 1, "steps": 5 }, "_meta": { "progressToken": "p" } },
+    });
+    let mut broken = client.send_raw(call.to_string()).await;
+    let first = broken.chunk().await.expect("reads").expect("an event");
+    let first = String::from_utf8_lossy(&first).into_owned();
+    let id = first.lines().find_map(|line| line.strip_prefix("id: "));
+    let id = id.expect("events are named").to_owned();
+    drop(broken);
+    let resume = async || {
+        let request = client.request(http::Method::GET);
+        let sent = request.header("last-event-id", &id).send().await;
+        sent.expect("answers").text().await.expect("whole")
+    };
+    let rest = async {
+        // The other end may not have seen yet that the connection is gone.
+        loop {
+            let text = tokio::time::timeout(std::time::Duration::from_secs(3), resume()).await;
+            if let Ok(text) = text {
+                return text;
+            }
+        }
+    };
+    let rest = rest.await;
+    let told: Vec<Value> = rest
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).expect("JSON"))
+        .collect();
+    assert_eq!(told.len(), 5, "four steps and the answer: {rest}");
+    assert_eq!(told.last().expect("some")["id"], 1);
+    let progress: Vec<_> = told[..4]
+        .iter()
+        .map(|m| m["params"]["progress"].clone())
+        .collect();
+    assert_eq!(json!(progress), json!([2, 3, 4, 5]));
+    // And once more, for it may have broken again: what was told is kept for a while.
+    let again = resume().await;
+    assert_eq!(again, rest);
+}
+
+#[tokio::test]
+async fn what_a_session_was_told_on_its_own_stream_can_be_told_again() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let client = pool.client("demo").connect().await;
+    let mut stream = client.listen().await;
+    for kind in ["tools", "prompts"] {
+        client.call("notify", json!({"kind": kind})).await;
+        assert!(stream.next().await.is_some());
+    }
+    drop(stream);
+    let mut again = client
+        .request(http::Method::GET)
+        .header("last-event-id", "0-1")
+        .send()
+        .await
+        .expect("answers");
+    let mut text = String::new();
+    while !text.contains("list_changed") {
+        let chunk = again.chunk().await.expect("reads").expect("more");
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(
+        text.contains("id: 0-2") && text.contains("prompts") && !text.contains("tools"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn tools_that_are_not_on_offer_are_neither_listed_nor_called() {
+    let pool = Stdiopool::serve(&demo(
+        "demo",
+        "tools = { allow = [\"e*\", \"counter\"], deny = [\"exit\"] }",
+    ));
+    let client = pool.client("demo").connect().await;
+    // The second time from memory.
+    for _ in 0..2 {
+        let listed = client.ask("tools/list", json!({})).await;
+        let names: Vec<_> = listed.result()["tools"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|tool| tool["name"].clone())
+            .collect();
+        assert_eq!(json!(names), json!(["echo", "counter"]), "{names:?}");
+    }
+    assert_eq!(
+        client.call("echo", json!({"message": "x"})).await.text(),
+        "x"
+    );
+    for hidden in ["exit", "whoami", "never-was"] {
+        let refused = client.call(hidden, json!({})).await;
+        assert_eq!(refused.response()["error"]["code"], -32602, "{hidden}");
+        assert!(refused.message().contains(hidden), "{}", refused.message());
+    }
+}

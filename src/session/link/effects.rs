@@ -128,6 +128,12 @@ impl Link {
             Deferred::Answer(desk, message, is_error) => {
                 self.remember(&desk, &message, is_error);
                 self.record(&desk);
+                let message = match self.shared.upgrade() {
+                    Some(shared) if desk.lists_tools && !is_error => {
+                        shared.offered(&self.order.server, message)
+                    }
+                    _ => message,
+                };
                 // The slot first: whoever gets the answer may call again at once.
                 desk.lease.served();
                 desk.mailbox.answer(message, is_error);

@@ -71,6 +71,8 @@ struct Desk {
     mailbox: Arc<Mailbox>,
     lease: Lease<Launchpad>,
     client_id: Box<str>,
+    /// Its answer lists tools, of which not all may be on offer.
+    lists_tools: bool,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Listing, Edition)>,
     /// When the request came in.
@@ -319,6 +321,7 @@ impl Link {
                         mailbox,
                         lease,
                         client_id,
+                        lists_tools: envelope.method.as_deref() == Some("tools/list"),
                         listing,
                         arrived,
                         sent: Instant::now(),
