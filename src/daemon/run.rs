@@ -262,6 +262,7 @@ impl Service {
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
             parked: Arc::default(),
+            channels: Arc::default(),
             draining: AtomicBool::new(false),
         })
     }

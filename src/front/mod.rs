@@ -17,6 +17,7 @@
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
 mod guard;
+mod http_sse;
 mod listener;
 mod post;
 mod reply;
@@ -26,6 +27,7 @@ mod stateless;
 mod stream;
 
 pub use guard::Guard;
+pub use http_sse::Channels;
 pub use listener::{Listener, MAX_CONNECTIONS};
 pub use resume::Parked;
 pub use router::{Front, router};

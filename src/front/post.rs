@@ -17,7 +17,7 @@ use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
-use crate::session::{Exchange, Next, Parcel, Session, SessionId};
+use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::Principal;
@@ -94,16 +94,10 @@ impl Post<'_> {
         let sessions = &self.front.sessions;
         let opened = sessions.initialize(self.principal.clone(), self.server.clone(), hello);
         match opened.await {
-            Ok(initialized) => {
+            Ok(opened) => {
                 tally.answered(false);
-                let mut body = BytesMut::with_capacity(initialized.result.len() + 64);
-                body.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-                body.put_slice(id.unwrap_or("null").as_bytes());
-                body.put_slice(b",\"result\":");
-                body.put_slice(&initialized.result);
-                body.put_u8(b'}');
-                let mut response = reply::json(StatusCode::OK, body.freeze());
-                if let Ok(value) = HeaderValue::from_str(initialized.session.id.as_str()) {
+                let mut response = reply::json(StatusCode::OK, initialized(envelope, &opened));
+                if let Ok(value) = HeaderValue::from_str(opened.session.id.as_str()) {
                     response.headers_mut().insert(SESSION_HEADER, value);
                 }
                 response
@@ -297,6 +291,18 @@ impl Post<'_> {
     }
 }
 
+/// The response to `initialize`.
+pub(super) fn initialized(envelope: &Envelope<'_>, opened: &Initialized) -> Bytes {
+    let id = envelope.id.map_or("null", |id| id.get());
+    let mut body = BytesMut::with_capacity(opened.result.len() + 64);
+    body.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    body.put_slice(id.as_bytes());
+    body.put_slice(b",\"result\":");
+    body.put_slice(&opened.result);
+    body.put_u8(b'}');
+    body.freeze()
+}
+
 /// The session that the headers name, if it is the caller's.
 pub(super) fn find_session(
     front: &Front,
@@ -323,13 +329,13 @@ pub(super) fn find_session(
 
 /// `ping` asks whether the other side of the connection is there; that is stdiopool, and no
 /// worker needs to be woken for it.
-fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
+pub(super) fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
     let id = envelope.id?.get();
     (envelope.method.as_deref() == Some("ping"))
         .then(|| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into())
 }
 
-fn unreadable(error: &EnvelopeError) -> Failure {
+pub(super) fn unreadable(error: &EnvelopeError) -> Failure {
     let reason = match error {
         EnvelopeError::Syntax(_) => Reason::ParseError,
         EnvelopeError::Shape(_) => Reason::InvalidRequest,
@@ -380,7 +386,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn new(metrics: &Arc<Metrics>, server: &ServerName, arrived: Instant) -> Self {
+    pub(super) fn new(metrics: &Arc<Metrics>, server: &ServerName, arrived: Instant) -> Self {
         Self {
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),

@@ -45,9 +45,9 @@ pub(super) fn failure(failure: &Failure, id: Option<&str>) -> Response<Body> {
 }
 
 /// The method is not one of the endpoint's.
-pub(super) fn method_not_allowed() -> Response<Body> {
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
-    let allowed = HeaderValue::from_static("GET, POST, DELETE");
+    let allowed = HeaderValue::from_static(allowed);
     response.headers_mut().insert(ALLOW, allowed);
     response
 }

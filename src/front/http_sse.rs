@@ -1,0 +1,294 @@
+//! The transport of 2024-11-05, HTTP with SSE: one long GET that carries everything to the client,
+//! and POSTs that carry everything from it (2024-11-05, basic/transports, "HTTP with SSE").
+//!
+//! The session lives as long as the GET. What a POST asks is answered on the stream of the GET.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream as streams;
+use http::{Response, StatusCode, Uri};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::post::{Tally, answered_here, initialized, timed_out, unreadable};
+use super::reply;
+use super::router::Front;
+use super::stream::{KEEP_ALIVE, QUIET_PERIOD, message_of};
+use crate::bridge::ClientHello;
+use crate::ids::ServerName;
+use crate::protocol::{Envelope, Failure, Kind, Reason};
+use crate::session::{
+    Exchange, Mailbox, Next, Parcel, Session, SessionId, Sessions, WhenFull, session_not_found,
+};
+use crate::tenancy::Principal;
+
+/// Most answers that wait for a client which does not read, and requests of it under way.
+const MAX_PENDING: usize = 256;
+
+/// Both directions of one client.
+#[derive(Debug)]
+struct Channel {
+    principal: Principal,
+    server: ServerName,
+    /// What is for the client, but for what belongs to no request: that is in its session's own.
+    mailbox: Arc<Mailbox>,
+    session: Mutex<Option<Arc<Session>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// The clients of this transport.
+#[derive(Debug, Default)]
+pub struct Channels(Mutex<FxHashMap<SessionId, Arc<Channel>>>);
+
+/// Ends a channel with its stream.
+struct Open {
+    id: SessionId,
+    channel: Arc<Channel>,
+    channels: Arc<Channels>,
+    sessions: Sessions,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.channels.0.lock().remove(&self.id);
+        self.channel.tasks.lock().abort_all();
+        if let Some(session) = self.channel.session.lock().take() {
+            self.sessions.end(&session);
+        }
+    }
+}
+
+/// GET: opens the stream, whose first event says where to POST.
+pub(super) fn open(
+    front: &Front,
+    principal: Principal,
+    server: ServerName,
+    uri: &Uri,
+) -> Result<Response<Body>, Failure> {
+    let id = SessionId::random().map_err(|error| {
+        let why = format!("no randomness for a session id: {error}");
+        Failure::new(Reason::Internal, why)
+    })?;
+    let channel = Arc::new(Channel {
+        principal,
+        server,
+        mailbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
+        session: Mutex::default(),
+        tasks: Mutex::default(),
+    });
+    front
+        .channels
+        .0
+        .lock()
+        .insert(id.clone(), Arc::clone(&channel));
+    let path = uri.path().strip_suffix("/sse").unwrap_or_default();
+    let endpoint = format!(
+        "event: endpoint\ndata: {path}/messages?session_id={}\n\n",
+        id.as_str()
+    );
+    let open = Open {
+        id,
+        channel,
+        channels: Arc::clone(&front.channels),
+        sessions: front.sessions.clone(),
+    };
+    Ok(reply::event_stream(telling(open, endpoint.into())))
+}
+
+fn telling(open: Open, first: Bytes) -> Body {
+    let reader = open.channel.mailbox.take_over();
+    Body::from_stream(streams::unfold(
+        (open, Some(first), None),
+        move |(open, first, mut own)| async move {
+            let frame = match first {
+                Some(first) => first,
+                None => next_frame(&open.channel, reader, &mut own).await?,
+            };
+            Some((Ok::<_, std::convert::Infallible>(frame), (open, None, own)))
+        },
+    ))
+}
+
+/// What the client is told next. `own` is its session, once there is one, and the number under which
+/// its own stream is read.
+async fn next_frame(
+    channel: &Channel,
+    reader: u64,
+    own: &mut Option<(Arc<Session>, u64)>,
+) -> Option<Bytes> {
+    if own.is_none() {
+        let session = channel.session.lock().clone();
+        *own = session.map(|session| {
+            let reader = session.outbox.take_over();
+            (session, reader)
+        });
+    }
+    let unasked = async {
+        match own {
+            Some((session, reader)) => session.outbox.next_of_stream(*reader).await,
+            None => std::future::pending().await,
+        }
+    };
+    let parcel = tokio::select! {
+        biased;
+        parcel = channel.mailbox.next_of_stream(reader) => parcel?,
+        parcel = unasked => parcel?,
+        () = tokio::time::sleep(QUIET_PERIOD) => return Some(Bytes::from_static(KEEP_ALIVE)),
+    };
+    let message = message_of(parcel);
+    let mut frame = BytesMut::with_capacity(message.len() + 32);
+    frame.put_slice(b"event: message\ndata: ");
+    frame.put_slice(&message);
+    frame.put_slice(b"\n\n");
+    Some(frame.freeze())
+}
+
+/// POST: takes one message in; what it asks is answered on the stream.
+pub(super) fn take_in(
+    front: &Front,
+    principal: &Principal,
+    server: &ServerName,
+    uri: &Uri,
+    body: Bytes,
+) -> Result<Response<Body>, Failure> {
+    let arrived = Instant::now();
+    let id = uri.query().into_iter().flat_map(|query| query.split('&'));
+    let id = id
+        .filter_map(|pair| pair.strip_prefix("session_id="))
+        .next();
+    let channel = id.and_then(|id| {
+        let channels = front.channels.0.lock();
+        let channel = channels.get(&SessionId::presented(id))?;
+        let is_theirs = channel.principal.is_same_as(principal) && channel.server == *server;
+        is_theirs.then(|| Arc::clone(channel))
+    });
+    let channel = channel.ok_or_else(session_not_found)?;
+    let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
+    let session = channel.session.lock().clone();
+    match (envelope.kind(), session) {
+        (Kind::Request, session) => {
+            let mut tasks = channel.tasks.lock();
+            while tasks.try_join_next().is_some() {}
+            if tasks.len() >= MAX_PENDING || channel.mailbox.len() >= MAX_PENDING {
+                let why = format!(
+                    "{MAX_PENDING} requests of this client are under way, or it does not read its answers"
+                );
+                let failure = Failure::new(Reason::TenantLimit, why);
+                return Err(failure.retry_after(std::time::Duration::from_secs(1)));
+            }
+            let mut tally = Tally::new(front.sessions.metrics(), server, arrived);
+            tally.asks(&envelope);
+            let sessions = front.sessions.clone();
+            let of_task = Arc::clone(&channel);
+            tasks.spawn(async move { serve(sessions, of_task, session, body, tally).await });
+        }
+        (Kind::Notification, Some(session)) => {
+            front.sessions.notification(&session, &body, &envelope);
+        }
+        (Kind::Response, Some(session)) => {
+            front.sessions.answer(&session, &body, &envelope);
+        }
+        (Kind::Notification | Kind::Response, None) => {
+            let why = "`initialize` comes first";
+            return Err(Failure::new(Reason::SessionRequired, why));
+        }
+    }
+    Ok(reply::empty(StatusCode::ACCEPTED))
+}
+
+/// Serves a request, and puts what comes of it into the client's mailbox.
+async fn serve(
+    sessions: Sessions,
+    channel: Arc<Channel>,
+    session: Option<Arc<Session>>,
+    message: Bytes,
+    mut tally: Tally,
+) {
+    let Ok(envelope) = Envelope::parse(&message) else {
+        return;
+    };
+    let id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
+    let mailbox = &channel.mailbox;
+    if envelope.method.as_deref() == Some("initialize") {
+        match open_session(&sessions, &channel, &envelope).await {
+            Ok(answer) => {
+                tally.answered(false);
+                mailbox.answer(answer, false);
+            }
+            Err(failure) => {
+                tally.failed(failure.reason);
+                mailbox.fail(id, failure);
+            }
+        }
+        return;
+    }
+    if let Some(answer) = answered_here(&envelope) {
+        tally.answered(false);
+        mailbox.answer(answer, false);
+        return;
+    }
+    let Some(session) = session else {
+        let failure = Failure::new(Reason::SessionRequired, "`initialize` comes first");
+        tally.failed(failure.reason);
+        mailbox.fail(id, failure);
+        return;
+    };
+    let _in_use = session.in_use();
+    let mut exchange = Exchange::new();
+    let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
+    if let Err(failure) = sent.await {
+        tally.failed(failure.reason);
+        mailbox.fail(id, failure);
+        return;
+    }
+    loop {
+        match exchange.next().await {
+            Next::Parcel(parcel) => {
+                tally.note(&parcel);
+                match parcel {
+                    Parcel::Message(message) => {
+                        mailbox.push(message);
+                    }
+                    Parcel::Answer {
+                        message, is_error, ..
+                    } => mailbox.answer(message, is_error),
+                    Parcel::Failed { id, failure } => mailbox.fail(id, failure),
+                }
+            }
+            Next::Done => break,
+            Next::TimedOut {
+                timeout,
+                unanswered,
+            } => {
+                for id in unanswered {
+                    let failure = timed_out(timeout);
+                    tally.failed(failure.reason);
+                    mailbox.fail(id, failure);
+                }
+                break;
+            }
+        }
+    }
+    tally.finish(&exchange);
+}
+
+async fn open_session(
+    sessions: &Sessions,
+    channel: &Channel,
+    envelope: &Envelope<'_>,
+) -> Result<Bytes, Failure> {
+    let hello = ClientHello::parse(envelope.params)
+        .map_err(|why| Failure::new(Reason::InvalidRequest, why))?;
+    let (principal, server) = (channel.principal.clone(), channel.server.clone());
+    let opened = sessions.initialize(principal, server, hello).await?;
+    let answer = initialized(envelope, &opened);
+    let before = channel.session.lock().replace(opened.session);
+    if let Some(before) = before {
+        sessions.end(&before);
+    }
+    Ok(answer)
+}
