@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PsArgs, ReloadArgs,
-    SchemaArgs, ServeArgs, StopArgs, TuneArgs,
+    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PrefetchArgs, PsArgs,
+    ReloadArgs, SchemaArgs, ServeArgs, StopArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -29,6 +29,7 @@ enum Command {
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
+    Prefetch(PrefetchArgs),
     Tune(TuneArgs),
     DemoServer(DemoServer),
 }
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
+        Command::Prefetch(args) => args.run(),
         Command::Tune(args) => args.run(),
         Command::Serve(args) => block_on(args.run()),
         Command::Doctor(args) => block_on(args.run()),

@@ -95,6 +95,8 @@ pub struct Pool {
     pub catalog_age: Option<Duration>,
     /// How long until an idle worker's memory is paged out; `None`: never.
     pub hibernate_after: Option<Duration>,
+    /// Hibernated workers are stopped as well.
+    pub hibernate_stop: bool,
     /// How long a worker may live.
     pub max_lifetime: Duration,
     /// Requests after which a worker is recycled; 0 for never.

@@ -134,6 +134,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),
         idle_timeout: reader.duration("idle_timeout", secs(600), "How long a worker may be idle before it is stopped. Its sessions go on; the next request starts another."),
         hibernate_after: reader.duration_or_never("hibernate_after", secs(30), "How long until an idle worker's memory is paged out, where the host can (`stdiopool doctor` says whether); \"never\": not at all. The next request wakes it."),
+        hibernate_stop: reader.boolean("hibernate_stop", false, "Hibernated workers are stopped too (SIGSTOP): nothing in them runs, so nothing pages them in again, until the next request. Not for servers that do something by themselves."),
         catalog_age: reader.duration_or_never("catalog_age", secs(3600), "How long a server's answers to `initialize` and to list requests are remembered, so that a client which only connects and lists starts no worker; \"never\": not at all. A list goes sooner when a worker says it has changed, everything when another version introduces itself."),
         max_lifetime: reader.duration("max_lifetime", secs(86_400), "How long a worker may live before it is replaced."),
         max_requests: reader.number("max_requests", Some(0), 0..=u64::from(u32::MAX), "Requests after which a worker is replaced; 0: never.").unwrap_or(0),

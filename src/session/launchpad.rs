@@ -99,13 +99,18 @@ async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
         return;
     };
     let (id, server) = (link.id(), link.order().server.clone());
+    let stops = shared.setup().config.pool.hibernate_stop;
     let paged = tokio::task::spawn_blocking(move || {
         let Some(worker) = link.worker().filter(|_| link.is_asleep()) else {
             return Ok(None);
         };
         let processes = worker.tree();
         memory::page_out(&processes, || !link.is_asleep())?;
-        Ok(memory::footprint(&processes).filter(|_| link.is_asleep()))
+        let left = memory::footprint(&processes).filter(|_| link.is_asleep());
+        if stops {
+            link.freeze(processes);
+        }
+        Ok(left)
     });
     let result = paged.await.map_err(std::io::Error::other).flatten();
     match result {

@@ -8,6 +8,7 @@ mod front;
 mod lifecycle;
 mod memory;
 mod pool;
+mod prefetch;
 mod restart;
 mod sessions;
 mod shipped;

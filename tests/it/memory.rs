@@ -95,3 +95,33 @@ async fn an_idle_worker_hibernates_and_the_next_request_wakes_it() {
     assert!(woke.await >= 1.0);
     assert!(pool.metric("stdiopool_hibernated_bytes").await > 0.0);
 }
+
+/// With `hibernate_stop`, nothing in a sleeping worker runs; it wakes, and ends, all the same.
+#[tokio::test]
+async fn what_hibernates_can_be_stopped_too() {
+    if can_hibernate().is_err() {
+        return;
+    }
+    let toml = "[pool]\nhibernate_after = \"200ms\"\nhibernate_stop = true\n".to_owned()
+        + &demo("demo", "");
+    let mut pool = Stdiopool::serve(&toml);
+    let client = pool.client("demo").connect().await;
+    let state_of = |pid: &Value| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("alive");
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        state.expect("a state")
+    };
+    for _ in 0..2 {
+        let asleep = until_state(&pool, "demo", "hibernated").await;
+        assert_eq!(state_of(&asleep["pid"]), 'T');
+        echoes(&client).await;
+    }
+    until_state(&pool, "demo", "hibernated").await;
+    let begun = std::time::Instant::now();
+    assert!(pool.terminate().success());
+    // It heard the end of its input; nobody had to kill it.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}

@@ -27,6 +27,7 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
+use crate::worker::memory::{freeze, thaw};
 use crate::worker::{SendError, Worker};
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
@@ -48,6 +49,8 @@ pub struct Link {
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
     slumber: slumber::Slumber,
+    /// Processes that were stopped for their sleep.
+    frozen: Mutex<Vec<u32>>,
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
     shared: Weak<Shared>,
@@ -135,6 +138,7 @@ impl Link {
                 scratch: Vec::new(),
             }),
             slumber: slumber::Slumber::default(),
+            frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
             shared,
         }
@@ -172,6 +176,8 @@ impl Link {
     /// Starts the stop ladder; a process that is still being started is stopped as soon as it is there.
     pub(super) fn stop(&self) {
         self.state.lock().stop_asked = true;
+        // What is stopped hears neither the end of its input nor a polite signal.
+        self.wake();
         if let Some(worker) = self.worker.get() {
             worker.stop();
         }
@@ -185,6 +191,22 @@ impl Link {
     /// It is needed: a page-out under way ends.
     pub(super) fn wake(&self) {
         self.slumber.end();
+        self.thaw();
+    }
+
+    /// Stops its processes for as long as it sleeps.
+    pub(super) fn freeze(&self, processes: Vec<u32>) {
+        let mut frozen = self.frozen.lock();
+        // Whoever wakes it says so before it takes this lock.
+        if self.is_asleep() {
+            freeze(&processes);
+            *frozen = processes;
+        }
+    }
+
+    fn thaw(&self) {
+        let frozen = std::mem::take(&mut *self.frozen.lock());
+        thaw(&frozen);
     }
 
     /// Whether it may be paged out now.

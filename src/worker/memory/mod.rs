@@ -5,10 +5,12 @@
 //! takes there.
 
 mod footprint;
+mod freeze;
 mod host;
 mod page_out;
 
 pub use footprint::{Footprint, footprint, resident};
+pub use freeze::{freeze, thaw};
 pub use host::{
     HibernationError, SwapWeight, can_hibernate, has_zram, host_memory, memory_pressure,
 };

@@ -1,6 +1,7 @@
 //! Tests of the policy, driven at times that the tests say.
 
 mod crowd;
+mod dice;
 mod life;
 mod placing;
 mod spares;

@@ -1,0 +1,49 @@
+//! `stdiopool prefetch`: packages before anyone waits for them.
+
+use super::support::BINARY;
+
+#[test]
+fn packages_are_fetched_and_what_cannot_be_had_is_said() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("pool.toml");
+    let toml = r#"
+[servers.everything]
+command = "npx"
+args = ["-y", "@modelcontextprotocol/server-everything@2026.8.31"]
+[servers.time]
+command = "uvx"
+args = ["mcp-server-time@2026.10.19", "--local-timezone", "${config.zone:-UTC}"]
+[servers.plain]
+command = "true"
+[servers.missing]
+command = "npx"
+args = ["-y", "@stdiopool-test/there-is-no-such-package"]
+"#;
+    std::fs::write(&config, toml).expect("written");
+    let prefetch = |servers: &[&str]| {
+        let mut command = assert_cmd::Command::new(BINARY);
+        command
+            .arg("prefetch")
+            .args(servers)
+            .arg("--config")
+            .arg(&config);
+        command.assert()
+    };
+    let fetched = prefetch(&["everything", "time", "plain"]).success();
+    let said = String::from_utf8_lossy(&fetched.get_output().stdout).into_owned();
+    assert!(
+        said.contains("everything: @modelcontextprotocol/server-everything@2026.8.31 fetched"),
+        "{said}"
+    );
+    assert!(
+        said.contains("time: mcp-server-time@2026.10.19 fetched"),
+        "{said}"
+    );
+    assert!(!said.contains("plain"), "{said}");
+    let failed = prefetch(&["missing"]).code(1);
+    let why = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+    assert!(why.contains("there-is-no-such-package"), "{why}");
+    let unknown = prefetch(&["nothing"]).code(1);
+    let why = String::from_utf8_lossy(&unknown.get_output().stderr).into_owned();
+    assert!(why.contains("no server `nothing`"), "{why}");
+}
