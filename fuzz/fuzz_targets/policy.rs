@@ -9,26 +9,42 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use stdiopool::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use stdiopool::pool::policy::{Action, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
+use stdiopool::pool::policy::{
+    Action, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId,
+};
 use stdiopool::protocol::{Failure, Reason};
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Want { key: u8, owner: u8 },
+    Want {
+        key: u8,
+        owner: u8,
+    },
     Withdraw(u8),
     Ready(u8),
     StartFailed(u8),
     Exited(u8),
-    Release { lease: u8, served: bool },
+    Release {
+        lease: u8,
+        served: bool,
+    },
     Retire(u8),
     Grow(u8),
-    Measured { worker: u8, mebibytes: u8 },
-    PagedOut { worker: u8, mebibytes: Option<u8> },
+    Measured {
+        worker: u8,
+        mebibytes: u8,
+    },
+    PagedOut {
+        worker: u8,
+        mebibytes: Option<u8>,
+    },
     Stirred(u8),
     /// So many spares.
     Stock(u8),
     Pressure(u8),
-    Wait { seconds: u8 },
+    Wait {
+        seconds: u8,
+    },
 }
 
 struct World {
@@ -38,6 +54,8 @@ struct World {
     /// Whether the worker was told to stop.
     workers: BTreeMap<WorkerId, bool>,
     starting: Vec<WorkerId>,
+    /// Of those, spares that were adopted.
+    adopted: Vec<WorkerId>,
     leases: Vec<WorkerId>,
     paging_out: Vec<WorkerId>,
     waiting: Vec<TicketId>,
@@ -54,13 +72,17 @@ impl World {
                     assert_eq!(self.workers.insert(worker, false), None);
                     self.starting.push(worker);
                     assert!(self.workers.len() <= self.limits.max_workers);
-                    assert!(self.starting.len() <= self.limits.max_starting);
+                    assert!(self.cold_starts() <= self.limits.max_starting);
                 }
                 Action::Stop(worker, _) => {
                     *self.workers.get_mut(&worker).expect("a live worker") = true;
                     self.starting.retain(|other| *other != worker);
                 }
-                Action::Adopt(worker, _) => self.starting.push(worker),
+                Action::Adopt(worker, _) => {
+                    // It runs already: no start that a limit would count.
+                    self.adopted.push(worker);
+                    self.starting.push(worker);
+                }
                 Action::Hibernate(worker) => self.paging_out.push(worker),
                 Action::Wake(worker) => self.paging_out.retain(|other| *other != worker),
                 Action::Grant(ticket, worker) => {
@@ -72,6 +94,11 @@ impl World {
             }
         }
         self.policy.check_invariants();
+    }
+
+    fn cold_starts(&self) -> usize {
+        let is_cold = |worker: &&WorkerId| !self.adopted.contains(worker);
+        self.starting.iter().filter(is_cold).count()
     }
 
     fn answered(&mut self, ticket: TicketId) {
@@ -266,6 +293,7 @@ fuzz_target!(|steps: Vec<Step>| {
         limits,
         workers: BTreeMap::new(),
         starting: Vec::new(),
+        adopted: Vec::new(),
         leases: Vec::new(),
         paging_out: Vec::new(),
         waiting: Vec::new(),

@@ -379,7 +379,8 @@ impl Conversation {
             "notifications/progress" => {
                 // A call that waited for its client goes on under the token of the new request.
                 let token = self.token.as_deref()?;
-                let mut params: Value = serde_json::from_str(params).ok()?;
+                let params: serde_json::Map<String, Value> = serde_json::from_str(params).ok()?;
+                let mut params = Value::Object(params);
                 let token: Value = serde_json::from_str(token).ok()?;
                 if params["progressToken"] == token {
                     return Some(message.clone());

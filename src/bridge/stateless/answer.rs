@@ -94,6 +94,9 @@ impl Dress<'_> {
     /// another meaning, or reserves, are translated (basic, "Error Codes").
     pub fn error(&self, error: &str) -> (u16, Bytes) {
         let mut error: Value = serde_json::from_str(error).unwrap_or(Value::Null);
+        if !error.is_object() {
+            error = json!({ "message": "the server's error is no object", "data": error });
+        }
         let found = error["code"]
             .as_i64()
             .unwrap_or(i64::from(code::INTERNAL_ERROR));

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::meta;
 use crate::protocol::Envelope;
@@ -86,7 +86,8 @@ impl Filter {
             return None;
         }
         let params = envelope.params.map_or("{}", |params| params.get());
-        let mut params: Value = serde_json::from_str(params).ok()?;
+        let params: Map<String, Value> = serde_json::from_str(params).ok()?;
+        let mut params = Value::Object(params);
         if !params["_meta"].is_object() {
             params["_meta"] = json!({});
         }

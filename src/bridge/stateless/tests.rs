@@ -177,6 +177,7 @@ fn errors_of_the_older_era_are_translated() {
         error(r#"{"code":-32050,"message":"own"}"#).1["code"],
         -32603
     );
+    assert_eq!(error("8").1["data"], 8, "what is no error object");
     assert_eq!(error(r#"{"code":7,"message":"own"}"#).1["code"], 7);
 }
 
@@ -227,6 +228,8 @@ fn listeners_hear_what_they_asked_for_under_their_own_id() {
         told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
         5
     );
+    let odd = br#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":[1]}"#;
+    assert!(agreed.passes(odd, "5").is_none());
     let other = br#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#;
     assert!(agreed.passes(other, "5").is_none());
 }
