@@ -1,5 +1,6 @@
 //! The HTTP front door: Streamable HTTP for the revisions 2025-03-26 to 2025-11-25
-//! (basic/transports, "Streamable HTTP").
+//! (basic/transports, "Streamable HTTP"), the stateless revision 2026-07-28 at the same addresses
+//! (`stateless`), and HTTP+SSE for clients of 2024-11-05 (`http_sse`).
 //!
 //! ```text
 //!  request ─▶ guard (Host, Origin) ─▶ authenticate ─▶ server ─▶ POST    ─▶ messages ─▶ JSON or SSE
@@ -12,7 +13,8 @@
 //! so that nothing on the way takes the connection for dead.
 //!
 //! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
-//! as what is not there; a client that goes away cancels what it waited for.
+//! as what is not there; a client that goes away cancels what it waited for,
+//! unless it knows a place in a stream from which it can go on (`resume`).
 //!
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 

@@ -180,11 +180,6 @@ impl Mailbox {
         self.len() == 0
     }
 
-    /// Whether nothing is taken in any more.
-    pub fn is_closed(&self) -> bool {
-        self.inner.lock().closed
-    }
-
     /// Whether every request of the stream is answered (the answers may still be queued).
     pub fn all_answered(&self) -> bool {
         self.inner.lock().unanswered == 0

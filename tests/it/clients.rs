@@ -12,7 +12,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use serde_json::{Value, json};
 
 use super::lifecycle::{EVERYTHING, TIME};
-use super::support::{Stdiopool, demo};
+use super::support::{Stdiopool, demo, eventually};
 
 const SERVERS: [&str; 3] = ["demo", "everything", "time"];
 
@@ -55,9 +55,8 @@ async fn run(program: &Path, script: &Path, endpoint: &str) {
         assert!(summary["tools"].as_u64().expect("a count") > 0, "{summary}");
     }
     // Clients that ended their sessions have left none behind. The end of a stream is seen soon.
-    while pool.admin_json("sessions").await != json!([]) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let none_left = async || pool.admin_json("sessions").await == json!([]);
+    eventually("no session is left", none_left).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo};
+use super::support::{Stdiopool, demo, eventually};
 
 #[tokio::test]
 async fn a_session_goes_from_initialize_to_delete() {
@@ -328,8 +328,7 @@ async fn the_old_transport_answers_on_its_stream_and_to_nobody_else() {
     assert_eq!(post(&path, call).await, StatusCode::ACCEPTED);
     assert!(read_until("\"id\":3").await.contains("old but gold"));
     drop(stream);
-    while pool.admin_json("sessions").await != json!([]) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let none_left = async || pool.admin_json("sessions").await == json!([]);
+    eventually("no session is left", none_left).await;
     assert_eq!(post(&path, list).await, StatusCode::NOT_FOUND);
 }

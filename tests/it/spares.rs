@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::support::{PATIENCE, Stdiopool, demo, environment_of, faulty, until};
+use super::support::{PATIENCE, Stdiopool, demo, environment_of, eventually, faulty, until};
 
 /// Waits until so many spares of that server are ready; their pids.
 async fn until_spares(pool: &Stdiopool, server: &str, count: usize) -> Vec<u32> {
@@ -87,10 +87,8 @@ async fn a_spare_that_dies_is_replaced_and_one_that_is_not_wanted_any_more_goes(
     };
     let pid = nix::unistd::Pid::from_raw(i32::try_from(first).expect("a pid"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
-    while until_spares(&pool, "demo", 1).await == [first] {
-        // Its death is not known yet.
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let is_another = async || until_spares(&pool, "demo", 1).await != [first];
+    eventually("another spare", is_another).await;
     let client = pool.client("demo").connect().await;
     assert_eq!(
         client.call("echo", json!({"message": "x"})).await.text(),

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::support::{Client, Stdiopool, demo, faulty, until};
+use super::support::{Client, Stdiopool, demo, eventually, faulty, until};
 
 const PREFIX: &str = "io.modelcontextprotocol";
 
@@ -79,6 +79,15 @@ async fn answer(client: &Client, asked: &Value, arguments: Value, name: &str) ->
     ask(client, "tools/call", params(again, &elicitation()))
         .await
         .2
+}
+
+/// Waits until no worker has anything to do.
+async fn until_idle(pool: &Stdiopool) {
+    let is_idle = async || {
+        let workers = pool.workers().await;
+        workers.iter().all(|worker| worker["in_flight"] == 0)
+    };
+    eventually("the workers are idle", is_idle).await;
 }
 
 #[tokio::test]
@@ -225,13 +234,7 @@ async fn a_call_that_nobody_comes_back_for_is_cancelled_in_time() {
     let client = pool.client("demo");
     let arguments = json!({"kind": "elicitation"});
     let asked = call(&client, "ask", arguments.clone(), &elicitation()).await;
-    loop {
-        let workers = pool.workers().await;
-        if workers.iter().all(|worker| worker["in_flight"] == 0) {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_idle(&pool).await;
     let late = answer(&client, &asked, arguments, "Anna").await;
     assert_eq!(late["error"]["code"], -32602, "{late}");
 }
@@ -282,14 +285,7 @@ async fn who_goes_away_cancels_the_call() {
     let mut stream = send(&client, "tools/call", asked).await;
     stream.chunk().await.expect("reads").expect("progress");
     drop(stream);
-    while pool
-        .workers()
-        .await
-        .iter()
-        .any(|worker| worker["in_flight"] != 0)
-    {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_idle(&pool).await;
 }
 
 #[tokio::test]
@@ -342,9 +338,8 @@ async fn listeners_hear_of_what_they_asked_for_from_any_worker_of_their_tenant()
     let theirs = other.next().await.expect("open");
     assert_eq!(theirs["params"]["uri"], "demo://counter");
     drop((stream, other));
-    while pool.admin_json("sessions").await != json!([]) {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let none_left = async || pool.admin_json("sessions").await == json!([]);
+    eventually("no session is left", none_left).await;
 }
 
 #[tokio::test]

@@ -117,8 +117,6 @@ pub struct StatelessRequest<'a> {
     pub id: &'a str,
     /// What the client can do, for this request.
     pub capabilities: Map<String, Value>,
-    /// How it introduces itself; null if it does not.
-    pub client_info: Value,
     /// Log lines it wants, from that level on; none without.
     pub level: Option<Level>,
     /// Its progress token, as raw JSON.
@@ -198,15 +196,12 @@ impl<'a> StatelessRequest<'a> {
                 })?)
             }
         };
-        let client_info = meta.get(meta::CLIENT_INFO);
-        let client_info = client_info.and_then(|info| serde_json::from_str(info.get()).ok());
         let responses = params.get("inputResponses");
         let responses = responses.and_then(|given| serde_json::from_str(given.get()).ok());
         Ok(Self {
             method,
             id: envelope.id.map_or("null", |id| id.get()),
             capabilities,
-            client_info: client_info.unwrap_or(Value::Null),
             level,
             token: meta.get("progressToken").map(|token| token.get()),
             responses: responses.unwrap_or_default(),

@@ -10,5 +10,16 @@ pub(crate) use processes::{
 };
 pub(crate) use server::{BINARY, Stdiopool, demo, faulty, until};
 
+/// Asks again until the condition holds, for what no event tells of; panics when it never does.
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let poll = async {
+        while !condition().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let held = tokio::time::timeout(PATIENCE, poll).await;
+    held.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
 /// The longest any condition is waited for. Generous, because machines are shared.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
