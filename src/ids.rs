@@ -112,6 +112,11 @@ impl fmt::Debug for PoolKey {
     }
 }
 
+/// Names what a server runs, whoever it runs for: a digest of its name and its command line as the
+/// operator wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ProgramId(pub [u8; 16]);
+
 #[cfg(test)]
 mod tests {
     use super::*;

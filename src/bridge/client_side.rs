@@ -6,13 +6,15 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::initialize::{Greeting, initialize_request};
+use super::era::{Era, discover_request};
+use super::initialize::{ClientHello, Greeting, initialize_request};
 use super::level::Level;
 use super::mux::{
     Accepts, Action, AskRef, Call, CallId, Guests, MAX_ORPHANS, MAX_SUBSCRIPTIONS, Mux, Purpose,
     SessionNo,
 };
 use super::params;
+use super::stateless::identity;
 use crate::ids::WorkerId;
 use crate::protocol::{Envelope, code, one_line, span_of};
 
@@ -58,6 +60,10 @@ impl Mux {
             },
             hello: None,
             roots: greeting.roots.clone(),
+            era: greeting.era,
+            wires: Default::default(),
+            listening: Default::default(),
+            own_info: greeting.client_info.clone(),
         }
     }
 
@@ -69,8 +75,12 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Greeting,
             cancelled: false,
+            rounds: None,
         });
-        out.push(Action::ToWorker(initialize_request(id.0, greeting)));
+        out.push(Action::ToWorker(match self.era {
+            Era::Initialize => initialize_request(id.0, greeting),
+            Era::Stateless => discover_request(id.0, greeting),
+        }));
     }
 
     /// Asks whether the worker reads and answers yet, which may be done before the handshake
@@ -82,6 +92,7 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Probe,
             cancelled: false,
+            rounds: None,
         });
         let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, id.0);
         out.push(Action::ToWorker(ping.into()));
@@ -100,6 +111,12 @@ impl Mux {
             return;
         }
         self.seat(session).level = level;
+        if self.era == Era::Stateless {
+            let subscriptions = subscriptions.into_iter().map(ToOwned::to_owned);
+            self.seat(session).subscriptions = subscriptions.collect();
+            self.listen(out);
+            return;
+        }
         for uri in subscriptions {
             if !self.is_subscribed(uri) {
                 let params = json!({ "uri": uri }).to_string();
@@ -117,6 +134,16 @@ impl Mux {
         }
     }
 
+    /// A worker of the stateless revision is told with each request of the session who sends it.
+    /// Requests of a session that is not introduced are of that revision themselves, and are
+    /// passed on as they are.
+    pub fn introduce(&mut self, session: SessionNo, client: &ClientHello) {
+        if self.era == Era::Stateless {
+            let identity = identity(&client.client_info, &client.capabilities);
+            self.seat(session).identity = Some(identity.into());
+        }
+    }
+
     /// The session stands for callers without one, and is about to call: what the worker says
     /// outside of calls is for none of them, and this one wants log lines from `level` on.
     pub fn without_session(
@@ -126,6 +153,10 @@ impl Mux {
         out: &mut Vec<Action>,
     ) {
         self.guests = Guests::Several;
+        if self.era == Era::Stateless {
+            self.seat(session).level = level;
+            return;
+        }
         let logs = self.hello.as_ref().is_some_and(|hello| hello.logs);
         let Some(level) = level.filter(|_| logs) else {
             return;
@@ -159,8 +190,8 @@ impl Mux {
             self.cancel(id, "the session ended", out);
             if let Some(call) = self.calls.get_mut(&id) {
                 call.session = None;
+                self.add_orphan(id);
             }
-            self.add_orphan(id);
         }
         self.active.remove(&session);
         let questions: Vec<u64> = self
@@ -173,6 +204,10 @@ impl Mux {
             self.ask_failed(number, "the client's session ended", out);
         }
         let seat = self.seats.remove(&session).unwrap_or_default();
+        if self.era == Era::Stateless {
+            self.listen(out);
+            return;
+        }
         for uri in seat.subscriptions {
             if !self.is_subscribed(&uri) {
                 self.own_request(
@@ -186,6 +221,11 @@ impl Mux {
 
     /// A client's request. The session must have been [attached](Self::attach).
     pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> Opened {
+        if self.era == Era::Stateless
+            && let Some(opened) = self.stateless_request(request, out)
+        {
+            return opened;
+        }
         let ClientRequest {
             session,
             message,
@@ -234,6 +274,7 @@ impl Mux {
             client_token: token.map(Into::into),
             purpose,
             cancelled: false,
+            rounds: None,
         });
         let line = match replaced_params {
             Some(params) => format!(
@@ -266,7 +307,8 @@ impl Mux {
                 Some(id)
             }
             Some(_) => {
-                if self.is_attached(session) {
+                // The stateless revision has no others.
+                if self.is_attached(session) && self.era == Era::Initialize {
                     let mut line = message.to_vec();
                     one_line(&mut line);
                     out.push(Action::ToWorker(line.into()));
@@ -310,6 +352,10 @@ impl Mux {
         let Some(question) = self.asks.remove(&ask.number) else {
             return false;
         };
+        if let Some(input) = question.input {
+            self.input_given(input, envelope, out);
+            return true;
+        }
         let mut line = match envelope.id {
             Some(id) => {
                 let span = span_of(message, id.get());
@@ -325,6 +371,10 @@ impl Mux {
     /// A question could not be put to its session, or will not be answered.
     pub fn ask_failed(&mut self, number: u64, why: &str, out: &mut Vec<Action>) {
         if let Some(question) = self.asks.remove(&number) {
+            if let Some(input) = &question.input {
+                self.input_failed(input, why, out);
+                return;
+            }
             let answer = error_response(&question.worker_id, code::INTERNAL_ERROR, why);
             out.push(Action::ToWorker(answer));
         }
@@ -337,7 +387,20 @@ impl Mux {
             && !call.cancelled
         {
             call.cancelled = true;
-            let params = json!({ "requestId": id.0, "reason": reason });
+            let wire = match &call.rounds {
+                None => id,
+                Some(rounds) => match rounds.wire {
+                    Some(wire) => wire,
+                    // The worker knows nothing of it; only its client was asked something.
+                    None => {
+                        self.drop_inputs(id);
+                        self.end_call(id);
+                        out.push(Action::Released(id));
+                        return;
+                    }
+                },
+            };
+            let params = json!({ "requestId": wire.0, "reason": reason });
             out.push(Action::ToWorker(
                 json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })
                     .to_string()
@@ -365,7 +428,8 @@ impl Mux {
     }
 
     fn add_orphan(&mut self, id: CallId) {
-        if self.orphans.len() < MAX_ORPHANS {
+        // A worker of the stateless revision asks on behalf of nobody.
+        if self.orphans.len() < MAX_ORPHANS && self.era == Era::Initialize {
             self.orphans.insert(id);
         }
     }
@@ -382,7 +446,7 @@ impl Mux {
             .any(|(other, seat)| *other != session && seat.subscriptions.contains(uri))
     }
 
-    fn subscriptions_of(&self, session: SessionNo) -> usize {
+    pub(super) fn subscriptions_of(&self, session: SessionNo) -> usize {
         self.seats
             .get(&session)
             .map_or(0, |seat| seat.subscriptions.len())

@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::era::Era;
+use super::stateless::STATELESS;
 use crate::protocol::{Revision, span_of, splice};
 
 /// Capabilities by which a client accepts requests from a server.
@@ -47,6 +49,16 @@ impl ClientHello {
         })
     }
 
+    /// The same for a client that is not to be asked anything.
+    #[must_use]
+    pub fn without_questions(&self) -> Self {
+        let mut quiet = self.clone();
+        quiet
+            .capabilities
+            .retain(|name, _| !INTERACTIVE.contains(&name.as_str()));
+        quiet
+    }
+
     /// The capabilities that let a server send requests: clients that differ in them cannot share
     /// a worker, which was told them when it started.
     pub fn interactive_capabilities(&self) -> Map<String, Value> {
@@ -66,6 +78,8 @@ pub struct Greeting {
     pub client_info: Value,
     /// `file://` URIs to answer `roots/list` with; none: clients are asked.
     pub roots: Vec<String>,
+    /// How the worker is spoken to.
+    pub era: Era,
 }
 
 impl Greeting {
@@ -73,8 +87,9 @@ impl Greeting {
     pub fn shared(client: &ClientHello) -> Self {
         Self {
             capabilities: client.interactive_capabilities(),
-            client_info: json!({ "name": "stdiopool", "version": env!("CARGO_PKG_VERSION") }),
+            client_info: own_info(),
             roots: vec![],
+            era: Era::Initialize,
         }
     }
 
@@ -85,9 +100,20 @@ impl Greeting {
             client_info: if client.client_info.is_object() {
                 client.client_info.clone()
             } else {
-                Self::shared(client).client_info
+                own_info()
             },
             roots: vec![],
+            era: Era::Initialize,
+        }
+    }
+
+    /// For a worker of the stateless revision, which is told with each request who sends it.
+    pub fn stateless() -> Self {
+        Self {
+            capabilities: Map::new(),
+            client_info: own_info(),
+            roots: vec![],
+            era: Era::Stateless,
         }
     }
 
@@ -95,6 +121,10 @@ impl Greeting {
     #[must_use]
     pub fn with_roots(mut self, roots: &[String]) -> Self {
         if !roots.is_empty() {
+            if self.era == Era::Stateless {
+                self.roots = roots.to_vec();
+                return self;
+            }
             self.capabilities.insert("roots".to_owned(), json!({}));
             self.roots = roots.to_vec();
         }
@@ -120,10 +150,17 @@ impl Greeting {
     /// Equal for greetings that mean the same, whatever the order of members; part of a pool key.
     pub fn class(&self) -> Vec<u8> {
         let mut out = Vec::new();
+        if self.era == Era::Stateless {
+            out.extend_from_slice(STATELESS.as_bytes());
+        }
         write_canonical(&Value::Object(self.capabilities.clone()), &mut out);
         write_canonical(&self.client_info, &mut out);
         out
     }
+}
+
+fn own_info() -> Value {
+    json!({ "name": "stdiopool", "version": env!("CARGO_PKG_VERSION") })
 }
 
 /// JSON with sorted members and no blanks.
@@ -177,6 +214,8 @@ pub struct Hello {
     pub revision: Revision,
     /// The whole result, as the worker wrote it.
     result: Bytes,
+    /// What it answered to `server/discover`, if that is how it was asked.
+    discovery: Option<Bytes>,
     /// Whether it can subscribe to resources.
     pub subscribes: bool,
     /// Whether it takes `logging/setLevel`.
@@ -191,6 +230,14 @@ pub enum HelloError {
         "it answered `initialize` with protocol revision `{0}`, which stdiopool does not speak (it speaks 2024-11-05 to 2025-11-25)"
     )]
     Revision(String),
+    /// Not a discovery.
+    #[error("its answer to `server/discover` is not a discovery: {0}")]
+    Discovery(String),
+    /// No revision that stdiopool speaks.
+    #[error(
+        "it answered `server/discover` with the revisions {0}, none of which stdiopool speaks (it speaks {STATELESS})"
+    )]
+    Versions(String),
     /// Not an initialize result.
     #[error("its answer to `initialize` is not an initialize result: {0}")]
     Shape(String),
@@ -219,14 +266,35 @@ impl Hello {
         Ok(Self {
             revision,
             result: Bytes::copy_from_slice(result.as_bytes()),
+            discovery: None,
             subscribes: view.capabilities["resources"]["subscribe"] == true,
             logs: view.capabilities.get("logging").is_some(),
         })
     }
 
-    /// The whole result, as the worker wrote it.
+    /// The whole result, as the worker wrote it; what it would have been, for one that was asked
+    /// with `server/discover`.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.result).expect("copied from a str")
+    }
+
+    pub(super) fn with_discovery(mut self, result: &str) -> Self {
+        self.discovery = Some(Bytes::copy_from_slice(result.as_bytes()));
+        self
+    }
+
+    /// How the worker is spoken to.
+    pub fn era(&self) -> Era {
+        match self.discovery {
+            Some(_) => Era::Stateless,
+            None => Era::Initialize,
+        }
+    }
+
+    /// What it answered to `server/discover`, as it wrote it; `None` if it was greeted otherwise.
+    pub fn discovery(&self) -> Option<&str> {
+        let text = std::str::from_utf8(self.discovery.as_ref()?);
+        Some(text.expect("copied from a str"))
     }
 
     /// `serverInfo`, as raw JSON.
@@ -237,7 +305,7 @@ impl Hello {
 
     /// Whether another worker said exactly the same.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.result == other.result
+        self.result == other.result && self.discovery == other.discovery
     }
 
     /// The result for a client with which `revision` was agreed: the worker's own, but for the version.
@@ -262,6 +330,7 @@ mod tests {
                 capabilities,
                 client_info,
                 roots: vec![],
+                era: Era::Initialize,
             }
             .class()
         };

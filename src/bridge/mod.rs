@@ -20,22 +20,26 @@
 //! - a worker's request goes to the one session that can have caused it, or is refused; never to
 //!   one of several;
 //! - a client's answer is passed on only by the session that was asked, once;
-//! - the first message a worker sees is stdiopool's own `initialize`.
+//! - the first message a worker sees is stdiopool's own: `initialize`, or `server/discover`.
 //!
 //! It deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
 mod client_side;
+mod era;
 mod initialize;
 mod level;
 mod listing;
 mod mux;
 mod params;
 mod repeat;
+mod rounds;
 pub mod stateless;
+mod subscriptions;
 mod worker_side;
 
 pub use client_side::{ClientRequest, Opened};
+pub use era::Era;
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
 pub use listing::{Listing, offered_tools};

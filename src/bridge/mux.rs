@@ -6,8 +6,11 @@ use std::fmt;
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::era::Era;
 use super::initialize::Hello;
 use super::level::Level;
+use super::rounds::{Input, Rounds};
+use super::subscriptions::Listening;
 use crate::ids::WorkerId;
 
 /// A session as the bridge knows it: a number, unique while the supervisor runs.
@@ -154,13 +157,17 @@ pub(super) struct Call {
     pub(super) purpose: Purpose,
     /// The caller gave up and the worker was told; an answer is for no one.
     pub(super) cancelled: bool,
+    /// How it goes, where it may have to be sent several times.
+    pub(super) rounds: Option<Box<Rounds>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) session: SessionNo,
-    /// The worker's id as raw JSON.
+    /// The worker's id as raw JSON; empty for an input.
     pub(super) worker_id: Box<str>,
+    /// What its answer is for, if the worker asked for input in a result.
+    pub(super) input: Option<Input>,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +178,8 @@ pub(super) struct Seat {
     pub(super) level: Option<Level>,
     /// URIs it subscribes to.
     pub(super) subscriptions: BTreeSet<String>,
+    /// How its client is introduced with each request, to a worker of the stateless revision.
+    pub(super) identity: Option<Box<str>>,
 }
 
 /// Lets many sessions share one worker. See the [module](super) for what it promises.
@@ -196,6 +205,13 @@ pub struct Mux {
     pub(super) hello: Option<Box<Hello>>,
     /// URIs to answer `roots/list` with.
     pub(super) roots: Vec<String>,
+    /// How the worker is spoken to.
+    pub(super) era: Era,
+    /// Calls by the ids of their later rounds.
+    pub(super) wires: FxHashMap<CallId, CallId>,
+    pub(super) listening: Listening,
+    /// How stdiopool introduces itself.
+    pub(super) own_info: serde_json::Value,
 }
 
 /// Who has ever had a seat at this worker.
@@ -265,6 +281,9 @@ impl Mux {
     /// Takes the call out; its session may thereby become inactive.
     pub(super) fn end_call(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(&id)?;
+        if let Some(wire) = call.rounds.as_ref().and_then(|rounds| rounds.wire) {
+            self.wires.remove(&wire);
+        }
         if let Some(session) = call.session
             && let Some(seat) = self.seats.get_mut(&session)
         {
@@ -284,6 +303,7 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Own,
             cancelled: false,
+            rounds: None,
         });
         let message = format!(
             r#"{{"jsonrpc":"2.0","id":{},"method":"{method}","params":{params}}}"#,
@@ -347,6 +367,12 @@ impl Mux {
             self.asks
                 .values()
                 .all(|q| self.seats.contains_key(&q.session))
+        );
+        assert!(self.wires.values().all(|id| self.calls.contains_key(id)));
+        let mut inputs = self.asks.values().filter_map(|q| q.input.as_ref());
+        assert!(
+            inputs.all(|input| self.calls.contains_key(&input.call)),
+            "a question belongs to a call"
         );
         assert!(self.asks.len() <= MAX_ASKS && self.orphans.len() <= MAX_ORPHANS);
     }

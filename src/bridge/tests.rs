@@ -18,6 +18,7 @@ pub(super) fn greeting(capabilities: Value) -> Greeting {
         capabilities,
         client_info: Value::Null,
         roots: vec![],
+        era: Era::Initialize,
     }
 }
 
@@ -433,6 +434,7 @@ fn a_handshake_that_fails_says_why() {
         capabilities: Map::new(),
         client_info: Value::Null,
         roots: vec![],
+        era: Era::Initialize,
     };
     for (answer, why) in [
         (

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::client_side::error_response;
+use super::era::Era;
 use super::initialize::Hello;
 use super::level::Level;
 use super::mux::{Action, Anomaly, AskRef, CallId, MAX_ASKS, Mux, Purpose, Question, Seat};
 use super::params;
+use super::stateless::plain_notification;
 use crate::protocol::{Envelope, Kind, code, one_line, span_of, splice};
 
 impl Mux {
@@ -27,10 +29,23 @@ impl Mux {
 
     fn response(&mut self, line: &Bytes, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
         let raw_id = envelope.id.map_or("null", |id| id.get());
-        let Some(id) = worker_side_id(raw_id) else {
+        let Some(wire) = worker_side_id(raw_id) else {
             out.push(Action::Anomaly(Anomaly::UnknownId));
             return;
         };
+        if self.listening_ends(wire, envelope.error.is_some()) {
+            return;
+        }
+        let id = self.wires.get(&wire).copied().unwrap_or(wire);
+        let rounds = self.calls.get(&id).and_then(|call| call.rounds.as_ref());
+        if rounds.is_some_and(|rounds| rounds.wire != Some(wire)) {
+            out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
+            return;
+        }
+        self.wires.remove(&wire);
+        if self.wants_input(id, envelope, out) {
+            return;
+        }
         self.orphans.remove(&id);
         let Some(call) = self.end_call(id) else {
             out.push(Action::Anomaly(if id.0 < self.next_call {
@@ -82,8 +97,10 @@ impl Mux {
         if call.cancelled {
             out.push(Action::Released(id));
         } else {
-            let span = span_of(line, raw_id);
-            let message = splice(line, span, call.client_id.as_bytes());
+            let message = match &call.rounds {
+                Some(rounds) => rounds.answer(&call.client_id, envelope),
+                None => splice(line, span_of(line, raw_id), call.client_id.as_bytes()),
+            };
             out.push(Action::Answer {
                 call: id,
                 message,
@@ -93,17 +110,25 @@ impl Mux {
     }
 
     fn greeted(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+        let (asked, read): (_, fn(&str) -> _) = match self.era {
+            Era::Initialize => ("initialize", Hello::parse),
+            Era::Stateless => ("server/discover", Hello::discovered),
+        };
         let outcome = match (envelope.result, envelope.error) {
-            (Some(result), _) => Hello::parse(result.get())
+            (Some(result), _) => read(result.get())
                 .map(Box::new)
                 .map_err(|error| error.to_string()),
             (None, error) => Err(format!(
-                "it answered `initialize` with an error: {}",
+                "it answered `{asked}` with an error: {}",
                 error.map_or("null", |e| e.get())
             )),
         };
         if let Ok(hello) = &outcome {
             self.hello = Some(hello.clone());
+        }
+        if outcome.is_ok() && self.era == Era::Stateless {
+            self.listen(out);
+        } else if outcome.is_ok() {
             let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
             out.push(Action::ToWorker(Bytes::from_static(initialized.as_bytes())));
         }
@@ -173,6 +198,7 @@ impl Mux {
             Question {
                 session,
                 worker_id: raw_id.into(),
+                input: None,
             },
         );
         let message = splice(line, span_of(line, raw_id), ask.to_string().as_bytes());
@@ -191,7 +217,21 @@ impl Mux {
         out: &mut Vec<Action>,
     ) {
         let params = envelope.params.map_or("{}", |params| params.get());
-        match envelope.method.as_deref().unwrap_or_default() {
+        let method = envelope.method.as_deref().unwrap_or_default();
+        if self.era == Era::Stateless && is_of_a_subscription(method) {
+            let (plain, subscription) = plain_notification(method, params);
+            if method == "notifications/subscriptions/acknowledged" {
+                self.listening_begins(subscription, out);
+            } else if !self.listening.is_current(subscription) {
+                // The subscription that took its place tells the same.
+            } else if method == "notifications/resources/updated" {
+                self.resource_updated(&plain, params, out);
+            } else {
+                out.push(Action::Broadcast(plain));
+            }
+            return;
+        }
+        match method {
             "notifications/progress" => self.progress(line, params, out),
             "notifications/message" => self.log_message(line, params, out),
             "notifications/cancelled" => self.question_withdrawn(line, params, out),
@@ -313,6 +353,18 @@ impl Mux {
                 .map(|s| Action::ToSession(s, line.clone())),
         );
     }
+}
+
+/// Whether a notification belongs to a subscription (2026-07-28, basic/patterns/subscriptions).
+fn is_of_a_subscription(method: &str) -> bool {
+    matches!(
+        method,
+        "notifications/subscriptions/acknowledged"
+            | "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+            | "notifications/resources/updated"
+    )
 }
 
 /// Ids and tokens towards the worker are plain numbers; some servers echo them as strings.

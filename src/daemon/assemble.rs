@@ -68,10 +68,5 @@ pub(super) fn setup(
 ) -> Result<Setup, ServeError> {
     let authenticator = Authenticator::new(&config);
     let resolver = Resolver::new(Arc::clone(&config), state)?;
-    Ok(Setup {
-        generation,
-        config,
-        authenticator,
-        resolver,
-    })
+    Ok(Setup::new(generation, config, authenticator, resolver))
 }

@@ -20,8 +20,8 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener};
 use crate::pool::StopReason;
-use crate::session::{Kept, Records, Sessions, Watcher};
-use crate::store::{SessionStore, StateDir};
+use crate::session::{Records, Sessions, Watcher};
+use crate::store::{Opened, StateDir};
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::Guardian;
 
@@ -204,10 +204,7 @@ impl Service {
         // One command is hosted for the moment: its folder goes with it.
         let kept = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => {
-                let (store, rows) = SessionStore::open(&state)?;
-                Some(Kept { store, rows })
-            }
+            Source::File(_) => Some(Opened::open(&state)?),
         };
         let sessions = Sessions::new(
             Arc::new(setup),

@@ -147,6 +147,12 @@ impl<L: Launcher> Pool<L> {
         }
     }
 
+    /// A started worker cannot be spoken to in the way of its key, which is nobody's fault.
+    pub fn declined(&self, id: WorkerId, failure: Failure) {
+        self.inner.core.lock().starts.remove(&id);
+        self.inner.on(Event::Declined(id, failure));
+    }
+
     /// The last process of a worker is gone.
     pub fn exited(&self, id: WorkerId, cause: ExitCause) {
         let asked = cause == ExitCause::Asked;

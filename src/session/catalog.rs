@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::bridge::{Hello, Listing, repeatable_tools};
+use crate::bridge::{Era, Hello, Listing, repeatable_tools};
 use crate::ids::PoolKey;
 
 /// Most identities that are remembered; the least recently used goes first.
@@ -38,7 +38,8 @@ struct Entry {
     hello: Hello,
     at: Instant,
     edition: Edition,
-    lists: FxHashMap<Listing, Arc<[u8]>>,
+    /// In the words of either era.
+    lists: FxHashMap<(Era, Listing), Arc<[u8]>>,
     /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
     repeatable: Vec<String>,
 }
@@ -77,6 +78,7 @@ impl Catalog {
     pub(super) fn list(
         &self,
         identity: PoolKey,
+        era: Era,
         listing: Listing,
         max_age: Duration,
     ) -> Option<Arc<[u8]>> {
@@ -84,7 +86,7 @@ impl Catalog {
         tables
             .fresh(identity, max_age)?
             .lists
-            .get(&listing)
+            .get(&(era, listing))
             .cloned()
     }
 
@@ -121,7 +123,7 @@ impl Catalog {
         &self,
         identity: PoolKey,
         edition: Edition,
-        listing: Listing,
+        (era, listing): (Era, Listing),
         result: &[u8],
     ) {
         if result.len() > MAX_LIST {
@@ -136,7 +138,7 @@ impl Catalog {
             };
             let text = tables.intern(result);
             if let Some(entry) = tables.entries.get_mut(&identity) {
-                entry.lists.insert(listing, text);
+                entry.lists.insert((era, listing), text);
                 entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
             }
         }
@@ -154,7 +156,7 @@ impl Catalog {
         let mut tables = self.0.lock();
         if let Some(entry) = tables.entries.peek_mut(&identity) {
             entry.edition = entry.edition.next();
-            entry.lists.retain(|listing, _| !is_meant(*listing));
+            entry.lists.retain(|(_, listing), _| !is_meant(*listing));
         }
     }
 }
@@ -214,20 +216,28 @@ mod tests {
         assert!(catalog.hello(key(1), HOUR).is_none());
         catalog.greeted(key(1), &hello("1"));
         let edition = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), edition, Listing::Tools, b"{}");
+        catalog.listed(key(1), edition, (Era::Initialize, Listing::Tools), b"{}");
         assert!(catalog.hello(key(1), HOUR).is_some());
         assert_eq!(
-            catalog.list(key(1), Listing::Tools, HOUR).as_deref(),
+            catalog
+                .list(key(1), Era::Initialize, Listing::Tools, HOUR)
+                .as_deref(),
             Some(&b"{}"[..])
         );
-        assert_eq!(catalog.list(key(1), Listing::Prompts, HOUR), None);
         assert_eq!(
-            catalog.list(key(2), Listing::Tools, HOUR),
+            catalog.list(key(1), Era::Initialize, Listing::Prompts, HOUR),
+            None
+        );
+        assert_eq!(
+            catalog.list(key(2), Era::Initialize, Listing::Tools, HOUR),
             None,
             "another's"
         );
         tokio::time::advance(HOUR).await;
-        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
+        assert_eq!(
+            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            None
+        );
         assert!(catalog.hello(key(1), HOUR).is_none());
     }
 
@@ -236,32 +246,56 @@ mod tests {
         let catalog = Catalog::default();
         catalog.greeted(key(1), &hello("1"));
         let before = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), before, Listing::Tools, b"old");
-        catalog.listed(key(1), before, Listing::Prompts, b"kept");
+        catalog.listed(key(1), before, (Era::Initialize, Listing::Tools), b"old");
+        catalog.listed(key(1), before, (Era::Initialize, Listing::Prompts), b"kept");
         catalog.changed(key(1), |listing| listing == Listing::Tools);
-        catalog.listed(key(1), before, Listing::Tools, b"asked before");
-        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
-        assert!(catalog.list(key(1), Listing::Prompts, HOUR).is_some());
-        let now = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), now, Listing::Tools, b"new");
+        catalog.listed(
+            key(1),
+            before,
+            (Era::Initialize, Listing::Tools),
+            b"asked before",
+        );
         assert_eq!(
-            catalog.list(key(1), Listing::Tools, HOUR).as_deref(),
+            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            None
+        );
+        assert!(
+            catalog
+                .list(key(1), Era::Initialize, Listing::Prompts, HOUR)
+                .is_some()
+        );
+        let now = catalog.edition(key(1)).expect("known");
+        catalog.listed(key(1), now, (Era::Initialize, Listing::Tools), b"new");
+        assert_eq!(
+            catalog
+                .list(key(1), Era::Initialize, Listing::Tools, HOUR)
+                .as_deref(),
             Some(&b"new"[..])
         );
 
         catalog.greeted(key(1), &hello("1"));
         assert!(
-            catalog.list(key(1), Listing::Tools, HOUR).is_some(),
+            catalog
+                .list(key(1), Era::Initialize, Listing::Tools, HOUR)
+                .is_some(),
             "the same server"
         );
         catalog.greeted(key(1), &hello("2"));
         assert_eq!(
-            catalog.list(key(1), Listing::Tools, HOUR),
+            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
             None,
             "another version"
         );
-        catalog.listed(key(1), now, Listing::Tools, b"of the old version");
-        assert_eq!(catalog.list(key(1), Listing::Tools, HOUR), None);
+        catalog.listed(
+            key(1),
+            now,
+            (Era::Initialize, Listing::Tools),
+            b"of the old version",
+        );
+        assert_eq!(
+            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            None
+        );
     }
 
     #[test]
@@ -270,9 +304,18 @@ mod tests {
         for n in 1..=2 {
             catalog.greeted(key(n), &hello("1"));
             let edition = catalog.edition(key(n)).expect("known");
-            catalog.listed(key(n), edition, Listing::Tools, b"the same");
+            catalog.listed(
+                key(n),
+                edition,
+                (Era::Initialize, Listing::Tools),
+                b"the same",
+            );
         }
-        let of = |n| catalog.list(key(n), Listing::Tools, HOUR).expect("known");
+        let of = |n| {
+            catalog
+                .list(key(n), Era::Initialize, Listing::Tools, HOUR)
+                .expect("known")
+        };
         assert!(Arc::ptr_eq(&of(1), &of(2)));
     }
 }

@@ -12,7 +12,7 @@ use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
 use super::record::Session;
 use super::service::Sessions;
-use crate::bridge::{CallId, Level};
+use crate::bridge::{CallId, Era, Level};
 use crate::protocol::{Envelope, Failure, Reason};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
@@ -29,6 +29,8 @@ pub struct Exchange {
     deadline: Option<Instant>,
     /// Log lines that its caller, who has no session to set a level in, wants.
     pub(super) level: Option<Level>,
+    /// In the words of which era its request is, if its caller has no session.
+    era: Era,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -84,6 +86,7 @@ impl Exchange {
             timeout: Duration::MAX,
             deadline: None,
             level: None,
+            era: Era::Initialize,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -91,11 +94,18 @@ impl Exchange {
         }
     }
 
-    /// For a caller without sessions, who wants log lines from that level on.
-    pub fn stateless(level: Option<Level>) -> Self {
+    /// For a caller without sessions, who wants log lines from that level on and whose request is
+    /// in the words of that era.
+    pub fn stateless(level: Option<Level>, era: Era) -> Self {
         let mut exchange = Self::new();
         exchange.level = level;
+        exchange.era = era;
         exchange
+    }
+
+    /// Whether a worker that is spoken to in that way can be sent it.
+    pub(super) fn fits(&self, era: Era) -> bool {
+        self.era == era
     }
 
     /// How long its workers may go without a sign of life.
@@ -216,7 +226,7 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.waited, self.level));
+                self.repeating = Some(repeat.begin(id, self.waited, (self.level, self.era)));
                 None
             }
             (parcel, _) => Some(parcel),
@@ -239,9 +249,14 @@ impl Repeat {
             .is_ok_and(|envelope| self.sessions.may_repeat(&self.session, &envelope))
     }
 
-    fn begin(self, id: Box<str>, waited: Duration, level: Option<Level>) -> Repeating {
+    fn begin(
+        self,
+        id: Box<str>,
+        waited: Duration,
+        (level, era): (Option<Level>, Era),
+    ) -> Repeating {
         let sent = async move {
-            let mut second = Exchange::stateless(level);
+            let mut second = Exchange::stateless(level, era);
             second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;

@@ -10,24 +10,15 @@ use super::record::{Session, SessionId};
 use crate::bridge::{ClientHello, Level, SessionNo};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::Revision;
-use crate::store::{IdHash, SessionRow, SessionStore};
+use crate::store::{IdHash, Opened, SessionRow};
 use crate::telemetry::TraceRecorder;
 use crate::tenancy::Principal;
-
-/// Sessions of an earlier run, and where those of this one are written down.
-#[derive(Debug)]
-pub struct Kept {
-    /// Where.
-    pub store: SessionStore,
-    /// Those that were there.
-    pub rows: Vec<SessionRow>,
-}
 
 /// What is written to disk while stdiopool runs.
 #[derive(Default, Debug)]
 pub struct Records {
-    /// Sessions, so that they survive a restart.
-    pub kept: Option<Kept>,
+    /// Sessions, so that they survive a restart, and which era programs speak.
+    pub kept: Option<Opened>,
     /// Requests, for `stdiopool tune`.
     pub trace: Option<TraceRecorder>,
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -10,11 +11,16 @@ use super::berth::Berth;
 use super::link::Link;
 use super::route::Order;
 use super::shared::{Happening, Shared};
+use crate::bridge::Era;
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{ExitCause, Launcher, StopReason};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::StartOutcome;
 use crate::worker::{self, memory};
+
+/// How long a process may be silent before it is asked whether it is there at all. One that
+/// answers that, and not `server/discover`, does not know the latter.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pool's launcher.
 #[derive(Debug)]
@@ -187,16 +193,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             worker,
         }) => {
             order.metrics.worker_started(outcome, since.elapsed());
-            let message = format!("server `{}` could not be started: {why}", order.server);
-            if outcome != StartOutcome::Cancelled {
-                tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
-            }
-            shared
-                .watcher
-                .happened(Happening::WorkerStartFailed(&link, &message));
-            shared
-                .pool()
-                .start_failed(id, Failure::new(Reason::StartFailed, message));
+            not_started(shared, &link, outcome, &why);
             if let Some(worker) = worker {
                 worker.kill();
                 worker.wait().await;
@@ -238,7 +235,20 @@ async fn start(
 async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
     let order = link.order();
     let greeted = link.greet(worker.clone());
-    let (outcome, why) = match tokio::time::timeout(order.start_timeout, greeted).await {
+    let is_discovery = order.greeting.era == Era::Stateless;
+    let waited = async {
+        if !is_discovery {
+            return greeted.await;
+        }
+        let mut greeted = greeted;
+        if let Ok(told) = tokio::time::timeout(PROBE_PATIENCE, &mut greeted).await {
+            return told;
+        }
+        // Silent: does it not read yet, or not know the question?
+        link.ask_whether_it_is_there();
+        greeted.await
+    };
+    let (outcome, why) = match tokio::time::timeout(order.start_timeout, waited).await {
         Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(why))) => (link.how_the_start_ended(), why),
         Ok(Err(_link_dropped)) => (StartOutcome::Cancelled, "its link was dropped".to_owned()),
@@ -246,11 +256,7 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
             StartOutcome::Timeout,
             format!(
                 "it did not answer `{}` within {} (raise `servers.{}.start_timeout` if it needs longer)",
-                if order.is_spare() {
-                    "ping"
-                } else {
-                    "initialize"
-                },
+                order.first_question(),
                 humantime::format_duration(order.start_timeout),
                 order.server,
             ),
@@ -278,17 +284,41 @@ async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) 
             shared.watcher.happened(Happening::WorkerReady(&link));
             shared.pool().ready(id, Arc::clone(&link));
         }
-        Err(StartError { why, .. }) => {
-            let message = format!("server `{}` could not be started: {why}", order.server);
-            tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
-            shared
-                .watcher
-                .happened(Happening::WorkerStartFailed(&link, &message));
-            let failure = Failure::new(Reason::StartFailed, message);
-            shared.pool().start_failed(id, failure);
+        Err(StartError { outcome, why, .. }) => {
+            not_started(shared, &link, outcome, &why);
             worker.kill();
         }
     }
+}
+
+/// Tells everyone that a process will not serve, and why.
+fn not_started(shared: &Shared, link: &Link, outcome: StartOutcome, why: &str) {
+    let (id, order) = (link.id(), link.order());
+    let message = format!("server `{}` could not be started: {why}", order.server);
+    let failure = Failure::new(Reason::StartFailed, message.clone());
+    let era = order.greeting.era;
+    let refused = match (outcome, era) {
+        _ if order.is_spare() => false,
+        (StartOutcome::Refused, _) => true,
+        // One that does not know the question may do anything.
+        (StartOutcome::Exited | StartOutcome::Timeout, Era::Stateless) => true,
+        _ => false,
+    };
+    if refused && shared.eras.refuses(order.program, era) {
+        tracing::info!(
+            worker = %id, server = %order.server,
+            "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
+        );
+        shared.pool().declined(id, failure);
+        return;
+    }
+    if outcome != StartOutcome::Cancelled {
+        tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
+    }
+    shared
+        .watcher
+        .happened(Happening::WorkerStartFailed(link, &message));
+    shared.pool().start_failed(id, failure);
 }
 
 /// Removes the folder of a worker that is gone.

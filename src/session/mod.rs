@@ -26,6 +26,7 @@
 mod berth;
 mod catalog;
 mod directory;
+mod eras;
 mod exchange;
 mod keep;
 mod launchpad;
@@ -40,7 +41,7 @@ mod stateless;
 mod suspended;
 
 pub use exchange::{Exchange, Next};
-pub use keep::{Kept, Records};
+pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;
 pub use mailbox::{Mailbox, Parcel, WhenFull};
@@ -49,7 +50,7 @@ pub use replay::{EventId, Replay};
 pub use route::{Order, Setup};
 pub use service::{Initialized, Sessions, WeakSessions};
 pub use shared::{Happening, Shared, Watcher};
-pub use stateless::Listener;
+pub use stateless::{Listener, Wants};
 pub use suspended::{Purpose, Suspended};
 
 pub(crate) use service::session_not_found;

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::mailbox::{Mailbox, WhenFull};
 use super::replay::Replay;
-use super::route::Route;
-use crate::bridge::{ClientHello, Level, SessionNo};
+use super::route::{Order, Route};
+use crate::bridge::{ClientHello, Era, Level, SessionNo};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
 use crate::tenancy::Principal;
@@ -135,6 +135,14 @@ impl Session {
     pub(super) fn without_state(mut self) -> Self {
         self.is_stateless = true;
         self
+    }
+
+    /// In the words of which era a worker's answers to it are.
+    pub(super) fn words(&self, order: &Order) -> Era {
+        match self.is_stateless {
+            true => order.greeting.era,
+            false => Era::Initialize,
+        }
     }
 
     /// The revision agreed with the client.

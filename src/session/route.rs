@@ -1,19 +1,21 @@
 //! Where a session's requests go: the pool key, and how a worker for it is started.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::eras::Eras;
 use super::link::Link;
 use super::record::Session;
 use super::shared::Shared;
-use crate::bridge::Greeting;
+use crate::bridge::{ClientHello, Era, Greeting};
 use crate::config::{Config, Interactive, Server, Share};
-use crate::ids::{PoolKey, ServerName, TenantId};
+use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::pool_key;
+use crate::tenancy::{pool_key, program_id};
 use crate::worker;
 
 /// Everything that follows from one pool.toml; replaced whole by a reload.
@@ -27,6 +29,32 @@ pub struct Setup {
     pub authenticator: crate::tenancy::Authenticator,
     /// Turns a tenant's config into launch specs.
     pub resolver: crate::tenancy::Resolver,
+    programs: BTreeMap<ServerName, ProgramId>,
+}
+
+impl Setup {
+    /// What follows from that configuration.
+    pub fn new(
+        generation: u64,
+        config: Arc<Config>,
+        authenticator: crate::tenancy::Authenticator,
+        resolver: crate::tenancy::Resolver,
+    ) -> Self {
+        let named =
+            |(name, server): (&ServerName, &Server)| (name.clone(), program_id(name, server));
+        Self {
+            generation,
+            programs: config.servers.iter().map(named).collect(),
+            config,
+            authenticator,
+            resolver,
+        }
+    }
+
+    /// What that server runs.
+    pub(super) fn program(&self, server: &ServerName) -> Option<ProgramId> {
+        self.programs.get(server).copied()
+    }
 }
 
 /// How one worker is started and spoken to; what the pool hands to its launcher.
@@ -45,8 +73,14 @@ pub struct Order {
     pub session: String,
     /// What to start.
     pub spec: LaunchSpec,
+    /// What it runs.
+    pub program: ProgramId,
     /// What to tell it first.
     pub greeting: Greeting,
+    /// Whether it is known to understand that.
+    pub era_is_certain: bool,
+    /// Its clients may be asked something.
+    pub asks_clients: bool,
     /// How long it may take to answer that.
     pub start_timeout: Duration,
     /// How long it may take over a request.
@@ -71,6 +105,8 @@ pub struct Order {
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) generation: u64,
+    /// What was known of the eras.
+    pub(super) edition: u64,
     pub(super) share: Share,
     pub(super) key: PoolKey,
     pub(super) facts: Arc<KeyFacts>,
@@ -78,6 +114,11 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// How its workers are spoken to.
+    pub(super) fn era(&self) -> Era {
+        self.order.greeting.era
+    }
+
     /// Works out a session's way under that setup.
     ///
     /// # Errors
@@ -85,6 +126,7 @@ impl Route {
     pub(super) async fn find(
         setup: &Setup,
         session: &Session,
+        eras: &Eras,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let config = &setup.config;
@@ -97,23 +139,38 @@ impl Route {
             .resolver
             .resolve(tenant, name, user, &fingerprint)
             .await?;
-        let greeting = match server.share {
-            Share::Tenant => Greeting::shared(&session.client),
-            Share::Session | Share::Request => Greeting::exclusive(&session.client),
+        let edition = eras.edition();
+        let program = setup.program(name).ok_or_else(unknown)?;
+        let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
+        let greeting = match (era, server.share) {
+            (Era::Stateless, _) => Greeting::stateless(),
+            (Era::Initialize, Share::Tenant) => Greeting::shared(&session.client),
+            (Era::Initialize, Share::Session | Share::Request) => {
+                Greeting::exclusive(&session.client)
+            }
         };
         let greeting = match server.interactive {
             Interactive::Never => greeting.without_questions(),
             Interactive::Exclusive | Interactive::Always => greeting,
         };
         let greeting = greeting.with_roots(&spec.roots);
-        let identity = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), None);
+        let is_exclusive = match era {
+            Era::Initialize => {
+                greeting.is_interactive() && (server.share == Share::Tenant || session.is_stateless)
+            }
+            // What it asks, it asks in the answer to a request; only its log lines name none.
+            Era::Stateless => session.is_stateless && is_told_of_logs(&session.client),
+        };
+        let mut class = greeting.class();
+        if era == Era::Stateless && is_exclusive {
+            class.extend_from_slice(b"logs");
+        }
+        let identity = pool_key(name, tenant, &spec.fingerprint(), &class, None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
-        let key = pool_key(name, tenant, &spec.fingerprint(), &greeting.class(), scope);
+        let key = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
         let settings = config.tenants.get(tenant);
         let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
         let tenant_max_workers = max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant);
-        let is_exclusive =
-            greeting.is_interactive() && (server.share == Share::Tenant || session.is_stateless);
         let is_single_use = server.share == Share::Request;
         let facts = KeyFacts {
             tenant: tenant.clone(),
@@ -144,23 +201,34 @@ impl Route {
             idle_timeout: server.idle_timeout,
             max_lifetime: server.max_lifetime,
             is_spare: false,
-            spare: spec.scratch.is_some().then(|| spare_key(name, &spec)),
+            // A spare was told something that only the older era has.
+            spare: (era == Era::Initialize && spec.scratch.is_some())
+                .then(|| spare_key(name, &spec)),
         };
         let order = Order {
             tenant: Some(tenant.clone()),
             identity,
             user: user.map(ToOwned::to_owned),
             session: fingerprint,
+            program,
+            era_is_certain,
+            asks_clients: server.interactive != Interactive::Never,
             ..Order::new(config, name, server, (spec, greeting), metrics)
         };
         Ok(Self {
             generation: setup.generation,
+            edition,
             share: server.share,
             key,
             facts: Arc::new(facts),
             order: Arc::new(order),
         })
     }
+}
+
+/// Whether the session stands for callers that want log lines.
+fn is_told_of_logs(client: &ClientHello) -> bool {
+    !client.capabilities.is_empty()
 }
 
 /// The spares of a server, as the pool keeps them; `None` for a server that has none.
@@ -199,6 +267,7 @@ pub(super) fn spares(
         capabilities: serde_json::Map::new(),
         client_info: serde_json::Value::Null,
         roots: vec![],
+        era: Era::Initialize,
     };
     let order = Order::new(config, name, server, (spec, greeting), metrics);
     Ok(Some(Want {
@@ -234,8 +303,11 @@ impl Order {
             identity: spare_key(name, &spec),
             user: None,
             session: String::new(),
+            program: program_id(name, server),
             spec,
             greeting,
+            era_is_certain: false,
+            asks_clients: true,
             start_timeout: server.start_timeout,
             request_timeout: server.request_timeout,
             options: worker::Options {
@@ -249,6 +321,15 @@ impl Order {
             stateful: server.stateful,
             keeps_seats: server.share != Share::Request,
             metrics: metrics.server(name),
+        }
+    }
+
+    /// What a process is asked first.
+    pub(super) fn first_question(&self) -> &'static str {
+        match self.greeting.era {
+            _ if self.is_spare() => "ping",
+            Era::Initialize => "initialize",
+            Era::Stateless => "server/discover",
         }
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::directory::{MAX_SESSIONS, TooMany};
+use super::eras::Eras;
 use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
@@ -17,7 +18,9 @@ use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
-use crate::bridge::{AskRef, ClientHello, Hello, Listing, asked_level, called_tool, may_repeat};
+use crate::bridge::{
+    AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool, may_repeat,
+};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Lease, Limits, Observer, Pool, Want, Warmth};
@@ -69,8 +72,16 @@ impl Sessions {
         records: Records,
     ) -> Self {
         let Records { kept, trace } = records;
-        let (store, rows) = kept.map_or((None, vec![]), |kept| (Some(kept.store), kept.rows));
-        let shared = Arc::new(Shared::new(setup, guardian, metrics, watcher, store, trace));
+        let (store, rows, eras) = match kept {
+            Some(kept) => (
+                Some(kept.sessions),
+                kept.session_rows,
+                Eras::new(Some(kept.eras), kept.era_rows),
+            ),
+            None => (None, vec![], Eras::default()),
+        };
+        let shared = Shared::new(setup, guardian, metrics, watcher, store, eras, trace);
+        let shared = Arc::new(shared);
         shared.directory.add_dormant(rows);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
         shared.set_pool(Pool::new(limits, launchpad, observer));
@@ -255,7 +266,7 @@ impl Sessions {
         let warmth = self.shared.pool().warmth(route.key);
         let result: Bytes = match asked {
             Some(listing) if warmth < Warmth::Awake => {
-                let list = catalog.list(order.identity, listing, age)?;
+                let list = catalog.list(order.identity, session.words(order), listing, age)?;
                 Bytes::copy_from_slice(&list)
             }
             None if warmth == Warmth::Cold => {
@@ -332,6 +343,14 @@ impl Sessions {
         for _ in 0..MAX_OFFERS {
             let (_, lease) = self.lease(session, &mut exchange.waited).await?;
             let link = Arc::clone(lease.worker());
+            if session.is_stateless && !exchange.fits(link.order().greeting.era) {
+                let why = format!(
+                    "server `{}` has just turned out to be spoken to otherwise",
+                    session.server
+                );
+                let failure = Failure::new(Reason::PoolExhausted, why);
+                return Err(failure.retry_after(Duration::from_millis(100)));
+            }
             let asked = Asked {
                 session,
                 message,
@@ -487,12 +506,37 @@ impl Sessions {
         self.shared.tasks.wait().await;
     }
 
-    async fn lease(
+    /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
+    /// replaced by one of the other era, once.
+    pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        let route = self.route(session).await?;
+        let first = self.route(session).await?;
+        let refused = match self.lease_on(session, first.clone(), waited).await {
+            Ok(lease) => return Ok((first, lease)),
+            Err(failure) if failure.reason == Reason::StartFailed => failure,
+            Err(failure) => return Err(failure),
+        };
+        let second = self.route(session).await?;
+        if second.era() == first.era() {
+            return Err(refused);
+        }
+        match self.lease_on(session, second.clone(), waited).await {
+            Ok(lease) => Ok((second, lease)),
+            // Of two eras in vain, the one that nearly every server speaks says more.
+            Err(_) if first.era() == Era::Initialize => Err(refused),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn lease_on(
+        &self,
+        session: &Arc<Session>,
+        route: Arc<Route>,
+        waited: &mut Duration,
+    ) -> Result<Lease<Launchpad>, Failure> {
         let (key, facts) = match route.share {
             // A process of its own for every request: so is its key.
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
@@ -511,7 +555,7 @@ impl Sessions {
         let since = Instant::now();
         let lease = self.shared.pool().acquire(want).await;
         *waited += since.elapsed();
-        Ok((route, lease?))
+        lease
     }
 
     /// The session's route under the pool.toml in force.
@@ -519,10 +563,12 @@ impl Sessions {
         let setup = self.shared.setup();
         if let Some(route) = session.route()
             && route.generation == setup.generation
+            && route.edition == self.shared.eras.edition()
         {
             return Ok(route);
         }
-        let route = Arc::new(Route::find(&setup, session, &self.shared.metrics).await?);
+        let route =
+            Arc::new(Route::find(&setup, session, &self.shared.eras, &self.shared.metrics).await?);
         session.set_route(Arc::clone(&route));
         self.shared.directory.set_key(session.no, route.key);
         Ok(route)

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::catalog::Catalog;
 use super::directory::Directory;
+use super::eras::Eras;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
@@ -56,6 +57,7 @@ pub struct Shared {
     pub(super) directory: Directory,
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
+    pub(super) eras: Eras,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
     pub(super) metrics: Arc<Metrics>,
@@ -81,9 +83,11 @@ impl Shared {
         metrics: Arc<Metrics>,
         watcher: Arc<dyn Watcher>,
         store: Option<SessionStore>,
+        eras: Eras,
         trace: Option<TraceRecorder>,
     ) -> Self {
         Self {
+            eras,
             directory: Directory::default(),
             catalog: Catalog::default(),
             callers: Callers::default(),

@@ -8,10 +8,15 @@
 //! call at a time, because only then is it known whom it asks. A request goes to the second kind if
 //! its client can be asked anything, if it wants log lines, or if workers of that server have been
 //! seen to ask; the operator can say so too (`interactive`).
+//!
+//! Workers that speak the stateless revision themselves get such requests as they are. They ask in
+//! their answers, so that any number of calls can be under way; only whoever wants log lines, which
+//! name no request, has one for itself meanwhile.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -23,7 +28,7 @@ use super::exchange::Exchange;
 use super::record::{Session, SessionId};
 use super::service::Sessions;
 use crate::bridge::stateless::Filter;
-use crate::bridge::{AskRef, ClientHello, Hello, Listing};
+use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Reason, Revision};
@@ -39,6 +44,15 @@ enum Told {
     Nothing,
     /// That they can be asked everything.
     Everything,
+}
+
+/// What a client can take beside the answer to its request.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wants {
+    /// Questions.
+    pub questions: bool,
+    /// Log lines.
+    pub logs: bool,
 }
 
 #[derive(PartialEq, Eq, Hash, Debug)]
@@ -91,8 +105,7 @@ fn everything() -> Value {
 }
 
 impl Sessions {
-    /// The session through which a request of that caller goes. `can_be_asked`: what it says
-    /// meanwhile can be for its client.
+    /// The session through which a request of that caller goes.
     ///
     /// # Errors
     /// [`Reason::Internal`] when the system has no randomness.
@@ -100,14 +113,29 @@ impl Sessions {
         &self,
         principal: &Principal,
         server: &ServerName,
-        can_be_asked: bool,
+        wants: Wants,
     ) -> Result<Arc<Session>, Failure> {
         let setup = self.setup();
         let settings = setup.config.servers.get(server);
+        let eras = &self.shared.eras;
         let told = match settings.map(|server| server.interactive) {
+            // It asks in its answers: only who wants log lines must have it alone.
+            _ if setup
+                .program(server)
+                .is_some_and(|program| eras.speaks_stateless(program)) =>
+            {
+                if wants.logs {
+                    Told::Everything
+                } else {
+                    Told::Nothing
+                }
+            }
             Some(Interactive::Never) => Told::Nothing,
             Some(Interactive::Always) => Told::Everything,
-            _ if can_be_asked || self.shared.callers.asking.lock().contains(server) => {
+            _ if wants.questions
+                || wants.logs
+                || self.shared.callers.asking.lock().contains(server) =>
+            {
                 Told::Everything
             }
             _ => Told::Nothing,
@@ -156,6 +184,24 @@ impl Sessions {
         Ok(session.without_state())
     }
 
+    /// In the words of which era a request of that caller has to be. A worker is started if that
+    /// is the only way to know.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had.
+    ///
+    /// # Cancel-Safety
+    /// A worker whose start was begun stays for the next request.
+    pub async fn era(&self, caller: &Arc<Session>) -> Result<Era, Failure> {
+        let route = self.route(caller).await?;
+        if route.order.era_is_certain {
+            return Ok(route.era());
+        }
+        let mut waited = Duration::ZERO;
+        let (route, _lease) = self.lease(caller, &mut waited).await?;
+        Ok(route.era())
+    }
+
     /// What a worker for that caller says of itself.
     ///
     /// # Errors
@@ -181,7 +227,8 @@ impl Sessions {
         let route = self.route(session).await.ok()?;
         let age = route.order.catalog_age?;
         let catalog = &self.shared.catalog;
-        let list = catalog.list(route.order.identity, Listing::Tools, age)?;
+        let (order, tools) = (&route.order, Listing::Tools);
+        let list = catalog.list(order.identity, session.words(order), tools, age)?;
         // Few servers ask for headers; for the others the list is not read.
         memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
         let mut list: Value = serde_json::from_slice(&list).ok()?;
@@ -237,7 +284,7 @@ impl Sessions {
         );
         let envelope = Envelope::parse(request.as_bytes())
             .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-        let mut exchange = Exchange::new();
+        let mut exchange = Exchange::stateless(None, self.era(session).await?);
         self.request(session, request.as_bytes(), &envelope, &mut exchange)
             .await?;
         loop {

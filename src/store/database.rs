@@ -19,7 +19,8 @@ const MAX_GROUP: usize = 256;
 
 /// What brings an older file up to date, one step for each version; a file's version is the number
 /// of steps it has had.
-const MIGRATIONS: [&str; 1] = ["CREATE TABLE sessions (
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE sessions (
         id_hash BLOB PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
         subject TEXT,
@@ -30,7 +31,14 @@ const MIGRATIONS: [&str; 1] = ["CREATE TABLE sessions (
         subscriptions TEXT NOT NULL,
         created INTEGER NOT NULL,
         last_used INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;"];
+    ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE eras (
+        program BLOB PRIMARY KEY NOT NULL,
+        initialize INTEGER,
+        stateless INTEGER,
+        server_info TEXT
+    ) STRICT, WITHOUT ROWID;",
+];
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]

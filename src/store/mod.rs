@@ -3,7 +3,7 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
-//!   state.db             sessions (SQLite, with its -wal and -shm)
+//!   state.db             sessions, which era programs speak (SQLite, with its -wal and -shm)
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```
@@ -12,9 +12,11 @@
 //! needs it.
 
 mod database;
+mod eras;
 mod sessions;
 mod state_dir;
 
 pub use database::DatabaseError;
-pub use sessions::{IdHash, SessionRow, SessionStore};
+pub use eras::{EraRow, EraStore};
+pub use sessions::{IdHash, Opened, SessionRow, SessionStore};
 pub use state_dir::{StateDir, StateDirError};

@@ -9,6 +9,7 @@ use rusqlite::{Connection, Row, params};
 use sha2::{Digest, Sha256};
 
 use super::database::{Database, DatabaseError};
+use super::eras::{self, EraRow, EraStore};
 use super::state_dir::StateDir;
 
 /// SHA-256 of a session id.
@@ -53,16 +54,40 @@ pub struct SessionStore {
     database: Database,
 }
 
-impl SessionStore {
-    /// Opens the store in that folder; returns what is in it.
+/// The state folder's database, open, and what was in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where sessions are kept.
+    pub sessions: SessionStore,
+    /// Those that were.
+    pub session_rows: Vec<SessionRow>,
+    /// Where it is kept which era programs speak.
+    pub eras: EraStore,
+    /// What was known.
+    pub era_rows: Vec<EraRow>,
+}
+
+impl Opened {
+    /// Opens the database in that folder.
     ///
     /// # Errors
     /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
-    pub fn open(dir: &StateDir) -> Result<(Self, Vec<SessionRow>), DatabaseError> {
-        let (database, rows) = Database::open(dir.path(), load)?;
-        Ok((Self { database }, rows))
+    pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
+        let load = |db: &Connection| Ok((load(db)?, eras::load(db)?));
+        let (database, (session_rows, era_rows)) = Database::open(dir.path(), load)?;
+        let eras = EraStore {
+            database: database.clone(),
+        };
+        Ok(Self {
+            sessions: SessionStore { database },
+            session_rows,
+            eras,
+            era_rows,
+        })
     }
+}
 
+impl SessionStore {
     /// Keeps a new session; returns when it is safe from the death of this process.
     ///
     /// # Errors
@@ -202,7 +227,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_is_there_again() {
         let (_dir, state) = folder();
-        let (store, rows) = SessionStore::open(&state).expect("opens");
+        let opened = Opened::open(&state).expect("opens");
+        let (store, rows) = (opened.sessions, opened.session_rows);
         assert_eq!(rows, []);
         store.insert(row("a")).await.expect("kept");
         store.insert(row("b")).await.expect("kept");
@@ -216,7 +242,7 @@ mod tests {
         let touched = store.touch(vec![(IdHash::of("a"), later), (IdHash::of("b"), later)]);
         touched.await.expect("noted");
 
-        let (_second, rows) = SessionStore::open(&state).expect("opens again");
+        let rows = Opened::open(&state).expect("opens again").session_rows;
         let mut expected = row("a");
         expected.level = Some("debug".to_owned());
         expected.subscriptions = vec!["x://y".to_owned()];
@@ -236,7 +262,7 @@ mod tests {
         )
         .expect("written");
         let before = std::fs::read(&path).expect("read");
-        let error = SessionStore::open(&state).expect_err("refused");
+        let error = Opened::open(&state).expect_err("refused");
         assert!(matches!(error, DatabaseError::Damaged { .. }), "{error}");
         assert_eq!(std::fs::read(&path).expect("read"), before);
 
@@ -246,7 +272,7 @@ mod tests {
             .pragma_update(None, "user_version", 99)
             .expect("set");
         drop(connection);
-        let error = SessionStore::open(&state).expect_err("refused");
+        let error = Opened::open(&state).expect_err("refused");
         let text = error.to_string();
         assert!(
             text.contains("later version") && text.contains("99"),

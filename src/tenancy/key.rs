@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::ids::{PoolKey, ServerName, TenantId};
+use crate::config::Server;
+use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 
 /// The key of a server's processes for a tenant: `launch` is the launch spec's fingerprint, `class`
 /// names what the process is told of its clients, `scope` the session where it is not shared.
@@ -26,6 +27,13 @@ pub fn pool_key(
 /// A key like `key`, but one that only the `n`th request has.
 pub fn derived_key(key: PoolKey, n: u64) -> PoolKey {
     digest(&[&key.0, &n.to_le_bytes()])
+}
+
+/// What a server runs, whichever values its templates get.
+pub fn program_id(name: &ServerName, server: &Server) -> ProgramId {
+    let args = format!("{:?}", server.args);
+    let fields = [name.as_str(), &server.command, &args].map(str::as_bytes);
+    ProgramId(digest(&fields).0)
 }
 
 fn digest(fields: &[&[u8]]) -> PoolKey {

@@ -22,6 +22,6 @@ mod secrets;
 mod values;
 
 pub use authenticator::Authenticator;
-pub use key::{derived_key, pool_key};
+pub use key::{derived_key, pool_key, program_id};
 pub use principal::Principal;
 pub use resolver::{Resolver, ResolverError};

@@ -165,3 +165,25 @@ pub fn discovered(id: &str, initialize_result: &str, lasts: Duration) -> Bytes {
     }
     format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
 }
+
+/// The response to `server/discover`, from what a worker of this revision answered to it: its own,
+/// but for revisions that are not served here.
+pub fn rediscovered(id: &str, discovery: &str) -> Bytes {
+    let mut result: Value = serde_json::from_str(discovery).unwrap_or(Value::Null);
+    result["supportedVersions"] = json!([STATELESS]);
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
+}
+
+/// The HTTP status for an error of a worker of this revision
+/// (basic/transports/streamable-http, "Sending Messages to the Server").
+pub fn status_of(error: &str) -> u16 {
+    let error: Value = serde_json::from_str(error).unwrap_or(Value::Null);
+    match error["code"]
+        .as_i64()
+        .and_then(|code| i32::try_from(code).ok())
+    {
+        Some(code::METHOD_NOT_FOUND) => 404,
+        Some(code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION) => 400,
+        _ => 200,
+    }
+}

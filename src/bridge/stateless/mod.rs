@@ -1,5 +1,5 @@
-//! The stateless revision, 2026-07-28: clients that send everything with each request, in front of
-//! servers of the `initialize` era.
+//! The stateless revision, 2026-07-28, in which each request says everything: its clients in front
+//! of servers of the `initialize` era, and the other way round.
 //!
 //! ```text
 //!  POST ──▶ request: metadata and headers agree? ──▶ for_worker: a request of the older era
@@ -8,6 +8,9 @@
 //!  input_required ◀── input ◀── what the worker asks its client meanwhile
 //! ```
 //!
+//! The other way round, `worker` says for a session of the older era what a server of this
+//! revision has to be told, and translates back what it answers.
+//!
 //! Pure: texts in, texts out. Which worker serves a request, and how a call waits for its client's
 //! next request, is decided elsewhere.
 
@@ -15,23 +18,28 @@ mod answer;
 mod input;
 mod listen;
 mod request;
+mod worker;
 
-pub use answer::{Dress, discovered};
+pub use answer::{Dress, discovered, rediscovered, status_of};
 pub use input::{Question, input_required, pages_required};
 pub use listen::Filter;
 pub use request::{Fault, StatelessRequest, check_param_headers, is_stateless};
+pub use worker::{
+    InputRequest, Outcome, Template, identity, plain_error, plain_notification, plain_result,
+};
 
 /// The revision.
 pub const STATELESS: &str = "2026-07-28";
 
 /// Members of `_meta` that belong to the protocol (basic, "_meta").
-mod meta {
-    pub(super) const PREFIX: &str = "io.modelcontextprotocol/";
-    pub(super) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-    pub(super) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
-    pub(super) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-    pub(super) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
-    pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+pub(super) mod meta {
+    pub(in crate::bridge) const PREFIX: &str = "io.modelcontextprotocol/";
+    pub(in crate::bridge) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+    pub(in crate::bridge) const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+    pub(in crate::bridge) const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+    pub(in crate::bridge) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+    pub(in crate::bridge) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+    pub(in crate::bridge) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 }
 
 #[cfg(test)]

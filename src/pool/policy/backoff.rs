@@ -14,6 +14,13 @@ const REMEMBERED: u32 = 5;
 /// Most failing keys remembered per server: enough to know that it is not one key's fault.
 const MAX_FAILING: usize = 64;
 
+/// Whether a failed start is held against its key and server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Blame {
+    Counts,
+    None,
+}
+
 impl Policy {
     /// Whether the key may be asked for at all: neither its own back-off nor its server's circuit
     /// makes waiting pointless.
@@ -92,6 +99,7 @@ impl Policy {
         now: Instant,
         id: WorkerId,
         failure: Failure,
+        blame: Blame,
         out: &mut Vec<Action>,
     ) {
         let Some(worker) = self.workers.get(&id) else {
@@ -109,12 +117,18 @@ impl Policy {
             .is_some_and(|s| s.probe == Some(id));
         self.mark_stopping(id, super::StopReason::StartFailed);
         if !was_retiring {
-            self.note_failure(now, key, &server, was_probe, failure.clone());
+            if blame == Blame::Counts {
+                self.note_failure(now, key, &server, was_probe, failure.clone());
+            } else if was_probe && let Some(record) = self.servers.get_mut(&server) {
+                record.probe = None;
+            }
             let no_one_left = self
                 .keys
                 .get(&key)
                 .is_some_and(|record| record.workers.is_empty());
-            if no_one_left {
+            // What declines one start declines every other of the key: another try for those that
+            // wait would go on for ever while two are under way.
+            if no_one_left || blame == Blame::None {
                 self.refuse_all_of(now, key, &failure, out);
             }
         }

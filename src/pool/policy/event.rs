@@ -31,6 +31,9 @@ pub enum Event {
     Ready(WorkerId),
     /// A started worker will never serve; [`Event::Exited`] still follows.
     StartFailed(WorkerId, Failure),
+    /// A started worker cannot be spoken to in the way of its key; [`Event::Exited`] still follows.
+    /// Whoever waits for it is told, and nothing is held against the key or its server.
+    Declined(WorkerId, Failure),
     /// The last process of the worker is gone. `asked`: because it was told to stop.
     Exited {
         /// Which.

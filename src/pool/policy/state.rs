@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::backoff::Blame;
 use super::event::{Action, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
@@ -299,7 +300,12 @@ impl Policy {
             }
             Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
             Event::Ready(worker) => self.ready(now, worker, out),
-            Event::StartFailed(worker, failure) => self.start_failed(now, worker, failure, out),
+            Event::StartFailed(worker, failure) => {
+                self.start_failed(now, worker, failure, Blame::Counts, out);
+            }
+            Event::Declined(worker, failure) => {
+                self.start_failed(now, worker, failure, Blame::None, out);
+            }
             Event::Exited { worker, asked } => self.exited(now, worker, asked, out),
             Event::Release { worker, served } => self.release(now, worker, served, out),
             Event::Pin(worker) => self.pin(now, worker, out),

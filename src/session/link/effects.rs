@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 
 use super::super::mailbox::Pushed;
 use super::super::record::Session;
-use super::{Desk, Link, State};
-use crate::bridge::{Action, Anomaly, AskRef, Hello, Level, Listing, SessionNo};
+use super::{DISCOVERY_GRACE, Desk, Link, State};
+use crate::bridge::{Action, Anomaly, AskRef, Era, Hello, Level, Listing, SessionNo};
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
 
@@ -23,6 +23,7 @@ enum Deferred {
     AskFailed(AskRef),
     Asked,
     Anomaly(Anomaly),
+    Probed,
     Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
     Introduced(Hello),
 }
@@ -101,6 +102,9 @@ impl Link {
             Action::Unsubscribed(session, uri) => {
                 deferred.push(Deferred::Unsubscribed(session, uri));
             }
+            Action::Probed if self.order.greeting.era == Era::Stateless => {
+                deferred.push(Deferred::Probed);
+            }
             Action::Probed => {
                 if let Some(tell) = state.greeted.take() {
                     deferred.push(Deferred::Greeted(tell, Ok(())));
@@ -160,6 +164,9 @@ impl Link {
             Deferred::Introduced(hello) => {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.catalog.greeted(self.order.identity, &hello);
+                    let info = hello.server_info();
+                    let (program, era) = (self.order.program, hello.era());
+                    shared.eras.speaks(program, era, info.as_deref());
                 }
             }
             Deferred::Broadcast(message) => {
@@ -203,6 +210,16 @@ impl Link {
                     .mux
                     .ask_failed(ask.number, "the client is not listening", out);
             }),
+            Deferred::Probed => {
+                let shared = self.shared.upgrade();
+                let link = shared.as_ref().and_then(|shared| shared.link(self.id));
+                if let (Some(shared), Some(link)) = (shared, link) {
+                    shared.tasks.spawn(async move {
+                        tokio::time::sleep(DISCOVERY_GRACE).await;
+                        link.does_not_discover();
+                    });
+                }
+            }
             Deferred::Anomaly(anomaly) => {
                 match anomaly {
                     Anomaly::Garbage => self.order.metrics.garbage_lines(1),
@@ -246,7 +263,7 @@ impl Link {
 
     /// Remembers a list for clients that will ask the same.
     fn remember(&self, desk: &Desk, message: &Bytes, is_error: bool) {
-        let Some((listing, edition)) = desk.listing.filter(|_| !is_error) else {
+        let Some((era, listing, edition)) = desk.listing.filter(|_| !is_error) else {
             return;
         };
         if let Some(shared) = self.shared.upgrade()
@@ -255,7 +272,9 @@ impl Link {
         {
             let result = result.get().as_bytes();
             let identity = self.order.identity;
-            shared.catalog.listed(identity, edition, listing, result);
+            shared
+                .catalog
+                .listed(identity, edition, (era, listing), result);
         }
     }
 

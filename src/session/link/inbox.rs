@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use super::Link;
 use super::slumber::Heard;
-use super::{Link, not_greeted};
 use crate::bridge::CallId;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels;
@@ -95,7 +95,7 @@ impl Inbox for Link {
         };
         let stderr = self.quote_stderr();
         if let Some(tell) = greeted {
-            let _timed_out = tell.send(Err(not_greeted(&how)));
+            let _timed_out = tell.send(Err(self.not_greeted(&how)));
         }
         for (_, desk) in desks {
             let failure = Failure::new(

@@ -21,7 +21,7 @@ use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
 use crate::bridge::{
-    Action, AskRef, CallId, ClientRequest, Hello, Level, Listing, Mux, Opened, SessionNo,
+    Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, Opened, SessionNo,
 };
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
@@ -36,6 +36,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// The same where the worker may ask its client: it serves no other session before it answered,
 /// and is ended when it does not.
 const CANCEL_GRACE_INTERACTIVE: Duration = Duration::from_secs(10);
+/// How long a process that is there may still take to answer `server/discover`.
+const DISCOVERY_GRACE: Duration = Duration::from_secs(1);
 /// How many of a worker's last stderr lines an error quotes.
 const QUOTED_STDERR_LINES: usize = 8;
 
@@ -77,7 +79,7 @@ struct Desk {
     /// Its answer lists tools, of which not all may be on offer.
     lists_tools: bool,
     /// The list that was asked for, if its answer may be remembered.
-    listing: Option<(Listing, Edition)>,
+    listing: Option<(Era, Listing, Edition)>,
     /// When the request came in.
     arrived: Instant,
     /// When the worker was sent it.
@@ -250,10 +252,32 @@ impl Link {
                 }
             }
             Some(how) => {
-                let _listening = tell.send(Err(not_greeted(how)));
+                let _listening = tell.send(Err(self.not_greeted(how)));
             }
         });
         outcome
+    }
+
+    /// Why the handshake is over.
+    fn not_greeted(&self, how: &str) -> String {
+        format!(
+            "it {how} before it answered `{}`",
+            self.order.first_question()
+        )
+    }
+
+    /// Asks a process that says nothing whether it is there.
+    pub(super) fn ask_whether_it_is_there(&self) {
+        self.with_mux(|state, out| state.mux.probe(out));
+    }
+
+    /// It is there, and had its time.
+    fn does_not_discover(&self) {
+        let told = self.state.lock().greeted.take();
+        if let Some(told) = told {
+            let why = "it answered `ping`, and not `server/discover`";
+            let _timed_out = told.send(Err(why.to_owned()));
+        }
     }
 
     /// Hands a session's request to the worker. The answer, or the reason there is none, comes to
@@ -279,7 +303,7 @@ impl Link {
             // Nobody tells it when a worker ends.
             session.keep_seats(|id| shared.link(id).is_some());
         }
-        let listing = self.listing_of(envelope);
+        let listing = self.listing_of(session, envelope);
         let client_id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
         let mut lease = Some(lease);
@@ -297,6 +321,14 @@ impl Link {
                 };
                 let subscriptions = subscriptions.iter().map(String::as_str);
                 state.mux.attach(session.no, level, subscriptions, out);
+                if !session.is_stateless {
+                    let client = &session.client;
+                    if self.order.asks_clients {
+                        state.mux.introduce(session.no, client);
+                    } else {
+                        state.mux.introduce(session.no, &client.without_questions());
+                    }
+                }
                 // Whoever ends a session marks it first and visits its seats then: one of the
                 // two sees the other.
                 if session.has_ended() {
@@ -354,11 +386,16 @@ impl Link {
         })
     }
 
-    fn listing_of(&self, envelope: &Envelope<'_>) -> Option<(Listing, Edition)> {
+    fn listing_of(
+        &self,
+        session: &Session,
+        envelope: &Envelope<'_>,
+    ) -> Option<(Era, Listing, Edition)> {
         self.order.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let shared = self.shared.upgrade()?;
-        Some((listing, shared.catalog.edition(self.order.identity)?))
+        let edition = shared.catalog.edition(self.order.identity)?;
+        Some((session.words(&self.order), listing, edition))
     }
 
     /// Passes a session's notification on, if it has a seat here.
@@ -503,8 +540,4 @@ impl std::fmt::Debug for Link {
             .field("server", &self.order.server)
             .finish_non_exhaustive()
     }
-}
-
-fn not_greeted(how: &str) -> String {
-    format!("it {how} before it answered `initialize`")
 }

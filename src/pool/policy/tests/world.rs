@@ -397,10 +397,12 @@ impl World {
         } else {
             process.life = Life::Ending;
             let failure = Failure::new(Reason::StartFailed, "no luck");
-            self.tell(Event::StartFailed(
-                id,
-                failure.retry_after(Duration::from_secs(1)),
-            ));
+            let failure = failure.retry_after(Duration::from_secs(1));
+            let event = match self.dice.below(3) {
+                0 => Event::Declined(id, failure),
+                _ => Event::StartFailed(id, failure),
+            };
+            self.tell(event);
         }
     }
 

@@ -1,0 +1,293 @@
+//! A session's requests in the words of the stateless revision, and what comes back in its own:
+//! the client speaks the older era, the server the newer.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::{STATELESS, meta};
+use crate::bridge::Level;
+use crate::protocol::code;
+
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Members of a result that only this revision has.
+const OWN_MEMBERS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
+
+/// The members of `_meta` that say who sends a request, without the braces (basic, "_meta").
+pub fn identity(client_info: &Value, capabilities: &Map<String, Value>) -> String {
+    let mut members = format!(
+        r#""{}":"{STATELESS}","{}":{}"#,
+        meta::VERSION,
+        meta::CAPABILITIES,
+        Value::Object(capabilities.clone())
+    );
+    if client_info.is_object() {
+        members.push_str(&format!(r#","{}":{client_info}"#, meta::CLIENT_INFO));
+    }
+    members
+}
+
+/// A request that can be sent again with more input.
+#[derive(Clone, Debug)]
+pub struct Template {
+    method: Box<str>,
+    /// The parameters, `_meta` included, without the closing brace.
+    params: Box<str>,
+}
+
+impl Template {
+    /// From a session's request; `None` if its parameters are no object. `token` stands for the
+    /// client's progress token.
+    pub fn read(
+        method: &str,
+        params: Option<&RawValue>,
+        identity: &str,
+        level: Option<Level>,
+        token: Option<u64>,
+    ) -> Option<Self> {
+        let members: Members<'_> = match params {
+            Some(params) => serde_json::from_str(params.get()).ok()?,
+            None => Members::new(),
+        };
+        let own: Members<'_> = match members.get("_meta") {
+            Some(own) => serde_json::from_str(own.get()).ok()?,
+            None => Members::new(),
+        };
+        let mut text = String::from("{");
+        for (name, value) in &members {
+            if ["_meta", "inputResponses", "requestState"].contains(&&**name) {
+                continue;
+            }
+            put_member(&mut text, name, value.get());
+        }
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push_str("\"_meta\":{");
+        text.push_str(identity);
+        if let Some(level) = level {
+            put_member(
+                &mut text,
+                meta::LOG_LEVEL,
+                &Value::from(level.as_str()).to_string(),
+            );
+        }
+        for (name, value) in &own {
+            if name.starts_with(meta::PREFIX) {
+                continue;
+            }
+            match token.filter(|_| name == "progressToken") {
+                Some(token) => put_member(&mut text, name, &token.to_string()),
+                None => put_member(&mut text, name, value.get()),
+            }
+        }
+        text.push('}');
+        Some(Self {
+            method: method.into(),
+            params: text.into(),
+        })
+    }
+
+    /// The request under that id, with what an earlier round asked for.
+    pub fn line(&self, id: u64, responses: &Map<String, Value>, state: Option<&str>) -> Bytes {
+        let method = Value::from(&*self.method);
+        let mut line = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{}"#,
+            self.params
+        );
+        if !responses.is_empty() {
+            let responses = Value::Object(responses.clone());
+            line.push_str(&format!(r#","inputResponses":{responses}"#));
+        }
+        if let Some(state) = state {
+            line.push_str(&format!(r#","requestState":{state}"#));
+        }
+        line.push_str("}}");
+        // A client may have put line breaks between its tokens.
+        let mut line = line.into_bytes();
+        crate::protocol::one_line(&mut line);
+        line.into()
+    }
+
+    /// The method.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+}
+
+fn put_member(text: &mut String, name: &str, value: &str) {
+    if !text.ends_with('{') {
+        text.push(',');
+    }
+    text.push_str(&Value::from(name).to_string());
+    text.push(':');
+    text.push_str(value);
+}
+
+/// Something that a server wants to know before it answers.
+#[derive(Clone, PartialEq, Debug)]
+pub struct InputRequest {
+    /// Names it in the answer.
+    pub key: String,
+    /// What is asked, as a client of the older era is asked.
+    pub method: String,
+    /// Its parameters.
+    pub params: Value,
+}
+
+/// What a result is.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The answer.
+    Complete,
+    /// The request is to be sent again, with these and that state, as raw JSON
+    /// (basic/patterns/mrtr).
+    InputRequired {
+        /// What is asked; nothing: it can be sent at once.
+        requests: Vec<InputRequest>,
+        /// To be brought back untouched.
+        state: Option<Box<str>>,
+    },
+    /// A kind that clients of the older era do not know.
+    Unknown(String),
+}
+
+impl Outcome {
+    /// Reads a result.
+    pub fn of(result: &str) -> Self {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct View<'a> {
+            result_type: Option<String>,
+            #[serde(default)]
+            input_requests: BTreeMap<String, InputView>,
+            #[serde(borrow)]
+            request_state: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct InputView {
+            method: String,
+            #[serde(default)]
+            params: Value,
+        }
+        let Ok(view) = serde_json::from_str::<View<'_>>(result) else {
+            // A result whose own members are not what they must be is passed on like any other.
+            return Self::Complete;
+        };
+        match view.result_type.as_deref() {
+            // Absent means complete (basic, "Responses").
+            None | Some("complete") => Self::Complete,
+            Some("input_required") => Self::InputRequired {
+                requests: view
+                    .input_requests
+                    .into_iter()
+                    .map(|(key, asked)| InputRequest {
+                        key,
+                        method: asked.method,
+                        params: asked.params,
+                    })
+                    .collect(),
+                state: view.request_state.map(|state| state.get().into()),
+            },
+            Some(other) => Self::Unknown(other.to_owned()),
+        }
+    }
+}
+
+impl InputRequest {
+    /// The request to a client of the older era, under that id.
+    pub fn message(&self, id: &str) -> Bytes {
+        let mut params = match &self.params {
+            Value::Object(params) => params.clone(),
+            _ => Map::new(),
+        };
+        if self.method == "elicitation/create" && params.get("mode") == Some(&json!("url")) {
+            // Required there, and named by nobody afterwards.
+            let id: Value = serde_json::from_str(id).unwrap_or(Value::Null);
+            params.entry("elicitationId").or_insert(id);
+        }
+        let (method, params) = (Value::from(&*self.method), Value::Object(params));
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#).into()
+    }
+}
+
+/// A result without what only this revision has.
+pub fn plain_result(result: &str) -> Cow<'_, str> {
+    let Ok(members) = serde_json::from_str::<Members<'_>>(result) else {
+        return Cow::Borrowed(result);
+    };
+    let mut text = String::with_capacity(result.len());
+    text.push('{');
+    for (name, value) in &members {
+        if OWN_MEMBERS.contains(&&**name) {
+            continue;
+        }
+        if name == "_meta" {
+            if let Some(rest) = plain_meta(value.get()) {
+                put_member(&mut text, name, &rest);
+            }
+        } else {
+            put_member(&mut text, name, value.get());
+        }
+    }
+    text.push('}');
+    Cow::Owned(text)
+}
+
+/// `_meta` without the protocol's own members; `None` if nothing is left.
+fn plain_meta(own: &str) -> Option<String> {
+    let Ok(members) = serde_json::from_str::<Members<'_>>(own) else {
+        return Some(own.to_owned());
+    };
+    let mut text = String::from("{");
+    for (name, value) in &members {
+        if !name.starts_with(meta::PREFIX) {
+            put_member(&mut text, name, value.get());
+        }
+    }
+    text.push('}');
+    (text != "{}" || members.is_empty()).then_some(text)
+}
+
+/// A notification without what only this revision has, and the subscription it belongs to.
+pub fn plain_notification(method: &str, params: &str) -> (Bytes, Option<u64>) {
+    let members: Members<'_> = serde_json::from_str(params).unwrap_or_default();
+    let subscription = members.get("_meta").and_then(|own| {
+        let own: Members<'_> = serde_json::from_str(own.get()).ok()?;
+        let id = own.get(meta::SUBSCRIPTION)?.get();
+        id.trim_matches('"').parse().ok()
+    });
+    let (method, params) = (Value::from(method), plain_result(params));
+    let message = match &*params {
+        "{}" => format!(r#"{{"jsonrpc":"2.0","method":{method}}}"#),
+        _ => format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#),
+    };
+    (message.into(), subscription)
+}
+
+/// An error in the words of the older era.
+pub fn plain_error(method: &str, error: &str) -> String {
+    let mut told: Value = serde_json::from_str(error).unwrap_or(Value::Null);
+    let code = told["code"]
+        .as_i64()
+        .and_then(|code| i32::try_from(code).ok());
+    match code {
+        // Faults of the request that stdiopool wrote; its client has nothing to mend.
+        Some(code::HEADER_MISMATCH | code::UNSUPPORTED_VERSION) => {
+            told["code"] = json!(code::INTERNAL_ERROR);
+        }
+        // Resources that are not there had a code of their own.
+        Some(code::INVALID_PARAMS)
+            if method == "resources/read" && told["data"].get("uri").is_some() =>
+        {
+            told["code"] = json!(code::RESOURCE_NOT_FOUND);
+        }
+        _ => return error.to_owned(),
+    }
+    told.to_string()
+}

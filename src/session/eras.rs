@@ -1,0 +1,234 @@
+//! Which era the servers speak.
+//!
+//! A process is spoken to in one way for its whole life, and what it is told first decides. So the
+//! era has to be known before a process is started for someone. Whether a server speaks the era
+//! that its client speaks is tried, in the way that a client of both eras would
+//! (2026-07-28, basic/transports/stdio, "Backward Compatibility"), and remembered: as long as the
+//! server's command line is the same and the program says that it is the same.
+//!
+//! ```text
+//!  client       tried first         refused: tried next
+//!  initialize   initialize          server/discover
+//!  stateless    server/discover     initialize
+//! ```
+//!
+//! A process that refused is never spoken to again: some take the first attempt for the whole truth.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+use crate::bridge::Era;
+use crate::ids::ProgramId;
+use crate::store::{EraRow, EraStore};
+
+/// What is known of a program; `None`: not tried yet.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Known {
+    initialize: Option<bool>,
+    stateless: Option<bool>,
+    /// `serverInfo`, as raw JSON: another version may speak otherwise.
+    program: Option<Box<str>>,
+    /// How often in a row it refused what it is known to speak.
+    doubts: u8,
+}
+
+/// After so many doubts nothing is known any more.
+const MAX_DOUBTS: u8 = 3;
+
+impl Known {
+    fn for_client(&self, is_stateless: bool) -> (Era, bool) {
+        if is_stateless {
+            match self.stateless {
+                Some(false) => (Era::Initialize, true),
+                known => (Era::Stateless, known.is_some()),
+            }
+        } else {
+            match self.initialize {
+                Some(false) => (Era::Stateless, true),
+                known => (Era::Initialize, known.is_some()),
+            }
+        }
+    }
+
+    fn of(&mut self, era: Era) -> &mut Option<bool> {
+        match era {
+            Era::Initialize => &mut self.initialize,
+            Era::Stateless => &mut self.stateless,
+        }
+    }
+}
+
+/// What is known of all programs.
+#[derive(Debug, Default)]
+pub(super) struct Eras {
+    known: Mutex<FxHashMap<ProgramId, Known>>,
+    /// Grows whenever a client may have to be served in another way than before.
+    edition: AtomicU64,
+    store: Option<EraStore>,
+}
+
+impl Eras {
+    /// With what an earlier run has learnt.
+    pub(super) fn new(store: Option<EraStore>, rows: Vec<EraRow>) -> Self {
+        let known = rows.into_iter().map(|row| {
+            let known = Known {
+                initialize: row.initialize,
+                stateless: row.stateless,
+                program: row.program.map(String::into_boxed_str),
+                doubts: 0,
+            };
+            (row.id, known)
+        });
+        Self {
+            known: Mutex::new(known.collect()),
+            edition: AtomicU64::new(0),
+            store,
+        }
+    }
+
+    pub(super) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
+    }
+
+    /// How a process of that program is spoken to for such a client, and whether that is certain.
+    pub(super) fn for_client(&self, program: ProgramId, is_stateless: bool) -> (Era, bool) {
+        let known = self.known.lock();
+        let of_program = known
+            .get(&program)
+            .map(|known| known.for_client(is_stateless));
+        of_program.unwrap_or_else(|| Known::default().for_client(is_stateless))
+    }
+
+    /// Whether it is known to speak the stateless revision.
+    pub(super) fn speaks_stateless(&self, program: ProgramId) -> bool {
+        let known = self.known.lock();
+        known
+            .get(&program)
+            .is_some_and(|known| known.stateless == Some(true))
+    }
+
+    /// A process of that program was greeted in that era, and said who it is.
+    pub(super) fn speaks(&self, program: ProgramId, era: Era, info: Option<&str>) {
+        self.change(program, |known| {
+            if info.is_some() && known.program.as_deref() != info {
+                if known.program.is_some() {
+                    *known = Known::default();
+                }
+                known.program = info.map(Into::into);
+            }
+            *known.of(era) = Some(true);
+            known.doubts = 0;
+        });
+    }
+
+    /// A process of that program refused to be greeted in that era. Says whether the other one
+    /// is worth a try.
+    pub(super) fn refuses(&self, program: ProgramId, era: Era) -> bool {
+        self.change(program, |known| {
+            let other = match era {
+                Era::Initialize => Era::Stateless,
+                Era::Stateless => Era::Initialize,
+            };
+            if *known.of(era) == Some(true) {
+                // It did for others: what is wrong is this process, or its config. Unless that
+                // goes on: then it is another version.
+                known.doubts += 1;
+                if known.doubts >= MAX_DOUBTS {
+                    *known = Known::default();
+                }
+                return false;
+            }
+            if *known.of(other) == Some(false) {
+                // It speaks neither today, which says more of today than of the program.
+                *known = Known::default();
+                return false;
+            }
+            *known.of(era) = Some(false);
+            true
+        })
+    }
+
+    fn change<T>(&self, program: ProgramId, change: impl FnOnce(&mut Known) -> T) -> T {
+        let (told, row) = {
+            let mut table = self.known.lock();
+            let known = table.entry(program).or_default();
+            let before = known.clone();
+            let told = change(known);
+            let ways = |known: &Known| [true, false].map(|client| known.for_client(client).0);
+            if ways(&before) != ways(known) {
+                self.edition.fetch_add(1, Ordering::Release);
+            }
+            // Only what one era's success confirms is worth remembering.
+            let is_certain = known.initialize == Some(true) || known.stateless == Some(true);
+            let row = (*known != before && is_certain).then(|| EraRow {
+                id: program,
+                initialize: known.initialize,
+                stateless: known.stateless,
+                program: known.program.as_deref().map(ToOwned::to_owned),
+            });
+            (told, row)
+        };
+        if let (Some(store), Some(row)) = (&self.store, row) {
+            store.put(row);
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: ProgramId = ProgramId([7; 16]);
+    const INFO: Option<&str> = Some(r#"{"name":"s","version":"1"}"#);
+
+    #[test]
+    fn each_client_is_served_in_its_own_era_until_that_is_refused() {
+        let eras = Eras::default();
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+        assert!(eras.refuses(PROGRAM, Era::Stateless));
+        assert_eq!(eras.edition(), 1);
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Initialize, true));
+        eras.speaks(PROGRAM, Era::Initialize, INFO);
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, true));
+        assert_eq!(eras.edition(), 1, "nobody is served otherwise");
+        assert!(!eras.speaks_stateless(PROGRAM));
+    }
+
+    #[test]
+    fn another_version_is_tried_anew() {
+        let eras = Eras::default();
+        assert!(eras.refuses(PROGRAM, Era::Stateless));
+        eras.speaks(PROGRAM, Era::Initialize, INFO);
+        eras.speaks(
+            PROGRAM,
+            Era::Initialize,
+            Some(r#"{"name":"s","version":"2"}"#),
+        );
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+    }
+
+    #[test]
+    fn one_failure_does_not_outweigh_what_was_seen() {
+        let eras = Eras::default();
+        eras.speaks(PROGRAM, Era::Initialize, INFO);
+        assert!(!eras.refuses(PROGRAM, Era::Initialize));
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, true));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize));
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
+    }
+
+    #[test]
+    fn who_refuses_everything_is_not_known() {
+        let eras = Eras::default();
+        assert!(eras.refuses(PROGRAM, Era::Initialize));
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Stateless, true));
+        assert!(!eras.refuses(PROGRAM, Era::Stateless));
+        assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+    }
+}
