@@ -1,11 +1,13 @@
-//! Any lines from a worker and any messages from sessions: the multiplexer's tables stay whole, and
+//! Any lines from a worker of either era and any messages from sessions: the multiplexer's tables stay whole, and
 //! what goes to the worker is one line of JSON each.
 #![no_main]
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
-use stdiopool::bridge::{Action, AskRef, CallId, ClientRequest, Greeting, Mux, SessionNo};
+use stdiopool::bridge::{
+    Action, AskRef, CallId, ClientHello, ClientRequest, Era, Greeting, Mux, SessionNo,
+};
 use stdiopool::ids::WorkerId;
 use stdiopool::protocol::{Envelope, Kind};
 
@@ -29,6 +31,10 @@ fn client(mux: &mut Mux, session: SessionNo, message: &[u8], out: &mut Vec<Actio
     match envelope.kind() {
         Kind::Request => {
             mux.attach(session, None, [], out);
+            // Of a worker of the stateless revision, every second session speaks the older era.
+            if session.0 % 2 == 0 {
+                mux.introduce(session, &hello());
+            }
             let envelope = &envelope;
             mux.request(
                 ClientRequest {
@@ -50,7 +56,16 @@ fn client(mux: &mut Mux, session: SessionNo, message: &[u8], out: &mut Vec<Actio
     }
 }
 
-fuzz_target!(|steps: Vec<Step<'_>>| {
+fn hello() -> ClientHello {
+    ClientHello {
+        protocol_version: "2025-11-25".to_owned(),
+        capabilities: Map::new(),
+        client_info: Value::Null,
+    }
+}
+
+fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
+    let (is_stateless, steps) = input;
     let mut capabilities = Map::new();
     capabilities.insert("sampling".to_owned(), json!({}));
     capabilities.insert("roots".to_owned(), json!({}));
@@ -58,10 +73,20 @@ fuzz_target!(|steps: Vec<Step<'_>>| {
         capabilities,
         client_info: Value::Null,
         roots: vec![],
+        era: if is_stateless {
+            Era::Stateless
+        } else {
+            Era::Initialize
+        },
     };
     let mut mux = Mux::new(WorkerId(1), &greeting);
     let mut out = Vec::new();
     mux.greet(&greeting, &mut out);
+    if is_stateless {
+        let result = json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}}});
+        let discovered = json!({"jsonrpc": "2.0", "id": 0, "result": result});
+        mux.worker_line(discovered.to_string().into(), &mut out);
+    }
     for step in steps {
         match step {
             Step::Worker(line) => {

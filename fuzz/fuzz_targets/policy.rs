@@ -131,7 +131,7 @@ impl World {
                     ticket,
                     key,
                     facts,
-                    owner,
+                    claim: owner.into(),
                 });
             }
             Step::Withdraw(n) if !self.waiting.is_empty() => {

@@ -75,6 +75,7 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Greeting,
             cancelled: false,
+            wants_logs: false,
             rounds: None,
         });
         out.push(Action::ToWorker(match self.era {
@@ -92,6 +93,7 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Probe,
             cancelled: false,
+            wants_logs: false,
             rounds: None,
         });
         let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, id.0);
@@ -274,6 +276,11 @@ impl Mux {
             client_token: token.map(Into::into),
             purpose,
             cancelled: false,
+            wants_logs: self.era == Era::Stateless
+                && self
+                    .seats
+                    .get(&session)
+                    .is_some_and(|seat| seat.level.is_some()),
             rounds: None,
         });
         let line = match replaced_params {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::initialize::{Greeting, Hello, HelloError};
+use super::mux::NotGreeted;
 use super::stateless::{STATELESS, identity, meta};
 use crate::protocol::Revision;
 
@@ -27,6 +28,22 @@ pub(super) fn discover_request(id: u64, greeting: &Greeting) -> Bytes {
     .into()
 }
 
+impl From<HelloError> for NotGreeted {
+    fn from(error: HelloError) -> Self {
+        let may_take_the_other = match &error {
+            // It said what it speaks: there is nothing to find out by trying.
+            HelloError::Versions(known) => known
+                .iter()
+                .any(|version| version == STATELESS || Revision::parse(version).is_some()),
+            HelloError::Revision(_) | HelloError::Discovery(_) | HelloError::Shape(_) => true,
+        };
+        Self {
+            why: error.to_string(),
+            may_take_the_other,
+        }
+    }
+}
+
 impl Hello {
     /// Reads a worker's `server/discover` result.
     ///
@@ -39,7 +56,8 @@ impl Hello {
             .as_array()
             .ok_or_else(|| HelloError::Discovery("it has no `supportedVersions`".to_owned()))?;
         if !versions.iter().any(|version| version == STATELESS) {
-            return Err(HelloError::Versions(found["supportedVersions"].to_string()));
+            let known = versions.iter().filter_map(Value::as_str);
+            return Err(HelloError::Versions(known.map(ToOwned::to_owned).collect()));
         }
         let capabilities = match &found["capabilities"] {
             Value::Object(capabilities) => Value::Object(capabilities.clone()),
@@ -92,6 +110,11 @@ mod tests {
             Hello::discovered("{}"),
             Err(HelloError::Discovery(_))
         ));
+        let later = Hello::discovered(other).expect_err("unknown");
+        assert!(!NotGreeted::from(later).may_take_the_other);
+        let older = r#"{"supportedVersions":["2025-06-18"],"capabilities":{}}"#;
+        let older = Hello::discovered(older).expect_err("the other era");
+        assert!(NotGreeted::from(older).may_take_the_other);
         assert!(matches!(
             Hello::discovered("7"),
             Err(HelloError::Discovery(_))

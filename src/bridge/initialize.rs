@@ -233,11 +233,11 @@ pub enum HelloError {
     /// Not a discovery.
     #[error("its answer to `server/discover` is not a discovery: {0}")]
     Discovery(String),
-    /// No revision that stdiopool speaks.
+    /// None of its revisions is one that stdiopool can speak to it in this way.
     #[error(
-        "it answered `server/discover` with the revisions {0}, none of which stdiopool speaks (it speaks {STATELESS})"
+        "it speaks the revisions {0:?} only, of which stdiopool knows none in which it can be asked so (it knows 2024-11-05 to 2025-11-25 with `initialize`, and {STATELESS})"
     )]
-    Versions(String),
+    Versions(Vec<String>),
     /// Not an initialize result.
     #[error("its answer to `initialize` is not an initialize result: {0}")]
     Shape(String),

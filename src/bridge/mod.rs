@@ -43,11 +43,13 @@ pub use era::Era;
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
 pub use listing::{Listing, offered_tools};
-pub use mux::{Action, Anomaly, AskRef, CallId, Mux, SessionNo};
+pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
 pub use params::asked_level;
 pub use repeat::{called_tool, may_repeat, repeatable_tools};
 
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod rounds_tests;
 #[cfg(test)]
 mod tests;

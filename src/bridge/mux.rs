@@ -93,10 +93,19 @@ pub enum Action {
     Unsubscribed(SessionNo, String),
     /// The worker has answered [`Mux::probe`].
     Probed,
-    /// The handshake is over; `Err` holds why the worker cannot be used.
-    Greeted(Result<Box<Hello>, String>),
+    /// The handshake is over.
+    Greeted(Result<Box<Hello>, NotGreeted>),
     /// The worker did something out of order; count it.
     Anomaly(Anomaly),
+}
+
+/// Why a worker cannot be used after its handshake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotGreeted {
+    /// For people.
+    pub why: String,
+    /// Whether a process of the same program may take the handshake of the other era.
+    pub may_take_the_other: bool,
 }
 
 /// Ways in which a worker's message can be out of order. None is fatal.
@@ -157,6 +166,8 @@ pub(super) struct Call {
     pub(super) purpose: Purpose,
     /// The caller gave up and the worker was told; an answer is for no one.
     pub(super) cancelled: bool,
+    /// Log lines were asked for with it, of a worker of the stateless revision.
+    pub(super) wants_logs: bool,
     /// How it goes, where it may have to be sent several times.
     pub(super) rounds: Option<Box<Rounds>>,
 }
@@ -303,6 +314,7 @@ impl Mux {
             client_token: None,
             purpose: Purpose::Own,
             cancelled: false,
+            wants_logs: false,
             rounds: None,
         });
         let message = format!(

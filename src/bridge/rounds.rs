@@ -101,12 +101,13 @@ impl Mux {
         let next = self.next_call;
         let seat = self.seat(session);
         let identity = seat.identity.as_deref()?;
+        let level = seat.level;
         let token = params::progress_token(raw_params);
         let template = Template::read(
             method,
             envelope.params,
             identity,
-            seat.level,
+            level,
             token.map(|_| next),
         );
         let Some(template) = template else {
@@ -119,6 +120,7 @@ impl Mux {
             client_token: token.map(Into::into),
             purpose: Purpose::Plain,
             cancelled: false,
+            wants_logs: level.is_some(),
             rounds: Some(Box::new(Rounds {
                 template,
                 wire: Some(CallId(next)),

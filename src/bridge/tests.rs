@@ -452,7 +452,7 @@ fn a_handshake_that_fails_says_why() {
         let [Action::Greeted(Err(message))] = &out[..] else {
             panic!("{out:?}")
         };
-        assert!(message.contains(why), "{message}");
+        assert!(message.why.contains(why), "{message:?}");
         assert!(mux.hello().is_none());
     }
 }

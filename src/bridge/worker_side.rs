@@ -5,11 +5,13 @@ use serde_json::json;
 
 use super::client_side::error_response;
 use super::era::Era;
-use super::initialize::Hello;
+use super::initialize::{Hello, HelloError};
 use super::level::Level;
-use super::mux::{Action, Anomaly, AskRef, CallId, MAX_ASKS, Mux, Purpose, Question, Seat};
+use super::mux::{
+    Action, Anomaly, AskRef, Call, CallId, MAX_ASKS, Mux, NotGreeted, Purpose, Question, Seat,
+};
 use super::params;
-use super::stateless::plain_notification;
+use super::stateless::{plain_notification, refused_revisions};
 use crate::protocol::{Envelope, Kind, code, one_line, span_of, splice};
 
 impl Mux {
@@ -114,14 +116,15 @@ impl Mux {
             Era::Initialize => ("initialize", Hello::parse),
             Era::Stateless => ("server/discover", Hello::discovered),
         };
-        let outcome = match (envelope.result, envelope.error) {
-            (Some(result), _) => read(result.get())
-                .map(Box::new)
-                .map_err(|error| error.to_string()),
-            (None, error) => Err(format!(
-                "it answered `{asked}` with an error: {}",
-                error.map_or("null", |e| e.get())
-            )),
+        let error = envelope.error.map_or("null", |error| error.get());
+        let outcome = match (envelope.result, refused_revisions(error)) {
+            (Some(result), _) => read(result.get()).map(Box::new).map_err(NotGreeted::from),
+            // Who says so speaks the stateless revisions, whatever it was asked.
+            (None, Some(versions)) => Err(HelloError::Versions(versions).into()),
+            (None, None) => Err(NotGreeted {
+                why: format!("it answered `{asked}` with an error: {error}"),
+                may_take_the_other: true,
+            }),
         };
         if let Ok(hello) = &outcome {
             self.hello = Some(hello.clone());
@@ -277,6 +280,10 @@ impl Mux {
     /// A log message carries no request: with one active session it is that session's; with
     /// several it goes to all, for they share tenant and config. Each gets what it asked for.
     fn log_message(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
+        if self.era == Era::Stateless {
+            self.log_of_a_request(line, out);
+            return;
+        }
         let level = params::level(params);
         let wants = |seat: &Seat| {
             let threshold = seat.level.or(self.worker_level.map(|_| Level::ASSUMED));
@@ -299,6 +306,28 @@ impl Mux {
                 .into_iter()
                 .map(|(s, _)| Action::ToSession(*s, line.clone())),
         );
+    }
+
+    /// A worker of the stateless revision logs only what a request asked for (2026-07-28,
+    /// server/utilities/logging), but does not say which request. With one that asked it is that
+    /// one's, with several of one session it is that session's; else it may be anyone's.
+    fn log_of_a_request(&self, line: &Bytes, out: &mut Vec<Action>) {
+        let asked = |(id, call): (&CallId, &Call)| {
+            (call.wants_logs && !call.cancelled).then_some((*id, call.session?))
+        };
+        let mut asked = self.calls.iter().filter_map(asked);
+        let Some((id, session)) = asked.next() else {
+            out.push(Action::Anomaly(Anomaly::Unattributable));
+            return;
+        };
+        let mut others = asked.map(|(_, session)| session).peekable();
+        out.push(if others.peek().is_none() {
+            Action::ToCall(id, line.clone())
+        } else if others.all(|other| other == session) {
+            Action::ToSession(session, line.clone())
+        } else {
+            Action::Anomaly(Anomaly::Unattributable)
+        });
     }
 
     /// The worker takes a question back (basic/utilities/cancellation).

@@ -269,6 +269,9 @@ impl Conversation {
         };
         if self.era == Era::Stateless {
             // Said in the client's own words already.
+            if let Some(state) = envelope.result.and_then(|result| state_of(result.get())) {
+                self.sessions.note_state(&state, &self.exchange);
+            }
             let status = envelope.error.map_or(200, |error| status_of(error.get()));
             let message = message.clone();
             return Final { status, message };
@@ -305,6 +308,19 @@ impl Conversation {
             message: dress.result(envelope.result.map_or("null", |result| result.get())),
         }
     }
+}
+
+/// What a result of this revision gives its client to bring back (basic/patterns/mrtr).
+fn state_of(result: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct View {
+        #[serde(rename = "requestState")]
+        state: String,
+    }
+    memchr::memmem::find(result.as_bytes(), b"\"requestState\"")?;
+    serde_json::from_str::<View>(result)
+        .ok()
+        .map(|view| view.state)
 }
 
 fn is_tool_error(result: &str) -> bool {

@@ -155,7 +155,10 @@ impl Post<'_> {
                     return Ok(last.into());
                 }
             }
-            _ => {
+            state => {
+                if let Some(state) = state {
+                    sessions.follow_state(state, &mut conversation.exchange);
+                }
                 let line = match era {
                     Era::Initialize => Bytes::from(request.for_worker()),
                     Era::Stateless => self.body.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{KeyFacts, StopReason};
+use super::policy::{Claim, KeyFacts, StopReason};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::protocol::Reason;
 
@@ -52,8 +52,8 @@ pub struct Want<S> {
     pub key: PoolKey,
     /// What the policy must know of the key.
     pub facts: Arc<KeyFacts>,
-    /// Who will hold the slot, where workers are exclusive.
-    pub owner: u64,
+    /// Who wants it.
+    pub claim: Claim,
     /// What a start needs.
     pub spec: Arc<S>,
 }

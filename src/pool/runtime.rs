@@ -312,7 +312,7 @@ impl<L: Launcher> Inner<L> {
         let Want {
             key,
             facts,
-            owner,
+            claim,
             spec,
         } = want;
         let effects = {
@@ -325,7 +325,7 @@ impl<L: Launcher> Inner<L> {
                     ticket,
                     key,
                     facts,
-                    owner,
+                    claim,
                 },
             )
         };

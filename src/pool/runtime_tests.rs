@@ -66,7 +66,7 @@ fn want(n: u8) -> Want<()> {
     Want {
         key: PoolKey([n; 16]),
         facts: Arc::new(facts),
-        owner: 0,
+        claim: 0.into(),
         spec: Arc::new(()),
     }
 }

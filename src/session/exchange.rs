@@ -13,6 +13,7 @@ use super::mailbox::{Mailbox, Parcel, WhenFull};
 use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
+use crate::ids::WorkerId;
 use crate::protocol::{Envelope, Failure, Reason};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
@@ -31,6 +32,10 @@ pub struct Exchange {
     pub(super) level: Option<Level>,
     /// In the words of which era its request is, if its caller has no session.
     era: Era,
+    /// The worker that knows something of its request.
+    pub(super) prefers: Option<WorkerId>,
+    /// The worker that was handed the last call.
+    worker: Option<WorkerId>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -87,6 +92,8 @@ impl Exchange {
             deadline: None,
             level: None,
             era: Era::Initialize,
+            prefers: None,
+            worker: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -134,6 +141,7 @@ impl Exchange {
         self.timeout = self.timeout.min(link.order().request_timeout);
         let now = Instant::now();
         self.sent = Some(now);
+        self.worker = Some(link.id());
         self.deadline = now.checked_add(self.timeout);
         self.open.push((link, call));
     }
@@ -141,6 +149,11 @@ impl Exchange {
     /// How long the pool took to provide workers for its calls.
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// The worker that was handed the last of its calls.
+    pub fn worker(&self) -> Option<WorkerId> {
+        self.worker
     }
 
     /// When the last of its calls was handed to a worker; `None` if none was.

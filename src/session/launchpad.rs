@@ -141,6 +141,8 @@ async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
 struct StartError {
     outcome: StartOutcome,
     why: String,
+    /// A process that is asked otherwise may do better.
+    may_take_the_other: bool,
     /// The process, if there is one.
     worker: Option<worker::Worker>,
 }
@@ -187,14 +189,11 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
                 ExitCause::Crashed
             }
         }
-        Err(StartError {
-            outcome,
-            why,
-            worker,
-        }) => {
+        Err(error) => {
+            let outcome = error.outcome;
             order.metrics.worker_started(outcome, since.elapsed());
-            not_started(shared, &link, outcome, &why);
-            if let Some(worker) = worker {
+            not_started(shared, &link, &error);
+            if let Some(worker) = error.worker {
                 worker.kill();
                 worker.wait().await;
             }
@@ -225,6 +224,7 @@ async fn start(
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,
         why: error.to_string(),
+        may_take_the_other: false,
         worker: None,
     })?;
     greet(link, &worker).await?;
@@ -248,10 +248,17 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
         link.ask_whether_it_is_there();
         greeted.await
     };
-    let (outcome, why) = match tokio::time::timeout(order.start_timeout, waited).await {
+    let told = tokio::time::timeout(order.start_timeout, waited).await;
+    let (outcome, why, may_take_the_other) = match told {
         Ok(Ok(Ok(()))) => return Ok(()),
-        Ok(Ok(Err(why))) => (link.how_the_start_ended(), why),
-        Ok(Err(_link_dropped)) => (StartOutcome::Cancelled, "its link was dropped".to_owned()),
+        Ok(Ok(Err(refusal))) => {
+            let outcome = link.how_the_start_ended();
+            (outcome, refusal.why, refusal.may_take_the_other)
+        }
+        Ok(Err(_link_dropped)) => {
+            let why = "its link was dropped".to_owned();
+            (StartOutcome::Cancelled, why, false)
+        }
         Err(_elapsed) => (
             StartOutcome::Timeout,
             format!(
@@ -260,12 +267,15 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
                 humantime::format_duration(order.start_timeout),
                 order.server,
             ),
+            // One that does not know the question may do anything.
+            is_discovery,
         ),
     };
     let why = format!("{why}{}", link.quote_stderr());
     Err(StartError {
         outcome,
         why,
+        may_take_the_other,
         worker: Some(worker.clone()),
     })
 }
@@ -284,27 +294,25 @@ async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) 
             shared.watcher.happened(Happening::WorkerReady(&link));
             shared.pool().ready(id, Arc::clone(&link));
         }
-        Err(StartError { outcome, why, .. }) => {
-            not_started(shared, &link, outcome, &why);
+        Err(error) => {
+            not_started(shared, &link, &error);
             worker.kill();
         }
     }
 }
 
 /// Tells everyone that a process will not serve, and why.
-fn not_started(shared: &Shared, link: &Link, outcome: StartOutcome, why: &str) {
+fn not_started(shared: &Shared, link: &Link, error: &StartError) {
     let (id, order) = (link.id(), link.order());
+    let (outcome, why) = (error.outcome, &error.why);
     let message = format!("server `{}` could not be started: {why}", order.server);
     let failure = Failure::new(Reason::StartFailed, message.clone());
     let era = order.greeting.era;
-    let refused = match (outcome, era) {
-        _ if order.is_spare() => false,
-        (StartOutcome::Refused, _) => true,
-        // One that does not know the question may do anything.
-        (StartOutcome::Exited | StartOutcome::Timeout, Era::Stateless) => true,
-        _ => false,
+    let may_take_the_other = match outcome {
+        StartOutcome::Cancelled => false,
+        _ => error.may_take_the_other && !order.is_spare(),
     };
-    if refused && shared.eras.refuses(order.program, era) {
+    if may_take_the_other && shared.eras.refuses(order.program, era) {
         tracing::info!(
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server

@@ -273,7 +273,7 @@ pub(super) fn spares(
     Ok(Some(Want {
         key,
         facts: Arc::new(facts),
-        owner: 0,
+        claim: 0.into(),
         spec: Arc::new(order),
     }))
 }

@@ -23,7 +23,7 @@ use crate::bridge::{
 };
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::pool::{Lease, Limits, Observer, Pool, Want, Warmth};
+use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want, Warmth};
 use crate::protocol::{Envelope, Failure, Reason, Revision, code};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
@@ -341,7 +341,8 @@ impl Sessions {
         }
         let arrived = Instant::now();
         for _ in 0..MAX_OFFERS {
-            let (_, lease) = self.lease(session, &mut exchange.waited).await?;
+            let leased = self.lease_near(session, exchange.prefers, &mut exchange.waited);
+            let (_, lease) = leased.await?;
             let link = Arc::clone(lease.worker());
             if session.is_stateless && !exchange.fits(link.order().greeting.era) {
                 let why = format!(
@@ -513,8 +514,19 @@ impl Sessions {
         session: &Arc<Session>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
+        self.lease_near(session, None, waited).await
+    }
+
+    /// The same, of the worker that knows something of the request if that has a free slot.
+    async fn lease_near(
+        &self,
+        session: &Arc<Session>,
+        prefers: Option<WorkerId>,
+        waited: &mut Duration,
+    ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
         let first = self.route(session).await?;
-        let refused = match self.lease_on(session, first.clone(), waited).await {
+        let leased = self.lease_on(session, first.clone(), prefers, waited);
+        let refused = match leased.await {
             Ok(lease) => return Ok((first, lease)),
             Err(failure) if failure.reason == Reason::StartFailed => failure,
             Err(failure) => return Err(failure),
@@ -523,7 +535,7 @@ impl Sessions {
         if second.era() == first.era() {
             return Err(refused);
         }
-        match self.lease_on(session, second.clone(), waited).await {
+        match self.lease_on(session, second.clone(), None, waited).await {
             Ok(lease) => Ok((second, lease)),
             // Of two eras in vain, the one that nearly every server speaks says more.
             Err(_) if first.era() == Era::Initialize => Err(refused),
@@ -535,6 +547,7 @@ impl Sessions {
         &self,
         session: &Arc<Session>,
         route: Arc<Route>,
+        prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<Lease<Launchpad>, Failure> {
         let (key, facts) = match route.share {
@@ -545,10 +558,13 @@ impl Sessions {
         let want = Want {
             key,
             facts,
-            owner: if session.is_stateless {
-                stateless::next_owner()
-            } else {
-                session.no.0
+            claim: Claim {
+                owner: if session.is_stateless {
+                    stateless::next_owner()
+                } else {
+                    session.no.0
+                },
+                prefers,
             },
             spec: Arc::clone(&route.order),
         };

@@ -22,6 +22,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
@@ -30,12 +31,15 @@ use super::service::Sessions;
 use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
-use crate::ids::ServerName;
+use crate::ids::{ServerName, WorkerId};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::tenancy::Principal;
 
 /// Most callers that are kept; the least recently used goes first.
 const MAX_CALLERS: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+
+/// Most states given out by workers that are remembered; the oldest go first.
+const MAX_STATES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
 
 /// What a worker is told of the clients it serves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -63,10 +67,16 @@ struct Caller {
     told: Told,
 }
 
+/// SHA-256 of a `requestState`.
+type StateHash = [u8; 32];
+
 /// The sessions kept for callers without sessions.
 #[derive(Debug)]
 pub(super) struct Callers {
     sessions: Mutex<LruCache<Caller, Arc<Session>>>,
+    /// Which worker gave out a state that its client is to bring back: many servers seal them with a
+    /// key of the process, so that no other can read them.
+    states: Mutex<LruCache<StateHash, WorkerId>>,
     /// Servers whose workers have asked their clients something.
     asking: Mutex<FxHashSet<ServerName>>,
 }
@@ -75,6 +85,7 @@ impl Default for Callers {
     fn default() -> Self {
         Self {
             sessions: Mutex::new(LruCache::new(MAX_CALLERS)),
+            states: Mutex::new(LruCache::new(MAX_STATES)),
             asking: Mutex::default(),
         }
     }
@@ -200,6 +211,20 @@ impl Sessions {
         let mut waited = Duration::ZERO;
         let (route, _lease) = self.lease(caller, &mut waited).await?;
         Ok(route.era())
+    }
+
+    /// A worker has answered with a state that the client is to bring back.
+    pub fn note_state(&self, state: &str, exchange: &Exchange) {
+        if let Some(worker) = exchange.worker() {
+            let hash = Sha256::digest(state.as_bytes()).into();
+            self.shared.callers.states.lock().push(hash, worker);
+        }
+    }
+
+    /// The request brings that state back: the worker that gave it out is asked, if it can be.
+    pub fn follow_state(&self, state: &str, exchange: &mut Exchange) {
+        let hash: StateHash = Sha256::digest(state.as_bytes()).into();
+        exchange.prefers = self.shared.callers.states.lock().get(&hash).copied();
     }
 
     /// What a worker for that caller says of itself.

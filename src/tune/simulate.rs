@@ -201,7 +201,7 @@ impl Simulation<'_> {
             ticket,
             key,
             facts,
-            owner,
+            claim: owner.into(),
         });
     }
 

@@ -26,6 +26,7 @@ pub use listen::Filter;
 pub use request::{Fault, StatelessRequest, check_param_headers, is_stateless};
 pub use worker::{
     InputRequest, Outcome, Template, identity, plain_error, plain_notification, plain_result,
+    refused_revisions,
 };
 
 /// The revision.

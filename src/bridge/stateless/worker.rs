@@ -270,6 +270,22 @@ pub fn plain_notification(method: &str, params: &str) -> (Bytes, Option<u64>) {
     (message.into(), subscription)
 }
 
+/// The revisions that a server names because it was asked in another (basic/versioning,
+/// "UnsupportedProtocolVersionError"); `None` for any other error.
+pub fn refused_revisions(error: &str) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct View {
+        code: i64,
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        supported: Vec<String>,
+    }
+    let view: View = serde_json::from_str(error).ok()?;
+    (view.code == i64::from(code::UNSUPPORTED_VERSION)).then_some(view.data.supported)
+}
+
 /// An error in the words of the older era.
 pub fn plain_error(method: &str, error: &str) -> String {
     let mut told: Value = serde_json::from_str(error).unwrap_or(Value::Null);

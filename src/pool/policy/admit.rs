@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::event::{Action, TicketId, refusal};
+use super::event::{Action, Claim, TicketId, refusal};
 use super::limits::KeyFacts;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
@@ -19,7 +19,7 @@ impl Policy {
         id: TicketId,
         key: PoolKey,
         facts: Arc<KeyFacts>,
-        owner: u64,
+        claim: Claim,
         out: &mut Vec<Action>,
     ) {
         if self.draining {
@@ -37,9 +37,9 @@ impl Policy {
         }
         // Tickets that wait were there first: a newcomer must not take the slot they are owed.
         if self.keys[&key].waiting.is_empty()
-            && let Some(worker) = self.free_slot(key, owner)
+            && let Some(worker) = self.free_slot(key, claim)
         {
-            self.grant(now, id, worker, owner, out);
+            self.grant(now, id, worker, claim.owner, out);
             return;
         }
         if let Err(failure) = self.may_wait(now, key, &facts, out) {
@@ -47,13 +47,14 @@ impl Policy {
             self.drop_key_if_unused(key, out);
             return;
         }
-        self.enqueue(now, id, key, &facts, owner);
+        self.enqueue(now, id, key, &facts, claim);
         self.adopt_for(now, key, out);
         self.fill(now, out);
     }
 
-    /// The least loaded ready worker of the key on which the owner may have a slot.
-    pub(super) fn free_slot(&self, key: PoolKey, owner: u64) -> Option<WorkerId> {
+    /// A ready worker of the key on which the owner may have a slot: the one it prefers, else the
+    /// least loaded.
+    pub(super) fn free_slot(&self, key: PoolKey, claim: Claim) -> Option<WorkerId> {
         let record = self.keys.get(&key)?;
         record
             .workers
@@ -63,9 +64,9 @@ impl Policy {
                 worker.phase == Phase::Ready
                     && worker.retiring.is_none()
                     && worker.in_flight < record.facts.max_in_flight
-                    && (!record.facts.exclusive || worker.owner.is_none_or(|o| o == owner))
+                    && (!record.facts.exclusive || worker.owner.is_none_or(|o| o == claim.owner))
             })
-            .min_by_key(|(id, worker)| (worker.in_flight, *id))
+            .min_by_key(|(id, worker)| (claim.prefers != Some(*id), worker.in_flight, *id))
             .map(|(id, _)| id)
     }
 
@@ -155,7 +156,14 @@ impl Policy {
         true
     }
 
-    fn enqueue(&mut self, now: Instant, id: TicketId, key: PoolKey, facts: &KeyFacts, owner: u64) {
+    fn enqueue(
+        &mut self,
+        now: Instant,
+        id: TicketId,
+        key: PoolKey,
+        facts: &KeyFacts,
+        claim: Claim,
+    ) {
         let deadline = Self::after(now, self.limits.queue_timeout);
         let tenant = self.tenant(facts);
         tenant.waiting += 1;
@@ -181,7 +189,7 @@ impl Policy {
             Ticket {
                 key,
                 tenant,
-                owner,
+                claim,
                 deadline,
                 yields_at,
             },
@@ -243,8 +251,8 @@ impl Policy {
                 .get(&key)
                 .and_then(|record| record.waiting.front().copied());
             let next = head.and_then(|id| {
-                let owner = self.tickets.get(&id)?.owner;
-                Some((id, owner, self.free_slot(key, owner)?))
+                let claim = self.tickets.get(&id)?.claim;
+                Some((id, claim.owner, self.free_slot(key, claim)?))
             });
             let Some((id, owner, worker)) = next else {
                 return;

@@ -11,6 +11,25 @@ use crate::protocol::{Failure, Reason};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TicketId(pub u64);
 
+/// Who wants a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Who holds the slot, where workers are exclusive.
+    pub owner: u64,
+    /// The worker that knows something of the request: it is taken if it has a free slot, and
+    /// otherwise it is as if this had not been said.
+    pub prefers: Option<WorkerId>,
+}
+
+impl From<u64> for Claim {
+    fn from(owner: u64) -> Self {
+        Self {
+            owner,
+            prefers: None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -22,8 +41,8 @@ pub enum Event {
         key: PoolKey,
         /// What must be known of the key.
         facts: Arc<KeyFacts>,
-        /// Who holds the slot, where workers are exclusive.
-        owner: u64,
+        /// Who wants it.
+        claim: Claim,
     },
     /// The want is withdrawn. Ignored for one that has been answered.
     Withdraw(TicketId),

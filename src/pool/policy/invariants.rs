@@ -121,9 +121,9 @@ impl Policy {
         }
         for (key, record) in &self.keys {
             if let Some(head) = record.waiting.front() {
-                let owner = self.tickets[head].owner;
+                let claim = self.tickets[head].claim;
                 assert!(
-                    self.free_slot(*key, owner).is_none(),
+                    self.free_slot(*key, claim).is_none(),
                     "who waits could be served"
                 );
             }

@@ -30,7 +30,7 @@ mod spares;
 mod state;
 mod turn;
 
-pub use event::{Action, Event, StopReason, TicketId};
+pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use limits::{KeyFacts, Limits};
 pub use memory::Sleep;
 pub use spares::Stock;

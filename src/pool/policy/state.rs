@@ -8,7 +8,7 @@ use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::backoff::Blame;
-use super::event::{Action, Event, StopReason, TicketId};
+use super::event::{Action, Claim, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
 use super::spares::Stock;
@@ -94,7 +94,7 @@ pub struct WorkerRecord {
 pub(super) struct Ticket {
     pub(super) key: PoolKey,
     pub(super) tenant: TenantId,
-    pub(super) owner: u64,
+    pub(super) claim: Claim,
     pub(super) deadline: Instant,
     pub(super) yields_at: Instant,
 }
@@ -294,9 +294,9 @@ impl Policy {
                 ticket,
                 key,
                 facts,
-                owner,
+                claim,
             } => {
-                self.want(now, ticket, key, facts, owner, out);
+                self.want(now, ticket, key, facts, claim, out);
             }
             Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
             Event::Ready(worker) => self.ready(now, worker, out),

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::super::mailbox::Pushed;
 use super::super::record::Session;
 use super::{DISCOVERY_GRACE, Desk, Link, State};
-use crate::bridge::{Action, Anomaly, AskRef, Era, Hello, Level, Listing, SessionNo};
+use crate::bridge::{Action, Anomaly, AskRef, Era, Hello, Level, Listing, NotGreeted, SessionNo};
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
 
@@ -24,7 +24,10 @@ enum Deferred {
     Asked,
     Anomaly(Anomaly),
     Probed,
-    Greeted(oneshot::Sender<Result<(), String>>, Result<(), String>),
+    Greeted(
+        oneshot::Sender<Result<(), NotGreeted>>,
+        Result<(), NotGreeted>,
+    ),
     Introduced(Hello),
 }
 

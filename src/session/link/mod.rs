@@ -21,7 +21,8 @@ use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
 use crate::bridge::{
-    Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, Opened, SessionNo,
+    Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, NotGreeted, Opened,
+    SessionNo,
 };
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
@@ -66,7 +67,7 @@ struct State {
     /// Why it is being ended, where that is more than that it was asked to.
     condemned: Option<String>,
     stop_asked: bool,
-    greeted: Option<oneshot::Sender<Result<(), String>>>,
+    greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
     /// Reused between messages.
     scratch: Vec<Action>,
 }
@@ -235,7 +236,7 @@ impl Link {
 
     /// Shakes hands with the process, or asks a spare whether it is there. The receiver gets the outcome, or an error when the link
     /// is dropped first.
-    pub(super) fn greet(&self, worker: Worker) -> oneshot::Receiver<Result<(), String>> {
+    pub(super) fn greet(&self, worker: Worker) -> oneshot::Receiver<Result<(), NotGreeted>> {
         let (tell, outcome) = oneshot::channel();
         let _first = self.worker.set(worker.clone());
         // Set before this look: a stop that came earlier is seen here, a later one sees the worker.
@@ -259,11 +260,14 @@ impl Link {
     }
 
     /// Why the handshake is over.
-    fn not_greeted(&self, how: &str) -> String {
-        format!(
-            "it {how} before it answered `{}`",
-            self.order.first_question()
-        )
+    fn not_greeted(&self, how: &str) -> NotGreeted {
+        NotGreeted {
+            why: format!(
+                "it {how} before it answered `{}`",
+                self.order.first_question()
+            ),
+            may_take_the_other: self.order.greeting.era == Era::Stateless,
+        }
     }
 
     /// Asks a process that says nothing whether it is there.
@@ -275,8 +279,10 @@ impl Link {
     fn does_not_discover(&self) {
         let told = self.state.lock().greeted.take();
         if let Some(told) = told {
-            let why = "it answered `ping`, and not `server/discover`";
-            let _timed_out = told.send(Err(why.to_owned()));
+            let _timed_out = told.send(Err(NotGreeted {
+                why: "it answered `ping`, and not `server/discover`".to_owned(),
+                may_take_the_other: true,
+            }));
         }
     }
 

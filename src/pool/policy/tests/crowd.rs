@@ -68,7 +68,7 @@ impl Crowd {
             ticket,
             key,
             facts,
-            owner: 0,
+            claim: 0.into(),
         });
     }
 

@@ -11,7 +11,7 @@ mod world;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use super::{Action, Claim, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
@@ -74,7 +74,7 @@ impl Bench {
             ticket,
             key: key(n),
             facts,
-            owner,
+            claim: owner.into(),
         });
         ticket
     }

@@ -41,6 +41,44 @@ fn a_key_may_have_more_workers_when_all_are_busy() {
 }
 
 #[test]
+fn who_prefers_a_worker_gets_it_if_it_is_free() {
+    let mut bench = Bench::new(limits(4));
+    let facts = KeyFacts {
+        max_in_flight: 2,
+        max_workers_per_key: 2,
+        ..facts("a")
+    };
+    for n in 1..=2 {
+        for _ in 0..2 {
+            bench.want_of(1, &facts, 0);
+        }
+        bench.tell(Event::Ready(WorkerId(n)));
+    }
+    let (first, second) = (WorkerId(1), WorkerId(2));
+    bench.release(first);
+    bench.release(first);
+    bench.release(second);
+    let prefers = |bench: &mut Bench| {
+        let ticket = TicketId(bench.next);
+        bench.next += 1;
+        bench.tell(Event::Want {
+            ticket,
+            key: key(1),
+            facts: Arc::new(facts.clone()),
+            claim: Claim {
+                owner: 0,
+                prefers: Some(second),
+            },
+        });
+        ticket
+    };
+    let busier = prefers(&mut bench);
+    assert!(bench.said(&Action::Grant(busier, second)));
+    let other = prefers(&mut bench);
+    assert!(bench.said(&Action::Grant(other, first)), "it is full");
+}
+
+#[test]
 fn no_more_start_at_once_than_may() {
     let mut bench = Bench::new(limits(8));
     for n in 1..=4 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Action, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
+use super::super::{Action, Claim, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
 use super::dice::Dice;
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -361,12 +361,15 @@ impl World {
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
         let owner = self.dice.below(4);
+        // Of this key or another, or gone.
+        let prefers = self.dice.below(60);
+        let prefers = (prefers < 40).then_some(WorkerId(prefers));
         self.waiting.insert(ticket, (key, owner));
         self.tell(Event::Want {
             ticket,
             key,
             facts,
-            owner,
+            claim: Claim { owner, prefers },
         });
     }
 

@@ -1,0 +1,536 @@
+//! Sessions of the older era at a worker of the stateless revision: what it is told, what comes
+//! back, and that no interleaving of rounds crosses sessions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::tests::{ANNA, BOB, from_worker};
+use super::*;
+use crate::ids::WorkerId;
+use crate::protocol::Envelope;
+
+const META: &str = "io.modelcontextprotocol/";
+
+/// A mux whose worker has told what it is, with the session at it.
+fn ready(sessions: &[SessionNo]) -> (Mux, Vec<Action>) {
+    let greeting = Greeting::stateless();
+    let mut mux = Mux::new(WorkerId(9), &greeting);
+    let mut out = vec![];
+    mux.greet(&greeting, &mut out);
+    let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+    let discovered = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities});
+    let mut said = from_worker(
+        &mut mux,
+        json!({"jsonrpc": "2.0", "id": 0, "result": discovered}),
+    );
+    assert!(said.iter().any(|a| matches!(a, Action::Greeted(Ok(_)))));
+    for session in sessions {
+        mux.attach(*session, None, [], &mut said);
+        let client = ClientHello {
+            protocol_version: "2025-11-25".to_owned(),
+            capabilities: json!({"elicitation": {}})
+                .as_object()
+                .cloned()
+                .expect("an object"),
+            client_info: json!({"name": session.0.to_string(), "version": "1"}),
+        };
+        mux.introduce(*session, &client);
+    }
+    (mux, said)
+}
+
+fn request(mux: &mut Mux, session: SessionNo, message: &Value, out: &mut Vec<Action>) -> Opened {
+    let text = message.to_string();
+    let envelope = Envelope::parse(text.as_bytes()).expect("valid");
+    let message = text.as_bytes();
+    let request = ClientRequest {
+        session,
+        message,
+        envelope: &envelope,
+    };
+    mux.request(request, out)
+}
+
+fn sent(mux: &mut Mux, session: SessionNo, message: &Value) -> (CallId, Value) {
+    match request(mux, session, message, &mut vec![]) {
+        Opened::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
+        Opened::Local(answer) => panic!("answered locally: {answer:?}"),
+    }
+}
+
+fn local(mux: &mut Mux, session: SessionNo, message: &Value) -> (Value, Vec<Action>) {
+    let mut out = vec![];
+    match request(mux, session, message, &mut out) {
+        Opened::Local(answer) => (serde_json::from_slice(&answer).expect("JSON"), out),
+        Opened::Sent(_, line) => panic!("sent: {line:?}"),
+    }
+}
+
+fn call(id: u64) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "x"}})
+}
+
+/// The lines for the worker among the actions.
+fn lines(out: &[Action]) -> Vec<Value> {
+    let lines = out.iter().filter_map(|action| match action {
+        Action::ToWorker(line) => Some(serde_json::from_slice(line).expect("JSON")),
+        _ => None,
+    });
+    lines.collect()
+}
+
+fn input_required(id: &Value, keys: &[&str], state: &str) -> Value {
+    let ask =
+        json!({"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {}}});
+    let requests: serde_json::Map<_, _> = keys
+        .iter()
+        .map(|key| ((*key).to_owned(), ask.clone()))
+        .collect();
+    json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "input_required", "inputRequests": requests, "requestState": state}})
+}
+
+fn reply(mux: &mut Mux, session: SessionNo, ask: AskRef, body: &Value) -> (bool, Vec<Action>) {
+    let mut text = json!({"jsonrpc": "2.0", "id": 0});
+    for (name, value) in body.as_object().expect("an object") {
+        text[name] = value.clone();
+    }
+    let text = text
+        .to_string()
+        .replacen("\"id\":0", &format!("\"id\":{ask}"), 1);
+    let envelope = Envelope::parse(text.as_bytes()).expect("valid");
+    let mut out = vec![];
+    let taken = mux.answer(session, ask, text.as_bytes(), &envelope, &mut out);
+    mux.check_invariants();
+    (taken, out)
+}
+
+fn asks(out: &[Action]) -> Vec<AskRef> {
+    let asks = out.iter().filter_map(|action| match action {
+        Action::Ask { ask, .. } => Some(*ask),
+        _ => None,
+    });
+    asks.collect()
+}
+
+#[test]
+fn each_request_says_who_sends_it() {
+    let (mut mux, _) = ready(&[ANNA, BOB]);
+    let message = json!({"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params":
+        {"name": "x", "_meta": {"progressToken": "t", "traceparent": "00-1", "io.modelcontextprotocol/protocolVersion": "1"}}});
+    let (of_bob, line) = sent(&mut mux, BOB, &message);
+    let meta = &line["params"]["_meta"];
+    assert_eq!(meta[format!("{META}protocolVersion")], "2026-07-28");
+    assert_eq!(meta[format!("{META}clientInfo")]["name"], BOB.0.to_string());
+    assert_eq!(
+        meta[format!("{META}clientCapabilities")],
+        json!({"elicitation": {}})
+    );
+    assert_eq!(meta["traceparent"], "00-1");
+    assert_eq!(meta["progressToken"], of_bob.0);
+    assert!(meta.get(format!("{META}logLevel")).is_none());
+    let result = json!({"resultType": "complete", "content": [], "ttlMs": 1, "cacheScope": "private", "_meta": {"io.modelcontextprotocol/serverInfo": {}, "own": 1}});
+    let out = from_worker(
+        &mut mux,
+        json!({"jsonrpc": "2.0", "id": of_bob.0, "result": result}),
+    );
+    let [Action::Answer { message, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let told: Value = serde_json::from_slice(message).expect("JSON");
+    assert_eq!(
+        told,
+        json!({"jsonrpc": "2.0", "id": "a", "result": {"content": [], "_meta": {"own": 1}}})
+    );
+}
+
+#[test]
+fn what_is_kept_for_a_session_needs_no_worker() {
+    let (mut mux, _) = ready(&[ANNA]);
+    let of = |method: &str, params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let (pong, _) = local(&mut mux, ANNA, &of("ping", json!({})));
+    assert_eq!(pong["result"], json!({}));
+    let (_, out) = local(
+        &mut mux,
+        ANNA,
+        &of("logging/setLevel", json!({"level": "warning"})),
+    );
+    assert!(
+        matches!(out[..], [Action::LevelSet(ANNA, Level::Warning)]),
+        "{out:?}"
+    );
+    let (_, line) = sent(&mut mux, ANNA, &call(2));
+    assert_eq!(
+        line["params"]["_meta"][format!("{META}logLevel")],
+        "warning"
+    );
+    let (_, out) = local(
+        &mut mux,
+        ANNA,
+        &of("resources/subscribe", json!({"uri": "u:1"})),
+    );
+    let opened = lines(&out).pop().expect("another subscription");
+    assert_eq!(opened["method"], "subscriptions/listen");
+    assert_eq!(
+        opened["params"]["notifications"],
+        json!({"toolsListChanged": true, "resourceSubscriptions": ["u:1"]})
+    );
+    let (refused, _) = local(
+        &mut mux,
+        ANNA,
+        &of("logging/setLevel", json!({"level": "loud"})),
+    );
+    assert_eq!(refused["error"]["code"], -32602);
+}
+
+#[test]
+fn changes_come_from_one_subscription_that_is_replaced_without_a_gap() {
+    let (mut mux, said) = ready(&[ANNA, BOB]);
+    let first = lines(&said).pop().expect("it listens from the start");
+    let acknowledged = |id: &Value| json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"notifications": {}, "_meta": {"io.modelcontextprotocol/subscriptionId": id}}});
+    from_worker(&mut mux, acknowledged(&first["id"]));
+    let subscribe = json!({"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": "u:1"}});
+    let (_, out) = local(&mut mux, BOB, &subscribe);
+    let second = lines(&out).pop().expect("another");
+    let updated = |id: &Value| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "u:1", "_meta": {"io.modelcontextprotocol/subscriptionId": id}}});
+    assert!(
+        from_worker(&mut mux, updated(&second["id"])).is_empty(),
+        "not before it is acknowledged"
+    );
+    let out = from_worker(&mut mux, acknowledged(&second["id"]));
+    let stopped = &lines(&out)[0];
+    assert_eq!(
+        (&stopped["method"], &stopped["params"]["requestId"]),
+        (&json!("notifications/cancelled"), &first["id"])
+    );
+    let out = from_worker(&mut mux, updated(&second["id"]));
+    let [Action::ToSession(BOB, message)] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let told: Value = serde_json::from_slice(message).expect("JSON");
+    assert_eq!(
+        told["params"],
+        json!({"uri": "u:1"}),
+        "the subscription is stdiopool's own matter"
+    );
+    let list = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": {"io.modelcontextprotocol/subscriptionId": second["id"]}}});
+    assert!(matches!(
+        from_worker(&mut mux, list)[..],
+        [Action::Broadcast(_)]
+    ));
+}
+
+#[test]
+fn log_lines_go_to_whoever_asked_for_them_and_to_no_one_when_it_may_be_either() {
+    let (mut mux, _) = ready(&[ANNA, BOB]);
+    let level = json!({"jsonrpc": "2.0", "id": 1, "method": "logging/setLevel", "params": {"level": "info"}});
+    let line = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}});
+    local(&mut mux, BOB, &level);
+    sent(&mut mux, ANNA, &call(1));
+    assert!(matches!(
+        from_worker(&mut mux, line.clone())[..],
+        [Action::Anomaly(Anomaly::Unattributable)]
+    ));
+    let (of_bob, _) = sent(&mut mux, BOB, &call(2));
+    assert!(
+        matches!(from_worker(&mut mux, line.clone())[..], [Action::ToCall(id, _)] if id == of_bob)
+    );
+    sent(&mut mux, BOB, &call(3));
+    assert!(matches!(
+        from_worker(&mut mux, line.clone())[..],
+        [Action::ToSession(BOB, _)]
+    ));
+    local(&mut mux, ANNA, &level);
+    sent(&mut mux, ANNA, &call(4));
+    assert!(matches!(
+        from_worker(&mut mux, line)[..],
+        [Action::Anomaly(Anomaly::Unattributable)]
+    ));
+}
+
+#[test]
+fn a_server_that_never_has_enough_is_given_up_on() {
+    let (mut mux, _) = ready(&[ANNA]);
+    let (_, mut line) = sent(&mut mux, ANNA, &call(1));
+    for round in 1.. {
+        let out = from_worker(&mut mux, input_required(&line["id"], &[], "s"));
+        match &out[..] {
+            [Action::ToWorker(again)] => {
+                let again: Value = serde_json::from_slice(again).expect("JSON");
+                assert_ne!(again["id"], line["id"], "a request of its own");
+                assert_eq!(again["params"]["requestState"], "s");
+                assert!(round < 20, "it goes on for ever");
+                line = again;
+            }
+            [Action::Answer { is_error: true, .. }] => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(mux.in_flight(), 0);
+}
+
+#[test]
+fn an_error_of_the_client_ends_the_call_and_its_other_questions() {
+    let (mut mux, _) = ready(&[ANNA]);
+    let (_, line) = sent(&mut mux, ANNA, &call(1));
+    let asked = asks(&from_worker(
+        &mut mux,
+        input_required(&line["id"], &["a", "b"], "s"),
+    ));
+    let (taken, out) = reply(
+        &mut mux,
+        ANNA,
+        asked[0],
+        &json!({"error": {"code": -1, "message": "no"}}),
+    );
+    assert!(taken);
+    let [
+        Action::Answer {
+            message,
+            is_error: true,
+            ..
+        },
+    ] = &out[..]
+    else {
+        panic!("{out:?}")
+    };
+    let told: Value = serde_json::from_slice(message).expect("JSON");
+    assert_eq!(
+        (&told["id"], &told["error"]["message"]),
+        (&json!(1), &json!("no"))
+    );
+    let (taken, _) = reply(
+        &mut mux,
+        ANNA,
+        asked[1],
+        &json!({"result": {"action": "accept"}}),
+    );
+    assert!(!taken, "it concerns no one any more");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Request {
+        session: u64,
+    },
+    Complete {
+        pick: usize,
+    },
+    Requires {
+        pick: usize,
+        inputs: usize,
+    },
+    StaleAnswer {
+        pick: usize,
+    },
+    Reply {
+        session: u64,
+        pick: usize,
+        fails: bool,
+    },
+    GiveUp {
+        pick: usize,
+    },
+    Leave {
+        session: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let session = 1_u64..4;
+    prop_oneof![
+        5 => session.clone().prop_map(|session| Step::Request { session }),
+        3 => any::<usize>().prop_map(|pick| Step::Complete { pick }),
+        4 => (any::<usize>(), 0_usize..3).prop_map(|(pick, inputs)| Step::Requires { pick, inputs }),
+        1 => any::<usize>().prop_map(|pick| Step::StaleAnswer { pick }),
+        6 => (session.clone(), any::<usize>(), proptest::bool::weighted(0.1))
+            .prop_map(|(session, pick, fails)| Step::Reply { session, pick, fails }),
+        1 => any::<usize>().prop_map(|pick| Step::GiveUp { pick }),
+        1 => session.prop_map(|session| Step::Leave { session }),
+    ]
+}
+
+/// What the world around the mux knows: the worker's side by the ids on its wire.
+#[derive(Default)]
+struct World {
+    next: u64,
+    /// Calls without an answer: whose.
+    open: BTreeMap<CallId, SessionNo>,
+    /// What the worker is busy with: wire id, and the marker of the call.
+    at_worker: BTreeMap<u64, u64>,
+    past_wires: Vec<u64>,
+    /// Questions: who was asked, for which marker.
+    questions: Vec<(SessionNo, AskRef, u64)>,
+    markers: BTreeMap<u64, (CallId, SessionNo)>,
+    gave_up: BTreeSet<CallId>,
+}
+
+impl World {
+    fn see(&mut self, out: &[Action], of_marker: Option<u64>) {
+        for action in out {
+            match action {
+                Action::ToWorker(line) => {
+                    let line: Value = serde_json::from_slice(line).expect("JSON");
+                    if line["method"] == "tools/call" {
+                        let marker = line["params"]["marker"].as_u64().expect("a marker");
+                        let responses = line["params"]["inputResponses"].as_object();
+                        for given in responses.into_iter().flatten().map(|(_, given)| given) {
+                            assert_eq!(given["of"], marker, "the answer to another's question");
+                        }
+                        assert_eq!(line["params"]["requestState"], marker.to_string());
+                        let wire = line["id"].as_u64().expect("a number");
+                        assert!(self.at_worker.insert(wire, marker).is_none());
+                    } else if line["method"] == "notifications/cancelled" {
+                        let wire = line["params"]["requestId"].as_u64().expect("a number");
+                        assert!(self.at_worker.contains_key(&wire), "what it does not have");
+                    }
+                }
+                Action::Ask {
+                    session, call, ask, ..
+                } => {
+                    let marker = of_marker.expect("only results ask");
+                    let (of, owner) = self.markers[&marker];
+                    assert_eq!(
+                        (*call, *session),
+                        (Some(of), owner),
+                        "someone else is asked"
+                    );
+                    self.questions.push((*session, *ask, marker));
+                }
+                Action::Answer {
+                    call,
+                    message,
+                    is_error,
+                } => {
+                    let owner = self.open.remove(call).expect("answered once");
+                    assert!(!self.gave_up.contains(call));
+                    let told: Value = serde_json::from_slice(message).expect("JSON");
+                    let marker = told["id"].as_u64().expect("a number");
+                    assert_eq!(self.markers[&marker], (*call, owner), "another's id");
+                    assert!(
+                        *is_error || told["result"]["of"] == marker,
+                        "another's answer"
+                    );
+                }
+                Action::Released(call) => {
+                    self.open.remove(call).expect("released once");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn run(&mut self, mux: &mut Mux, step: Step) {
+        let nth = |pick: usize, len: usize| (len > 0).then(|| pick % len);
+        match step {
+            Step::Request { session } => {
+                let session = SessionNo(session);
+                let marker = self.next;
+                self.next += 1;
+                if !mux.is_attached(session) {
+                    return;
+                }
+                let message = json!({"jsonrpc": "2.0", "id": marker, "method": "tools/call", "params": {"marker": marker}});
+                let (call, line) = sent(mux, session, &message);
+                self.open.insert(call, session);
+                self.markers.insert(marker, (call, session));
+                self.at_worker
+                    .insert(line["id"].as_u64().expect("a number"), marker);
+            }
+            Step::Complete { pick } | Step::Requires { pick, .. } => {
+                let Some(at) = nth(pick, self.at_worker.len()) else {
+                    return;
+                };
+                let (wire, marker) = self
+                    .at_worker
+                    .iter()
+                    .nth(at)
+                    .map(|(w, m)| (*w, *m))
+                    .expect("there");
+                self.at_worker.remove(&wire);
+                self.past_wires.push(wire);
+                let message = match step {
+                    Step::Requires { inputs, .. } => {
+                        input_required(&json!(wire), &["a", "b"][..inputs], &marker.to_string())
+                    }
+                    _ => json!({"jsonrpc": "2.0", "id": wire, "result": {"of": marker}}),
+                };
+                let out = from_worker(mux, message);
+                self.see(&out, Some(marker));
+            }
+            Step::StaleAnswer { pick } => {
+                let Some(at) = nth(pick, self.past_wires.len()) else {
+                    return;
+                };
+                let wire = self.past_wires[at];
+                let out = from_worker(mux, json!({"jsonrpc": "2.0", "id": wire, "result": {}}));
+                assert!(matches!(out[..], [Action::Anomaly(_)]), "{out:?}");
+            }
+            Step::Reply {
+                session,
+                pick,
+                fails,
+            } => {
+                let Some(at) = nth(pick, self.questions.len()) else {
+                    return;
+                };
+                let (owner, ask, marker) = self.questions[at];
+                let body = if fails {
+                    json!({"error": {"code": 1, "message": "no"}})
+                } else {
+                    json!({"result": {"of": marker}})
+                };
+                let (taken, out) = reply(mux, SessionNo(session), ask, &body);
+                assert!(
+                    !taken || owner == SessionNo(session),
+                    "someone else answered"
+                );
+                self.see(&out, None);
+            }
+            Step::GiveUp { pick } => {
+                let Some(at) = nth(pick, self.open.len()) else {
+                    return;
+                };
+                let call = *self.open.keys().nth(at).expect("there");
+                let mut out = vec![];
+                mux.cancel(call, "test", &mut out);
+                self.gave_up.insert(call);
+                self.see(&out, None);
+            }
+            Step::Leave { session } => {
+                let session = SessionNo(session);
+                let left = self.open.iter().filter(|(_, owner)| **owner == session);
+                self.gave_up.extend(left.map(|(call, _)| *call));
+                let mut out = vec![];
+                mux.detach(session, &mut out);
+                self.see(&out, None);
+            }
+        }
+        mux.check_invariants();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_interleaving_of_rounds_crosses_sessions(steps in proptest::collection::vec(step(), 1..120)) {
+        let (mut mux, _) = ready(&[SessionNo(1), SessionNo(2), SessionNo(3)]);
+        let mut world = World::default();
+        for step in steps {
+            world.run(&mut mux, step);
+        }
+        // Nothing is lost: once every question is answered and every request too, nothing is open.
+        while let Some((owner, ask, marker)) = world.questions.pop() {
+            let (_, out) = reply(&mut mux, owner, ask, &json!({"result": {"of": marker}}));
+            world.see(&out, None);
+        }
+        while let Some((wire, marker)) = world.at_worker.pop_first() {
+            let out = from_worker(&mut mux, json!({"jsonrpc": "2.0", "id": wire, "result": {"of": marker}}));
+            world.see(&out, None);
+        }
+        prop_assert!(world.open.is_empty(), "{:?}", world.open);
+        prop_assert_eq!(mux.in_flight(), 0);
+    }
+}
