@@ -66,6 +66,15 @@ name_type! {
     ServerName
 }
 
+impl ServerName {
+    /// Stands for all servers at once. No server can be called so.
+    pub fn all() -> Self {
+        static ALL: std::sync::LazyLock<ServerName> =
+            std::sync::LazyLock::new(|| ServerName::new("*"));
+        ALL.clone()
+    }
+}
+
 /// One live child process with its descendants. Never reused while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct WorkerId(pub u64);

@@ -54,6 +54,8 @@ struct World {
     /// Whether the worker was told to stop.
     workers: BTreeMap<WorkerId, bool>,
     starting: Vec<WorkerId>,
+    /// When each worker was started.
+    since: BTreeMap<WorkerId, Instant>,
     /// Of those, spares that were adopted.
     adopted: Vec<WorkerId>,
     leases: Vec<WorkerId>,
@@ -71,6 +73,7 @@ impl World {
                 Action::Start(worker, _) => {
                     assert_eq!(self.workers.insert(worker, false), None);
                     self.starting.push(worker);
+                    self.since.insert(worker, self.now);
                     assert!(self.workers.len() <= self.limits.max_workers);
                     assert!(self.cold_starts() <= self.limits.max_starting);
                 }
@@ -97,7 +100,10 @@ impl World {
     }
 
     fn cold_starts(&self) -> usize {
-        let is_cold = |worker: &&WorkerId| !self.adopted.contains(worker);
+        let is_cold = |worker: &&WorkerId| {
+            let took = self.now - self.since[*worker];
+            !self.adopted.contains(worker) && took < self.limits.start_counts_for
+        };
         self.starting.iter().filter(is_cold).count()
     }
 
@@ -293,6 +299,7 @@ fuzz_target!(|steps: Vec<Step>| {
         limits,
         workers: BTreeMap::new(),
         starting: Vec::new(),
+        since: BTreeMap::new(),
         adopted: Vec::new(),
         leases: Vec::new(),
         paging_out: Vec::new(),

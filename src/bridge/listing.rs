@@ -38,13 +38,7 @@ impl Listing {
             #[serde(rename = "progressToken")]
             progress_token: Option<IgnoredAny>,
         }
-        let listing = match method {
-            "tools/list" => Self::Tools,
-            "prompts/list" => Self::Prompts,
-            "resources/list" => Self::Resources,
-            "resources/templates/list" => Self::ResourceTemplates,
-            _ => return None,
-        };
+        let listing = Self::of(method)?;
         let Some(params) = params else {
             return Some(listing);
         };
@@ -54,6 +48,36 @@ impl Listing {
                 .meta
                 .is_some_and(|meta| meta.progress_token.is_some());
         (!is_special).then_some(listing)
+    }
+
+    /// The list that a method asks for.
+    pub fn of(method: &str) -> Option<Self> {
+        match method {
+            "tools/list" => Some(Self::Tools),
+            "prompts/list" => Some(Self::Prompts),
+            "resources/list" => Some(Self::Resources),
+            "resources/templates/list" => Some(Self::ResourceTemplates),
+            _ => None,
+        }
+    }
+
+    /// The method that asks for it.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::ResourceTemplates => "resources/templates/list",
+        }
+    }
+
+    /// The notification that says that it has changed.
+    pub fn changed(self) -> &'static str {
+        match self {
+            Self::Tools => "notifications/tools/list_changed",
+            Self::Prompts => "notifications/prompts/list_changed",
+            Self::Resources | Self::ResourceTemplates => "notifications/resources/list_changed",
+        }
     }
 
     /// Whether a result holds the whole list: there is no next page.

@@ -25,6 +25,7 @@
 //! It deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
+pub mod aggregate;
 mod client_side;
 mod era;
 mod initialize;

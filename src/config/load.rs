@@ -78,6 +78,16 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
             "there is no server: add a table such as [servers.demo] with `command`",
         );
     }
+    let separator = &config.aggregate.separator;
+    let offered = config
+        .servers
+        .iter()
+        .filter(|(_, server)| server.is_aggregated);
+    for (name, _) in offered {
+        if !is_told_apart(name.as_str(), separator) {
+            root.wrong("servers", format!("the things of server `{name}` cannot be told apart where `/mcp` offers all servers as one: its name runs into the separator \"{separator}\" (set `servers.{name}.aggregate = false`, another `aggregate.separator`, or another name)"));
+        }
+    }
     if config.auth == AuthMode::Token && config.tenants.values().all(|t| t.token_hashes.is_empty())
     {
         root.wrong(
@@ -85,6 +95,11 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
             "`auth.mode` is \"token\", but no tenant lists a token: nobody could come in",
         );
     }
+}
+
+/// Whether the first separator in the names of that server's things is the one after its own name.
+fn is_told_apart(server: &str, separator: &str) -> bool {
+    format!("{server}{separator}").find(separator) == Some(server.len())
 }
 
 fn exposed(config: &Config) -> Option<String> {

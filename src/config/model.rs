@@ -25,6 +25,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[auth]`
     pub auth: AuthMode,
+    /// `[aggregate]`
+    pub aggregate: Aggregate,
     /// `[pool]`
     pub pool: Pool,
     /// `[state]`
@@ -61,6 +63,15 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Who may speak to it; needed off loopback.
     pub token: Option<SecretString>,
+}
+
+/// `[aggregate]`: all servers of a tenant offered as one, at `/mcp`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Aggregate {
+    /// What stands between a server's name and the name of a tool or prompt of it.
+    pub separator: String,
+    /// How long a list waits for one server.
+    pub list_timeout: Duration,
 }
 
 /// `[auth] mode`: who callers are.
@@ -150,6 +161,8 @@ pub struct Server {
     pub env: BTreeMap<String, Template>,
     /// Where it runs; `None` for the tenant's own folder.
     pub cwd: Option<Template>,
+    /// It is among the servers that are offered as one.
+    pub is_aggregated: bool,
     /// How workers are shared.
     pub share: Share,
     /// What its workers are told of what clients can be asked.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Admin, AuthMode, Config, Http, Pool, State};
+use super::model::{Admin, Aggregate, AuthMode, Config, Http, Pool, State};
 use super::reader::Reader;
 use super::{servers, tenants};
 
@@ -21,6 +21,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let http = root.table("http", http);
     let admin = root.table("admin", admin);
     let auth = root.table("auth", auth);
+    let aggregate = root.table("aggregate", aggregate);
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
     let servers = servers::servers(root, &pool);
@@ -29,6 +30,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         http,
         admin,
         auth,
+        aggregate,
         pool,
         state,
         servers,
@@ -124,11 +126,29 @@ fn auth(reader: &mut Reader<'_, '_>) -> AuthMode {
     mode.flatten().unwrap_or(AuthMode::None)
 }
 
+fn aggregate(reader: &mut Reader<'_, '_>) -> Aggregate {
+    let doc = "What stands between a server's name and the name of its tool or prompt, where `/mcp` offers all servers as one.";
+    let separator = reader.text("separator", Some("__"), doc);
+    let separator = separator.unwrap_or_else(|| "__".to_owned());
+    if separator.is_empty() || !separator.chars().all(is_of_a_tool_name) {
+        reader.wrong("separator", format!("`aggregate.separator` must be made of what names of tools are made of (letters, digits, `_`, `-`, `.`, `/`), not \"{separator}\""));
+    }
+    Aggregate {
+        separator,
+        list_timeout: reader.duration("list_timeout", secs(5), "How long a list of all servers waits for one of them. One that takes longer is missing in it, which the list says; the client is told that the list has changed when it has answered."),
+    }
+}
+
+/// 2025-11-25, server/tools, "Tool Names"; the slash was among them in earlier drafts, and is in use.
+fn is_of_a_tool_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')
+}
+
 fn pool(reader: &mut Reader<'_, '_>) -> Pool {
     let pool = Pool {
         max_workers: reader.count("max_workers", 64, 1, "Worker processes of all tenants. When all are in use, idle ones are evicted and requests wait."),
         max_workers_per_tenant: reader.count("max_workers_per_tenant", 8, 1, "Worker processes of one tenant, unless the tenant has a limit of its own."),
-        max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower."),
+        max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower. One counts for 10 s: what takes longer waits for something else."),
         max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size. When it is used up, idle workers hibernate or stop before others start, and requests wait."),
         queue_limit: reader.count("queue_limit", 1024, 1, "Requests that wait for a worker, of all tenants. One more is refused with 503, or one of the tenant that waits with most."),
         queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),

@@ -136,6 +136,11 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
     let interactive = reader
         .word("interactive", "exclusive", &words, doc)
         .unwrap_or(Interactive::Exclusive);
+    let is_aggregated = reader.boolean(
+        "aggregate",
+        true,
+        "It is among the servers that `/mcp` offers as one.",
+    );
     not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
@@ -151,6 +156,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         args,
         env,
         cwd,
+        is_aggregated,
         roots,
         share,
         stateful,

@@ -18,6 +18,7 @@
 //!
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
+mod aggregate;
 mod conversation;
 mod guard;
 mod http_sse;

@@ -123,6 +123,13 @@ impl Post<'_> {
             tally.answered(false);
             return reply::json(StatusCode::OK, answer);
         }
+        if session.is_with_all() {
+            let sessions = &self.front.sessions;
+            let found = sessions.addressed(&session.principal, self.body, envelope);
+            if let Some((server, _)) = found {
+                tally.is_of(&server);
+            }
+        }
         let mut exchange = Exchange::new();
         let sent = self
             .front
@@ -399,6 +406,11 @@ impl Tally {
     pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref().unwrap_or_default();
         self.asked.push_back(Method::of(method));
+    }
+
+    /// Of all servers, that one is asked.
+    pub(super) fn is_of(&mut self, server: &ServerName) {
+        self.of_server = self.metrics.server(server);
     }
 
     pub(super) fn answered(&mut self, is_error: bool) {

@@ -65,13 +65,17 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/readyz", get(readyz))
         .fallback(|| async {
             let why =
-                "no such path (MCP endpoints are `/{server}/mcp` and `/t/{tenant}/{server}/mcp`; `/{server}/sse` for clients of 2024-11-05)";
+                "no such path (MCP endpoints are `/{server}/mcp`, `/mcp` for all servers as one, and the same below `/t/{tenant}`; `…/sse` for clients of 2024-11-05)";
             reply::failure(&Failure::new(Reason::NotFound, why), None)
         });
-    if front.only_server.is_some() {
-        for path in ["/mcp", "/sse", "/messages"] {
-            router = router.route(path, any(of_only_server));
-        }
+    for name in ["mcp", "sse", "messages"] {
+        router = if front.only_server.is_some() {
+            router.route(&format!("/{name}"), any(of_only_server))
+        } else {
+            router
+                .route(&format!("/{name}"), any(of_all))
+                .route(&format!("/t/{{tenant}}/{name}"), any(of_all_for_tenant))
+        };
     }
     let router = router.with_state(front);
     match cors {
@@ -117,7 +121,7 @@ async fn of_server(
     Path(server): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    endpoint(&front, None, &server, request).await
+    endpoint(&front, None, Offer::Server(&server), request).await
 }
 
 async fn of_tenant(
@@ -125,24 +129,45 @@ async fn of_tenant(
     Path((tenant, server)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
-    endpoint(&front, Some(&tenant), &server, request).await
+    endpoint(&front, Some(&tenant), Offer::Server(&server), request).await
+}
+
+async fn of_all(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
+    endpoint(&front, None, Offer::All, request).await
+}
+
+async fn of_all_for_tenant(
+    State(front): State<Arc<Front>>,
+    Path(tenant): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    endpoint(&front, Some(&tenant), Offer::All, request).await
 }
 
 async fn of_only_server(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let server = front.only_server.clone();
     let server = server.as_ref().map_or("", ServerName::as_str);
-    endpoint(&front, None, server, request).await
+    endpoint(&front, None, Offer::Server(server), request).await
+}
+
+/// What an endpoint offers.
+#[derive(Clone, Copy)]
+enum Offer<'a> {
+    /// One server.
+    Server(&'a str),
+    /// All of them, as one.
+    All,
 }
 
 /// One MCP endpoint.
 async fn endpoint(
     front: &Front,
     tenant: Option<&str>,
-    server: &str,
+    offer: Offer<'_>,
     request: Request,
 ) -> Response<Body> {
     let arrived = Instant::now();
-    match serve(front, tenant, server, request, arrived).await {
+    match serve(front, tenant, offer, request, arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
@@ -154,7 +179,7 @@ async fn endpoint(
 async fn serve(
     front: &Front,
     tenant: Option<&str>,
-    server: &str,
+    offer: Offer<'_>,
     request: Request,
     arrived: Instant,
 ) -> Result<Response<Body>, Failure> {
@@ -164,10 +189,13 @@ async fn serve(
     let setup = front.sessions.setup();
     let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let principal = setup.authenticator.authenticate(authorization, tenant)?;
-    let server = setup
-        .config
-        .server_name(server)
-        .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{server}`")))?;
+    let server = match offer {
+        Offer::All => ServerName::all(),
+        Offer::Server(name) => setup
+            .config
+            .server_name(name)
+            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))?,
+    };
     let path = parts.uri.path();
     if path.ends_with("/sse") {
         if parts.method != Method::GET {

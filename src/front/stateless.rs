@@ -1,5 +1,6 @@
 //! POST of the stateless revision, 2026-07-28: each request by itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,8 +16,9 @@ use crate::bridge::Era;
 use crate::bridge::stateless::{
     Fault, Filter, StatelessRequest, check_param_headers, discovered, rediscovered,
 };
+use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, code};
-use crate::session::{Exchange, Listener, Parcel, Wants};
+use crate::session::{Exchange, Listener, Parcel, Session, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
 /// they have changed.
@@ -26,7 +28,7 @@ fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> Option<&'h str> {
     |name| headers.get(name)?.to_str().ok()
 }
 
-fn wants(request: &StatelessRequest<'_>) -> Wants {
+pub(super) fn wants(request: &StatelessRequest<'_>) -> Wants {
     Wants {
         questions: request.can_be_asked(),
         logs: request.level.is_some(),
@@ -56,11 +58,31 @@ impl Post<'_> {
                 return Final::from((&fault, id)).into();
             }
         };
+        if self.server == ServerName::all() {
+            return self.serve_of_all(envelope, &request, tally).await;
+        }
         let served = match &*request.method {
             "server/discover" => self.discover(&request, tally).await,
             "subscriptions/listen" => self.listen(&request, tally).await,
-            _ => self.call(&request, tally).await,
+            _ => {
+                let caller =
+                    self.front
+                        .sessions
+                        .caller(&self.principal, &self.server, wants(&request));
+                match caller {
+                    Ok(caller) => self.call(&request, caller, tally).await,
+                    Err(failure) => Err(failure),
+                }
+            }
         };
+        self.or_refuse(served, id)
+    }
+
+    pub(super) fn or_refuse(
+        &self,
+        served: Result<Response<Body>, Failure>,
+        id: &str,
+    ) -> Response<Body> {
         served.unwrap_or_else(|failure| {
             self.front.sessions.metrics().rejected(failure.reason);
             reply::failure(&failure, Some(id))
@@ -83,7 +105,7 @@ impl Post<'_> {
         Ok(reply::json(StatusCode::OK, body))
     }
 
-    async fn listen(
+    pub(super) async fn listen(
         &self,
         request: &StatelessRequest<'_>,
         mut tally: Tally,
@@ -105,13 +127,14 @@ impl Post<'_> {
         )))
     }
 
-    async fn call(
+    /// A request that a worker answers, for the session that stands for its caller.
+    pub(super) async fn call(
         &self,
         request: &StatelessRequest<'_>,
+        caller: Arc<Session>,
         mut tally: Tally,
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
-        let caller = sessions.caller(&self.principal, &self.server, wants(request))?;
         let era = sessions.era(&caller).await?;
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
@@ -128,7 +151,7 @@ impl Post<'_> {
             sessions: sessions.clone(),
             principal: self.principal.clone(),
             server: self.server.clone(),
-            caller: std::sync::Arc::clone(&caller),
+            caller: Arc::clone(&caller),
             exchange: Exchange::stateless(request.level, era),
             questions: Vec::new(),
             lacking: None,

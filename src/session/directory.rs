@@ -67,6 +67,11 @@ impl Directory {
         Ok(())
     }
 
+    /// Takes in a session that belongs to another one and counts with that.
+    pub(super) fn insert_member(&self, session: Arc<Session>) {
+        self.tables.write().insert(session);
+    }
+
     /// Whether one more session of the tenant would be taken in.
     ///
     /// # Errors
@@ -124,7 +129,8 @@ impl Directory {
 
     pub(super) fn remove(&self, session: &Session) {
         let mut tables = self.tables.write();
-        if tables.by_id.remove(&session.id).is_some() {
+        let was_there = tables.by_id.remove(&session.id).is_some();
+        if was_there && session.membership.is_none() {
             tables.count(session.tenant(), -1);
         }
         tables.by_no.remove(&session.no);

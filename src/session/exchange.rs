@@ -258,8 +258,10 @@ impl Exchange {
 
 impl Repeat {
     fn is_allowed(&self) -> bool {
-        Envelope::parse(&self.message)
-            .is_ok_and(|envelope| self.sessions.may_repeat(&self.session, &envelope))
+        Envelope::parse(&self.message).is_ok_and(|envelope| {
+            self.sessions
+                .may_repeat(&self.session, &self.message, &envelope)
+        })
     }
 
     fn begin(

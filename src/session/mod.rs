@@ -23,6 +23,7 @@
 //! It deliberately does not parse HTTP and does not decide who may start what: that is the
 //! front's and the pool's.
 
+mod aggregate;
 mod berth;
 mod catalog;
 mod directory;
@@ -40,6 +41,7 @@ mod shared;
 mod stateless;
 mod suspended;
 
+pub use aggregate::Lister;
 pub use exchange::{Exchange, Next};
 pub use keep::Records;
 pub use launchpad::Launchpad;

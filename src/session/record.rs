@@ -5,13 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::mailbox::{Mailbox, WhenFull};
+use super::aggregate::{Members, Membership};
+use super::mailbox::{Mailbox, Pushed, WhenFull};
 use super::replay::Replay;
 use super::route::{Order, Route};
+use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
@@ -70,6 +73,10 @@ pub struct Session {
     pub principal: Principal,
     /// The server it talks to.
     pub server: ServerName,
+    /// What it is part of, if its client has a session with all servers.
+    pub(super) membership: Option<Membership>,
+    /// What belongs to it, if it is one with all servers.
+    pub(super) members: Mutex<Members>,
     /// It is no client's own: it stands for all requests of a caller without sessions.
     pub is_stateless: bool,
     /// How the client introduced itself.
@@ -112,6 +119,8 @@ impl Session {
             id,
             principal,
             server,
+            membership: None,
+            members: Mutex::default(),
             is_stateless: false,
             client,
             created: std::time::SystemTime::now(),
@@ -135,6 +144,45 @@ impl Session {
     pub(super) fn without_state(mut self) -> Self {
         self.is_stateless = true;
         self
+    }
+
+    /// The same as part of a session with all servers: it tells on that one's stream.
+    pub(super) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
+        self.outbox = Arc::clone(&whole.outbox);
+        self.membership = Some(Membership {
+            alias,
+            whole: Some(Arc::downgrade(whole)),
+        });
+        self
+    }
+
+    /// The same for a caller that has come through all servers at once.
+    pub(super) fn through_all(mut self, alias: Alias) -> Self {
+        self.membership = Some(Membership { alias, whole: None });
+        self
+    }
+
+    /// Whether it is one with all servers at once.
+    pub fn is_with_all(&self) -> bool {
+        self.server == ServerName::all()
+    }
+
+    /// The session with all servers that it is part of.
+    pub(super) fn whole(&self) -> Option<Arc<Self>> {
+        self.membership.as_ref()?.whole.as_ref()?.upgrade()
+    }
+
+    /// What things of its server are called, if it is part of one with all servers.
+    pub(super) fn alias(&self) -> Option<&Alias> {
+        self.membership.as_ref().map(|member| &member.alias)
+    }
+
+    /// Puts a message that belongs to no request on its stream.
+    pub(super) fn tell(&self, message: Bytes) -> Pushed {
+        self.outbox.push(match self.alias() {
+            Some(alias) => alias.notification(message),
+            None => message,
+        })
     }
 
     /// In the words of which era a worker's answers to it are.
@@ -172,7 +220,10 @@ impl Session {
     /// Marks it as over; false if it was already.
     pub(super) fn end(&self) -> bool {
         let first = !std::mem::replace(&mut self.state.lock().ended, true);
-        self.outbox.close();
+        // A member's is that of the whole.
+        if self.whole().is_none() {
+            self.outbox.close();
+        }
         first
     }
 

@@ -114,15 +114,21 @@ impl Sessions {
     /// Puts a new pool.toml in force. Sessions of servers and tenants that are gone end; the
     /// others go on, with workers started anew where what they are started with has changed.
     pub fn replace_setup(&self, setup: Arc<Setup>) {
+        let servers = |setup: &Setup| -> Vec<_> { setup.config.servers.keys().cloned().collect() };
+        let before = servers(&self.setup());
         self.shared.replace_setup(Arc::clone(&setup));
         for session in self.shared.directory.all() {
             let config = &setup.config;
-            if !config.has_server(&session.server) || !config.has_tenant(session.tenant()) {
+            let has_server = session.is_with_all() || config.has_server(&session.server);
+            if !has_server || !config.has_tenant(session.tenant()) {
                 self.shared.end_session(&session);
             }
         }
         self.drop_unserved();
         self.stock();
+        if before != servers(&setup) {
+            self.offer_has_changed();
+        }
     }
 
     /// Tells the pool which spares to keep.
@@ -146,7 +152,9 @@ impl Sessions {
             let tenant = TenantId::new(row.tenant.clone());
             let server = config.server_name(&row.server);
             let server = server.and_then(|name| config.servers.get(&name));
-            !config.has_tenant(&tenant) || server.is_none_or(|server| server.stateful)
+            let is_with_all = row.server == ServerName::all().as_str();
+            let is_lost = !is_with_all && server.is_none_or(|server| server.stateful);
+            !config.has_tenant(&tenant) || is_lost
         });
     }
 
@@ -198,7 +206,11 @@ impl Sessions {
         let asked = client.protocol_version.clone();
         let session = Session::new(no, id, principal, server, client, Instant::now());
         let session = Arc::new(session);
-        let hello = self.hello(&session).await?;
+        let hello = if session.is_with_all() {
+            self.hello_of_all(&session.principal)?
+        } else {
+            self.hello(&session).await?
+        };
         let revision = Revision::negotiate(&asked, hello.revision);
         session.agree(revision);
         directory
@@ -208,7 +220,7 @@ impl Sessions {
             self.shared.directory.set_key(no, route.key);
         }
         if let Some(store) = &self.shared.store
-            && session.route().is_some_and(|route| !route.order.stateful)
+            && session.route().is_none_or(|route| !route.order.stateful)
             && let Err(error) = store.insert(keep::row_of(&session)).await
         {
             tracing::warn!(%error, "a session will not survive a restart");
@@ -279,14 +291,7 @@ impl Sessions {
             _ => return None,
         };
         self.shared.metrics.catalog_hit();
-        let id = envelope.id?.get();
-        let mut answer = BytesMut::with_capacity(result.len() + id.len() + 40);
-        answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-        answer.put_slice(id.as_bytes());
-        answer.put_slice(b",\"result\":");
-        answer.put_slice(&result);
-        answer.put_u8(b'}');
-        let answer = answer.freeze();
+        let answer = response(envelope.id?.get(), "result", &result);
         Some(match asked {
             Some(Listing::Tools) => self.shared.offered(&session.server, answer),
             _ => answer,
@@ -320,6 +325,11 @@ impl Sessions {
         envelope: &Envelope<'_>,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
+        if session.is_with_all() {
+            return self
+                .request_of_all(session, message, envelope, exchange)
+                .await;
+        }
         if let Some(answer) = self.answer_without_worker(session, envelope).await {
             exchange.mailbox.expect_answer();
             exchange.mailbox.answer(answer, false);
@@ -406,7 +416,22 @@ impl Sessions {
     }
 
     /// Whether that request of the session may be sent a second time.
-    pub(super) fn may_repeat(&self, session: &Session, envelope: &Envelope<'_>) -> bool {
+    pub(super) fn may_repeat(
+        &self,
+        session: &Session,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+    ) -> bool {
+        if session.is_with_all() {
+            let found = self.addressed(&session.principal, message, envelope);
+            return found.is_some_and(|(server, own)| {
+                let member = session.members.lock().get(&server).cloned();
+                member.is_some_and(|member| {
+                    Envelope::parse(&own.message)
+                        .is_ok_and(|envelope| self.may_repeat(&member, &own.message, &envelope))
+                })
+            });
+        }
         let method = envelope.method.as_deref().unwrap_or_default();
         may_repeat(method)
             || called_tool(method, envelope.params).is_some_and(|tool| {
@@ -430,13 +455,22 @@ impl Sessions {
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
             link.notification(session.no, message, envelope);
         }
+        let members: Vec<_> = session.members.lock().values().cloned().collect();
+        for member in members {
+            self.notification(&member, message, envelope);
+        }
     }
 
     /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
     pub fn answer(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) -> bool {
         let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
-        let link = ask.and_then(|ask| Some((ask, self.link(ask.worker)?)));
-        link.is_some_and(|(ask, link)| link.answer(session.no, ask, message, envelope))
+        let Some((ask, link)) = ask.and_then(|ask| Some((ask, self.link(ask.worker)?))) else {
+            return false;
+        };
+        // Of all servers, the one that asked.
+        let member = session.members.lock().get(&link.order().server).cloned();
+        let asked = member.as_deref().unwrap_or(session);
+        link.answer(asked.no, ask, message, envelope)
     }
 
     /// Records what a worker holds, for `stdiopool tune`.
@@ -462,6 +496,8 @@ impl Sessions {
         let ended = self
             .all()
             .iter()
+            // A member ends with its whole.
+            .filter(|session| session.membership.is_none())
             .filter(|session| session.idle_for(now).is_some_and(|idle| idle >= timeout))
             .filter(|session| self.end(session))
             .count();
@@ -589,6 +625,19 @@ impl Sessions {
         self.shared.directory.set_key(session.no, route.key);
         Ok(route)
     }
+}
+
+/// A response under a raw JSON id.
+pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
+    let mut answer = BytesMut::with_capacity(body.len() + id.len() + 40);
+    answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    answer.put_slice(id.as_bytes());
+    answer.put_slice(b",\"");
+    answer.put_slice(member.as_bytes());
+    answer.put_slice(b"\":");
+    answer.put_slice(body);
+    answer.put_u8(b'}');
+    answer.freeze()
 }
 
 /// A key that no other request has.

@@ -226,6 +226,10 @@ impl Shared {
         if !session.is_stateless {
             self.watcher.happened(Happening::SessionClosed(session));
         }
+        let members = std::mem::take(&mut *session.members.lock());
+        for member in members.values() {
+            self.end_session(member);
+        }
         true
     }
 }

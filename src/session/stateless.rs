@@ -65,6 +65,8 @@ struct Caller {
     subject: Option<String>,
     server: ServerName,
     told: Told,
+    /// It has come through all servers at once.
+    through_all: bool,
 }
 
 /// SHA-256 of a `requestState`.
@@ -126,6 +128,30 @@ impl Sessions {
         server: &ServerName,
         wants: Wants,
     ) -> Result<Arc<Session>, Failure> {
+        self.find_caller(principal, server, wants, false)
+    }
+
+    /// The same for a request that has come through all servers at once: what its server answers
+    /// is told in the names that its things have there.
+    ///
+    /// # Errors
+    /// As [`Sessions::caller`].
+    pub fn caller_through_all(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        wants: Wants,
+    ) -> Result<Arc<Session>, Failure> {
+        self.find_caller(principal, server, wants, true)
+    }
+
+    fn find_caller(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        wants: Wants,
+        through_all: bool,
+    ) -> Result<Arc<Session>, Failure> {
         let setup = self.setup();
         let settings = setup.config.servers.get(server);
         let eras = &self.shared.eras;
@@ -156,12 +182,17 @@ impl Sessions {
             subject: principal.subject.clone(),
             server: server.clone(),
             told,
+            through_all,
         };
         let mut sessions = self.shared.callers.sessions.lock();
         if let Some(known) = sessions.get(&caller) {
             return Ok(Arc::clone(known));
         }
-        let session = Arc::new(self.without_client(principal, server, told)?);
+        let mut session = self.without_client(principal, server, told)?;
+        if through_all {
+            session = session.through_all(self.names().of(server));
+        }
+        let session = Arc::new(session);
         let dropped = sessions.push(caller, Arc::clone(&session));
         drop(sessions);
         if let Some((_, old)) = dropped {
@@ -282,6 +313,9 @@ impl Sessions {
         server: &ServerName,
         asked: Filter,
     ) -> Result<Listener, Failure> {
+        if *server == ServerName::all() {
+            return self.listen_to_all(principal, asked).await;
+        }
         let session = Arc::new(self.without_client(principal, server, Told::Nothing)?);
         let hello = self.hello(&session).await?;
         let mut filter = asked.agreed(hello.text());
@@ -289,6 +323,7 @@ impl Sessions {
         let mut listener = Listener {
             sessions: self.clone(),
             session,
+            members: vec![],
             filter: Filter::default(),
         };
         let mut agreed = Vec::with_capacity(filter.resource_subscriptions.len());
@@ -298,6 +333,46 @@ impl Sessions {
             }
         }
         filter.resource_subscriptions = agreed;
+        listener.filter = filter;
+        Ok(listener)
+    }
+
+    /// A listener at every server. None is started for it, but those whose resources are asked for.
+    async fn listen_to_all(
+        &self,
+        principal: &Principal,
+        mut filter: Filter,
+    ) -> Result<Listener, Failure> {
+        let whole = self.without_client(principal, &ServerName::all(), Told::Nothing)?;
+        let whole = Arc::new(whole);
+        self.take_in_listener(&whole)?;
+        let mut listener = Listener {
+            sessions: self.clone(),
+            session: Arc::clone(&whole),
+            members: vec![],
+            filter: Filter::default(),
+        };
+        let uris = std::mem::take(&mut filter.resource_subscriptions);
+        for server in self.offered_to(principal) {
+            let alias = self.names().of(&server);
+            let member = self.without_client(principal, &server, Told::Nothing)?;
+            let member = Arc::new(member.member_of(&whole, alias.clone()));
+            self.shared.directory.insert_member(Arc::clone(&member));
+            listener.members.push(Arc::clone(&member));
+            for uri in &uris {
+                let Some(own) = alias.own_uri(uri) else {
+                    continue;
+                };
+                match self.subscribe(&member, own).await {
+                    Ok(true) => filter.resource_subscriptions.push(uri.clone()),
+                    Ok(false) => {}
+                    // One that is broken must not keep the others from being listened to.
+                    Err(failure) => {
+                        tracing::info!(%server, "not listened to: {failure}");
+                    }
+                }
+            }
+        }
         listener.filter = filter;
         Ok(listener)
     }
@@ -330,6 +405,8 @@ impl Sessions {
 pub struct Listener {
     sessions: Sessions,
     session: Arc<Session>,
+    /// Its parts at single servers, if it listens to all of them.
+    members: Vec<Arc<Session>>,
     filter: Filter,
 }
 
@@ -348,5 +425,8 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.sessions.end(&self.session);
+        for member in &self.members {
+            self.sessions.end(member);
+        }
     }
 }

@@ -126,6 +126,8 @@ const tools = {
     },
   },
   test_trigger_tool_change: { run: (peer) => (peer.notify('notifications/tools/list_changed'), text('changed')) },
+  test_trigger_resource_update: { run: (peer) => (peer.notify('notifications/resources/updated', { uri: 'test://watched-resource' }), text('updated')) },
+  test_waits_for_ever: { run: () => new Promise(() => {}) },
   test_trigger_prompt_change: { run: (peer) => (peer.notify('notifications/prompts/list_changed'), text('changed')) },
   test_input_required_result_elicitation: {
     run: async (peer) => {

@@ -104,6 +104,7 @@ createInterface({ input: process.stdin }).on('line', async (line) => {
   const { id, method, params = {} } = JSON.parse(line);
   if (method === 'notifications/cancelled') {
     if (!listeners.delete(params.requestId)) cancelled.add(params.requestId);
+    console.error(`cancelled: ${params.reason}`);
     return;
   }
   if (id === undefined || method === undefined) return;

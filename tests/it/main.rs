@@ -1,6 +1,7 @@
 //! Drives the real binary over real sockets, with real child processes.
 
 mod admin;
+mod aggregate;
 mod catalog;
 mod clients;
 mod faults;
@@ -14,6 +15,7 @@ mod sessions;
 mod shipped;
 mod spares;
 mod stateless;
+mod stateless_servers;
 mod support;
 mod tenants;
 mod tune;

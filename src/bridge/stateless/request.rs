@@ -139,6 +139,21 @@ impl<'a> StatelessRequest<'a> {
         envelope: &Envelope<'a>,
         header: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<Self, Fault> {
+        Self::read_and(envelope, |name, value| same_header(&header, name, value))
+    }
+
+    /// Reads a request whose headers were compared before stdiopool changed what it names.
+    ///
+    /// # Errors
+    /// The first [`Fault`].
+    pub fn read_again(envelope: &Envelope<'a>) -> Result<Self, Fault> {
+        Self::read_and(envelope, |_, _| Ok(()))
+    }
+
+    fn read_and(
+        envelope: &Envelope<'a>,
+        agrees: impl Fn(&str, &str) -> Result<(), Fault>,
+    ) -> Result<Self, Fault> {
         let invalid = |why: String| Fault::new(400, code::INVALID_PARAMS, why);
         let read = envelope.params.map(Params::read).transpose();
         let (params, meta) = read
@@ -157,7 +172,7 @@ impl<'a> StatelessRequest<'a> {
             .map_err(|_| invalid(format!("`_meta[\"{}\"]` is no string", meta::VERSION)))?;
         let capabilities = serde_json::from_str(needed(meta::CAPABILITIES)?.get())
             .map_err(|_| invalid(format!("`_meta[\"{}\"]` is no object", meta::CAPABILITIES)))?;
-        same_header(&header, "mcp-protocol-version", &version)?;
+        agrees("mcp-protocol-version", &version)?;
         if version != STATELESS {
             return Err(Fault {
                 data: Some(json!({ "supported": [STATELESS], "requested": version })),
@@ -170,7 +185,7 @@ impl<'a> StatelessRequest<'a> {
                 )
             });
         }
-        same_header(&header, "mcp-method", &method)?;
+        agrees("mcp-method", &method)?;
         let text = |name: &str| {
             let text: Option<String> = serde_json::from_str(params.get(name)?.get()).ok();
             text
@@ -181,7 +196,7 @@ impl<'a> StatelessRequest<'a> {
             _ => None,
         };
         if let Some(named) = named {
-            same_header(&header, "mcp-name", &named)?;
+            agrees("mcp-name", &named)?;
         }
         if REMOVED.contains(&&*method) {
             return Err(Fault::no_method(&method));

@@ -16,9 +16,12 @@ impl Policy {
 
     fn check_counts(&self) {
         let count = |phase| self.workers.values().filter(|w| w.phase == phase).count();
-        let adopted = self.workers.values().filter(|w| w.is_adopted);
-        let adopted = adopted.filter(|w| w.phase == Phase::Starting).count();
-        assert_eq!(self.starting + adopted, count(Phase::Starting), "starting");
+        let counted = self.workers.values().filter(|w| w.counts_until.is_some());
+        assert!(
+            counted.clone().all(|w| w.phase == Phase::Starting),
+            "counts as a start"
+        );
+        assert_eq!(self.starting, counted.count(), "starting");
         assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
         let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
         let mut of_server: FxHashMap<_, usize> = FxHashMap::default();

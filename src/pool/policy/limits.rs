@@ -17,6 +17,9 @@ pub struct Limits {
     pub hibernate_after: Option<Duration>,
     /// Workers being started at once, at least 1: a start is bound by CPU. Default 2.
     pub max_starting: usize,
+    /// How long a start counts as one: what takes longer waits for something else than the CPU, and
+    /// a server that hangs must not keep the others from being started. Default 10 s.
+    pub start_counts_for: Duration,
     /// Requests that wait, of all tenants. Default 1024.
     pub queue_limit: usize,
     /// How long a request waits at the most. Default 30 s.
@@ -47,6 +50,7 @@ impl Default for Limits {
             unknown_memory: 96 << 20,
             hibernate_after: None,
             max_starting: 2,
+            start_counts_for: Duration::from_secs(10),
             queue_limit: 1024,
             queue_timeout: Duration::from_secs(30),
             yield_after: Duration::from_secs(1),

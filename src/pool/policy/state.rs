@@ -88,6 +88,8 @@ pub struct WorkerRecord {
     /// Its place among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
+    /// Until when it counts as one that is being started.
+    pub(super) counts_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,7 @@ pub(super) struct ServerRecord {
 pub(super) enum Timer {
     Ticket(TicketId),
     Yield(TicketId),
+    Overdue(WorkerId),
     Idle(WorkerId),
     Sleep(WorkerId),
     Lifetime(WorkerId),

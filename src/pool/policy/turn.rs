@@ -31,6 +31,8 @@ impl Policy {
             server.probe = Some(id);
         }
         self.starting += 1;
+        let counts_until = Self::after(now, self.limits.start_counts_for);
+        self.arm(counts_until, Timer::Overdue(id));
         self.workers.insert(
             id,
             WorkerRecord {
@@ -54,6 +56,7 @@ impl Policy {
                 sleep_timer: None,
                 idle_rank: None,
                 idle_timer: None,
+                counts_until: Some(counts_until),
             },
         );
         out.push(Action::Start(id, key));
@@ -72,7 +75,7 @@ impl Policy {
         let (key, facts) = (worker.key, Arc::clone(&worker.facts));
         let took = now.saturating_duration_since(worker.started);
         if !worker.is_adopted {
-            self.starting -= 1;
+            self.no_longer_starts(id);
             self.note_start_took(&facts.server, took);
         }
         self.close_circuit(&facts.server);
@@ -207,13 +210,24 @@ impl Policy {
             return;
         };
         match std::mem::replace(&mut worker.phase, Phase::Stopping) {
-            Phase::Starting if worker.is_adopted => {}
-            Phase::Starting => self.starting -= 1,
+            Phase::Starting => self.no_longer_starts(id),
             Phase::Ready => {}
             Phase::Stopping => return,
         }
         self.memory.leaving.insert(id);
         self.stopping += 1;
+    }
+
+    /// It is started, or will not be, or takes longer than a start counts.
+    fn no_longer_starts(&mut self, id: WorkerId) {
+        let counts_until = self
+            .workers
+            .get_mut(&id)
+            .and_then(|w| w.counts_until.take());
+        if let Some(at) = counts_until {
+            self.starting -= 1;
+            self.disarm(at, Timer::Overdue(id));
+        }
     }
 
     pub(super) fn stop(&mut self, id: WorkerId, reason: StopReason, out: &mut Vec<Action>) {
@@ -348,6 +362,7 @@ impl Policy {
             match timer {
                 Timer::Ticket(id) => self.expire(now, id, out),
                 Timer::Yield(id) => self.yield_timer(now, id, out),
+                Timer::Overdue(id) => self.no_longer_starts(id),
                 Timer::Idle(id) => self.idle_timer(now, id, out),
                 Timer::Sleep(id) => self.sleep_timer(now, id, out),
                 Timer::Lifetime(id) => self.retire(now, id, StopReason::Lifetime, out),

@@ -141,6 +141,10 @@ impl Link {
                     }
                     _ => message,
                 };
+                let message = match &desk.alias {
+                    Some(alias) if !is_error => alias.response(message),
+                    _ => message,
+                };
                 // The slot first: whoever gets the answer may call again at once.
                 desk.lease.served();
                 desk.mailbox.answer(message, is_error);
@@ -148,13 +152,13 @@ impl Link {
             Deferred::Release(desk) => drop(desk),
             Deferred::ToSession(no, message) => {
                 if let Some(session) = directory(no)
-                    && session.outbox.push(message) != Pushed::Whole
+                    && session.tell(message) != Pushed::Whole
                 {
                     self.count_dropped();
                 }
             }
             Deferred::AskSession(no, ask, message) => {
-                let pushed = directory(no).map(|session| session.outbox.push(message));
+                let pushed = directory(no).map(|session| session.tell(message));
                 if !matches!(pushed, Some(Pushed::Whole | Pushed::InPlaceOfOlder)) {
                     self.finish(Deferred::AskFailed(ask));
                 }
@@ -183,7 +187,7 @@ impl Link {
                     sessions.extend(shared.directory.listening(tenant, &self.order.server));
                 }
                 for session in sessions {
-                    if session.outbox.push(message.clone()) != Pushed::Whole {
+                    if session.tell(message.clone()) != Pushed::Whole {
                         self.count_dropped();
                     }
                 }
@@ -196,6 +200,9 @@ impl Link {
             }
             Deferred::Subscribed(no, uri) => {
                 if let Some(session) = directory(no) {
+                    if let (Some(whole), Some(alias)) = (session.whole(), session.alias()) {
+                        whole.add_subscription(alias.uri(&uri));
+                    }
                     session.add_subscription(uri);
                     self.keep_standing(&session);
                 }
@@ -203,6 +210,9 @@ impl Link {
             }
             Deferred::Unsubscribed(no, uri) => {
                 if let Some(session) = directory(no) {
+                    if let (Some(whole), Some(alias)) = (session.whole(), session.alias()) {
+                        whole.remove_subscription(&alias.uri(&uri));
+                    }
                     session.remove_subscription(&uri);
                     self.keep_standing(&session);
                 }
@@ -305,7 +315,10 @@ impl Link {
 
     fn keep_standing(&self, session: &Session) {
         if let Some(shared) = self.shared.upgrade() {
-            shared.keep_standing(session);
+            match session.whole() {
+                Some(whole) => shared.keep_standing(&whole),
+                None => shared.keep_standing(session),
+            }
         }
     }
 

@@ -20,6 +20,7 @@ use super::mailbox::Mailbox;
 use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
+use crate::bridge::aggregate::Alias;
 use crate::bridge::{
     Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, NotGreeted, Opened,
     SessionNo,
@@ -77,6 +78,8 @@ struct Desk {
     mailbox: Arc<Mailbox>,
     lease: Lease<Launchpad>,
     client_id: Box<str>,
+    /// What its server's things are called for its client.
+    alias: Option<Alias>,
     /// Its answer lists tools, of which not all may be on offer.
     lists_tools: bool,
     /// The list that was asked for, if its answer may be remembered.
@@ -381,6 +384,7 @@ impl Link {
                         mailbox,
                         lease,
                         client_id,
+                        alias: session.alias().cloned(),
                         lists_tools: envelope.method.as_deref() == Some("tools/list"),
                         listing,
                         arrived,

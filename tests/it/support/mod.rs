@@ -3,12 +3,13 @@
 mod client;
 mod processes;
 mod server;
+pub(crate) mod stateless;
 
 pub(crate) use client::Client;
 pub(crate) use processes::{
     Process, alive, command_line_of, environment_of, group_of, in_tree_of, until_gone,
 };
-pub(crate) use server::{BINARY, Stdiopool, demo, faulty, until};
+pub(crate) use server::{BINARY, Stdiopool, demo, faulty, fixture, until};
 
 /// Asks again until the condition holds, for what no event tells of; panics when it never does.
 pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {

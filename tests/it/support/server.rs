@@ -26,6 +26,13 @@ pub(crate) fn faulty(name: &str, args: &[&str], more: &str) -> String {
     format!("[servers.{name}]\ncommand = \"{binary}\"\nargs = {args:?}\n{more}\n")
 }
 
+/// A `[servers.NAME]` table that runs a fixture of the conformance suite: `initialize` or `stateless`,
+/// by the way in which it begins.
+pub(crate) fn fixture(name: &str, era: &str, more: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance");
+    format!("[servers.{name}]\ncommand = \"node\"\nargs = [\"{folder}/{era}.mjs\"]\n{more}\n")
+}
+
 /// Waits for a condition that must come true.
 pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;

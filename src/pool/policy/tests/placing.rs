@@ -90,6 +90,24 @@ fn no_more_start_at_once_than_may() {
 }
 
 #[test]
+fn a_start_that_hangs_does_not_keep_others_from_being_started() {
+    let mut bench = Bench::new(limits(8));
+    for n in 1..=3 {
+        bench.want(n, "a");
+    }
+    assert_eq!(bench.started(), None, "two hang");
+    bench.after(9.9);
+    assert_eq!(bench.started(), None);
+    bench.after(0.2);
+    assert_eq!(bench.started(), Some(WorkerId(3)));
+    bench.tell(Event::Ready(WorkerId(1)));
+    bench.want(4, "a");
+    assert_eq!(bench.started(), Some(WorkerId(4)), "it counts no more");
+    bench.want(5, "a");
+    assert_eq!(bench.started(), None, "two that do are the limit");
+}
+
+#[test]
 fn the_least_recently_used_idle_worker_is_evicted() {
     let mut bench = Bench::new(limits(2));
     let (old, recent) = (bench.idle(1, "a"), bench.idle(2, "b"));

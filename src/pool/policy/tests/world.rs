@@ -29,6 +29,7 @@ enum Life {
 struct Process {
     key: PoolKey,
     life: Life,
+    since: Instant,
     owners: Vec<u64>,
     pins: usize,
     /// Told to hibernate and not woken since; the page-out may be under way.
@@ -226,7 +227,10 @@ impl World {
             "max_workers"
         );
         assert!(
-            self.count(|p, _| p.life == Life::Starting && !p.was_spare) < self.limits.max_starting,
+            self.count(|p, _| {
+                let counts = self.now - p.since < self.limits.start_counts_for;
+                p.life == Life::Starting && !p.was_spare && counts
+            }) < self.limits.max_starting,
             "max_starting"
         );
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
@@ -244,6 +248,7 @@ impl World {
         let process = Process {
             key,
             life: Life::Starting,
+            since: self.now,
             owners: vec![],
             pins: 0,
             sleeps: false,

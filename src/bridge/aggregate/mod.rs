@@ -1,0 +1,22 @@
+//! Several servers offered as one: what their things are called there, and what becomes of messages
+//! that name them.
+//!
+//! ```text
+//!  offered as one                     the server's own
+//!  tool, prompt  github__search   ◀─▶ search
+//!  resource      stdiopool://github/repo://a/b ◀─▶ repo://a/b
+//! ```
+//!
+//! Everything is renamed in the same way whatever the other servers offer, so that a name never
+//! depends on who else is there. Messages are spliced, not written anew. Pure: texts in, texts out.
+
+mod merge;
+mod names;
+mod renaming;
+
+pub use merge::{Missing, introduction, items, merged};
+pub use names::{Alias, Names};
+pub use renaming::Addressed;
+
+#[cfg(test)]
+mod tests;

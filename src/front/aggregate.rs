@@ -1,0 +1,99 @@
+//! POST of the stateless revision to all servers at once.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use http::{Response, StatusCode};
+
+use super::conversation::Final;
+use super::post::{Post, Tally};
+use super::reply;
+use super::stateless::{LISTS_LAST, wants};
+use crate::bridge::Listing;
+use crate::bridge::stateless::{Dress, Fault, StatelessRequest, discovered};
+use crate::protocol::{Envelope, Failure, Reason, code};
+use crate::session::Lister;
+
+impl Post<'_> {
+    /// Serves a request of that revision: by all servers, or by the one of which it names something.
+    pub(super) async fn serve_of_all(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &StatelessRequest<'_>,
+        mut tally: Tally,
+    ) -> Response<Body> {
+        let sessions = &self.front.sessions;
+        let served = match &*request.method {
+            "server/discover" => sessions.hello_of_all(&self.principal).map(|hello| {
+                tally.answered(false);
+                let body = discovered(request.id, hello.text(), LISTS_LAST);
+                reply::json(StatusCode::OK, body)
+            }),
+            "subscriptions/listen" => self.listen(request, tally).await,
+            method => match Listing::of(method) {
+                Some(listing) => {
+                    let lister = Lister::Caller(self.principal.clone());
+                    let list = sessions.list_of_all(lister, listing).await;
+                    tally.answered(false);
+                    let dress = Dress {
+                        id: request.id,
+                        method,
+                        uri: None,
+                        server_info: None,
+                        lists_last: LISTS_LAST,
+                    };
+                    Ok(reply::json(StatusCode::OK, dress.result(&list)))
+                }
+                None => self.call_of_one(envelope, request, tally).await,
+            },
+        };
+        self.or_refuse(served, request.id)
+    }
+
+    /// The request goes to the server of which it names something, in that server's own words.
+    async fn call_of_one(
+        &self,
+        envelope: &Envelope<'_>,
+        request: &StatelessRequest<'_>,
+        mut tally: Tally,
+    ) -> Result<Response<Body>, Failure> {
+        let sessions = &self.front.sessions;
+        let found = sessions.addressed(&self.principal, self.body, envelope);
+        let Some((server, own)) = found else {
+            tally.answered(true);
+            return Ok(Final::from((&unaddressed(&request.method), request.id)).into());
+        };
+        let internal = |why: String| Failure::new(Reason::Internal, why);
+        let envelope =
+            Envelope::parse(&own.message).map_err(|error| internal(error.to_string()))?;
+        let request =
+            StatelessRequest::read_again(&envelope).map_err(|fault| internal(fault.message))?;
+        let post = Post {
+            front: self.front,
+            principal: self.principal.clone(),
+            server,
+            headers: self.headers,
+            body: &own.message,
+            arrived: self.arrived,
+        };
+        let caller = sessions.caller_through_all(&post.principal, &post.server, wants(&request))?;
+        tally.is_of(&post.server);
+        post.call(&request, caller, tally).await
+    }
+}
+
+/// What is wrong with a request that names nothing of any server.
+fn unaddressed(method: &str) -> Fault {
+    let named = |what: &str| {
+        let why: Cow<'_, str> =
+            format!("no such {what}: it names none of the servers on offer").into();
+        Fault::new(200, code::INVALID_PARAMS, why)
+    };
+    match method {
+        "tools/call" => named("tool"),
+        "prompts/get" => named("prompt"),
+        "resources/read" => named("resource"),
+        "completion/complete" => named("prompt or template"),
+        method => Fault::no_method(method),
+    }
+}

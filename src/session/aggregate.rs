@@ -1,0 +1,451 @@
+//! All servers of a tenant as one.
+//!
+//! A client's session with all of them is one session, and beside it one more with each server that
+//! it has come to use: a *member*. Requests that name a thing of a server go through its member, in
+//! the server's own words; lists are asked of all at once.
+//!
+//! ```text
+//!  session with all ──┬── member: github ── workers of github
+//!                     └── member: search ── workers of search
+//! ```
+//!
+//! A member has its client's capabilities, log level and subscriptions, and tells what belongs to no
+//! request on the stream of the whole. It ends with it. One that is slow or broken is missing in a
+//! list, which says so; when it has answered after all, the client is told that the list has changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use tokio::time::Instant;
+
+use super::exchange::{Exchange, Next};
+use super::mailbox::Parcel;
+use super::record::{Session, SessionId};
+use super::service::{Sessions, response};
+use super::shared::Happening;
+use crate::bridge::aggregate::{self, Addressed, Alias, Missing, Names};
+use crate::bridge::stateless::identity;
+use crate::bridge::{Era, Hello, Listing, asked_level};
+use crate::ids::ServerName;
+use crate::protocol::{Envelope, Failure, Reason, code};
+use crate::tenancy::Principal;
+
+/// Most pages of one server's list that are fetched; what comes after them is left out.
+const MAX_PAGES: usize = 64;
+
+/// What a session is part of.
+#[derive(Debug)]
+pub(super) struct Membership {
+    /// What things of its server are called there.
+    pub(super) alias: Alias,
+    /// The session with all servers; `None` where its client has no session.
+    pub(super) whole: Option<Weak<Session>>,
+}
+
+/// The sessions with single servers that belong to one with all.
+pub(super) type Members = BTreeMap<ServerName, Arc<Session>>;
+
+impl Sessions {
+    /// The names by which all servers are offered as one.
+    pub fn names(&self) -> Names {
+        Names::new(&self.setup().config.aggregate.separator)
+    }
+
+    /// The servers that are offered as one to that caller.
+    pub fn offered_to(&self, _principal: &Principal) -> Vec<ServerName> {
+        let setup = self.setup();
+        let servers = setup.config.servers.iter();
+        let offered = servers.filter(|(_, server)| server.is_aggregated);
+        offered.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What all servers together say of themselves.
+    pub fn hello_of_all(&self, principal: &Principal) -> Result<Hello, Failure> {
+        let names = self.names();
+        let servers: Vec<_> = self
+            .offered_to(principal)
+            .iter()
+            .map(|s| names.of(s))
+            .collect();
+        let text = aggregate::introduction(&servers).to_string();
+        Hello::parse(&text).map_err(|error| Failure::new(Reason::Internal, error.to_string()))
+    }
+
+    /// Whom a request is for that names something of one server, if that server is offered.
+    pub fn addressed(
+        &self,
+        principal: &Principal,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+    ) -> Option<(ServerName, Addressed)> {
+        let found = self.names().addressed(message, envelope)?;
+        let mut offered = self.offered_to(principal).into_iter();
+        let server = offered.find(|server| server.as_str() == found.server)?;
+        Some((server, found))
+    }
+
+    /// The whole's session with that server, made when it is first needed.
+    ///
+    /// # Errors
+    /// [`Reason::WorkerExited`], once, when the process that kept the session's state is gone.
+    pub(super) fn member(
+        &self,
+        whole: &Arc<Session>,
+        server: &ServerName,
+    ) -> Result<Arc<Session>, Failure> {
+        let mut members = whole.members.lock();
+        if let Some(member) = members.get(server) {
+            if !member.has_ended() {
+                return Ok(Arc::clone(member));
+            }
+            members.remove(server);
+            let why = format!(
+                "server `{server}` kept state for this session in a process that is gone; the next request begins anew"
+            );
+            return Err(Failure::new(Reason::WorkerExited, why));
+        }
+        let id = SessionId::random().map_err(|error| {
+            let why = format!("no randomness for a session id: {error}");
+            Failure::new(Reason::Internal, why)
+        })?;
+        let no = self.shared.directory.next_no();
+        let (principal, client) = (whole.principal.clone(), whole.client.clone());
+        let member = Session::new(no, id, principal, server.clone(), client, Instant::now());
+        let alias = self.names().of(server);
+        member.agree(whole.revision());
+        let (level, subscriptions) = whole.standing();
+        if let Some(level) = level {
+            member.set_level(level);
+        }
+        for own in subscriptions.iter().filter_map(|uri| alias.own_uri(uri)) {
+            member.add_subscription(own.to_owned());
+        }
+        let member = Arc::new(member.member_of(whole, alias));
+        self.shared.directory.insert_member(Arc::clone(&member));
+        members.insert(server.clone(), Arc::clone(&member));
+        drop(members);
+        // Whoever ends the whole marks it first and looks for its members then: one of the two
+        // sees the other.
+        if whole.has_ended() {
+            self.shared.end_session(&member);
+            return Err(super::session_not_found());
+        }
+        self.shared
+            .watcher
+            .happened(Happening::SessionOpened(&member));
+        Ok(member)
+    }
+
+    /// A request of a session with all servers.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had.
+    pub(super) fn request_of_all<'a>(
+        &'a self,
+        whole: &'a Arc<Session>,
+        message: &'a [u8],
+        envelope: &'a Envelope<'_>,
+        exchange: &'a mut Exchange,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        // Boxed: the requests of its members are requests of sessions in turn.
+        Box::pin(self.serve_of_all(whole, message, envelope, exchange))
+    }
+
+    async fn serve_of_all(
+        &self,
+        whole: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        let method = envelope.method.as_deref().unwrap_or_default();
+        let id = envelope.id.map_or("null", |id| id.get());
+        if let Some(listing) = Listing::of(method) {
+            let whole = Arc::clone(whole);
+            let list = self.list_of_all(Lister::Session(whole), listing).await;
+            answer(exchange, response(id, "result", list.as_bytes()), false);
+            return Ok(());
+        }
+        if method == "logging/setLevel" {
+            return self.level_of_all(whole, message, envelope, exchange).await;
+        }
+        match self.addressed(&whole.principal, message, envelope) {
+            Some((server, own)) => {
+                let member = self.member(whole, &server)?;
+                let _in_use = member.in_use();
+                let envelope = Envelope::parse(&own.message)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+                self.request(&member, &own.message, &envelope, exchange)
+                    .await
+            }
+            None => {
+                let error = unaddressed(method);
+                answer(exchange, response(id, "error", error.as_bytes()), true);
+                Ok(())
+            }
+        }
+    }
+
+    /// The level is set at every member that has a worker; the others set it when they get one.
+    async fn level_of_all(
+        &self,
+        whole: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        let id = envelope.id.map_or("null", |id| id.get());
+        let Some(level) = asked_level(envelope.params) else {
+            let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": "`level` is no log level" });
+            answer(
+                exchange,
+                response(id, "error", error.to_string().as_bytes()),
+                true,
+            );
+            return Ok(());
+        };
+        whole.set_level(level);
+        self.shared.keep_standing(whole);
+        let members: Vec<_> = whole.members.lock().values().cloned().collect();
+        for member in members {
+            member.set_level(level);
+            if !member.seats().is_empty() {
+                let mut own = Exchange::new();
+                // Of no concern to the client: a server may have no levels, or be gone.
+                if Box::pin(self.request(&member, message, envelope, &mut own))
+                    .await
+                    .is_ok()
+                {
+                    let _answered = own.next().await;
+                }
+            }
+        }
+        answer(exchange, response(id, "result", b"{}"), false);
+        Ok(())
+    }
+
+    /// The result of a list request: what every server lists that answers in time.
+    pub async fn list_of_all(&self, lister: Lister, listing: Listing) -> String {
+        let servers = self.offered_to(lister.principal());
+        let limit = self.setup().config.aggregate.list_timeout;
+        let asked = servers.into_iter().map(|server| {
+            let (sessions, lister) = (self.clone(), lister.clone());
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let name = server.clone();
+            // In a task of its own, so that a server that is late is waited for all the same.
+            self.shared.tasks.spawn(async move {
+                let list = sessions.list_of_one(&lister, &name, listing).await;
+                let was_listed = list.as_ref().is_ok_and(|items| !items.is_empty());
+                if tell.send(list).is_err() && was_listed {
+                    sessions.listed_late(&lister, &name, listing);
+                }
+            });
+            async move {
+                let list = match tokio::time::timeout(limit, told).await {
+                    Ok(Ok(list)) => list.map_err(|failure| failure.message),
+                    Ok(Err(_)) => Err("stdiopool is shutting down".to_owned()),
+                    Err(_elapsed) => Err(format!(
+                        "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
+                        humantime::format_duration(limit)
+                    )),
+                };
+                (server, list)
+            }
+        });
+        let mut items = Vec::new();
+        let mut missing = Vec::new();
+        for (server, list) in join_all(asked).await {
+            match list {
+                Ok(list) => items.extend(list),
+                Err(why) => {
+                    tracing::info!(%server, "missing in a list of all servers: {why}");
+                    let server = server.to_string();
+                    missing.push(Missing { server, why });
+                }
+            }
+        }
+        aggregate::merged(listing, &items, &missing)
+    }
+
+    /// All pages of one server's list.
+    async fn list_of_one(
+        &self,
+        lister: &Lister,
+        server: &ServerName,
+        listing: Listing,
+    ) -> Result<Vec<String>, Failure> {
+        let (session, era) = match lister {
+            Lister::Session(whole) => (self.member(whole, server)?, Era::Initialize),
+            Lister::Caller(principal) => {
+                let session = self.caller_through_all(principal, server, Default::default())?;
+                let era = self.era(&session).await?;
+                (session, era)
+            }
+        };
+        let _in_use = session.in_use();
+        let alias = self.names().of(server);
+        let mut all = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let line = list_request(listing, era, lister, cursor.as_deref());
+            let envelope = Envelope::parse(&line)
+                .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+            let mut exchange = match lister {
+                Lister::Session(_) => Exchange::new(),
+                Lister::Caller(_) => Exchange::stateless(None, era),
+            };
+            let sent = self.request_once(&session, &line, &envelope, &mut exchange);
+            Box::pin(sent).await?;
+            let Some(page) = page_of(&mut exchange).await? else {
+                return Ok(all);
+            };
+            let (items, next) = aggregate::items(listing, &page, &alias);
+            all.extend(items);
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// A server has listed something after whoever asked was told that it is missing.
+    fn listed_late(&self, lister: &Lister, server: &ServerName, listing: Listing) {
+        let changed: Bytes =
+            format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, listing.changed()).into();
+        match lister {
+            Lister::Session(whole) => {
+                whole.outbox.push(changed);
+            }
+            Lister::Caller(principal) => {
+                let listening = self.shared.directory.listening(&principal.tenant, server);
+                for listener in listening
+                    .iter()
+                    .filter(|listener| listener.membership.is_some())
+                {
+                    listener.tell(changed.clone());
+                }
+            }
+        }
+    }
+
+    /// The servers on offer are others than before: who has a session with all of them hears of it.
+    pub(super) fn offer_has_changed(&self) {
+        for whole in self.all().iter().filter(|session| session.is_with_all()) {
+            for listing in [Listing::Tools, Listing::Prompts, Listing::Resources] {
+                let changed = format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, listing.changed());
+                whole.outbox.push(changed.into());
+            }
+        }
+    }
+}
+
+/// Who wants a list of all servers.
+#[derive(Clone, Debug)]
+pub enum Lister {
+    /// A session with all of them.
+    Session(Arc<Session>),
+    /// A caller without sessions.
+    Caller(Principal),
+}
+
+impl Lister {
+    fn principal(&self) -> &Principal {
+        match self {
+            Self::Session(whole) => &whole.principal,
+            Self::Caller(principal) => principal,
+        }
+    }
+}
+
+fn list_request(listing: Listing, era: Era, lister: &Lister, cursor: Option<&str>) -> Bytes {
+    let mut params = match cursor {
+        Some(cursor) => serde_json::json!({ "cursor": cursor }),
+        None => serde_json::json!({}),
+    };
+    // A worker of that era wants to know who asks; a session's requests are introduced anyway.
+    if era == Era::Stateless && matches!(lister, Lister::Caller(_)) {
+        let own = format!(
+            "{{{}}}",
+            identity(&serde_json::Value::Null, &serde_json::Map::new())
+        );
+        params["_meta"] = serde_json::from_str(&own).unwrap_or_default();
+    }
+    format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"{}","params":{params}}}"#,
+        listing.method()
+    )
+    .into()
+}
+
+/// The result that comes; `None` for a server that has no such list.
+async fn page_of(exchange: &mut Exchange) -> Result<Option<String>, Failure> {
+    loop {
+        match exchange.next().await {
+            Next::Parcel(Parcel::Answer {
+                message, is_error, ..
+            }) => {
+                let envelope = Envelope::parse(&message)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+                if !is_error && let Some(result) = envelope.result {
+                    return Ok(Some(result.get().to_owned()));
+                }
+                let error = envelope.error.map_or("null", |error| error.get());
+                let told: serde_json::Value = serde_json::from_str(error).unwrap_or_default();
+                if told["code"] == code::METHOD_NOT_FOUND {
+                    return Ok(None);
+                }
+                let why = format!("it answered with an error: {error}");
+                return Err(Failure::new(Reason::Internal, why));
+            }
+            Next::Parcel(Parcel::Message(_)) => {}
+            Next::Parcel(Parcel::Failed { failure, .. }) => return Err(failure),
+            Next::TimedOut { timeout, .. } => {
+                let why = format!("no answer within {}", humantime::format_duration(timeout));
+                return Err(Failure::new(Reason::RequestTimeout, why));
+            }
+            Next::Done => {
+                return Err(Failure::new(
+                    Reason::Internal,
+                    "the call ended without an answer",
+                ));
+            }
+        }
+    }
+}
+
+fn answer(exchange: &Exchange, message: Bytes, is_error: bool) {
+    exchange.mailbox.expect_answer();
+    exchange.mailbox.answer(message, is_error);
+}
+
+/// The error for a request that names nothing of any server, as raw JSON.
+pub(super) fn unaddressed(method: &str) -> String {
+    let (code, why) = match method {
+        "tools/call" => (
+            code::INVALID_PARAMS,
+            "unknown tool: its name begins with none of the servers on offer".to_owned(),
+        ),
+        "prompts/get" => (
+            code::INVALID_PARAMS,
+            "unknown prompt: its name begins with none of the servers on offer".to_owned(),
+        ),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => (
+            code::RESOURCE_NOT_FOUND,
+            "resource not found: its URI names none of the servers on offer".to_owned(),
+        ),
+        "completion/complete" => (
+            code::INVALID_PARAMS,
+            "`ref` names nothing of the servers on offer".to_owned(),
+        ),
+        _ => (
+            code::METHOD_NOT_FOUND,
+            format!(
+                "`{method}` is of no single server; ask the one it is meant for at `/SERVER/mcp`"
+            ),
+        ),
+    };
+    serde_json::json!({ "code": code, "message": why }).to_string()
+}
