@@ -334,6 +334,7 @@ impl Sessions {
         }
         filter.resource_subscriptions = agreed;
         listener.filter = filter;
+        self.listen_everywhere(&listener.session);
         Ok(listener)
     }
 
@@ -372,9 +373,20 @@ impl Sessions {
                     }
                 }
             }
+            self.listen_everywhere(&member);
         }
         listener.filter = filter;
         Ok(listener)
+    }
+
+    /// Workers that are started later see to it themselves.
+    fn listen_everywhere(&self, listener: &Session) {
+        for link in self.links() {
+            let order = link.order();
+            if order.tenant.as_ref() == Some(listener.tenant()) && order.server == listener.server {
+                link.listen_for(listener);
+            }
+        }
     }
 
     async fn subscribe(&self, session: &Arc<Session>, uri: &str) -> Result<bool, Failure> {

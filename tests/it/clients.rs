@@ -1,18 +1,20 @@
-//! The official SDKs as clients: Python `mcp`, TypeScript `@modelcontextprotocol/sdk`, Rust `rmcp`,
-//! each on the built-in demo server, an npm server and a PyPI server.
+//! The official SDKs as clients: Python `mcp` and TypeScript of both generations, Rust `rmcp`, and the
+//! inspector and `mcp-remote`, which are made of them; each on the built-in demo server or on
+//! servers of both eras, an npm server and a PyPI server.
 //!
-//! `tests/peers/setup.sh`, which `scripts/test` runs, installs the first two.
+//! `tests/peers/setup.sh`, which `scripts/test` runs, installs all but the Rust one.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use rmcp::ServiceExt;
 use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
-use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use serde_json::{Value, json};
 
 use super::lifecycle::{EVERYTHING, TIME};
-use super::support::{Stdiopool, demo, eventually};
+use super::support::{Stdiopool, demo, eventually, fixture};
 
 const SERVERS: [&str; 3] = ["demo", "everything", "time"];
 
@@ -28,31 +30,44 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")
 }
 
-/// Runs a client program on every server; it checks for itself and says so.
+/// Runs a client program; what it says.
+async fn output_of(program: &Path, args: &[&str]) -> String {
+    assert!(
+        program.exists(),
+        "{} is missing: run tests/peers/setup.sh",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    let newer_node = peers().join("node/node_modules/node/bin");
+    let path = std::env::var("PATH").expect("a PATH");
+    command
+        .args(args)
+        .env("PATH", format!("{}:{path}", newer_node.display()))
+        .env("NO_PROXY", "127.0.0.1");
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    let output = output.expect("no panic").expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}\n{complaint}");
+    said
+}
+
+/// The same for one that checks for itself and sums it up.
+async fn summary_of(program: &Path, args: &[&str]) -> Value {
+    let said = output_of(program, args).await;
+    let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
+        .unwrap_or_else(|_| panic!("{args:?}: {said}"));
+    assert!(summary["tools"].as_u64().expect("a count") > 0, "{summary}");
+    summary
+}
+
+/// Runs a client program on every server.
 async fn run(program: &Path, script: &Path, endpoint: &str) {
-    for file in [program, script] {
-        assert!(
-            file.exists(),
-            "{} is missing: run tests/peers/setup.sh",
-            file.display()
-        );
-    }
     let pool = serve();
+    let script = script.display().to_string();
     for server in SERVERS {
-        let mut command = Command::new(program);
-        command
-            .arg(script)
-            .arg(format!("{}/{server}/{endpoint}", pool.url))
-            .arg(server)
-            .env("NO_PROXY", "127.0.0.1");
-        let output = tokio::task::spawn_blocking(move || command.output()).await;
-        let output = output.expect("no panic").expect("runs");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{server}: {said}\n{complaint}");
-        let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())
-            .unwrap_or_else(|_| panic!("{server}: {said}\n{complaint}"));
-        assert!(summary["tools"].as_u64().expect("a count") > 0, "{summary}");
+        let url = format!("{}/{server}/{endpoint}", pool.url);
+        summary_of(program, &[&script, &url, server]).await;
     }
     // Clients that ended their sessions have left none behind. The end of a stream is seen soon.
     let none_left = async || pool.admin_json("sessions").await == json!([]);
@@ -74,6 +89,102 @@ async fn typescript() {
 #[tokio::test]
 async fn typescript_over_http_with_sse() {
     run(&on_path("node"), &peers().join("node/client.mjs"), "sse").await;
+}
+
+/// Servers of both eras, and two real ones.
+fn serve_both_eras() -> Stdiopool {
+    let toml = format!(
+        "{}{}[servers.everything]\n{EVERYTHING}[servers.time]\n{TIME}",
+        fixture("old", "initialize", ""),
+        fixture("new", "stateless", "")
+    );
+    Stdiopool::serve(&toml)
+}
+
+/// Runs a client program of the second generation on all of them, in both of its modes.
+async fn run_second_generation(program: &Path, script: &Path) {
+    let pool = serve_both_eras();
+    let script = script.display().to_string();
+    for mode in ["auto", "legacy"] {
+        for (server, suite) in [
+            ("old", "fixture"),
+            ("new", "fixture"),
+            ("everything", "everything"),
+            ("time", "time"),
+        ] {
+            let url = format!("{}/{server}/mcp", pool.url);
+            let summary = summary_of(program, &[&script, &url, suite, mode]).await;
+            if suite == "fixture" {
+                let checks = summary["checks"].as_array().expect("a list");
+                assert!(checks.len() >= 6, "{summary}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn python_of_the_second_generation() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/client2.py");
+    run_second_generation(&peers().join("venv2/bin/python"), &script).await;
+}
+
+#[tokio::test]
+async fn typescript_of_the_second_generation() {
+    run_second_generation(&on_path("node"), &peers().join("node/client2.mjs")).await;
+}
+
+#[tokio::test]
+async fn the_inspector() {
+    let pool = serve_both_eras();
+    let inspector = peers().join("node/node_modules/.bin/mcp-inspector");
+    for (server, tool, argument, expected) in [
+        ("old", "test_simple_text", None, "simple text response"),
+        ("new", "test_simple_text", None, "simple text response"),
+        ("everything", "echo", Some("message=hello"), "hello"),
+        (
+            "time",
+            "get_current_time",
+            Some("timezone=Europe/Berlin"),
+            "Europe/Berlin",
+        ),
+    ] {
+        for era in ["legacy", "auto"] {
+            let url = format!("{}/{server}/mcp", pool.url);
+            let mut args = vec!["--cli", &url, "--transport", "http", "--protocol-era", era];
+            args.extend(["--method", "tools/call", "--tool-name", tool]);
+            args.extend(
+                argument
+                    .iter()
+                    .flat_map(|argument| ["--tool-arg", argument]),
+            );
+            let said = output_of(&inspector, &args).await;
+            assert!(said.contains(expected), "{server} {era}: {said}");
+        }
+    }
+}
+
+/// A bridge from stdio, in front of servers of both eras.
+#[tokio::test]
+async fn mcp_remote() {
+    let pool = serve_both_eras();
+    for server in ["old", "new"] {
+        let program = peers().join("node/node_modules/.bin/mcp-remote");
+        assert!(program.exists(), "run tests/peers/setup.sh");
+        let mut command = tokio::process::Command::new(program);
+        command
+            .arg(format!("{}/{server}/mcp", pool.url))
+            .arg("--allow-http")
+            .env("HOME", pool.dir.path())
+            .env("NO_PROXY", "127.0.0.1");
+        let quiet = TokioChildProcess::builder(command).stderr(Stdio::null());
+        let (transport, _) = quiet.spawn().expect("runs");
+        let client = ().serve(transport).await.expect("connects");
+        let call = CallToolRequestParams::new("test_simple_text");
+        let result = client.call_tool(call).await.expect("calls");
+        let text = serde_json::to_string(&result).expect("JSON");
+        assert!(text.contains("simple text response"), "{server}: {text}");
+        client.cancel().await.expect("ends");
+    }
 }
 
 fn on_path(program: &str) -> PathBuf {
@@ -100,9 +211,10 @@ async fn rust_modern_first() {
 }
 
 async fn rust_as(lifecycle: ClientLifecycleMode) {
-    let pool = serve();
+    let pool = serve_both_eras();
     for (server, tool, arguments, expected) in [
-        ("demo", "echo", json!({"message": "hello"}), "hello"),
+        ("old", "test_simple_text", json!({}), "simple text response"),
+        ("new", "test_simple_text", json!({}), "simple text response"),
         ("everything", "echo", json!({"message": "hello"}), "hello"),
         (
             "time",

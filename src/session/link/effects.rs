@@ -174,6 +174,11 @@ impl Link {
                     let info = hello.server_info();
                     let (program, era) = (self.order.program, hello.era());
                     shared.eras.speaks(program, era, info.as_deref());
+                    if let Some(tenant) = &self.order.tenant {
+                        for listener in shared.directory.listening(tenant, &self.order.server) {
+                            self.listen_for(&listener);
+                        }
+                    }
                 }
             }
             Deferred::Broadcast(message) => {

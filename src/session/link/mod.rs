@@ -408,6 +408,27 @@ impl Link {
         Some((session.words(&self.order), listing, edition))
     }
 
+    /// Gives a listener a seat, beside the one at the worker that took its subscriptions: what one
+    /// process changes, another may not see.
+    pub(super) fn listen_for(&self, listener: &Session) {
+        let (_, subscriptions) = listener.standing();
+        if subscriptions.is_empty() || !self.order.keeps_seats || !listener.take_seat(self.id) {
+            return;
+        }
+        self.with_mux(|state, out| {
+            if state.exited.is_some() || state.mux.hello().is_none() {
+                listener.lose_seat(self.id);
+                return;
+            }
+            let subscriptions = subscriptions.iter().map(String::as_str);
+            state.mux.attach(listener.no, None, subscriptions, out);
+            // Whoever ends it marks it first and visits its seats then.
+            if listener.has_ended() {
+                state.mux.detach(listener.no, out);
+            }
+        });
+    }
+
     /// Passes a session's notification on, if it has a seat here.
     pub(super) fn notification(&self, session: SessionNo, message: &[u8], envelope: &Envelope<'_>) {
         let cancelled = self.with_mux(|state, out| {
