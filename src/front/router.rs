@@ -240,10 +240,13 @@ async fn serve(
             }
             let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
             let last = last.and_then(EventId::parse);
-            let broken = last.and_then(|last| {
-                let stream = front.parked.take(session.no, last.stream)?;
-                Some((stream, last))
-            });
+            let broken = match last {
+                Some(last) => {
+                    let stream = front.parked.take(session.no, last.stream).await;
+                    stream.map(|stream| (stream, last))
+                }
+                None => None,
+            };
             let body = match broken {
                 Some((broken, last)) => stream::resumed(broken, last, session.no, &front.parked),
                 None => stream::of_session(session, last.filter(|last| last.stream == 0)),

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::Fuse;
 use futures_util::stream;
 
 use super::post::{Tally, timed_out};
-use super::resume::Parked;
+use super::resume::{HandOver, Parked};
 use crate::bridge::SessionNo;
 use crate::session::{EventId, Exchange, InUse, Next, Parcel, Replay, Session};
 
@@ -71,15 +73,21 @@ impl fmt::Debug for PostStream {
 /// A stream while its client reads it. When the client goes, the stream waits for it.
 struct Attached {
     stream: Option<PostStream>,
+    no: u64,
     session: SessionNo,
     parked: Arc<Parked>,
+    /// Its client has come back on another connection.
+    handed_over: Fuse<HandOver>,
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        // Of a stream that told nothing, nobody knows a place to go on from.
-        if let Some(stream) = self.stream.take().filter(PostStream::can_be_resumed) {
-            self.parked.park(self.session, stream);
+        match self.stream.take() {
+            Some(stream) if stream.can_be_resumed() => self.parked.park(self.session, stream),
+            // Of a stream that told nothing, nobody knows a place to go on from.
+            Some(_) => self.parked.forget(self.session, self.no),
+            // Another connection has it.
+            None => {}
         }
     }
 }
@@ -120,14 +128,32 @@ pub(super) fn resumed(
 }
 
 fn attached(stream: PostStream, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let no = stream.no();
     let state = Attached {
+        handed_over: parked.told(session, no).fuse(),
         stream: Some(stream),
+        no,
         session,
         parked: Arc::clone(parked),
     };
     Body::from_stream(stream::unfold(state, |mut state| async move {
-        let frame = state.stream.as_mut()?.next_frame().await?;
-        Some((Ok::<_, std::convert::Infallible>(frame), state))
+        let stream = state.stream.as_mut()?;
+        let frame = tokio::select! {
+            biased;
+            // Dropping what is told next loses nothing.
+            Ok(taker) = &mut state.handed_over => Err(taker),
+            frame = stream.next_frame() => Ok(frame),
+        };
+        match frame {
+            Ok(frame) => Some((Ok::<_, std::convert::Infallible>(frame?), state)),
+            Err(taker) => {
+                // Who asked may have gone again: then the stream waits for the next.
+                if let Some(Err(stream)) = state.stream.take().map(|stream| taker.send(stream)) {
+                    state.parked.park(state.session, stream);
+                }
+                None
+            }
+        }
     }))
 }
 
