@@ -46,8 +46,10 @@ pub use level::Level;
 pub use listing::{Listing, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
 pub use params::asked_level;
-pub use repeat::{called_tool, may_repeat, repeatable_tools};
+pub use repeat::{called_tool, repeatable_tools};
 
+#[cfg(test)]
+mod combinations_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

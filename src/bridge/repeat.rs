@@ -45,25 +45,6 @@ pub fn repeatable_tools(result: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether a request of that method can be sent again after the worker that had it died: what only
-/// asks, or sets something to a value. A tool may do anything, so `tools/call` is not among them;
-/// see [`repeatable_tools`].
-pub fn may_repeat(method: &str) -> bool {
-    matches!(
-        method,
-        "tools/list"
-            | "prompts/list"
-            | "prompts/get"
-            | "resources/list"
-            | "resources/templates/list"
-            | "resources/read"
-            | "resources/subscribe"
-            | "resources/unsubscribe"
-            | "completion/complete"
-            | "logging/setLevel"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +62,5 @@ mod tests {
         let called = called_tool("tools/call", Some(&params));
         assert_eq!(called.as_deref(), Some("read"));
         assert_eq!(called_tool("prompts/get", Some(&params)), None);
-        assert!(may_repeat("tools/list") && !may_repeat("tools/call"));
     }
 }

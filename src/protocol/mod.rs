@@ -6,12 +6,14 @@
 mod envelope;
 mod failure;
 mod id_scanner;
+mod method;
 mod revision;
 pub mod sse;
 
 pub use envelope::{Envelope, EnvelopeError, Kind, one_line, span_of, splice};
 pub use failure::{Failure, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
+pub use method::{Method, Since};
 pub use revision::Revision;
 
 /// JSON-RPC error codes (<https://www.jsonrpc.org/specification#error_object>).

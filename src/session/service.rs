@@ -18,13 +18,11 @@ use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
-use crate::bridge::{
-    AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool, may_repeat,
-};
+use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want, Warmth};
-use crate::protocol::{Envelope, Failure, Reason, Revision, code};
+use crate::protocol::{Envelope, Failure, Method, Reason, Revision, code};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
 use crate::tenancy::Principal;
@@ -395,7 +393,7 @@ impl Sessions {
     }
 
     /// The same for the only request of a POST: if its worker dies before it said anything, another
-    /// gets it, provided that it may be [sent twice](crate::bridge::may_repeat), or calls a tool
+    /// gets it, provided that it may be [sent twice](Method::may_repeat), or calls a tool
     /// that the server calls read-only or idempotent.
     ///
     /// # Errors
@@ -433,7 +431,7 @@ impl Sessions {
             });
         }
         let method = envelope.method.as_deref().unwrap_or_default();
-        may_repeat(method)
+        Method::of(method).is_some_and(|method| method.may_repeat)
             || called_tool(method, envelope.params).is_some_and(|tool| {
                 let identity = session.route().map(|route| route.order.identity);
                 identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))

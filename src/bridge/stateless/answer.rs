@@ -9,16 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
-use crate::protocol::code;
-
-/// Results that say how long they may be kept (server/utilities/caching).
-const CACHEABLE: [&str; 5] = [
-    "tools/list",
-    "prompts/list",
-    "resources/list",
-    "resources/templates/list",
-    "resources/read",
-];
+use crate::protocol::{Method, code};
 
 /// What an answer is dressed with.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +37,7 @@ impl Dress<'_> {
         };
         let mut body = String::with_capacity(result.len() + 256);
         body.push_str("{\"resultType\":\"complete\"");
-        if CACHEABLE.contains(&self.method) {
+        if Method::of(self.method).is_some_and(|method| method.is_cacheable) {
             let lasts = if self.method == "resources/read" {
                 Duration::ZERO
             } else {

@@ -10,17 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::{Envelope, code};
-
-/// Methods that this revision does not have any more.
-const REMOVED: [&str; 6] = [
-    "initialize",
-    "ping",
-    "logging/setLevel",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "roots/list",
-];
+use crate::protocol::{Envelope, Method, Since, code};
 
 /// What is wrong with a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
@@ -190,15 +180,11 @@ impl<'a> StatelessRequest<'a> {
             let text: Option<String> = serde_json::from_str(params.get(name)?.get()).ok();
             text
         };
-        let named = match &*method {
-            "tools/call" | "prompts/get" => text("name"),
-            "resources/read" => text("uri"),
-            _ => None,
-        };
-        if let Some(named) = named {
+        let known = Method::of(&method);
+        if let Some(named) = known.and_then(|known| text(known.named_by?)) {
             agrees("mcp-name", &named)?;
         }
-        if REMOVED.contains(&&*method) {
+        if known.is_some_and(|known| known.since == Since::UntilStateless) {
             return Err(Fault::no_method(&method));
         }
         let level = match meta.get(meta::LOG_LEVEL) {
