@@ -56,15 +56,40 @@ pub(crate) fn bare(sessions: usize, period: Duration, bytes: usize) -> Measured 
     load(&mut Process::start(&mut command), sessions, period, bytes)
 }
 
+/// How a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// In a session.
+    Initialize,
+    /// With everything in each request (2026-07-28).
+    Stateless,
+}
+
+fn load(server: &mut Process, sessions: usize, period: Duration, bytes: usize) -> Measured {
+    load_as(Era::Initialize, "echo", server, sessions, period, bytes)
+}
+
+/// Calls that tool in the words of that era.
 #[tokio::main]
-async fn load(server: &mut Process, sessions: usize, period: Duration, bytes: usize) -> Measured {
+pub(crate) async fn load_as(
+    era: Era,
+    tool: &'static str,
+    server: &mut Process,
+    sessions: usize,
+    period: Duration,
+    bytes: usize,
+) -> Measured {
     let url = server.announced("MCP at http://");
     let address = url.split('/').next().expect("an address").to_owned();
     let mut connections = Vec::new();
     for _ in 0..sessions {
         let mut connection = Connection::open(&address).await;
-        connection.session = connection.post(INITIALIZE).await;
-        connection.post(INITIALIZED).await;
+        connection.tool = tool;
+        connection.era = era;
+        if era == Era::Initialize {
+            connection.session = connection.post(INITIALIZE).await;
+            connection.post(INITIALIZED).await;
+        }
         for _ in 0..WARM_UP {
             connection.call(0, bytes).await;
         }
@@ -103,6 +128,8 @@ pub(crate) struct Connection {
     host: String,
     pub(crate) path: String,
     pub(crate) session: Option<String>,
+    tool: &'static str,
+    era: Era,
     buffer: Vec<u8>,
 }
 
@@ -115,6 +142,8 @@ impl Connection {
             host: address.to_owned(),
             path: "/demo/mcp".to_owned(),
             session: None,
+            tool: "echo",
+            era: Era::Initialize,
             buffer: Vec::new(),
         }
     }
@@ -126,9 +155,15 @@ impl Connection {
     }
 
     pub(crate) async fn call(&mut self, id: usize, bytes: usize) {
-        let text = "x".repeat(bytes);
+        let (tool, text) = (self.tool, "x".repeat(bytes));
+        let meta = match self.era {
+            Era::Initialize => "",
+            Era::Stateless => {
+                r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"}}"#
+            }
+        };
         let body = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"{text}\"}}}}}}"
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"{tool}","arguments":{{"message":"{text}"}}{meta}}}}}"#
         );
         self.post(&body).await;
     }
@@ -148,8 +183,15 @@ impl Connection {
             .session
             .as_deref()
             .map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
+        let standard = match self.era {
+            Era::Initialize => String::new(),
+            Era::Stateless => format!(
+                "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {}\r\n",
+                self.tool
+            ),
+        };
         let request = format!(
-            "{method} {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\n\r\n{body}",
+            "{method} {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n{session}{standard}Content-Length: {}\r\n\r\n{body}",
             self.path,
             self.host,
             body.len()

@@ -8,6 +8,8 @@
 //!   same command started and asked directly.
 //! - `density`: how much memory a tenant's server takes while it is awake and while it sleeps, and
 //!   how long a call takes to one that is warm, asleep, or not there yet.
+//! - `bridging`: what a call costs whose client and server are of different eras, over one on the same server
+//!   whose client is of the server's own.
 //! - `sessions`: what an open session costs, with thousands of them over a few workers.
 //!
 //! ```text
@@ -15,11 +17,13 @@
 //! scripts/bench load --sessions 200 --seconds 10
 //! scripts/bench starts --count 8 npx -y @modelcontextprotocol/server-everything
 //! scripts/bench density --tenants 20
+//! scripts/bench bridging --sessions 16
 //! scripts/bench sessions --count 10000
 //! ```
 #![allow(clippy::print_stdout, reason = "the figures are what was asked for")]
 
 mod bare_http;
+mod bridging;
 mod cold_start;
 mod density;
 mod http_load;
@@ -49,6 +53,8 @@ enum What {
     Starts(StartsArgs),
     /// Memory of many tenants
     Density(density::DensityArgs),
+    /// Calls between the eras
+    Bridging(bridging::BridgingArgs),
     /// Thousands of open sessions over a few workers
     Sessions(many_sessions::SessionsArgs),
     /// Clients that check every answer while everything is killed, stopped and restarted
@@ -96,6 +102,7 @@ fn main() {
         Some(What::Load(args)) => load(&args),
         Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
         Some(What::Density(args)) => density::run(&args),
+        Some(What::Bridging(args)) => bridging::run(&args),
         Some(What::Sessions(args)) => many_sessions::run(&args),
         Some(What::Soak(args)) => soak::run(&args),
         Some(What::BareHttp) => bare_http::serve(),

@@ -32,11 +32,11 @@ enum Place {
     Waits(Box<PostStream>),
     /// A connection tells it. Its client may know better: that the connection is broken is seen here
     /// only when something is written to it.
-    Told(oneshot::Sender<oneshot::Sender<PostStream>>),
+    Told(oneshot::Sender<oneshot::Sender<Box<PostStream>>>),
 }
 
 /// Asks for a stream that is being told.
-pub(super) type HandOver = oneshot::Receiver<oneshot::Sender<PostStream>>;
+pub(super) type HandOver = oneshot::Receiver<oneshot::Sender<Box<PostStream>>>;
 
 /// Streams that wait for their clients, and those that may come to.
 #[derive(Debug, Default)]
@@ -52,12 +52,12 @@ impl Parked {
     }
 
     /// Lets a stream wait for its client, for a while.
-    pub(super) fn park(self: &Arc<Self>, session: SessionNo, stream: PostStream) {
+    pub(super) fn park(self: &Arc<Self>, session: SessionNo, stream: Box<PostStream>) {
         let no = stream.no();
         let crowded_out = {
             let mut all = self.0.lock();
             let of_session = all.entry(session).or_default();
-            of_session.insert(no, Place::Waits(Box::new(stream)));
+            of_session.insert(no, Place::Waits(stream));
             let waits =
                 |(no, place): (&u64, &Place)| matches!(place, Place::Waits(_)).then_some(*no);
             let mut waiting = of_session.iter().filter_map(waits);
@@ -90,11 +90,11 @@ impl Parked {
     ///
     /// # Cancel-Safety
     /// A dropped call may lose the stream: what it waited for is cancelled.
-    pub(super) async fn take(&self, session: SessionNo, no: u64) -> Option<PostStream> {
+    pub(super) async fn take(&self, session: SessionNo, no: u64) -> Option<Box<PostStream>> {
         // The connection may notice that it is broken just now, and let the stream wait.
         for _ in 0..2 {
             match self.remove(session, no, |_| true)? {
-                Place::Waits(stream) => return Some(*stream),
+                Place::Waits(stream) => return Some(stream),
                 Place::Told(ask) => {
                     let (give, given) = oneshot::channel();
                     if ask.send(give).is_ok()

@@ -72,7 +72,7 @@ impl fmt::Debug for PostStream {
 
 /// A stream while its client reads it. When the client goes, the stream waits for it.
 struct Attached {
-    stream: Option<PostStream>,
+    stream: Option<Box<PostStream>>,
     no: u64,
     session: SessionNo,
     parked: Arc<Parked>,
@@ -113,12 +113,12 @@ pub(super) fn of_post(
         replay: Replay::new(no),
         ended: false,
     };
-    attached(stream, session.no, parked)
+    attached(Box::new(stream), session.no, parked)
 }
 
 /// A stream that broke, from the event after `last` on.
 pub(super) fn resumed(
-    mut stream: PostStream,
+    mut stream: Box<PostStream>,
     last: EventId,
     session: SessionNo,
     parked: &Arc<Parked>,
@@ -127,7 +127,7 @@ pub(super) fn resumed(
     attached(stream, session, parked)
 }
 
-fn attached(stream: PostStream, session: SessionNo, parked: &Arc<Parked>) -> Body {
+fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
     let no = stream.no();
     let state = Attached {
         handed_over: parked.told(session, no).fuse(),
