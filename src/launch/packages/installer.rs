@@ -292,10 +292,11 @@ impl Installer {
         let is_refresh = before.is_some();
         // Never closed.
         let _turn = self.turns.acquire().await;
-        if !is_refresh {
-            watcher.package(slot, News::Installing);
-        }
         let tell = |stage| {
+            // Not before it is known that it is not there already.
+            if stage == Stage::Resolving && !is_refresh {
+                watcher.package(slot, News::Installing);
+            }
             slot.state.send_if_modified(|state| match state {
                 State::Installing { stage: known, .. } => {
                     *known = stage;
