@@ -24,6 +24,8 @@ pub fn direct(spec: &LaunchSpec, run: &PackageRun, installed: &Installed) -> Lau
     };
     direct.env.insert("PATH".to_owned(), path);
     if installed.has_compile_cache
+        // Else the folder goes with the process: it would be filled for nobody.
+        && spec.scratch.is_none()
         && let Some(tmp) = spec.env.get("TMPDIR")
     {
         let folder = format!(

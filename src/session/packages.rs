@@ -26,8 +26,7 @@ use crate::telemetry::labels::InstallOutcome;
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 /// How soon one that may not wait longer is told to try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Longest that a client waits which is told of progress: no install takes longer (three commands of
-/// ten minutes each, behind as many of others).
+/// Longest that a client waits which is told of progress; then it is told to come again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// How the command of an order is started.
