@@ -45,7 +45,7 @@ pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_reques
 pub use level::Level;
 pub use listing::{Listing, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
-pub use params::asked_level;
+pub use params::{asked_level, progress_token};
 pub use repeat::{called_tool, repeatable_tools};
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ mod units;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
-    Admin, Aggregate, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool,
-    SecretSource, Server, Share, State, Tenant,
+    Admin, Aggregate, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits,
+    Packages, Pool, SecretSource, Server, Share, State, Tenant,
 };
 pub use schema::{json_schema, reference};
 pub use tools::Tools;

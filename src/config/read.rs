@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Admin, Aggregate, AuthMode, Config, Http, Pool, State};
+use super::model::{Admin, Aggregate, AuthMode, Config, Http, Packages, Pool, State};
 use super::reader::Reader;
 use super::{servers, tenants};
 
@@ -24,6 +24,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let aggregate = root.table("aggregate", aggregate);
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
+    let packages = root.table("launch", packages);
     let servers = servers::servers(root, &pool);
     let tenants = tenants::tenants(root, &servers, base_dir);
     Config {
@@ -33,6 +34,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         aggregate,
         pool,
         state,
+        packages,
         servers,
         tenants,
         only_server: None,
@@ -184,6 +186,14 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
     );
     State {
         dir: base_dir.join(dir),
+    }
+}
+
+fn packages(reader: &mut Reader<'_, '_>) -> Packages {
+    let day = secs(86_400);
+    Packages {
+        refresh: reader.duration_or_never("refresh", day, "How often newer versions of the packages that npx and uvx lines run are looked for, where a line names no version or a range; \"never\": not at all. New workers use what is found, old ones finish what they have in flight."),
+        keep: reader.duration("keep", 30 * day, "How long a package from which no worker is started stays in the package cache, in the state folder."),
     }
 }
 

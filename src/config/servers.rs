@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::model::{Arg, Interactive, Limits, Pool, Server, Share};
+use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
 use super::template::{Reference, Template, reference};
@@ -15,7 +15,7 @@ use super::{references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 2] = ["launch", "client_config"];
+const NOT_ENFORCED: [&str; 1] = ["client_config"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -91,7 +91,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         "Workers of this server, of all tenants; 0: only the pool's limit.",
     );
     let request_timeout = reader.duration("request_timeout", secs(300), "How long a request may take without progress before it fails with 504 and the server is told that it is cancelled.");
-    let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. A first npx or uvx start downloads the package.");
+    let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. Installing its package does not count, unless it is started as written.");
     let max_message = reader.size(
         "max_message",
         Some(32 << 20),
@@ -141,6 +141,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         true,
         "It is among the servers that `/mcp` offers as one.",
     );
+    let launch = launch(reader);
+    let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
     not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
@@ -173,6 +175,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         interactive,
         starts_on_connect,
         min_idle,
+        launch,
+        pin,
         limits,
         tools,
         schema,
@@ -336,14 +340,16 @@ fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
     word.flatten().unwrap_or(false)
 }
 
+fn launch(reader: &mut Reader<'_, '_>) -> Launch {
+    let words = [("auto", Launch::Auto), ("as-is", Launch::AsIs)];
+    let doc = "How the command is started. \"auto\": a package that npx, npm exec, pnpm dlx, bunx, uvx, uv tool run or pipx run would run is installed once, in the package cache, and its program started directly; what is not understood or cannot be installed is run as written, with a warning. \"as-is\": always as written.";
+    reader
+        .word("launch", "auto", &words, doc)
+        .unwrap_or(Launch::Auto)
+}
+
 /// Keys that are checked, but have no effect yet.
 fn not_yet(reader: &mut Reader<'_, '_>) {
-    let _auto = reader.word(
-        "launch",
-        "auto",
-        &[("auto", ()), ("as-is", ())],
-        "How the command is started.",
-    );
     let _keys = reader.texts(
         "client_config",
         &[],

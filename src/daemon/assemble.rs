@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Config, ConfigErrors};
+use crate::launch::packages::CacheError;
 use crate::session::Setup;
 use crate::store::{DatabaseError, StateDir, StateDirError};
 use crate::tenancy::{Authenticator, Resolver, ResolverError};
@@ -23,6 +24,9 @@ pub enum ServeError {
     /// What is kept in the state folder cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// Packages cannot be kept.
+    #[error(transparent)]
+    Packages(#[from] CacheError),
     /// A server's config schema cannot be used.
     #[error(transparent)]
     Resolver(#[from] ResolverError),

@@ -19,6 +19,7 @@ use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener};
+use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir};
@@ -27,6 +28,9 @@ use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
+/// How often old packages are looked for at the most; newer ones are at the same time, if it is time
+/// for that.
+const PACKAGES_PERIOD: Duration = Duration::from_secs(60);
 /// How long connections may take to close once everything they waited for is answered.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -120,6 +124,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // Who would have to come back for an answer cannot.
     front.parked.clear();
     service.sessions.end_suspended();
+    service.sessions.stop_installs().await;
     let pool = service.sessions.pool();
     pool.drain();
     tracing::info!("draining: no new work; waiting for what is in flight");
@@ -206,6 +211,11 @@ impl Service {
             Source::Command(_) => None,
             Source::File(_) => Some(Opened::open(&state)?),
         };
+        let beside = config
+            .only_server
+            .is_none()
+            .then_some(config.base_dir.as_path());
+        let packages = Installer::open(&config.package_cache(state.path()), beside)?;
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
@@ -213,7 +223,11 @@ impl Service {
             Arc::clone(&metrics),
             Arc::new(PoolMetrics(Arc::clone(&metrics))),
             Arc::new(events.clone()) as Arc<dyn Watcher>,
-            Records { kept, trace },
+            Records {
+                kept,
+                trace,
+                packages: Arc::new(packages),
+            },
         );
         let scraped = sessions.downgrade();
         metrics.on_scrape(move |metrics| {
@@ -271,10 +285,15 @@ impl Service {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hang_up = listen(SignalKind::hangup())?;
         let mut expiry = tokio::time::interval(EXPIRY_PERIOD);
+        let refresh = self.sessions.setup().config.packages.refresh;
+        let period = refresh.unwrap_or(PACKAGES_PERIOD);
+        let period = period.clamp(Duration::from_secs(1), PACKAGES_PERIOD);
+        let mut packages = tokio::time::interval(period);
         enum Woken {
             Drain,
             Reload,
             Expire,
+            Packages,
         }
         loop {
             let woken = tokio::select! {
@@ -283,6 +302,7 @@ impl Service {
                 _ = interrupt.recv() => Woken::Drain,
                 _ = hang_up.recv() => Woken::Reload,
                 _ = expiry.tick() => Woken::Expire,
+                _ = packages.tick() => Woken::Packages,
             };
             match woken {
                 Woken::Drain => {
@@ -293,6 +313,7 @@ impl Service {
                     // Its outcome is logged and told as an event.
                     let _told = self.reloader.reload().await;
                 }
+                Woken::Packages => self.sessions.look_after_packages(),
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;

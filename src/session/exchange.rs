@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
+use super::packages::told_until_settled;
 use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
+use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
@@ -54,7 +56,7 @@ struct Repeat {
     message: Bytes,
 }
 
-/// The request's way to another worker. Kept here so that a dropped [`Exchange::next`] loses nothing.
+/// The request's way to another worker, or to its first while a package is installed. Kept here so that a dropped [`Exchange::next`] loses nothing.
 struct Repeating {
     id: Box<str>,
     sent: Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>,
@@ -137,6 +139,28 @@ impl Exchange {
         });
     }
 
+    /// Sends the request that was [kept](Self::keep) once that package is installed, and tells its
+    /// client how far that is, by the progress token (raw JSON).
+    pub(super) fn wait_for(&mut self, slot: Arc<Slot>, token: &str, envelope: &Envelope<'_>) {
+        let Some(repeat) = self.repeat.take() else {
+            return;
+        };
+        let id = envelope.id.map_or("null", |id| id.get()).into();
+        // It is open until the answer is in the mailbox of the request itself.
+        self.mailbox.expect_answer();
+        let (mailbox, token) = (Arc::clone(&self.mailbox), token.to_owned());
+        let Repeating { id, sent } = repeat.begin(id, self.waited, (self.level, self.era));
+        let sent = async move {
+            let since = Instant::now();
+            told_until_settled(&slot, &token, &mailbox).await;
+            let mut exchange = sent.await?;
+            exchange.waited += since.elapsed();
+            Ok(exchange)
+        };
+        let sent = Box::pin(sent);
+        self.repeating = Some(Repeating { id, sent });
+    }
+
     pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId) {
         self.timeout = self.timeout.min(link.order().request_timeout);
         let now = Instant::now();
@@ -168,7 +192,12 @@ impl Exchange {
     pub async fn next(&mut self) -> Next {
         loop {
             if let Some(repeating) = &mut self.repeating {
-                let sent = (&mut repeating.sent).await;
+                // Whoever waits for an install is told how far it is.
+                let sent = tokio::select! {
+                    biased;
+                    Some(parcel) = self.mailbox.next_of_call() => return Next::Parcel(parcel),
+                    sent = &mut repeating.sent => sent,
+                };
                 let id = self.repeating.take().map(|repeating| repeating.id);
                 match sent {
                     // The old mailbox has nothing more to come.
@@ -275,7 +304,7 @@ impl Repeat {
             second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "sent again: its worker died");
+            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "the request that was kept is sent");
             let request =
                 self.sessions
                     .request(&self.session, &self.message, &envelope, &mut second);

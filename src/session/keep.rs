@@ -9,18 +9,21 @@ use tokio::time::Instant;
 use super::record::{Session, SessionId};
 use crate::bridge::{ClientHello, Level, SessionNo};
 use crate::ids::{ServerName, TenantId};
+use crate::launch::packages::Installer;
 use crate::protocol::Revision;
 use crate::store::{IdHash, Opened, SessionRow};
 use crate::telemetry::TraceRecorder;
 use crate::tenancy::Principal;
 
 /// What is written to disk while stdiopool runs.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Records {
     /// Sessions, so that they survive a restart, and which era programs speak.
     pub kept: Option<Opened>,
     /// Requests, for `stdiopool tune`.
     pub trace: Option<TraceRecorder>,
+    /// Packages that workers are started from.
+    pub packages: Arc<Installer>,
 }
 
 /// What is written down of a session.

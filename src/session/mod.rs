@@ -33,6 +33,7 @@ mod keep;
 mod launchpad;
 mod link;
 mod mailbox;
+mod packages;
 mod record;
 mod replay;
 mod route;
@@ -51,7 +52,7 @@ pub use record::{InUse, Session, SessionId};
 pub use replay::{EventId, Replay};
 pub use route::{Order, Setup};
 pub use service::{Initialized, Sessions, WeakSessions};
-pub use shared::{Happening, Shared, Watcher};
+pub use shared::{Happening, PackageEvent, Shared, Watcher};
 pub use stateless::{Listener, Wants};
 pub use suspended::{Purpose, Suspended};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::eras::Eras;
 use super::link::Link;
+use super::packages::Start;
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
@@ -73,6 +74,8 @@ pub struct Order {
     pub session: String,
     /// What to start.
     pub spec: LaunchSpec,
+    /// Whether that is a package's program, and how it is had.
+    pub start: Start,
     /// What it runs.
     pub program: ProgramId,
     /// What to tell it first.
@@ -213,7 +216,7 @@ impl Route {
             program,
             era_is_certain,
             asks_clients: server.interactive != Interactive::Never,
-            ..Order::new(config, name, server, (spec, greeting), metrics)
+            ..Order::new(setup, name, server, (spec, greeting), metrics)
         };
         Ok(Self {
             generation: setup.generation,
@@ -269,7 +272,7 @@ pub(super) fn spares(
         roots: vec![],
         era: Era::Initialize,
     };
-    let order = Order::new(config, name, server, (spec, greeting), metrics);
+    let order = Order::new(setup, name, server, (spec, greeting), metrics);
     Ok(Some(Want {
         key,
         facts: Arc::new(facts),
@@ -291,14 +294,17 @@ fn spare_key(name: &ServerName, spec: &LaunchSpec) -> PoolKey {
 impl Order {
     /// For nobody yet.
     fn new(
-        config: &Config,
+        setup: &Setup,
         name: &ServerName,
         server: &Server,
         (spec, greeting): (LaunchSpec, Greeting),
         metrics: &Metrics,
     ) -> Self {
+        let config = &setup.config;
+        let environment = || setup.resolver.install_environment(server);
         Self {
             server: name.clone(),
+            start: Start::of(server, &spec, environment),
             tenant: None,
             identity: spare_key(name, &spec),
             user: None,

@@ -14,11 +14,14 @@ use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
 use super::link::{Asked, CallRefused, Called, Link};
+use super::packages;
 use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
-use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool};
+use crate::bridge::{
+    AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool, progress_token,
+};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want, Warmth};
@@ -69,7 +72,11 @@ impl Sessions {
         watcher: Arc<dyn Watcher>,
         records: Records,
     ) -> Self {
-        let Records { kept, trace } = records;
+        let Records {
+            kept,
+            trace,
+            packages,
+        } = records;
         let (store, rows, eras) = match kept {
             Some(kept) => (
                 Some(kept.sessions),
@@ -78,7 +85,14 @@ impl Sessions {
             ),
             None => (None, vec![], Eras::default()),
         };
-        let shared = Shared::new(setup, guardian, metrics, watcher, store, eras, trace);
+        let shared = Shared::new(
+            setup,
+            guardian,
+            metrics,
+            watcher,
+            (store, eras),
+            (trace, packages),
+        );
         let shared = Arc::new(shared);
         shared.directory.add_dormant(rows);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
@@ -129,6 +143,29 @@ impl Sessions {
         }
     }
 
+    /// Whether spares can be started as that order says. If their package has to be installed first,
+    /// they are once it is.
+    fn is_installed_or_later(&self, order: &route::Order) -> bool {
+        let Some(slot) = self
+            .shared
+            .slot(order)
+            .filter(|slot| slot.settled().is_none())
+        else {
+            return true;
+        };
+        let (sessions, generation) = (self.clone(), self.setup().generation);
+        let installer = &self.shared.installer;
+        installer.ensure(&slot, &self.shared.package_watcher());
+        self.shared.tasks.spawn(async move {
+            packages::until_settled(&slot).await;
+            // A reload meanwhile has looked at the spares itself.
+            if sessions.setup().generation == generation {
+                sessions.stock();
+            }
+        });
+        false
+    }
+
     /// Tells the pool which spares to keep.
     fn stock(&self) {
         let setup = self.setup();
@@ -139,6 +176,7 @@ impl Sessions {
                 None
             })
         });
+        let spares = spares.filter(|spare| self.is_installed_or_later(&spare.spec));
         self.pool().stock(spares.collect());
     }
 
@@ -410,6 +448,15 @@ impl Sessions {
     ) -> Result<(), Failure> {
         // Whether it may be is decided when it has to be.
         exchange.keep(self.clone(), Arc::clone(session), message.clone());
+        if !session.is_stateless
+            && let Some(slot) = self.missing(&*self.route(session).await?)
+            && let Some(token) = envelope
+                .params
+                .and_then(|params| progress_token(params.get()))
+        {
+            exchange.wait_for(slot, token, envelope);
+            return Ok(());
+        }
         self.request(session, message, envelope, exchange).await
     }
 
@@ -584,6 +631,10 @@ impl Sessions {
         prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<Lease<Launchpad>, Failure> {
+        let since = Instant::now();
+        let installed = self.package_of(&route).await;
+        *waited += since.elapsed();
+        installed?;
         let (key, facts) = match route.share {
             // A process of its own for every request: so is its key.
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),

@@ -19,6 +19,7 @@ use super::stateless::Callers;
 use super::suspended::Waiting;
 use crate::bridge::{SessionNo, offered_tools};
 use crate::ids::{ServerName, WorkerId};
+use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
 use crate::store::{IdHash, SessionStore};
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -38,10 +39,23 @@ pub enum Happening<'a> {
     WorkerStartFailed(&'a Link, &'a str),
     /// It ended.
     WorkerExited(&'a Link, &'a Exit),
+    /// Something happened to a package that a server runs, in words.
+    Package(PackageEvent, &'a ServerName, &'a str),
     /// A client has opened a session.
     SessionOpened(&'a Session),
     /// It is over.
     SessionClosed(&'a Session),
+}
+
+/// What happens to a package.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackageEvent {
+    /// It is being installed.
+    Installing,
+    /// It is there.
+    Installed,
+    /// It cannot be had.
+    Failed,
 }
 
 /// Is told what happens. Must not block.
@@ -66,6 +80,8 @@ pub struct Shared {
     pub(super) watcher: Arc<dyn Watcher>,
     /// Where sessions are written down.
     pub(super) store: Option<SessionStore>,
+    /// Installs what workers are started from.
+    pub(super) installer: Arc<Installer>,
     /// Where requests are recorded for `stdiopool tune`.
     pub(super) trace: Option<TraceRecorder>,
     /// Workers that may be paged out at once.
@@ -82,9 +98,8 @@ impl Shared {
         guardian: Guardian,
         metrics: Arc<Metrics>,
         watcher: Arc<dyn Watcher>,
-        store: Option<SessionStore>,
-        eras: Eras,
-        trace: Option<TraceRecorder>,
+        (store, eras): (Option<SessionStore>, Eras),
+        (trace, installer): (Option<TraceRecorder>, Arc<Installer>),
     ) -> Self {
         Self {
             eras,
@@ -98,6 +113,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             watcher,
             store,
+            installer,
             trace,
             page_outs: Semaphore::new(PAGE_OUTS),
             setup: RwLock::new(setup),

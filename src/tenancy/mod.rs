@@ -24,4 +24,4 @@ mod values;
 pub use authenticator::Authenticator;
 pub use key::{derived_key, pool_key, program_id};
 pub use principal::Principal;
-pub use resolver::{Resolver, ResolverError};
+pub use resolver::{Resolver, ResolverError, install_environment};

@@ -131,6 +131,14 @@ impl Resolver {
             .map(Some)
     }
 
+    /// The environment in which the package of a server is installed: nothing of a tenant's.
+    ///
+    /// # Errors
+    /// When tenants may have it from different registries.
+    pub fn install_environment(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+        self.environment.of_installs(server)
+    }
+
     fn spec(
         &self,
         name: &ServerName,
@@ -199,6 +207,17 @@ impl Resolver {
             |uri| Ok(uri.to_string()),
         )
     }
+}
+
+/// The same without a running stdiopool, for `stdiopool prefetch`.
+///
+/// # Errors
+/// As [`Resolver::install_environment`].
+pub fn install_environment(
+    config: &Config,
+    server: &Server,
+) -> Result<BTreeMap<String, String>, String> {
+    Environment::new(config, |name| std::env::var_os(name)).of_installs(server)
 }
 
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path

@@ -8,6 +8,7 @@ mod faults;
 mod front;
 mod lifecycle;
 mod memory;
+mod packages;
 mod pool;
 mod prefetch;
 mod restart;

@@ -49,6 +49,8 @@ pub struct Link {
     key: PoolKey,
     order: Arc<Order>,
     worker: OnceLock<Worker>,
+    /// The entry of the package cache that it was started from.
+    entry: OnceLock<String>,
     /// Where its process can be handed over, for a spare.
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
@@ -133,6 +135,7 @@ impl Link {
             key,
             order,
             worker: OnceLock::new(),
+            entry: OnceLock::new(),
             berth: OnceLock::new(),
             state: Mutex::new(State {
                 mux,
@@ -158,6 +161,17 @@ impl Link {
     /// What it was started as.
     pub fn order(&self) -> &Arc<Order> {
         &self.order
+    }
+
+    /// Notes which entry of the package cache it is started from.
+    pub(super) fn started_from(&self, entry: &str) {
+        // A link has one process, which is started once.
+        let _first = self.entry.set(entry.to_owned());
+    }
+
+    /// The entry of the package cache that it was started from, if it was.
+    pub(super) fn entry(&self) -> Option<&str> {
+        self.entry.get().map(String::as_str)
     }
 
     /// Its process, once there is one.
