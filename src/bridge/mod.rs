@@ -25,12 +25,14 @@
 //! It deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
+mod addressed;
 pub mod aggregate;
 mod client_side;
 mod era;
 mod initialize;
 mod level;
 mod listing;
+mod members;
 mod mux;
 mod params;
 mod repeat;
@@ -39,6 +41,9 @@ pub mod stateless;
 mod subscriptions;
 mod worker_side;
 
+pub use addressed::{
+    Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, Unreadable, addressed, advertised,
+};
 pub use client_side::{ClientRequest, Opened};
 pub use era::Era;
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};

@@ -130,6 +130,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
         let templates = of_args.chain(server.env.values()).chain(&server.cwd);
         for reference in templates.flat_map(Template::references) {
             if let Reference::Secret(secret) = reference
+                && !server.client_secrets.contains(secret)
                 && !config
                     .tenants
                     .values()

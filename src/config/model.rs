@@ -201,6 +201,10 @@ pub struct Server {
     pub tools: super::Tools,
     /// The JSON Schema of a tenant's config.
     pub schema: Option<Arc<Value>>,
+    /// Keys of that config which callers may set themselves.
+    pub client_config: Vec<String>,
+    /// Secrets that callers may bring themselves, by a handle.
+    pub client_secrets: Vec<String>,
 }
 
 /// An item of `args`.

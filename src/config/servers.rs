@@ -15,7 +15,7 @@ use super::{references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 2] = ["launch", "client_config"];
+const NOT_ENFORCED: [&str; 1] = ["launch"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -51,6 +51,12 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         );
     }
     let schema = schema(reader);
+    let client_config = client_config(reader, schema.as_deref());
+    let client_secrets = reader.texts(
+        "client_secrets",
+        &[],
+        "Secrets that a caller may bring itself instead of the tenant's, by a handle from `POST /v1/config`.",
+    );
     let args = args(reader);
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
@@ -176,6 +182,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         limits,
         tools,
         schema,
+        client_config,
+        client_secrets,
     };
     references::check(reader, &server);
     server
@@ -321,6 +329,24 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
     Some(Arc::new(schema))
 }
 
+/// What callers may set must be described: it is validated and advertised.
+fn client_config(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Vec<String> {
+    let doc = "Keys of the config that a caller may set itself, per session or per request, over what its tenant has set.";
+    let keys = reader.texts("client_config", &[], doc);
+    let properties = schema.and_then(|schema| schema.get("properties"));
+    for key in &keys {
+        if properties.is_none_or(|properties| properties.get(key).is_none()) {
+            let name = reader.name("client_config");
+            let of = reader.name("config.properties");
+            reader.wrong(
+                "client_config",
+                format!("`{name}` lists \"{key}\", which `{of}` does not describe: what callers set is validated"),
+            );
+        }
+    }
+    keys
+}
+
 fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
     let words = [
         ("standard", Some(false)),
@@ -343,11 +369,6 @@ fn not_yet(reader: &mut Reader<'_, '_>) {
         "auto",
         &[("auto", ()), ("as-is", ())],
         "How the command is started.",
-    );
-    let _keys = reader.texts(
-        "client_config",
-        &[],
-        "Keys of the config that a caller may set per request.",
     );
 }
 

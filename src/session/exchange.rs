@@ -15,6 +15,7 @@ use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::protocol::{Envelope, Failure, Reason};
+use crate::tenancy::ClientConfig;
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -36,6 +37,8 @@ pub struct Exchange {
     pub(super) prefers: Option<WorkerId>,
     /// The worker that was handed the last call.
     worker: Option<WorkerId>,
+    /// What its request sets for its server, if that is not what its session does.
+    pub(super) config: Option<Arc<ClientConfig>>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -94,6 +97,7 @@ impl Exchange {
             era: Era::Initialize,
             prefers: None,
             worker: None,
+            config: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -108,6 +112,18 @@ impl Exchange {
         exchange.level = level;
         exchange.era = era;
         exchange
+    }
+
+    /// The same for a request that sets something for its server.
+    #[must_use]
+    pub fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What the next of its requests sets for its server.
+    pub fn set_config(&mut self, config: Option<Arc<ClientConfig>>) {
+        self.config = config;
     }
 
     /// Whether a worker that is spoken to in that way can be sent it.
@@ -239,7 +255,10 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.waited, (self.level, self.era)));
+                let mut second = Self::stateless(self.level, self.era);
+                second.waited = self.waited;
+                second.config.clone_from(&self.config);
+                self.repeating = Some(repeat.begin(id, second));
                 None
             }
             (parcel, _) => Some(parcel),
@@ -264,15 +283,8 @@ impl Repeat {
         })
     }
 
-    fn begin(
-        self,
-        id: Box<str>,
-        waited: Duration,
-        (level, era): (Option<Level>, Era),
-    ) -> Repeating {
+    fn begin(self, id: Box<str>, mut second: Exchange) -> Repeating {
         let sent = async move {
-            let mut second = Exchange::stateless(level, era);
-            second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "sent again: its worker died");

@@ -18,14 +18,16 @@ use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
-use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool};
+use crate::bridge::{
+    AskRef, ClientHello, Era, Hello, Listing, advertised, asked_level, called_tool,
+};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want, Warmth};
 use crate::protocol::{Envelope, Failure, Method, Reason, Revision, code};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 use crate::worker::Guardian;
 
 /// How often a call is offered to another worker because the one it got had just ended. Nothing
@@ -189,6 +191,24 @@ impl Sessions {
         server: ServerName,
         client: ClientHello,
     ) -> Result<Initialized, Failure> {
+        self.initialize_with(principal, server, client, None).await
+    }
+
+    /// The same for a client that sets something for its server. If its server cannot be started
+    /// without more of that, the session is opened all the same: that can come with the requests.
+    ///
+    /// # Errors
+    /// As [`Sessions::initialize`].
+    ///
+    /// # Cancel-Safety
+    /// As [`Sessions::initialize`].
+    pub async fn initialize_with(
+        &self,
+        principal: Principal,
+        server: ServerName,
+        client: ClientHello,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Initialized, Failure> {
         let max_of_tenant = self.setup().config.pool.max_sessions_per_tenant;
         let directory = &self.shared.directory;
         directory
@@ -203,11 +223,11 @@ impl Sessions {
         let no = self.shared.directory.next_no();
         let asked = client.protocol_version.clone();
         let session = Session::new(no, id, principal, server, client, Instant::now());
-        let session = Arc::new(session);
+        let session = Arc::new(session.with_config(config));
         let hello = if session.is_with_all() {
             self.hello_of_all(&session.principal)?
         } else {
-            self.hello(&session).await?
+            self.hello_if_possible(&session).await?
         };
         let revision = Revision::negotiate(&asked, hello.revision);
         session.agree(revision);
@@ -215,10 +235,10 @@ impl Sessions {
             .insert(Arc::clone(&session), max_of_tenant)
             .map_err(|why| too_many_sessions(why, max_of_tenant))?;
         if let Some(route) = session.route() {
-            self.shared.directory.set_key(no, route.key);
+            self.shared.directory.set_keys(no, vec![route.key]);
         }
         if let Some(store) = &self.shared.store
-            && session.route().is_none_or(|route| !route.order.stateful)
+            && self.may_be_kept(&session)
             && let Err(error) = store.insert(keep::row_of(&session)).await
         {
             tracing::warn!(%error, "a session will not survive a restart");
@@ -227,13 +247,52 @@ impl Sessions {
             .watcher
             .happened(Happening::SessionOpened(&session));
         let result = hello.result_for(revision);
+        let result = self.advertised(&session, result);
         Ok(Initialized { session, result })
+    }
+
+    /// Whether a session can be taken up again after a restart: its state is in no process, and
+    /// nothing of it is a secret, which is not written down.
+    fn may_be_kept(&self, session: &Session) -> bool {
+        let setup = self.setup();
+        let server = setup.config.servers.get(&session.server);
+        let config = session.config.as_ref();
+        let may_be_kept = |config| setup.resolver.may_be_kept(&session.server, config);
+        (session.is_with_all() || server.is_some_and(|server| !server.stateful))
+            && config.is_none_or(|config| may_be_kept(config))
+    }
+
+    /// What a server says of itself, and what its clients may set for it.
+    fn advertised(&self, session: &Session, result: Bytes) -> Bytes {
+        let setup = self.setup();
+        match setup.resolver.advert(session.tenant(), &session.server) {
+            Some(schema) => advertised(&result, &schema.to_string()).unwrap_or(result),
+            None => result,
+        }
+    }
+
+    /// What a worker for this session says of itself, or would, as far as can be known: a server
+    /// that waits for values of its client has none yet.
+    pub(super) async fn hello_if_possible(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+        let failure = match self.hello(session).await {
+            Err(failure) if failure.reason == Reason::ConfigInvalid => failure,
+            otherwise => return otherwise,
+        };
+        let setup = self.setup();
+        let (tenant, config) = (session.tenant(), session.config.as_deref());
+        if !setup
+            .resolver
+            .awaits_client(tenant, &session.server, config)
+        {
+            return Err(failure);
+        }
+        Hello::unknown(session.server.as_str()).map_err(|_| failure)
     }
 
     /// What a worker for this session says of itself: as remembered, or from one that is there or
     /// started for it.
     pub(super) async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
-        let order = Arc::clone(&self.route(session).await?.order);
+        let order = Arc::clone(&self.route(session, None).await?.order);
         let known = order
             .catalog_age
             .and_then(|age| self.shared.catalog.hello(order.identity, age));
@@ -244,13 +303,13 @@ impl Sessions {
                 self.shared.tasks.spawn(async move {
                     // If it does not start, the first call will say why.
                     let mut waited = Duration::ZERO;
-                    let _started = sessions.lease(&session, &mut waited).await;
+                    let _started = sessions.lease(&session, None, &mut waited).await;
                 });
             }
             return Ok(known);
         }
         let mut waited = Duration::ZERO;
-        let (_, lease) = self.lease(session, &mut waited).await?;
+        let (_, lease) = self.lease(session, None, &mut waited).await?;
         lease.worker().hello().ok_or_else(|| {
             let why = "a worker was ready without having said hello";
             Failure::new(Reason::Internal, why)
@@ -263,6 +322,7 @@ impl Sessions {
         &self,
         session: &Arc<Session>,
         envelope: &Envelope<'_>,
+        config: Option<&Arc<ClientConfig>>,
     ) -> Option<Bytes> {
         let method = envelope.method.as_deref()?;
         let asked = Listing::asked(method, envelope.params);
@@ -270,7 +330,7 @@ impl Sessions {
             return None;
         }
         // What goes wrong here goes wrong again, and is told, on the way to a worker.
-        let route = self.route(session).await.ok()?;
+        let route = self.route(session, config).await.ok()?;
         let order = &route.order;
         let (catalog, age) = (&self.shared.catalog, order.catalog_age?);
         let warmth = self.shared.pool().warmth(route.key);
@@ -328,7 +388,10 @@ impl Sessions {
                 .request_of_all(session, message, envelope, exchange)
                 .await;
         }
-        if let Some(answer) = self.answer_without_worker(session, envelope).await {
+        let config = exchange.config.clone();
+        let config = config.as_ref();
+        let known = self.answer_without_worker(session, envelope, config).await;
+        if let Some(answer) = known {
             exchange.mailbox.expect_answer();
             exchange.mailbox.answer(answer, false);
             return Ok(());
@@ -349,7 +412,8 @@ impl Sessions {
         }
         let arrived = Instant::now();
         for _ in 0..MAX_OFFERS {
-            let leased = self.lease_near(session, exchange.prefers, &mut exchange.waited);
+            let near = exchange.prefers;
+            let leased = self.lease_near(session, config, near, &mut exchange.waited);
             let (_, lease) = leased.await?;
             let link = Arc::clone(lease.worker());
             if session.is_stateless && !exchange.fits(link.order().greeting.era) {
@@ -546,26 +610,28 @@ impl Sessions {
     pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        self.lease_near(session, None, waited).await
+        self.lease_near(session, config, None, waited).await
     }
 
     /// The same, of the worker that knows something of the request if that has a free slot.
     async fn lease_near(
         &self,
         session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
         prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        let first = self.route(session).await?;
+        let first = self.route(session, config).await?;
         let leased = self.lease_on(session, first.clone(), prefers, waited);
         let refused = match leased.await {
             Ok(lease) => return Ok((first, lease)),
             Err(failure) if failure.reason == Reason::StartFailed => failure,
             Err(failure) => return Err(failure),
         };
-        let second = self.route(session).await?;
+        let second = self.route(session, config).await?;
         if second.era() == first.era() {
             return Err(refused);
         }
@@ -608,19 +674,39 @@ impl Sessions {
         lease
     }
 
-    /// The session's route under the pool.toml in force.
-    pub(super) async fn route(&self, session: &Arc<Session>) -> Result<Arc<Route>, Failure> {
+    /// The way of a session's requests under the pool.toml in force: of those that set nothing
+    /// themselves, or of those that set `config`.
+    pub(super) async fn route(
+        &self,
+        session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Arc<Route>, Failure> {
         let setup = self.shared.setup();
-        if let Some(route) = session.route()
+        let fingerprint = config.map(|config| config.fingerprint());
+        let known = match &fingerprint {
+            None => session.route(),
+            Some(fingerprint) => session.other_route(fingerprint),
+        };
+        if let Some(route) = known
             && route.generation == setup.generation
             && route.edition == self.shared.eras.edition()
         {
             return Ok(route);
         }
-        let route =
-            Arc::new(Route::find(&setup, session, &self.shared.eras, &self.shared.metrics).await?);
-        session.set_route(Arc::clone(&route));
-        self.shared.directory.set_key(session.no, route.key);
+        let config = config.or(session.config.as_ref());
+        let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
+        let route = Arc::new(Route::find(&setup, session, config, eras, metrics).await?);
+        match fingerprint {
+            None => session.set_route(Arc::clone(&route)),
+            Some(fingerprint) => {
+                let forgotten = session.set_other_route(fingerprint, Arc::clone(&route));
+                if let Some(old) = forgotten.filter(|old| old.key != route.key) {
+                    self.shared.leave_behind(&old);
+                }
+            }
+        }
+        let keys = session.routes().iter().map(|route| route.key).collect();
+        self.shared.directory.set_keys(session.no, keys);
         Ok(route)
     }
 }

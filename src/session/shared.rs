@@ -14,7 +14,7 @@ use super::eras::Eras;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
-use super::route::Setup;
+use super::route::{Route, Setup};
 use super::stateless::Callers;
 use super::suspended::Waiting;
 use crate::bridge::{SessionNo, offered_tools};
@@ -204,6 +204,13 @@ impl Shared {
         }
     }
 
+    /// A way that a session does not take any more: what only it used ends.
+    pub(super) fn leave_behind(&self, route: &Route) {
+        if route.share == crate::config::Share::Session {
+            self.pool().retire_key(route.key, StopReason::Session);
+        }
+    }
+
     /// Ends a session: its id is unknown from now on, its calls are cancelled, its streams close.
     /// Says whether it was still there.
     pub(super) fn end_session(&self, session: &Arc<Session>) -> bool {
@@ -218,10 +225,8 @@ impl Shared {
             link.detach(session.no);
             link.order().pin_while_subscribed(&link, self);
         }
-        if let Some(route) = session.route()
-            && route.share == crate::config::Share::Session
-        {
-            self.pool().retire_key(route.key, StopReason::Session);
+        for route in session.routes() {
+            self.leave_behind(&route);
         }
         if !session.is_stateless {
             self.watcher.happened(Happening::SessionClosed(session));

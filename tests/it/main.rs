@@ -4,6 +4,7 @@ mod admin;
 mod aggregate;
 mod catalog;
 mod clients;
+mod config;
 mod faults;
 mod front;
 mod lifecycle;
