@@ -52,7 +52,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
         };
         return Err(mistakes(syntax.iter().map(place).collect()));
     }
-    let mut notes = Notes::default();
+    let mut notes = Notes::of(text);
     let mut root = Reader::new(&mut notes, Some(tree.get_ref()), 0..0, "");
     let mut config = read::config(&mut root, base_dir);
     check_whole(&mut root, &config);

@@ -33,6 +33,8 @@ pub struct Config {
     pub state: State,
     /// `[servers.NAME]`
     pub servers: BTreeMap<ServerName, Server>,
+    /// `[policy]`
+    pub policy: super::Policy,
     /// `[tenants.NAME]`
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The server at `/mcp`, where one command is hosted without a file.
@@ -197,7 +199,7 @@ pub struct Server {
     pub may_gain_privileges: bool,
     /// Limits on a process.
     pub limits: Limits,
-    /// `tools`: which tools are offered. Not enforced yet.
+    /// `tools`: which tools are offered.
     pub tools: super::Tools,
     /// The JSON Schema of a tenant's config.
     pub schema: Option<Arc<Value>>,

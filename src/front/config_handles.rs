@@ -119,10 +119,7 @@ async fn store(
         Failure::new(Reason::InvalidRequest, why)
     })?;
     let setup = front.sessions.setup();
-    let server = setup
-        .config
-        .server_name(&asked.server)
-        .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{}`", asked.server)))?;
+    let server = setup.server_for(principal, &asked.server)?;
     let ttl = time_to_live(asked.ttl.as_deref())?;
     let secrets = asked.secrets.into_iter();
     let secrets = secrets.map(|(name, secret)| (name, secret.into()));

@@ -197,7 +197,7 @@ pub(super) fn take_in(
             tally.asks(&envelope);
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);
-            let message = (body, config);
+            let message = (body, config, principal.clone());
             tasks.spawn(async move { serve(sessions, of_task, session, message, tally).await });
         }
         (Kind::Notification, Some(session)) => {
@@ -219,7 +219,7 @@ async fn serve(
     sessions: Sessions,
     channel: Arc<Channel>,
     session: Option<Arc<Session>>,
-    (message, config): (Bytes, Option<ClientConfig>),
+    (message, config, principal): (Bytes, Option<ClientConfig>, Principal),
     mut tally: Tally,
 ) {
     let Ok(envelope) = Envelope::parse(&message) else {
@@ -252,7 +252,9 @@ async fn serve(
         return;
     };
     let _in_use = session.in_use();
-    let mut exchange = Exchange::new().with_config(session.refined(config));
+    let mut exchange = Exchange::new()
+        .with_config(session.refined(config))
+        .asked_by(&principal, &session);
     let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
     if let Err(failure) = sent.await {
         tally.failed(failure.reason);

@@ -169,12 +169,14 @@ impl Post<'_> {
         }
         if session.is_with_all() {
             let sessions = &self.front.sessions;
-            let found = sessions.addressed(&session.principal, self.body, envelope);
+            let found = sessions.addressed(&self.principal, self.body, envelope);
             if let Some((server, _)) = found {
                 tally.is_of(&server);
             }
         }
-        let mut exchange = Exchange::new().with_config(session.refined(self.config.clone()));
+        let mut exchange = Exchange::new()
+            .with_config(session.refined(self.config.clone()))
+            .asked_by(&self.principal, session);
         let sent = self
             .front
             .sessions
@@ -284,7 +286,7 @@ impl Post<'_> {
         let _in_use = session.in_use();
         let sessions = &self.front.sessions;
         let mut tally = self.tally();
-        let mut exchange = Exchange::new();
+        let mut exchange = Exchange::new().asked_by(&self.principal, session);
         let mut settled = VecDeque::new();
         let mut has_requests = false;
         for item in messages {

@@ -201,10 +201,7 @@ async fn serve(
     let principal = setup.authenticator.authenticate(authorization, tenant)?;
     let server = match offer {
         Offer::All => ServerName::all(),
-        Offer::Server(name) => setup
-            .config
-            .server_name(name)
-            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))?,
+        Offer::Server(name) => setup.server_for(&principal, name)?,
     };
     let path = parts.uri.path();
     let configs = Configs {

@@ -144,7 +144,7 @@ impl Post<'_> {
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
-            && let Some(schema) = sessions.tool_schema(&caller, &tool).await
+            && let Some(schema) = sessions.tool_schema(&caller, &self.principal, &tool).await
         {
             let arguments = request.param("arguments");
             if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
@@ -157,7 +157,7 @@ impl Post<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            exchange: Exchange::stateless(request.level, era),
+            exchange: Exchange::stateless(request.level, era).asked_by(&self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
             gathered_at: None,

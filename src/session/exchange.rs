@@ -15,7 +15,7 @@ use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::protocol::{Envelope, Failure, Reason};
-use crate::tenancy::ClientConfig;
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -39,6 +39,9 @@ pub struct Exchange {
     worker: Option<WorkerId>,
     /// What its request sets for its server, if that is not what its session does.
     pub(super) config: Option<Arc<ClientConfig>>,
+    /// Who makes its requests, if the credentials say other things of them than when the session
+    /// began.
+    pub(super) principal: Option<Principal>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -98,6 +101,7 @@ impl Exchange {
             prefers: None,
             worker: None,
             config: None,
+            principal: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -118,6 +122,13 @@ impl Exchange {
     #[must_use]
     pub fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The same for a caller of whom the credentials say that now.
+    #[must_use]
+    pub fn asked_by(mut self, principal: &Principal, session: &Session) -> Self {
+        self.principal = (*principal != session.principal).then(|| principal.clone());
         self
     }
 
@@ -258,6 +269,7 @@ impl Exchange {
                 let mut second = Self::stateless(self.level, self.era);
                 second.waited = self.waited;
                 second.config.clone_from(&self.config);
+                second.principal.clone_from(&self.principal);
                 self.repeating = Some(repeat.begin(id, second));
                 None
             }

@@ -33,6 +33,7 @@ mod keep;
 mod launchpad;
 mod link;
 mod mailbox;
+mod offer;
 mod record;
 mod replay;
 mod route;

@@ -16,7 +16,7 @@ use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::{ClientConfig, Principal, pool_key, program_id};
+use crate::tenancy::{ClientConfig, Principal, policy, pool_key, program_id};
 use crate::worker;
 
 /// Everything that follows from one pool.toml; replaced whole by a reload.
@@ -63,6 +63,26 @@ impl Setup {
     /// Whether the server is started with what credentials say of a user beside the name.
     pub(super) fn starts_with_claims(&self, server: &ServerName) -> bool {
         self.with_claims.contains(server)
+    }
+
+    /// Whether not every caller gets all of a server's tools as they are.
+    pub(super) fn is_selective(&self, server: &ServerName) -> bool {
+        let policy = &self.config.policy;
+        let named = self.config.servers.get(server);
+        policy.denies_by_default
+            || !policy.rules.is_empty()
+            || named.is_some_and(|server| !server.tools.offers_everything())
+    }
+
+    /// The server of that name, if it is there for that caller.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`], whether it is not there at all or not for them.
+    pub fn server_for(&self, principal: &Principal, name: &str) -> Result<ServerName, Failure> {
+        let found = self.config.server_name(name);
+        found
+            .filter(|_| policy::server(&self.config.policy, principal, name).is_allowed)
+            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))
     }
 
     /// What that server runs.

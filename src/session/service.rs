@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
 use super::link::{Asked, CallRefused, Called, Link};
+use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
@@ -209,7 +210,11 @@ impl Sessions {
         client: ClientHello,
         config: Option<Arc<ClientConfig>>,
     ) -> Result<Initialized, Failure> {
-        let max_of_tenant = self.setup().config.pool.max_sessions_per_tenant;
+        let setup = self.setup();
+        if server != ServerName::all() {
+            setup.server_for(&principal, server.as_str())?;
+        }
+        let max_of_tenant = setup.config.pool.max_sessions_per_tenant;
         let directory = &self.shared.directory;
         directory
             .has_room(&principal.tenant, max_of_tenant)
@@ -323,6 +328,7 @@ impl Sessions {
         session: &Arc<Session>,
         envelope: &Envelope<'_>,
         config: Option<&Arc<ClientConfig>>,
+        offer: Option<&Arc<Offer>>,
     ) -> Option<Bytes> {
         let method = envelope.method.as_deref()?;
         let asked = Listing::asked(method, envelope.params);
@@ -351,7 +357,10 @@ impl Sessions {
         self.shared.metrics.catalog_hit();
         let answer = response(envelope.id?.get(), "result", &result);
         Some(match asked {
-            Some(Listing::Tools) => self.shared.offered(&session.server, answer),
+            Some(Listing::Tools) => match offer {
+                Some(offer) => offer.trimmed(answer),
+                None => answer,
+            },
             _ => answer,
         })
     }
@@ -390,24 +399,23 @@ impl Sessions {
         }
         let config = exchange.config.clone();
         let config = config.as_ref();
-        let known = self.answer_without_worker(session, envelope, config).await;
+        let principal = exchange.principal.as_ref().unwrap_or(&session.principal);
+        let offer = Offer::of(&self.setup(), &session.server, principal);
+        let offer = offer.as_ref();
+        let known = self.answer_without_worker(session, envelope, config, offer);
+        let known = known.await;
         if let Some(answer) = known {
             exchange.mailbox.expect_answer();
             exchange.mailbox.answer(answer, false);
             return Ok(());
         }
-        if let Some(tool) = called_tool(
-            envelope.method.as_deref().unwrap_or_default(),
-            envelope.params,
-        ) && !self.shared.offers(&session.server, &tool)
+        if let Some(offer) = offer
+            && let Err(why) = may_call(offer, envelope)
         {
-            // The same as for one that never was.
-            let error =
-                json!({ "code": code::INVALID_PARAMS, "message": format!("unknown tool: {tool}") });
-            let id = envelope.id.map_or("null", |id| id.get());
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
             exchange.mailbox.expect_answer();
-            exchange.mailbox.answer(answer.into(), true);
+            exchange
+                .mailbox
+                .answer(invalid_params(envelope, &why), true);
             return Ok(());
         }
         let arrived = Instant::now();
@@ -430,6 +438,7 @@ impl Sessions {
                 envelope,
                 arrived,
                 level: exchange.level,
+                offer,
             };
             match link.call(asked, lease, &exchange.mailbox) {
                 Ok(Called::Sent(call)) => {
@@ -722,6 +731,27 @@ pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
     answer.put_slice(body);
     answer.put_u8(b'}');
     answer.freeze()
+}
+
+/// Whether a request may be made, if it calls a tool. A tool that is not for the caller is the
+/// same as one that never was; one whose name cannot be read is not passed on.
+fn may_call(offer: &Offer, envelope: &Envelope<'_>) -> Result<(), String> {
+    let method = envelope.method.as_deref().unwrap_or_default();
+    if method != "tools/call" {
+        return Ok(());
+    }
+    let tool = called_tool(method, envelope.params).ok_or("`params.name` is missing")?;
+    match offer.has(&tool) {
+        true => Ok(()),
+        false => Err(format!("unknown tool: {tool}")),
+    }
+}
+
+/// The answer to a request whose parameters cannot be accepted.
+fn invalid_params(envelope: &Envelope<'_>, why: &str) -> Bytes {
+    let error = json!({ "code": code::INVALID_PARAMS, "message": why });
+    let id = envelope.id.map_or("null", |id| id.get());
+    response(id, "error", error.to_string().as_bytes())
 }
 
 /// A key that no other request has.

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
@@ -17,8 +16,8 @@ use super::record::Session;
 use super::route::{Route, Setup};
 use super::stateless::Callers;
 use super::suspended::Waiting;
-use crate::bridge::{SessionNo, offered_tools};
-use crate::ids::{ServerName, WorkerId};
+use crate::bridge::SessionNo;
+use crate::ids::WorkerId;
 use crate::pool::{Pool, StopReason};
 use crate::store::{IdHash, SessionStore};
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -117,25 +116,6 @@ impl Shared {
 
     pub(super) fn setup(&self) -> Arc<Setup> {
         Arc::clone(&self.setup.read())
-    }
-
-    /// Whether that tool of a server is on offer.
-    pub(super) fn offers(&self, server: &ServerName, tool: &str) -> bool {
-        let setup = self.setup();
-        let server = setup.config.servers.get(server);
-        server.is_none_or(|server| server.tools.offers(tool))
-    }
-
-    /// A response to `tools/list`, without what is not on offer.
-    pub(super) fn offered(&self, server: &ServerName, response: Bytes) -> Bytes {
-        let setup = self.setup();
-        let Some(server) = setup.config.servers.get(server) else {
-            return response;
-        };
-        if server.tools.offers_everything() {
-            return response;
-        }
-        offered_tools(&response, |name| server.tools.offers(name)).unwrap_or(response)
     }
 
     pub(super) fn replace_setup(&self, setup: Arc<Setup>) {

@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
+use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::service::Sessions;
 use crate::bridge::stateless::Filter;
@@ -173,6 +174,7 @@ impl Sessions {
     ) -> Result<Arc<Session>, Failure> {
         let config = config.filter(|config| !config.is_empty());
         let setup = self.setup();
+        setup.server_for(principal, server.as_str())?;
         let settings = setup.config.servers.get(server);
         let eras = &self.shared.eras;
         let told = match settings.map(|server| server.interactive) {
@@ -309,7 +311,17 @@ impl Sessions {
     }
 
     /// The input schema of a tool, as far as the list of tools is known.
-    pub async fn tool_schema(&self, session: &Arc<Session>, tool: &str) -> Option<Value> {
+    /// A tool that is not for the caller has none.
+    pub async fn tool_schema(
+        &self,
+        session: &Arc<Session>,
+        principal: &Principal,
+        tool: &str,
+    ) -> Option<Value> {
+        let offer = Offer::of(&self.setup(), &session.server, principal);
+        if offer.is_some_and(|offer| !offer.has(tool)) {
+            return None;
+        }
         let route = self.route(session, None).await.ok()?;
         let age = route.order.catalog_age?;
         let catalog = &self.shared.catalog;
@@ -360,6 +372,7 @@ impl Sessions {
         if *server == ServerName::all() {
             return self.listen_to_all(principal, asked).await;
         }
+        self.setup().server_for(principal, server.as_str())?;
         let session = self.without_client(principal, server, Told::Nothing)?;
         let session = Arc::new(session.with_config(config.map(Arc::new)));
         let hello = self.hello(&session).await?;

@@ -17,6 +17,7 @@ mod client_config;
 mod environment;
 mod handles;
 mod key;
+pub mod policy;
 mod principal;
 mod render;
 mod resolver;

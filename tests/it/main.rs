@@ -9,6 +9,7 @@ mod faults;
 mod front;
 mod lifecycle;
 mod memory;
+mod policy;
 mod pool;
 mod prefetch;
 mod restart;
