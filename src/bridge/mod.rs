@@ -25,6 +25,7 @@
 //! It deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
+mod additions;
 mod addressed;
 pub mod aggregate;
 mod client_side;
@@ -41,6 +42,7 @@ pub mod stateless;
 mod subscriptions;
 mod worker_side;
 
+pub use additions::{Additions, NotAdded, with_additions};
 pub use addressed::{
     Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, Unreadable, addressed, advertised,
 };
@@ -48,7 +50,7 @@ pub use client_side::{ClientRequest, Opened};
 pub use era::Era;
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
-pub use listing::{Listing, offered_tools};
+pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
 pub use params::asked_level;
 pub use repeat::{called_tool, repeatable_tools};

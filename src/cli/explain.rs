@@ -145,7 +145,24 @@ impl ExplainArgs {
             is_allowed: decision.is_allowed,
             text: decision.why.to_string(),
         });
+        steps.extend(self.bound(config));
         steps
+    }
+
+    /// What is set for the caller of the tool.
+    fn bound(&self, config: &Config) -> Option<Step> {
+        let tool = self.tool.as_ref()?;
+        let server = config.server_name(&self.server)?;
+        let bound = config.servers.get(&server)?.bind.get(tool)?;
+        let names: Vec<_> = bound.keys().map(|name| format!("`{name}`")).collect();
+        Some(Step {
+            line: None,
+            is_allowed: true,
+            text: format!(
+                "`servers.{server}.bind.{tool}` sets {}, which the caller cannot",
+                names.join(", ")
+            ),
+        })
     }
 
     fn as_text(&self, is_allowed: bool, steps: &[Step]) -> String {

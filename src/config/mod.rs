@@ -11,6 +11,7 @@
 //! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
+mod bind;
 mod globs;
 mod load;
 mod mistake;
@@ -28,6 +29,7 @@ mod tests;
 mod tools;
 mod units;
 
+pub use bind::Bind;
 pub use globs::Globs;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};

@@ -205,6 +205,10 @@ pub struct Server {
     pub schema: Option<Arc<Value>>,
     /// Keys of that config which callers may set themselves.
     pub client_config: Vec<String>,
+    /// Arguments of its tools that are set for callers.
+    pub bind: super::Bind,
+    /// What it is told of callers.
+    pub identity: Vec<String>,
     /// Secrets that callers may bring themselves, by a handle.
     pub client_secrets: Vec<String>,
 }

@@ -11,7 +11,7 @@ use super::model::{Arg, Interactive, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
 use super::template::{Reference, Template, reference};
-use super::{references, tools};
+use super::{bind, references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Keys that have no effect yet.
@@ -57,6 +57,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         &[],
         "Secrets that a caller may bring itself instead of the tenant's, by a handle from `POST /v1/config`.",
     );
+    let bind = bind::bind(reader, schema.as_deref());
+    let identity = bind::identity(reader);
     let args = args(reader);
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
@@ -184,6 +186,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         schema,
         client_config,
         client_secrets,
+        bind,
+        identity,
     };
     references::check(reader, &server);
     server

@@ -65,13 +65,18 @@ impl Setup {
         self.with_claims.contains(server)
     }
 
-    /// Whether not every caller gets all of a server's tools as they are.
+    /// Whether not every caller gets all of a server's tools as they are, or the server is told who
+    /// calls.
     pub(super) fn is_selective(&self, server: &ServerName) -> bool {
         let policy = &self.config.policy;
         let named = self.config.servers.get(server);
         policy.denies_by_default
             || !policy.rules.is_empty()
-            || named.is_some_and(|server| !server.tools.offers_everything())
+            || named.is_some_and(|server| {
+                !server.tools.offers_everything()
+                    || !server.bind.is_empty()
+                    || !server.identity.is_empty()
+            })
     }
 
     /// The server of that name, if it is there for that caller.

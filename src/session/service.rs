@@ -20,7 +20,7 @@ use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
 use crate::bridge::{
-    AskRef, ClientHello, Era, Hello, Listing, advertised, asked_level, called_tool,
+    AskRef, ClientHello, Era, Hello, Listing, advertised, asked_level, called_tool, with_additions,
 };
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -409,15 +409,32 @@ impl Sessions {
             exchange.mailbox.answer(answer, false);
             return Ok(());
         }
-        if let Some(offer) = offer
-            && let Err(why) = may_call(offer, envelope)
-        {
-            exchange.mailbox.expect_answer();
-            exchange
-                .mailbox
-                .answer(invalid_params(envelope, &why), true);
-            return Ok(());
-        }
+        let added = match offer {
+            None => None,
+            Some(offer) => {
+                let config = config.or(session.config.as_ref());
+                let own = config.map(|config| &**config);
+                match added_to(offer, message, envelope, own)? {
+                    Ok(added) => added,
+                    Err(why) => {
+                        exchange.mailbox.expect_answer();
+                        exchange
+                            .mailbox
+                            .answer(invalid_params(envelope, &why), true);
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let message = added.as_deref().unwrap_or(message);
+        let read_again = match &added {
+            Some(added) => Some(
+                Envelope::parse(added)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
+            ),
+            None => None,
+        };
+        let envelope = read_again.as_ref().unwrap_or(envelope);
         let arrived = Instant::now();
         for _ in 0..MAX_OFFERS {
             let near = exchange.prefers;
@@ -733,18 +750,30 @@ pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
     answer.freeze()
 }
 
-/// Whether a request may be made, if it calls a tool. A tool that is not for the caller is the
-/// same as one that never was; one whose name cannot be read is not passed on.
-fn may_call(offer: &Offer, envelope: &Envelope<'_>) -> Result<(), String> {
+/// A request as the worker gets it, if it is not as it is; or why it cannot be made. A tool that
+/// is not for the caller is the same as one that never was; one whose name cannot be read is not
+/// passed on.
+fn added_to(
+    offer: &Offer,
+    message: &[u8],
+    envelope: &Envelope<'_>,
+    config: Option<&ClientConfig>,
+) -> Result<Result<Option<Bytes>, String>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
-    if method != "tools/call" {
-        return Ok(());
+    let tool = called_tool(method, envelope.params);
+    match &tool {
+        Some(tool) if !offer.has(tool) => return Ok(Err(format!("unknown tool: {tool}"))),
+        None if method == "tools/call" => {
+            return Ok(Err("`params.name` is missing, or there twice".to_owned()));
+        }
+        Some(_) | None => {}
     }
-    let tool = called_tool(method, envelope.params).ok_or("`params.name` is missing")?;
-    match offer.has(&tool) {
-        true => Ok(()),
-        false => Err(format!("unknown tool: {tool}")),
+    let additions = offer.additions(tool.as_deref(), config)?;
+    if additions.is_empty() {
+        return Ok(Ok(None));
     }
+    let added = with_additions(message, &additions);
+    Ok(added.map(Some).map_err(|why| why.to_string()))
 }
 
 /// The answer to a request whose parameters cannot be accepted.

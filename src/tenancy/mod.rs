@@ -13,6 +13,7 @@
 //! It deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
+mod bound;
 mod client_config;
 mod environment;
 mod handles;

@@ -79,6 +79,22 @@ impl Values<'_> {
         Ok(text.into())
     }
 
+    /// A value: of its own type if it is the whole template, else a text.
+    ///
+    /// # Errors
+    /// As for [`Values::args`].
+    pub(super) fn json(&self, template: &Template) -> Result<Value, Failure> {
+        let own = match template.whole_value() {
+            Some(Reference::Config(key)) => self.config(key),
+            Some(Reference::UserClaim(name)) => self.claim(name),
+            _ => None,
+        };
+        match own {
+            Some(own) => Ok(own.clone()),
+            None => Ok(Value::from(self.text(template)?.expose_secret())),
+        }
+    }
+
     fn value(&self, reference: &Reference) -> Result<Option<String>, Failure> {
         let value = match reference {
             Reference::Config(key) => self.config(key).and_then(text_of),

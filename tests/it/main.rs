@@ -2,6 +2,7 @@
 
 mod admin;
 mod aggregate;
+mod bind;
 mod catalog;
 mod clients;
 mod config;
