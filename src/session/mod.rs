@@ -36,6 +36,7 @@ mod mailbox;
 mod offer;
 mod record;
 mod replay;
+mod request;
 mod route;
 mod service;
 mod shared;

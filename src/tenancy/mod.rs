@@ -20,6 +20,7 @@ mod handles;
 mod key;
 pub mod policy;
 mod principal;
+mod refine;
 mod render;
 mod resolver;
 mod secrets;
