@@ -507,3 +507,71 @@ async fn sessions_and_handles_with_a_config_survive_a_restart() {
     let of_handle = whoami(&client, json!({ "clientConfig": stored["id"] })).await;
     assert_eq!(of_handle["repo"], "of/handle");
 }
+
+#[tokio::test]
+async fn each_message_of_a_batch_has_its_own_config() {
+    let wire = folder();
+    let pool = Stdiopool::serve(&servers(wire.path()));
+    let client = pool
+        .client("plain")
+        .connect_as("2025-03-26", json!({}))
+        .await;
+    let call = |n: u32| {
+        let config = json!({ "repo": format!("of/{n}"), "token": "t" });
+        json!({ "jsonrpc": "2.0", "id": n, "method": "tools/call", "params": { "name": "whoami", "clientConfig": config } })
+    };
+    let answer = client
+        .post(&json!([call(1), call(2), { "jsonrpc": "2.0", "method": "notifications/x", "params": { "clientConfig": {} } }]))
+        .await;
+    let answers = match answer.messages.first() {
+        Some(Value::Array(all)) => all.clone(),
+        _ => answer.messages.clone(),
+    };
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    for answer in &answers {
+        let text = answer["result"]["content"][0]["text"].as_str();
+        let told: Value = serde_json::from_str(text.expect("a text")).expect("JSON");
+        assert_eq!(told["repo"], format!("of/{}", answer["id"]));
+    }
+}
+
+#[tokio::test]
+async fn the_old_transport_takes_a_config_from_its_url() {
+    let wire = folder();
+    let pool = Stdiopool::serve(&servers(wire.path()));
+    let http = reqwest::Client::new();
+    let config = encoded(&json!({ "repo": "of/url", "token": "t" }));
+    let url = format!("{}/plain/sse?config={config}", pool.url);
+    let mut stream = http.get(url).send().await.expect("answers");
+    let mut told = String::new();
+    let mut read_until = async |what: &str| {
+        while !told.contains(what) {
+            let chunk = stream.chunk().await.expect("reads").expect("more");
+            told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        told.clone()
+    };
+    let endpoint = read_until("\n\n").await;
+    let data = |line: &str| line.strip_prefix("data: ").map(str::to_owned);
+    let path = endpoint.lines().find_map(data).expect("where to POST");
+    assert!(!path.contains("config="), "{path}");
+    let info = json!({ "name": "old", "version": "1" });
+    let hello = json!({ "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": info });
+    let own = json!({ "name": "whoami", "clientConfig": { "repo": "of/request" } });
+    for (id, method, params, expected) in [
+        (1, "initialize", hello, "issue-server"),
+        (2, "tools/call", json!({ "name": "whoami" }), "of/url"),
+        (3, "tools/call", own, "of/request"),
+    ] {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let request = http.post(format!("{}{path}", pool.url));
+        let request = request.header("content-type", "application/json");
+        let sent = request
+            .body(body.to_string())
+            .send()
+            .await
+            .expect("answers");
+        assert_eq!(sent.status(), StatusCode::ACCEPTED);
+        read_until(expected).await;
+    }
+}
