@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PrefetchArgs, PsArgs,
-    ReloadArgs, SchemaArgs, ServeArgs, StopArgs, TuneArgs,
+    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs, LogsArgs, PrefetchArgs,
+    PsArgs, ReloadArgs, SchemaArgs, ServeArgs, StopArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -22,6 +22,7 @@ enum Command {
     Serve(ServeArgs),
     Check(CheckArgs),
     Schema(SchemaArgs),
+    Explain(ExplainArgs),
     Doctor(DoctorArgs),
     Call(CallArgs),
     Ps(PsArgs),
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
+        Command::Explain(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Prefetch(args) => args.run(),
         Command::Tune(args) => args.run(),

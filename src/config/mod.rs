@@ -11,9 +11,12 @@
 //! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
+mod bind;
+mod globs;
 mod load;
 mod mistake;
 mod model;
+mod policy;
 mod read;
 mod reader;
 mod references;
@@ -26,12 +29,15 @@ mod tests;
 mod tools;
 mod units;
 
+pub use bind::Bind;
+pub use globs::Globs;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
     Admin, Aggregate, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits,
     Packages, Pool, SecretSource, Server, Share, State, Tenant,
 };
+pub use policy::{Policy, Rule};
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

@@ -35,6 +35,8 @@ pub struct Config {
     pub packages: Packages,
     /// `[servers.NAME]`
     pub servers: BTreeMap<ServerName, Server>,
+    /// `[policy]`
+    pub policy: super::Policy,
     /// `[tenants.NAME]`
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The server at `/mcp`, where one command is hosted without a file.
@@ -221,10 +223,18 @@ pub struct Server {
     pub may_gain_privileges: bool,
     /// Limits on a process.
     pub limits: Limits,
-    /// `tools`: which tools are offered. Not enforced yet.
+    /// `tools`: which tools are offered.
     pub tools: super::Tools,
     /// The JSON Schema of a tenant's config.
     pub schema: Option<Arc<Value>>,
+    /// Keys of that config which callers may set themselves.
+    pub client_config: Vec<String>,
+    /// Arguments of its tools that are set for callers.
+    pub bind: super::Bind,
+    /// What it is told of callers.
+    pub identity: Vec<String>,
+    /// Secrets that callers may bring themselves, by a handle.
+    pub client_secrets: Vec<String>,
 }
 
 /// An item of `args`.

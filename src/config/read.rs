@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{Admin, Aggregate, AuthMode, Config, Http, Packages, Pool, State};
 use super::reader::Reader;
-use super::{servers, tenants};
+use super::{policy, servers, tenants};
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
@@ -26,6 +26,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let state = root.table("state", |reader| state(reader, base_dir));
     let packages = root.table("launch", packages);
     let servers = servers::servers(root, &pool);
+    let policy = root.table("policy", policy::read);
     let tenants = tenants::tenants(root, &servers, base_dir);
     Config {
         http,
@@ -36,6 +37,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         state,
         packages,
         servers,
+        policy,
         tenants,
         only_server: None,
         base_dir: base_dir.to_owned(),

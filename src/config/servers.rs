@@ -11,11 +11,9 @@ use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
 use super::template::{Reference, Template, reference};
-use super::{references, tools};
+use super::{bind, references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
-/// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 1] = ["client_config"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -51,6 +49,14 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         );
     }
     let schema = schema(reader);
+    let client_config = client_config(reader, schema.as_deref());
+    let client_secrets = reader.texts(
+        "client_secrets",
+        &[],
+        "Secrets that a caller may bring itself instead of the tenant's, by a handle from `POST /v1/config`.",
+    );
+    let bind = bind::bind(reader, schema.as_deref());
+    let identity = bind::identity(reader);
     let args = args(reader);
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
@@ -143,16 +149,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
     );
     let launch = launch(reader);
     let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
-    not_yet(reader);
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
-    for key in NOT_ENFORCED {
-        if !reader.has(key) {
-            continue;
-        }
-        let name = reader.name(key);
-        reader.notes.warnings.push(not_enforced(&name));
-    }
     let server = Server {
         command,
         args,
@@ -180,6 +178,10 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         limits,
         tools,
         schema,
+        client_config,
+        client_secrets,
+        bind,
+        identity,
     };
     references::check(reader, &server);
     server
@@ -325,6 +327,24 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
     Some(Arc::new(schema))
 }
 
+/// What callers may set must be described: it is validated and advertised.
+fn client_config(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Vec<String> {
+    let doc = "Keys of the config that a caller may set itself, per session or per request, over what its tenant has set.";
+    let keys = reader.texts("client_config", &[], doc);
+    let properties = schema.and_then(|schema| schema.get("properties"));
+    for key in &keys {
+        if properties.is_none_or(|properties| properties.get(key).is_none()) {
+            let name = reader.name("client_config");
+            let of = reader.name("config.properties");
+            reader.wrong(
+                "client_config",
+                format!("`{name}` lists \"{key}\", which `{of}` does not describe: what callers set is validated"),
+            );
+        }
+    }
+    keys
+}
+
 fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
     let words = [
         ("standard", Some(false)),
@@ -346,15 +366,6 @@ fn launch(reader: &mut Reader<'_, '_>) -> Launch {
     reader
         .word("launch", "auto", &words, doc)
         .unwrap_or(Launch::Auto)
-}
-
-/// Keys that are checked, but have no effect yet.
-fn not_yet(reader: &mut Reader<'_, '_>) {
-    let _keys = reader.texts(
-        "client_config",
-        &[],
-        "Keys of the config that a caller may set per request.",
-    );
 }
 
 fn limits(reader: &mut Reader<'_, '_>) -> Limits {

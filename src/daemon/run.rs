@@ -24,6 +24,7 @@ use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir};
 use crate::telemetry::{Metrics, TraceRecorder};
+use crate::tenancy::Handles;
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
@@ -186,6 +187,7 @@ struct Service {
     sessions: Sessions,
     running: Arc<Running>,
     reloader: Arc<Reloader>,
+    handles: Arc<Handles>,
     drain: CancellationToken,
 }
 
@@ -207,7 +209,7 @@ impl Service {
             None => None,
         };
         // One command is hosted for the moment: its folder goes with it.
-        let kept = match &options.source {
+        let mut kept = match &options.source {
             Source::Command(_) => None,
             Source::File(_) => Some(Opened::open(&state)?),
         };
@@ -216,6 +218,13 @@ impl Service {
             .is_none()
             .then_some(config.base_dir.as_path());
         let packages = Installer::open(&config.package_cache(state.path()), beside)?;
+        let handles = match &mut kept {
+            Some(kept) => {
+                let rows = std::mem::take(&mut kept.handle_rows);
+                Handles::new(Some(kept.handles.clone()), rows)
+            }
+            None => Handles::default(),
+        };
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
@@ -260,6 +269,7 @@ impl Service {
             sessions,
             running,
             reloader,
+            handles: Arc::new(handles),
             drain,
         })
     }
@@ -274,6 +284,7 @@ impl Service {
             only_server: config.only_server.clone(),
             parked: Arc::default(),
             channels: Arc::default(),
+            handles: Arc::clone(&self.handles),
             draining: AtomicBool::new(false),
         })
     }
@@ -317,6 +328,7 @@ impl Service {
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
+                    self.handles.expire(SystemTime::now());
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);
                     if ended > 0 {

@@ -15,6 +15,8 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::client_config::{CONFIG_HEADER, Configs};
+use super::config_handles;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::post::{Post, find_session};
@@ -24,6 +26,7 @@ use super::stream;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
+use crate::tenancy::Handles;
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -47,6 +50,8 @@ pub struct Front {
     pub parked: Arc<Parked>,
     /// Clients of the transport of 2024-11-05.
     pub channels: Arc<Channels>,
+    /// Configs that callers have stored.
+    pub handles: Arc<Handles>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
 }
@@ -61,6 +66,10 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/{server}/messages", any(of_server))
         .route("/t/{tenant}/{server}/sse", any(of_tenant))
         .route("/t/{tenant}/{server}/messages", any(of_tenant))
+        .route("/v1/config", any(config_handles::all))
+        .route("/v1/config/{handle}", any(config_handles::one))
+        .route("/t/{tenant}/v1/config", any(config_handles::all_of_tenant))
+        .route("/t/{tenant}/v1/config/{handle}", any(config_handles::one_of_tenant))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
@@ -103,6 +112,7 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 version,
                 HeaderName::from_static("mcp-method"),
                 HeaderName::from_static("mcp-name"),
+                HeaderName::from_static(CONFIG_HEADER),
             ])
             .expose_headers([session])
     })
@@ -191,12 +201,15 @@ async fn serve(
     let principal = setup.authenticator.authenticate(authorization, tenant)?;
     let server = match offer {
         Offer::All => ServerName::all(),
-        Offer::Server(name) => setup
-            .config
-            .server_name(name)
-            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))?,
+        Offer::Server(name) => setup.server_for(&principal, name)?,
     };
     let path = parts.uri.path();
+    let configs = Configs {
+        front,
+        principal: &principal,
+        server: &server,
+    };
+    let config = configs.of_request(&parts.uri, headers)?;
     if path.ends_with("/sse") {
         if parts.method != Method::GET {
             return Ok(reply::method_not_allowed("GET"));
@@ -204,7 +217,7 @@ async fn serve(
         if front.draining.load(Ordering::Relaxed) {
             return Err(draining());
         }
-        return http_sse::open(front, principal, server, &parts.uri);
+        return http_sse::open(front, principal, server, config, &parts.uri);
     }
     if path.ends_with("/messages") {
         if parts.method != Method::POST {
@@ -212,7 +225,7 @@ async fn serve(
         }
         check_content_type(headers)?;
         let body = read_body(headers, body, front.max_body).await?;
-        return http_sse::take_in(front, &principal, &server, &parts.uri, body);
+        return http_sse::take_in(front, &principal, &server, config, &parts.uri, body);
     }
     if parts.method != Method::POST {
         check_version(headers)?;
@@ -228,6 +241,7 @@ async fn serve(
                 server,
                 headers,
                 body: &body,
+                config,
                 arrived,
             };
             Ok(post.serve().await)
@@ -321,7 +335,7 @@ fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
     ))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     let text = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -337,7 +351,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads a body of at most `max` bytes.
-async fn read_body(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(
+    headers: &HeaderMap,
+    mut body: Body,
+    max: usize,
+) -> Result<Bytes, Failure> {
     let at_least = body.size_hint().lower();
     if at_least > max as u64 {
         // Whoever asks first is told before it sends.

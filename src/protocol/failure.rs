@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::code;
 
@@ -86,6 +86,8 @@ pub struct Failure {
     pub message: String,
     /// When a retry can help: how long to wait first.
     pub retry_after: Option<Duration>,
+    /// What programs may want to read of it; becomes part of `error.data`.
+    pub details: Option<Box<Map<String, Value>>>,
 }
 
 impl Failure {
@@ -95,6 +97,7 @@ impl Failure {
             reason,
             message: message.into(),
             retry_after: None,
+            details: None,
         }
     }
 
@@ -102,6 +105,14 @@ impl Failure {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Adds a member to `error.data`.
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: Value) -> Self {
+        let details = self.details.get_or_insert_default();
+        details.insert(name.to_owned(), value);
         self
     }
 
@@ -114,6 +125,9 @@ impl Failure {
     /// The JSON-RPC error response. `id` is raw JSON; `None` becomes `null`.
     pub fn to_response(&self, id: Option<&str>) -> String {
         let mut data = json!({ "reason": self.reason.as_str() });
+        for (name, value) in self.details.iter().flat_map(|details| details.iter()) {
+            data[name] = value.clone();
+        }
         if let Some(wait) = self.retry_after {
             let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             data["retryAfterMs"] = Value::from(millis);

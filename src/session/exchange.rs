@@ -17,6 +17,7 @@ use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason};
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -38,6 +39,11 @@ pub struct Exchange {
     pub(super) prefers: Option<WorkerId>,
     /// The worker that was handed the last call.
     worker: Option<WorkerId>,
+    /// What its request sets for its server, if that is not what its session does.
+    pub(super) config: Option<Arc<ClientConfig>>,
+    /// Who makes its requests, if the credentials say other things of them than when the session
+    /// began.
+    pub(super) principal: Option<Principal>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -96,6 +102,8 @@ impl Exchange {
             era: Era::Initialize,
             prefers: None,
             worker: None,
+            config: None,
+            principal: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -110,6 +118,25 @@ impl Exchange {
         exchange.level = level;
         exchange.era = era;
         exchange
+    }
+
+    /// The same for a request that sets something for its server.
+    #[must_use]
+    pub fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The same for a caller of whom the credentials say that now.
+    #[must_use]
+    pub fn asked_by(mut self, principal: &Principal, session: &Session) -> Self {
+        self.principal = (*principal != session.principal).then(|| principal.clone());
+        self
+    }
+
+    /// What the next of its requests sets for its server.
+    pub fn set_config(&mut self, config: Option<Arc<ClientConfig>>) {
+        self.config = config;
     }
 
     /// Whether a worker that is spoken to in that way can be sent it.
@@ -149,7 +176,7 @@ impl Exchange {
         // It is open until the answer is in the mailbox of the request itself.
         self.mailbox.expect_answer();
         let (mailbox, token) = (Arc::clone(&self.mailbox), token.to_owned());
-        let Repeating { id, sent } = repeat.begin(id, self.waited, (self.level, self.era));
+        let Repeating { id, sent } = repeat.begin(id, self.again());
         let sent = async move {
             let since = Instant::now();
             told_until_settled(&slot, &token, &mailbox).await;
@@ -268,11 +295,20 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.waited, (self.level, self.era)));
+                self.repeating = Some(repeat.begin(id, self.again()));
                 None
             }
             (parcel, _) => Some(parcel),
         }
+    }
+
+    /// One for the same request, when it is sent once more.
+    fn again(&self) -> Self {
+        let mut again = Self::stateless(self.level, self.era);
+        again.waited = self.waited;
+        again.config.clone_from(&self.config);
+        again.principal.clone_from(&self.principal);
+        again
     }
 
     /// Cancels what is still unanswered and returns the ids of it, as raw JSON.
@@ -293,15 +329,8 @@ impl Repeat {
         })
     }
 
-    fn begin(
-        self,
-        id: Box<str>,
-        waited: Duration,
-        (level, era): (Option<Level>, Era),
-    ) -> Repeating {
+    fn begin(self, id: Box<str>, mut second: Exchange) -> Repeating {
         let sent = async move {
-            let mut second = Exchange::stateless(level, era);
-            second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "the request that was kept is sent");

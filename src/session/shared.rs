@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
@@ -14,10 +13,10 @@ use super::eras::Eras;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
-use super::route::Setup;
+use super::route::{Route, Setup};
 use super::stateless::Callers;
 use super::suspended::Waiting;
-use crate::bridge::{SessionNo, offered_tools};
+use crate::bridge::SessionNo;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
@@ -135,25 +134,6 @@ impl Shared {
         Arc::clone(&self.setup.read())
     }
 
-    /// Whether that tool of a server is on offer.
-    pub(super) fn offers(&self, server: &ServerName, tool: &str) -> bool {
-        let setup = self.setup();
-        let server = setup.config.servers.get(server);
-        server.is_none_or(|server| server.tools.offers(tool))
-    }
-
-    /// A response to `tools/list`, without what is not on offer.
-    pub(super) fn offered(&self, server: &ServerName, response: Bytes) -> Bytes {
-        let setup = self.setup();
-        let Some(server) = setup.config.servers.get(server) else {
-            return response;
-        };
-        if server.tools.offers_everything() {
-            return response;
-        }
-        offered_tools(&response, |name| server.tools.offers(name)).unwrap_or(response)
-    }
-
     pub(super) fn replace_setup(&self, setup: Arc<Setup>) {
         *self.setup.write() = setup;
     }
@@ -220,6 +200,13 @@ impl Shared {
         }
     }
 
+    /// A way that a session does not take any more: what only it used ends.
+    pub(super) fn leave_behind(&self, route: &Route) {
+        if route.share == crate::config::Share::Session {
+            self.pool().retire_key(route.key, StopReason::Session);
+        }
+    }
+
     /// Ends a session: its id is unknown from now on, its calls are cancelled, its streams close.
     /// Says whether it was still there.
     pub(super) fn end_session(&self, session: &Arc<Session>) -> bool {
@@ -234,10 +221,8 @@ impl Shared {
             link.detach(session.no);
             link.order().pin_while_subscribed(&link, self);
         }
-        if let Some(route) = session.route()
-            && route.share == crate::config::Share::Session
-        {
-            self.pool().retire_key(route.key, StopReason::Session);
+        for route in session.routes() {
+            self.leave_behind(&route);
         }
         if !session.is_stateless {
             self.watcher.happened(Happening::SessionClosed(session));

@@ -19,7 +19,7 @@ const MAX_GROUP: usize = 256;
 
 /// What brings an older file up to date, one step for each version; a file's version is the number
 /// of steps it has had.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE sessions (
         id_hash BLOB PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
@@ -37,6 +37,15 @@ const MIGRATIONS: [&str; 2] = [
         initialize INTEGER,
         stateless INTEGER,
         server_info TEXT
+    ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE handles (
+        id_hash BLOB PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        subject TEXT,
+        server TEXT NOT NULL,
+        config TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;",
 ];
 

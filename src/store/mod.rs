@@ -3,7 +3,7 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
-//!   state.db             sessions, which era programs speak (SQLite, with its -wal and -shm)
+//!   state.db             sessions, stored configs, which era programs speak (SQLite, with its -wal and -shm)
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```
@@ -13,10 +13,12 @@
 
 mod database;
 mod eras;
+mod handles;
 mod sessions;
 mod state_dir;
 
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
+pub use handles::{HandleRow, HandleStore};
 pub use sessions::{IdHash, Opened, SessionRow, SessionStore};
 pub use state_dir::{StateDir, StateDirError};

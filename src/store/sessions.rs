@@ -10,9 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::database::{Database, DatabaseError};
 use super::eras::{self, EraRow, EraStore};
+use super::handles::{self, HandleRow, HandleStore};
 use super::state_dir::StateDir;
 
-/// SHA-256 of a session id.
+/// SHA-256 of a session id, or of another credential that names something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IdHash([u8; 32]);
 
@@ -20,6 +21,14 @@ impl IdHash {
     /// The hash of that id.
     pub fn of(id: &str) -> Self {
         Self(Sha256::digest(id.as_bytes()).into())
+    }
+
+    pub(super) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -65,6 +74,10 @@ pub struct Opened {
     pub eras: EraStore,
     /// What was known.
     pub era_rows: Vec<EraRow>,
+    /// Where stored configs are kept.
+    pub handles: HandleStore,
+    /// Those that were.
+    pub handle_rows: Vec<HandleRow>,
 }
 
 impl Opened {
@@ -73,8 +86,12 @@ impl Opened {
     /// # Errors
     /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
-        let load = |db: &Connection| Ok((load(db)?, eras::load(db)?));
-        let (database, (session_rows, era_rows)) = Database::open(dir.path(), load)?;
+        let load = |db: &Connection| Ok((load(db)?, eras::load(db)?, handles::load(db)?));
+        let (database, rows) = Database::open(dir.path(), load)?;
+        let (session_rows, era_rows, handle_rows) = rows;
+        let handles = HandleStore {
+            database: database.clone(),
+        };
         let eras = EraStore {
             database: database.clone(),
         };
@@ -83,6 +100,8 @@ impl Opened {
             session_rows,
             eras,
             era_rows,
+            handles,
+            handle_rows,
         })
     }
 }
@@ -187,12 +206,12 @@ fn as_json(texts: &[String]) -> String {
 }
 
 /// Seconds since 1970.
-fn seconds(at: SystemTime) -> i64 {
+pub(super) fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn time(seconds: i64) -> SystemTime {
+pub(super) fn time(seconds: i64) -> SystemTime {
     let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
 }

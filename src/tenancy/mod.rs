@@ -13,15 +13,22 @@
 //! It deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
+mod bound;
+mod client_config;
 mod environment;
+mod handles;
 mod key;
+pub mod policy;
 mod principal;
+mod refine;
 mod render;
 mod resolver;
 mod secrets;
 mod values;
 
 pub use authenticator::Authenticator;
+pub use client_config::{ClientConfig, Given, HANDLE_PREFIX};
+pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL};
 pub use key::{derived_key, pool_key, program_id};
 pub use principal::Principal;
 pub use resolver::{Resolver, ResolverError, install_environment};

@@ -2,13 +2,16 @@
 
 mod admin;
 mod aggregate;
+mod bind;
 mod catalog;
 mod clients;
+mod config;
 mod faults;
 mod front;
 mod lifecycle;
 mod memory;
 mod packages;
+mod policy;
 mod pool;
 mod prefetch;
 mod restart;

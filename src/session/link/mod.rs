@@ -17,6 +17,7 @@ use super::berth::Berth;
 use super::catalog::Edition;
 use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
+use super::offer::Offer;
 use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
@@ -82,8 +83,8 @@ struct Desk {
     client_id: Box<str>,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
-    /// Its answer lists tools, of which not all may be on offer.
-    lists_tools: bool,
+    /// Its answer lists tools, of which its caller gets to see these.
+    offer: Option<Arc<Offer>>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Era, Listing, Edition)>,
     /// When the request came in.
@@ -102,6 +103,8 @@ pub(super) struct Asked<'a> {
     pub(super) arrived: Instant,
     /// Log lines that a caller without a session wants.
     pub(super) level: Option<Level>,
+    /// What its caller gets to see of the tools, if that is not all.
+    pub(super) offer: Option<&'a Arc<Offer>>,
 }
 
 /// A call that the worker has been sent, or that needed no worker.
@@ -317,6 +320,7 @@ impl Link {
             envelope,
             arrived,
             level,
+            offer,
         } = asked;
         let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
         if is_new_here
@@ -399,7 +403,9 @@ impl Link {
                         lease,
                         client_id,
                         alias: session.alias().cloned(),
-                        lists_tools: envelope.method.as_deref() == Some("tools/list"),
+                        offer: offer
+                            .filter(|_| envelope.method.as_deref() == Some("tools/list"))
+                            .cloned(),
                         listing,
                         arrived,
                         sent: Instant::now(),
