@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::eras::Eras;
 use super::link::Link;
-use super::packages::Start;
+use super::packages::{InstallEnvironment, Start};
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
@@ -31,6 +31,8 @@ pub struct Setup {
     /// Turns a tenant's config into launch specs.
     pub resolver: crate::tenancy::Resolver,
     programs: BTreeMap<ServerName, ProgramId>,
+    /// Of the servers' installs; kept once, not once a session.
+    environments: BTreeMap<ServerName, InstallEnvironment>,
 }
 
 impl Setup {
@@ -43,8 +45,13 @@ impl Setup {
     ) -> Self {
         let named =
             |(name, server): (&ServerName, &Server)| (name.clone(), program_id(name, server));
+        let environment = |(name, server): (&ServerName, &Server)| {
+            let environment = resolver.install_environment(server);
+            (name.clone(), environment.map(Arc::new))
+        };
         Self {
             generation,
+            environments: config.servers.iter().map(environment).collect(),
             programs: config.servers.iter().map(named).collect(),
             config,
             authenticator,
@@ -301,10 +308,9 @@ impl Order {
         metrics: &Metrics,
     ) -> Self {
         let config = &setup.config;
-        let environment = || setup.resolver.install_environment(server);
         Self {
             server: name.clone(),
-            start: Start::of(server, &spec, environment),
+            start: Start::of(server, &spec, setup.environments.get(name)),
             tenant: None,
             identity: spare_key(name, &spec),
             user: None,

@@ -448,8 +448,10 @@ impl Sessions {
     ) -> Result<(), Failure> {
         // Whether it may be is decided when it has to be.
         exchange.keep(self.clone(), Arc::clone(session), message.clone());
+        // What goes wrong here goes wrong again, and is told, on the way to a worker.
         if !session.is_stateless
-            && let Some(slot) = self.missing(&*self.route(session).await?)
+            && let Ok(route) = self.route(session).await
+            && let Some(slot) = self.missing(&route)
             && let Some(token) = envelope
                 .params
                 .and_then(|params| progress_token(params.get()))
