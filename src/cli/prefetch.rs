@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -126,7 +127,7 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     }
     let request = understand(&server.command, &args)?.and_then(|run| {
         let env = install_environment(config, server)?;
-        Ok(Request::new(&run, env, server.pin))
+        Ok(Request::new(&run, Arc::new(env), server.pin))
     });
     match request {
         Ok(request) => Some(Fetch::Install(request)),

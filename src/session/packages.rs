@@ -29,6 +29,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longest that a client waits which is told of progress; then it is told to come again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
+/// The environment of a server's installs, or why it has none that fits all tenants.
+pub(super) type InstallEnvironment = Result<Arc<BTreeMap<String, String>>, String>;
+
 /// How the command of an order is started.
 #[derive(Debug)]
 pub enum Start {
@@ -44,7 +47,7 @@ pub enum Start {
 #[derive(Debug)]
 pub struct PackageOrder {
     run: PackageRun,
-    env: BTreeMap<String, String>,
+    env: Arc<BTreeMap<String, String>>,
     is_pinned: bool,
     /// Found when it is first needed; `None` in it when there are too many.
     slot: OnceLock<Option<Arc<Slot>>>,
@@ -52,11 +55,7 @@ pub struct PackageOrder {
 
 impl Start {
     /// How that command is started. `env` is the environment of installs.
-    pub(super) fn of(
-        server: &Server,
-        spec: &LaunchSpec,
-        env: impl FnOnce() -> Result<BTreeMap<String, String>, String>,
-    ) -> Self {
+    pub(super) fn of(server: &Server, spec: &LaunchSpec, env: Option<&InstallEnvironment>) -> Self {
         if server.launch == Launch::AsIs {
             return Self::AsWritten;
         }
@@ -70,14 +69,14 @@ impl Start {
         if let Some(why) = takes_precedence(spec, &run) {
             return Self::NotUnderstood(why);
         }
-        match env() {
+        match env.unwrap_or(&Ok(Arc::default())) {
             Ok(env) => Self::Package(Box::new(PackageOrder {
                 run,
-                env,
+                env: Arc::clone(env),
                 is_pinned: server.pin,
                 slot: OnceLock::new(),
             })),
-            Err(why) => Self::NotUnderstood(why),
+            Err(why) => Self::NotUnderstood(why.clone()),
         }
     }
 }
@@ -89,7 +88,7 @@ impl Shared {
             return None;
         };
         let find = || {
-            let request = Request::new(&package.run, package.env.clone(), package.is_pinned);
+            let request = Request::new(&package.run, Arc::clone(&package.env), package.is_pinned);
             self.installer.slot(&order.server, request)
         };
         package.slot.get_or_init(find).clone()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::eras::Eras;
 use super::link::Link;
-use super::packages::Start;
+use super::packages::{InstallEnvironment, Start};
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
@@ -34,6 +34,8 @@ pub struct Setup {
     programs: BTreeMap<ServerName, ProgramId>,
     /// Servers that are started with what credentials say of a user beside the name.
     with_claims: BTreeSet<ServerName>,
+    /// Of the servers' installs; kept once, not once a session.
+    environments: BTreeMap<ServerName, InstallEnvironment>,
 }
 
 impl Setup {
@@ -51,9 +53,14 @@ impl Setup {
                 matches!(reference, Reference::UserEmail | Reference::UserClaim(_))
             })
         });
+        let environment = |(name, server): (&ServerName, &Server)| {
+            let environment = resolver.install_environment(server);
+            (name.clone(), environment.map(Arc::new))
+        };
         Self {
             generation,
             with_claims: with_claims.map(|(name, _)| name.clone()).collect(),
+            environments: config.servers.iter().map(environment).collect(),
             programs: config.servers.iter().map(named).collect(),
             config,
             authenticator,
@@ -343,10 +350,9 @@ impl Order {
         metrics: &Metrics,
     ) -> Self {
         let config = &setup.config;
-        let environment = || setup.resolver.install_environment(server);
         Self {
             server: name.clone(),
-            start: Start::of(server, &spec, environment),
+            start: Start::of(server, &spec, setup.environments.get(name)),
             tenant: None,
             identity: spare_key(name, &spec),
             principal: None,

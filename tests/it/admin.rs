@@ -266,9 +266,13 @@ fn check_and_schema() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    std::fs::write(&file, "[servers.a]\ncommand = \"a\"\nlaunch = \"as-is\"\n").expect("written");
+    std::fs::write(
+        &file,
+        "[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\n",
+    )
+    .expect("written");
     let right = run(&["check"]).code(0);
-    assert!(String::from_utf8_lossy(&right.get_output().stderr).contains("launch"));
+    assert!(String::from_utf8_lossy(&right.get_output().stderr).contains("secret.k"));
     let schema = run(&["schema"]).code(0);
     let schema: Value = serde_json::from_slice(&schema.get_output().stdout).expect("JSON");
     assert_eq!(schema["type"], "object");

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// How often a lock that another process holds is tried again.
 const LOCK_PERIOD: Duration = Duration::from_millis(200);
+/// How long such a lock is waited for: longer than an install takes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
 /// How long an entry that no reference names is kept: another process may be about to name it.
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
@@ -132,6 +134,9 @@ impl Cache {
     /// Waits until nobody else holds that lock, and holds it. It is given up when the value is
     /// dropped and every command that was given it has ended.
     ///
+    /// # Errors
+    /// [`CacheError`] when the system refuses, or another process does not let go of it.
+    ///
     /// # Cancel-Safety
     /// Cancel-safe.
     pub(super) async fn lock(&self, name: &str) -> Result<Flock<File>, CacheError> {
@@ -144,11 +149,18 @@ impl Cache {
             .mode(0o600)
             .open(&path)
             .map_err(failed(&path, "open a lock"))?;
+        let since = tokio::time::Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
                 Err((same, Errno::EWOULDBLOCK)) => file = same,
                 Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
+            }
+            if since.elapsed() > LOCK_PATIENCE {
+                let held = io::Error::from(io::ErrorKind::WouldBlock);
+                return Err(failed(&path, "another process holds a lock for too long")(
+                    held,
+                ));
             }
             tokio::time::sleep(LOCK_PERIOD).await;
         }

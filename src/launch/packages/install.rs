@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
@@ -27,14 +28,14 @@ pub struct Request {
     /// What of it is run.
     pub entry: Entry,
     /// The environment of npm and uv: nothing of a tenant's.
-    pub env: BTreeMap<String, String>,
+    pub env: Arc<BTreeMap<String, String>>,
     /// Written to, and taken from, the lock file beside pool.toml.
     pub is_pinned: bool,
 }
 
 impl Request {
     /// The one that a command line makes.
-    pub fn new(run: &PackageRun, env: BTreeMap<String, String>, is_pinned: bool) -> Self {
+    pub fn new(run: &PackageRun, env: Arc<BTreeMap<String, String>>, is_pinned: bool) -> Self {
         Self {
             recipe: run.recipe.clone(),
             entry: run.entry.clone(),
@@ -59,7 +60,7 @@ impl Request {
         };
         field(&self.recipe.id());
         field(if self.is_pinned { "pinned" } else { "" });
-        for (name, value) in &self.env {
+        for (name, value) in &*self.env {
             if configures(name) && !caches.contains(&name.as_str()) {
                 field(name);
                 field(value);
@@ -139,7 +140,8 @@ pub async fn install(
     let id = request.id();
     let mut request = request.clone();
     let home = || cache.home().display().to_string();
-    request.env.entry("HOME".to_owned()).or_insert_with(home);
+    let env = Arc::make_mut(&mut request.env);
+    env.entry("HOME".to_owned()).or_insert_with(home);
     let request = &request;
     tell(Stage::Waiting);
     let lock = cache.lock(&id).await.map_err(|error| error.to_string())?;

@@ -371,7 +371,7 @@ mod tests {
         let run = understand("npx", &args)
             .expect("a launcher")
             .expect("understood");
-        Request::new(&run, BTreeMap::new(), is_pinned)
+        Request::new(&run, Arc::default(), is_pinned)
     }
 
     #[test]
@@ -393,7 +393,7 @@ mod tests {
     fn what_configures_the_registry_tells_requests_apart_and_where_caches_are_does_not() {
         let with = |name: &str, value: &str| {
             let mut request = request("a", false);
-            request.env.insert(name.to_owned(), value.to_owned());
+            request.env = Arc::new(BTreeMap::from([(name.to_owned(), value.to_owned())]));
             request.id()
         };
         let plain = request("a", false).id();
