@@ -97,6 +97,9 @@ struct LaunchArgs {
     /// How often each is started
     #[arg(long, default_value_t = 8)]
     count: usize,
+    /// Only lines with that word
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 fn main() {
@@ -113,7 +116,7 @@ fn main() {
         }
         Some(What::Load(args)) => load(&args),
         Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
-        Some(What::Launch(args)) => launch::run(args.count),
+        Some(What::Launch(args)) => launch::run(args.count, &args.only),
         Some(What::Density(args)) => density::run(&args),
         Some(What::Bridging(args)) => bridging::run(&args),
         Some(What::Sessions(args)) => many_sessions::run(&args),
