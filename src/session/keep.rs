@@ -48,10 +48,7 @@ pub(super) fn row_of(session: &Session) -> SessionRow {
 
 /// Whether what was written down is this caller's session with this server.
 pub(super) fn is_theirs(row: &SessionRow, principal: &Principal, server: &ServerName) -> bool {
-    let owner = Principal {
-        tenant: TenantId::new(row.tenant.clone()),
-        subject: row.subject.clone(),
-    };
+    let owner = Principal::new(TenantId::new(row.tenant.clone()), row.subject.clone());
     owner.is_same_as(principal) && row.server == server.as_str()
 }
 

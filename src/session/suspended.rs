@@ -192,9 +192,8 @@ mod tests {
     #[test]
     fn a_seal_opens_for_its_purpose_in_time_and_unchanged() {
         let waiting = Waiting::new().expect("randomness");
-        let principal = |tenant: &str, subject: Option<&str>| Principal {
-            tenant: TenantId::new(tenant),
-            subject: subject.map(ToOwned::to_owned),
+        let principal = |tenant: &str, subject: Option<&str>| {
+            Principal::new(TenantId::new(tenant), subject.map(ToOwned::to_owned))
         };
         let server = ServerName::new("s");
         let digest = |principal: &Principal, substance: &str| {

@@ -54,10 +54,7 @@ impl Authenticator {
                 tenant
             }
         };
-        Ok(Principal {
-            tenant,
-            subject: None,
-        })
+        Ok(Principal::new(tenant, None))
     }
 
     /// Compares with every known hash, each in constant time, so that the time taken tells

@@ -1,19 +1,45 @@
 //! The authenticated caller.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
 use crate::ids::TenantId;
 
-/// Who calls.
+/// Who calls, and what is known of them. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
     /// The account.
     pub tenant: TenantId,
     /// The user of it, where the credentials name one.
     pub subject: Option<String>,
+    /// Their mail address, where the credentials have it.
+    pub email: Option<String>,
+    /// What else the credentials say of them, by name: `${user.NAME}`.
+    pub claims: Arc<BTreeMap<String, Value>>,
+    /// What they may do.
+    pub scopes: Arc<BTreeSet<String>>,
+    /// The name of the token they came with, if it was one that has a name.
+    pub token: Option<Arc<str>>,
 }
 
 impl Principal {
+    /// A user of a tenant, of whom nothing else is known.
+    pub fn new(tenant: TenantId, subject: Option<String>) -> Self {
+        Self {
+            tenant,
+            subject,
+            email: None,
+            claims: Arc::default(),
+            scopes: Arc::default(),
+            token: None,
+        }
+    }
+
     /// Whether the other is the same user of the same tenant: what one has made, the other may use.
+    /// Credentials are renewed, and then say other things of the same user.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self == other
+        (&self.tenant, &self.subject) == (&other.tenant, &other.subject)
     }
 }
