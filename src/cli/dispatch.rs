@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PrefetchArgs, PsArgs,
-    ReloadArgs, SchemaArgs, ServeArgs, StopArgs, TuneArgs,
+    BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PrefetchArgs,
+    PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs,
+    TokenArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -29,6 +30,11 @@ enum Command {
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
+    Tenant(TenantArgs),
+    Token(TokenArgs),
+    Secret(SecretArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Prefetch(PrefetchArgs),
     Tune(TuneArgs),
     DemoServer(DemoServer),
@@ -42,6 +48,8 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Prefetch(args) => args.run(),
+        Command::Backup(args) => args.run(),
+        Command::Restore(args) => args.run(),
         Command::Tune(args) => args.run(),
         Command::Serve(args) => block_on(args.run()),
         Command::Doctor(args) => block_on(args.run()),
@@ -50,6 +58,9 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
+        Command::Tenant(args) => block_on(args.run()),
+        Command::Token(args) => block_on(args.run()),
+        Command::Secret(args) => block_on(args.run()),
         Command::Reload(args) => block_on(args.run()),
     };
     match outcome {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::auth::AuthMode;
 use super::mistake::{ConfigErrors, Mistake, Mistakes};
-use super::model::{Arg, AuthMode, Config};
+use super::model::{Arg, Config};
 use super::read;
 use super::reader::{Notes, Reader};
 use super::template::{Reference, Template};
@@ -69,6 +70,11 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
 
 /// What concerns more than one table.
 fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
+    for key in ["limits", "audit"] {
+        if root.has(key) {
+            root.notes.warnings.push(read::not_enforced(key));
+        }
+    }
     if let Some(why) = exposed(config) {
         root.wrong("http", why);
     }
@@ -88,12 +94,9 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
             root.wrong("servers", format!("the things of server `{name}` cannot be told apart where `/mcp` offers all servers as one: its name runs into the separator \"{separator}\" (set `servers.{name}.aggregate = false`, another `aggregate.separator`, or another name)"));
         }
     }
-    if config.auth == AuthMode::Token && config.tenants.values().all(|t| t.token_hashes.is_empty())
-    {
-        root.wrong(
-            "auth",
-            "`auth.mode` is \"token\", but no tenant lists a token: nobody could come in",
-        );
+    if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
+        let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
+        root.notes.warnings.push(warning.to_owned());
     }
 }
 
@@ -104,7 +107,7 @@ fn is_told_apart(server: &str, separator: &str) -> bool {
 
 fn exposed(config: &Config) -> Option<String> {
     let listen = config.http.listen;
-    (config.auth == AuthMode::None && !listen.ip().is_loopback()).then(|| {
+    (config.auth.is_open() && !listen.ip().is_loopback()).then(|| {
         format!("`http.listen` is not a loopback address ({listen}) and `auth.mode` is \"none\": set `auth.mode = \"token\"`, or listen on 127.0.0.1")
     })
 }
@@ -136,7 +139,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
                     .any(|tenant| tenant.secrets.contains_key(secret))
             {
                 warnings.push(format!(
-                    "server `{name}` needs `secret.{secret}`, which no tenant has"
+                    "server `{name}` needs `secret.{secret}`, which no tenant of this file has (`stdiopool secret set` gives one a secret)"
                 ));
             }
         }

@@ -11,9 +11,12 @@
 //! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
+mod audit;
+mod auth;
 mod load;
 mod mistake;
 mod model;
+mod rates;
 mod read;
 mod reader;
 mod references;
@@ -26,12 +29,15 @@ mod tests;
 mod tools;
 mod units;
 
+pub use audit::Audit;
+pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
-    Admin, Aggregate, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool,
-    SecretSource, Server, Share, State, Tenant,
+    Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool, SecretSource,
+    Server, Share, State, Tenant, Tls, Token,
 };
+pub use rates::{DefaultRates, Rates};
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::{Config, ConfigErrors};
 use crate::session::Setup;
 use crate::store::{DatabaseError, StateDir, StateDirError};
-use crate::tenancy::{Authenticator, Resolver, ResolverError};
+use crate::tenancy::{Authenticator, Resolver, ResolverError, Secrets, Uses};
 use crate::worker::GuardianError;
 
 /// Why `stdiopool serve` did not start, or did not end well.
@@ -23,6 +23,17 @@ pub enum ServeError {
     /// What is kept in the state folder cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The tenants of pool.toml and of the state folder do not go together.
+    #[error("{0}")]
+    Accounts(String),
+    /// The key of the secrets is not to be had.
+    #[error("the key of the secrets in the state folder (`state.key`) cannot be had: {0}")]
+    NoKey(String),
+    /// It is another one.
+    #[error(
+        "the secrets in the state folder were sealed with another key than that of `state.key`: give the old one back, or seal them anew with `stdiopool secret rekey` before changing it"
+    )]
+    OtherKey,
     /// A server's config schema cannot be used.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -60,13 +71,17 @@ pub enum ServeError {
     Signals(io::Error),
 }
 
-/// Everything that follows from one config.
+/// Everything that follows from one config. `before` is what it replaces.
 pub(super) fn setup(
     config: Arc<Config>,
     generation: u64,
     state: Arc<StateDir>,
+    secrets: Arc<Secrets>,
+    uses: Arc<Uses>,
+    before: Option<&Setup>,
 ) -> Result<Setup, ServeError> {
-    let authenticator = Authenticator::new(&config);
-    let resolver = Resolver::new(Arc::clone(&config), state)?;
+    let before = before.map(|before| &before.authenticator);
+    let authenticator = Authenticator::new(&config, uses, before);
+    let resolver = Resolver::new(Arc::clone(&config), state, secrets)?;
     Ok(Setup::new(generation, config, authenticator, resolver))
 }

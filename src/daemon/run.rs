@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Accounts;
 use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::limits;
-use super::reload::Reloader;
+use super::reload::{Reloader, Said};
 use super::sampler;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
@@ -21,8 +22,9 @@ use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener};
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
-use crate::store::{Opened, StateDir};
+use crate::store::{Opened, StateDir, Vault};
 use crate::telemetry::{Metrics, TraceRecorder};
+use crate::tenancy::{Secrets, Uses};
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
@@ -77,6 +79,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     limits::raise_open_files(&config);
+    limits::keep_out_of_core_dumps();
     limits::say_if_sleepless(&config);
     let state = Arc::new(if config.only_server.is_some() {
         StateDir::temporary(&config.state.dir)?
@@ -86,7 +89,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let http = bind(config.http.listen, "http.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let guardian = Guardian::start().await?;
-    let service = Service::assemble(&options, &config, state, &guardian)?;
+    let service = Service::assemble(&options, &config, state, &guardian).await?;
 
     let shutdown = CancellationToken::new();
     let mut listeners = JoinSet::new();
@@ -140,6 +143,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     front_stop.cancel();
     pool.stop_all(StopReason::Drained).await;
     service.sessions.join().await;
+    // Before the sessions, whose uses are waited for: all of them go one way.
+    service.reloader.note_token_uses();
     service.sessions.note_uses(2 * EXPIRY_PERIOD).await;
     shutdown.cancel();
     while let Some(ended) = listeners.join_next().await {
@@ -185,7 +190,7 @@ struct Service {
 }
 
 impl Service {
-    fn assemble(
+    async fn assemble(
         options: &Options,
         config: &Arc<Config>,
         state: Arc<StateDir>,
@@ -193,18 +198,37 @@ impl Service {
     ) -> Result<Self, ServeError> {
         let metrics = Metrics::new();
         let events = Events::new();
-        let setup = assemble::setup(Arc::clone(config), 0, Arc::clone(&state))?;
+        // One command is hosted for the moment: its folder goes with it.
+        let kept = match &options.source {
+            Source::Command(_) => None,
+            Source::File(_) => Some(Opened::open(&state)?),
+        };
+        let accounts = match &kept {
+            Some(opened) => Some(Accounts::open(opened, config).await?),
+            None => None,
+        };
+        let vault = accounts.as_ref().map(|a| Arc::clone(a.vault()));
+        let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
+        let said = Said {
+            config: Arc::clone(config),
+            secrets: Arc::new(Secrets::new(vault)),
+        };
+        let uses = Arc::new(Uses::default());
+        let merged = match &accounts {
+            Some(accounts) => {
+                let merged = accounts.merge_into(config).map_err(ServeError::Accounts)?;
+                Arc::new(merged)
+            }
+            None => Arc::clone(config),
+        };
+        let (of_secrets, of_uses) = (Arc::clone(&said.secrets), Arc::clone(&uses));
+        let setup = assemble::setup(merged, 0, Arc::clone(&state), of_secrets, of_uses, None)?;
         let trace = match &options.record_trace {
             Some(path) => Some(TraceRecorder::create(path).map_err(|source| {
                 let path = path.clone();
                 ServeError::Trace { path, source }
             })?),
             None => None,
-        };
-        // One command is hosted for the moment: its folder goes with it.
-        let kept = match &options.source {
-            Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(&state)?),
         };
         let sessions = Sessions::new(
             Arc::new(setup),
@@ -229,6 +253,9 @@ impl Service {
             path: path.clone(),
             sessions: sessions.clone(),
             state,
+            accounts,
+            uses,
+            said: parking_lot::Mutex::new(said),
             events: events.clone(),
             generation: AtomicU64::new(0),
             turn: tokio::sync::Mutex::default(),
@@ -256,6 +283,8 @@ impl Service {
             sessions: self.sessions.clone(),
             guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
             allowed_origins: http.allowed_origins.clone(),
+            public_url: http.public_url.clone(),
+            is_tls: http.tls.is_some(),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
             parked: Arc::default(),
@@ -296,6 +325,7 @@ impl Service {
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
+                    self.reloader.note_token_uses();
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);
                     if ended > 0 {

@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
-    CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow, SessionRow, StartCounts,
-    Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    Accounting, Act, CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow,
+    SessionRow, StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts,
+    WorkerRow,
 };
 use crate::config::Share;
 use crate::ids::WorkerId;
@@ -274,6 +275,11 @@ impl Supervisor for Running {
     fn reload(&self) -> Reload {
         let reloader = Arc::clone(&self.reloader);
         Box::pin(async move { reloader.reload().await })
+    }
+
+    fn account(&self, act: Act) -> Accounting {
+        let reloader = Arc::clone(&self.reloader);
+        Box::pin(async move { reloader.account(act).await })
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -1,18 +1,23 @@
 //! Accepts connections and serves a router on them, until told to stop.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::util::ServiceExt;
 
 /// Most connections at a time; further ones wait in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -20,6 +25,26 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after the system refused a connection for lack of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Where a request comes from, as an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// The router, for one connection.
+fn service_of(
+    router: Router,
+    peer: Peer,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send,
+> + Clone {
+    TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    }))
+}
 
 /// A bound address.
 #[derive(Debug)]
@@ -60,7 +85,7 @@ impl Listener {
                 () = stop.cancelled() => break,
                 accepted = self.accept(&places) => accepted,
             };
-            let (stream, place) = match accepted {
+            let (stream, peer, place) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "no connection could be accepted");
@@ -68,7 +93,7 @@ impl Listener {
                     continue;
                 }
             };
-            let service = TowerToHyperService::new(router.clone());
+            let service = service_of(router.clone(), Peer(peer.ip()));
             let connection = builder
                 .serve_connection(TokioIo::new(stream), service)
                 .into_owned();
@@ -97,15 +122,15 @@ impl Listener {
     async fn accept(
         &self,
         places: &Arc<Semaphore>,
-    ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let place = Arc::clone(places)
             .acquire_owned()
             .await
             .map_err(io::Error::other)?;
-        let (stream, _peer) = self.tcp.accept().await?;
+        let (stream, peer) = self.tcp.accept().await?;
         // Replies are written whole; waiting to fill a segment only delays them. It fails only on
         // a connection that is gone already, which reading it will tell.
         let _nodelay = stream.set_nodelay(true);
-        Ok((stream, place))
+        Ok((stream, peer, place))
     }
 }

@@ -29,6 +29,7 @@ mod resume;
 mod router;
 mod stateless;
 mod stream;
+mod well_known;
 
 pub use guard::Guard;
 pub use http_sse::Channels;

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -17,13 +17,15 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
+use super::listener::Peer;
 use super::post::{Post, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
-use super::stream;
+use super::{stream, well_known};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
+use crate::tenancy::Credentials;
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -41,6 +43,10 @@ pub struct Front {
     pub allowed_origins: Vec<String>,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// What clients know it as, where it is told.
+    pub public_url: Option<String>,
+    /// It speaks HTTPS.
+    pub is_tls: bool,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
     /// Streams that broke, and wait for their clients.
@@ -61,6 +67,8 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/{server}/messages", any(of_server))
         .route("/t/{tenant}/{server}/sse", any(of_tenant))
         .route("/t/{tenant}/{server}/messages", any(of_tenant))
+        .route(well_known::PATH, get(metadata))
+        .route(&format!("{}/{{*path}}", well_known::PATH), get(metadata))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
@@ -104,7 +112,7 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 HeaderName::from_static("mcp-method"),
                 HeaderName::from_static("mcp-name"),
             ])
-            .expose_headers([session])
+            .expose_headers([session, WWW_AUTHENTICATE])
     })
 }
 
@@ -114,6 +122,12 @@ async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+async fn metadata(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
+    let path = request.uri().path();
+    let of = path.strip_prefix(well_known::PATH).unwrap_or_default();
+    well_known::metadata(&front, request.headers(), of)
 }
 
 async fn of_server(
@@ -167,13 +181,16 @@ async fn endpoint(
     request: Request,
 ) -> Response<Body> {
     let arrived = Instant::now();
-    match serve(front, tenant, offer, request, arrived).await {
+    let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
+    let mut response = match serve(front, tenant, offer, request, arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
             reply::failure(&failure, None)
         }
-    }
+    };
+    well_known::challenge(front, &headers, &path, &mut response);
+    response
 }
 
 async fn serve(
@@ -187,8 +204,12 @@ async fn serve(
     let headers = &parts.headers;
     front.guard.check(headers)?;
     let setup = front.sessions.setup();
-    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let principal = setup.authenticator.authenticate(authorization, tenant)?;
+    let credentials = Credentials {
+        headers,
+        peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
+        path_tenant: tenant,
+    };
+    let principal = setup.authenticator.authenticate(credentials).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
         Offer::Server(name) => setup

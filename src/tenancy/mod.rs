@@ -14,14 +14,21 @@
 
 mod authenticator;
 mod environment;
+mod jwks;
+mod jwt;
 mod key;
+mod merge;
 mod principal;
 mod render;
 mod resolver;
 mod secrets;
+mod uses;
 mod values;
 
-pub use authenticator::Authenticator;
+pub use authenticator::{Authenticator, Credentials};
 pub use key::{derived_key, pool_key, program_id};
+pub use merge::{TenantSettings, merged};
 pub use principal::Principal;
 pub use resolver::{Resolver, ResolverError};
+pub use secrets::Secrets;
+pub use uses::Uses;

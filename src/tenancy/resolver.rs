@@ -32,15 +32,19 @@ pub struct Resolver {
     state: Arc<StateDir>,
     schemas: BTreeMap<ServerName, Schema>,
     environment: Environment,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
 }
 
 impl Resolver {
-    /// For the servers and tenants of that config.
+    /// For the servers and tenants of that config, whose secrets are fetched through `secrets`.
     ///
     /// # Errors
     /// When a server's config schema cannot be compiled.
-    pub fn new(config: Arc<Config>, state: Arc<StateDir>) -> Result<Self, ResolverError> {
+    pub fn new(
+        config: Arc<Config>,
+        state: Arc<StateDir>,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self, ResolverError> {
         let mut schemas = BTreeMap::new();
         for (name, server) in &config.servers {
             let Some(schema) = &server.schema else {
@@ -57,7 +61,7 @@ impl Resolver {
             config,
             state,
             schemas,
-            secrets: Secrets::default(),
+            secrets,
         })
     }
 
@@ -233,6 +237,7 @@ fn secrets_of(server: &Server) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::store::Vault;
 
     const TEXT: &str = r#"
 [servers.github]
@@ -259,7 +264,9 @@ config.github = { repo = "globex/app" }
         let folder = tempfile::tempdir().expect("a folder");
         let config = config::parse(TEXT, "pool.toml", folder.path()).expect("valid");
         let state = StateDir::open(&folder.path().join("state")).expect("opens");
-        let resolver = Resolver::new(Arc::new(config), Arc::new(state)).expect("compiles");
+        let secrets = Arc::new(Secrets::new(Arc::new(Vault::without_key())));
+        let resolver = Resolver::new(Arc::new(config), Arc::new(state), secrets);
+        let resolver = resolver.expect("compiles");
         (resolver, folder)
     }
 

@@ -1,5 +1,6 @@
 //! Drives the real binary over real sockets, with real child processes.
 
+mod accounts;
 mod admin;
 mod aggregate;
 mod catalog;
