@@ -40,6 +40,7 @@ pub struct AccountArgs {
 pub(super) struct Folder {
     pub(super) config: Config,
     pub(super) accounts: Accounts,
+    opened: Opened,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }
@@ -94,7 +95,10 @@ impl AccountArgs {
                 Ok(client.ask(method, &path, body.as_ref()).await?)
             }
             Place::Folder(folder) => {
-                let told = folder.accounts.act(&folder.config, act).await;
+                let told = folder
+                    .accounts
+                    .act_offline(&folder.config, &folder.opened, act)
+                    .await;
                 let told = told.map_err(|error| miette::miette!("{error}"))?;
                 let told = serde_json::to_value(told).and_then(serde_json::from_value);
                 told.map_err(|error| miette::miette!("{error}"))
@@ -110,6 +114,7 @@ impl Folder {
         Ok(Self {
             accounts: accounts.map_err(|error| miette::miette!("{error}"))?,
             config,
+            opened,
             _state: Arc::new(state),
         })
     }

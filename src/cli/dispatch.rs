@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs, PrefetchArgs,
-    PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs,
-    TokenArgs, TuneArgs,
+    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs,
+    PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs,
+    TenantArgs, TokenArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -33,6 +33,7 @@ enum Command {
     Tenant(TenantArgs),
     Token(TokenArgs),
     Secret(SecretArgs),
+    Audit(AuditArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Prefetch(PrefetchArgs),
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Prefetch(args) => args.run(),
+        Command::Audit(args) => args.run(),
         Command::Backup(args) => args.run(),
         Command::Restore(args) => args.run(),
         Command::Tune(args) => args.run(),

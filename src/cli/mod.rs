@@ -4,6 +4,7 @@
 //! happened, why, and what to do.
 
 mod accounts;
+mod audit;
 mod backup;
 mod call;
 mod check;
@@ -29,6 +30,7 @@ mod token;
 mod tune;
 
 pub use accounts::AccountArgs;
+pub use audit::AuditArgs;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use call::CallArgs;
 pub use check::CheckArgs;

@@ -205,8 +205,8 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
         issuer,
         audience,
         algorithms,
-        tenant_claim: tenant_claim.unwrap_or_default(),
-        scope_claim: scope_claim.unwrap_or_default(),
+        tenant_claim: tenant_claim.unwrap_or_else(|| "tenant".to_owned()),
+        scope_claim: scope_claim.unwrap_or_else(|| "scope".to_owned()),
         leeway,
         refresh,
     }

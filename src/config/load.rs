@@ -70,11 +70,6 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
 
 /// What concerns more than one table.
 fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
-    for key in ["limits", "audit"] {
-        if root.has(key) {
-            root.notes.warnings.push(read::not_enforced(key));
-        }
-    }
     if let Some(why) = exposed(config) {
         root.wrong("http", why);
     }

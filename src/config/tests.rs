@@ -195,6 +195,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(shown.http.max_body, default.http.max_body);
     assert_eq!(shown.admin.listen, default.admin.listen);
     assert_eq!(shown.pool, default.pool);
+    assert_eq!((shown.rates, shown.audit), (default.rates, default.audit));
 }
 
 proptest! {

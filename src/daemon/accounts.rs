@@ -19,6 +19,7 @@ use crate::ids::{MAX_NAME_LEN, is_valid_name};
 use crate::store::{
     AccountRows, AccountStore, DatabaseError, Opened, SecretRow, TenantRow, TokenRow, Vault, now,
 };
+use crate::telemetry::audit::{AuditKind, AuditRecord};
 use crate::tenancy::{Secrets, TenantSettings, merged};
 
 /// Tenants in the state store.
@@ -95,6 +96,23 @@ impl Accounts {
             }
         }
         self.store.note_uses(uses);
+    }
+
+    /// Carries it out on the folder of a stdiopool that does not run, and writes it down.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub async fn act_offline(&self, file: &Config, opened: &Opened, act: Act) -> Outcome {
+        let record = record_of(&act);
+        let outcome = self.act(file, act).await;
+        if let (Some(log), Some(mut record)) = (file.audit.file.clone(), record) {
+            record.outcome = Some(if outcome.is_ok() { "ok" } else { "failed" }.to_owned());
+            match super::assemble::open_audit(file, log, opened) {
+                Ok(audit) => audit.record(record),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        outcome
     }
 
     /// Carries it out, beside the tenants of pool.toml. One at a time, which the caller sees to.
@@ -425,6 +443,17 @@ impl Accounts {
             .map_err(not_kept)?;
         Ok(count)
     }
+}
+
+/// What the audit log is told of it; nothing of one that only looks.
+pub(super) fn record_of(act: &Act) -> Option<AuditRecord> {
+    act.changes().then(|| AuditRecord {
+        kind: AuditKind::Act,
+        tenant: act.tenant().map(str::to_owned),
+        method: Some(act.name().to_owned()),
+        object: act.object().map(str::to_owned),
+        ..AuditRecord::default()
+    })
 }
 
 async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {

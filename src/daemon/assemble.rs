@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretBox};
+
 use crate::config::{Config, ConfigErrors};
+use crate::front::TlsError;
 use crate::session::Setup;
-use crate::store::{DatabaseError, StateDir, StateDirError};
+use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
+use crate::telemetry::audit::{Audit, AuditOptions, Digester};
 use crate::tenancy::{Authenticator, Resolver, ResolverError, Secrets, Uses};
 use crate::worker::GuardianError;
 
@@ -23,6 +27,9 @@ pub enum ServeError {
     /// What is kept in the state folder cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The tenants of pool.toml and of the state folder do not go together.
     #[error("{0}")]
     Accounts(String),
@@ -66,6 +73,14 @@ pub enum ServeError {
     /// The admin listener would be open to anyone.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
+    /// The audit log cannot be written.
+    #[error("the audit log {} (`audit.file`) cannot be written: {source}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
@@ -84,4 +99,22 @@ pub(super) fn setup(
     let authenticator = Authenticator::new(&config, uses, before);
     let resolver = Resolver::new(Arc::clone(&config), state, secrets)?;
     Ok(Setup::new(generation, config, authenticator, resolver))
+}
+
+/// Opens the audit log, with the digests of this installation.
+pub(super) fn open_audit(
+    config: &Config,
+    file: PathBuf,
+    opened: &Opened,
+) -> Result<Audit, ServeError> {
+    let audit = &config.audit;
+    let options = AuditOptions {
+        file: file.clone(),
+        arguments: audit.arguments,
+        max_size: audit.max_size,
+        keep: audit.keep,
+    };
+    let key = opened.digest_key.expose_secret();
+    let digester = Digester::new(SecretBox::new(Box::new(*key)));
+    Audit::open(options, digester).map_err(|source| ServeError::Audit { path: file, source })
 }

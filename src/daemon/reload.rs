@@ -13,6 +13,7 @@ use super::events::Events;
 use super::limits;
 use crate::admin::{AccountError, Act, EventKind, Told};
 use crate::config::{self, Config};
+use crate::front::Tls;
 use crate::ids::TenantId;
 use crate::pool::StopReason;
 use crate::session::{Sessions, Setup};
@@ -35,6 +36,8 @@ pub(super) struct Reloader {
     pub(super) state: Arc<StateDir>,
     /// Tenants beside those of the file; none where one command is hosted without one.
     pub(super) accounts: Option<Accounts>,
+    /// The front door's certificates, if it has some.
+    pub(super) tls: Option<Tls>,
     pub(super) uses: Arc<Uses>,
     /// What the file said when it was last read.
     pub(super) said: Mutex<Said>,
@@ -74,6 +77,11 @@ impl Reloader {
         let new = loaded
             .map_err(|e| e.to_string())?
             .map_err(|errors| errors.to_string())?;
+        // Read before anything changes, and put in force with the rest.
+        let certificates = match (&self.tls, &new.http.tls) {
+            (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),
+            _ => None,
+        };
         let vault = self.accounts.as_ref().map(|a| Arc::clone(a.vault()));
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
         let said = Said {
@@ -85,6 +93,9 @@ impl Reloader {
         let setup = self.setup(&said)?;
         let new = Arc::clone(&setup.config);
         *self.said.lock() = said;
+        if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
+            tls.replace(certificates);
+        }
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }

@@ -19,10 +19,11 @@ use super::sampler;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
-use crate::front::{self, Front, Guard, Listener};
+use crate::front::{self, Front, Guard, Listener, Tls};
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir, Vault};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::tenancy::{Secrets, Uses};
 use crate::worker::Guardian;
@@ -89,7 +90,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let http = bind(config.http.listen, "http.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let guardian = Guardian::start().await?;
-    let service = Service::assemble(&options, &config, state, &guardian).await?;
+    let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
+    let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
 
     let shutdown = CancellationToken::new();
     let mut listeners = JoinSet::new();
@@ -108,10 +110,11 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let patience = CLOSING_PATIENCE;
     listeners.spawn(http.serve(
         front::router(Arc::clone(&front)),
+        tls,
         front_stop.clone(),
         patience,
     ));
-    listeners.spawn(admin_listener.serve(admin_router, shutdown.clone(), patience));
+    listeners.spawn(admin_listener.serve(admin_router, None, shutdown.clone(), patience));
 
     let sampling_stop = shutdown.child_token();
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
@@ -177,8 +180,21 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
     } else {
         "/{server}/mcp"
     };
-    tracing::info!("MCP at http://{http}{path}");
+    let scheme = if config.http.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("MCP at {scheme}://{http}{path}");
     tracing::info!("admin at http://{admin}/");
+}
+
+/// The audit log that the config asks for.
+fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
+    let (Some(file), Some(kept)) = (config.audit.file.clone(), kept) else {
+        return Ok(None);
+    };
+    assemble::open_audit(config, file, kept).map(|audit| Some(Arc::new(audit)))
 }
 
 /// The parts that live as long as the process.
@@ -195,6 +211,7 @@ impl Service {
         config: &Arc<Config>,
         state: Arc<StateDir>,
         guardian: &Guardian,
+        tls: Option<Tls>,
     ) -> Result<Self, ServeError> {
         let metrics = Metrics::new();
         let events = Events::new();
@@ -203,6 +220,7 @@ impl Service {
             Source::Command(_) => None,
             Source::File(_) => Some(Opened::open(&state)?),
         };
+        let audit = audit(config, kept.as_ref())?;
         let accounts = match &kept {
             Some(opened) => Some(Accounts::open(opened, config).await?),
             None => None,
@@ -240,7 +258,11 @@ impl Service {
             Records { kept, trace },
         );
         let scraped = sessions.downgrade();
+        let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
+            if let Some(audit) = &audited {
+                metrics.set_audit_lost(audit.lost());
+            }
             if let Some(sessions) = scraped.upgrade() {
                 supervisor::set_gauges(&sessions, metrics);
             }
@@ -254,6 +276,7 @@ impl Service {
             sessions: sessions.clone(),
             state,
             accounts,
+            tls,
             uses,
             said: parking_lot::Mutex::new(said),
             events: events.clone(),
@@ -262,6 +285,7 @@ impl Service {
         });
         let drain = CancellationToken::new();
         let running = Arc::new(Running {
+            audit: audit.clone(),
             sessions: sessions.clone(),
             reloader: Arc::clone(&reloader),
             events,
@@ -283,6 +307,8 @@ impl Service {
             sessions: self.sessions.clone(),
             guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
             allowed_origins: http.allowed_origins.clone(),
+            audit: self.running.audit.clone(),
+            limits: Arc::default(),
             public_url: http.public_url.clone(),
             is_tls: http.tls.is_some(),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),

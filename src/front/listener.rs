@@ -12,12 +12,15 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::util::ServiceExt;
+
+use super::tls::Tls;
 
 /// Most connections at a time; further ones wait in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -38,12 +41,45 @@ fn service_of(
     Request<Incoming>,
     Response = Response<Body>,
     Error = Infallible,
-    Future: Send,
-> + Clone {
+    Future: Send + 'static,
+> + Send
++ 'static {
     TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request
     }))
+}
+
+/// One connection, before anything is read from it.
+struct Connection<S> {
+    builder: Builder<TokioExecutor>,
+    service: S,
+    watcher: Watcher,
+    cut: CancellationToken,
+}
+
+impl<S, F> Connection<S>
+where
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = F,
+        > + Send
+        + 'static,
+    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+{
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let connection = self
+            .builder
+            .serve_connection(TokioIo::new(stream), self.service);
+        tokio::select! {
+            () = self.cut.cancelled() => {}
+            ended = self.watcher.watch(connection.into_owned()) => if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended with an error");
+            },
+        }
+    }
 }
 
 /// A bound address.
@@ -70,8 +106,14 @@ impl Listener {
     }
 
     /// Serves until `stop`; then accepts no more, lets every connection finish its request, and
-    /// cuts those that take longer than `patience`.
-    pub async fn serve(self, router: Router, stop: CancellationToken, patience: Duration) {
+    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    pub async fn serve(
+        self,
+        router: Router,
+        tls: Option<Tls>,
+        stop: CancellationToken,
+        patience: Duration,
+    ) {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -94,18 +136,26 @@ impl Listener {
                 }
             };
             let service = service_of(router.clone(), Peer(peer.ip()));
-            let connection = builder
-                .serve_connection(TokioIo::new(stream), service)
-                .into_owned();
-            let connection = graceful.watch(connection);
-            let cut = cut.clone();
+            let connection = Connection {
+                builder: builder.clone(),
+                service,
+                watcher: graceful.watcher(),
+                cut: cut.clone(),
+            };
+            let (tls, stop) = (tls.clone(), stop.clone());
             tokio::spawn(async move {
                 let _place = place;
-                tokio::select! {
-                    () = cut.cancelled() => {}
-                    ended = connection => if let Err(error) = ended {
-                        tracing::debug!(error = %error, "connection ended with an error");
-                    },
+                let Some(tls) = tls else {
+                    return connection.serve(stream).await;
+                };
+                let hands = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream));
+                let shaken = tokio::select! {
+                    () = stop.cancelled() => return,
+                    shaken = hands => shaken,
+                };
+                match shaken.map_err(io::Error::from).flatten() {
+                    Ok(stream) => connection.serve(stream).await,
+                    Err(error) => tracing::debug!(%peer, %error, "no TLS connection"),
                 }
             });
         }

@@ -17,15 +17,18 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
+use super::limits::RateLimits;
 use super::listener::Peer;
-use super::post::{Post, find_session};
+use super::post::{Post, Tally, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
+use super::trail::{self, Trail};
 use super::{stream, well_known};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
-use crate::tenancy::Credentials;
+use crate::telemetry::audit::Audit;
+use crate::tenancy::{Credentials, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -43,6 +46,10 @@ pub struct Front {
     pub allowed_origins: Vec<String>,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// The audit log, if there is one.
+    pub audit: Option<Arc<Audit>>,
+    /// How much tenants and users have asked.
+    pub limits: Arc<RateLimits>,
     /// What clients know it as, where it is told.
     pub public_url: Option<String>,
     /// It speaks HTTPS.
@@ -55,6 +62,27 @@ pub struct Front {
     pub channels: Arc<Channels>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
+}
+
+impl Front {
+    /// Counts the requests of a POST, and writes them down for the audit log.
+    pub(super) fn tally(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        arrived: Instant,
+    ) -> Tally {
+        let audit = self.audit.as_ref();
+        let trail = audit.map(|audit| Trail::new(audit, &self.sessions, principal, server));
+        Tally::new(self.sessions.metrics(), server, arrived, trail)
+    }
+
+    /// Writes down that a known caller was refused.
+    pub(super) fn refused(&self, principal: &Principal, server: &ServerName, failure: &Failure) {
+        if let Some(audit) = &self.audit {
+            trail::refused(audit, Some((principal, server)), failure, None, None);
+        }
+    }
 }
 
 /// The endpoints of the front door.
@@ -182,10 +210,14 @@ async fn endpoint(
 ) -> Response<Body> {
     let arrived = Instant::now();
     let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let mut response = match serve(front, tenant, offer, request, arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
+            if let Some(audit) = &front.audit {
+                trail::refused(audit, None, &failure, peer, Some(&path));
+            }
             reply::failure(&failure, None)
         }
     };
@@ -232,8 +264,10 @@ async fn serve(
             return Ok(reply::method_not_allowed("POST"));
         }
         check_content_type(headers)?;
+        let permit = front.limits.admit(&setup.config, &principal)?;
         let body = read_body(headers, body, front.max_body).await?;
-        return http_sse::take_in(front, &principal, &server, &parts.uri, body);
+        let taken = http_sse::take_in(front, &principal, &server, &parts.uri, body)?;
+        return Ok(permit.kept_by(taken));
     }
     if parts.method != Method::POST {
         check_version(headers)?;
@@ -242,6 +276,7 @@ async fn serve(
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
+            let permit = front.limits.admit(&setup.config, &principal)?;
             let body = read_body(headers, body, front.max_body).await?;
             let post = Post {
                 front,
@@ -251,7 +286,7 @@ async fn serve(
                 body: &body,
                 arrived,
             };
-            Ok(post.serve().await)
+            Ok(permit.kept_by(post.serve().await))
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;

@@ -3,6 +3,8 @@
 mod accounts;
 mod admin;
 mod aggregate;
+mod audit;
+mod auth;
 mod catalog;
 mod clients;
 mod faults;

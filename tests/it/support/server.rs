@@ -225,8 +225,8 @@ impl Stdiopool {
 }
 
 fn base(url: &str) -> String {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    format!("http://{}", rest.split('/').next().unwrap_or_default())
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())
 }
 
 impl Drop for Stdiopool {
