@@ -1,6 +1,6 @@
 //! From a file, a text or a command line to a config.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -60,6 +60,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
     root.finish();
     config.warnings = std::mem::take(&mut notes.warnings);
     config.warnings.extend(unknown_secrets(&config));
+    config.warnings.extend(shown_secrets(&config));
     let found = notes.into_mistakes(text);
     if found.is_empty() {
         Ok(config)
@@ -117,6 +118,26 @@ impl Config {
     }
 }
 
+/// Secrets in arguments: whoever can list processes of this host can read them.
+fn shown_secrets(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, server) in &config.servers {
+        let shown: BTreeSet<_> = server
+            .references()
+            .filter_map(|(place, reference)| match reference {
+                Reference::Secret(secret) if place == "args" => Some(secret),
+                _ => None,
+            })
+            .collect();
+        for secret in shown {
+            warnings.push(format!(
+                "server `{name}` has `secret.{secret}` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{secret.{secret} | file}}`"
+            ));
+        }
+    }
+    warnings
+}
+
 /// Secrets that templates name and no tenant has: every request of the server would be refused.
 fn unknown_secrets(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -127,7 +148,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
         });
         let templates = of_args.chain(server.env.values()).chain(&server.cwd);
         for reference in templates.flat_map(Template::references) {
-            if let Reference::Secret(secret) = reference
+            if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference
                 && !config
                     .tenants
                     .values()

@@ -2,7 +2,9 @@
 //! lines into a direct start; today every command runs as written.
 
 mod package;
+mod secret_files;
 mod spec;
 
 pub use package::Package;
+pub use secret_files::SecretFiles;
 pub use spec::{LaunchSpec, ProcessLimits, Redactor};

@@ -403,4 +403,89 @@ mod tests {
         assert_eq!((left.tenants, left.tokens), (vec![], vec![]));
         assert_eq!(left.secrets, []);
     }
+
+    /// However much of the journal reached the disk when the process died: what is read is the
+    /// state after one of the changes, whole.
+    #[tokio::test]
+    async fn a_death_at_any_point_of_a_change_leaves_it_whole_or_undone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(&dir.path().join("state")).expect("opens");
+        let opened = Opened::open(&state).expect("opens");
+        let store = &opened.accounts;
+        let secret = |name: &str, byte| SecretRow {
+            tenant: "acme".to_owned(),
+            name: name.to_owned(),
+            // Over more than one page.
+            sealed: vec![byte; 9000],
+            changed: time(1),
+        };
+        let tenant = TenantRow {
+            name: "acme".to_owned(),
+            settings: "{}".to_owned(),
+            created: time(1),
+        };
+        let token = TokenRow {
+            created: time(1),
+            ..token("ci", 1)
+        };
+        let mut states = vec![AccountRows::default()];
+        let mut now = AccountRows {
+            tenants: vec![tenant.clone()],
+            ..AccountRows::default()
+        };
+        store.put_tenant(tenant).await.expect("kept");
+        states.push(now.clone());
+        store.insert_token(token.clone()).await.expect("kept");
+        now.tokens.push(token);
+        states.push(now.clone());
+        let both = vec![secret("a", 1), secret("b", 2)];
+        store
+            .put_secrets(both.clone(), vec![9])
+            .await
+            .expect("kept");
+        (now.secrets, now.key_check) = (both, Some(vec![9]));
+        states.push(now.clone());
+        // All sealed anew: never one with the old key and one with the new.
+        let both = vec![secret("a", 3), secret("b", 4)];
+        store
+            .put_secrets(both.clone(), vec![8])
+            .await
+            .expect("kept");
+        (now.secrets, now.key_check) = (both, Some(vec![8]));
+        states.push(now.clone());
+        store.remove_tenant("acme".to_owned()).await.expect("gone");
+        states.push(AccountRows {
+            key_check: Some(vec![8]),
+            ..AccountRows::default()
+        });
+
+        let file = |name| std::fs::read(state.path().join(name)).expect("there");
+        let (base, journal) = (file("state.db"), file("state.db-wal"));
+        let mut furthest = 0;
+        let mut cuts: Vec<_> = (0..journal.len()).step_by(509).collect();
+        cuts.push(journal.len());
+        for cut in cuts {
+            // A folder of its own: closing one tidies up in it, later.
+            let copy = StateDir::open(&dir.path().join(cut.to_string())).expect("opens");
+            let put = |name: &str, bytes: &[u8]| {
+                std::fs::write(copy.path().join(name), bytes).expect("written");
+            };
+            put("state.db", &base);
+            put("state.db-wal", &journal[..cut]);
+            let rows = Opened::open(&copy).expect("opens").account_rows;
+            let found = states.iter().position(|state| *state == rows);
+            let found =
+                found.unwrap_or_else(|| panic!("half a change after {cut} bytes: {rows:?}"));
+            assert!(
+                found >= furthest,
+                "more of the journal, and less of the state"
+            );
+            furthest = found;
+        }
+        assert_eq!(
+            furthest,
+            states.len() - 1,
+            "the whole journal is everything"
+        );
+    }
 }

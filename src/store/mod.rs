@@ -5,6 +5,7 @@
 //!   lock                 held while stdiopool runs, with its pid
 //!   state.db             sessions, tenants, tokens, sealed secrets, which era programs speak
 //!                        (SQLite, with its -wal and -shm)
+//!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```

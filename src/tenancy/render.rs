@@ -1,12 +1,14 @@
 //! Puts values into templates. Pure: every value is at hand before it begins.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use crate::config::Arg;
 use crate::config::template::{Piece, Reference, Template};
+use crate::launch::SecretFiles;
 use crate::protocol::{Failure, Reason};
 
 /// What templates may refer to.
@@ -14,6 +16,7 @@ use crate::protocol::{Failure, Reason};
 pub(super) struct Values<'a> {
     pub(super) config: &'a Map<String, Value>,
     pub(super) secrets: &'a BTreeMap<String, SecretString>,
+    pub(super) secret_root: &'a Path,
     pub(super) tenant: &'a str,
     pub(super) user: Option<&'a str>,
     pub(super) session: &'a str,
@@ -85,6 +88,10 @@ impl Values<'_> {
                 let secret = self.secrets.get(name);
                 secret.map(|secret| secret.expose_secret().to_owned())
             }
+            Reference::SecretFile(name) => {
+                let is_there = self.secrets.contains_key(name);
+                is_there.then(|| SecretFiles::path_of(self.secret_root, name))
+            }
             Reference::TenantId => Some(self.tenant.to_owned()),
             Reference::UserSub => self.user.map(ToOwned::to_owned),
             // Credentials that name a user's address come with another kind of authentication.
@@ -150,6 +157,7 @@ mod tests {
         check(&Values {
             config: config.as_object().expect("an object"),
             secrets: &secrets,
+            secret_root: Path::new("/run/x"),
             tenant: "acme",
             user: None,
             session: "5e55",
@@ -189,6 +197,7 @@ mod tests {
             text("${secret.key} ${tenant.id} ${session.id}"),
             "s3cr3t acme 5e55"
         );
+        assert_eq!(text("${secret.key | file}"), "/run/x/:worker:/key");
         assert_eq!(text("${dir.data} ${dir.tmp}"), "/data /tmp");
     }
 

@@ -1,7 +1,7 @@
 //! From a tenant's config to a launch spec.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -13,7 +13,7 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
 use crate::ids::{ServerName, TenantId};
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
 
@@ -100,9 +100,11 @@ impl Resolver {
             self.state.data_dir(tenant, name),
             self.state.tmp_dir(tenant, name),
         );
+        let secret_root = self.secret_root(server)?;
         let values = Values {
             config: &config,
             secrets: &secrets,
+            secret_root: &secret_root,
             tenant: tenant.as_str(),
             user,
             session,
@@ -125,6 +127,7 @@ impl Resolver {
         let values = Values {
             config: &serde_json::Map::new(),
             secrets: &BTreeMap::new(),
+            secret_root: Path::new(""),
             tenant: "",
             user: None,
             session: "",
@@ -185,9 +188,29 @@ impl Resolver {
             } else {
                 vec![data, tmp]
             },
+            secret_files: SecretFiles::new(
+                values.secret_root.to_owned(),
+                files_of(server, values.secrets),
+            ),
             redactor: Redactor::new(values.secrets.values().cloned()),
         })
     }
+
+    /// Below what secrets are put into files; nowhere if the server wants none there.
+    fn secret_root(&self, server: &Server) -> Result<PathBuf, Failure> {
+        let wants_files = |(_, reference)| matches!(reference, Reference::SecretFile(_));
+        if !server.references().any(wants_files) {
+            return Ok(PathBuf::new());
+        }
+        let root = self.state.secret_root();
+        root.map(Path::to_owned).map_err(|error| {
+            tracing::error!(%error, "no folder for the files of secrets");
+            let why =
+                "there is no folder for files of secrets (the operator finds the cause in the log)";
+            Failure::new(Reason::Internal, why)
+        })
+    }
+
     /// A root as a URI (client/roots: it MUST be a `file://` URI).
     fn root(&self, root: &str) -> Result<String, Failure> {
         if root.starts_with("file://") {
@@ -222,12 +245,28 @@ fn program(server: &Server, config: &Config) -> String {
     }
 }
 
+/// The secrets that it reads from files.
+fn files_of(
+    server: &Server,
+    secrets: &BTreeMap<String, SecretString>,
+) -> BTreeMap<String, SecretString> {
+    let named = server
+        .references()
+        .filter_map(|(_, reference)| match reference {
+            Reference::SecretFile(name) => Some(name),
+            _ => None,
+        });
+    named
+        .filter_map(|name| Some((name.clone(), secrets.get(&name)?.clone())))
+        .collect()
+}
+
 /// The secrets that a server's templates name.
 fn secrets_of(server: &Server) -> BTreeSet<String> {
     let names = server
         .references()
         .filter_map(|(_, reference)| match reference {
-            Reference::Secret(name) => Some(name),
+            Reference::Secret(name) | Reference::SecretFile(name) => Some(name),
             _ => None,
         });
     names.collect()

@@ -281,3 +281,46 @@ async fn without_a_key_no_secret_is_kept() {
     let (ok, _, err) = run(&pool, &["secret", "set", "acme", "key"], "value");
     assert!(!ok && err.contains("set `state.key`"), "{err}");
 }
+
+#[tokio::test]
+async fn a_secret_can_be_a_private_file_that_goes_with_its_worker() {
+    let demo = demo("demo", "env = { KEY_FILE = \"${secret.key | file}\" }").replace(
+        "[\"demo-server\"]",
+        "[\"demo-server\", \"--greeting\", \"${secret.key | file}\"]",
+    );
+    let pool = Stdiopool::serve(&format!(
+        "{demo}[tenants.default]\nsecrets.key = {{ command = [\"echo\", \"hunter22\"] }}\n"
+    ));
+    let client = pool.client("demo").connect().await;
+    client.call("echo", json!({"message": "x"})).await.text();
+    let worker = pool.workers().await.remove(0);
+    let pid = u32::try_from(worker["pid"].as_u64().expect("a pid")).expect("fits");
+    let env = environment_of(pid);
+    let path = env
+        .iter()
+        .find_map(|entry| entry.strip_prefix("KEY_FILE="))
+        .unwrap_or_else(|| panic!("{env:?}"))
+        .to_owned();
+    assert!(!env.join(" ").contains("hunter22"));
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).expect("it lives");
+    assert!(memchr::memmem::find(&line, path.as_bytes()).is_some());
+    assert!(memchr::memmem::find(&line, b"hunter22").is_none());
+    assert_eq!(std::fs::read_to_string(&path).expect("there"), "hunter22");
+    let mode = |path: &std::path::Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    };
+    let file = std::path::Path::new(&path);
+    let folder = file.parent().expect("a folder");
+    assert_eq!((mode(file), mode(folder)), (0o600, 0o700));
+    done(&pool, &["stop", worker["id"].as_str().expect("an id")], "");
+    eventually("it goes with its worker", async || !folder.exists()).await;
+
+    // Another worker, killed with its stdiopool: the next start removes what is left.
+    client.call("echo", json!({"message": "x"})).await.text();
+    let root = folder.parent().expect("a root").to_owned();
+    assert!(root.read_dir().expect("there").next().is_some());
+    let pool = pool.restarted_after(Signal::SIGKILL);
+    assert!(!root.exists());
+    drop(pool);
+}

@@ -9,6 +9,7 @@ mod catalog;
 mod clients;
 mod faults;
 mod front;
+mod kills;
 mod lifecycle;
 mod memory;
 mod pool;
