@@ -345,8 +345,9 @@ impl Service {
                     return Ok(());
                 }
                 Woken::Reload => {
-                    // Its outcome is logged and told as an event.
-                    let _told = self.reloader.reload().await;
+                    // What is wrong is logged and told as an event.
+                    let told = self.reloader.reload().await;
+                    self.running.reloaded(told.is_ok());
                 }
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.

@@ -90,6 +90,11 @@ impl Running {
 }
 
 impl Running {
+    /// Writes down that pool.toml was read again.
+    pub(super) fn reloaded(&self, is_ok: bool) {
+        self.acted(of_outcome(done("reload"), is_ok));
+    }
+
     fn acted(&self, record: AuditRecord) {
         acted(self.audit.as_deref(), record);
     }

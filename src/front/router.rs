@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -155,7 +155,7 @@ async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
 async fn metadata(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let path = request.uri().path();
     let of = path.strip_prefix(well_known::PATH).unwrap_or_default();
-    well_known::metadata(&front, request.headers(), of)
+    well_known::metadata(&front, request.headers().get(HOST), of)
 }
 
 async fn of_server(
@@ -209,19 +209,19 @@ async fn endpoint(
     request: Request,
 ) -> Response<Body> {
     let arrived = Instant::now();
-    let (headers, path) = (request.headers().clone(), request.uri().path().to_owned());
+    let (host, uri) = (request.headers().get(HOST).cloned(), request.uri().clone());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let mut response = match serve(front, tenant, offer, request, arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
             if let Some(audit) = &front.audit {
-                trail::refused(audit, None, &failure, peer, Some(&path));
+                trail::refused(audit, None, &failure, peer, Some(uri.path()));
             }
             reply::failure(&failure, None)
         }
     };
-    well_known::challenge(front, &headers, &path, &mut response);
+    well_known::challenge(front, host.as_ref(), uri.path(), &mut response);
     response
 }
 

@@ -2,8 +2,8 @@
 //! basic/authorization, "Protected Resource Metadata Discovery").
 
 use axum::body::Body;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HOST, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::reply;
@@ -15,10 +15,10 @@ use crate::protocol::{Failure, Reason};
 pub(super) const PATH: &str = "/.well-known/oauth-protected-resource";
 
 /// The metadata of the resource at `path`, which begins with a slash or is empty.
-pub(super) fn metadata(front: &Front, headers: &HeaderMap, path: &str) -> Response<Body> {
+pub(super) fn metadata(front: &Front, host: Option<&HeaderValue>, path: &str) -> Response<Body> {
     let setup = front.sessions.setup();
     let auth = &setup.config.auth;
-    let (AuthMode::Jwt(jwt), Some(base)) = (&auth.mode, base_url(front, headers)) else {
+    let (AuthMode::Jwt(jwt), Some(base)) = (&auth.mode, base_url(front, host)) else {
         let why = "no such path (there is no authorization server with this `auth.mode`)";
         return reply::failure(&Failure::new(Reason::NotFound, why), None);
     };
@@ -49,12 +49,12 @@ fn document(resource: &str, auth: &Auth, jwt: &Jwt) -> String {
 }
 
 /// The address that clients know, without a slash at its end.
-fn base_url(front: &Front, headers: &HeaderMap) -> Option<String> {
+fn base_url(front: &Front, host: Option<&HeaderValue>) -> Option<String> {
     if let Some(url) = &front.public_url {
         return Some(url.trim_end_matches('/').to_owned());
     }
     let scheme = if front.is_tls { "https" } else { "http" };
-    let host = headers.get(HOST)?.to_str().ok()?;
+    let host = host?.to_str().ok()?;
     let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
     (!host.is_empty() && host.chars().all(is_host)).then(|| format!("{scheme}://{host}"))
 }
@@ -62,7 +62,7 @@ fn base_url(front: &Front, headers: &HeaderMap) -> Option<String> {
 /// Completes what a refusal says in `WWW-Authenticate` with where the metadata is (RFC 9728, 5.1).
 pub(super) fn challenge(
     front: &Front,
-    asked: &HeaderMap,
+    host: Option<&HeaderValue>,
     path: &str,
     response: &mut Response<Body>,
 ) {
@@ -73,7 +73,7 @@ pub(super) fn challenge(
     let Some(said) = response.headers().get(WWW_AUTHENTICATE) else {
         return;
     };
-    let (Some(base), Ok(said)) = (base_url(front, asked), said.to_str()) else {
+    let (Some(base), Ok(said)) = (base_url(front, host), said.to_str()) else {
         return;
     };
     let mut text = format!("{said}, resource_metadata=\"{base}{PATH}{path}\"");

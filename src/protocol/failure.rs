@@ -129,7 +129,8 @@ impl Failure {
     pub fn to_response(&self, id: Option<&str>) -> String {
         let mut data = json!({ "reason": self.reason.as_str() });
         if let Some(wait) = self.retry_after {
-            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            // Rounded up: whoever comes back then must not be too early.
+            let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             data["retryAfterMs"] = Value::from(millis);
         }
         let error = json!({
