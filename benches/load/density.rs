@@ -149,7 +149,9 @@ async fn measure(subject: &Subject, tenants: usize) -> Density {
         HIBERNATE_AFTER.as_secs()
     );
     let (program, args) = subject.argv.split_first().expect("not empty");
-    let server = format!("command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\n");
+    let server = format!(
+        "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n"
+    );
     let (mut process, _dir) = serve_with(&pool, &server);
     let [front, admin] = process.all_announced(["MCP at http://", "admin at http://"]);
     let address = front.split('/').next().expect("an address");

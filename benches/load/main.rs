@@ -6,6 +6,7 @@
 //!   session has a connection of its own and one call at a time under way.
 //! - `starts`: how long a worker takes from nothing until its `initialize` is answered, beside the
 //!   same command started and asked directly.
+//! - `launch`: packages as npx and uvx run them, and started directly, by hand and by stdiopool.
 //! - `density`: how much memory a tenant's server takes while it is awake and while it sleeps, and
 //!   how long a call takes to one that is warm, asleep, or not there yet.
 //! - `bridging`: what a call costs whose client and server are of different eras, over one on the same server
@@ -16,6 +17,7 @@
 //! scripts/bench                                  # load and starts
 //! scripts/bench load --sessions 200 --seconds 10
 //! scripts/bench starts --count 8 npx -y @modelcontextprotocol/server-everything
+//! scripts/bench launch --count 8
 //! scripts/bench density --tenants 20
 //! scripts/bench bridging --sessions 16
 //! scripts/bench sessions --count 10000
@@ -27,6 +29,7 @@ mod bridging;
 mod cold_start;
 mod density;
 mod http_load;
+mod launch;
 mod many_sessions;
 mod pipe_load;
 mod process;
@@ -51,6 +54,8 @@ enum What {
     Load(LoadArgs),
     /// Starts of workers
     Starts(StartsArgs),
+    /// Packages run as written and directly
+    Launch(LaunchArgs),
     /// Memory of many tenants
     Density(density::DensityArgs),
     /// Calls between the eras
@@ -87,6 +92,13 @@ struct StartsArgs {
     command: Vec<String>,
 }
 
+#[derive(Args)]
+struct LaunchArgs {
+    /// How often each is started
+    #[arg(long, default_value_t = 8)]
+    count: usize,
+}
+
 fn main() {
     // `cargo bench` puts it at the end, behind a command it would then be part of.
     let args = std::env::args().filter(|arg| arg != "--bench");
@@ -101,6 +113,7 @@ fn main() {
         }
         Some(What::Load(args)) => load(&args),
         Some(What::Starts(args)) => cold_start::run(&args.command, args.count),
+        Some(What::Launch(args)) => launch::run(args.count),
         Some(What::Density(args)) => density::run(&args),
         Some(What::Bridging(args)) => bridging::run(&args),
         Some(What::Sessions(args)) => many_sessions::run(&args),

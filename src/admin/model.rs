@@ -299,6 +299,12 @@ pub enum EventKind {
     CircuitOpened,
     /// It works again.
     CircuitClosed,
+    /// A package is being installed.
+    PackageInstalling,
+    /// It is there.
+    PackageInstalled,
+    /// It cannot be had.
+    PackageFailed,
     /// A client opened a session.
     SessionOpened,
     /// A session ended.

@@ -253,6 +253,26 @@ struct HelloView<'a> {
 }
 
 impl Hello {
+    /// What can be said of a server before any worker of it could be started: it may have
+    /// anything, and answers for itself once it is there.
+    ///
+    /// # Errors
+    /// None in fact: what is read here is written here.
+    pub fn unknown(server: &str) -> Result<Self, HelloError> {
+        let result = json!({
+            "protocolVersion": Revision::LATEST.as_str(),
+            "capabilities": {
+                "tools": { "listChanged": true },
+                "prompts": { "listChanged": true },
+                "resources": { "listChanged": true },
+                "logging": {},
+                "completions": {},
+            },
+            "serverInfo": { "name": server, "version": "unknown" },
+        });
+        Self::parse(&result.to_string())
+    }
+
     /// Reads a worker's `initialize` result.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::members::Members;
 use crate::protocol::Envelope;
 
 /// A list of a server.
@@ -103,8 +104,20 @@ impl Listing {
     }
 }
 
-/// A response to `tools/list` with only the tools that `is_offered`; `None` if it is none.
-pub fn offered_tools(response: &[u8], is_offered: impl Fn(&str) -> bool) -> Option<Bytes> {
+/// How a tool is listed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// Not at all.
+    Hidden,
+    /// As its server describes it.
+    AsItIs,
+    /// Without these arguments.
+    Without(Vec<String>),
+}
+
+/// A response to `tools/list` in which each tool is as `shown` says by its name; `None` if it is
+/// none.
+pub fn offered_tools(response: &[u8], shown: impl Fn(&str) -> Shown) -> Option<Bytes> {
     #[derive(Deserialize)]
     struct Name<'a> {
         #[serde(borrow)]
@@ -114,11 +127,15 @@ pub fn offered_tools(response: &[u8], is_offered: impl Fn(&str) -> bool) -> Opti
     let result: BTreeMap<Cow<'_, str>, &RawValue> =
         serde_json::from_str(envelope.result?.get()).ok()?;
     let tools: Vec<&RawValue> = serde_json::from_str(result.get("tools")?.get()).ok()?;
-    let offered = tools.into_iter().filter(|tool| {
-        let named = serde_json::from_str::<Name<'_>>(tool.get());
-        named.is_ok_and(|tool| is_offered(&tool.name))
+    let offered = tools.into_iter().filter_map(|tool| {
+        let named: Name<'_> = serde_json::from_str(tool.get()).ok()?;
+        match shown(&named.name) {
+            Shown::Hidden => None,
+            Shown::AsItIs => Some(Cow::Borrowed(tool.get())),
+            Shown::Without(arguments) => without(tool.get(), &arguments).map(Cow::Owned),
+        }
     });
-    let offered: Vec<&str> = offered.map(RawValue::get).collect();
+    let offered: Vec<Cow<'_, str>> = offered.collect();
     let mut text = format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"tools\":[{}]",
         envelope.id?.get(),
@@ -130,6 +147,29 @@ pub fn offered_tools(response: &[u8], is_offered: impl Fn(&str) -> bool) -> Opti
     }
     text.push_str("}}");
     Some(text.into())
+}
+
+/// A tool's description without some of its arguments; `None` if it is none.
+fn without(tool: &str, arguments: &[String]) -> Option<String> {
+    let mut tool = Members::read(tool)?;
+    let Some(schema) = tool.get("inputSchema").map(ToOwned::to_owned) else {
+        return Some(tool.write());
+    };
+    let mut schema = Members::read(&schema)?;
+    if let Some(properties) = schema.get("properties").map(ToOwned::to_owned) {
+        let mut properties = Members::read(&properties)?;
+        for argument in arguments {
+            properties.take(argument);
+        }
+        schema.set("properties", properties.write());
+    }
+    if let Some(required) = schema.get("required") {
+        let mut required: Vec<String> = serde_json::from_str(required).ok()?;
+        required.retain(|name| !arguments.contains(name));
+        schema.set("required", serde_json::json!(required).to_string());
+    }
+    tool.set("inputSchema", schema.write());
+    Some(tool.write())
 }
 
 #[cfg(test)]
@@ -157,6 +197,21 @@ mod tests {
         assert!(Listing::is_whole(r#"{"tools":[]}"#));
         assert!(Listing::is_whole(r#"{"tools":[],"nextCursor":null}"#));
         assert!(!Listing::is_whole(r#"{"tools":[],"nextCursor":"2"}"#));
+    }
+
+    #[test]
+    fn tools_are_listed_as_they_are_hidden_or_without_arguments() {
+        let response = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a", "x":1},{"name":"b"},{"name":"c","inputSchema":{"type":"object","properties":{"k":{ },"account":{}},"required":["account","k"]}}]}}"#;
+        let shown = |name: &str| match name {
+            "a" => Shown::AsItIs,
+            "b" => Shown::Hidden,
+            _ => Shown::Without(vec!["account".to_owned(), "other".to_owned()]),
+        };
+        let offered = offered_tools(response.as_bytes(), shown).expect("a list");
+        assert_eq!(
+            offered,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"a", "x":1},{"name":"c","inputSchema":{"type":"object","properties":{"k":{ }},"required":["k"]}}]}}"#
+        );
     }
 
     #[test]

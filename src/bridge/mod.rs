@@ -25,12 +25,15 @@
 //! It deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
+mod additions;
+mod addressed;
 pub mod aggregate;
 mod client_side;
 mod era;
 mod initialize;
 mod level;
 mod listing;
+mod members;
 mod mux;
 mod params;
 mod repeat;
@@ -39,13 +42,17 @@ pub mod stateless;
 mod subscriptions;
 mod worker_side;
 
+pub use additions::{Additions, NotAdded, with_additions};
+pub use addressed::{
+    Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, Unreadable, addressed, advertised,
+};
 pub use client_side::{ClientRequest, Opened};
 pub use era::Era;
 pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
 pub use level::Level;
-pub use listing::{Listing, offered_tools};
+pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
-pub use params::asked_level;
+pub use params::{asked_level, progress_token};
 pub use repeat::{called_tool, repeatable_tools};
 
 #[cfg(test)]

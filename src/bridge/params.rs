@@ -21,7 +21,7 @@ struct Meta<'a> {
 }
 
 /// The raw progress token of a request's parameters, a view into them.
-pub(super) fn progress_token(params: &str) -> Option<&str> {
+pub fn progress_token(params: &str) -> Option<&str> {
     // Most requests carry none: a substring search is much cheaper than a walk of the JSON.
     memchr::memmem::find(params.as_bytes(), b"\"progressToken\"")?;
     let with_meta: WithMeta<'_> = serde_json::from_str(params).ok()?;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, LogsArgs,
-    PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs,
-    TenantArgs, TokenArgs, TuneArgs,
+    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
+    LogsArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs,
+    StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -23,6 +23,7 @@ enum Command {
     Serve(ServeArgs),
     Check(CheckArgs),
     Schema(SchemaArgs),
+    Explain(ExplainArgs),
     Doctor(DoctorArgs),
     Call(CallArgs),
     Ps(PsArgs),
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
+        Command::Explain(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Prefetch(args) => args.run(),
         Command::Audit(args) => args.run(),

@@ -8,8 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use miette::miette;
 
 use super::output;
-use crate::config::{self, Arg, Config, Server};
-use crate::launch::Package;
+use crate::config::{self, Arg, Config, Launch, Server};
+use crate::launch::packages::{self, Cache, Outcome, Pins, Request};
+use crate::launch::{Package, understand};
+use crate::tenancy::install_environment;
 
 /// How many lines of a failed command are quoted.
 const QUOTED_LINES: usize = 8;
@@ -17,7 +19,9 @@ const QUOTED_LINES: usize = 8;
 /// Installs the packages that servers run through npx and uvx, so that no first start waits for them
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-They go where npx and uvx look for them: the caches of the user who runs this, which workers share.
+They go into the package cache in the state folder, from which workers are started. Packages of
+servers that are started as written go where npx and uvx look for them: the caches of the user who
+runs this. A stdiopool that is running goes on and finds them.
 
 Examples:
   stdiopool prefetch
@@ -28,6 +32,23 @@ pub struct PrefetchArgs {
     /// The file that names them
     #[arg(long, value_name = "FILE", default_value = "pool.toml")]
     pub config: PathBuf,
+}
+
+/// How a package is fetched.
+enum Fetch {
+    /// Into the package cache.
+    Install(Request),
+    /// Into the cache of its launcher, and why.
+    AsWritten(Package, Option<String>),
+}
+
+impl Fetch {
+    fn name(&self) -> String {
+        match self {
+            Self::Install(request) => request.recipe.name(),
+            Self::AsWritten(package, _) => package.name(),
+        }
+    }
 }
 
 impl PrefetchArgs {
@@ -42,18 +63,20 @@ impl PrefetchArgs {
         if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} {wide_msg}") {
             bar.set_style(style);
         }
+        let store = Store::open(&config)?;
         let mut text = String::new();
         let mut failed = Vec::new();
-        for (server, package) in packages {
-            bar.set_message(package.name());
-            let outcome = match fetch(&package) {
-                Ok(()) => "fetched".to_owned(),
+        for (server, fetch) in packages {
+            let name = fetch.name();
+            bar.set_message(name.clone());
+            let outcome = match store.fetch(&fetch, &bar) {
+                Ok(outcome) => outcome,
                 Err(why) => {
-                    failed.push(format!("`{}` of server `{server}`: {why}", package.name()));
+                    failed.push(format!("`{name}` of server `{server}`: {why}"));
                     "failed".to_owned()
                 }
             };
-            text.push_str(&format!("{server}: {} {outcome}\n", package.name()));
+            text.push_str(&format!("{server}: {name} {outcome}\n"));
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -64,7 +87,7 @@ impl PrefetchArgs {
         Err(miette!("{}", failed.join("\n")))
     }
 
-    fn packages(&self, config: &Config) -> Result<Vec<(String, Package)>, miette::Report> {
+    fn packages(&self, config: &Config) -> Result<Vec<(String, Fetch)>, miette::Report> {
         if let Some(unknown) = self
             .servers
             .iter()
@@ -82,12 +105,13 @@ impl PrefetchArgs {
             .iter()
             .filter(|(name, _)| is_meant(name.as_str()));
         Ok(meant
-            .filter_map(|(name, server)| Some((name.to_string(), package_of(server)?)))
+            .filter_map(|(name, server)| Some((name.to_string(), fetch_of(config, server)?)))
             .collect())
     }
 }
 
-fn package_of(server: &Server) -> Option<Package> {
+/// What there is to fetch for a server, as far as it is the same for every tenant.
+fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     let args: Vec<Option<&str>> = server
         .args
         .iter()
@@ -96,10 +120,75 @@ fn package_of(server: &Server) -> Option<Package> {
             Arg::When { .. } => None,
         })
         .collect();
-    Package::of(&server.command, &args)
+    let as_written = |why| Some(Fetch::AsWritten(Package::of(&server.command, &args)?, why));
+    if server.launch == Launch::AsIs {
+        return as_written(None);
+    }
+    let request = understand(&server.command, &args)?.and_then(|run| {
+        let env = install_environment(config, server)?;
+        Ok(Request::new(&run, env, server.pin))
+    });
+    match request {
+        Ok(request) => Some(Fetch::Install(request)),
+        Err(why) => as_written(Some(why)),
+    }
 }
 
-fn fetch(package: &Package) -> Result<(), String> {
+/// Where packages go.
+struct Store {
+    cache: Cache,
+    pins: Pins,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Store {
+    fn open(config: &Config) -> Result<Self, miette::Report> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        Ok(Self {
+            cache: Cache::open(&config.package_cache(&config.state.dir))
+                .map_err(|error| miette!("{error}"))?,
+            pins: Pins::beside(&config.base_dir),
+            runtime: runtime.map_err(|error| miette!("no runtime: {error}"))?,
+        })
+    }
+
+    /// Fetches a package and says what became of it.
+    fn fetch(&self, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
+        match fetch {
+            Fetch::AsWritten(package, why) => {
+                run(package)?;
+                let why = why.as_ref().map(|why| format!(": {why}"));
+                Ok(format!(
+                    "fetched, to be run as written{}",
+                    why.unwrap_or_default()
+                ))
+            }
+            Fetch::Install(request) => {
+                let name = request.recipe.name();
+                let tell = |stage: packages::Stage| {
+                    bar.set_message(format!("{name}: {}", stage.as_str()));
+                    bar.tick();
+                };
+                let pins = Some(&self.pins);
+                let install = packages::install(&self.cache, request, pins, false, &tell);
+                let Outcome {
+                    installation,
+                    is_new,
+                } = self.runtime.block_on(install)?;
+                let version = &installation.version;
+                Ok(if is_new {
+                    format!("fetched, version {version}")
+                } else {
+                    format!("is there, version {version}")
+                })
+            }
+        }
+    }
+}
+
+fn run(package: &Package) -> Result<(), String> {
     let (program, args) = package.fetch();
     let output = Command::new(program).args(args).output();
     let output = output.map_err(|error| format!("`{program}` cannot be run: {error}"))?;

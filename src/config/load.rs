@@ -53,7 +53,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
         };
         return Err(mistakes(syntax.iter().map(place).collect()));
     }
-    let mut notes = Notes::default();
+    let mut notes = Notes::of(text);
     let mut root = Reader::new(&mut notes, Some(tree.get_ref()), 0..0, "");
     let mut config = read::config(&mut root, base_dir);
     check_whole(&mut root, &config);
@@ -149,6 +149,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
         let templates = of_args.chain(server.env.values()).chain(&server.cwd);
         for reference in templates.flat_map(Template::references) {
             if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference
+                && !server.client_secrets.contains(secret)
                 && !config
                     .tenants
                     .values()

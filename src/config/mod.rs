@@ -13,9 +13,12 @@
 
 mod audit;
 mod auth;
+mod bind;
+mod globs;
 mod load;
 mod mistake;
 mod model;
+mod policy;
 mod rates;
 mod read;
 mod reader;
@@ -31,12 +34,15 @@ mod units;
 
 pub use audit::Audit;
 pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
+pub use bind::Bind;
+pub use globs::Globs;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
-    Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Limits, Pool, SecretSource,
-    Server, Share, State, Tenant, Tls, Token,
+    Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
+    Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
 };
+pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
 pub use schema::{json_schema, reference};
 pub use tools::Tools;

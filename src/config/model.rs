@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -38,8 +38,12 @@ pub struct Config {
     pub pool: Pool,
     /// `[state]`
     pub state: State,
+    /// `[launch]`
+    pub packages: Packages,
     /// `[servers.NAME]`
     pub servers: BTreeMap<ServerName, Server>,
+    /// `[policy]`
+    pub policy: super::Policy,
     /// `[tenants.NAME]`
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The server at `/mcp`, where one command is hosted without a file.
@@ -140,6 +144,24 @@ pub struct State {
     pub key: Option<SecretSource>,
 }
 
+/// `[launch]`: the packages that npx and uvx lines run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packages {
+    /// How often a newer version is looked for; `None`: never.
+    pub refresh: Option<Duration>,
+    /// How long a package that no worker is started from is kept.
+    pub keep: Duration,
+}
+
+/// How a server's command is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Launch {
+    /// The program of its package directly, if it runs one.
+    Auto,
+    /// As written.
+    AsIs,
+}
+
 /// How workers are shared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Share {
@@ -188,6 +210,10 @@ pub struct Server {
     pub starts_on_connect: bool,
     /// Spares kept ready.
     pub min_idle: usize,
+    /// How its command is started.
+    pub launch: Launch,
+    /// What its package was resolved to is kept in pool.lock.
+    pub pin: bool,
     /// Requests at once per worker.
     pub max_in_flight: usize,
     /// Workers for one key when all are busy.
@@ -210,10 +236,18 @@ pub struct Server {
     pub may_gain_privileges: bool,
     /// Limits on a process.
     pub limits: Limits,
-    /// `tools`: which tools are offered. Not enforced yet.
+    /// `tools`: which tools are offered.
     pub tools: super::Tools,
     /// The JSON Schema of a tenant's config.
     pub schema: Option<Arc<Value>>,
+    /// Keys of that config which callers may set themselves.
+    pub client_config: Vec<String>,
+    /// Arguments of its tools that are set for callers.
+    pub bind: super::Bind,
+    /// What it is told of callers.
+    pub identity: Vec<String>,
+    /// Secrets that callers may bring themselves, by a handle.
+    pub client_secrets: Vec<String>,
 }
 
 /// An item of `args`.
@@ -310,6 +344,20 @@ impl Config {
         self.servers
             .get_key_value(text)
             .map(|(name, _)| name.clone())
+    }
+
+    /// Where packages are installed, with the state in that folder: in it, so that they stay; in the
+    /// user's cache folder where one command is hosted, whose state goes with it.
+    pub fn package_cache(&self, state: &Path) -> PathBuf {
+        let given = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let cache = || {
+            let of_home = || Some(PathBuf::from(given("HOME")?).join(".cache"));
+            given("XDG_CACHE_HOME").map(PathBuf::from).or_else(of_home)
+        };
+        match cache().filter(|_| self.only_server.is_some()) {
+            Some(cache) => cache.join("stdiopool/packages"),
+            None => state.join("packages"),
+        }
     }
 
     /// Whether another config listens elsewhere or otherwise, which takes a restart.

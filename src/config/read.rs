@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Admin, Aggregate, Config, Http, Pool, State, Tls};
+use super::model::{Admin, Aggregate, Config, Http, Packages, Pool, State, Tls};
 use super::reader::Reader;
-use super::{audit, auth, rates, servers, tenants};
+use super::{audit, auth, policy, rates, servers, tenants};
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
@@ -26,7 +26,9 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let aggregate = root.table("aggregate", aggregate);
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
+    let packages = root.table("launch", packages);
     let servers = servers::servers(root, &pool);
+    let policy = root.table("policy", policy::read);
     let tenants = tenants::tenants(root, &servers, &rates, base_dir);
     Config {
         http,
@@ -37,7 +39,9 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         aggregate,
         pool,
         state,
+        packages,
         servers,
+        policy,
         tenants,
         only_server: None,
         base_dir: base_dir.to_owned(),
@@ -207,6 +211,14 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
     State {
         dir: base_dir.join(dir),
         key,
+    }
+}
+
+fn packages(reader: &mut Reader<'_, '_>) -> Packages {
+    let day = secs(86_400);
+    Packages {
+        refresh: reader.duration_or_never("refresh", day, "How often newer versions of the packages that npx and uvx lines run are looked for, where a line names no version or a range; \"never\": not at all. New workers use what is found, old ones finish what they have in flight."),
+        keep: reader.duration("keep", 30 * day, "How long a package from which no worker is started stays in the package cache, in the state folder."),
     }
 }
 

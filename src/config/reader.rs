@@ -33,6 +33,8 @@ pub(super) struct Notes {
     pub(super) docs: Vec<KeyDoc>,
     /// What must not be quoted: it is, or may by mistake be, a secret.
     private: Vec<Range<usize>>,
+    /// Where lines end.
+    line_ends: Vec<usize>,
 }
 
 impl Notes {
@@ -54,6 +56,19 @@ impl Notes {
         self.mistakes.into_iter().map(place).collect()
     }
 
+    /// For that text.
+    pub(super) fn of(text: &str) -> Self {
+        Self {
+            line_ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The line of that place, from 1.
+    fn line_at(&self, at: usize) -> usize {
+        self.line_ends.partition_point(|end| *end < at) + 1
+    }
+
     fn is_private(&self, span: &Range<usize>) -> bool {
         let mut private = self.private.iter();
         private.any(|private| private.start <= span.start && span.end <= private.end)
@@ -68,6 +83,8 @@ pub(super) struct Reader<'n, 't> {
     pub(super) span: Range<usize>,
     path: String,
     known: Vec<&'static str>,
+    /// Other keys are names of tables.
+    has_names: bool,
 }
 
 impl<'n, 't> Reader<'n, 't> {
@@ -83,6 +100,7 @@ impl<'n, 't> Reader<'n, 't> {
             span,
             path: path.into(),
             known: Vec::new(),
+            has_names: false,
         }
     }
 
@@ -111,6 +129,16 @@ impl<'n, 't> Reader<'n, 't> {
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.get(key)
             .map_or_else(|| self.span.clone(), |value| value.span())
+    }
+
+    /// The line where the table stands, from 1.
+    pub(super) fn line(&self) -> usize {
+        self.notes.line_at(self.span.start)
+    }
+
+    /// The line where the key's value stands, or the table if it is not there.
+    pub(super) fn line_of(&self, key: &str) -> usize {
+        self.notes.line_at(self.span_of(key).start)
     }
 
     /// Notes a mistake in the key's value.
@@ -471,8 +499,44 @@ impl<'n, 't> Reader<'n, 't> {
         results
     }
 
+    /// The tables under keys that nobody has asked for, which are names, with their lines. Where
+    /// keys are described, there is one, `*`.
+    pub(super) fn others<T>(
+        &mut self,
+        mut read: impl FnMut(&str, usize, &mut Reader<'_, 't>) -> T,
+    ) -> Vec<T> {
+        self.has_names = true;
+        let Some(table) = self.table else {
+            let path = self.name("*");
+            let mut reader = Reader::new(self.notes, None, 0..0, path);
+            return vec![read("*", 1, &mut reader)];
+        };
+        let mut results = Vec::new();
+        for (name, value) in table {
+            if self.known.contains(&name.get_ref().as_ref()) {
+                continue;
+            }
+            let path = self.name(name.get_ref());
+            let Some(table) = value.get_ref().as_table() else {
+                let given = shown(value.get_ref());
+                let keys = self.known.join("`, `");
+                let message = format!("`{path}` must be a table, not {given} (or `{keys}`)");
+                self.notes.mistakes.push((value.span(), message));
+                continue;
+            };
+            let line = self.notes.line_at(name.span().start);
+            let mut reader = Reader::new(self.notes, Some(table), value.span(), path);
+            results.push(read(name.get_ref(), line, &mut reader));
+            reader.finish();
+        }
+        results
+    }
+
     /// Notes every key that nobody asked for.
     pub(super) fn finish(self) {
+        if self.has_names {
+            return;
+        }
         for (key, _) in self.table.into_iter().flatten() {
             if self.known.contains(&key.get_ref().as_ref()) {
                 continue;

@@ -66,7 +66,8 @@ pub fn reference() -> String {
             section = table.to_owned();
             let shown = table
                 .replace("servers.*", "servers.NAME")
-                .replace("tenants.*", "tenants.NAME");
+                .replace("tenants.*", "tenants.NAME")
+                .replace("policy.*", "policy.NAME");
             text.push_str(&format!(
                 "\n## [{shown}]\n\n| key | default | meaning |\n| --- | --- | --- |\n"
             ));

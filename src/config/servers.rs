@@ -7,15 +7,13 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::model::{Arg, Interactive, Limits, Pool, Server, Share};
+use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::{Reader, shown, to_json};
 use super::template::{Reference, Template, reference};
-use super::{references, tools};
+use super::{bind, references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
-/// Keys that have no effect yet.
-const NOT_ENFORCED: [&str; 2] = ["launch", "client_config"];
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
@@ -51,6 +49,14 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         );
     }
     let schema = schema(reader);
+    let client_config = client_config(reader, schema.as_deref());
+    let client_secrets = reader.texts(
+        "client_secrets",
+        &[],
+        "Secrets that a caller may bring itself instead of the tenant's, by a handle from `POST /v1/config`.",
+    );
+    let bind = bind::bind(reader, schema.as_deref());
+    let identity = bind::identity(reader);
     let args = args(reader);
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
@@ -91,7 +97,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         "Workers of this server, of all tenants; 0: only the pool's limit.",
     );
     let request_timeout = reader.duration("request_timeout", secs(300), "How long a request may take without progress before it fails with 504 and the server is told that it is cancelled.");
-    let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. A first npx or uvx start downloads the package.");
+    let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. Installing its package does not count, unless it is started as written.");
     let max_message = reader.size(
         "max_message",
         Some(32 << 20),
@@ -141,16 +147,10 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         true,
         "It is among the servers that `/mcp` offers as one.",
     );
-    not_yet(reader);
+    let launch = launch(reader);
+    let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
-    for key in NOT_ENFORCED {
-        if !reader.has(key) {
-            continue;
-        }
-        let name = reader.name(key);
-        reader.notes.warnings.push(not_enforced(&name));
-    }
     let server = Server {
         command,
         args,
@@ -173,9 +173,15 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         interactive,
         starts_on_connect,
         min_idle,
+        launch,
+        pin,
         limits,
         tools,
         schema,
+        client_config,
+        client_secrets,
+        bind,
+        identity,
     };
     references::check(reader, &server);
     server
@@ -321,6 +327,24 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
     Some(Arc::new(schema))
 }
 
+/// What callers may set must be described: it is validated and advertised.
+fn client_config(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Vec<String> {
+    let doc = "Keys of the config that a caller may set itself, per session or per request, over what its tenant has set.";
+    let keys = reader.texts("client_config", &[], doc);
+    let properties = schema.and_then(|schema| schema.get("properties"));
+    for key in &keys {
+        if properties.is_none_or(|properties| properties.get(key).is_none()) {
+            let name = reader.name("client_config");
+            let of = reader.name("config.properties");
+            reader.wrong(
+                "client_config",
+                format!("`{name}` lists \"{key}\", which `{of}` does not describe: what callers set is validated"),
+            );
+        }
+    }
+    keys
+}
+
 fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
     let words = [
         ("standard", Some(false)),
@@ -336,19 +360,12 @@ fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
     word.flatten().unwrap_or(false)
 }
 
-/// Keys that are checked, but have no effect yet.
-fn not_yet(reader: &mut Reader<'_, '_>) {
-    let _auto = reader.word(
-        "launch",
-        "auto",
-        &[("auto", ()), ("as-is", ())],
-        "How the command is started.",
-    );
-    let _keys = reader.texts(
-        "client_config",
-        &[],
-        "Keys of the config that a caller may set per request.",
-    );
+fn launch(reader: &mut Reader<'_, '_>) -> Launch {
+    let words = [("auto", Launch::Auto), ("as-is", Launch::AsIs)];
+    let doc = "How the command is started. \"auto\": a package that npx, npm exec, pnpm dlx, bunx, uvx, uv tool run or pipx run would run is installed once, in the package cache, and its program started directly; what is not understood or cannot be installed is run as written, with a warning. \"as-is\": always as written.";
+    reader
+        .word("launch", "auto", &words, doc)
+        .unwrap_or(Launch::Auto)
 }
 
 fn limits(reader: &mut Reader<'_, '_>) -> Limits {

@@ -1,6 +1,7 @@
 //! The template language of args, env and cwd: `${config.k}`, `${config.k:-default}`,
-//! `${secret.k}`, `${secret.k | file}` (the path of a private file with it), `${tenant.id}`, `${user.sub}`, `${user.email}`, `${session.id}`, `${dir.data}`,
-//! `${dir.tmp}`; `$${` is a literal `${`.
+//! `${secret.k}`, `${secret.k | file}` (the path of a private file with it), `${tenant.id}`,
+//! `${user.sub}`, `${user.email}`, `${user.CLAIM}`, `${session.id}`, `${dir.data}`, `${dir.tmp}`;
+//! `$${` is a literal `${`.
 
 use std::fmt;
 
@@ -19,6 +20,8 @@ pub enum Reference {
     UserSub,
     /// Their mail address.
     UserEmail,
+    /// What else their credentials say of them; dots lead into objects.
+    UserClaim(String),
     /// Names the session, without being the credential that `Mcp-Session-Id` is.
     SessionId,
     /// A folder private to tenant and server, kept.
@@ -36,6 +39,7 @@ impl fmt::Display for Reference {
             Self::TenantId => f.write_str("tenant.id"),
             Self::UserSub => f.write_str("user.sub"),
             Self::UserEmail => f.write_str("user.email"),
+            Self::UserClaim(name) => write!(f, "user.{name}"),
             Self::SessionId => f.write_str("session.id"),
             Self::DirData => f.write_str("dir.data"),
             Self::DirTmp => f.write_str("dir.tmp"),
@@ -71,7 +75,7 @@ pub enum TemplateError {
     Unclosed,
     /// Not one of the references there are.
     #[error(
-        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, secret.NAME | file, tenant.id, user.sub, user.email, session.id, dir.data and dir.tmp"
+        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, secret.NAME | file, tenant.id, user.sub, user.email, user.CLAIM, session.id, dir.data and dir.tmp"
     )]
     Unknown(String),
     /// A NUL byte, which no argument can hold.
@@ -185,6 +189,7 @@ pub(super) fn reference(name: &str) -> Option<Reference> {
         ("tenant", "id") => Some(Reference::TenantId),
         ("user", "sub") => Some(Reference::UserSub),
         ("user", "email") => Some(Reference::UserEmail),
+        ("user", claim) if is_name(claim) => Some(Reference::UserClaim(claim.to_owned())),
         ("session", "id") => Some(Reference::SessionId),
         ("dir", "data") => Some(Reference::DirData),
         ("dir", "tmp") => Some(Reference::DirTmp),

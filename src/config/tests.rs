@@ -196,6 +196,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(shown.admin.listen, default.admin.listen);
     assert_eq!(shown.pool, default.pool);
     assert_eq!((shown.rates, shown.audit), (default.rates, default.audit));
+    assert_eq!(shown.packages, default.packages);
 }
 
 proptest! {

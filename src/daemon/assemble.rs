@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretBox};
 
 use crate::config::{Config, ConfigErrors};
 use crate::front::TlsError;
+use crate::launch::packages::CacheError;
 use crate::session::Setup;
 use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
 use crate::telemetry::audit::{Audit, AuditOptions, Digester};
@@ -41,6 +42,9 @@ pub enum ServeError {
         "the secrets in the state folder were sealed with another key than that of `state.key`: give the old one back, or seal them anew with `stdiopool secret rekey` before changing it"
     )]
     OtherKey,
+    /// Packages cannot be kept.
+    #[error(transparent)]
+    Packages(#[from] CacheError),
     /// A server's config schema cannot be used.
     #[error(transparent)]
     Resolver(#[from] ResolverError),

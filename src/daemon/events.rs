@@ -9,7 +9,7 @@ use crate::admin::{Event, EventKind};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Observer, StopReason};
 use crate::protocol::Reason;
-use crate::session::{Happening, Watcher};
+use crate::session::{Happening, PackageEvent, Watcher};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{EvictionReason, ExitReason};
 
@@ -72,6 +72,14 @@ impl Watcher for Events {
             }
             Happening::WorkerExited(link, exit) => {
                 self.of_worker(EventKind::WorkerExited, link, exit.to_string());
+            }
+            Happening::Package(event, server, message) => {
+                let kind = match event {
+                    PackageEvent::Installing => EventKind::PackageInstalling,
+                    PackageEvent::Installed => EventKind::PackageInstalled,
+                    PackageEvent::Failed => EventKind::PackageFailed,
+                };
+                self.send(kind, Some(server), None, None, message.to_owned());
             }
             Happening::SessionOpened(session) => {
                 self.of_session(EventKind::SessionOpened, session);

@@ -171,18 +171,16 @@ impl Reloader {
             // Whether it would still be started the same way: by the same words, since a digest
             // over them is what its key holds. The session's part of it cannot have changed.
             // A spare is the pool's own business.
-            let Some(tenant) = &order.tenant else {
+            let Some(user) = &order.principal else {
                 continue;
             };
+            let (server, tenant) = (&order.server, &user.tenant);
             if only.is_some_and(|only| only != tenant) {
                 continue;
             }
-            let server = &order.server;
             let is_gone = !setup.config.has_server(server) || !setup.config.has_tenant(tenant);
-            let resolved =
-                setup
-                    .resolver
-                    .resolve(tenant, server, order.user.as_deref(), &order.session);
+            let client = order.client.as_deref();
+            let resolved = setup.resolver.resolve(user, server, &order.session, client);
             let is_same = !is_gone
                 && resolved
                     .await

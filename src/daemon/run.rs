@@ -20,16 +20,20 @@ use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::front::{self, Front, Guard, Listener, Tls};
+use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir, Vault};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
-use crate::tenancy::{Secrets, Uses};
+use crate::tenancy::{Handles, Secrets, Uses};
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
+/// How often old packages are looked for at the most; newer ones are at the same time, if it is time
+/// for that.
+const PACKAGES_PERIOD: Duration = Duration::from_secs(60);
 /// How long connections may take to close once everything they waited for is answered.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -126,6 +130,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // Who would have to come back for an answer cannot.
     front.parked.clear();
     service.sessions.end_suspended();
+    service.sessions.stop_installs().await;
     let pool = service.sessions.pool();
     pool.drain();
     tracing::info!("draining: no new work; waiting for what is in flight");
@@ -202,6 +207,7 @@ struct Service {
     sessions: Sessions,
     running: Arc<Running>,
     reloader: Arc<Reloader>,
+    handles: Arc<Handles>,
     drain: CancellationToken,
 }
 
@@ -216,7 +222,7 @@ impl Service {
         let metrics = Metrics::new();
         let events = Events::new();
         // One command is hosted for the moment: its folder goes with it.
-        let kept = match &options.source {
+        let mut kept = match &options.source {
             Source::Command(_) => None,
             Source::File(_) => Some(Opened::open(&state)?),
         };
@@ -248,6 +254,18 @@ impl Service {
             })?),
             None => None,
         };
+        let beside = config
+            .only_server
+            .is_none()
+            .then_some(config.base_dir.as_path());
+        let packages = Installer::open(&config.package_cache(state.path()), beside)?;
+        let handles = match &mut kept {
+            Some(kept) => {
+                let rows = std::mem::take(&mut kept.handle_rows);
+                Handles::new(Some(kept.handles.clone()), rows)
+            }
+            None => Handles::default(),
+        };
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
@@ -255,7 +273,11 @@ impl Service {
             Arc::clone(&metrics),
             Arc::new(PoolMetrics(Arc::clone(&metrics))),
             Arc::new(events.clone()) as Arc<dyn Watcher>,
-            Records { kept, trace },
+            Records {
+                kept,
+                trace,
+                packages: Arc::new(packages),
+            },
         );
         let scraped = sessions.downgrade();
         let audited = audit.clone();
@@ -297,6 +319,7 @@ impl Service {
             sessions,
             running,
             reloader,
+            handles: Arc::new(handles),
             drain,
         })
     }
@@ -315,6 +338,7 @@ impl Service {
             only_server: config.only_server.clone(),
             parked: Arc::default(),
             channels: Arc::default(),
+            handles: Arc::clone(&self.handles),
             draining: AtomicBool::new(false),
         })
     }
@@ -326,10 +350,15 @@ impl Service {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hang_up = listen(SignalKind::hangup())?;
         let mut expiry = tokio::time::interval(EXPIRY_PERIOD);
+        let refresh = self.sessions.setup().config.packages.refresh;
+        let period = refresh.unwrap_or(PACKAGES_PERIOD);
+        let period = period.clamp(Duration::from_secs(1), PACKAGES_PERIOD);
+        let mut packages = tokio::time::interval(period);
         enum Woken {
             Drain,
             Reload,
             Expire,
+            Packages,
         }
         loop {
             let woken = tokio::select! {
@@ -338,6 +367,7 @@ impl Service {
                 _ = interrupt.recv() => Woken::Drain,
                 _ = hang_up.recv() => Woken::Reload,
                 _ = expiry.tick() => Woken::Expire,
+                _ = packages.tick() => Woken::Packages,
             };
             match woken {
                 Woken::Drain => {
@@ -349,10 +379,12 @@ impl Service {
                     let told = self.reloader.reload().await;
                     self.running.reloaded(told.is_ok());
                 }
+                Woken::Packages => self.sessions.look_after_packages(),
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
                     self.reloader.note_token_uses();
+                    self.handles.expire(SystemTime::now());
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);
                     if ended > 0 {

@@ -74,6 +74,7 @@ impl Post<'_> {
             server,
             headers: self.headers,
             body: &own.message,
+            config: None,
             arrived: self.arrived,
         };
         let caller = sessions.caller_through_all(&post.principal, &post.server, wants(&request))?;

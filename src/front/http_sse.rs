@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::client_config::{Configs, together};
 use super::post::{Tally, answered_here, initialized, timed_out, unreadable};
 use super::reply;
 use super::router::Front;
@@ -24,7 +25,7 @@ use crate::protocol::{Envelope, Failure, Kind, Reason};
 use crate::session::{
     Exchange, Mailbox, Next, Parcel, Session, SessionId, Sessions, WhenFull, session_not_found,
 };
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Most answers that wait for a client which does not read, and requests of it under way.
 const MAX_PENDING: usize = 256;
@@ -34,6 +35,8 @@ const MAX_PENDING: usize = 256;
 struct Channel {
     principal: Principal,
     server: ServerName,
+    /// What the GET set for the server, for the whole session.
+    config: Option<ClientConfig>,
     /// What is for the client, but for what belongs to no request: that is in its session's own.
     mailbox: Arc<Mailbox>,
     session: Mutex<Option<Arc<Session>>>,
@@ -67,6 +70,7 @@ pub(super) fn open(
     front: &Front,
     principal: Principal,
     server: ServerName,
+    config: Option<ClientConfig>,
     uri: &Uri,
 ) -> Result<Response<Body>, Failure> {
     let id = SessionId::random().map_err(|error| {
@@ -76,6 +80,7 @@ pub(super) fn open(
     let channel = Arc::new(Channel {
         principal,
         server,
+        config,
         mailbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
         session: Mutex::default(),
         tasks: Mutex::default(),
@@ -152,6 +157,7 @@ pub(super) fn take_in(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
+    config: Option<ClientConfig>,
     uri: &Uri,
     body: Bytes,
 ) -> Result<Response<Body>, Failure> {
@@ -167,6 +173,13 @@ pub(super) fn take_in(
         is_theirs.then(|| Arc::clone(channel))
     });
     let channel = channel.ok_or_else(session_not_found)?;
+    let configs = Configs {
+        front,
+        principal,
+        server,
+    };
+    let (own, rest) = configs.of_message(&body)?;
+    let (config, body) = (together(config, own), rest.unwrap_or(body));
     let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
     let session = channel.session.lock().clone();
     match (envelope.kind(), session) {
@@ -184,7 +197,8 @@ pub(super) fn take_in(
             tally.asks(&envelope);
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);
-            tasks.spawn(async move { serve(sessions, of_task, session, body, tally).await });
+            let message = (body, config, principal.clone());
+            tasks.spawn(async move { serve(sessions, of_task, session, message, tally).await });
         }
         (Kind::Notification, Some(session)) => {
             front.sessions.notification(&session, &body, &envelope);
@@ -205,7 +219,7 @@ async fn serve(
     sessions: Sessions,
     channel: Arc<Channel>,
     session: Option<Arc<Session>>,
-    message: Bytes,
+    (message, config, principal): (Bytes, Option<ClientConfig>, Principal),
     mut tally: Tally,
 ) {
     let Ok(envelope) = Envelope::parse(&message) else {
@@ -214,7 +228,7 @@ async fn serve(
     let id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
     let mailbox = &channel.mailbox;
     if envelope.method.as_deref() == Some("initialize") {
-        match open_session(&sessions, &channel, &envelope).await {
+        match open_session(&sessions, &channel, config, &envelope).await {
             Ok(answer) => {
                 tally.answered(false);
                 mailbox.answer(answer, false);
@@ -238,7 +252,9 @@ async fn serve(
         return;
     };
     let _in_use = session.in_use();
-    let mut exchange = Exchange::new();
+    let mut exchange = Exchange::new()
+        .with_config(session.refined(config))
+        .asked_by(&principal, &session);
     let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
     if let Err(failure) = sent.await {
         tally.failed(failure.reason);
@@ -279,12 +295,15 @@ async fn serve(
 async fn open_session(
     sessions: &Sessions,
     channel: &Channel,
+    config: Option<ClientConfig>,
     envelope: &Envelope<'_>,
 ) -> Result<Bytes, Failure> {
     let hello = ClientHello::parse(envelope.params)
         .map_err(|why| Failure::new(Reason::InvalidRequest, why))?;
     let (principal, server) = (channel.principal.clone(), channel.server.clone());
-    let opened = sessions.initialize(principal, server, hello).await?;
+    let config = together(channel.config.clone(), config).map(Arc::new);
+    let opened = sessions.initialize_with(principal, server, hello, config);
+    let opened = opened.await?;
     let answer = initialized(envelope, &opened);
     let before = channel.session.lock().replace(opened.session);
     if let Some(before) = before {

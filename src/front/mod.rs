@@ -19,6 +19,8 @@
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
 mod aggregate;
+mod client_config;
+mod config_handles;
 mod conversation;
 mod guard;
 mod http_sse;

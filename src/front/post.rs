@@ -1,5 +1,6 @@
 //! POST: messages in, answers out.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::client_config::{Configs, together};
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
 use super::stream::{self, QUIET_PERIOD};
@@ -21,10 +23,18 @@ use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
 use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Most messages in one batch.
 const MAX_BATCH: usize = 64;
+
+/// One message of a batch.
+struct BatchItem<'a> {
+    message: &'a [u8],
+    envelope: Envelope<'a>,
+    /// What it sets for its server, if that is not what its session does.
+    config: Option<Arc<ClientConfig>>,
+}
 
 /// A POST whose caller and server are known.
 pub(super) struct Post<'a> {
@@ -33,15 +43,47 @@ pub(super) struct Post<'a> {
     pub(super) server: ServerName,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a Bytes,
+    /// What it sets for its server.
+    pub(super) config: Option<ClientConfig>,
     pub(super) arrived: Instant,
 }
 
 impl Post<'_> {
     /// Serves it.
-    pub(super) async fn serve(self) -> Response<Body> {
+    pub(super) async fn serve(mut self) -> Response<Body> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
             return self.batch().await;
         }
+        let (own, rest) = match self.configs().of_message(self.body) {
+            Ok(read) => read,
+            Err(failure) => {
+                let envelope = Envelope::parse(self.body).ok();
+                let id = envelope.and_then(|envelope| envelope.id);
+                return self.refuse(&failure, id.map(|id| id.get()));
+            }
+        };
+        self.config = together(self.config.take(), own);
+        // From here on nobody sees what was for stdiopool alone.
+        let rest = rest.unwrap_or_else(|| self.body.clone());
+        let front = self.front;
+        Post {
+            body: &rest,
+            front,
+            ..self
+        }
+        .serve_plain()
+        .await
+    }
+
+    fn configs(&self) -> Configs<'_> {
+        Configs {
+            front: self.front,
+            principal: &self.principal,
+            server: &self.server,
+        }
+    }
+
+    async fn serve_plain(self) -> Response<Body> {
         let envelope = match Envelope::parse(self.body) {
             Ok(envelope) => envelope,
             Err(error) => return self.refuse(&unreadable(&error), None),
@@ -93,7 +135,9 @@ impl Post<'_> {
             }
         };
         let sessions = &self.front.sessions;
-        let opened = sessions.initialize(self.principal.clone(), self.server.clone(), hello);
+        let config = self.config.clone().map(Arc::new);
+        let (principal, server) = (self.principal.clone(), self.server.clone());
+        let opened = sessions.initialize_with(principal, server, hello, config);
         match opened.await {
             Ok(opened) => {
                 tally.answered(false);
@@ -126,12 +170,14 @@ impl Post<'_> {
         }
         if session.is_with_all() {
             let sessions = &self.front.sessions;
-            let found = sessions.addressed(&session.principal, self.body, envelope);
+            let found = sessions.addressed(&self.principal, self.body, envelope);
             if let Some((server, _)) = found {
                 tally.is_of(&server);
             }
         }
-        let mut exchange = Exchange::new();
+        let mut exchange = Exchange::new()
+            .with_config(session.refined(self.config.clone()))
+            .asked_by(&self.principal, session);
         let sent = self
             .front
             .sessions
@@ -201,13 +247,32 @@ impl Post<'_> {
                 items.len()
             ));
         }
-        let mut messages = Vec::with_capacity(items.len());
+        let mut plain = Vec::with_capacity(items.len());
         for item in items {
-            match Envelope::parse(item.get().as_bytes()) {
+            match self.configs().of_message(item.get().as_bytes()) {
+                Ok((own, rest)) => {
+                    let rest = rest.map_or(Cow::Borrowed(item.get().as_bytes()), |rest| {
+                        Cow::Owned(rest.to_vec())
+                    });
+                    plain.push((rest, together(self.config.clone(), own)));
+                }
+                Err(failure) => return self.refuse(&failure, None),
+            }
+        }
+        let mut messages = Vec::with_capacity(plain.len());
+        for (message, own) in &plain {
+            match Envelope::parse(message) {
                 Ok(envelope) if envelope.method.as_deref() == Some("initialize") => {
                     return refuse("`initialize` must not be part of a batch".to_owned());
                 }
-                Ok(envelope) => messages.push((item.get().as_bytes(), envelope)),
+                Ok(envelope) => {
+                    let config = session.refined(own.clone());
+                    messages.push(BatchItem {
+                        message,
+                        envelope,
+                        config,
+                    });
+                }
                 Err(error) => return self.refuse(&unreadable(&error), None),
             }
         }
@@ -217,15 +282,21 @@ impl Post<'_> {
     async fn send_batch(
         &self,
         session: &Arc<Session>,
-        messages: Vec<(&[u8], Envelope<'_>)>,
+        messages: Vec<BatchItem<'_>>,
     ) -> Response<Body> {
         let _in_use = session.in_use();
         let sessions = &self.front.sessions;
         let mut tally = self.tally();
-        let mut exchange = Exchange::new();
+        let mut exchange = Exchange::new().asked_by(&self.principal, session);
         let mut settled = VecDeque::new();
         let mut has_requests = false;
-        for (message, envelope) in &messages {
+        for item in messages {
+            let BatchItem {
+                message,
+                envelope,
+                config,
+            } = item;
+            let envelope = &envelope;
             match envelope.kind() {
                 Kind::Notification => sessions.notification(session, message, envelope),
                 Kind::Response => {
@@ -243,6 +314,7 @@ impl Post<'_> {
                         });
                         continue;
                     }
+                    exchange.set_config(config);
                     let sent = sessions.request(session, message, envelope, &mut exchange);
                     if let Err(failure) = sent.await {
                         let id = envelope.id.map_or("null", |id| id.get()).into();

@@ -15,6 +15,8 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::client_config::{CONFIG_HEADER, Configs};
+use super::config_handles;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::limits::RateLimits;
@@ -28,7 +30,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
 use crate::telemetry::audit::Audit;
-use crate::tenancy::{Credentials, Principal};
+use crate::tenancy::{Credentials, Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -60,6 +62,8 @@ pub struct Front {
     pub parked: Arc<Parked>,
     /// Clients of the transport of 2024-11-05.
     pub channels: Arc<Channels>,
+    /// Configs that callers have stored.
+    pub handles: Arc<Handles>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
 }
@@ -97,6 +101,10 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/t/{tenant}/{server}/messages", any(of_tenant))
         .route(well_known::PATH, get(metadata))
         .route(&format!("{}/{{*path}}", well_known::PATH), get(metadata))
+        .route("/v1/config", any(config_handles::all))
+        .route("/v1/config/{handle}", any(config_handles::one))
+        .route("/t/{tenant}/v1/config", any(config_handles::all_of_tenant))
+        .route("/t/{tenant}/v1/config/{handle}", any(config_handles::one_of_tenant))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async {
@@ -139,6 +147,7 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 version,
                 HeaderName::from_static("mcp-method"),
                 HeaderName::from_static("mcp-name"),
+                HeaderName::from_static(CONFIG_HEADER),
             ])
             .expose_headers([session, WWW_AUTHENTICATE])
     })
@@ -244,12 +253,15 @@ async fn serve(
     let principal = setup.authenticator.authenticate(credentials).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
-        Offer::Server(name) => setup
-            .config
-            .server_name(name)
-            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))?,
+        Offer::Server(name) => setup.server_for(&principal, name)?,
     };
     let path = parts.uri.path();
+    let configs = Configs {
+        front,
+        principal: &principal,
+        server: &server,
+    };
+    let config = configs.of_request(&parts.uri, headers)?;
     if path.ends_with("/sse") {
         if parts.method != Method::GET {
             return Ok(reply::method_not_allowed("GET"));
@@ -257,7 +269,7 @@ async fn serve(
         if front.draining.load(Ordering::Relaxed) {
             return Err(draining());
         }
-        return http_sse::open(front, principal, server, &parts.uri);
+        return http_sse::open(front, principal, server, config, &parts.uri);
     }
     if path.ends_with("/messages") {
         if parts.method != Method::POST {
@@ -266,7 +278,7 @@ async fn serve(
         check_content_type(headers)?;
         let permit = front.limits.admit(&setup.config, &principal)?;
         let body = read_body(headers, body, front.max_body).await?;
-        let taken = http_sse::take_in(front, &principal, &server, &parts.uri, body)?;
+        let taken = http_sse::take_in(front, &principal, &server, config, &parts.uri, body)?;
         return Ok(permit.kept_by(taken));
     }
     if parts.method != Method::POST {
@@ -284,6 +296,7 @@ async fn serve(
                 server,
                 headers,
                 body: &body,
+                config,
                 arrived,
             };
             Ok(permit.kept_by(post.serve().await))
@@ -377,7 +390,7 @@ fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
     ))
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     let text = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -393,7 +406,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads a body of at most `max` bytes.
-async fn read_body(headers: &HeaderMap, mut body: Body, max: usize) -> Result<Bytes, Failure> {
+pub(super) async fn read_body(
+    headers: &HeaderMap,
+    mut body: Body,
+    max: usize,
+) -> Result<Bytes, Failure> {
     let at_least = body.size_hint().lower();
     if at_least > max as u64 {
         // Whoever asks first is told before it sends.

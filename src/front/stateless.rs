@@ -12,12 +12,12 @@ use super::conversation::{Conversation, Final, Said};
 use super::post::{Post, Tally};
 use super::reply;
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};
-use crate::bridge::Era;
 use crate::bridge::stateless::{
     Fault, Filter, StatelessRequest, check_param_headers, discovered, rediscovered,
 };
+use crate::bridge::{Era, advertised};
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, Failure, Kind, code};
+use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
 use crate::session::{Exchange, Listener, Parcel, Session, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
@@ -64,16 +64,10 @@ impl Post<'_> {
         let served = match &*request.method {
             "server/discover" => self.discover(&request, tally).await,
             "subscriptions/listen" => self.listen(&request, tally).await,
-            _ => {
-                let caller =
-                    self.front
-                        .sessions
-                        .caller(&self.principal, &self.server, wants(&request));
-                match caller {
-                    Ok(caller) => self.call(&request, caller, tally).await,
-                    Err(failure) => Err(failure),
-                }
-            }
+            _ => match self.caller(&request) {
+                Ok(caller) => self.call(&request, caller, tally).await,
+                Err(failure) => Err(failure),
+            },
         };
         self.or_refuse(served, id)
     }
@@ -90,18 +84,29 @@ impl Post<'_> {
         })
     }
 
+    /// The session through which the request goes.
+    fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
+        let config = self.config.clone();
+        let sessions = &self.front.sessions;
+        sessions.caller_with(&self.principal, &self.server, wants(request), config)
+    }
+
     async fn discover(
         &self,
         request: &StatelessRequest<'_>,
         mut tally: Tally,
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
-        let caller = sessions.caller(&self.principal, &self.server, wants(request))?;
+        let caller = self.caller(request)?;
         let hello = sessions.introduction(&caller).await?;
         tally.answered(false);
         let body = match hello.discovery() {
             Some(own) => rediscovered(request.id, own),
             None => discovered(request.id, hello.text(), LISTS_LAST),
+        };
+        let body = match sessions.advert(&caller) {
+            Some(schema) => told_of_config(&body, &schema.to_string()).unwrap_or(body),
+            None => body,
         };
         Ok(reply::json(StatusCode::OK, body))
     }
@@ -119,7 +124,7 @@ impl Post<'_> {
         };
         let sessions = &self.front.sessions;
         let listener = sessions
-            .listen(&self.principal, &self.server, asked)
+            .listen_with(&self.principal, &self.server, asked, self.config.clone())
             .await?;
         tally.answered(false);
         Ok(reply::event_stream(listening(
@@ -140,7 +145,7 @@ impl Post<'_> {
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
-            && let Some(schema) = sessions.tool_schema(&caller, &tool).await
+            && let Some(schema) = sessions.tool_schema(&caller, &self.principal, &tool).await
         {
             let arguments = request.param("arguments");
             if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
@@ -153,7 +158,7 @@ impl Post<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            exchange: Exchange::stateless(request.level, era),
+            exchange: Exchange::stateless(request.level, era).asked_by(&self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
             gathered_at: None,
@@ -203,6 +208,13 @@ impl Post<'_> {
             first => reply::event_stream(telling(conversation, first)),
         })
     }
+}
+
+/// A response to `server/discover` that tells clients what they may set.
+fn told_of_config(response: &Bytes, schema: &str) -> Option<Bytes> {
+    let result = Envelope::parse(response).ok()?.result?.get();
+    let told = advertised(result.as_bytes(), schema)?;
+    Some(splice(response, span_of(response, result), &told))
 }
 
 /// The reply as a stream. Dropping it cancels the call (basic/transports/streamable-http,

@@ -1,10 +1,29 @@
-//! What is needed to start one process, and what package a command line runs. Later also the resolver that turns `npx …` and `uvx …`
-//! lines into a direct start; today every command runs as written.
+//! What is needed to start one process: the launch spec; and the direct start of packages.
+//!
+//! ```text
+//!  npx -y a@1 --x ─▶ line::understand ─▶ PackageRun ─▶ packages::Installer ─▶ Installed
+//!                        │ Err(why)                         │ Failed               │
+//!                        ▼                                  ▼                      ▼
+//!                    as written                         as written      direct: node_modules/.bin/a --x
+//! ```
+//!
+//! Invariants: who shares a process is decided by the command as written, never by what it was
+//! resolved to; the program gets the arguments, environment and folder that its launcher would give
+//! it; what is not understood or cannot be installed is run as written.
+//!
+//! It deliberately starts no worker.
 
+mod direct;
+mod host;
+pub mod line;
 mod package;
+pub mod packages;
 mod secret_files;
 mod spec;
 
+pub use direct::direct;
+pub use host::takes_precedence;
+pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;
 pub use secret_files::SecretFiles;
 pub use spec::{LaunchSpec, ProcessLimits, Redactor};

@@ -91,6 +91,11 @@ impl LaunchSpec {
         Cow::Owned(spec)
     }
 
+    /// The arguments in the clear, for whoever has to understand them. Never to be shown.
+    pub fn exposed_args(&self) -> Vec<&str> {
+        self.args.iter().map(|arg| arg.expose_secret()).collect()
+    }
+
     /// A digest equal for equal launches and only for those; part of the pool key.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::code;
 
@@ -92,6 +92,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// The scopes that would be enough, blanks between them.
     pub needed_scope: Option<String>,
+    /// What programs may want to read of it; becomes part of `error.data`.
+    pub details: Option<Box<Map<String, Value>>>,
 }
 
 impl Failure {
@@ -102,6 +104,7 @@ impl Failure {
             message: message.into(),
             retry_after: None,
             needed_scope: None,
+            details: None,
         }
     }
 
@@ -119,6 +122,14 @@ impl Failure {
         self
     }
 
+    /// Adds a member to `error.data`.
+    #[must_use]
+    pub fn detail(mut self, name: &str, value: Value) -> Self {
+        let details = self.details.get_or_insert_default();
+        details.insert(name.to_owned(), value);
+        self
+    }
+
     /// `Retry-After` in whole seconds, rounded up (RFC 9110, 10.2.3).
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after
@@ -128,6 +139,9 @@ impl Failure {
     /// The JSON-RPC error response. `id` is raw JSON; `None` becomes `null`.
     pub fn to_response(&self, id: Option<&str>) -> String {
         let mut data = json!({ "reason": self.reason.as_str() });
+        for (name, value) in self.details.iter().flat_map(|details| details.iter()) {
+            data[name] = value.clone();
+        }
         if let Some(wait) = self.retry_after {
             // Rounded up: whoever comes back then must not be too early.
             let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);

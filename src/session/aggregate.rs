@@ -23,7 +23,8 @@ use tokio::time::Instant;
 use super::exchange::{Exchange, Next};
 use super::mailbox::Parcel;
 use super::record::{Session, SessionId};
-use super::service::{Sessions, response};
+use super::request::response;
+use super::service::Sessions;
 use super::shared::Happening;
 use crate::bridge::aggregate::{self, Addressed, Alias, Missing, Names};
 use crate::bridge::stateless::identity;
@@ -54,11 +55,13 @@ impl Sessions {
     }
 
     /// The servers that are offered as one to that caller.
-    pub fn offered_to(&self, _principal: &Principal) -> Vec<ServerName> {
+    pub fn offered_to(&self, principal: &Principal) -> Vec<ServerName> {
         let setup = self.setup();
         let servers = setup.config.servers.iter();
         let offered = servers.filter(|(_, server)| server.is_aggregated);
-        offered.map(|(name, _)| name.clone()).collect()
+        let offered =
+            offered.filter_map(|(name, _)| setup.server_for(principal, name.as_str()).ok());
+        offered.collect()
     }
 
     /// What all servers together say of themselves.
@@ -163,15 +166,17 @@ impl Sessions {
         let method = envelope.method.as_deref().unwrap_or_default();
         let id = envelope.id.map_or("null", |id| id.get());
         if let Some(listing) = Listing::of(method) {
-            let whole = Arc::clone(whole);
-            let list = self.list_of_all(Lister::Session(whole), listing).await;
+            let asker = exchange.principal.as_ref().unwrap_or(&whole.principal);
+            let lister = Lister::Session(Arc::clone(whole), asker.clone());
+            let list = self.list_of_all(lister, listing).await;
             answer(exchange, response(id, "result", list.as_bytes()), false);
             return Ok(());
         }
         if method == "logging/setLevel" {
             return self.level_of_all(whole, message, envelope, exchange).await;
         }
-        match self.addressed(&whole.principal, message, envelope) {
+        let asker = exchange.principal.as_ref().unwrap_or(&whole.principal);
+        match self.addressed(asker, message, envelope) {
             Some((server, own)) => {
                 let member = self.member(whole, &server)?;
                 let _in_use = member.in_use();
@@ -277,7 +282,7 @@ impl Sessions {
         listing: Listing,
     ) -> Result<Vec<String>, Failure> {
         let (session, era) = match lister {
-            Lister::Session(whole) => (self.member(whole, server)?, Era::Initialize),
+            Lister::Session(whole, _) => (self.member(whole, server)?, Era::Initialize),
             Lister::Caller(principal) => {
                 let session = self.caller_through_all(principal, server, Default::default())?;
                 let era = self.era(&session).await?;
@@ -293,9 +298,10 @@ impl Sessions {
             let envelope = Envelope::parse(&line)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             let mut exchange = match lister {
-                Lister::Session(_) => Exchange::new(),
+                Lister::Session(..) => Exchange::new(),
                 Lister::Caller(_) => Exchange::stateless(None, era),
-            };
+            }
+            .asked_by(lister.principal(), &session);
             let sent = self.request_once(&session, &line, &envelope, &mut exchange);
             Box::pin(sent).await?;
             let Some(page) = page_of(&mut exchange).await? else {
@@ -316,7 +322,7 @@ impl Sessions {
         let changed: Bytes =
             format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, listing.changed()).into();
         match lister {
-            Lister::Session(whole) => {
+            Lister::Session(whole, _) => {
                 whole.outbox.push(changed);
             }
             Lister::Caller(principal) => {
@@ -345,8 +351,8 @@ impl Sessions {
 /// Who wants a list of all servers.
 #[derive(Clone, Debug)]
 pub enum Lister {
-    /// A session with all of them.
-    Session(Arc<Session>),
+    /// A session with all of them, and who asks in it.
+    Session(Arc<Session>, Principal),
     /// A caller without sessions.
     Caller(Principal),
 }
@@ -354,8 +360,7 @@ pub enum Lister {
 impl Lister {
     fn principal(&self) -> &Principal {
         match self {
-            Self::Session(whole) => &whole.principal,
-            Self::Caller(principal) => principal,
+            Self::Session(_, principal) | Self::Caller(principal) => principal,
         }
     }
 }

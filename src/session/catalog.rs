@@ -151,6 +151,15 @@ impl Catalog {
         entry.is_some_and(|entry| entry.repeatable.iter().any(|name| name == tool))
     }
 
+    /// A package has another version: what any server listed before may have changed.
+    pub(super) fn all_changed(&self) {
+        let mut tables = self.0.lock();
+        for (_, entry) in tables.entries.iter_mut() {
+            entry.edition = entry.edition.next();
+            entry.lists.clear();
+        }
+    }
+
     /// A worker says that some of its lists have changed.
     pub(super) fn changed(&self, identity: PoolKey, is_meant: impl Fn(Listing) -> bool) {
         let mut tables = self.0.lock();

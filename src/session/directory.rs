@@ -37,7 +37,8 @@ struct Tables {
     by_id: FxHashMap<SessionId, Arc<Session>>,
     by_no: FxHashMap<SessionNo, Arc<Session>>,
     by_key: FxHashMap<PoolKey, FxHashSet<SessionNo>>,
-    key_of: FxHashMap<SessionNo, PoolKey>,
+    /// The first of each is that of requests which set nothing themselves.
+    keys_of: FxHashMap<SessionNo, Vec<PoolKey>>,
     /// Sessions that stand for listeners without a session.
     listening: FxHashMap<(TenantId, ServerName), FxHashSet<SessionNo>>,
     /// How many of each tenant, the dormant included.
@@ -143,7 +144,7 @@ impl Directory {
                 }
             }
         }
-        tables.forget_key(session.no);
+        tables.forget_keys(session.no);
     }
 
     /// The session of that id, if it is this principal's and talks to this server. Someone
@@ -164,15 +165,17 @@ impl Directory {
         self.tables.read().by_no.get(&no).cloned()
     }
 
-    /// Notes that the session is served by workers of that key from now on.
-    pub(super) fn set_key(&self, no: SessionNo, key: PoolKey) {
+    /// Notes that the session is served by workers of these keys from now on.
+    pub(super) fn set_keys(&self, no: SessionNo, keys: Vec<PoolKey>) {
         let mut tables = self.tables.write();
         if !tables.by_no.contains_key(&no) {
             return;
         }
-        tables.forget_key(no);
-        tables.by_key.entry(key).or_default().insert(no);
-        tables.key_of.insert(no, key);
+        tables.forget_keys(no);
+        for key in &keys {
+            tables.by_key.entry(*key).or_default().insert(no);
+        }
+        tables.keys_of.insert(no, keys);
     }
 
     /// The sessions served by workers of that key.
@@ -239,10 +242,11 @@ impl Tables {
         self.by_id.insert(session.id.clone(), session);
     }
 
-    fn forget_key(&mut self, no: SessionNo) {
-        if let Some(key) = self.key_of.remove(&no)
-            && let Some(sharing) = self.by_key.get_mut(&key)
-        {
+    fn forget_keys(&mut self, no: SessionNo) {
+        for key in self.keys_of.remove(&no).unwrap_or_default() {
+            let Some(sharing) = self.by_key.get_mut(&key) else {
+                continue;
+            };
             sharing.remove(&no);
             if sharing.is_empty() {
                 self.by_key.remove(&key);

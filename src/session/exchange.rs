@@ -10,11 +10,14 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
+use super::packages::told_until_settled;
 use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
+use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason};
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -36,6 +39,11 @@ pub struct Exchange {
     pub(super) prefers: Option<WorkerId>,
     /// The worker that was handed the last call.
     worker: Option<WorkerId>,
+    /// What its request sets for its server, if that is not what its session does.
+    pub(super) config: Option<Arc<ClientConfig>>,
+    /// Who makes its requests, if the credentials say other things of them than when the session
+    /// began.
+    pub(super) principal: Option<Principal>,
     /// When the last call was handed to its worker.
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
@@ -54,7 +62,7 @@ struct Repeat {
     message: Bytes,
 }
 
-/// The request's way to another worker. Kept here so that a dropped [`Exchange::next`] loses nothing.
+/// The request's way to another worker, or to its first while a package is installed. Kept here so that a dropped [`Exchange::next`] loses nothing.
 struct Repeating {
     id: Box<str>,
     sent: Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>,
@@ -94,6 +102,8 @@ impl Exchange {
             era: Era::Initialize,
             prefers: None,
             worker: None,
+            config: None,
+            principal: None,
             sent: None,
             waited: Duration::ZERO,
             repeat: None,
@@ -108,6 +118,25 @@ impl Exchange {
         exchange.level = level;
         exchange.era = era;
         exchange
+    }
+
+    /// The same for a request that sets something for its server.
+    #[must_use]
+    pub fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The same for a caller of whom the credentials say that now.
+    #[must_use]
+    pub fn asked_by(mut self, principal: &Principal, session: &Session) -> Self {
+        self.principal = (*principal != session.principal).then(|| principal.clone());
+        self
+    }
+
+    /// What the next of its requests sets for its server.
+    pub fn set_config(&mut self, config: Option<Arc<ClientConfig>>) {
+        self.config = config;
     }
 
     /// Whether a worker that is spoken to in that way can be sent it.
@@ -135,6 +164,28 @@ impl Exchange {
             session,
             message,
         });
+    }
+
+    /// Sends the request that was [kept](Self::keep) once that package is installed, and tells its
+    /// client how far that is, by the progress token (raw JSON).
+    pub(super) fn wait_for(&mut self, slot: Arc<Slot>, token: &str, envelope: &Envelope<'_>) {
+        let Some(repeat) = self.repeat.take() else {
+            return;
+        };
+        let id = envelope.id.map_or("null", |id| id.get()).into();
+        // It is open until the answer is in the mailbox of the request itself.
+        self.mailbox.expect_answer();
+        let (mailbox, token) = (Arc::clone(&self.mailbox), token.to_owned());
+        let Repeating { id, sent } = repeat.begin(id, self.again());
+        let sent = async move {
+            let since = Instant::now();
+            told_until_settled(&slot, &token, &mailbox).await;
+            let mut exchange = sent.await?;
+            exchange.waited += since.elapsed();
+            Ok(exchange)
+        };
+        let sent = Box::pin(sent);
+        self.repeating = Some(Repeating { id, sent });
     }
 
     pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId) {
@@ -168,7 +219,12 @@ impl Exchange {
     pub async fn next(&mut self) -> Next {
         loop {
             if let Some(repeating) = &mut self.repeating {
-                let sent = (&mut repeating.sent).await;
+                // Whoever waits for an install is told how far it is.
+                let sent = tokio::select! {
+                    biased;
+                    Some(parcel) = self.mailbox.next_of_call() => return Next::Parcel(parcel),
+                    sent = &mut repeating.sent => sent,
+                };
                 let id = self.repeating.take().map(|repeating| repeating.id);
                 match sent {
                     // The old mailbox has nothing more to come.
@@ -239,11 +295,20 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.waited, (self.level, self.era)));
+                self.repeating = Some(repeat.begin(id, self.again()));
                 None
             }
             (parcel, _) => Some(parcel),
         }
+    }
+
+    /// One for the same request, when it is sent once more.
+    fn again(&self) -> Self {
+        let mut again = Self::stateless(self.level, self.era);
+        again.waited = self.waited;
+        again.config.clone_from(&self.config);
+        again.principal.clone_from(&self.principal);
+        again
     }
 
     /// Cancels what is still unanswered and returns the ids of it, as raw JSON.
@@ -264,18 +329,11 @@ impl Repeat {
         })
     }
 
-    fn begin(
-        self,
-        id: Box<str>,
-        waited: Duration,
-        (level, era): (Option<Level>, Era),
-    ) -> Repeating {
+    fn begin(self, id: Box<str>, mut second: Exchange) -> Repeating {
         let sent = async move {
-            let mut second = Exchange::stateless(level, era);
-            second.waited = waited;
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "sent again: its worker died");
+            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "the request that was kept is sent");
             let request =
                 self.sessions
                     .request(&self.session, &self.message, &envelope, &mut second);

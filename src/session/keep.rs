@@ -1,26 +1,39 @@
 //! Sessions across a restart of stdiopool: what is written down, and how one is taken up again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::record::{Session, SessionId};
 use crate::bridge::{ClientHello, Level, SessionNo};
 use crate::ids::{ServerName, TenantId};
+use crate::launch::packages::Installer;
 use crate::protocol::Revision;
 use crate::store::{IdHash, Opened, SessionRow};
 use crate::telemetry::TraceRecorder;
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 
 /// What is written to disk while stdiopool runs.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct Records {
     /// Sessions, so that they survive a restart, and which era programs speak.
     pub kept: Option<Opened>,
     /// Requests, for `stdiopool tune`.
     pub trace: Option<TraceRecorder>,
+    /// Packages that workers are started from.
+    pub packages: Arc<Installer>,
+}
+
+/// Under which what a client set for its server stands beside how it introduced itself.
+const CONFIG: &str = "config";
+
+#[derive(Deserialize)]
+struct Kept {
+    config: Option<Map<String, Value>>,
 }
 
 /// What is written down of a session.
@@ -37,6 +50,7 @@ pub(super) fn row_of(session: &Session) -> SessionRow {
             "protocolVersion": client.protocol_version,
             "capabilities": client.capabilities,
             "clientInfo": client.client_info,
+            CONFIG: session.config.as_ref().map(|config| config.values()),
         })
         .to_string(),
         level: level.map(|level| level.as_str().to_owned()),
@@ -62,8 +76,13 @@ pub(super) fn revive(
 ) -> Option<Session> {
     let params: &serde_json::value::RawValue = serde_json::from_str(&row.client).ok()?;
     let client = ClientHello::parse(Some(params)).ok()?;
+    let kept: Kept = serde_json::from_str(&row.client).ok()?;
+    let config = kept
+        .config
+        .map(|values| Arc::new(ClientConfig::new(values, BTreeMap::new())));
     let revision = Revision::parse(&row.revision)?;
-    let mut session = Session::new(no, id, principal, server, client, Instant::now());
+    let session = Session::new(no, id, principal, server, client, Instant::now());
+    let mut session = session.with_config(config);
     session.created = row.created;
     session.agree(revision);
     if let Some(level) = row.level.as_deref().and_then(Level::parse) {

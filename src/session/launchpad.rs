@@ -54,15 +54,22 @@ impl Launcher for Launchpad {
         };
         let spare = shared.link(id).and_then(|link| {
             let berth = link.berth()?;
-            Some((berth, link.worker()?.clone()))
+            Some((
+                berth,
+                link.worker()?.clone(),
+                link.entry().map(ToOwned::to_owned),
+            ))
         });
-        let Some((berth, worker)) = spare else {
+        let Some((berth, worker, entry)) = spare else {
             // Gone already, which the pool is about to hear.
             let failure = Failure::new(Reason::WorkerExited, "the spare process is gone");
             shared.pool().start_failed(id, failure);
             return;
         };
         let link = Arc::new(Link::new(id, key, order, Weak::clone(&self.shared)));
+        if let Some(entry) = entry {
+            link.started_from(&entry);
+        }
         // Both at once: whoever stops the worker from now on stops the one it has become.
         shared.add_link(Arc::clone(&link));
         let ends = berth.hand_over(Arc::clone(&link));
@@ -211,7 +218,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
 
 /// Starts the process and shakes hands with it.
 async fn start(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     link: &Arc<Link>,
     berth: Option<Arc<Berth>>,
 ) -> Result<worker::Worker, StartError> {
@@ -220,7 +227,7 @@ async fn start(
         Some(berth) => berth as Arc<dyn worker::Inbox>,
         None => Arc::clone(link) as Arc<dyn worker::Inbox>,
     };
-    let spec = order.spec.for_worker(link.id());
+    let spec = shared.to_start(link, order.spec.for_worker(link.id()));
     let spawned = worker::spawn(&shared.guardian, link.id(), &spec, &order.options, inbox).await;
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use lru::LruCache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -18,7 +20,11 @@ use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
+
+/// Most configs of one session whose ways are remembered; the least recently used goes first, and
+/// is worked out again when it comes back.
+const MAX_OTHER_ROUTES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// The value of `Mcp-Session-Id`: a credential, 128 random bits as hexadecimal digits
 /// (basic/transports, "Session Management": globally unique and cryptographically secure).
@@ -81,6 +87,8 @@ pub struct Session {
     pub is_stateless: bool,
     /// How the client introduced itself.
     pub client: ClientHello,
+    /// What it set for its server when it began; what it sets with a request goes over that.
+    pub config: Option<Arc<ClientConfig>>,
     /// When it began.
     pub created: std::time::SystemTime,
     /// What belongs to no request: the stream of GET.
@@ -101,6 +109,8 @@ struct State {
     in_use: usize,
     ended: bool,
     route: Option<Arc<Route>>,
+    /// The ways of requests that set something themselves, by the fingerprint of what they set.
+    others: Option<Box<LruCache<[u8; 32], Arc<Route>>>>,
     /// The workers at which it has a seat.
     seats: BTreeSet<WorkerId>,
 }
@@ -123,6 +133,7 @@ impl Session {
             members: Mutex::default(),
             is_stateless: false,
             client,
+            config: None,
             created: std::time::SystemTime::now(),
             outbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
             replay: Mutex::new(Replay::new(0)),
@@ -135,6 +146,7 @@ impl Session {
                 in_use: 0,
                 ended: false,
                 route: None,
+                others: None,
                 seats: BTreeSet::new(),
             }),
         }
@@ -183,6 +195,12 @@ impl Session {
             Some(alias) => alias.notification(message),
             None => message,
         })
+    }
+
+    /// The same for a client that sets something for its server.
+    pub(super) fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+        self.config = config;
+        self
     }
 
     /// In the words of which era a worker's answers to it are.
@@ -281,12 +299,53 @@ impl Session {
         self.state.lock().seats.iter().copied().collect()
     }
 
+    /// What holds for a request that sets `own` itself; `None`: what holds for all its requests.
+    pub fn refined(&self, own: Option<ClientConfig>) -> Option<Arc<ClientConfig>> {
+        let own = own?;
+        let whole = match &self.config {
+            Some(config) => ClientConfig::clone(config).with(&own),
+            None => own,
+        };
+        let is_new = match &self.config {
+            Some(config) => config.fingerprint() != whole.fingerprint(),
+            None => !whole.is_empty(),
+        };
+        is_new.then(|| Arc::new(whole))
+    }
+
     pub(super) fn route(&self) -> Option<Arc<Route>> {
         self.state.lock().route.clone()
     }
 
     pub(super) fn set_route(&self, route: Arc<Route>) {
         self.state.lock().route = Some(route);
+    }
+
+    /// The way of its requests that set what has that fingerprint.
+    pub(super) fn other_route(&self, fingerprint: &[u8; 32]) -> Option<Arc<Route>> {
+        let mut state = self.state.lock();
+        state.others.as_mut()?.get(fingerprint).cloned()
+    }
+
+    /// Remembers such a way; returns the one that goes for it.
+    pub(super) fn set_other_route(
+        &self,
+        fingerprint: [u8; 32],
+        route: Arc<Route>,
+    ) -> Option<Arc<Route>> {
+        let mut state = self.state.lock();
+        let others = state
+            .others
+            .get_or_insert_with(|| Box::new(LruCache::new(MAX_OTHER_ROUTES)));
+        others.push(fingerprint, route).map(|(_, old)| old)
+    }
+
+    /// All its ways.
+    pub(super) fn routes(&self) -> Vec<Arc<Route>> {
+        let state = self.state.lock();
+        let others = state.others.iter().flat_map(|others| others.iter());
+        let others = others.map(|(_, route)| route);
+        state.route.iter().chain(others).cloned().collect()
     }
 }
 

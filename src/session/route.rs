@@ -1,21 +1,23 @@
 //! Where a session's requests go: the pool key, and how a worker for it is started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::eras::Eras;
 use super::link::Link;
+use super::packages::Start;
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
+use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::{pool_key, program_id};
+use crate::tenancy::{ClientConfig, Principal, policy, pool_key, program_id};
 use crate::worker;
 
 /// Everything that follows from one pool.toml; replaced whole by a reload.
@@ -30,6 +32,8 @@ pub struct Setup {
     /// Turns a tenant's config into launch specs.
     pub resolver: crate::tenancy::Resolver,
     programs: BTreeMap<ServerName, ProgramId>,
+    /// Servers that are started with what credentials say of a user beside the name.
+    with_claims: BTreeSet<ServerName>,
 }
 
 impl Setup {
@@ -42,13 +46,49 @@ impl Setup {
     ) -> Self {
         let named =
             |(name, server): (&ServerName, &Server)| (name.clone(), program_id(name, server));
+        let with_claims = config.servers.iter().filter(|(_, server)| {
+            server.references().any(|(_, reference)| {
+                matches!(reference, Reference::UserEmail | Reference::UserClaim(_))
+            })
+        });
         Self {
             generation,
+            with_claims: with_claims.map(|(name, _)| name.clone()).collect(),
             programs: config.servers.iter().map(named).collect(),
             config,
             authenticator,
             resolver,
         }
+    }
+
+    /// Whether the server is started with what credentials say of a user beside the name.
+    pub(super) fn starts_with_claims(&self, server: &ServerName) -> bool {
+        self.with_claims.contains(server)
+    }
+
+    /// Whether not every caller gets all of a server's tools as they are, or the server is told who
+    /// calls.
+    pub(super) fn is_selective(&self, server: &ServerName) -> bool {
+        let policy = &self.config.policy;
+        let named = self.config.servers.get(server);
+        policy.denies_by_default
+            || !policy.rules.is_empty()
+            || named.is_some_and(|server| {
+                !server.tools.offers_everything()
+                    || !server.bind.is_empty()
+                    || !server.identity.is_empty()
+            })
+    }
+
+    /// The server of that name, if it is there for that caller.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`], whether it is not there at all or not for them.
+    pub fn server_for(&self, principal: &Principal, name: &str) -> Result<ServerName, Failure> {
+        let found = self.config.server_name(name);
+        found
+            .filter(|_| policy::server(&self.config.policy, principal, name).is_allowed)
+            .ok_or_else(|| Failure::new(Reason::NotFound, format!("no server `{name}`")))
     }
 
     /// What that server runs.
@@ -66,13 +106,17 @@ pub struct Order {
     pub tenant: Option<TenantId>,
     /// What its answers about itself depend on: its pool key, whichever session it belongs to.
     pub identity: PoolKey,
-    /// The user it was first started for, and a fingerprint of the session: what its launch spec
-    /// may depend on beside server and tenant.
-    pub user: Option<String>,
-    /// See [`Order::user`].
+    /// The caller it was first started for, what they set themselves, and a fingerprint of the
+    /// session: what its launch spec may depend on. `None` for a spare.
+    pub principal: Option<Principal>,
+    /// See [`Order::principal`].
+    pub client: Option<Arc<ClientConfig>>,
+    /// See [`Order::principal`].
     pub session: String,
     /// What to start.
     pub spec: LaunchSpec,
+    /// Whether that is a package's program, and how it is had.
+    pub start: Start,
     /// What it runs.
     pub program: ProgramId,
     /// What to tell it first.
@@ -119,13 +163,14 @@ impl Route {
         self.order.greeting.era
     }
 
-    /// Works out a session's way under that setup.
+    /// Works out the way of a session's requests under that setup, with what the caller sets.
     ///
     /// # Errors
     /// A [`Failure`] for the caller when its config does not make a launch spec.
     pub(super) async fn find(
         setup: &Setup,
         session: &Session,
+        client: Option<&Arc<ClientConfig>>,
         eras: &Eras,
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
@@ -133,12 +178,11 @@ impl Route {
         let (name, tenant) = (&session.server, session.tenant());
         let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
         let server = config.servers.get(name).ok_or_else(unknown)?;
-        let user = session.principal.subject.as_deref();
+        let user = &session.principal;
         let fingerprint = session.id.fingerprint();
-        let spec = setup
-            .resolver
-            .resolve(tenant, name, user, &fingerprint)
-            .await?;
+        let own = client.map(|client| &**client);
+        let resolved = setup.resolver.resolve(user, name, &fingerprint, own);
+        let spec = resolved.await?;
         let edition = eras.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
@@ -208,12 +252,13 @@ impl Route {
         let order = Order {
             tenant: Some(tenant.clone()),
             identity,
-            user: user.map(ToOwned::to_owned),
+            principal: Some(user.clone()),
+            client: client.cloned(),
             session: fingerprint,
             program,
             era_is_certain,
             asks_clients: server.interactive != Interactive::Never,
-            ..Order::new(config, name, server, (spec, greeting), metrics)
+            ..Order::new(setup, name, server, (spec, greeting), metrics)
         };
         Ok(Self {
             generation: setup.generation,
@@ -269,7 +314,7 @@ pub(super) fn spares(
         roots: vec![],
         era: Era::Initialize,
     };
-    let order = Order::new(config, name, server, (spec, greeting), metrics);
+    let order = Order::new(setup, name, server, (spec, greeting), metrics);
     Ok(Some(Want {
         key,
         facts: Arc::new(facts),
@@ -291,17 +336,21 @@ fn spare_key(name: &ServerName, spec: &LaunchSpec) -> PoolKey {
 impl Order {
     /// For nobody yet.
     fn new(
-        config: &Config,
+        setup: &Setup,
         name: &ServerName,
         server: &Server,
         (spec, greeting): (LaunchSpec, Greeting),
         metrics: &Metrics,
     ) -> Self {
+        let config = &setup.config;
+        let environment = || setup.resolver.install_environment(server);
         Self {
             server: name.clone(),
+            start: Start::of(server, &spec, environment),
             tenant: None,
             identity: spare_key(name, &spec),
-            user: None,
+            principal: None,
+            client: None,
             session: String::new(),
             program: program_id(name, server),
             spec,

@@ -4,33 +4,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::json;
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::directory::{MAX_SESSIONS, TooMany};
 use super::eras::Eras;
-use super::exchange::Exchange;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
-use super::link::{Asked, CallRefused, Called, Link};
+use super::link::Link;
+use super::packages;
 use super::record::{Session, SessionId};
 use super::route::{self, Route, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use super::stateless;
-use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing, asked_level, called_tool};
+use crate::bridge::{AskRef, ClientHello, Era, Hello, advertised};
 use crate::config::Share;
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want, Warmth};
-use crate::protocol::{Envelope, Failure, Method, Reason, Revision, code};
+use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want};
+use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 use crate::worker::Guardian;
-
-/// How often a call is offered to another worker because the one it got had just ended. Nothing
-/// of it had reached that one, so that offering it again is safe.
-const MAX_OFFERS: usize = 3;
 
 /// The sessions and the pool of workers that serve them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,7 +64,11 @@ impl Sessions {
         watcher: Arc<dyn Watcher>,
         records: Records,
     ) -> Self {
-        let Records { kept, trace } = records;
+        let Records {
+            kept,
+            trace,
+            packages,
+        } = records;
         let (store, rows, eras) = match kept {
             Some(kept) => (
                 Some(kept.sessions),
@@ -78,7 +77,14 @@ impl Sessions {
             ),
             None => (None, vec![], Eras::default()),
         };
-        let shared = Shared::new(setup, guardian, metrics, watcher, store, eras, trace);
+        let shared = Shared::new(
+            setup,
+            guardian,
+            metrics,
+            watcher,
+            (store, eras),
+            (trace, packages),
+        );
         let shared = Arc::new(shared);
         shared.directory.add_dormant(rows);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
@@ -129,6 +135,29 @@ impl Sessions {
         }
     }
 
+    /// Whether spares can be started as that order says. If their package has to be installed first,
+    /// they are once it is.
+    fn is_installed_or_later(&self, order: &route::Order) -> bool {
+        let Some(slot) = self
+            .shared
+            .slot(order)
+            .filter(|slot| slot.settled().is_none())
+        else {
+            return true;
+        };
+        let (sessions, generation) = (self.clone(), self.setup().generation);
+        let installer = &self.shared.installer;
+        installer.ensure(&slot, &self.shared.package_watcher());
+        self.shared.tasks.spawn(async move {
+            packages::until_settled(&slot).await;
+            // A reload meanwhile has looked at the spares itself.
+            if sessions.setup().generation == generation {
+                sessions.stock();
+            }
+        });
+        false
+    }
+
     /// Tells the pool which spares to keep.
     fn stock(&self) {
         let setup = self.setup();
@@ -139,6 +168,7 @@ impl Sessions {
                 None
             })
         });
+        let spares = spares.filter(|spare| self.is_installed_or_later(&spare.spec));
         self.pool().stock(spares.collect());
     }
 
@@ -189,7 +219,29 @@ impl Sessions {
         server: ServerName,
         client: ClientHello,
     ) -> Result<Initialized, Failure> {
-        let max_of_tenant = self.setup().config.pool.max_sessions_per_tenant;
+        self.initialize_with(principal, server, client, None).await
+    }
+
+    /// The same for a client that sets something for its server. If its server cannot be started
+    /// without more of that, the session is opened all the same: that can come with the requests.
+    ///
+    /// # Errors
+    /// As [`Sessions::initialize`].
+    ///
+    /// # Cancel-Safety
+    /// As [`Sessions::initialize`].
+    pub async fn initialize_with(
+        &self,
+        principal: Principal,
+        server: ServerName,
+        client: ClientHello,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Initialized, Failure> {
+        let setup = self.setup();
+        if server != ServerName::all() {
+            setup.server_for(&principal, server.as_str())?;
+        }
+        let max_of_tenant = setup.config.pool.max_sessions_per_tenant;
         let directory = &self.shared.directory;
         directory
             .has_room(&principal.tenant, max_of_tenant)
@@ -203,11 +255,11 @@ impl Sessions {
         let no = self.shared.directory.next_no();
         let asked = client.protocol_version.clone();
         let session = Session::new(no, id, principal, server, client, Instant::now());
-        let session = Arc::new(session);
+        let session = Arc::new(session.with_config(config));
         let hello = if session.is_with_all() {
             self.hello_of_all(&session.principal)?
         } else {
-            self.hello(&session).await?
+            self.hello_if_possible(&session).await?
         };
         let revision = Revision::negotiate(&asked, hello.revision);
         session.agree(revision);
@@ -215,10 +267,10 @@ impl Sessions {
             .insert(Arc::clone(&session), max_of_tenant)
             .map_err(|why| too_many_sessions(why, max_of_tenant))?;
         if let Some(route) = session.route() {
-            self.shared.directory.set_key(no, route.key);
+            self.shared.directory.set_keys(no, vec![route.key]);
         }
         if let Some(store) = &self.shared.store
-            && session.route().is_none_or(|route| !route.order.stateful)
+            && self.may_be_kept(&session)
             && let Err(error) = store.insert(keep::row_of(&session)).await
         {
             tracing::warn!(%error, "a session will not survive a restart");
@@ -227,13 +279,52 @@ impl Sessions {
             .watcher
             .happened(Happening::SessionOpened(&session));
         let result = hello.result_for(revision);
+        let result = self.advertised(&session, result);
         Ok(Initialized { session, result })
+    }
+
+    /// Whether a session can be taken up again after a restart: its state is in no process, and
+    /// nothing of it is a secret, which is not written down.
+    fn may_be_kept(&self, session: &Session) -> bool {
+        let setup = self.setup();
+        let server = setup.config.servers.get(&session.server);
+        let config = session.config.as_ref();
+        let may_be_kept = |config| setup.resolver.may_be_kept(&session.server, config);
+        (session.is_with_all() || server.is_some_and(|server| !server.stateful))
+            && config.is_none_or(|config| may_be_kept(config))
+    }
+
+    /// What a server says of itself, and what its clients may set for it.
+    fn advertised(&self, session: &Session, result: Bytes) -> Bytes {
+        let setup = self.setup();
+        match setup.resolver.advert(session.tenant(), &session.server) {
+            Some(schema) => advertised(&result, &schema.to_string()).unwrap_or(result),
+            None => result,
+        }
+    }
+
+    /// What a worker for this session says of itself, or would, as far as can be known: a server
+    /// that waits for values of its client has none yet.
+    pub(super) async fn hello_if_possible(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+        let failure = match self.hello(session).await {
+            Err(failure) if failure.reason == Reason::ConfigInvalid => failure,
+            otherwise => return otherwise,
+        };
+        let setup = self.setup();
+        let (tenant, config) = (session.tenant(), session.config.as_deref());
+        if !setup
+            .resolver
+            .awaits_client(tenant, &session.server, config)
+        {
+            return Err(failure);
+        }
+        Hello::unknown(session.server.as_str()).map_err(|_| failure)
     }
 
     /// What a worker for this session says of itself: as remembered, or from one that is there or
     /// started for it.
     pub(super) async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
-        let order = Arc::clone(&self.route(session).await?.order);
+        let order = Arc::clone(&self.route(session, None).await?.order);
         let known = order
             .catalog_age
             .and_then(|age| self.shared.catalog.hello(order.identity, age));
@@ -244,55 +335,16 @@ impl Sessions {
                 self.shared.tasks.spawn(async move {
                     // If it does not start, the first call will say why.
                     let mut waited = Duration::ZERO;
-                    let _started = sessions.lease(&session, &mut waited).await;
+                    let _started = sessions.lease(&session, None, &mut waited).await;
                 });
             }
             return Ok(known);
         }
         let mut waited = Duration::ZERO;
-        let (_, lease) = self.lease(session, &mut waited).await?;
+        let (_, lease) = self.lease(session, None, &mut waited).await?;
         lease.worker().hello().ok_or_else(|| {
             let why = "a worker was ready without having said hello";
             Failure::new(Reason::Internal, why)
-        })
-    }
-
-    /// The answer to a request for which no worker has to be started or woken: a list that is
-    /// remembered, or a log level that the next worker will be told.
-    async fn answer_without_worker(
-        &self,
-        session: &Arc<Session>,
-        envelope: &Envelope<'_>,
-    ) -> Option<Bytes> {
-        let method = envelope.method.as_deref()?;
-        let asked = Listing::asked(method, envelope.params);
-        if asked.is_none() && method != "logging/setLevel" {
-            return None;
-        }
-        // What goes wrong here goes wrong again, and is told, on the way to a worker.
-        let route = self.route(session).await.ok()?;
-        let order = &route.order;
-        let (catalog, age) = (&self.shared.catalog, order.catalog_age?);
-        let warmth = self.shared.pool().warmth(route.key);
-        let result: Bytes = match asked {
-            Some(listing) if warmth < Warmth::Awake => {
-                let list = catalog.list(order.identity, session.words(order), listing, age)?;
-                Bytes::copy_from_slice(&list)
-            }
-            None if warmth == Warmth::Cold => {
-                let hello = catalog.hello(order.identity, age)?;
-                let level = asked_level(envelope.params).filter(|_| hello.logs)?;
-                session.set_level(level);
-                self.shared.keep_standing(session);
-                Bytes::from_static(b"{}")
-            }
-            _ => return None,
-        };
-        self.shared.metrics.catalog_hit();
-        let answer = response(envelope.id?.get(), "result", &result);
-        Some(match asked {
-            Some(Listing::Tools) => self.shared.offered(&session.server, answer),
-            _ => answer,
         })
     }
 
@@ -307,135 +359,6 @@ impl Sessions {
         directory
             .find(id, principal, server)
             .or_else(|| directory.revive(id, principal, server))
-    }
-
-    /// Sends a session's request to a worker; what comes back arrives in `exchange`.
-    ///
-    /// # Errors
-    /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
-    ///
-    /// # Cancel-Safety
-    /// A dropped call has sent nothing; once it has returned, dropping `exchange` cancels.
-    pub async fn request(
-        &self,
-        session: &Arc<Session>,
-        message: &[u8],
-        envelope: &Envelope<'_>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Failure> {
-        if session.is_with_all() {
-            return self
-                .request_of_all(session, message, envelope, exchange)
-                .await;
-        }
-        if let Some(answer) = self.answer_without_worker(session, envelope).await {
-            exchange.mailbox.expect_answer();
-            exchange.mailbox.answer(answer, false);
-            return Ok(());
-        }
-        if let Some(tool) = called_tool(
-            envelope.method.as_deref().unwrap_or_default(),
-            envelope.params,
-        ) && !self.shared.offers(&session.server, &tool)
-        {
-            // The same as for one that never was.
-            let error =
-                json!({ "code": code::INVALID_PARAMS, "message": format!("unknown tool: {tool}") });
-            let id = envelope.id.map_or("null", |id| id.get());
-            let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
-            exchange.mailbox.expect_answer();
-            exchange.mailbox.answer(answer.into(), true);
-            return Ok(());
-        }
-        let arrived = Instant::now();
-        for _ in 0..MAX_OFFERS {
-            let leased = self.lease_near(session, exchange.prefers, &mut exchange.waited);
-            let (_, lease) = leased.await?;
-            let link = Arc::clone(lease.worker());
-            if session.is_stateless && !exchange.fits(link.order().greeting.era) {
-                let why = format!(
-                    "server `{}` has just turned out to be spoken to otherwise",
-                    session.server
-                );
-                let failure = Failure::new(Reason::PoolExhausted, why);
-                return Err(failure.retry_after(Duration::from_millis(100)));
-            }
-            let asked = Asked {
-                session,
-                message,
-                envelope,
-                arrived,
-                level: exchange.level,
-            };
-            match link.call(asked, lease, &exchange.mailbox) {
-                Ok(Called::Sent(call)) => {
-                    exchange.opened(link, call);
-                    return Ok(());
-                }
-                Ok(Called::Answered) => return Ok(()),
-                Err(CallRefused::Gone) => {}
-                Err(CallRefused::SessionEnded) => return Err(session_not_found()),
-                Err(CallRefused::Stalled { unsent }) => {
-                    let why = format!(
-                        "server `{}` does not read its input ({unsent} bytes wait for it)",
-                        session.server
-                    );
-                    let failure = Failure::new(Reason::PoolExhausted, why);
-                    return Err(failure.retry_after(Duration::from_secs(5)));
-                }
-            }
-        }
-        let why = format!(
-            "server `{}` ended {MAX_OFFERS} times before it took the request",
-            session.server
-        );
-        Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
-    }
-
-    /// The same for the only request of a POST: if its worker dies before it said anything, another
-    /// gets it, provided that it may be [sent twice](Method::may_repeat), or calls a tool
-    /// that the server calls read-only or idempotent.
-    ///
-    /// # Errors
-    /// As [`Sessions::request`].
-    ///
-    /// # Cancel-Safety
-    /// As [`Sessions::request`].
-    pub async fn request_once(
-        &self,
-        session: &Arc<Session>,
-        message: &Bytes,
-        envelope: &Envelope<'_>,
-        exchange: &mut Exchange,
-    ) -> Result<(), Failure> {
-        // Whether it may be is decided when it has to be.
-        exchange.keep(self.clone(), Arc::clone(session), message.clone());
-        self.request(session, message, envelope, exchange).await
-    }
-
-    /// Whether that request of the session may be sent a second time.
-    pub(super) fn may_repeat(
-        &self,
-        session: &Session,
-        message: &[u8],
-        envelope: &Envelope<'_>,
-    ) -> bool {
-        if session.is_with_all() {
-            let found = self.addressed(&session.principal, message, envelope);
-            return found.is_some_and(|(server, own)| {
-                let member = session.members.lock().get(&server).cloned();
-                member.is_some_and(|member| {
-                    Envelope::parse(&own.message)
-                        .is_ok_and(|envelope| self.may_repeat(&member, &own.message, &envelope))
-                })
-            });
-        }
-        let method = envelope.method.as_deref().unwrap_or_default();
-        Method::of(method).is_some_and(|method| method.may_repeat)
-            || called_tool(method, envelope.params).is_some_and(|tool| {
-                let identity = session.route().map(|route| route.order.identity);
-                identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))
-            })
     }
 
     /// Takes a listener in: its mailbox gets what belongs to it.
@@ -555,26 +478,28 @@ impl Sessions {
     pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        self.lease_near(session, None, waited).await
+        self.lease_near(session, config, None, waited).await
     }
 
     /// The same, of the worker that knows something of the request if that has a free slot.
-    async fn lease_near(
+    pub(super) async fn lease_near(
         &self,
         session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
         prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        let first = self.route(session).await?;
+        let first = self.route(session, config).await?;
         let leased = self.lease_on(session, first.clone(), prefers, waited);
         let refused = match leased.await {
             Ok(lease) => return Ok((first, lease)),
             Err(failure) if failure.reason == Reason::StartFailed => failure,
             Err(failure) => return Err(failure),
         };
-        let second = self.route(session).await?;
+        let second = self.route(session, config).await?;
         if second.era() == first.era() {
             return Err(refused);
         }
@@ -593,6 +518,10 @@ impl Sessions {
         prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<Lease<Launchpad>, Failure> {
+        let since = Instant::now();
+        let installed = self.package_of(&route).await;
+        *waited += since.elapsed();
+        installed?;
         let (key, facts) = match route.share {
             // A process of its own for every request: so is its key.
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
@@ -617,34 +546,41 @@ impl Sessions {
         lease
     }
 
-    /// The session's route under the pool.toml in force.
-    pub(super) async fn route(&self, session: &Arc<Session>) -> Result<Arc<Route>, Failure> {
+    /// The way of a session's requests under the pool.toml in force: of those that set nothing
+    /// themselves, or of those that set `config`.
+    pub(super) async fn route(
+        &self,
+        session: &Arc<Session>,
+        config: Option<&Arc<ClientConfig>>,
+    ) -> Result<Arc<Route>, Failure> {
         let setup = self.shared.setup();
-        if let Some(route) = session.route()
+        let fingerprint = config.map(|config| config.fingerprint());
+        let known = match &fingerprint {
+            None => session.route(),
+            Some(fingerprint) => session.other_route(fingerprint),
+        };
+        if let Some(route) = known
             && route.generation == setup.generation
             && route.edition == self.shared.eras.edition()
         {
             return Ok(route);
         }
-        let route =
-            Arc::new(Route::find(&setup, session, &self.shared.eras, &self.shared.metrics).await?);
-        session.set_route(Arc::clone(&route));
-        self.shared.directory.set_key(session.no, route.key);
+        let config = config.or(session.config.as_ref());
+        let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
+        let route = Arc::new(Route::find(&setup, session, config, eras, metrics).await?);
+        match fingerprint {
+            None => session.set_route(Arc::clone(&route)),
+            Some(fingerprint) => {
+                let forgotten = session.set_other_route(fingerprint, Arc::clone(&route));
+                if let Some(old) = forgotten.filter(|old| old.key != route.key) {
+                    self.shared.leave_behind(&old);
+                }
+            }
+        }
+        let keys = session.routes().iter().map(|route| route.key).collect();
+        self.shared.directory.set_keys(session.no, keys);
         Ok(route)
     }
-}
-
-/// A response under a raw JSON id.
-pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
-    let mut answer = BytesMut::with_capacity(body.len() + id.len() + 40);
-    answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    answer.put_slice(id.as_bytes());
-    answer.put_slice(b",\"");
-    answer.put_slice(member.as_bytes());
-    answer.put_slice(b"\":");
-    answer.put_slice(body);
-    answer.put_u8(b'}');
-    answer.freeze()
 }
 
 /// A key that no other request has.

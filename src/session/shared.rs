@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
@@ -14,11 +13,12 @@ use super::eras::Eras;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
-use super::route::Setup;
+use super::route::{Route, Setup};
 use super::stateless::Callers;
 use super::suspended::Waiting;
-use crate::bridge::{SessionNo, offered_tools};
+use crate::bridge::SessionNo;
 use crate::ids::{ServerName, WorkerId};
+use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
 use crate::store::{IdHash, SessionStore};
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -38,10 +38,23 @@ pub enum Happening<'a> {
     WorkerStartFailed(&'a Link, &'a str),
     /// It ended.
     WorkerExited(&'a Link, &'a Exit),
+    /// Something happened to a package that a server runs, in words.
+    Package(PackageEvent, &'a ServerName, &'a str),
     /// A client has opened a session.
     SessionOpened(&'a Session),
     /// It is over.
     SessionClosed(&'a Session),
+}
+
+/// What happens to a package.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackageEvent {
+    /// It is being installed.
+    Installing,
+    /// It is there.
+    Installed,
+    /// It cannot be had.
+    Failed,
 }
 
 /// Is told what happens. Must not block.
@@ -66,6 +79,8 @@ pub struct Shared {
     pub(super) watcher: Arc<dyn Watcher>,
     /// Where sessions are written down.
     pub(super) store: Option<SessionStore>,
+    /// Installs what workers are started from.
+    pub(super) installer: Arc<Installer>,
     /// Where requests are recorded for `stdiopool tune`.
     pub(super) trace: Option<TraceRecorder>,
     /// Workers that may be paged out at once.
@@ -82,9 +97,8 @@ impl Shared {
         guardian: Guardian,
         metrics: Arc<Metrics>,
         watcher: Arc<dyn Watcher>,
-        store: Option<SessionStore>,
-        eras: Eras,
-        trace: Option<TraceRecorder>,
+        (store, eras): (Option<SessionStore>, Eras),
+        (trace, installer): (Option<TraceRecorder>, Arc<Installer>),
     ) -> Self {
         Self {
             eras,
@@ -98,6 +112,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             watcher,
             store,
+            installer,
             trace,
             page_outs: Semaphore::new(PAGE_OUTS),
             setup: RwLock::new(setup),
@@ -117,25 +132,6 @@ impl Shared {
 
     pub(super) fn setup(&self) -> Arc<Setup> {
         Arc::clone(&self.setup.read())
-    }
-
-    /// Whether that tool of a server is on offer.
-    pub(super) fn offers(&self, server: &ServerName, tool: &str) -> bool {
-        let setup = self.setup();
-        let server = setup.config.servers.get(server);
-        server.is_none_or(|server| server.tools.offers(tool))
-    }
-
-    /// A response to `tools/list`, without what is not on offer.
-    pub(super) fn offered(&self, server: &ServerName, response: Bytes) -> Bytes {
-        let setup = self.setup();
-        let Some(server) = setup.config.servers.get(server) else {
-            return response;
-        };
-        if server.tools.offers_everything() {
-            return response;
-        }
-        offered_tools(&response, |name| server.tools.offers(name)).unwrap_or(response)
     }
 
     pub(super) fn replace_setup(&self, setup: Arc<Setup>) {
@@ -204,6 +200,13 @@ impl Shared {
         }
     }
 
+    /// A way that a session does not take any more: what only it used ends.
+    pub(super) fn leave_behind(&self, route: &Route) {
+        if route.share == crate::config::Share::Session {
+            self.pool().retire_key(route.key, StopReason::Session);
+        }
+    }
+
     /// Ends a session: its id is unknown from now on, its calls are cancelled, its streams close.
     /// Says whether it was still there.
     pub(super) fn end_session(&self, session: &Arc<Session>) -> bool {
@@ -218,10 +221,8 @@ impl Shared {
             link.detach(session.no);
             link.order().pin_while_subscribed(&link, self);
         }
-        if let Some(route) = session.route()
-            && route.share == crate::config::Share::Session
-        {
-            self.pool().retire_key(route.key, StopReason::Session);
+        for route in session.routes() {
+            self.leave_behind(&route);
         }
         if !session.is_stateless {
             self.watcher.happened(Happening::SessionClosed(session));

@@ -26,6 +26,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
+use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::service::Sessions;
 use crate::bridge::stateless::Filter;
@@ -33,7 +34,7 @@ use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
 use crate::ids::{ServerName, WorkerId};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal};
 
 /// Most callers that are kept; the least recently used goes first.
 const MAX_CALLERS: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
@@ -67,6 +68,10 @@ struct Caller {
     told: Told,
     /// It has come through all servers at once.
     through_all: bool,
+    /// What they set for the server, as a fingerprint.
+    config: Option<[u8; 32]>,
+    /// What their credentials say of them, for a server that is started with it.
+    claims: Option<[u8; 32]>,
 }
 
 /// SHA-256 of a `requestState`.
@@ -128,7 +133,22 @@ impl Sessions {
         server: &ServerName,
         wants: Wants,
     ) -> Result<Arc<Session>, Failure> {
-        self.find_caller(principal, server, wants, false)
+        self.find_caller(principal, server, wants, (false, None))
+    }
+
+    /// The same for a request that sets something for its server: all requests that set the same
+    /// have one session.
+    ///
+    /// # Errors
+    /// As [`Sessions::caller`].
+    pub fn caller_with(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        wants: Wants,
+        config: Option<ClientConfig>,
+    ) -> Result<Arc<Session>, Failure> {
+        self.find_caller(principal, server, wants, (false, config))
     }
 
     /// The same for a request that has come through all servers at once: what its server answers
@@ -142,7 +162,7 @@ impl Sessions {
         server: &ServerName,
         wants: Wants,
     ) -> Result<Arc<Session>, Failure> {
-        self.find_caller(principal, server, wants, true)
+        self.find_caller(principal, server, wants, (true, None))
     }
 
     fn find_caller(
@@ -150,9 +170,11 @@ impl Sessions {
         principal: &Principal,
         server: &ServerName,
         wants: Wants,
-        through_all: bool,
+        (through_all, config): (bool, Option<ClientConfig>),
     ) -> Result<Arc<Session>, Failure> {
+        let config = config.filter(|config| !config.is_empty());
         let setup = self.setup();
+        setup.server_for(principal, server.as_str())?;
         let settings = setup.config.servers.get(server);
         let eras = &self.shared.eras;
         let told = match settings.map(|server| server.interactive) {
@@ -183,6 +205,10 @@ impl Sessions {
             server: server.clone(),
             told,
             through_all,
+            config: config.as_ref().map(ClientConfig::fingerprint),
+            claims: setup
+                .starts_with_claims(server)
+                .then(|| principal.fingerprint()),
         };
         let mut sessions = self.shared.callers.sessions.lock();
         if let Some(known) = sessions.get(&caller) {
@@ -192,7 +218,7 @@ impl Sessions {
         if through_all {
             session = session.through_all(self.names().of(server));
         }
-        let session = Arc::new(session);
+        let session = Arc::new(session.with_config(config.map(Arc::new)));
         let dropped = sessions.push(caller, Arc::clone(&session));
         drop(sessions);
         if let Some((_, old)) = dropped {
@@ -235,12 +261,12 @@ impl Sessions {
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
     pub async fn era(&self, caller: &Arc<Session>) -> Result<Era, Failure> {
-        let route = self.route(caller).await?;
+        let route = self.route(caller, None).await?;
         if route.order.era_is_certain {
             return Ok(route.era());
         }
         let mut waited = Duration::ZERO;
-        let (route, _lease) = self.lease(caller, &mut waited).await?;
+        let (route, _lease) = self.lease(caller, None, &mut waited).await?;
         Ok(route.era())
     }
 
@@ -263,12 +289,18 @@ impl Sessions {
     /// # Errors
     /// Whatever keeps a worker from being had.
     pub async fn introduction(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
-        self.hello(session).await
+        self.hello_if_possible(session).await
+    }
+
+    /// What clients of that caller's server may set for it: a JSON Schema.
+    pub fn advert(&self, session: &Session) -> Option<Value> {
+        let setup = self.setup();
+        setup.resolver.advert(session.tenant(), &session.server)
     }
 
     /// The same, if it is known without a worker.
     pub async fn known_introduction(&self, session: &Arc<Session>) -> Option<Hello> {
-        let order = Arc::clone(&self.route(session).await.ok()?.order);
+        let order = Arc::clone(&self.route(session, None).await.ok()?.order);
         let known = order
             .catalog_age
             .and_then(|age| self.shared.catalog.hello(order.identity, age));
@@ -279,8 +311,18 @@ impl Sessions {
     }
 
     /// The input schema of a tool, as far as the list of tools is known.
-    pub async fn tool_schema(&self, session: &Arc<Session>, tool: &str) -> Option<Value> {
-        let route = self.route(session).await.ok()?;
+    /// A tool that is not for the caller has none.
+    pub async fn tool_schema(
+        &self,
+        session: &Arc<Session>,
+        principal: &Principal,
+        tool: &str,
+    ) -> Option<Value> {
+        let offer = Offer::of(&self.setup(), &session.server, principal);
+        if offer.is_some_and(|offer| !offer.has(tool)) {
+            return None;
+        }
+        let route = self.route(session, None).await.ok()?;
         let age = route.order.catalog_age?;
         let catalog = &self.shared.catalog;
         let (order, tools) = (&route.order, Listing::Tools);
@@ -313,10 +355,26 @@ impl Sessions {
         server: &ServerName,
         asked: Filter,
     ) -> Result<Listener, Failure> {
+        self.listen_with(principal, server, asked, None).await
+    }
+
+    /// The same for a request that sets something for its server.
+    ///
+    /// # Errors
+    /// As [`Sessions::listen`].
+    pub async fn listen_with(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        asked: Filter,
+        config: Option<ClientConfig>,
+    ) -> Result<Listener, Failure> {
         if *server == ServerName::all() {
             return self.listen_to_all(principal, asked).await;
         }
-        let session = Arc::new(self.without_client(principal, server, Told::Nothing)?);
+        self.setup().server_for(principal, server.as_str())?;
+        let session = self.without_client(principal, server, Told::Nothing)?;
+        let session = Arc::new(session.with_config(config.map(Arc::new)));
         let hello = self.hello(&session).await?;
         let mut filter = asked.agreed(hello.text());
         self.take_in_listener(&session)?;

@@ -38,6 +38,15 @@ const MIGRATIONS: &[&str] = &[
         stateless INTEGER,
         server_info TEXT
     ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE handles (
+        id_hash BLOB PRIMARY KEY NOT NULL,
+        tenant TEXT NOT NULL,
+        subject TEXT,
+        server TEXT NOT NULL,
+        config TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;",
     super::accounts::TABLES,
 ];
 

@@ -3,7 +3,8 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
-//!   state.db             sessions, tenants, tokens, sealed secrets, which era programs speak
+//!   state.db             sessions, tenants, tokens, sealed secrets, stored configs, which
+//!                        era programs speak
 //!                        (SQLite, with its -wal and -shm)
 //!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
@@ -17,6 +18,7 @@ mod accounts;
 mod backup;
 mod database;
 mod eras;
+mod handles;
 mod sessions;
 mod state_dir;
 mod times;
@@ -26,6 +28,7 @@ pub use accounts::{AccountRows, AccountStore, SecretRow, TenantRow, TokenRow, no
 pub use backup::{backup, restore, tenant_names};
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
+pub use handles::{HandleRow, HandleStore};
 pub use sessions::{IdHash, Opened, SessionRow, SessionStore};
 pub use state_dir::{StateDir, StateDirError};
 pub use vault::{Vault, VaultError};

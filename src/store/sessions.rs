@@ -12,10 +12,11 @@ use sha2::{Digest, Sha256};
 use super::accounts::{self, AccountRows, AccountStore};
 use super::database::{Database, DatabaseError};
 use super::eras::{self, EraRow, EraStore};
+use super::handles::{self, HandleRow, HandleStore};
 use super::state_dir::StateDir;
 use super::times::{seconds, time};
 
-/// SHA-256 of a session id.
+/// SHA-256 of a session id, or of another credential that names something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IdHash([u8; 32]);
 
@@ -23,6 +24,14 @@ impl IdHash {
     /// The hash of that id.
     pub fn of(id: &str) -> Self {
         Self(Sha256::digest(id.as_bytes()).into())
+    }
+
+    pub(super) fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -74,6 +83,10 @@ pub struct Opened {
     pub account_rows: AccountRows,
     /// The key of this installation's digests in the audit log.
     pub digest_key: SecretBox<[u8; 32]>,
+    /// Where stored configs are kept.
+    pub handles: HandleStore,
+    /// Those that were.
+    pub handle_rows: Vec<HandleRow>,
 }
 
 impl Opened {
@@ -84,10 +97,13 @@ impl Opened {
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
         let load = |db: &Connection| {
             let accounts = (accounts::load(db)?, accounts::digest_key(db)?);
-            Ok((load(db)?, eras::load(db)?, accounts))
+            Ok((load(db)?, eras::load(db)?, handles::load(db)?, accounts))
         };
-        let (database, (session_rows, era_rows, accounts)) = Database::open(dir.path(), load)?;
-        let (account_rows, digest_key) = accounts;
+        let (database, rows) = Database::open(dir.path(), load)?;
+        let (session_rows, era_rows, handle_rows, (account_rows, digest_key)) = rows;
+        let handles = HandleStore {
+            database: database.clone(),
+        };
         let eras = EraStore {
             database: database.clone(),
         };
@@ -101,6 +117,8 @@ impl Opened {
             session_rows,
             eras,
             era_rows,
+            handles,
+            handle_rows,
         })
     }
 }

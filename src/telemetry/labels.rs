@@ -83,6 +83,18 @@ label! {
 }
 
 label! {
+    /// `outcome` of `package_installs_total`.
+    InstallOutcome {
+        /// It was put into the package cache.
+        Installed = "installed",
+        /// It was in the cache, or no newer version was found.
+        Unchanged = "unchanged",
+        /// It cannot be had: the command is run as written, or in the version that is there.
+        Failed = "install_failed",
+    }
+}
+
+label! {
     /// `reason` of `worker_exits_total`: why a worker is gone.
     ExitReason {
         /// Idle for `idle_timeout`.

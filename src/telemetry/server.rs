@@ -7,13 +7,19 @@ use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 
-use super::labels::{Anomaly, Era, ExitReason, Method, Outcome, StartOutcome, WorkerState};
+use super::labels::{
+    Anomaly, Era, ExitReason, InstallOutcome, Method, Outcome, StartOutcome, WorkerState,
+};
 use super::metrics::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
 
 /// Buckets of a start, from spawn to the answer to `initialize`, in seconds.
 const START_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 120.0,
+];
+/// Buckets of an install, in seconds.
+const INSTALL_BUCKETS: &[f64] = &[
+    0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 /// Buckets of a request, in seconds; `request_timeout` is 300 by default.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -36,6 +42,8 @@ pub(super) struct ServerVecs {
     memory: IntGaugeVec,
     wake_seconds: HistogramVec,
     adoption_seconds: HistogramVec,
+    installs: IntCounterVec,
+    install_seconds: HistogramVec,
     sessions: IntGaugeVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
@@ -90,6 +98,17 @@ impl ServerVecs {
                 "adoption_seconds",
                 "Time from the request that got a spare to the spare's handshake.",
                 WAKE_BUCKETS,
+                &["server"],
+            ),
+            installs: counter(
+                "package_installs_total",
+                "Packages that were looked for or installed, by outcome.",
+                &["server", "outcome"],
+            ),
+            install_seconds: seconds(
+                "package_install_seconds",
+                "Time from the first wish for a package until it was installed.",
+                INSTALL_BUCKETS,
                 &["server"],
             ),
             memory: gauge(
@@ -160,6 +179,10 @@ impl ServerVecs {
         one(self.memory.remove_label_values(&[name]));
         one(self.wake_seconds.remove_label_values(&[name]));
         one(self.adoption_seconds.remove_label_values(&[name]));
+        for &outcome in InstallOutcome::ALL {
+            one(self.installs.remove_label_values(&[name, outcome.as_str()]));
+        }
+        one(self.install_seconds.remove_label_values(&[name]));
         one(self.garbage_lines.remove_label_values(&[name]));
         one(self.stderr_lines.remove_label_values(&[name]));
     }
@@ -299,6 +322,21 @@ impl ServerMetrics {
             .adoption_seconds
             .with_label_values(&[self.name.as_str()])
             .observe(took.as_secs_f64());
+    }
+
+    /// A package of the server was looked for, which took so long; only what was installed goes into
+    /// the histogram.
+    pub fn package_install(&self, outcome: InstallOutcome, took: Duration) {
+        self.vecs
+            .installs
+            .with_label_values(&[self.name.as_str(), outcome.as_str()])
+            .inc();
+        if outcome == InstallOutcome::Installed {
+            self.vecs
+                .install_seconds
+                .with_label_values(&[self.name.as_str()])
+                .observe(took.as_secs_f64());
+        }
     }
 
     /// `count` lines on stdout were not JSON.

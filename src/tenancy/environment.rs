@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{Config, Server};
 
 /// `PATH` where stdiopool has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -77,6 +77,29 @@ impl Environment {
             common,
             is_personal,
         }
+    }
+
+    /// The environment of npm and uv when they install the package of that server: what all workers
+    /// have in common, and what the server's `env` sets for every tenant alike. HOME is missing, unless
+    /// it is the user's own.
+    ///
+    /// # Errors
+    /// When tenants may have it from different registries.
+    pub(super) fn of_installs(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+        let mut variables = self.common.clone();
+        for (name, template) in &server.env {
+            let lower = name.to_ascii_lowercase();
+            match template.as_literal() {
+                Some(value) if lower != "home" => {
+                    variables.insert(name.clone(), value.to_owned());
+                }
+                None if lower.starts_with("npm_config_") || lower.starts_with("uv_") => {
+                    return Err(format!("`env.{name}` may differ from tenant to tenant"));
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(variables)
     }
 
     /// The environment of workers that have folders each for itself: HOME and TMPDIR are missing.

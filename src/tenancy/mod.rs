@@ -13,12 +13,17 @@
 //! It deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
+mod bound;
+mod client_config;
 mod environment;
+mod handles;
 mod jwks;
 mod jwt;
 mod key;
 mod merge;
+pub mod policy;
 mod principal;
+mod refine;
 mod render;
 mod resolver;
 mod secrets;
@@ -26,9 +31,11 @@ mod uses;
 mod values;
 
 pub use authenticator::{Authenticator, Credentials};
+pub use client_config::{ClientConfig, Given, HANDLE_PREFIX};
+pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL};
 pub use key::{derived_key, pool_key, program_id};
 pub use merge::{TenantSettings, merged};
 pub use principal::Principal;
-pub use resolver::{Resolver, ResolverError};
+pub use resolver::{Resolver, ResolverError, install_environment};
 pub use secrets::Secrets;
 pub use uses::Uses;

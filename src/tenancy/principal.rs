@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::ids::TenantId;
 
@@ -35,6 +36,12 @@ impl Principal {
             scopes: Arc::default(),
             token: None,
         }
+    }
+
+    /// Equal where the credentials say the same of the user, whatever their tenant and name.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let said = serde_json::json!([self.email, &*self.claims]);
+        Sha256::digest(said.to_string()).into()
     }
 
     /// Whether the other is the same user of the same tenant: what one has made, the other may use.

@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+use super::principal::Principal;
 use crate::config::Arg;
 use crate::config::template::{Piece, Reference, Template};
 use crate::launch::SecretFiles;
@@ -18,7 +19,7 @@ pub(super) struct Values<'a> {
     pub(super) secrets: &'a BTreeMap<String, SecretString>,
     pub(super) secret_root: &'a Path,
     pub(super) tenant: &'a str,
-    pub(super) user: Option<&'a str>,
+    pub(super) user: Option<&'a Principal>,
     pub(super) session: &'a str,
     pub(super) data: &'a str,
     pub(super) tmp: &'a str,
@@ -81,6 +82,22 @@ impl Values<'_> {
         Ok(text.into())
     }
 
+    /// A value: of its own type if it is the whole template, else a text.
+    ///
+    /// # Errors
+    /// As for [`Values::args`].
+    pub(super) fn json(&self, template: &Template) -> Result<Value, Failure> {
+        let own = match template.whole_value() {
+            Some(Reference::Config(key)) => self.config(key),
+            Some(Reference::UserClaim(name)) => self.claim(name),
+            _ => None,
+        };
+        match own {
+            Some(own) => Ok(own.clone()),
+            None => Ok(Value::from(self.text(template)?.expose_secret())),
+        }
+    }
+
     fn value(&self, reference: &Reference) -> Result<Option<String>, Failure> {
         let value = match reference {
             Reference::Config(key) => self.config(key).and_then(text_of),
@@ -93,9 +110,9 @@ impl Values<'_> {
                 is_there.then(|| SecretFiles::path_of(self.secret_root, name))
             }
             Reference::TenantId => Some(self.tenant.to_owned()),
-            Reference::UserSub => self.user.map(ToOwned::to_owned),
-            // Credentials that name a user's address come with another kind of authentication.
-            Reference::UserEmail => None,
+            Reference::UserSub => self.user.and_then(|user| user.subject.clone()),
+            Reference::UserEmail => self.user.and_then(|user| user.email.clone()),
+            Reference::UserClaim(name) => self.claim(name).and_then(text_of),
             Reference::SessionId => Some(self.session.to_owned()),
             Reference::DirData => Some(self.data.to_owned()),
             Reference::DirTmp => Some(self.tmp.to_owned()),
@@ -105,15 +122,26 @@ impl Values<'_> {
             .transpose()
     }
 
-    /// A value of the config: a key as written, else dots lead into objects. `null` is none.
+    /// A value of the config.
     fn config(&self, key: &str) -> Option<&Value> {
-        let value = self.config.get(key).or_else(|| {
-            let mut steps = key.split('.');
-            let first = self.config.get(steps.next()?)?;
-            steps.try_fold(first, |value, step| value.get(step))
-        });
-        value.filter(|value| !value.is_null())
+        found(|step| self.config.get(step), key)
     }
+
+    /// What the user's credentials say.
+    fn claim(&self, name: &str) -> Option<&Value> {
+        let claims = &self.user?.claims;
+        found(|step| claims.get(step), name)
+    }
+}
+
+/// A value: a key as written, else dots lead into objects. `null` is none.
+fn found<'v>(top: impl Fn(&str) -> Option<&'v Value>, key: &str) -> Option<&'v Value> {
+    let value = top(key).or_else(|| {
+        let mut steps = key.split('.');
+        let first = top(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.get(step))
+    });
+    value.filter(|value| !value.is_null())
 }
 
 fn text_of(value: &Value) -> Option<String> {
@@ -128,8 +156,8 @@ fn text_of(value: &Value) -> Option<String> {
 
 fn missing(reference: &Reference) -> Failure {
     let message = match reference {
-        Reference::UserSub | Reference::UserEmail => format!(
-            "`{reference}` has no value: the credentials name no user (give the template a default, `${{{reference}:-…}}`)"
+        Reference::UserSub | Reference::UserEmail | Reference::UserClaim(_) => format!(
+            "`{reference}` has no value: the credentials do not say it (give the template a default, `${{{reference}:-…}}`)"
         ),
         _ => format!("`{reference}` has no value, and the server cannot be started without it"),
     };
@@ -232,7 +260,7 @@ mod tests {
         let error = |text: &str| args(&json!({}), &[always(text)]).expect_err("misses");
         assert!(error("${config.repo}").starts_with("`config.repo` has no value"));
         assert!(error("${secret.other}").starts_with("`secret.other` has no value"));
-        assert!(error("${user.sub}").contains("name no user"));
+        assert!(error("${user.sub}").contains("do not say it"));
         let nul = args(&json!({ "x": "a\0b" }), &[always("${config.x}")]).expect_err("refused");
         assert!(nul.contains("`config.x` has a NUL"), "{nul}");
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::client_config::ClientConfig;
 use super::environment::Environment;
+use super::principal::Principal;
 use super::render::Values;
 use super::secrets::Secrets;
 use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
-use crate::ids::{ServerName, TenantId};
+use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
@@ -28,9 +30,9 @@ pub struct ResolverError {
 /// Works out what to start for whom, under one config.
 #[derive(Debug)]
 pub struct Resolver {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     state: Arc<StateDir>,
-    schemas: BTreeMap<ServerName, Schema>,
+    pub(super) schemas: BTreeMap<ServerName, Schema>,
     environment: Environment,
     secrets: Arc<Secrets>,
 }
@@ -65,31 +67,31 @@ impl Resolver {
         })
     }
 
-    /// What to start for a tenant, a user of it and a session of that user.
+    /// What to start for a caller, what it sets itself, and the session it is in.
     ///
     /// # Errors
-    /// [`Reason::NotFound`] for an unknown server, [`Reason::ConfigInvalid`] when the tenant's
-    /// config does not fit or a needed value is missing; nothing is started then.
+    /// [`Reason::NotFound`] for an unknown server, [`Reason::ConfigInvalid`] when the config does
+    /// not fit or a needed value is missing; nothing is started then.
     ///
     /// # Cancel-Safety
     /// A dropped call kills the commands it had started for secrets.
     pub async fn resolve(
         &self,
-        tenant: &TenantId,
+        user: &Principal,
         name: &ServerName,
-        user: Option<&str>,
         session: &str,
+        client: Option<&ClientConfig>,
     ) -> Result<LaunchSpec, Failure> {
-        let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
-        let server = self.config.servers.get(name).ok_or_else(unknown)?;
+        let tenant = &user.tenant;
+        let server = self.server(name)?;
         let settings = self.config.tenants.get(tenant);
-        let given = settings.and_then(|tenant| tenant.config.get(name));
-        let config = match self.schemas.get(name) {
-            Some(schema) => schema.apply(given, name, tenant)?,
-            None => given.cloned().unwrap_or_default(),
-        };
+        let config = self.config_of(tenant, name, client)?;
         let mut secrets = BTreeMap::new();
         for secret in secrets_of(server) {
+            if let Some(own) = client.and_then(|client| client.secrets().get(&secret)) {
+                secrets.insert(secret, own.clone());
+                continue;
+            }
             let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
             if let Some(source) = source {
                 let fetched = self.secrets.fetch(tenant, &secret, source).await?;
@@ -106,12 +108,17 @@ impl Resolver {
             secrets: &secrets,
             secret_root: &secret_root,
             tenant: tenant.as_str(),
-            user,
+            user: Some(user),
             session,
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
         self.spec(name, server, &values, [data, tmp])
+    }
+
+    pub(super) fn server(&self, name: &ServerName) -> Result<&Server, Failure> {
+        let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
+        self.config.servers.get(name).ok_or_else(unknown)
     }
 
     /// What to start for nobody yet: a spare. `None` for a server that has none.
@@ -136,6 +143,14 @@ impl Resolver {
         };
         self.spec(name, server, &values, [PathBuf::new(), PathBuf::new()])
             .map(Some)
+    }
+
+    /// The environment in which the package of a server is installed: nothing of a tenant's.
+    ///
+    /// # Errors
+    /// When tenants may have it from different registries.
+    pub fn install_environment(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+        self.environment.of_installs(server)
     }
 
     fn spec(
@@ -228,6 +243,17 @@ impl Resolver {
     }
 }
 
+/// The same without a running stdiopool, for `stdiopool prefetch`.
+///
+/// # Errors
+/// As [`Resolver::install_environment`].
+pub fn install_environment(
+    config: &Config,
+    server: &Server,
+) -> Result<BTreeMap<String, String>, String> {
+    Environment::new(config, |name| std::env::var_os(name)).of_installs(server)
+}
+
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path
 /// in it, and not at the worker's own working directory; `stdiopool` is this very program, whether
 /// or not it is on the PATH.
@@ -276,6 +302,7 @@ fn secrets_of(server: &Server) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::ids::TenantId;
     use crate::store::Vault;
 
     const TEXT: &str = r#"
@@ -314,8 +341,9 @@ config.github = { repo = "globex/app" }
         tenant: &str,
         server: &str,
     ) -> Result<LaunchSpec, Failure> {
-        let (tenant, server) = (TenantId::new(tenant), ServerName::new(server));
-        resolver.resolve(&tenant, &server, None, "s").await
+        let user = Principal::new(TenantId::new(tenant), None);
+        let server = ServerName::new(server);
+        resolver.resolve(&user, &server, "s", None).await
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -29,46 +29,80 @@ impl Schema {
         })
     }
 
-    /// The tenant's values over the defaults.
+    /// The tenant's values over the defaults, and the caller's over both.
     ///
     /// # Errors
-    /// [`Reason::ConfigInvalid`] with every JSON pointer at which they do not fit, and what is
-    /// allowed there; values are not repeated, they may be confidential.
-    pub(super) fn apply(
+    /// Every place at which they do not fit.
+    pub(super) fn apply<'v>(
         &self,
-        values: Option<&Map<String, Value>>,
-        server: &ServerName,
-        tenant: &TenantId,
-    ) -> Result<Map<String, Value>, Failure> {
+        layers: impl IntoIterator<Item = &'v Map<String, Value>>,
+    ) -> Result<Map<String, Value>, Vec<Misfit>> {
         let mut merged = self.defaults.clone();
-        merge(&mut merged, values.into_iter().flatten());
+        for layer in layers {
+            merge(&mut merged, layer);
+        }
         let instance = Value::Object(merged);
-        let complaints: Vec<_> = self
-            .validator
-            .iter_errors(&instance)
-            .map(|error| match error.kind() {
-                ValidationErrorKind::Required { property } => {
-                    let missing = property.as_str().unwrap_or_default();
-                    let at = dotted(&error.instance_path().to_string());
-                    format!("`config{at}.{missing}` is required and has no value")
-                }
-                _ => {
-                    let masked = error.masked().to_string();
-                    format!("at \"{}\": {masked}", error.instance_path())
-                }
-            })
-            .collect();
+        let misfits: Vec<_> = self.validator.iter_errors(&instance).map(misfit).collect();
         match instance {
-            Value::Object(merged) if complaints.is_empty() => Ok(merged),
-            _ => Err(Failure::new(
-                Reason::ConfigInvalid,
-                format!(
-                    "the config of tenant `{tenant}` does not fit server `{server}`: {} (set `tenants.{tenant}.config.{server}`)",
-                    complaints.join("; ")
-                ),
-            )),
+            Value::Object(merged) if misfits.is_empty() => Ok(merged),
+            _ => Err(misfits),
         }
     }
+}
+
+/// A place at which a config does not fit its schema. Values are not repeated, they may be
+/// confidential.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Misfit {
+    /// JSON pointer of the place.
+    pub(super) pointer: String,
+    /// What is wrong there, and what is allowed.
+    pub(super) why: String,
+    /// A key of the config itself that is required and has no value.
+    pub(super) missing: Option<String>,
+}
+
+fn misfit(error: jsonschema::ValidationError<'_>) -> Misfit {
+    let place = error.instance_path().to_string();
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let missing = property.as_str().unwrap_or_default();
+            let at = dotted(&place);
+            Misfit {
+                why: format!("`config{at}.{missing}` is required and has no value"),
+                pointer: format!("{place}/{}", escaped(missing)),
+                missing: place.is_empty().then(|| missing.to_owned()),
+            }
+        }
+        _ => Misfit {
+            why: format!("at \"{place}\": {}", error.masked()),
+            pointer: place,
+            missing: None,
+        },
+    }
+}
+
+/// What a caller is told of misfits: `mend` says what to do.
+pub(super) fn refused(
+    misfits: &[Misfit],
+    server: &ServerName,
+    tenant: &TenantId,
+    mend: &str,
+) -> Failure {
+    let whys: Vec<_> = misfits.iter().map(|misfit| misfit.why.as_str()).collect();
+    let message = format!(
+        "the config of tenant `{tenant}` does not fit server `{server}`: {} ({mend})",
+        whys.join("; ")
+    );
+    let errors = misfits
+        .iter()
+        .map(|misfit| json!({ "pointer": misfit.pointer, "message": misfit.why }));
+    Failure::new(Reason::ConfigInvalid, message).detail("errors", errors.collect())
+}
+
+/// A step of a JSON pointer (RFC 6901, 3).
+pub(super) fn escaped(step: &str) -> String {
+    step.replace('~', "~0").replace('/', "~1")
 }
 
 fn dotted(pointer: &str) -> String {
@@ -101,7 +135,7 @@ fn defaults(schema: &Value) -> Map<String, Value> {
 }
 
 /// Puts `over` over `base`: objects member by member, anything else whole.
-fn merge<'a>(
+pub(super) fn merge<'a>(
     base: &mut Map<String, Value>,
     over: impl IntoIterator<Item = (&'a String, &'a Value)>,
 ) {
@@ -117,8 +151,6 @@ fn merge<'a>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn apply(values: Value) -> Result<Value, String> {
@@ -135,10 +167,11 @@ mod tests {
         let schema = Schema::new(&schema).expect("valid");
         let (server, tenant) = (ServerName::new("github"), TenantId::new("acme"));
         let values = values.as_object().cloned();
-        let applied = schema.apply(values.as_ref(), &server, &tenant);
-        applied
-            .map(Value::Object)
-            .map_err(|failure| failure.message)
+        let applied = schema.apply(&values);
+        applied.map(Value::Object).map_err(|misfits| {
+            let mend = format!("set `tenants.{tenant}.config.{server}`");
+            refused(&misfits, &server, &tenant, &mend).message
+        })
     }
 
     #[test]

@@ -10,11 +10,10 @@ use super::support::{
     until_gone,
 };
 
-/// The reference server of the MCP project as people start it.
-pub(crate) const EVERYTHING: &str = "command = \"npx\"\nargs = [\"-y\", \"@modelcontextprotocol/server-everything@2026.8.31\"]\nstart_timeout = \"120s\"\n";
+/// The reference server of the MCP project as people start it: npm, sh and node.
+pub(crate) const EVERYTHING: &str = "command = \"npx\"\nargs = [\"-y\", \"@modelcontextprotocol/server-everything@2026.8.31\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
 /// A PyPI server as people start it.
-pub(crate) const TIME: &str =
-    "command = \"uvx\"\nargs = [\"mcp-server-time@2026.10.19\"]\nstart_timeout = \"120s\"\n";
+pub(crate) const TIME: &str = "command = \"uvx\"\nargs = [\"mcp-server-time@2026.10.19\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
 /// The same npm server under `npx`, with two more processes: one in a process group of its own,
 /// one in a session of its own that ignores what it can.
 const EVERYTHING_AND_STRAYS: &str = r#"command = "npx"

@@ -13,6 +13,10 @@ args = ["-y", "@modelcontextprotocol/server-everything@2026.8.31"]
 [servers.time]
 command = "uvx"
 args = ["mcp-server-time@2026.10.19", "--local-timezone", "${config.zone:-UTC}"]
+[servers.as_is]
+command = "npx"
+args = ["-y", "@modelcontextprotocol/server-everything@2026.8.31"]
+launch = "as-is"
 [servers.plain]
 command = "true"
 [servers.missing]
@@ -29,17 +33,26 @@ args = ["-y", "@stdiopool-test/there-is-no-such-package"]
             .arg(&config);
         command.assert()
     };
-    let fetched = prefetch(&["everything", "time", "plain"]).success();
+    let fetched = prefetch(&["everything", "time", "as_is", "plain"]).success();
     let said = String::from_utf8_lossy(&fetched.get_output().stdout).into_owned();
     assert!(
-        said.contains("everything: @modelcontextprotocol/server-everything@2026.8.31 fetched"),
+        said.contains("everything: @modelcontextprotocol/server-everything@2026.8.31 fetched, version 2026.8.31"),
         "{said}"
     );
     assert!(
-        said.contains("time: mcp-server-time@2026.10.19 fetched"),
+        said.contains("time: mcp-server-time==2026.10.19 fetched, version 2026.10.19"),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "as_is: @modelcontextprotocol/server-everything@2026.8.31 fetched, to be run as written"
+        ),
         "{said}"
     );
     assert!(!said.contains("plain"), "{said}");
+    let again = prefetch(&["everything"]).success();
+    let said = String::from_utf8_lossy(&again.get_output().stdout).into_owned();
+    assert!(said.contains("is there, version 2026.8.31"), "{said}");
     let failed = prefetch(&["missing"]).code(1);
     let why = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
     assert!(why.contains("there-is-no-such-package"), "{why}");

@@ -6,13 +6,17 @@ use std::path::Path;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::support::Stdiopool;
+use super::support::{BINARY, Stdiopool};
 
 #[tokio::test]
 async fn two_tenants_use_every_server_of_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::copy(root.join("pool.toml"), dir.path().join("pool.toml")).expect("copied");
+    let config = dir.path().join("pool.toml");
+    let mut prefetch = assert_cmd::Command::new(BINARY);
+    prefetch.arg("prefetch").arg("--config").arg(config);
+    prefetch.assert().success();
     let args = ["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"].map(ToOwned::to_owned);
     let pool = Stdiopool::run(dir, &args, &[]);
     for (tenant, greeting, timezone) in [

@@ -135,10 +135,8 @@ impl Link {
             Deferred::Answer(desk, message, is_error) => {
                 self.remember(&desk, &message, is_error);
                 self.record(&desk);
-                let message = match self.shared.upgrade() {
-                    Some(shared) if desk.lists_tools && !is_error => {
-                        shared.offered(&self.order.server, message)
-                    }
+                let message = match &desk.offer {
+                    Some(offer) if !is_error => offer.trimmed(message),
                     _ => message,
                 };
                 let message = match &desk.alias {

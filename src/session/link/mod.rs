@@ -17,6 +17,7 @@ use super::berth::Berth;
 use super::catalog::Edition;
 use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
+use super::offer::Offer;
 use super::record::Session;
 use super::route::Order;
 use super::shared::Shared;
@@ -49,6 +50,8 @@ pub struct Link {
     key: PoolKey,
     order: Arc<Order>,
     worker: OnceLock<Worker>,
+    /// The entry of the package cache that it was started from.
+    entry: OnceLock<String>,
     /// Where its process can be handed over, for a spare.
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
@@ -80,8 +83,8 @@ struct Desk {
     client_id: Box<str>,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
-    /// Its answer lists tools, of which not all may be on offer.
-    lists_tools: bool,
+    /// Its answer lists tools, of which its caller gets to see these.
+    offer: Option<Arc<Offer>>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Era, Listing, Edition)>,
     /// When the request came in.
@@ -100,6 +103,8 @@ pub(super) struct Asked<'a> {
     pub(super) arrived: Instant,
     /// Log lines that a caller without a session wants.
     pub(super) level: Option<Level>,
+    /// What its caller gets to see of the tools, if that is not all.
+    pub(super) offer: Option<&'a Arc<Offer>>,
 }
 
 /// A call that the worker has been sent, or that needed no worker.
@@ -133,6 +138,7 @@ impl Link {
             key,
             order,
             worker: OnceLock::new(),
+            entry: OnceLock::new(),
             berth: OnceLock::new(),
             state: Mutex::new(State {
                 mux,
@@ -158,6 +164,17 @@ impl Link {
     /// What it was started as.
     pub fn order(&self) -> &Arc<Order> {
         &self.order
+    }
+
+    /// Notes which entry of the package cache it is started from.
+    pub(super) fn started_from(&self, entry: &str) {
+        // A link has one process, which is started once.
+        let _first = self.entry.set(entry.to_owned());
+    }
+
+    /// The entry of the package cache that it was started from, if it was.
+    pub(super) fn entry(&self) -> Option<&str> {
+        self.entry.get().map(String::as_str)
     }
 
     /// Its process, once there is one.
@@ -303,6 +320,7 @@ impl Link {
             envelope,
             arrived,
             level,
+            offer,
         } = asked;
         let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
         if is_new_here
@@ -385,7 +403,9 @@ impl Link {
                         lease,
                         client_id,
                         alias: session.alias().cloned(),
-                        lists_tools: envelope.method.as_deref() == Some("tools/list"),
+                        offer: offer
+                            .filter(|_| envelope.method.as_deref() == Some("tools/list"))
+                            .cloned(),
                         listing,
                         arrived,
                         sent: Instant::now(),

@@ -19,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) token: Option<String>,
     pub(crate) session: Option<String>,
     pub(crate) version: Option<String>,
+    /// Sent as `Mcp-Client-Config`.
+    pub(crate) config: Option<String>,
 }
 
 /// The answer to a POST.
@@ -80,6 +82,7 @@ impl Client {
             token: None,
             session: None,
             version: None,
+            config: None,
         }
     }
 
@@ -98,6 +101,9 @@ impl Client {
         }
         if let Some(session) = &self.session {
             request = request.header("Mcp-Session-Id", session);
+        }
+        if let Some(config) = &self.config {
+            request = request.header("Mcp-Client-Config", config);
         }
         if let Some(version) = &self.version {
             request = request.header("MCP-Protocol-Version", version);

@@ -1,0 +1,87 @@
+//! The members of a JSON object as views into its text: what is looked at is read, the rest passes
+//! as it is.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The members of an object in the order of its text; a name that stands twice is there twice.
+#[derive(Debug, Default)]
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    members.push((Cow::Owned(name), Cow::Borrowed(value.get())));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reading)
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Reads an object; `None` if the text is none.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The raw value of that name: the last, if there are several.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut members = self.0.iter().rev();
+        members
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| &**value)
+    }
+
+    /// Takes every member of that name out; returns the last.
+    pub(super) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let taken = self.0.extract_if(.., |(found, _)| found == name).last();
+        taken.map(|(_, value)| value)
+    }
+
+    /// Puts a raw value in the place of that name, or at the end.
+    pub(super) fn set(&mut self, name: &str, value: impl Into<Cow<'a, str>>) {
+        let at = self.0.iter().position(|(found, _)| found == name);
+        let value = value.into();
+        match at {
+            Some(at) => self.0[at].1 = value,
+            None => self.0.push((Cow::Owned(name.to_owned()), value)),
+        }
+    }
+
+    /// The object as text.
+    pub(super) fn write(&self) -> String {
+        let len = self
+            .0
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4);
+        let mut text = String::with_capacity(len.sum::<usize>() + 2);
+        text.push('{');
+        for (name, value) in &self.0 {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&Value::from(&**name).to_string());
+            text.push(':');
+            text.push_str(value);
+        }
+        text.push('}');
+        text
+    }
+}

@@ -1,0 +1,116 @@
+//! What a request sets for its server, from wherever it may stand:
+//!
+//! | place | |
+//! | --- | --- |
+//! | `?config=` | JSON as base64url, or a handle |
+//! | `Mcp-Client-Config` | the same |
+//! | `params.clientConfig` | an object, or a handle |
+//! | `params._meta["dev.stdiopool/config"]` | the same |
+//!
+//! Later ones win. Of `initialize`, it holds for the whole session. Nothing of it reaches a worker
+//! but through the arguments and environment of its process.
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+
+use super::router::Front;
+use crate::bridge::{CLIENT_CONFIG, CONFIG, addressed};
+use crate::ids::ServerName;
+use crate::protocol::{Failure, Reason};
+use crate::tenancy::{ClientConfig, Given, Principal};
+
+/// The header that holds a config or a handle.
+pub(super) const CONFIG_HEADER: &str = "mcp-client-config";
+
+/// Turns what is given into a config: who may use which handle is decided here.
+pub(super) struct Configs<'a> {
+    pub(super) front: &'a Front,
+    pub(super) principal: &'a Principal,
+    pub(super) server: &'a ServerName,
+}
+
+impl Configs<'_> {
+    /// What the request line and headers set; `None`: nothing.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] for what is no config, or an unknown handle.
+    pub(super) fn of_request(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<ClientConfig>, Failure> {
+        let mut whole = None;
+        if let Some(query) = uri.query() {
+            for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                if name == "config" {
+                    // `+` of the other base64 alphabet reads as a blank in a query.
+                    let value = value.replace(' ', "+");
+                    let given = Given::of_text("query parameter `config`", &value)?;
+                    self.put(&mut whole, given)?;
+                }
+            }
+        }
+        for value in headers.get_all(CONFIG_HEADER) {
+            let text = value.to_str().map_err(|_| {
+                let why = "header `Mcp-Client-Config` is neither base64url nor a handle (`cfg_…`)";
+                Failure::new(Reason::ConfigInvalid, why)
+            })?;
+            let given = Given::of_text("header `Mcp-Client-Config`", text)?;
+            self.put(&mut whole, given)?;
+        }
+        Ok(whole)
+    }
+
+    /// What a message sets, and the message without it. Both are `None` for nearly every message.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] for what is no config, or an unknown handle;
+    /// [`Reason::InvalidRequest`] for a message that cannot be read well enough.
+    pub(super) fn of_message(
+        &self,
+        message: &[u8],
+    ) -> Result<(Option<ClientConfig>, Option<Bytes>), Failure> {
+        let found = addressed(message)
+            .map_err(|error| Failure::new(Reason::InvalidRequest, error.to_string()))?;
+        let Some(found) = found else {
+            return Ok((None, None));
+        };
+        let mut whole = None;
+        if let Some(json) = &found.client_config {
+            let given = Given::of_json(&format!("`params.{CLIENT_CONFIG}`"), json)?;
+            self.put(&mut whole, given)?;
+        }
+        if let Some(json) = &found.meta_config {
+            let given = Given::of_json(&format!("`params._meta[\"{CONFIG}\"]`"), json)?;
+            self.put(&mut whole, given)?;
+        }
+        Ok((whole, Some(found.message)))
+    }
+
+    fn put(&self, whole: &mut Option<ClientConfig>, given: Given) -> Result<(), Failure> {
+        if *self.server == ServerName::all() {
+            let why = "a config is for one server; at `/mcp`, where all are offered as one, none can be set (use `/{server}/mcp`)";
+            return Err(Failure::new(Reason::ConfigInvalid, why));
+        }
+        let over = match given {
+            Given::Values(values) => ClientConfig::new(values, Default::default()),
+            Given::Handle(id) => self
+                .front
+                .handles
+                .resolve(&id, self.principal, self.server)?,
+        };
+        *whole = Some(whole.take().unwrap_or_default().with(&over));
+        Ok(())
+    }
+}
+
+/// `over` over `under`.
+pub(super) fn together(
+    under: Option<ClientConfig>,
+    over: Option<ClientConfig>,
+) -> Option<ClientConfig> {
+    match (under, over) {
+        (Some(under), Some(over)) => Some(under.with(&over)),
+        (under, over) => over.or(under),
+    }
+}

@@ -1,0 +1,92 @@
+//! The launch of an installed program, in place of the command that would have run it.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::line::PackageRun;
+use super::packages::Installed;
+use super::spec::LaunchSpec;
+
+/// The same launch without the launcher: the program itself, with the arguments that were meant for
+/// it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
+/// own programs first too, and for node's compile cache.
+///
+/// That cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
+/// write what another one runs.
+pub fn direct(spec: &LaunchSpec, run: &PackageRun, installed: &Installed) -> LaunchSpec {
+    let mut direct = spec.clone();
+    direct.program = installed.program.display().to_string();
+    let tail = run.tail.iter().filter_map(|at| spec.args.get(*at).cloned());
+    direct.args = tail.collect();
+    let bin = installed.bin.display();
+    let path: SecretString = match spec.env.get("PATH") {
+        Some(path) => format!("{bin}:{}", path.expose_secret()).into(),
+        None => bin.to_string().into(),
+    };
+    direct.env.insert("PATH".to_owned(), path);
+    if installed.has_compile_cache
+        // Else the folder goes with the process: it would be filled for nobody.
+        && spec.scratch.is_none()
+        && let Some(tmp) = spec.env.get("TMPDIR")
+    {
+        let folder = format!(
+            "{}/node-compile-cache/{}",
+            tmp.expose_secret(),
+            installed.entry
+        );
+        let variable = "NODE_COMPILE_CACHE".to_owned();
+        direct.env.entry(variable).or_insert_with(|| folder.into());
+    }
+    direct
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::understand;
+    use super::*;
+
+    #[test]
+    fn arguments_environment_and_folder_are_those_of_the_command() {
+        let args = ["-y", "a@1.0.0", "--port", "hunter22"];
+        let words: Vec<_> = args.iter().map(|arg| Some(*arg)).collect();
+        let run = understand("npx", &words)
+            .expect("a launcher")
+            .expect("understood");
+        let spec = LaunchSpec {
+            secret_files: crate::launch::SecretFiles::default(),
+            program: "npx".into(),
+            args: args.iter().map(|&arg| arg.into()).collect(),
+            env: [("PATH", "/bin"), ("TMPDIR", "/t"), ("NODE_OPTIONS", "-x")]
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .into(),
+            cwd: "/work".into(),
+            scratch: None,
+            roots: vec![],
+            limits: Default::default(),
+            may_gain_privileges: false,
+            folders: vec![],
+            redactor: Default::default(),
+        };
+        let mut installed = Installed {
+            entry: "npm-1".into(),
+            version: "1.0.0".into(),
+            program: "/c/npm-1/bin/a".into(),
+            bin: "/c/npm-1/bin".into(),
+            has_compile_cache: false,
+            checked: SystemTime::UNIX_EPOCH,
+        };
+        let started = direct(&spec, &run, &installed);
+        assert_eq!(started.program, "/c/npm-1/bin/a");
+        let args: Vec<_> = started.args.iter().map(|arg| arg.expose_secret()).collect();
+        assert_eq!(args, ["--port", "hunter22"]);
+        assert_eq!(started.cwd, spec.cwd);
+        assert_eq!(started.env["PATH"].expose_secret(), "/c/npm-1/bin:/bin");
+        assert_eq!(started.env["NODE_OPTIONS"].expose_secret(), "-x");
+        assert!(!started.env.contains_key("NODE_COMPILE_CACHE"));
+        installed.has_compile_cache = true;
+        let started = direct(&spec, &run, &installed);
+        let folder = started.env["NODE_COMPILE_CACHE"].expose_secret();
+        assert_eq!(folder, "/t/node-compile-cache/npm-1", "in its own TMPDIR");
+    }
+}

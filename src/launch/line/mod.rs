@@ -1,0 +1,174 @@
+//! What a command line of npx, uvx and their like runs. Pure: words in, a [`PackageRun`] out.
+//!
+//! ```text
+//!  program ─▶ launcher? ──no──▶ None: it starts what it starts
+//!                │ yes
+//!                ▼
+//!  flags ─▶ known and without influence │ known │ anything else ──▶ Err(why): run as written
+//!                                          ▼
+//!                     PackageRun: what to install, which program of it, which arguments remain
+//! ```
+//!
+//! Invariants: no words make it panic; what it does not know for certain is an error, never a guess;
+//! the arguments that remain are those that the launcher would pass on, in their order.
+//!
+//! It deliberately knows no folder, registry or version: `launch::install` does. `python -m` is no
+//! launcher: it is a direct start already.
+
+mod names;
+mod node;
+mod python;
+#[cfg(test)]
+mod tests;
+
+pub use names::{NpmSpec, Requirement};
+
+/// What is installed so that something of it can be run.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Recipe {
+    /// Packages of npm, side by side in one folder.
+    Npm {
+        /// The packages; the first is the one that is run, unless the program is named.
+        specs: Vec<NpmSpec>,
+        /// Whether the launcher runs the packages' install scripts, as npm does.
+        runs_scripts: bool,
+    },
+    /// Packages of PyPI, in one virtual environment.
+    PyPi {
+        /// The packages; the first is the one that is run.
+        requirements: Vec<Requirement>,
+        /// The Python it is to have, as written; `None` for the usual one.
+        python: Option<String>,
+    },
+}
+
+/// Which program of what is installed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Entry {
+    /// The one of the first package: its only one, or the one with its name.
+    OfPackage,
+    /// The one of that name.
+    Named(String),
+}
+
+/// A command line that runs a package.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PackageRun {
+    /// What is installed.
+    pub recipe: Recipe,
+    /// What of it is run.
+    pub entry: Entry,
+    /// Which of the arguments the program gets: their places, ascending.
+    pub tail: Vec<usize>,
+    /// A program of that name is preferred by the launcher if the host has one.
+    pub prefers: Option<String>,
+}
+
+/// Understands a command line. `None` for a program that launches no package; otherwise what it
+/// runs, or why that cannot be told. `None` among the arguments stands for one that is not known
+/// before the start.
+pub fn understand(program: &str, args: &[Option<&str>]) -> Option<Result<PackageRun, String>> {
+    let name = program.rsplit('/').next()?;
+    let words = Words { args, at: 0 };
+    let after = |at| Words { args, at };
+    Some(match (name, args) {
+        ("npx", _) => node::npx(words),
+        ("npm", [Some("exec" | "x"), ..]) => node::npm_exec(after(1)),
+        ("pnpx", _) => node::pnpm_dlx(words),
+        ("pnpm", [Some("dlx"), ..]) => node::pnpm_dlx(after(1)),
+        ("bunx", _) => node::bunx(words),
+        ("bun", [Some("x"), ..]) => node::bunx(after(1)),
+        ("uvx", _) => python::uvx(words),
+        ("uv", [Some("tool"), Some("run"), ..]) => python::uvx(after(2)),
+        ("pipx", [Some("run"), ..]) => python::pipx_run(after(1)),
+        _ => return None,
+    })
+}
+
+impl Recipe {
+    /// Whether what is installed can be another version tomorrow.
+    pub fn may_change(&self) -> bool {
+        match self {
+            Self::Npm { specs, .. } => !specs.iter().all(NpmSpec::is_exact),
+            Self::PyPi { requirements, .. } => !requirements.iter().all(Requirement::is_exact),
+        }
+    }
+
+    /// As people write it.
+    pub fn name(&self) -> String {
+        let words: Vec<String> = match self {
+            Self::Npm { specs, .. } => specs.iter().map(ToString::to_string).collect(),
+            Self::PyPi { requirements, .. } => {
+                requirements.iter().map(ToString::to_string).collect()
+            }
+        };
+        words.join(", ")
+    }
+
+    /// Equal for equal recipes and only for those; what a lock file names it by.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Npm { runs_scripts, .. } => {
+                let scripts = if *runs_scripts {
+                    ""
+                } else {
+                    " without scripts"
+                };
+                format!("npm {}{scripts}", self.name())
+            }
+            Self::PyPi { python, .. } => match python {
+                Some(python) => format!("pypi {} on python {python}", self.name()),
+                None => format!("pypi {}", self.name()),
+            },
+        }
+    }
+}
+
+/// The words of a command line, read one after the other.
+struct Words<'a> {
+    args: &'a [Option<&'a str>],
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    /// The next word and its place; `None` at the end.
+    fn next(&mut self) -> Option<Result<(usize, &'a str), String>> {
+        let word = self.args.get(self.at)?;
+        let at = self.at;
+        self.at += 1;
+        Some(
+            word.map(|word| (at, word))
+                .ok_or_else(|| format!("argument {} is known only when it is started", at + 1)),
+        )
+    }
+
+    /// The value of a flag: behind its `=`, or the next word.
+    fn value(&mut self, flag: &str, inline: Option<&'a str>) -> Result<&'a str, String> {
+        if let Some(value) = inline {
+            return Ok(value);
+        }
+        match self.next() {
+            Some(word) => Ok(word?.1),
+            None => Err(format!("`{flag}` has no value")),
+        }
+    }
+
+    /// The places of what is left.
+    fn rest(&self) -> Vec<usize> {
+        (self.at..self.args.len()).collect()
+    }
+}
+
+/// A flag's name and what stands behind its `=`.
+fn split(word: &str) -> (&str, Option<&str>) {
+    match word.split_once('=') {
+        Some((flag, value)) => (flag, Some(value)),
+        None => (word, None),
+    }
+}
+
+fn unknown_flag(flag: &str) -> String {
+    format!("what `{flag}` changes is not known")
+}
+
+const NOTHING_NAMED: &str = "no package is named";

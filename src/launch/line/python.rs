@@ -1,0 +1,128 @@
+//! uvx (`uv tool run`) and pipx run.
+
+use super::names::Requirement;
+use super::{Entry, NOTHING_NAMED, PackageRun, Recipe, Words, split, unknown_flag};
+
+/// `uvx [flags] TOOL [args]`.
+pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
+    let (mut from, mut with, mut python) = (None, Vec::new(), None);
+    let mut is_over = false;
+    while let Some(word) = words.next() {
+        let (_, word) = word?;
+        if is_over || !word.starts_with('-') {
+            return tool(word, from, with, python, words.rest());
+        }
+        match split(word) {
+            ("--", None) => is_over = true,
+            (flag @ "--from", inline) => {
+                from = Some(Requirement::parse_of_tool(words.value(flag, inline)?)?);
+            }
+            (flag @ ("-w" | "--with"), inline) => {
+                // Several may be given at once, and an extra may hold a comma of its own.
+                let given = words.value(flag, inline)?;
+                if given.contains('[') || given.split(',').any(starts_with_operator) {
+                    with.push(Requirement::parse(given)?);
+                } else {
+                    for one in given.split(',') {
+                        with.push(Requirement::parse(one)?);
+                    }
+                }
+            }
+            (flag @ ("-p" | "--python"), inline) => {
+                python = Some(python_name(words.value(flag, inline)?)?);
+            }
+            ("-q" | "--quiet" | "-v" | "--verbose" | "--no-progress" | "--isolated", None) => {}
+            ("--color", inline) => {
+                words.value("--color", inline)?;
+            }
+            (flag, _) => return Err(unknown_flag(flag)),
+        }
+    }
+    Err(NOTHING_NAMED.to_owned())
+}
+
+fn tool(
+    tool: &str,
+    from: Option<Requirement>,
+    with: Vec<Requirement>,
+    python: Option<String>,
+    tail: Vec<usize>,
+) -> Result<PackageRun, String> {
+    let (package, program) = match from {
+        Some(from) => (from, tool.to_owned()),
+        None => {
+            let package = Requirement::parse_of_tool(tool)?;
+            let name = package.name().to_owned();
+            (package, name)
+        }
+    };
+    runnable(&program)?;
+    let mut requirements = vec![package];
+    requirements.extend(with);
+    Ok(PackageRun {
+        recipe: Recipe::PyPi {
+            requirements,
+            python,
+        },
+        entry: Entry::Named(program),
+        tail,
+        prefers: None,
+    })
+}
+
+/// `pipx run [flags] APP [args]`.
+pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, String> {
+    let (mut spec, mut python) = (None, None);
+    while let Some(word) = words.next() {
+        let (_, word) = word?;
+        match split(word) {
+            (flag @ "--spec", inline) => {
+                spec = Some(Requirement::parse(words.value(flag, inline)?)?);
+            }
+            (flag @ "--python", inline) => {
+                python = Some(python_name(words.value(flag, inline)?)?);
+            }
+            ("-q" | "--quiet" | "-v" | "--verbose", None) => {}
+            (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
+            _ => {
+                let app = Requirement::parse(word)?;
+                let program = app.name().to_owned();
+                runnable(&program)?;
+                return Ok(PackageRun {
+                    recipe: Recipe::PyPi {
+                        requirements: vec![spec.unwrap_or(app)],
+                        python,
+                    },
+                    entry: Entry::Named(program.clone()),
+                    tail: words.rest(),
+                    prefers: None,
+                });
+            }
+        }
+    }
+    Err(NOTHING_NAMED.to_owned())
+}
+
+/// `python` itself is no tool of a package: uvx and pipx have rules of their own for it.
+fn runnable(program: &str) -> Result<(), String> {
+    let is_interpreter = program.starts_with("python") || program.starts_with("pypy");
+    if is_interpreter || program.is_empty() || program.contains('/') || program.starts_with('.') {
+        return Err(format!(
+            "`{program}` is not the name of a package's program"
+        ));
+    }
+    Ok(())
+}
+
+/// A version, a path or a name of an interpreter; never a flag of what it is passed on to.
+fn python_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.starts_with('-') {
+        return Err(format!("`{text}` does not name a Python"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether it goes on with the specifiers of the one before it.
+fn starts_with_operator(part: &str) -> bool {
+    part.trim_start().starts_with(['<', '>', '=', '!', '~'])
+}

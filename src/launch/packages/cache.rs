@@ -1,0 +1,343 @@
+//! The folder of the package cache: references, entries, locks.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+/// How often a lock that another process holds is tried again.
+const LOCK_PERIOD: Duration = Duration::from_millis(200);
+/// How long an entry that no reference names is kept: another process may be about to name it.
+const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// Why the cache cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the package cache {} cannot be used: {what}: {source}", path.display())]
+pub struct CacheError {
+    path: PathBuf,
+    what: &'static str,
+    source: io::Error,
+}
+
+fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| CacheError { path, what, source }
+}
+
+/// The package cache. Cheap to clone; nothing is held open.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What a request was resolved to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Reference {
+    /// The request, for people.
+    pub(super) request: String,
+    /// The entry it was resolved to.
+    pub(super) entry: String,
+    /// The version of the package that is run.
+    pub(super) version: String,
+    /// When that was found out, in seconds since 1970.
+    pub(super) checked: u64,
+}
+
+impl Cache {
+    /// Opens the cache, and makes its folders if they are not there.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system refuses.
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        for folder in ["refs", "entries", "locks", "home", "tmp"] {
+            let folder = root.join(folder);
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(failed(&folder, "create"))?;
+        }
+        // Names in it are used in shebangs and for comparison: they must stay true.
+        let root = root.canonicalize().map_err(failed(root, "resolve"))?;
+        Ok(Self { root })
+    }
+
+    /// HOME of installs: what their scripts leave there is nobody's.
+    pub(super) fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    /// Where things are made that become something else later.
+    pub(super) fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The folder of an entry.
+    pub(super) fn entry(&self, entry: &str) -> PathBuf {
+        self.root.join("entries").join(entry)
+    }
+
+    /// Whether an entry is whole.
+    pub(super) fn is_whole(&self, entry: &str) -> bool {
+        self.entry(entry).join("entry.json").is_file()
+    }
+
+    fn reference_path(&self, request: &str) -> PathBuf {
+        self.root.join("refs").join(format!("{request}.json"))
+    }
+
+    /// What a request was resolved to, if its entry is whole.
+    pub(super) fn reference(&self, request: &str) -> Option<Reference> {
+        let text = std::fs::read(self.reference_path(request)).ok()?;
+        let reference: Reference = serde_json::from_slice(&text).ok()?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let is_entry = reference.entry.chars().all(is_name) && self.is_whole(&reference.entry);
+        is_entry.then_some(reference)
+    }
+
+    /// Writes down what a request was resolved to.
+    pub(super) fn set_reference(
+        &self,
+        request: &str,
+        reference: &Reference,
+    ) -> Result<(), CacheError> {
+        let path = self.reference_path(request);
+        let write = || {
+            let text = serde_json::to_vec_pretty(reference)?;
+            let mut file = tempfile::NamedTempFile::new_in(self.tmp())?;
+            io::Write::write_all(&mut file, &text)?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(failed(&path, "write"))
+    }
+
+    /// Notes that a request is in use, so that it is kept.
+    pub(super) fn touch(&self, request: &str) {
+        let path = self.reference_path(request);
+        let touched = File::options()
+            .append(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = touched {
+            tracing::debug!(path = %path.display(), %error, "the use of a package is not noted");
+        }
+    }
+
+    /// Waits until nobody else holds that lock, and holds it. It is given up when the value is
+    /// dropped and every command that was given it has ended.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub(super) async fn lock(&self, name: &str) -> Result<Flock<File>, CacheError> {
+        let path = self.root.join("locks").join(name);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed(&path, "open a lock"))?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((same, Errno::EWOULDBLOCK)) => file = same,
+                Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
+            }
+            tokio::time::sleep(LOCK_PERIOD).await;
+        }
+    }
+
+    /// Makes a finished entry read-only.
+    pub(super) fn seal(&self, entry: &str) -> Result<(), CacheError> {
+        let path = self.entry(entry);
+        set_writable(&path, false).map_err(failed(&path, "make read-only"))
+    }
+
+    /// Removes an entry, whole or not.
+    pub(super) fn remove(&self, entry: &str) -> Result<(), CacheError> {
+        let path = self.entry(entry);
+        let remove = || {
+            if !path.exists() {
+                return Ok(());
+            }
+            set_writable(&path, true)?;
+            std::fs::remove_dir_all(&path)
+        };
+        remove().map_err(failed(&path, "remove"))
+    }
+
+    /// Removes references that were not used for `keep`, and entries that none names and no worker
+    /// runs (`is_running`). Returns how many entries went. Blocks.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system refuses.
+    pub fn collect(
+        &self,
+        keep: Duration,
+        now: SystemTime,
+        is_running: impl Fn(&str) -> bool,
+    ) -> Result<usize, CacheError> {
+        let mut named = std::collections::HashSet::new();
+        for (name, age) in self.list("refs", now)? {
+            let Some(request) = name.strip_suffix(".json") else {
+                continue;
+            };
+            let reference = self.reference(request);
+            match reference {
+                Some(reference) if age < keep || is_running(&reference.entry) => {
+                    named.insert(reference.entry);
+                }
+                _ => {
+                    let path = self.reference_path(request);
+                    std::fs::remove_file(&path).map_err(failed(&path, "remove"))?;
+                }
+            }
+        }
+        let mut removed = 0;
+        for (entry, age) in self.list("entries", now)? {
+            if named.contains(&entry) || is_running(&entry) || age < ORPHAN_AGE {
+                continue;
+            }
+            // Whoever holds it makes use of it just now.
+            let path = self.root.join("locks").join(&entry);
+            let held =
+                File::create(&path).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+            if let Ok(Ok(_lock)) = held {
+                self.remove(&entry)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Names in one of the folders, and how long ago each was changed.
+    fn list(&self, folder: &str, now: SystemTime) -> Result<Vec<(String, Duration)>, CacheError> {
+        let path = self.root.join(folder);
+        let read = || {
+            let mut found = Vec::new();
+            for item in std::fs::read_dir(&path)? {
+                let item = item?;
+                let changed = item.metadata()?.modified()?;
+                if let Ok(name) = item.file_name().into_string() {
+                    found.push((name, now.duration_since(changed).unwrap_or_default()));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(failed(&path, "list"))
+    }
+}
+
+/// Gives the owner the right to write in a folder and all below it, or takes it from everyone.
+fn set_writable(path: &Path, writable: bool) -> io::Result<()> {
+    let kind = path.symlink_metadata()?;
+    if kind.is_symlink() {
+        return Ok(());
+    }
+    let mode = kind.permissions().mode();
+    let mode = if writable {
+        mode | 0o200
+    } else {
+        mode & !0o222
+    };
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    if kind.is_dir() {
+        for item in std::fs::read_dir(path)? {
+            set_writable(&item?.path(), writable)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (Cache, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        (
+            Cache::open(&folder.path().join("packages")).expect("opens"),
+            folder,
+        )
+    }
+
+    fn entry(cache: &Cache, name: &str) {
+        let path = cache.entry(name);
+        std::fs::create_dir_all(path.join("node_modules")).expect("made");
+        std::fs::write(path.join("node_modules/x.js"), "1").expect("written");
+        std::fs::write(path.join("entry.json"), "{}").expect("written");
+        cache.seal(name).expect("sealed");
+    }
+
+    fn reference(entry: &str) -> Reference {
+        Reference {
+            request: "npm a".to_owned(),
+            entry: entry.to_owned(),
+            version: "1".to_owned(),
+            checked: 0,
+        }
+    }
+
+    #[test]
+    fn a_reference_holds_only_as_long_as_its_entry_is_whole() {
+        let (cache, _folder) = cache();
+        entry(&cache, "npm-1");
+        let written = reference("npm-1");
+        cache.set_reference("r", &written).expect("written");
+        assert_eq!(cache.reference("r"), Some(written));
+        let mode = cache.entry("npm-1").join("node_modules/x.js");
+        let mode = mode.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o222, 0, "sealed entries are read-only");
+        cache
+            .remove("npm-1")
+            .expect("removed, though it is read-only");
+        assert_eq!(cache.reference("r"), None);
+        cache
+            .set_reference("r", &reference("../x"))
+            .expect("written");
+        assert_eq!(cache.reference("r"), None, "no name leads out of the cache");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_collected_and_what_runs_is_not() {
+        let (cache, _folder) = cache();
+        for name in ["npm-used", "npm-old", "npm-runs", "npm-orphan"] {
+            entry(&cache, name);
+        }
+        for (request, entry) in [("a", "npm-used"), ("b", "npm-old"), ("c", "npm-runs")] {
+            cache
+                .set_reference(request, &reference(entry))
+                .expect("written");
+        }
+        let day = Duration::from_secs(86_400);
+        let later = SystemTime::now() + 40 * day;
+        let used = File::options().append(true).open(cache.reference_path("a"));
+        used.and_then(|file| file.set_modified(later - day))
+            .expect("touched");
+        let runs = |entry: &str| entry == "npm-runs";
+        let too_soon = cache.collect(30 * day, SystemTime::now(), runs);
+        assert_eq!(too_soon.expect("collects"), 0, "an orphan may be new");
+        assert_eq!(cache.collect(30 * day, later, runs).expect("collects"), 2);
+        assert!(cache.is_whole("npm-used") && cache.is_whole("npm-runs"));
+        assert!(!cache.is_whole("npm-old") && !cache.is_whole("npm-orphan"));
+    }
+
+    #[tokio::test]
+    async fn one_holds_a_lock_at_a_time() {
+        let (cache, _folder) = cache();
+        let held = cache.lock("x").await.expect("locked");
+        let second = cache.lock("x");
+        tokio::pin!(second);
+        let waited = tokio::time::timeout(2 * LOCK_PERIOD, &mut second).await;
+        assert!(waited.is_err(), "it is held");
+        drop(held);
+        second.await.expect("locked");
+    }
+}

@@ -1,0 +1,332 @@
+//! From a request to an installation.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::Flock;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::cache::{Cache, CacheError, Reference};
+use super::helper::Helper;
+use super::pins::Pins;
+use super::{node, python};
+use crate::launch::line::{Entry, PackageRun, Recipe};
+
+/// First node with a compile cache that a variable turns on (nodejs.org/api/cli.html).
+const COMPILE_CACHE_SINCE: (u32, u32) = (22, 1);
+
+/// A package, and under which configuration it is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is installed.
+    pub recipe: Recipe,
+    /// What of it is run.
+    pub entry: Entry,
+    /// The environment of npm and uv: nothing of a tenant's.
+    pub env: BTreeMap<String, String>,
+    /// Written to, and taken from, the lock file beside pool.toml.
+    pub is_pinned: bool,
+}
+
+impl Request {
+    /// The one that a command line makes.
+    pub fn new(run: &PackageRun, env: BTreeMap<String, String>, is_pinned: bool) -> Self {
+        Self {
+            recipe: run.recipe.clone(),
+            entry: run.entry.clone(),
+            env,
+            is_pinned,
+        }
+    }
+
+    /// Equal for requests that mean the same: the same packages, under the same configuration of
+    /// npm and uv as far as variables make it.
+    pub fn id(&self) -> String {
+        let configures = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name.starts_with("npm_config_") || name.starts_with("uv_")
+        };
+        // Where downloads are kept is no matter of what they are.
+        let caches = ["npm_config_cache", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"];
+        let mut hash = Sha256::new();
+        let mut field = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        field(&self.recipe.id());
+        field(if self.is_pinned { "pinned" } else { "" });
+        for (name, value) in &self.env {
+            if configures(name) && !caches.contains(&name.as_str()) {
+                field(name);
+                field(value);
+            }
+        }
+        hex(&hash.finalize()[..16])
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// How far an install is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// Others are installed first.
+    Waiting,
+    /// Which versions are meant is found out.
+    Resolving,
+    /// They are downloaded and put in place.
+    Installing,
+}
+
+impl Stage {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Resolving => "resolving",
+            Self::Installing => "installing",
+        }
+    }
+}
+
+/// Something installed, ready to be started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Installation {
+    /// The entry of the cache.
+    pub entry: String,
+    /// The version of the package that is run.
+    pub version: String,
+    /// What to start.
+    pub program: PathBuf,
+    /// Where it and its like are; npx and uvx put that first on the PATH.
+    pub bin: PathBuf,
+    /// Its node keeps compiled code where `NODE_COMPILE_CACHE` says.
+    pub has_compile_cache: bool,
+    /// When that version was found to be the one to use.
+    pub checked: SystemTime,
+}
+
+/// How an install went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What there is now.
+    pub installation: Installation,
+    /// Whether anything had to be installed for it.
+    pub is_new: bool,
+}
+
+/// Installs what a request wants, unless it is there. `anew`: the versions are found out again,
+/// though they are known. One process at a time does so for a request, the others take what it made.
+///
+/// # Errors
+/// Why it cannot be had.
+///
+/// # Cancel-Safety
+/// A dropped call kills what it started; what is half made is made anew by the next.
+pub async fn install(
+    cache: &Cache,
+    request: &Request,
+    pins: Option<&Pins>,
+    anew: bool,
+    tell: &(dyn Fn(Stage) + Send + Sync),
+) -> Result<Outcome, String> {
+    let id = request.id();
+    let mut request = request.clone();
+    let home = || cache.home().display().to_string();
+    request.env.entry("HOME".to_owned()).or_insert_with(home);
+    let request = &request;
+    tell(Stage::Waiting);
+    let lock = cache.lock(&id).await.map_err(|error| error.to_string())?;
+    let job = Job {
+        cache,
+        request,
+        lock,
+        tell,
+    };
+    if !anew
+        && let Some(reference) = cache.reference(&id)
+        && let Ok(installation) = job.look_up(&reference).await
+    {
+        cache.touch(&id);
+        return Ok(Outcome {
+            installation,
+            is_new: false,
+        });
+    }
+    job.install(&id, pins.filter(|_| request.is_pinned)).await
+}
+
+struct Job<'a> {
+    cache: &'a Cache,
+    request: &'a Request,
+    lock: Flock<File>,
+    tell: &'a (dyn Fn(Stage) + Send + Sync),
+}
+
+impl Job<'_> {
+    async fn install(&self, id: &str, pins: Option<&Pins>) -> Result<Outcome, String> {
+        let said = |error: CacheError| error.to_string();
+        let recipe = &self.request.recipe;
+        let staging = tempfile::Builder::new()
+            .tempdir_in(self.cache.tmp())
+            .map_err(|error| format!("no folder to work in: {error}"))?;
+        let helper = self.helper(staging.path());
+        (self.tell)(Stage::Resolving);
+        let runtime = self.runtime(&helper).await?;
+        let pinned = match pins {
+            Some(pins) => pins.get(&recipe.id())?,
+            None => None,
+        };
+        let is_pinned = pinned.is_some();
+        let lock_file = match (pinned, recipe) {
+            (Some(lock), _) => lock,
+            (None, Recipe::Npm { specs, .. }) => node::resolve(&helper, specs).await?,
+            (None, Recipe::PyPi { requirements, .. }) => {
+                python::resolve(&helper, requirements, &runtime).await?
+            }
+        };
+        let version = version(recipe, &lock_file)?;
+        let entry = entry_name(recipe, &runtime, &lock_file);
+        let entry_lock = self.cache.lock(&entry).await.map_err(said)?;
+        let is_new = !self.cache.is_whole(&entry);
+        if is_new {
+            (self.tell)(Stage::Installing);
+            self.cache.remove(&entry).map_err(said)?;
+            self.fill(&entry, &runtime, &lock_file, &version).await?;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let reference = Reference {
+            request: recipe.id(),
+            entry,
+            version,
+            checked: now.unwrap_or_default().as_secs(),
+        };
+        let installation = self.look_up(&reference).await?;
+        self.cache.set_reference(id, &reference).map_err(said)?;
+        drop(entry_lock);
+        if let Some(pins) = pins.filter(|_| !is_pinned) {
+            pins.set(&recipe.id(), &reference.version, &lock_file)?;
+        }
+        Ok(Outcome {
+            installation,
+            is_new,
+        })
+    }
+
+    /// Makes an entry.
+    async fn fill(
+        &self,
+        entry: &str,
+        runtime: &str,
+        lock_file: &str,
+        version: &str,
+    ) -> Result<(), String> {
+        let said = |error: CacheError| error.to_string();
+        let dir = self.cache.entry(entry);
+        let made = DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
+        let helper = self.helper(&dir);
+        let filled = match &self.request.recipe {
+            Recipe::Npm { runs_scripts, .. } => {
+                node::install(&helper, lock_file, *runs_scripts).await
+            }
+            Recipe::PyPi { .. } => python::install(&helper, lock_file, runtime).await,
+        };
+        if let Err(why) = filled {
+            if let Err(error) = self.cache.remove(entry) {
+                tracing::warn!("what is left of a failed install stays: {error}");
+            }
+            return Err(why);
+        }
+        let about = json!({ "package": self.request.recipe.id(), "version": version });
+        // Last, so that what it stands in is whole.
+        let path = dir.join("entry.json");
+        std::fs::write(&path, about.to_string())
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        self.cache.seal(entry).map_err(said)
+    }
+
+    /// What the packages are installed for: other native parts, other bytecode.
+    async fn runtime(&self, helper: &Helper<'_>) -> Result<String, String> {
+        match &self.request.recipe {
+            Recipe::Npm { .. } => {
+                let (major, _) = node::runtime(helper).await?;
+                Ok(format!("node {major}"))
+            }
+            Recipe::PyPi { python, .. } => python::interpreter(helper, python.as_deref()).await,
+        }
+    }
+
+    /// What there is to start in an entry.
+    async fn look_up(&self, reference: &Reference) -> Result<Installation, String> {
+        let dir = self.cache.entry(&reference.entry);
+        let entry = &self.request.entry;
+        let ((program, bin), has_compile_cache) = match &self.request.recipe {
+            Recipe::Npm { specs, .. } => {
+                let spec = specs.first().ok_or("no package is named")?;
+                let found = node::program(&dir, spec, entry)?;
+                let runtime = node::runtime(&self.helper(&dir)).await?;
+                (found, runtime >= COMPILE_CACHE_SINCE)
+            }
+            Recipe::PyPi { requirements, .. } => {
+                let first = requirements.first().ok_or("no package is named")?;
+                (python::program(&dir, first, entry)?, false)
+            }
+        };
+        Ok(Installation {
+            entry: reference.entry.clone(),
+            version: reference.version.clone(),
+            program,
+            bin,
+            has_compile_cache,
+            checked: UNIX_EPOCH + std::time::Duration::from_secs(reference.checked),
+        })
+    }
+
+    fn helper<'h>(&'h self, dir: &'h std::path::Path) -> Helper<'h> {
+        Helper {
+            env: &self.request.env,
+            dir,
+            lock: &self.lock,
+        }
+    }
+}
+
+fn version(recipe: &Recipe, lock_file: &str) -> Result<String, String> {
+    match recipe {
+        Recipe::Npm { specs, .. } => {
+            let spec = specs.first().ok_or("no package is named")?;
+            node::version(lock_file, spec)
+        }
+        Recipe::PyPi { requirements, .. } => {
+            let first = requirements.first().ok_or("no package is named")?;
+            python::version(lock_file, first)
+        }
+    }
+}
+
+/// The name of the entry that a lock file leads to.
+fn entry_name(recipe: &Recipe, runtime: &str, lock_file: &str) -> String {
+    let (kind, how) = match recipe {
+        Recipe::Npm {
+            runs_scripts: true, ..
+        } => ("npm", "scripts"),
+        Recipe::Npm {
+            runs_scripts: false,
+            ..
+        } => ("npm", "no scripts"),
+        Recipe::PyPi { .. } => ("pypi", ""),
+    };
+    let mut hash = Sha256::new();
+    for field in [how, runtime, lock_file] {
+        hash.update((field.len() as u64).to_le_bytes());
+        hash.update(field);
+    }
+    format!("{kind}-{}", hex(&hash.finalize()[..16]))
+}

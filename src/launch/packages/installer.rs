@@ -1,0 +1,407 @@
+//! Installs for a running supervisor: each package once, however many ask, and again when it is
+//! time to look for a newer version.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cache::{Cache, CacheError};
+use super::install::{Installation, Request, Stage, install};
+use super::pins::Pins;
+use crate::ids::ServerName;
+use crate::launch::line::Entry;
+
+/// Installs at once: they are bound by disk and CPU like starts.
+const MAX_INSTALLS: usize = 2;
+/// Packages that are kept track of. Beyond it, command lines are run as written.
+const MAX_SLOTS: usize = 4096;
+/// How long after a failed install it is tried again, if it is asked for.
+const RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// What is known of a package.
+#[derive(Clone, Debug)]
+pub enum State {
+    /// Nothing yet.
+    Unknown,
+    /// It is being installed.
+    Installing {
+        /// Since when.
+        since: Instant,
+        /// How far it is.
+        stage: Stage,
+    },
+    /// It is there.
+    Installed(Arc<Installed>),
+    /// It cannot be had: what runs it is run as written.
+    Failed {
+        /// Why.
+        why: Arc<str>,
+        /// When that was.
+        at: Instant,
+    },
+}
+
+/// What workers are started from.
+pub type Installed = Installation;
+
+/// What happens to packages.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// One is being installed.
+    Installing,
+    /// It is there, after so long; `is_new` if it had to be put in place.
+    Installed {
+        /// What it is.
+        installed: Arc<Installed>,
+        /// Whether it was installed just now.
+        is_new: bool,
+        /// The version that is replaced by it, if another was in use.
+        before: Option<Arc<Installed>>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// It cannot be had.
+    Failed {
+        /// Why.
+        why: Arc<str>,
+        /// Whether a version that was there before goes on being used.
+        keeps_old: bool,
+    },
+}
+
+/// Is told what happens. Must not block.
+pub trait Watcher: Send + Sync + 'static {
+    /// Something happened to a package that this server runs.
+    fn package(&self, slot: &Slot, news: News);
+}
+
+/// One package and what is known of it.
+pub struct Slot {
+    /// What is wanted.
+    pub request: Request,
+    /// A server that runs it: the first that asked.
+    pub server: ServerName,
+    state: watch::Sender<State>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("package", &self.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// The package, for people.
+    pub fn name(&self) -> String {
+        self.request.recipe.name()
+    }
+
+    /// What is known at this moment.
+    pub fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// What to start, or why the command is run as written. `None` while it is not known yet.
+    pub fn settled(&self) -> Option<Result<Arc<Installed>, Arc<str>>> {
+        match &*self.state.borrow() {
+            State::Installed(installed) => Some(Ok(Arc::clone(installed))),
+            State::Failed { why, at } if at.elapsed() < RETRY_AFTER => Some(Err(Arc::clone(why))),
+            State::Unknown | State::Installing { .. } | State::Failed { .. } => None,
+        }
+    }
+
+    /// Hears of every change from now on.
+    pub fn changes(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Takes the slot for an install, unless someone has it. Returns what was there.
+    fn begin(&self, anew: bool) -> Option<Option<Arc<Installed>>> {
+        let mut before = None;
+        let is_taken = self.state.send_if_modified(|state| {
+            match state {
+                State::Installing { .. } => return false,
+                State::Installed(_) if !anew => return false,
+                State::Failed { at, .. } if at.elapsed() < RETRY_AFTER && !anew => return false,
+                State::Installed(installed) => {
+                    // A refresh: the old one serves meanwhile.
+                    before = Some(Arc::clone(installed));
+                    return true;
+                }
+                State::Unknown | State::Failed { .. } => {}
+            }
+            *state = State::Installing {
+                since: Instant::now(),
+                stage: Stage::Waiting,
+            };
+            true
+        });
+        is_taken.then_some(before)
+    }
+}
+
+/// Installs packages.
+pub struct Installer {
+    cache: Cache,
+    pins: Option<Pins>,
+    slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,
+    turns: Semaphore,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for Installer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installer")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Installer {
+    /// With its cache in that folder, and pool.lock beside pool.toml if there is one.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the folder cannot be made.
+    pub fn open(root: &Path, beside: Option<&Path>) -> Result<Self, CacheError> {
+        Ok(Self {
+            cache: Cache::open(root)?,
+            pins: beside.map(Pins::beside),
+            slots: Mutex::default(),
+            turns: Semaphore::new(MAX_INSTALLS),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// The slot of a request; `None` when there are too many.
+    pub fn slot(&self, server: &ServerName, request: Request) -> Option<Arc<Slot>> {
+        let key = (request.id(), request.entry.clone());
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(&key) {
+            return Some(Arc::clone(slot));
+        }
+        if slots.len() >= MAX_SLOTS {
+            return None;
+        }
+        let slot = Arc::new(Slot {
+            request,
+            server: server.clone(),
+            state: watch::Sender::new(State::Unknown),
+        });
+        slots.insert(key, Arc::clone(&slot));
+        Some(slot)
+    }
+
+    /// Begins to install a package, unless that is done or under way, and returns at once.
+    pub fn ensure(self: &Arc<Self>, slot: &Arc<Slot>, watcher: &Arc<dyn Watcher>) {
+        self.begin(slot, watcher, false);
+    }
+
+    /// Forgets what is installed if it is not there any more, as after someone emptied the cache.
+    pub fn doubt(&self, slot: &Slot) {
+        slot.state.send_if_modified(|state| match state {
+            State::Installed(installed) if !installed.program.exists() => {
+                *state = State::Unknown;
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Notes that a worker is started from it.
+    pub fn used(&self, slot: &Slot) {
+        self.cache.touch(&slot.request.id());
+    }
+
+    /// Looks for newer versions of what may have them and was looked at longer than `interval` ago.
+    pub fn refresh(self: &Arc<Self>, interval: Duration, watcher: &Arc<dyn Watcher>) {
+        let slots: Vec<_> = self.slots.lock().values().cloned().collect();
+        for slot in slots {
+            if let State::Installed(installed) = slot.state()
+                && is_due(
+                    &slot.request,
+                    installed.checked,
+                    SystemTime::now(),
+                    interval,
+                )
+            {
+                self.begin(&slot, watcher, true);
+            }
+        }
+    }
+
+    /// Removes what nobody uses; see [`Cache::collect`].
+    pub async fn collect(
+        &self,
+        keep: Duration,
+        is_running: impl Fn(&str) -> bool + Send + 'static,
+    ) {
+        let cache = self.cache.clone();
+        let collect = move || cache.collect(keep, SystemTime::now(), is_running);
+        match tokio::task::spawn_blocking(collect).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(removed)) => tracing::info!(removed, "old packages were removed from the cache"),
+            Ok(Err(error)) => tracing::warn!("{error}"),
+            Err(error) => tracing::error!(%error, "collecting old packages failed"),
+        }
+    }
+
+    /// Ends what is being installed.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has still told every install to end.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn begin(self: &Arc<Self>, slot: &Arc<Slot>, watcher: &Arc<dyn Watcher>, anew: bool) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let Some(before) = slot.begin(anew) else {
+            return;
+        };
+        let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
+        self.tasks.spawn(async move {
+            let work = this.work(&slot, &*watcher, before);
+            if this.stop.run_until_cancelled(work).await.is_none() {
+                let why = "stdiopool is shutting down".into();
+                slot.state.send_replace(State::Failed {
+                    why,
+                    at: Instant::now(),
+                });
+            }
+        });
+    }
+
+    async fn work(&self, slot: &Arc<Slot>, watcher: &dyn Watcher, before: Option<Arc<Installed>>) {
+        let since = Instant::now();
+        let is_refresh = before.is_some();
+        // Never closed.
+        let _turn = self.turns.acquire().await;
+        let tell = |stage| {
+            // Not before it is known that it is not there already.
+            if stage == Stage::Resolving && !is_refresh {
+                watcher.package(slot, News::Installing);
+            }
+            slot.state.send_if_modified(|state| match state {
+                State::Installing { stage: known, .. } => {
+                    *known = stage;
+                    true
+                }
+                _ => false,
+            });
+        };
+        let pins = self.pins.as_ref();
+        let outcome = install(&self.cache, &slot.request, pins, is_refresh, &tell).await;
+        match outcome {
+            Ok(outcome) => {
+                let installed = Arc::new(outcome.installation);
+                slot.state
+                    .send_replace(State::Installed(Arc::clone(&installed)));
+                let before = before.filter(|before| before.entry != installed.entry);
+                let news = News::Installed {
+                    installed,
+                    is_new: outcome.is_new,
+                    before,
+                    took: since.elapsed(),
+                };
+                watcher.package(slot, news);
+            }
+            Err(why) => {
+                let why: Arc<str> = why.into();
+                match before {
+                    // Looked at again after another interval: the registry is not hammered.
+                    Some(before) => {
+                        let same = Installed {
+                            checked: SystemTime::now(),
+                            ..(*before).clone()
+                        };
+                        slot.state.send_replace(State::Installed(Arc::new(same)));
+                    }
+                    None => {
+                        let why = Arc::clone(&why);
+                        slot.state.send_replace(State::Failed {
+                            why,
+                            at: Instant::now(),
+                        });
+                    }
+                }
+                watcher.package(
+                    slot,
+                    News::Failed {
+                        why,
+                        keeps_old: is_refresh,
+                    },
+                );
+            }
+        }
+    }
+}
+
+/// Whether a package is to be looked at again.
+fn is_due(request: &Request, checked: SystemTime, now: SystemTime, interval: Duration) -> bool {
+    // A time in the future was written under another clock.
+    let age = now.duration_since(checked).unwrap_or(Duration::MAX);
+    request.recipe.may_change() && !request.is_pinned && age >= interval
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::launch::line::understand;
+
+    fn request(line: &str, is_pinned: bool) -> Request {
+        let args: Vec<_> = line.split(' ').map(Some).collect();
+        let run = understand("npx", &args)
+            .expect("a launcher")
+            .expect("understood");
+        Request::new(&run, BTreeMap::new(), is_pinned)
+    }
+
+    #[test]
+    fn only_what_may_change_is_looked_at_again_and_not_before_its_time() {
+        let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
+        let due = |line, is_pinned, age| is_due(&request(line, is_pinned), now - age, now, hour);
+        assert!(due("a", false, hour));
+        assert!(due("a@^1", false, 2 * hour));
+        assert!(!due("a", false, hour / 2));
+        assert!(!due("a@1.2.3", false, 2 * hour));
+        assert!(!due("a", true, 2 * hour));
+        assert!(
+            is_due(&request("a", false), now + hour, now, hour),
+            "another clock"
+        );
+    }
+
+    #[test]
+    fn what_configures_the_registry_tells_requests_apart_and_where_caches_are_does_not() {
+        let with = |name: &str, value: &str| {
+            let mut request = request("a", false);
+            request.env.insert(name.to_owned(), value.to_owned());
+            request.id()
+        };
+        let plain = request("a", false).id();
+        assert_eq!(with("npm_config_cache", "/x"), plain);
+        assert_eq!(with("PATH", "/x"), plain);
+        assert_ne!(with("NPM_CONFIG_REGISTRY", "x"), plain);
+        assert_ne!(with("UV_INDEX_URL", "x"), plain);
+        assert_ne!(request("b", false).id(), plain);
+        assert_ne!(request("a", true).id(), plain);
+    }
+}

@@ -1,0 +1,32 @@
+//! The package cache: what npx and uvx lines run, installed once and started directly.
+//!
+//! ```text
+//!  packages/                    below the state folder, mode 0700
+//!  ├─ refs/REQUEST.json         what a request was resolved to: entry, version, when
+//!  ├─ entries/ENTRY/            one installation, named by the digest of its lock file
+//!  │   ├─ package.json, package-lock.json, node_modules/   or   requirements.txt, venv/
+//!  │   └─ entry.json            written last: the installation is whole; then all is read-only
+//!  ├─ locks/NAME                one holder each, also across processes
+//!  └─ home/                     HOME of installs
+//!
+//!  Unknown ──ensure──▶ Installing ──▶ Installed ──refresh, another version──▶ Installed
+//!                          └──▶ Failed ──after a while, ensure──▶ Installing
+//! ```
+//!
+//! Invariants: an entry never changes once it is whole; two requests that resolve to the same lock
+//! file share it; a request is installed by one process at a time; what fails is run as written.
+//!
+//! It deliberately knows no registry: npm and uv are asked, under the user's own configuration.
+
+mod cache;
+mod helper;
+mod install;
+mod installer;
+mod node;
+mod pins;
+mod python;
+
+pub use cache::{Cache, CacheError};
+pub use install::{Installation, Outcome, Request, Stage, install};
+pub use installer::{Installed, Installer, News, Slot, State, Watcher};
+pub use pins::Pins;

@@ -1,0 +1,184 @@
+//! Packages of npm: resolved to a package-lock.json, installed from it by `npm ci`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::helper::Helper;
+use crate::launch::line::{Entry, NpmSpec};
+
+/// What npm is told in any case. It prints nothing but errors, and asks nothing.
+const QUIET: [&str; 4] = [
+    "--no-audit",
+    "--no-fund",
+    "--no-progress",
+    "--loglevel=error",
+];
+/// Name of the package that has those to install as its dependencies.
+const ROOT: &str = "stdiopool-entry";
+
+/// Finds out which versions are meant, of the packages and of all they need: the text of a
+/// package-lock.json, with the digest of each.
+pub(super) async fn resolve(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<String, String> {
+    let root = json!({ "name": ROOT, "version": "0.0.0", "private": true });
+    write(helper.dir, "package.json", &root.to_string())?;
+    let specs_text: Vec<String> = specs.iter().map(ToString::to_string).collect();
+    let mut args = vec!["install", "--package-lock-only", "--ignore-scripts"];
+    args.extend(QUIET);
+    if specs.iter().all(NpmSpec::is_exact) {
+        // What a version holds never changes: nothing has to be asked again.
+        args.push("--prefer-offline");
+    }
+    args.push("--");
+    args.extend(specs_text.iter().map(String::as_str));
+    helper.run("npm", &args).await?;
+    let path = helper.dir.join("package-lock.json");
+    std::fs::read_to_string(&path)
+        .map_err(|error| format!("`npm install` left no package-lock.json: {error}"))
+}
+
+/// Installs what a lock file says, with `npm ci`, which checks the digests.
+pub(super) async fn install(
+    helper: &Helper<'_>,
+    lock: &str,
+    runs_scripts: bool,
+) -> Result<(), String> {
+    let parsed = parse(lock)?;
+    if !runs_scripts && let Some(package) = with_script(&parsed) {
+        return Err(format!(
+            "`{package}` has an install script, which its launcher may or may not run"
+        ));
+    }
+    let dependencies = &parsed["packages"][""]["dependencies"];
+    let root =
+        json!({ "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies });
+    write(helper.dir, "package.json", &root.to_string())?;
+    write(helper.dir, "package-lock.json", lock)?;
+    let mut args = vec!["ci", "--prefer-offline"];
+    args.extend(QUIET);
+    if !runs_scripts {
+        args.push("--ignore-scripts");
+    }
+    helper.run("npm", &args).await.map(drop)
+}
+
+fn parse(lock: &str) -> Result<Value, String> {
+    serde_json::from_str(lock).map_err(|error| format!("its package-lock.json is no JSON: {error}"))
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
+    let path = dir.join(name);
+    std::fs::write(&path, text)
+        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+}
+
+/// A package that wants to run a script when it is installed.
+fn with_script(lock: &Value) -> Option<&str> {
+    let packages = lock["packages"].as_object()?;
+    let mut packages = packages.iter();
+    let (name, _) = packages.find(|(_, package)| package["hasInstallScript"] == true)?;
+    Some(name.trim_start_matches("node_modules/"))
+}
+
+/// The version that a package has in a lock file.
+pub(super) fn version(lock: &str, spec: &NpmSpec) -> Result<String, String> {
+    let lock = parse(lock)?;
+    let package = &lock["packages"][format!("node_modules/{}", spec.name())];
+    let version = package["version"].as_str().map(ToOwned::to_owned);
+    version.ok_or_else(|| format!("its package-lock.json has no version of `{}`", spec.name()))
+}
+
+/// The program to start and the folder it is in, as npm exec finds it.
+pub(super) fn program(
+    dir: &Path,
+    spec: &NpmSpec,
+    entry: &Entry,
+) -> Result<(PathBuf, PathBuf), String> {
+    let modules = dir.join("node_modules");
+    let bin = modules.join(".bin");
+    let name = match entry {
+        Entry::Named(name) => name.clone(),
+        Entry::OfPackage => {
+            let path = modules.join(spec.name()).join("package.json");
+            let manifest = std::fs::read(&path)
+                .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            let manifest: Value = serde_json::from_slice(&manifest)
+                .map_err(|error| format!("{} is no JSON: {error}", path.display()))?;
+            own_program(&manifest, spec)?
+        }
+    };
+    let program = bin.join(&name);
+    if !program.is_file() {
+        return Err(format!("package `{spec}` has no program `{name}`"));
+    }
+    Ok((program, bin))
+}
+
+/// The program that a package is run by: its only one, else the one of its name (libnpmexec,
+/// get-bin-from-manifest).
+fn own_program(manifest: &Value, spec: &NpmSpec) -> Result<String, String> {
+    let own = spec.name().rsplit('/').next().unwrap_or_default();
+    let is_plain = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
+    match &manifest["bin"] {
+        Value::String(_) => return Ok(own.to_owned()),
+        Value::Object(programs) => {
+            let mut files = programs.values();
+            let first = files.next();
+            let is_one = first.is_some() && files.all(|file| Some(file) == first);
+            let name = if is_one {
+                programs.keys().next().map(String::as_str)
+            } else {
+                None
+            };
+            let name = name.or_else(|| programs.contains_key(own).then_some(own));
+            if let Some(name) = name.filter(|name| is_plain(name)) {
+                return Ok(name.to_owned());
+            }
+        }
+        _ => {}
+    }
+    Err(format!(
+        "package `{spec}` does not say which program is run"
+    ))
+}
+
+/// The version of the node on the PATH: major and minor.
+pub(super) async fn runtime(helper: &Helper<'_>) -> Result<(u32, u32), String> {
+    let said = helper.run("node", &["--version"]).await?;
+    let mut parts = said.trim().trim_start_matches('v').split('.');
+    let mut number = || parts.next()?.parse().ok();
+    let version = number().and_then(|major| Some((major, number()?)));
+    version.ok_or_else(|| format!("`node --version` printed `{}`", said.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_one_that_npm_would_run() {
+        let spec = NpmSpec::parse("@a/tool").expect("a name");
+        let own = |bin: Value| own_program(&json!({ "bin": bin }), &spec);
+        assert_eq!(own(json!("x.js")), Ok("tool".to_owned()));
+        assert_eq!(own(json!({ "other": "x.js" })), Ok("other".to_owned()));
+        assert_eq!(own(json!({ "a": "x.js", "b": "x.js" })), Ok("a".to_owned()));
+        assert_eq!(
+            own(json!({ "a": "x.js", "tool": "y.js" })),
+            Ok("tool".to_owned())
+        );
+        assert!(own(json!({ "a": "x.js", "b": "y.js" })).is_err());
+        assert!(own(json!({ "../a": "x.js" })).is_err());
+        assert!(own(json!({})).is_err());
+        assert!(own(Value::Null).is_err());
+    }
+
+    #[test]
+    fn a_lock_file_tells_versions_and_scripts() {
+        let lock = r#"{"packages": {"": {}, "node_modules/@a/b": {"version": "1.2.3"},
+            "node_modules/c": {"version": "2.0.0", "hasInstallScript": true}}}"#;
+        let spec = NpmSpec::parse("@a/b@^1").expect("a name");
+        assert_eq!(version(lock, &spec), Ok("1.2.3".to_owned()));
+        assert_eq!(with_script(&parse(lock).expect("JSON")), Some("c"));
+        assert!(version("{}", &spec).is_err());
+    }
+}

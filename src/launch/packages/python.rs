@@ -1,0 +1,150 @@
+//! Packages of PyPI: resolved to a list with digests, installed from it into a virtual environment
+//! by uv, bytecode included.
+
+use std::path::{Path, PathBuf};
+
+use super::helper::Helper;
+use crate::launch::line::{Entry, Requirement};
+
+/// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
+/// uvx does.
+pub(super) async fn interpreter(
+    helper: &Helper<'_>,
+    python: Option<&str>,
+) -> Result<String, String> {
+    let mut find = vec!["python", "find", "--no-project", "--quiet"];
+    find.extend(python);
+    let found = match helper.run("uv", &find).await {
+        Ok(found) => found,
+        Err(why) => {
+            let mut install = vec!["python", "install", "--quiet"];
+            install.extend(python);
+            // What is wrong is said by the first, if uv itself is missing.
+            helper.run("uv", &install).await.map_err(|_| why)?;
+            helper.run("uv", &find).await?
+        }
+    };
+    Ok(found.trim().to_owned())
+}
+
+/// Finds out which versions are meant, of the packages and of all they need.
+pub(super) async fn resolve(
+    helper: &Helper<'_>,
+    requirements: &[Requirement],
+    interpreter: &str,
+) -> Result<String, String> {
+    let lines: String = requirements.iter().map(|one| format!("{one}\n")).collect();
+    let write = |name: &str, text: &str| {
+        let path = helper.dir.join(name);
+        std::fs::write(&path, text)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    };
+    write("requirements.in", &lines)?;
+    // Like uvx, it heeds the user's configuration and no project's: the search for one ends here.
+    write("uv.toml", "")?;
+    let args = [
+        "pip",
+        "compile",
+        "--quiet",
+        "--generate-hashes",
+        "--no-header",
+        "--no-annotate",
+        "--python",
+        interpreter,
+        "requirements.in",
+        "--output-file",
+        "requirements.txt",
+    ];
+    helper.run("uv", &args).await?;
+    let path = helper.dir.join("requirements.txt");
+    std::fs::read_to_string(&path)
+        .map_err(|error| format!("`uv pip compile` left no requirements.txt: {error}"))
+}
+
+/// Installs what a list says, and checks the digests.
+pub(super) async fn install(
+    helper: &Helper<'_>,
+    lock: &str,
+    interpreter: &str,
+) -> Result<(), String> {
+    for (name, text) in [("requirements.txt", lock), ("uv.toml", "")] {
+        let path = helper.dir.join(name);
+        std::fs::write(&path, text)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    }
+    let venv = [
+        "venv",
+        "--quiet",
+        "--no-project",
+        "--python",
+        interpreter,
+        "venv",
+    ];
+    helper.run("uv", &venv).await?;
+    let args = [
+        "pip",
+        "install",
+        "--quiet",
+        "--python",
+        "venv/bin/python",
+        "--require-hashes",
+        // What Python would compile at the first start, and could not keep in a read-only folder.
+        "--compile-bytecode",
+        "-r",
+        "requirements.txt",
+    ];
+    helper.run("uv", &args).await.map(drop)
+}
+
+/// The version that a package has in such a list.
+pub(super) fn version(lock: &str, requirement: &Requirement) -> Result<String, String> {
+    let wanted = normal(requirement.name());
+    let versions = lock.lines().filter_map(|line| {
+        let (name, version) = line.split_once("==")?;
+        let name = name.split('[').next().unwrap_or_default();
+        (normal(name.trim()) == wanted).then(|| version.split([' ', ';', '\\']).next())?
+    });
+    let version = versions.map(ToOwned::to_owned).next();
+    version.ok_or_else(|| format!("its list of versions has none of `{}`", requirement.name()))
+}
+
+/// A name as it is compared (PEP 503).
+fn normal(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['_', '.'], "-")
+}
+
+/// The program to start and the folder it is in.
+pub(super) fn program(
+    dir: &Path,
+    requirement: &Requirement,
+    entry: &Entry,
+) -> Result<(PathBuf, PathBuf), String> {
+    let bin = dir.join("venv/bin");
+    let name = match entry {
+        Entry::Named(name) => name,
+        Entry::OfPackage => requirement.name(),
+    };
+    let program = bin.join(name);
+    if !program.is_file() {
+        return Err(format!("package `{requirement}` has no program `{name}`"));
+    }
+    // Its interpreter may have been removed since.
+    if !bin.join("python").exists() {
+        return Err(format!("the Python of package `{requirement}` is gone"));
+    }
+    Ok((program, bin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_a_package_is_found_under_any_of_its_names() {
+        let lock = "anyio==4.1 \\\n    --hash=sha256:00\nmcp-server-time==2026.1 ; python_version >= '3' \\\n    --hash=sha256:11\n";
+        let version = |name: &str| version(lock, &Requirement::parse(name).expect("a name"));
+        assert_eq!(version("MCP_Server.time"), Ok("2026.1".to_owned()));
+        assert_eq!(version("anyio"), Ok("4.1".to_owned()));
+        assert!(version("other").is_err());
+    }
+}

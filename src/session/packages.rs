@@ -1,0 +1,338 @@
+//! Packages on the way to a worker: who needs one waits here for its install, not in the pool, where
+//! it would take the place of starts that need none.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::mailbox::Mailbox;
+use super::route::{Order, Route};
+use super::service::Sessions;
+use super::shared::{Happening, PackageEvent, Shared};
+use crate::config::{Launch, Server};
+use crate::launch::packages::{News, Request, Slot, State, Watcher};
+use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
+use crate::pool::{StopReason, Warmth};
+use crate::protocol::{Failure, Reason};
+use crate::telemetry::labels::InstallOutcome;
+
+/// How often a client that waits hears how far an install is, though nothing has changed.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
+/// How soon one that may not wait longer is told to try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Longest that a client waits which is told of progress; then it is told to come again.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// How the command of an order is started.
+#[derive(Debug)]
+pub enum Start {
+    /// As written: it runs no package, or shall not be understood.
+    AsWritten,
+    /// As written, though it runs a package, and why.
+    NotUnderstood(String),
+    /// The program of a package.
+    Package(Box<PackageOrder>),
+}
+
+/// A package that an order's workers are started from.
+#[derive(Debug)]
+pub struct PackageOrder {
+    run: PackageRun,
+    env: BTreeMap<String, String>,
+    is_pinned: bool,
+    /// Found when it is first needed; `None` in it when there are too many.
+    slot: OnceLock<Option<Arc<Slot>>>,
+}
+
+impl Start {
+    /// How that command is started. `env` is the environment of installs.
+    pub(super) fn of(
+        server: &Server,
+        spec: &LaunchSpec,
+        env: impl FnOnce() -> Result<BTreeMap<String, String>, String>,
+    ) -> Self {
+        if server.launch == Launch::AsIs {
+            return Self::AsWritten;
+        }
+        let args = spec.exposed_args();
+        let args: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
+        let run = match understand(&spec.program, &args) {
+            None => return Self::AsWritten,
+            Some(Err(why)) => return Self::NotUnderstood(spec.redactor.redact(&why)),
+            Some(Ok(run)) => run,
+        };
+        if let Some(why) = takes_precedence(spec, &run) {
+            return Self::NotUnderstood(why);
+        }
+        match env() {
+            Ok(env) => Self::Package(Box::new(PackageOrder {
+                run,
+                env,
+                is_pinned: server.pin,
+                slot: OnceLock::new(),
+            })),
+            Err(why) => Self::NotUnderstood(why),
+        }
+    }
+}
+
+impl Shared {
+    /// What is known of the package of an order; `None` for one without.
+    pub(super) fn slot(&self, order: &Order) -> Option<Arc<Slot>> {
+        let Start::Package(package) = &order.start else {
+            return None;
+        };
+        let find = || {
+            let request = Request::new(&package.run, package.env.clone(), package.is_pinned);
+            self.installer.slot(&order.server, request)
+        };
+        package.slot.get_or_init(find).clone()
+    }
+
+    /// What is started for a worker: the program of its package if that is installed, else the
+    /// command as written.
+    pub(super) fn to_start<'a>(
+        self: &Arc<Self>,
+        link: &Link,
+        spec: Cow<'a, LaunchSpec>,
+    ) -> Cow<'a, LaunchSpec> {
+        let order = link.order();
+        let why = match &order.start {
+            Start::AsWritten => return spec,
+            Start::NotUnderstood(why) => why.clone(),
+            Start::Package(package) => match self.slot(order) {
+                None => "too many packages are in use".to_owned(),
+                Some(slot) => {
+                    self.installer.doubt(&slot);
+                    match slot.settled() {
+                        Some(Ok(installed)) => {
+                            link.started_from(&installed.entry);
+                            self.installer.used(&slot);
+                            return Cow::Owned(direct(&spec, &package.run, &installed));
+                        }
+                        Some(Err(why)) => why.to_string(),
+                        None => {
+                            // For the next one. This one has its place in the pool already.
+                            self.installer.ensure(&slot, &self.package_watcher());
+                            format!("package `{}` is not installed yet", slot.name())
+                        }
+                    }
+                }
+            },
+        };
+        tracing::warn!(
+            worker = %link.id(), server = %order.server,
+            "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
+            order.server
+        );
+        spec
+    }
+
+    /// Whoever has to be told what happens to packages.
+    pub(super) fn package_watcher(self: &Arc<Self>) -> Arc<dyn Watcher> {
+        Arc::new(Teller {
+            shared: Arc::downgrade(self),
+        })
+    }
+}
+
+impl Sessions {
+    /// Waits until a route's package is installed, or cannot be, for as long as a request may wait
+    /// for a worker.
+    ///
+    /// # Errors
+    /// [`Reason::PoolExhausted`] when it takes longer; a later try may succeed.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call leaves the install under way.
+    pub(super) async fn package_of(&self, route: &Route) -> Result<(), Failure> {
+        let Some(slot) = self.missing(route) else {
+            return Ok(());
+        };
+        let limit = self.setup().config.pool.queue_timeout;
+        let since = Instant::now();
+        match tokio::time::timeout(limit, until_settled(&slot)).await {
+            Ok(()) => Ok(()),
+            Err(_elapsed) => {
+                let why = format!(
+                    "package `{}` of server `{}` is still being installed after {} (`stdiopool prefetch` does so before anyone waits)",
+                    slot.name(),
+                    slot.server,
+                    humantime::format_duration(Duration::from_secs(since.elapsed().as_secs())),
+                );
+                Err(Failure::new(Reason::PoolExhausted, why).retry_after(RETRY_AFTER))
+            }
+        }
+    }
+
+    /// The package that has to be installed before the route can have a worker.
+    pub(super) fn missing(&self, route: &Route) -> Option<Arc<Slot>> {
+        let slot = self.shared.slot(&route.order)?;
+        if slot.settled().is_some() || self.pool().warmth(route.key) != Warmth::Cold {
+            return None;
+        }
+        self.shared
+            .installer
+            .ensure(&slot, &self.shared.package_watcher());
+        Some(slot)
+    }
+
+    /// Ends installs under way: whoever waits for them is let go.
+    pub async fn stop_installs(&self) {
+        self.shared.installer.stop().await;
+    }
+
+    /// Begins to look for newer versions of packages and to remove those that nobody uses, and
+    /// returns at once.
+    pub fn look_after_packages(&self) {
+        let packages = self.setup().config.packages.clone();
+        let installer = Arc::clone(&self.shared.installer);
+        if let Some(interval) = packages.refresh {
+            installer.refresh(interval, &self.shared.package_watcher());
+        }
+        let links = self.links();
+        let running = links.iter().filter_map(|link| link.entry());
+        let running: Vec<String> = running.map(ToOwned::to_owned).collect();
+        let is_running = move |entry: &str| running.iter().any(|running| running == entry);
+        let tasks = self.shared.tasks.clone();
+        tasks.spawn(async move { installer.collect(packages.keep, is_running).await });
+    }
+}
+
+/// Waits until it is installed, or cannot be.
+pub(super) async fn until_settled(slot: &Slot) {
+    let mut changes = slot.changes();
+    while slot.settled().is_none() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The same, telling a client how far it is, which asked with that progress token (raw JSON).
+pub(super) async fn told_until_settled(slot: &Slot, token: &str, mailbox: &Mailbox) {
+    let wait = async {
+        let mut changes = slot.changes();
+        // Progress must grow with each notification (basic/utilities/progress).
+        let mut step = 0_u32;
+        while slot.settled().is_none() {
+            step += 1;
+            mailbox.push(progress(slot, token, step));
+            let changed = tokio::time::timeout(PROGRESS_PERIOD, changes.changed());
+            if let Ok(Err(_gone)) = changed.await {
+                return;
+            }
+        }
+    };
+    // What follows says how it ended.
+    let _settled = tokio::time::timeout(LONGEST_WAIT, wait).await;
+}
+
+fn progress(slot: &Slot, token: &str, step: u32) -> Bytes {
+    let (name, state) = (slot.name(), slot.state());
+    let message = match state {
+        State::Installing { since, stage } => {
+            format!(
+                "package {name}: {} ({} s)",
+                stage.as_str(),
+                since.elapsed().as_secs()
+            )
+        }
+        _ => format!("package {name}: waiting"),
+    };
+    let message = json!(message);
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{step},"message":{message}}}}}"#
+    )
+    .into()
+}
+
+/// Tells the log, the metrics and the admin API what happens to packages, and the pool that a
+/// newer version is there.
+struct Teller {
+    shared: Weak<Shared>,
+}
+
+impl Watcher for Teller {
+    fn package(&self, slot: &Slot, news: News) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let (server, name) = (&slot.server, slot.name());
+        let metrics = shared.metrics.server(server);
+        let happened = |event, message: &str| {
+            shared
+                .watcher
+                .happened(Happening::Package(event, server, message));
+        };
+        match news {
+            News::Installing => {
+                let message = format!("package {name} is being installed");
+                tracing::info!(%server, "{message}");
+                happened(PackageEvent::Installing, &message);
+            }
+            News::Installed {
+                installed,
+                is_new,
+                before,
+                took,
+            } => {
+                let outcome = if is_new {
+                    InstallOutcome::Installed
+                } else {
+                    InstallOutcome::Unchanged
+                };
+                metrics.package_install(outcome, took);
+                let message = match &before {
+                    Some(before) => format!(
+                        "package {name}: version {} in place of {}",
+                        installed.version, before.version
+                    ),
+                    None => format!("package {name} is there, in version {}", installed.version),
+                };
+                if is_new || before.is_some() {
+                    let took_ms = took.as_millis();
+                    tracing::info!(%server, took_ms, "{message}");
+                    happened(PackageEvent::Installed, &message);
+                } else {
+                    tracing::debug!(%server, "{message}");
+                }
+                if let Some(before) = before {
+                    shared.replace_workers_of(slot, &before.entry);
+                }
+            }
+            News::Failed { why, keeps_old } => {
+                metrics.package_install(InstallOutcome::Failed, Duration::ZERO);
+                let what = if keeps_old {
+                    "goes on in its old version"
+                } else {
+                    "cannot be installed"
+                };
+                let message = format!("package {name} {what}: {why}");
+                tracing::warn!(%server, "{message}");
+                happened(PackageEvent::Failed, &message);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Workers that run an older version of a package finish what they have in flight; what was said
+    /// of it is forgotten.
+    fn replace_workers_of(&self, slot: &Slot, entry: &str) {
+        let is_older = |link: &Arc<Link>| {
+            let of_slot = self.slot(link.order());
+            link.entry() == Some(entry) && of_slot.is_some_and(|other| std::ptr::eq(&*other, slot))
+        };
+        for link in self.links().iter().filter(|link| is_older(link)) {
+            self.pool().retire(link.id(), StopReason::Config);
+        }
+        self.catalog.all_changed();
+    }
+}

@@ -1,0 +1,276 @@
+//! A request of a session, on its way to a worker: answered without one where that can be, refused
+//! where its caller may not make it, and with what is added to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::exchange::Exchange;
+use super::link::{Asked, CallRefused, Called};
+use super::offer::Offer;
+use super::record::Session;
+use super::service::{Sessions, session_not_found};
+use crate::bridge::{Listing, asked_level, called_tool, progress_token, with_additions};
+use crate::pool::Warmth;
+use crate::protocol::{Envelope, Failure, Method, Reason, code};
+use crate::tenancy::ClientConfig;
+
+/// How often a call is offered to another worker because the one it got had just ended. Nothing
+/// of it had reached that one, so that offering it again is safe.
+const MAX_OFFERS: usize = 3;
+
+impl Sessions {
+    /// The answer to a request for which no worker has to be started or woken: a list that is
+    /// remembered, or a log level that the next worker will be told.
+    async fn answer_without_worker(
+        &self,
+        session: &Arc<Session>,
+        envelope: &Envelope<'_>,
+        config: Option<&Arc<ClientConfig>>,
+        offer: Option<&Arc<Offer>>,
+    ) -> Option<Bytes> {
+        let method = envelope.method.as_deref()?;
+        let asked = Listing::asked(method, envelope.params);
+        if asked.is_none() && method != "logging/setLevel" {
+            return None;
+        }
+        // What goes wrong here goes wrong again, and is told, on the way to a worker.
+        let route = self.route(session, config).await.ok()?;
+        let order = &route.order;
+        let (catalog, age) = (&self.shared.catalog, order.catalog_age?);
+        let warmth = self.shared.pool().warmth(route.key);
+        let result: Bytes = match asked {
+            Some(listing) if warmth < Warmth::Awake => {
+                let list = catalog.list(order.identity, session.words(order), listing, age)?;
+                Bytes::copy_from_slice(&list)
+            }
+            None if warmth == Warmth::Cold => {
+                let hello = catalog.hello(order.identity, age)?;
+                let level = asked_level(envelope.params).filter(|_| hello.logs)?;
+                session.set_level(level);
+                self.shared.keep_standing(session);
+                Bytes::from_static(b"{}")
+            }
+            _ => return None,
+        };
+        self.shared.metrics.catalog_hit();
+        let answer = response(envelope.id?.get(), "result", &result);
+        Some(match asked {
+            Some(Listing::Tools) => match offer {
+                Some(offer) => offer.trimmed(answer),
+                None => answer,
+            },
+            _ => answer,
+        })
+    }
+
+    /// Sends a session's request to a worker; what comes back arrives in `exchange`.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has sent nothing; once it has returned, dropping `exchange` cancels.
+    pub async fn request(
+        &self,
+        session: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        if session.is_with_all() {
+            return self
+                .request_of_all(session, message, envelope, exchange)
+                .await;
+        }
+        let config = exchange.config.clone();
+        let config = config.as_ref();
+        let principal = exchange.principal.as_ref().unwrap_or(&session.principal);
+        let offer = Offer::of(&self.setup(), &session.server, principal);
+        let offer = offer.as_ref();
+        let known = self.answer_without_worker(session, envelope, config, offer);
+        let known = known.await;
+        if let Some(answer) = known {
+            exchange.mailbox.expect_answer();
+            exchange.mailbox.answer(answer, false);
+            return Ok(());
+        }
+        let added = match offer {
+            None => None,
+            Some(offer) => {
+                let config = config.or(session.config.as_ref());
+                let own = config.map(|config| &**config);
+                match added_to(offer, message, envelope, own)? {
+                    Ok(added) => added,
+                    Err(why) => {
+                        exchange.mailbox.expect_answer();
+                        exchange
+                            .mailbox
+                            .answer(invalid_params(envelope, &why), true);
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let message = added.as_deref().unwrap_or(message);
+        let read_again = match &added {
+            Some(added) => Some(
+                Envelope::parse(added)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
+            ),
+            None => None,
+        };
+        let envelope = read_again.as_ref().unwrap_or(envelope);
+        let arrived = Instant::now();
+        for _ in 0..MAX_OFFERS {
+            let near = exchange.prefers;
+            let leased = self.lease_near(session, config, near, &mut exchange.waited);
+            let (_, lease) = leased.await?;
+            let link = Arc::clone(lease.worker());
+            if session.is_stateless && !exchange.fits(link.order().greeting.era) {
+                let why = format!(
+                    "server `{}` has just turned out to be spoken to otherwise",
+                    session.server
+                );
+                let failure = Failure::new(Reason::PoolExhausted, why);
+                return Err(failure.retry_after(Duration::from_millis(100)));
+            }
+            let asked = Asked {
+                session,
+                message,
+                envelope,
+                arrived,
+                level: exchange.level,
+                offer,
+            };
+            match link.call(asked, lease, &exchange.mailbox) {
+                Ok(Called::Sent(call)) => {
+                    exchange.opened(link, call);
+                    return Ok(());
+                }
+                Ok(Called::Answered) => return Ok(()),
+                Err(CallRefused::Gone) => {}
+                Err(CallRefused::SessionEnded) => return Err(session_not_found()),
+                Err(CallRefused::Stalled { unsent }) => {
+                    let why = format!(
+                        "server `{}` does not read its input ({unsent} bytes wait for it)",
+                        session.server
+                    );
+                    let failure = Failure::new(Reason::PoolExhausted, why);
+                    return Err(failure.retry_after(Duration::from_secs(5)));
+                }
+            }
+        }
+        let why = format!(
+            "server `{}` ended {MAX_OFFERS} times before it took the request",
+            session.server
+        );
+        Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
+    }
+
+    /// The same for the only request of a POST: if its worker dies before it said anything, another
+    /// gets it, provided that it may be [sent twice](Method::may_repeat), or calls a tool
+    /// that the server calls read-only or idempotent.
+    ///
+    /// # Errors
+    /// As [`Sessions::request`].
+    ///
+    /// # Cancel-Safety
+    /// As [`Sessions::request`].
+    pub async fn request_once(
+        &self,
+        session: &Arc<Session>,
+        message: &Bytes,
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        // Whether it may be is decided when it has to be.
+        exchange.keep(self.clone(), Arc::clone(session), message.clone());
+        let params = envelope.params.map_or("{}", |params| params.get());
+        if !session.is_stateless
+            && !session.is_with_all()
+            && let Some(token) = progress_token(params)
+        {
+            let route = self.route(session, exchange.config.as_ref()).await?;
+            if let Some(slot) = self.missing(&route) {
+                exchange.wait_for(slot, token, envelope);
+                return Ok(());
+            }
+        }
+        self.request(session, message, envelope, exchange).await
+    }
+
+    /// Whether that request of the session may be sent a second time.
+    pub(super) fn may_repeat(
+        &self,
+        session: &Session,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+    ) -> bool {
+        if session.is_with_all() {
+            let found = self.addressed(&session.principal, message, envelope);
+            return found.is_some_and(|(server, own)| {
+                let member = session.members.lock().get(&server).cloned();
+                member.is_some_and(|member| {
+                    Envelope::parse(&own.message)
+                        .is_ok_and(|envelope| self.may_repeat(&member, &own.message, &envelope))
+                })
+            });
+        }
+        let method = envelope.method.as_deref().unwrap_or_default();
+        Method::of(method).is_some_and(|method| method.may_repeat)
+            || called_tool(method, envelope.params).is_some_and(|tool| {
+                let identity = session.route().map(|route| route.order.identity);
+                identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))
+            })
+    }
+}
+
+/// A response under a raw JSON id.
+pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
+    let mut answer = BytesMut::with_capacity(body.len() + id.len() + 40);
+    answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    answer.put_slice(id.as_bytes());
+    answer.put_slice(b",\"");
+    answer.put_slice(member.as_bytes());
+    answer.put_slice(b"\":");
+    answer.put_slice(body);
+    answer.put_u8(b'}');
+    answer.freeze()
+}
+
+/// A request as the worker gets it, if it is not as it is; or why it cannot be made. A tool that
+/// is not for the caller is the same as one that never was; one whose name cannot be read is not
+/// passed on.
+fn added_to(
+    offer: &Offer,
+    message: &[u8],
+    envelope: &Envelope<'_>,
+    config: Option<&ClientConfig>,
+) -> Result<Result<Option<Bytes>, String>, Failure> {
+    let method = envelope.method.as_deref().unwrap_or_default();
+    let tool = called_tool(method, envelope.params);
+    match &tool {
+        Some(tool) if !offer.has(tool) => return Ok(Err(format!("unknown tool: {tool}"))),
+        None if method == "tools/call" => {
+            return Ok(Err("`params.name` is missing, or there twice".to_owned()));
+        }
+        Some(_) | None => {}
+    }
+    let additions = offer.additions(tool.as_deref(), config)?;
+    if additions.is_empty() {
+        return Ok(Ok(None));
+    }
+    let added = with_additions(message, &additions);
+    Ok(added.map(Some).map_err(|why| why.to_string()))
+}
+
+/// The answer to a request whose parameters cannot be accepted.
+fn invalid_params(envelope: &Envelope<'_>, why: &str) -> Bytes {
+    let error = json!({ "code": code::INVALID_PARAMS, "message": why });
+    let id = envelope.id.map_or("null", |id| id.get());
+    response(id, "error", error.to_string().as_bytes())
+}

@@ -1,0 +1,223 @@
+//! What a caller sets for one server, over what its tenant has set. Where it may come from is the
+//! front's business; what it may hold is the [`Resolver`](super::Resolver)'s.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, general_purpose};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::values::merge;
+use crate::protocol::{Failure, Reason};
+
+/// What handles begin with.
+pub const HANDLE_PREFIX: &str = "cfg_";
+
+/// The alphabet of URLs (RFC 4648, 5), padded or not.
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A caller's values and secrets for a server. Its `Debug` shows names only: values may be
+/// confidential too.
+#[derive(Clone, Default)]
+pub struct ClientConfig {
+    values: Map<String, Value>,
+    secrets: BTreeMap<String, SecretString>,
+}
+
+impl ClientConfig {
+    /// These values and secrets, by name.
+    pub fn new(values: Map<String, Value>, secrets: BTreeMap<String, SecretString>) -> Self {
+        Self { values, secrets }
+    }
+
+    /// The same with `over` over it: objects member by member, anything else whole.
+    #[must_use]
+    pub fn with(mut self, over: &Self) -> Self {
+        merge(&mut self.values, &over.values);
+        let secrets = over.secrets.iter();
+        self.secrets
+            .extend(secrets.map(|(name, secret)| (name.clone(), secret.clone())));
+        self
+    }
+
+    /// The values, by key.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// The secrets, by name.
+    pub fn secrets(&self) -> &BTreeMap<String, SecretString> {
+        &self.secrets
+    }
+
+    /// Whether it sets nothing.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.secrets.is_empty()
+    }
+
+    /// Equal for equal contents. It is made of secrets: never to be shown or kept.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut put = |text: &str| {
+            // Length first, so that no two sequences run together into the same bytes.
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        put(&Value::Object(self.values.clone()).to_string());
+        for (name, secret) in &self.secrets {
+            put(name);
+            put(secret.expose_secret());
+        }
+        hash.finalize().into()
+    }
+}
+
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values: Vec<_> = self.values.keys().collect();
+        let secrets: Vec<_> = self.secrets.keys().collect();
+        f.debug_struct("ClientConfig")
+            .field("values", &values)
+            .field("secrets", &secrets)
+            .finish()
+    }
+}
+
+/// What stands where a config may stand.
+#[derive(Clone, PartialEq)]
+pub enum Given {
+    /// The values themselves.
+    Values(Map<String, Value>),
+    /// The name of a config that was stored before.
+    Handle(String),
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Values(_) => "Values",
+            Self::Handle(_) => "Handle",
+        })
+    }
+}
+
+impl Given {
+    /// Reads a member of a message; `place` names it in errors.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] for what is neither an object nor a handle.
+    pub fn of_json(place: &str, json: &str) -> Result<Self, Failure> {
+        match serde_json::from_str(json) {
+            Ok(Value::Object(values)) => Ok(Self::Values(values)),
+            Ok(Value::String(text)) if text.starts_with(HANDLE_PREFIX) => Ok(Self::Handle(text)),
+            Ok(_) | Err(_) => Err(not_given(
+                place,
+                "neither a JSON object nor a handle (`cfg_…`)",
+            )),
+        }
+    }
+
+    /// Reads a header or query parameter: a handle as it is, or JSON as base64url.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] for what is neither.
+    pub fn of_text(place: &str, text: &str) -> Result<Self, Failure> {
+        let text = text.trim();
+        if text.starts_with(HANDLE_PREFIX) {
+            return Ok(Self::Handle(text.to_owned()));
+        }
+        let bytes = URL_SAFE
+            .decode(text)
+            // What many callers send instead means the same.
+            .or_else(|_| general_purpose::STANDARD.decode(text))
+            .map_err(|_| not_given(place, "neither base64url nor a handle (`cfg_…`)"))?;
+        let json = String::from_utf8(bytes)
+            .map_err(|_| not_given(place, "base64url of something other than JSON"))?;
+        Self::of_json(place, &json)
+    }
+}
+
+fn not_given(place: &str, what: &str) -> Failure {
+    Failure::new(Reason::ConfigInvalid, format!("{place} is {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn values(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn given(text: &str) -> Result<Given, String> {
+        Given::of_text("the header", text).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn an_object_or_a_handle_in_every_usual_spelling() {
+        let object = json!({ "q": "a?b>c~" });
+        let expected = Given::Values(values(object.clone()));
+        let json = object.to_string();
+        for engine in [
+            general_purpose::URL_SAFE,
+            general_purpose::URL_SAFE_NO_PAD,
+            general_purpose::STANDARD,
+        ] {
+            assert!(given(&engine.encode(&json)) == Ok(expected.clone()));
+        }
+        assert!(given(" cfg_12 ") == Ok(Given::Handle("cfg_12".into())));
+        let quoted = general_purpose::URL_SAFE.encode("\"cfg_12\"");
+        assert!(given(&quoted) == Ok(Given::Handle("cfg_12".into())));
+    }
+
+    #[test]
+    fn what_is_neither_is_told_without_its_value() {
+        for text in ["{\"repo\":\"hunter22\"}", "hunter22", "W10", "_w"] {
+            let Err(why) = given(text) else {
+                panic!("{text} was taken");
+            };
+            assert!(
+                why.starts_with("the header is ") && !why.contains("hunter22"),
+                "{why}"
+            );
+        }
+        assert!(Given::of_json("`x`", "[1]").is_err());
+        assert!(Given::of_json("`x`", "\"text\"").is_err());
+    }
+
+    #[test]
+    fn later_values_win_member_by_member_and_count_in_the_fingerprint() {
+        let config = |value, secret: Option<&str>| {
+            let secrets = secret.map(|secret| ("k".to_owned(), secret.into()));
+            ClientConfig::new(values(value), secrets.into_iter().collect())
+        };
+        let under = config(json!({ "a": 1, "o": { "x": 1, "y": 1 } }), Some("one"));
+        let over = config(json!({ "o": { "y": 2 }, "b": 3 }), Some("two"));
+        let both = under.clone().with(&over);
+        let expected = json!({ "a": 1, "b": 3, "o": { "x": 1, "y": 2 } });
+        assert_eq!(Value::Object(both.values().clone()), expected);
+        assert_eq!(both.secrets()["k"].expose_secret(), "two");
+        assert_eq!(
+            both.fingerprint(),
+            config(expected.clone(), Some("two")).fingerprint()
+        );
+        assert_ne!(
+            both.fingerprint(),
+            config(expected, Some("one")).fingerprint()
+        );
+        let shown = format!("{both:?}");
+        assert!(
+            shown.contains("\"k\"") && !shown.contains("two") && !shown.contains('3'),
+            "{shown}"
+        );
+    }
+}

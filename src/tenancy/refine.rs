@@ -1,0 +1,217 @@
+//! What callers may set of a server's config, and what holds then.
+
+use serde_json::{Map, Value, json};
+
+use super::client_config::ClientConfig;
+use super::resolver::Resolver;
+use super::values::{escaped, refused};
+use crate::config::template::Reference;
+use crate::ids::{ServerName, TenantId};
+use crate::protocol::{Failure, Reason};
+
+impl Resolver {
+    /// The config that holds for a caller: the schema's defaults, what its tenant has set, what
+    /// the caller sets itself.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] when it does not fit, or sets what callers may not set.
+    pub fn config_of(
+        &self,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: Option<&ClientConfig>,
+    ) -> Result<Map<String, Value>, Failure> {
+        if let Some(client) = client {
+            self.may_set(name, client)?;
+        }
+        let layers = self.layers(tenant, name, client);
+        let Some(schema) = self.schemas.get(name) else {
+            return Ok(layers.last().map(|map| (*map).clone()).unwrap_or_default());
+        };
+        schema.apply(layers).map_err(|misfits| {
+            let mend = self.mend(tenant, name);
+            let failure = refused(&misfits, name, tenant, &mend);
+            match self.advert(tenant, name) {
+                Some(schema) => failure.detail("schema", schema),
+                None => failure,
+            }
+        })
+    }
+
+    fn layers<'a>(
+        &'a self,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: Option<&'a ClientConfig>,
+    ) -> Vec<&'a Map<String, Value>> {
+        let settings = self.config.tenants.get(tenant);
+        let given = settings.and_then(|tenant| tenant.config.get(name));
+        given
+            .into_iter()
+            .chain(client.map(ClientConfig::values))
+            .collect()
+    }
+
+    fn mend(&self, tenant: &TenantId, name: &ServerName) -> String {
+        let takes = self
+            .config
+            .servers
+            .get(name)
+            .map(|server| &server.client_config);
+        match takes.filter(|keys| !keys.is_empty()) {
+            Some(keys) => format!(
+                "callers may set {}; the operator sets `tenants.{tenant}.config.{name}`",
+                listed(keys)
+            ),
+            None => format!("set `tenants.{tenant}.config.{name}`"),
+        }
+    }
+
+    /// Checks that a caller may set all that, whatever the values.
+    fn may_set(&self, name: &ServerName, client: &ClientConfig) -> Result<(), Failure> {
+        let server = self.server(name)?;
+        let refuse = |pointer: String, message: String| {
+            let error = json!({ "pointer": pointer, "message": message });
+            let failure = Failure::new(Reason::ConfigInvalid, message);
+            Err(failure.detail("errors", json!([error])))
+        };
+        let keys = client.values().keys();
+        if let Some(key) = keys
+            .into_iter()
+            .find(|key| !server.client_config.contains(key))
+        {
+            let pointer = format!("/{}", escaped(key));
+            let message = format!(
+                "callers of server `{name}` cannot set `{key}`, at \"{pointer}\" (they may set {}; see `servers.{name}.client_config`)",
+                listed(&server.client_config)
+            );
+            return refuse(pointer, message);
+        }
+        let names = client.secrets().keys();
+        if let Some(secret) = names
+            .into_iter()
+            .find(|name| !server.client_secrets.contains(name))
+        {
+            let message = format!(
+                "callers of server `{name}` cannot bring the secret `{secret}` (they may bring {}; see `servers.{name}.client_secrets`)",
+                listed(&server.client_secrets)
+            );
+            return refuse(format!("/{}", escaped(secret)), message);
+        }
+        Ok(())
+    }
+
+    /// Checks what a caller wants to set as far as it can be checked without the rest: what is
+    /// missing may come from elsewhere.
+    ///
+    /// # Errors
+    /// As for [`Resolver::config_of`].
+    pub fn check_client(
+        &self,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: &ClientConfig,
+    ) -> Result<(), Failure> {
+        self.may_set(name, client)?;
+        let Some(schema) = self.schemas.get(name) else {
+            return Ok(());
+        };
+        let mut misfits = match schema.apply(self.layers(tenant, name, Some(client))) {
+            Ok(_) => return Ok(()),
+            Err(misfits) => misfits,
+        };
+        misfits.retain(|misfit| misfit.missing.is_none());
+        if misfits.is_empty() {
+            return Ok(());
+        }
+        Err(refused(&misfits, name, tenant, &self.mend(tenant, name)))
+    }
+
+    /// What a server tells its clients of the config they may send: a JSON Schema of nothing but
+    /// the keys they may set; required is what their tenant has not set. `None` if they may set
+    /// nothing.
+    pub fn advert(&self, tenant: &TenantId, name: &ServerName) -> Option<Value> {
+        let server = self.config.servers.get(name)?;
+        if server.client_config.is_empty() && server.client_secrets.is_empty() {
+            return None;
+        }
+        let mut advert = match server.schema.as_deref() {
+            Some(Value::Object(schema)) => schema.clone(),
+            _ => Map::new(),
+        };
+        let is_open = |key: &str| server.client_config.iter().any(|open| open == key);
+        if let Some(Value::Object(properties)) = advert.get_mut("properties") {
+            properties.retain(|key, _| is_open(key));
+        }
+        let set = self.layers(tenant, name, None);
+        if let Some(Value::Array(required)) = advert.get_mut("required") {
+            required.retain(|key| {
+                let key = key.as_str().unwrap_or_default();
+                is_open(key) && !set.iter().any(|values| values.contains_key(key))
+            });
+        }
+        advert.insert("type".to_owned(), "object".into());
+        advert.insert("additionalProperties".to_owned(), false.into());
+        if !server.client_secrets.is_empty() {
+            // Not values of the config: they are brought by a handle.
+            advert.insert("x-secrets".to_owned(), json!(server.client_secrets));
+        }
+        Some(Value::Object(advert))
+    }
+
+    /// Whether what a caller sets may be written to disk: it brings no secret, and no value that
+    /// the schema calls `writeOnly` (JSON Schema 2020-12, validation, 9.4) or `sensitive`.
+    pub fn may_be_kept(&self, name: &ServerName, client: &ClientConfig) -> bool {
+        let server = self.config.servers.get(name);
+        let schema = server.and_then(|server| server.schema.as_deref());
+        let properties = schema.and_then(|schema| schema.get("properties"));
+        let is_confidential = |key: &String| {
+            let property = properties.and_then(|properties| properties.get(key));
+            let is_set = |word: &str| property.is_some_and(|property| property[word] == true);
+            is_set("writeOnly") || is_set("sensitive")
+        };
+        client.secrets().is_empty() && !client.values().keys().any(is_confidential)
+    }
+
+    /// Whether nothing keeps the server from being started but what a caller may still set.
+    pub fn awaits_client(
+        &self,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: Option<&ClientConfig>,
+    ) -> bool {
+        let Some(server) = self.config.servers.get(name) else {
+            return false;
+        };
+        if client.is_some_and(|client| self.may_set(name, client).is_err()) {
+            return false;
+        }
+        let is_open = |key: &str| {
+            let top = key.split('.').next().unwrap_or_default();
+            let mut open = server.client_config.iter();
+            open.any(|open| open == key || open == top)
+        };
+        let layers = self.layers(tenant, name, client);
+        let misfits = match self.schemas.get(name).map(|schema| schema.apply(layers)) {
+            Some(Err(misfits)) => misfits,
+            Some(Ok(_)) | None => vec![],
+        };
+        misfits
+            .iter()
+            .all(|misfit| misfit.missing.as_deref().is_some_and(is_open))
+            && (!misfits.is_empty()
+                || server.references().any(|(_, reference)| match reference {
+                    Reference::Config(key) => is_open(&key),
+                    Reference::Secret(name) => server.client_secrets.contains(&name),
+                    _ => false,
+                }))
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
