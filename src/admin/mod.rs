@@ -14,8 +14,11 @@
 //! - every error is JSON, `{"error": "what, why", "reason": "word"}`.
 //!
 //! Deliberately not here: the listener itself, users and roles (one token, all rights), and
-//! anything that changes the config other than telling the daemon to read it again.
+//! anything that changes pool.toml: it can be read again, and beside it stand the tenants of the
+//! state store.
 
+mod account_routes;
+mod accounts;
 mod guard;
 mod model;
 mod router;
@@ -24,6 +27,10 @@ mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use accounts::{
+    AccountError, Accounting, Act, MadeToken, NewToken, SecretDetails, TenantDetails, TokenDetails,
+    Told, seconds,
+};
 pub use model::{
     CircuitRow, Event, EventKind, Fingerprint, Limits, LogLine, ServerRow, SessionRow, StartCounts,
     Status, SupervisorState, TenantRow, WorkerCounts, WorkerRow,

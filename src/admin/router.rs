@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::guard::{self, Guard};
 use super::model::{LogLine, WorkerRow};
 use super::supervisor::Supervisor;
-use super::{model, stream};
+use super::{account_routes, model, stream};
 use crate::ids::WorkerId;
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
@@ -45,6 +45,15 @@ GET  /api/v1/events                     what happens, as an event stream
 POST /api/v1/workers/{id}/stop          stop a worker
 POST /api/v1/drain                      finish what is in flight, then end
 POST /api/v1/reload                     read pool.toml again
+
+Tenants beside those of pool.toml, kept in the state store:
+GET  /api/v1/accounts                   all tenants, and where each is defined
+GET, POST, PATCH, DELETE /api/v1/tenants/{tenant}
+GET  /api/v1/tokens, /api/v1/secrets    names and dates: ?tenant=
+GET, POST /api/v1/tenants/{tenant}/tokens
+DELETE    /api/v1/tenants/{tenant}/tokens/{name}
+GET       /api/v1/tenants/{tenant}/secrets
+PUT, DELETE /api/v1/tenants/{tenant}/secrets/{name}
 ";
 
 /// What the router is made for.
@@ -73,8 +82,8 @@ pub enum AdminError {
     EmptyToken,
 }
 
-struct Admin<S> {
-    supervisor: Arc<S>,
+pub(super) struct Admin<S> {
+    pub(super) supervisor: Arc<S>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     streams: Arc<Semaphore>,
@@ -114,7 +123,7 @@ pub fn router<S: Supervisor>(
         shutdown: options.shutdown,
         streams: Arc::new(Semaphore::new(MAX_STREAMS)),
     };
-    Ok(Router::new()
+    let router = Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/metrics", get(scrape::<S>))
         .route("/api/v1/status", get(status::<S>))
@@ -127,7 +136,12 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/tenants", get(tenants::<S>))
         .route("/api/v1/events", get(events::<S>))
         .route("/api/v1/drain", post(drain::<S>))
-        .route("/api/v1/reload", post(reload::<S>))
+        .route("/api/v1/reload", post(reload::<S>));
+    let routes = account_routes::routes().into_iter();
+    let router = routes.fold(router, |router, (path, methods)| {
+        router.route(path, methods)
+    });
+    Ok(router
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(guard, guard::admit))

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use tokio::sync::broadcast;
 
+use super::accounts::{Accounting, Act};
 use super::model::{Event, ServerRow, SessionRow, Status, TenantRow, WorkerRow};
 use crate::ids::WorkerId;
 
@@ -21,7 +22,7 @@ pub struct LogFollow {
     pub next: broadcast::Receiver<String>,
 }
 
-/// The running supervisor. All but [`Supervisor::reload`] answer at once from memory.
+/// The running supervisor. All but [`Supervisor::reload`] and [`Supervisor::account`] answer at once from memory.
 ///
 /// Lines of logs are as the worker wrote them, secrets redacted, without the line end.
 pub trait Supervisor: Send + Sync + 'static {
@@ -50,6 +51,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn drain(&self);
     /// Reads the config file again and applies it.
     fn reload(&self) -> Reload;
+    /// Looks at or changes tenants, tokens and secrets of the state store.
+    fn account(&self, act: Act) -> Accounting;
     /// What happens from now on.
     fn events(&self) -> broadcast::Receiver<Event>;
 }

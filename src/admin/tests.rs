@@ -144,6 +144,16 @@ impl Supervisor for Fake {
         Box::pin(async move { result })
     }
 
+    fn account(&self, act: Act) -> Accounting {
+        let said = format!(
+            "{} {}",
+            act.name(),
+            act.tenant().or(act.object()).unwrap_or_default()
+        );
+        self.done.lock().push(said.clone());
+        Box::pin(async move { Ok(Told::Done { message: said }) })
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }

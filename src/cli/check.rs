@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config;
+use crate::{config, store};
 
 /// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
 #[derive(Args, Clone, Debug)]
@@ -35,6 +35,15 @@ impl CheckArgs {
                 return ExitCode::FAILURE;
             }
         };
+        let in_both = store::tenant_names(&config.state.dir)
+            .into_iter()
+            .find(|name| config.tenants.contains_key(name.as_str()));
+        if let Some(name) = in_both {
+            eprintln!(
+                "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
+            );
+            return ExitCode::FAILURE;
+        }
         for warning in &config.warnings {
             eprintln!("warning: {warning}");
         }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::{
-    CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs, LogsArgs, PrefetchArgs,
-    PsArgs, ReloadArgs, SchemaArgs, ServeArgs, StopArgs, TuneArgs,
+    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
+    LogsArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs,
+    StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -30,6 +31,12 @@ enum Command {
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
+    Tenant(TenantArgs),
+    Token(TokenArgs),
+    Secret(SecretArgs),
+    Audit(AuditArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
     Prefetch(PrefetchArgs),
     Tune(TuneArgs),
     DemoServer(DemoServer),
@@ -44,6 +51,9 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
         Command::Prefetch(args) => args.run(),
+        Command::Audit(args) => args.run(),
+        Command::Backup(args) => args.run(),
+        Command::Restore(args) => args.run(),
         Command::Tune(args) => args.run(),
         Command::Serve(args) => block_on(args.run()),
         Command::Doctor(args) => block_on(args.run()),
@@ -52,6 +62,9 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
+        Command::Tenant(args) => block_on(args.run()),
+        Command::Token(args) => block_on(args.run()),
+        Command::Secret(args) => block_on(args.run()),
         Command::Reload(args) => block_on(args.run()),
     };
     match outcome {

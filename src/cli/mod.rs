@@ -3,6 +3,9 @@
 //! Exit codes: 0 ok, 1 the thing asked for failed, 2 usage. Errors go to stderr and say what
 //! happened, why, and what to do.
 
+mod accounts;
+mod audit;
+mod backup;
 mod call;
 mod check;
 mod client;
@@ -19,11 +22,17 @@ mod prefetch;
 mod ps;
 mod reload;
 mod schema;
+mod secret;
 mod serve;
 mod stop;
 mod table;
+mod tenant;
+mod token;
 mod tune;
 
+pub use accounts::AccountArgs;
+pub use audit::AuditArgs;
+pub use backup::{BackupArgs, RestoreArgs};
 pub use call::CallArgs;
 pub use check::CheckArgs;
 pub use client::AdminArgs;
@@ -38,6 +47,9 @@ pub use prefetch::PrefetchArgs;
 pub use ps::PsArgs;
 pub use reload::ReloadArgs;
 pub use schema::SchemaArgs;
+pub use secret::SecretArgs;
 pub use serve::ServeArgs;
 pub use stop::StopArgs;
+pub use tenant::TenantArgs;
+pub use token::TokenArgs;
 pub use tune::TuneArgs;

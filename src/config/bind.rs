@@ -68,6 +68,7 @@ fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, Stri
                 }
             }
             Reference::Secret(_)
+            | Reference::SecretFile(_)
             | Reference::SessionId
             | Reference::DirData
             | Reference::DirTmp => {

@@ -1,12 +1,13 @@
 //! From a file, a text or a command line to a config.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::auth::AuthMode;
 use super::mistake::{ConfigErrors, Mistake, Mistakes};
-use super::model::{Arg, AuthMode, Config};
+use super::model::{Arg, Config};
 use super::read;
 use super::reader::{Notes, Reader};
 use super::template::{Reference, Template};
@@ -59,6 +60,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
     root.finish();
     config.warnings = std::mem::take(&mut notes.warnings);
     config.warnings.extend(unknown_secrets(&config));
+    config.warnings.extend(shown_secrets(&config));
     let found = notes.into_mistakes(text);
     if found.is_empty() {
         Ok(config)
@@ -88,12 +90,9 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
             root.wrong("servers", format!("the things of server `{name}` cannot be told apart where `/mcp` offers all servers as one: its name runs into the separator \"{separator}\" (set `servers.{name}.aggregate = false`, another `aggregate.separator`, or another name)"));
         }
     }
-    if config.auth == AuthMode::Token && config.tenants.values().all(|t| t.token_hashes.is_empty())
-    {
-        root.wrong(
-            "auth",
-            "`auth.mode` is \"token\", but no tenant lists a token: nobody could come in",
-        );
+    if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
+        let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
+        root.notes.warnings.push(warning.to_owned());
     }
 }
 
@@ -104,7 +103,7 @@ fn is_told_apart(server: &str, separator: &str) -> bool {
 
 fn exposed(config: &Config) -> Option<String> {
     let listen = config.http.listen;
-    (config.auth == AuthMode::None && !listen.ip().is_loopback()).then(|| {
+    (config.auth.is_open() && !listen.ip().is_loopback()).then(|| {
         format!("`http.listen` is not a loopback address ({listen}) and `auth.mode` is \"none\": set `auth.mode = \"token\"`, or listen on 127.0.0.1")
     })
 }
@@ -119,6 +118,26 @@ impl Config {
     }
 }
 
+/// Secrets in arguments: whoever can list processes of this host can read them.
+fn shown_secrets(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (name, server) in &config.servers {
+        let shown: BTreeSet<_> = server
+            .references()
+            .filter_map(|(place, reference)| match reference {
+                Reference::Secret(secret) if place == "args" => Some(secret),
+                _ => None,
+            })
+            .collect();
+        for secret in shown {
+            warnings.push(format!(
+                "server `{name}` has `secret.{secret}` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{secret.{secret} | file}}`"
+            ));
+        }
+    }
+    warnings
+}
+
 /// Secrets that templates name and no tenant has: every request of the server would be refused.
 fn unknown_secrets(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -129,7 +148,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
         });
         let templates = of_args.chain(server.env.values()).chain(&server.cwd);
         for reference in templates.flat_map(Template::references) {
-            if let Reference::Secret(secret) = reference
+            if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference
                 && !server.client_secrets.contains(secret)
                 && !config
                     .tenants
@@ -137,7 +156,7 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
                     .any(|tenant| tenant.secrets.contains_key(secret))
             {
                 warnings.push(format!(
-                    "server `{name}` needs `secret.{secret}`, which no tenant has"
+                    "server `{name}` needs `secret.{secret}`, which no tenant of this file has (`stdiopool secret set` gives one a secret)"
                 ));
             }
         }

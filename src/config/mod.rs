@@ -11,12 +11,15 @@
 //! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
+mod audit;
+mod auth;
 mod bind;
 mod globs;
 mod load;
 mod mistake;
 mod model;
 mod policy;
+mod rates;
 mod read;
 mod reader;
 mod references;
@@ -29,15 +32,18 @@ mod tests;
 mod tools;
 mod units;
 
+pub use audit::Audit;
+pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
 pub use bind::Bind;
 pub use globs::Globs;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes};
 pub use model::{
-    Admin, Aggregate, Arg, AuthMode, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits,
-    Packages, Pool, SecretSource, Server, Share, State, Tenant,
+    Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
+    Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
 };
 pub use policy::{Policy, Rule};
+pub use rates::{DefaultRates, Rates};
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

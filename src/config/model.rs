@@ -1,14 +1,17 @@
 //! What pool.toml says, with defaults filled in and everything checked. Immutable once read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
+use super::audit::Audit;
+use super::auth::{Auth, AuthMode};
+use super::rates::{DefaultRates, Rates};
 use super::template::Template;
 use super::units::SizeOrShare;
 use crate::ids::{ServerName, TenantId, is_valid_name};
@@ -24,7 +27,11 @@ pub struct Config {
     /// `[admin]`
     pub admin: Admin,
     /// `[auth]`
-    pub auth: AuthMode,
+    pub auth: Auth,
+    /// `[limits]`
+    pub rates: DefaultRates,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[aggregate]`
     pub aggregate: Aggregate,
     /// `[pool]`
@@ -58,6 +65,19 @@ pub struct Http {
     pub allowed_origins: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body: u64,
+    /// `[http.tls]`; `None`: plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// `[http.tls]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The certificate and those that lead to its root, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Roots of clients' certificates, PEM; with it, a client needs one.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[admin]`: metrics and the admin API.
@@ -76,15 +96,6 @@ pub struct Aggregate {
     pub separator: String,
     /// How long a list waits for one server.
     pub list_timeout: Duration,
-}
-
-/// `[auth] mode`: who callers are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AuthMode {
-    /// Whoever the path says, else the default tenant. Only on loopback.
-    None,
-    /// Whose bearer token it is.
-    Token,
 }
 
 /// `[pool]`
@@ -129,6 +140,8 @@ pub struct Pool {
 pub struct State {
     /// The state folder, absolute; the folder it is made in where one command is hosted.
     pub dir: PathBuf,
+    /// Where the key of the secrets in it is; `None`: with systemd, or nowhere.
+    pub key: Option<SecretSource>,
 }
 
 /// `[launch]`: the packages that npx and uvx lines run.
@@ -267,8 +280,10 @@ pub struct Limits {
 /// `[tenants.NAME]`
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// SHA-256 of each of its tokens.
-    pub token_hashes: Vec<[u8; 32]>,
+    /// Its tokens.
+    pub tokens: Vec<Token>,
+    /// How much it may ask; `None` for `[limits] tenant`.
+    pub rates: Option<Rates>,
     /// Its share under contention.
     pub weight: u32,
     /// Workers it may have; `None` for `pool.max_workers_per_tenant`.
@@ -277,6 +292,21 @@ pub struct Tenant {
     pub config: BTreeMap<ServerName, Map<String, Value>>,
     /// Where its secrets are.
     pub secrets: BTreeMap<String, SecretSource>,
+}
+
+/// A bearer token.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Token {
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+    /// What it is called in logs.
+    pub name: Option<Arc<str>>,
+    /// The user it stands for.
+    pub subject: Option<String>,
+    /// What it may be used for.
+    pub scopes: Arc<BTreeSet<String>>,
+    /// When it stops being valid.
+    pub expires: Option<SystemTime>,
 }
 
 /// Where a secret is.
@@ -288,6 +318,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// On standard output of a command.
     Command(Vec<String>),
+    /// In the state store, sealed.
+    Stored(Arc<[u8]>),
 }
 
 impl Config {
@@ -299,9 +331,11 @@ impl Config {
     /// Whether the tenant may be served. Where nobody has to say who they are, any well-formed
     /// name may.
     pub fn has_tenant(&self, id: &TenantId) -> bool {
-        match self.auth {
+        match self.auth.mode {
             AuthMode::None => is_valid_name(id.as_str()),
-            AuthMode::Token => self.tenants.contains_key(id),
+            AuthMode::Token | AuthMode::Jwt(_) | AuthMode::Header(_) => {
+                self.tenants.contains_key(id)
+            }
         }
     }
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Admin, Aggregate, AuthMode, Config, Http, Packages, Pool, State};
+use super::model::{Admin, Aggregate, Config, Http, Packages, Pool, State, Tls};
 use super::reader::Reader;
-use super::{policy, servers, tenants};
+use super::{audit, auth, policy, rates, servers, tenants};
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
@@ -18,20 +18,24 @@ pub(super) const fn secs(n: u64) -> Duration {
 
 /// Reads the whole file.
 pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
-    let http = root.table("http", http);
+    let http = root.table("http", |reader| http(reader, base_dir));
     let admin = root.table("admin", admin);
-    let auth = root.table("auth", auth);
+    let auth = root.table("auth", |reader| auth::auth(reader, base_dir));
+    let rates = root.table("limits", rates::defaults);
+    let audit = root.table("audit", |reader| audit::audit(reader, base_dir));
     let aggregate = root.table("aggregate", aggregate);
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
     let packages = root.table("launch", packages);
     let servers = servers::servers(root, &pool);
     let policy = root.table("policy", policy::read);
-    let tenants = tenants::tenants(root, &servers, base_dir);
+    let tenants = tenants::tenants(root, &servers, &rates, base_dir);
     Config {
         http,
         admin,
         auth,
+        rates,
+        audit,
         aggregate,
         pool,
         state,
@@ -58,7 +62,7 @@ fn listen(reader: &mut Reader<'_, '_>, default: &'static str, doc: &'static str)
     })
 }
 
-fn http(reader: &mut Reader<'_, '_>) -> Http {
+fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
     let listen = listen(
         reader,
         "127.0.0.1:8080",
@@ -88,6 +92,34 @@ fn http(reader: &mut Reader<'_, '_>) -> Http {
         public_url,
         allowed_origins,
         max_body: max_body.unwrap_or(8 << 20),
+        tls: reader.table("tls", |reader| tls(reader, base_dir)),
+    }
+}
+
+fn tls(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Option<Tls> {
+    let cert = reader.text("cert", None, "A file with the front door's certificate and those that lead to its root, PEM, from pool.toml's folder. With it, the front door speaks HTTPS only. Read again by a reload.");
+    let key = reader.text(
+        "key",
+        None,
+        "A file with the certificate's private key, PEM.",
+    );
+    let client_ca = reader.text("client_ca", None, "A file with the roots of clients' certificates, PEM. With it, who has no certificate of theirs is not served.");
+    let path = |file: String| base_dir.join(file);
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some(Tls {
+            cert: path(cert),
+            key: path(key),
+            client_ca: client_ca.map(path),
+        }),
+        (None, None) if client_ca.is_none() => None,
+        (cert, _) => {
+            let missing = if cert.is_none() { "cert" } else { "key" };
+            reader.wrong(
+                missing,
+                format!("`http.tls` needs `http.tls.{missing}` as well"),
+            );
+            None
+        }
     }
 }
 
@@ -113,21 +145,6 @@ fn admin(reader: &mut Reader<'_, '_>) -> Admin {
         listen,
         token: token.map(Into::into),
     }
-}
-
-fn auth(reader: &mut Reader<'_, '_>) -> AuthMode {
-    let words = [
-        ("none", Some(AuthMode::None)),
-        ("token", Some(AuthMode::Token)),
-        ("jwt", None),
-        ("header", None),
-    ];
-    let doc = "How callers say who they are. \"none\": nobody does, the tenant is the path's, else `default`; only on loopback. \"token\": by a bearer token whose hash a tenant lists.";
-    let mode = reader.word("mode", "none", &words, doc);
-    if mode == Some(None) {
-        reader.wrong("mode", "`auth.mode` \"jwt\" and \"header\" are not available in this version; there are \"none\" and \"token\"");
-    }
-    mode.flatten().unwrap_or(AuthMode::None)
 }
 
 fn aggregate(reader: &mut Reader<'_, '_>) -> Aggregate {
@@ -186,8 +203,14 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
         || PathBuf::from(dir.unwrap_or_else(|| ".stdiopool".into())),
         Into::into,
     );
+    reader.keep_private("key");
+    let key = reader.table("key", |reader| {
+        let doc = "Where the key of the secrets in the state folder is: 32 bytes in hexadecimal or base64 (openssl rand -hex 32), in a variable of stdiopool's environment, a file, or on the output of a command. Without one, the credential `stdiopool-key` of systemd's unit, if there is one.";
+        tenants::source(reader, base_dir, doc)
+    });
     State {
         dir: base_dir.join(dir),
+        key,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The template language of args, env and cwd: `${config.k}`, `${config.k:-default}`,
-//! `${secret.k}`, `${tenant.id}`, `${user.sub}`, `${user.email}`, `${user.CLAIM}`, `${session.id}`,
-//! `${dir.data}`, `${dir.tmp}`; `$${` is a literal `${`.
+//! `${secret.k}`, `${secret.k | file}` (the path of a private file with it), `${tenant.id}`,
+//! `${user.sub}`, `${user.email}`, `${user.CLAIM}`, `${session.id}`, `${dir.data}`, `${dir.tmp}`;
+//! `$${` is a literal `${`.
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub enum Reference {
     Config(String),
     /// A secret of the tenant.
     Secret(String),
+    /// The path of a private file with a secret of the tenant in it.
+    SecretFile(String),
     /// The tenant's name.
     TenantId,
     /// Who calls.
@@ -32,6 +35,7 @@ impl fmt::Display for Reference {
         match self {
             Self::Config(key) => write!(f, "config.{key}"),
             Self::Secret(name) => write!(f, "secret.{name}"),
+            Self::SecretFile(name) => write!(f, "secret.{name} | file"),
             Self::TenantId => f.write_str("tenant.id"),
             Self::UserSub => f.write_str("user.sub"),
             Self::UserEmail => f.write_str("user.email"),
@@ -71,7 +75,7 @@ pub enum TemplateError {
     Unclosed,
     /// Not one of the references there are.
     #[error(
-        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, tenant.id, user.sub, user.email, user.CLAIM, session.id, dir.data and dir.tmp"
+        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, secret.NAME | file, tenant.id, user.sub, user.email, user.CLAIM, session.id, dir.data and dir.tmp"
     )]
     Unknown(String),
     /// A NUL byte, which no argument can hold.
@@ -173,6 +177,12 @@ pub(super) fn reference(name: &str) -> Option<Reference> {
                         .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
             })
     };
+    if let Some((secret, filter)) = name.split_once('|') {
+        let secret = secret.trim().strip_prefix("secret.")?;
+        // A file's name: it must not lead elsewhere.
+        let is_file = filter.trim() == "file" && is_name(secret);
+        return is_file.then(|| Reference::SecretFile(secret.to_owned()));
+    }
     match name.split_once('.')? {
         ("config", key) if is_name(key) => Some(Reference::Config(key.to_owned())),
         ("secret", key) if is_name(key) => Some(Reference::Secret(key.to_owned())),
@@ -222,6 +232,10 @@ mod tests {
         );
         assert_eq!(pieces("$${config.a} $5 $"), [literal("${config.a} $5 $")]);
         assert_eq!(pieces("a$$${dir.tmp}"), [literal("a$${dir.tmp}")]);
+        let file = Reference::SecretFile("k".into());
+        for text in ["${secret.k | file}", "${secret.k|file}"] {
+            assert_eq!(pieces(text), [value(file.clone(), None)]);
+        }
         assert!(pieces("").is_empty());
     }
 
@@ -237,6 +251,9 @@ mod tests {
             "${tenant.name}",
             "${config.a b}",
             "${config.a..b}",
+            "${secret.a | base64}",
+            "${config.a | file}",
+            "${secret. | file}",
         ] {
             assert!(
                 matches!(Template::parse(bad), Err(TemplateError::Unknown(_))),

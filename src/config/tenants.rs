@@ -1,15 +1,18 @@
 //! Reads `[tenants.NAME]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::mistake::similar;
-use super::model::{SecretSource, Server, Tenant};
+use super::model::{SecretSource, Server, Tenant, Token};
+use super::rates::{self, DefaultRates};
 use super::reader::{Reader, shown, to_json};
 use super::servers::bad_name;
 use crate::ids::{ServerName, TenantId, is_valid_name};
@@ -19,6 +22,7 @@ type Servers = BTreeMap<ServerName, Server>;
 pub(super) fn tenants(
     root: &mut Reader<'_, '_>,
     servers: &Servers,
+    rates: &DefaultRates,
     base_dir: &Path,
 ) -> BTreeMap<TenantId, Tenant> {
     let mut owners: BTreeMap<[u8; 32], String> = BTreeMap::new();
@@ -28,7 +32,7 @@ pub(super) fn tenants(
         }
         (
             TenantId::new(name),
-            tenant(name, reader, servers, base_dir, &mut owners),
+            tenant(name, reader, servers, rates, base_dir, &mut owners),
         )
     });
     read.into_iter().collect()
@@ -38,22 +42,11 @@ fn tenant(
     name: &str,
     reader: &mut Reader<'_, '_>,
     servers: &Servers,
+    defaults: &DefaultRates,
     base_dir: &Path,
     owners: &mut BTreeMap<[u8; 32], String>,
 ) -> Tenant {
-    reader.keep_private("tokens");
-    let tokens = reader.texts("tokens", &[], "Hashes of the tenant's bearer tokens: \"sha256:\" and the SHA-256 of the token in hexadecimal digits.");
-    let mut token_hashes = Vec::new();
-    for text in &tokens {
-        match hash(text) {
-            Some(hash) => match owners.insert(hash, name.to_owned()) {
-                None => token_hashes.push(hash),
-                Some(owner) => reader.wrong("tokens", format!("this token is listed for tenant `{owner}` already; a token belongs to one tenant")),
-            },
-            // Not shown: it may be the token itself.
-            None => reader.wrong("tokens", "an entry of `tokens` is not \"sha256:\" with 64 hexadecimal digits (make one with: printf %s TOKEN | sha256sum)"),
-        }
-    }
+    let tokens = tokens(name, reader, owners);
     let weight = reader.number(
         "weight",
         Some(1),
@@ -66,15 +59,98 @@ fn tenant(
         1..=1_000_000,
         "Worker processes it may have, instead of `pool.max_workers_per_tenant`.",
     );
+    let rates = if reader.has("limits") {
+        Some(reader.table("limits", |reader| rates::rates(reader, defaults.tenant)))
+    } else {
+        reader.table("limits", |reader| rates::rates(reader, defaults.tenant));
+        None
+    };
     let config = config(reader, servers);
     let secrets = secrets(reader, base_dir);
     Tenant {
-        token_hashes,
+        tokens,
+        rates,
         weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         max_workers: max_workers.and_then(|n| usize::try_from(n).ok()),
         config,
         secrets,
     }
+}
+
+fn tokens(
+    tenant: &str,
+    reader: &mut Reader<'_, '_>,
+    owners: &mut BTreeMap<[u8; 32], String>,
+) -> Vec<Token> {
+    let text = json!({ "type": "string" });
+    let table = json!({
+        "type": "object",
+        "required": ["hash"],
+        "properties": {
+            "hash": text, "name": text, "subject": text, "expires": text,
+            "scopes": { "type": "array", "items": text },
+        },
+        "additionalProperties": false,
+    });
+    let schema = json!({ "type": "array", "items": { "anyOf": [text, table] } });
+    reader.keep_private("tokens");
+    let doc = "Its bearer tokens, each as \"sha256:\" and the SHA-256 of the token in hexadecimal digits, or as { hash = \"sha256:…\", name = \"…\", subject = \"user\", scopes = […], expires = \"2027-01-01T00:00:00Z\" }. `stdiopool token create` makes others, which are not in this file.";
+    let Some(value) = reader.raw("tokens", schema, doc) else {
+        return vec![];
+    };
+    let Some(items) = value.get_ref().as_array() else {
+        reader.wrong("tokens", "`tokens` must be a list");
+        return vec![];
+    };
+    let mut tokens = Vec::new();
+    for item in items.iter() {
+        let (text, token) = match item.get_ref() {
+            DeValue::String(text) => (Some(text.to_string()), Token::default()),
+            DeValue::Table(table) => {
+                let path = reader.name("tokens");
+                let mut inner = Reader::new(reader.notes, Some(table), item.span(), path);
+                let read = token(&mut inner);
+                inner.finish();
+                read
+            }
+            _ => (None, Token::default()),
+        };
+        match text.as_deref().and_then(hash) {
+            Some(hash) => match owners.insert(hash, tenant.to_owned()) {
+                None => tokens.push(Token { hash, ..token }),
+                Some(owner) => reader.wrong("tokens", format!("this token is listed for tenant `{owner}` already; a token belongs to one tenant")),
+            },
+            // Not shown: it may be the token itself.
+            None => reader.wrong("tokens", "an entry of `tokens` is not \"sha256:\" with 64 hexadecimal digits (make one with: printf %s TOKEN | sha256sum)"),
+        }
+    }
+    tokens
+}
+
+/// One with more than its hash.
+fn token(reader: &mut Reader<'_, '_>) -> (Option<String>, Token) {
+    let hash = reader.text("hash", None, "");
+    let name = reader.text("name", None, "").map(Arc::from);
+    let subject = reader.text("subject", None, "");
+    let scopes: BTreeSet<_> = reader.texts("scopes", &[], "").into_iter().collect();
+    let expires = reader.text("expires", None, "").and_then(|text| {
+        let at: Option<SystemTime> = humantime::parse_rfc3339_weak(&text).ok();
+        if at.is_none() {
+            reader.wrong(
+                "expires",
+                "`expires` of a token must be a time such as \"2027-01-01T00:00:00Z\"",
+            );
+        }
+        at
+    });
+    let token = Token {
+        name,
+        subject,
+        scopes: Arc::new(scopes),
+        expires,
+        ..Token::default()
+    };
+    (hash, token)
 }
 
 fn hash(text: &str) -> Option<[u8; 32]> {
@@ -219,25 +295,7 @@ fn secrets(reader: &mut Reader<'_, '_>, base_dir: &Path) -> BTreeMap<String, Sec
             continue;
         };
         let mut inner = Reader::new(reader.notes, Some(table), value.span(), path.as_str());
-        let env = inner.text("env", None, "").map(SecretSource::Env);
-        let file = inner
-            .text("file", None, "")
-            .map(|file| SecretSource::File(base_dir.join(file)));
-        let command = inner
-            .has("command")
-            .then(|| inner.texts("command", &[], ""));
-        let _known = command.is_none().then(|| inner.texts("command", &[], ""));
-        if command.as_ref().is_some_and(Vec::is_empty) {
-            inner.wrong(
-                "command",
-                format!("`{path}.command` is empty; it is the program and its arguments"),
-            );
-        }
-        let mut sources: Vec<_> = [env, file, command.map(SecretSource::Command)]
-            .into_iter()
-            .flatten()
-            .collect();
-        let span = inner.span.clone();
+        let (mut sources, span) = (sources(&mut inner, base_dir, ""), inner.span.clone());
         inner.finish();
         if sources.len() != 1 {
             let message = format!(
@@ -251,4 +309,40 @@ fn secrets(reader: &mut Reader<'_, '_>, base_dir: &Path) -> BTreeMap<String, Sec
         }
     }
     secrets
+}
+
+/// A table that says where one secret is; `None` when nothing is said.
+pub(super) fn source(
+    reader: &mut Reader<'_, '_>,
+    base_dir: &Path,
+    doc: &'static str,
+) -> Option<SecretSource> {
+    let mut found = sources(reader, base_dir, doc);
+    if found.len() > 1 {
+        let message = format!(
+            "`{}` must have one of `env`, `file` and `command`, not {}",
+            reader.name("").trim_end_matches('.'),
+            found.len()
+        );
+        let span = reader.span.clone();
+        reader.notes.mistakes.push((span, message));
+    }
+    found.pop()
+}
+
+fn sources(reader: &mut Reader<'_, '_>, base_dir: &Path, doc: &'static str) -> Vec<SecretSource> {
+    let env = reader.text("env", None, doc).map(SecretSource::Env);
+    let file = reader.text("file", None, doc);
+    let file = file.map(|file| SecretSource::File(base_dir.join(file)));
+    let is_command = reader.has("command");
+    let command = reader.texts("command", &[], doc);
+    if is_command && command.is_empty() {
+        let message = format!(
+            "`{}` is empty; it is the program and its arguments",
+            reader.name("command")
+        );
+        reader.wrong("command", message);
+    }
+    let command = is_command.then_some(SecretSource::Command(command));
+    [env, file, command].into_iter().flatten().collect()
 }

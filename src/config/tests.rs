@@ -19,7 +19,7 @@ fn what_is_not_written_has_its_default() {
     let config = read(SMALLEST).expect("valid");
     assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.http.max_body, 8 << 20);
-    assert_eq!(config.auth, AuthMode::None);
+    assert_eq!(config.auth.mode, AuthMode::None);
     assert_eq!(config.pool.max_workers, 64);
     assert_eq!(config.pool.queue_timeout, Duration::from_secs(30));
     assert_eq!(config.state.dir, Path::new("/etc/stdiopool/.stdiopool"));
@@ -88,8 +88,17 @@ fn what_would_let_strangers_in_is_a_mistake() {
     let open =
         format!("[http]\nlisten = \"0.0.0.0:80\"\n[admin]\nlisten = \"0.0.0.0:81\"\n{SMALLEST}");
     insta::assert_snapshot!(read(&open).expect_err("open to all"));
-    let nobody = format!("[auth]\nmode = \"token\"\n{SMALLEST}");
-    insta::assert_snapshot!(read(&nobody).expect_err("closed to all"));
+    let nobody =
+        read(&format!("[auth]\nmode = \"token\"\n{SMALLEST}")).expect("a token can be made");
+    assert!(
+        nobody.warnings[0].contains("token create"),
+        "{:?}",
+        nobody.warnings
+    );
+    let lax = format!("[auth]\nmode = \"jwt\"\nalgorithms = [\"HS256\"]\n{SMALLEST}");
+    insta::assert_snapshot!(read(&lax).expect_err("anyone's token"));
+    let lax = format!("[auth]\nmode = \"header\"\ntrusted_proxies = [\"proxy\"]\n{SMALLEST}");
+    insta::assert_snapshot!(read(&lax).expect_err("anyone's header"));
     let hash = "sha256:".to_owned() + &"ab".repeat(32);
     let shared = format!(
         "{SMALLEST}[tenants.x]\ntokens = [\"{hash}\"]\n[tenants.y]\ntokens = [\"{hash}\"]\n"
@@ -186,6 +195,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(shown.http.max_body, default.http.max_body);
     assert_eq!(shown.admin.listen, default.admin.listen);
     assert_eq!(shown.pool, default.pool);
+    assert_eq!((shown.rates, shown.audit), (default.rates, default.audit));
     assert_eq!(shown.packages, default.packages);
 }
 

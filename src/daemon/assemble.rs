@@ -5,11 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretBox};
+
 use crate::config::{Config, ConfigErrors};
+use crate::front::TlsError;
 use crate::launch::packages::CacheError;
 use crate::session::Setup;
-use crate::store::{DatabaseError, StateDir, StateDirError};
-use crate::tenancy::{Authenticator, Resolver, ResolverError};
+use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
+use crate::telemetry::audit::{Audit, AuditOptions, Digester};
+use crate::tenancy::{Authenticator, Resolver, ResolverError, Secrets, Uses};
 use crate::worker::GuardianError;
 
 /// Why `stdiopool serve` did not start, or did not end well.
@@ -24,6 +28,20 @@ pub enum ServeError {
     /// What is kept in the state folder cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The tenants of pool.toml and of the state folder do not go together.
+    #[error("{0}")]
+    Accounts(String),
+    /// The key of the secrets is not to be had.
+    #[error("the key of the secrets in the state folder (`state.key`) cannot be had: {0}")]
+    NoKey(String),
+    /// It is another one.
+    #[error(
+        "the secrets in the state folder were sealed with another key than that of `state.key`: give the old one back, or seal them anew with `stdiopool secret rekey` before changing it"
+    )]
+    OtherKey,
     /// Packages cannot be kept.
     #[error(transparent)]
     Packages(#[from] CacheError),
@@ -59,18 +77,48 @@ pub enum ServeError {
     /// The admin listener would be open to anyone.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
+    /// The audit log cannot be written.
+    #[error("the audit log {} (`audit.file`) cannot be written: {source}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),
 }
 
-/// Everything that follows from one config.
+/// Everything that follows from one config. `before` is what it replaces.
 pub(super) fn setup(
     config: Arc<Config>,
     generation: u64,
     state: Arc<StateDir>,
+    secrets: Arc<Secrets>,
+    uses: Arc<Uses>,
+    before: Option<&Setup>,
 ) -> Result<Setup, ServeError> {
-    let authenticator = Authenticator::new(&config);
-    let resolver = Resolver::new(Arc::clone(&config), state)?;
+    let before = before.map(|before| &before.authenticator);
+    let authenticator = Authenticator::new(&config, uses, before);
+    let resolver = Resolver::new(Arc::clone(&config), state, secrets)?;
     Ok(Setup::new(generation, config, authenticator, resolver))
+}
+
+/// Opens the audit log, with the digests of this installation.
+pub(super) fn open_audit(
+    config: &Config,
+    file: PathBuf,
+    opened: &Opened,
+) -> Result<Audit, ServeError> {
+    let audit = &config.audit;
+    let options = AuditOptions {
+        file: file.clone(),
+        arguments: audit.arguments,
+        max_size: audit.max_size,
+        keep: audit.keep,
+    };
+    let key = opened.digest_key.expose_secret();
+    let digester = Digester::new(SecretBox::new(Box::new(*key)));
+    Audit::open(options, digester).map_err(|source| ServeError::Audit { path: file, source })
 }

@@ -38,6 +38,14 @@ pub(super) fn say_if_sleepless(config: &Config) {
     }
 }
 
+/// Opened secrets are in this process's memory: no core dump of it is written, and no other process
+/// of its user may read it. What it executes begins anew in this.
+pub(super) fn keep_out_of_core_dumps() {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core dumps of stdiopool, with secrets in them, cannot be ruled out");
+    }
+}
+
 /// Raises the soft limit on open files to the hard one, and says so if that is still too few.
 pub(super) fn raise_open_files(config: &Config) {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {

@@ -10,6 +10,7 @@
 //! work; what is in flight finishes, for at most `pool.drain_timeout`; workers stop (stdin closed,
 //! SIGTERM, SIGKILL); the guardian goes last and takes with it whatever is still there.
 
+mod accounts;
 mod assemble;
 mod events;
 mod limits;
@@ -18,5 +19,6 @@ mod run;
 mod sampler;
 mod supervisor;
 
+pub use accounts::Accounts;
 pub use assemble::ServeError;
 pub use run::{Options, Source, serve};

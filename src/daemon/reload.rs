@@ -5,14 +5,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::accounts::Accounts;
 use super::assemble;
 use super::events::Events;
 use super::limits;
-use crate::admin::EventKind;
+use crate::admin::{AccountError, Act, EventKind, Told};
 use crate::config::{self, Config};
+use crate::front::Tls;
+use crate::ids::TenantId;
 use crate::pool::StopReason;
-use crate::session::Sessions;
-use crate::store::StateDir;
+use crate::session::{Sessions, Setup};
+use crate::store::{StateDir, Vault};
+use crate::tenancy::{Secrets, Uses};
+
+/// What pool.toml said, and where secrets are fetched since.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) config: Arc<Config>,
+    pub(super) secrets: Arc<Secrets>,
+}
 
 /// Reloads pool.toml.
 #[derive(Debug)]
@@ -21,6 +34,13 @@ pub(super) struct Reloader {
     pub(super) path: Option<PathBuf>,
     pub(super) sessions: Sessions,
     pub(super) state: Arc<StateDir>,
+    /// Tenants beside those of the file; none where one command is hosted without one.
+    pub(super) accounts: Option<Accounts>,
+    /// The front door's certificates, if it has some.
+    pub(super) tls: Option<Tls>,
+    pub(super) uses: Arc<Uses>,
+    /// What the file said when it was last read.
+    pub(super) said: Mutex<Said>,
     pub(super) events: Events,
     pub(super) generation: AtomicU64,
     /// One reload at a time.
@@ -57,25 +77,93 @@ impl Reloader {
         let new = loaded
             .map_err(|e| e.to_string())?
             .map_err(|errors| errors.to_string())?;
-        let new = Arc::new(new);
+        // Read before anything changes, and put in force with the rest.
+        let certificates = match (&self.tls, &new.http.tls) {
+            (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),
+            _ => None,
+        };
+        let vault = self.accounts.as_ref().map(|a| Arc::clone(a.vault()));
+        let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
+        let said = Said {
+            config: Arc::new(new),
+            // What commands printed is asked for again.
+            secrets: Arc::new(Secrets::new(vault)),
+        };
         let old = Arc::clone(&self.sessions.setup().config);
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let setup = assemble::setup(Arc::clone(&new), generation, Arc::clone(&self.state))
-            .map_err(|error| error.to_string())?;
+        let setup = self.setup(&said)?;
+        let new = Arc::clone(&setup.config);
+        *self.said.lock() = said;
+        if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
+            tls.replace(certificates);
+        }
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
         self.sessions.pool().reconfigure(limits::of(&new));
         self.sessions.replace_setup(Arc::new(setup));
-        let retired = self.retire_outdated().await;
+        let retired = self.retire_outdated(None).await;
         self.sessions
             .metrics()
             .retain_servers(|name| new.has_server(name));
         Ok(summary(&old, &new, retired))
     }
 
-    /// Workers that would be started otherwise today serve what they have in flight and stop.
-    async fn retire_outdated(&self) -> usize {
+    /// What follows from what the file says and from the accounts as they are now.
+    fn setup(&self, said: &Said) -> Result<Setup, String> {
+        let config = match &self.accounts {
+            Some(accounts) => Arc::new(accounts.merge_into(&said.config)?),
+            None => Arc::clone(&said.config),
+        };
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.sessions.setup();
+        let (state, secrets) = (Arc::clone(&self.state), Arc::clone(&said.secrets));
+        let uses = Arc::clone(&self.uses);
+        assemble::setup(config, generation, state, secrets, uses, Some(&before))
+            .map_err(|error| error.to_string())
+    }
+
+    /// Writes down when tokens were last used.
+    pub(super) fn note_token_uses(&self) {
+        let uses = self.uses.take();
+        if let Some(accounts) = &self.accounts {
+            accounts.note_uses(uses);
+        }
+    }
+
+    /// Looks at or changes accounts; what has changed is in force when this returns.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub(super) async fn account(&self, act: Act) -> Result<Told, AccountError> {
+        let accounts = self.accounts.as_ref().ok_or_else(|| {
+            let why = "one command is hosted without a file: it has no tenants, tokens and secrets";
+            AccountError::Unavailable(why.to_owned())
+        })?;
+        let _turn = self.turn.lock().await;
+        accounts.note_uses(self.uses.take());
+        let said = self.said.lock().clone();
+        let (changes, name) = (act.changes(), act.name());
+        let tenant = act.tenant().map(TenantId::new);
+        let is_removal = matches!(act, Act::RemoveTenant(_));
+        let told = accounts.act(&said.config, act).await?;
+        if !changes {
+            return Ok(told);
+        }
+        let setup = self.setup(&said).map_err(AccountError::Failed)?;
+        self.sessions.replace_setup(Arc::new(setup));
+        let of_tenant = tenant.as_ref();
+        if let Some(gone) = of_tenant.filter(|_| is_removal) {
+            self.sessions.end_of_tenant(gone);
+        }
+        let retired = self.retire_outdated(of_tenant).await;
+        let tenant = tenant.as_ref().map(TenantId::as_str);
+        tracing::info!(tenant, retired, "{name}, asked for through the admin API");
+        Ok(told)
+    }
+
+    /// Workers that would be started otherwise today serve what they have in flight and stop: those
+    /// of that tenant, or all.
+    async fn retire_outdated(&self, only: Option<&TenantId>) -> usize {
         let setup = self.sessions.setup();
         let mut outdated = BTreeSet::new();
         for link in self.sessions.links() {
@@ -87,6 +175,9 @@ impl Reloader {
                 continue;
             };
             let (server, tenant) = (&order.server, &user.tenant);
+            if only.is_some_and(|only| only != tenant) {
+                continue;
+            }
             let is_gone = !setup.config.has_server(server) || !setup.config.has_tenant(tenant);
             let client = order.client.as_deref();
             let resolved = setup.resolver.resolve(user, server, &order.session, client);

@@ -10,21 +10,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::accounts::Accounts;
 use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::limits;
-use super::reload::Reloader;
+use super::reload::{Reloader, Said};
 use super::sampler;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
-use crate::front::{self, Front, Guard, Listener};
+use crate::front::{self, Front, Guard, Listener, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
-use crate::store::{Opened, StateDir};
+use crate::store::{Opened, StateDir, Vault};
+use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
-use crate::tenancy::Handles;
+use crate::tenancy::{Handles, Secrets, Uses};
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
@@ -82,6 +84,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         tracing::warn!("{warning}");
     }
     limits::raise_open_files(&config);
+    limits::keep_out_of_core_dumps();
     limits::say_if_sleepless(&config);
     let state = Arc::new(if config.only_server.is_some() {
         StateDir::temporary(&config.state.dir)?
@@ -91,7 +94,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let http = bind(config.http.listen, "http.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
     let guardian = Guardian::start().await?;
-    let service = Service::assemble(&options, &config, state, &guardian)?;
+    let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
+    let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
 
     let shutdown = CancellationToken::new();
     let mut listeners = JoinSet::new();
@@ -110,10 +114,11 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let patience = CLOSING_PATIENCE;
     listeners.spawn(http.serve(
         front::router(Arc::clone(&front)),
+        tls,
         front_stop.clone(),
         patience,
     ));
-    listeners.spawn(admin_listener.serve(admin_router, shutdown.clone(), patience));
+    listeners.spawn(admin_listener.serve(admin_router, None, shutdown.clone(), patience));
 
     let sampling_stop = shutdown.child_token();
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
@@ -146,6 +151,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     front_stop.cancel();
     pool.stop_all(StopReason::Drained).await;
     service.sessions.join().await;
+    // Before the sessions, whose uses are waited for: all of them go one way.
+    service.reloader.note_token_uses();
     service.sessions.note_uses(2 * EXPIRY_PERIOD).await;
     shutdown.cancel();
     while let Some(ended) = listeners.join_next().await {
@@ -178,8 +185,21 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
     } else {
         "/{server}/mcp"
     };
-    tracing::info!("MCP at http://{http}{path}");
+    let scheme = if config.http.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    tracing::info!("MCP at {scheme}://{http}{path}");
     tracing::info!("admin at http://{admin}/");
+}
+
+/// The audit log that the config asks for.
+fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
+    let (Some(file), Some(kept)) = (config.audit.file.clone(), kept) else {
+        return Ok(None);
+    };
+    assemble::open_audit(config, file, kept).map(|audit| Some(Arc::new(audit)))
 }
 
 /// The parts that live as long as the process.
@@ -192,26 +212,47 @@ struct Service {
 }
 
 impl Service {
-    fn assemble(
+    async fn assemble(
         options: &Options,
         config: &Arc<Config>,
         state: Arc<StateDir>,
         guardian: &Guardian,
+        tls: Option<Tls>,
     ) -> Result<Self, ServeError> {
         let metrics = Metrics::new();
         let events = Events::new();
-        let setup = assemble::setup(Arc::clone(config), 0, Arc::clone(&state))?;
+        // One command is hosted for the moment: its folder goes with it.
+        let mut kept = match &options.source {
+            Source::Command(_) => None,
+            Source::File(_) => Some(Opened::open(&state)?),
+        };
+        let audit = audit(config, kept.as_ref())?;
+        let accounts = match &kept {
+            Some(opened) => Some(Accounts::open(opened, config).await?),
+            None => None,
+        };
+        let vault = accounts.as_ref().map(|a| Arc::clone(a.vault()));
+        let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
+        let said = Said {
+            config: Arc::clone(config),
+            secrets: Arc::new(Secrets::new(vault)),
+        };
+        let uses = Arc::new(Uses::default());
+        let merged = match &accounts {
+            Some(accounts) => {
+                let merged = accounts.merge_into(config).map_err(ServeError::Accounts)?;
+                Arc::new(merged)
+            }
+            None => Arc::clone(config),
+        };
+        let (of_secrets, of_uses) = (Arc::clone(&said.secrets), Arc::clone(&uses));
+        let setup = assemble::setup(merged, 0, Arc::clone(&state), of_secrets, of_uses, None)?;
         let trace = match &options.record_trace {
             Some(path) => Some(TraceRecorder::create(path).map_err(|source| {
                 let path = path.clone();
                 ServeError::Trace { path, source }
             })?),
             None => None,
-        };
-        // One command is hosted for the moment: its folder goes with it.
-        let mut kept = match &options.source {
-            Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(&state)?),
         };
         let beside = config
             .only_server
@@ -239,7 +280,11 @@ impl Service {
             },
         );
         let scraped = sessions.downgrade();
+        let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
+            if let Some(audit) = &audited {
+                metrics.set_audit_lost(audit.lost());
+            }
             if let Some(sessions) = scraped.upgrade() {
                 supervisor::set_gauges(&sessions, metrics);
             }
@@ -252,12 +297,17 @@ impl Service {
             path: path.clone(),
             sessions: sessions.clone(),
             state,
+            accounts,
+            tls,
+            uses,
+            said: parking_lot::Mutex::new(said),
             events: events.clone(),
             generation: AtomicU64::new(0),
             turn: tokio::sync::Mutex::default(),
         });
         let drain = CancellationToken::new();
         let running = Arc::new(Running {
+            audit: audit.clone(),
             sessions: sessions.clone(),
             reloader: Arc::clone(&reloader),
             events,
@@ -280,6 +330,10 @@ impl Service {
             sessions: self.sessions.clone(),
             guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
             allowed_origins: http.allowed_origins.clone(),
+            audit: self.running.audit.clone(),
+            limits: Arc::default(),
+            public_url: http.public_url.clone(),
+            is_tls: http.tls.is_some(),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
             parked: Arc::default(),
@@ -321,13 +375,15 @@ impl Service {
                     return Ok(());
                 }
                 Woken::Reload => {
-                    // Its outcome is logged and told as an event.
-                    let _told = self.reloader.reload().await;
+                    // What is wrong is logged and told as an event.
+                    let told = self.reloader.reload().await;
+                    self.running.reloaded(told.is_ok());
                 }
                 Woken::Packages => self.sessions.look_after_packages(),
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
+                    self.reloader.note_token_uses();
                     self.handles.expire(SystemTime::now());
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);

@@ -11,20 +11,24 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
-    CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow, SessionRow, StartCounts,
-    Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    Accounting, Act, CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow,
+    SessionRow, StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts,
+    WorkerRow,
 };
 use crate::config::Share;
 use crate::ids::WorkerId;
 use crate::pool::{self, StopReason, WorkerView};
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
+use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
 use crate::worker::Worker;
 
 /// The running stdiopool, as the admin API sees it.
 #[derive(Debug)]
 pub(super) struct Running {
+    /// Where acts are written down.
+    pub(super) audit: Option<Arc<Audit>>,
     pub(super) sessions: Sessions,
     pub(super) reloader: Arc<Reloader>,
     pub(super) events: Events,
@@ -83,6 +87,40 @@ impl Running {
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
         }
     }
+}
+
+impl Running {
+    /// Writes down that pool.toml was read again.
+    pub(super) fn reloaded(&self, is_ok: bool) {
+        self.acted(of_outcome(done("reload"), is_ok));
+    }
+
+    fn acted(&self, record: AuditRecord) {
+        acted(self.audit.as_deref(), record);
+    }
+}
+
+/// Writes down an act of the operator.
+fn acted(audit: Option<&Audit>, record: AuditRecord) {
+    if let Some(audit) = audit {
+        audit.record(AuditRecord {
+            kind: AuditKind::Act,
+            ..record
+        });
+    }
+}
+
+fn done(method: &str) -> AuditRecord {
+    AuditRecord {
+        method: Some(method.to_owned()),
+        outcome: Some("ok".to_owned()),
+        ..AuditRecord::default()
+    }
+}
+
+fn of_outcome(mut record: AuditRecord, is_ok: bool) -> AuditRecord {
+    record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
+    record
 }
 
 impl Supervisor for Running {
@@ -264,16 +302,46 @@ impl Supervisor for Running {
     }
 
     fn stop_worker(&self, id: WorkerId) -> bool {
-        self.sessions.pool().retire(id, StopReason::Admin)
+        let link = self.sessions.link(id);
+        let is_stopped = self.sessions.pool().retire(id, StopReason::Admin);
+        self.acted(AuditRecord {
+            method: Some("stop".to_owned()),
+            worker: Some(id.to_string()),
+            server: link.as_ref().map(|link| link.order().server.to_string()),
+            tenant: link.as_ref().map(|link| link.order().whose().to_owned()),
+            outcome: Some(if is_stopped { "ok" } else { "failed" }.to_owned()),
+            ..AuditRecord::default()
+        });
+        is_stopped
     }
 
     fn drain(&self) {
+        self.acted(done("drain"));
         self.drain.cancel();
     }
 
     fn reload(&self) -> Reload {
-        let reloader = Arc::clone(&self.reloader);
-        Box::pin(async move { reloader.reload().await })
+        let (reloader, audit) = (Arc::clone(&self.reloader), self.audit.clone());
+        Box::pin(async move {
+            let outcome = reloader.reload().await;
+            acted(
+                audit.as_deref(),
+                of_outcome(done("reload"), outcome.is_ok()),
+            );
+            outcome
+        })
+    }
+
+    fn account(&self, act: Act) -> Accounting {
+        let (reloader, audit) = (Arc::clone(&self.reloader), self.audit.clone());
+        Box::pin(async move {
+            let record = super::accounts::record_of(&act);
+            let outcome = reloader.account(act).await;
+            if let Some(record) = record {
+                acted(audit.as_deref(), of_outcome(record, outcome.is_ok()));
+            }
+            outcome
+        })
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -7,16 +7,17 @@ use std::time::{Duration, SystemTime};
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::listener::Peer;
 use super::reply;
 use super::router::{Front, check_content_type, read_body};
 use crate::protocol::{Failure, Reason};
-use crate::tenancy::{ClientConfig, DEFAULT_TTL, HandleInfo, MAX_TTL, Principal};
+use crate::tenancy::{ClientConfig, Credentials, DEFAULT_TTL, HandleInfo, MAX_TTL, Principal};
 
 /// Largest config with its secrets that is stored, in bytes of the request.
 const MAX_STORED: usize = 64 << 10;
@@ -77,11 +78,19 @@ fn answered(front: &Front, outcome: Result<Response<Body>, Failure>) -> Response
     response
 }
 
-fn caller(front: &Front, tenant: Option<&str>, headers: &HeaderMap) -> Result<Principal, Failure> {
-    front.guard.check(headers)?;
+async fn caller(
+    front: &Front,
+    tenant: Option<&str>,
+    request: &Parts,
+) -> Result<Principal, Failure> {
+    front.guard.check(&request.headers)?;
     let setup = front.sessions.setup();
-    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    setup.authenticator.authenticate(authorization, tenant)
+    let credentials = Credentials {
+        headers: &request.headers,
+        peer: request.extensions.get::<Peer>().map(|peer| peer.0),
+        path_tenant: tenant,
+    };
+    setup.authenticator.authenticate(credentials).await
 }
 
 async fn serve_all(
@@ -90,7 +99,7 @@ async fn serve_all(
     request: Request,
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
-    let principal = caller(front, tenant, &parts.headers)?;
+    let principal = caller(front, tenant, &parts).await?;
     if parts.method != Method::POST {
         return Ok(reply::method_not_allowed("POST"));
     }
@@ -158,7 +167,7 @@ async fn serve_one(
     handle: &str,
     request: &Parts,
 ) -> Result<Response<Body>, Failure> {
-    let principal = caller(front, tenant, &request.headers)?;
+    let principal = caller(front, tenant, request).await?;
     let unknown = || {
         let why = "no such config handle (it expired, was deleted, or never was)";
         Failure::new(Reason::NotFound, why)

@@ -62,7 +62,12 @@ impl Guard {
         let is_listed = self.allowed_origins.contains(&origin);
         // The listener's own pages, if `Host` was found to be ours above.
         let is_own = self.is_loopback
-            && host.is_some_and(|host| origin.strip_prefix("http://") == Some(host.as_str()));
+            && host.is_some_and(|host| {
+                let schemes = ["http://", "https://"];
+                schemes
+                    .map(|scheme| origin.strip_prefix(scheme))
+                    .contains(&Some(host.as_str()))
+            });
         if is_listed || is_own {
             return Ok(());
         }

@@ -193,7 +193,7 @@ pub(super) fn take_in(
                 let failure = Failure::new(Reason::TenantLimit, why);
                 return Err(failure.retry_after(std::time::Duration::from_secs(1)));
             }
-            let mut tally = Tally::new(front.sessions.metrics(), server, arrived);
+            let mut tally = front.tally(principal, server, arrived);
             tally.asks(&envelope);
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);

@@ -15,6 +15,7 @@ use super::client_config::{Configs, together};
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
 use super::stream::{self, QUIET_PERIOD};
+use super::trail::Trail;
 use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::ids::ServerName;
@@ -362,11 +363,13 @@ impl Post<'_> {
     /// Answers what never became a request of a session.
     fn refuse(&self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.front.sessions.metrics().rejected(failure.reason);
+        self.front.refused(&self.principal, &self.server, failure);
         reply::failure(failure, id)
     }
 
     pub(super) fn tally(&self) -> Tally {
-        Tally::new(self.front.sessions.metrics(), &self.server, self.arrived)
+        self.front
+            .tally(&self.principal, &self.server, self.arrived)
     }
 }
 
@@ -462,11 +465,19 @@ pub(super) struct Tally {
     /// with methods is by order.
     asked: VecDeque<Method>,
     last_answer: Option<Instant>,
+    /// The same for the audit log, if there is one.
+    trail: Option<Trail>,
 }
 
 impl Tally {
-    pub(super) fn new(metrics: &Arc<Metrics>, server: &ServerName, arrived: Instant) -> Self {
+    pub(super) fn new(
+        metrics: &Arc<Metrics>,
+        server: &ServerName,
+        arrived: Instant,
+        trail: Option<Trail>,
+    ) -> Self {
         Self {
+            trail,
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
             arrived,
@@ -478,6 +489,9 @@ impl Tally {
     pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref().unwrap_or_default();
         self.asked.push_back(Method::of(method));
+        if let Some(trail) = &mut self.trail {
+            trail.asks(envelope);
+        }
     }
 
     /// Of all servers, that one is asked.
@@ -486,19 +500,28 @@ impl Tally {
     }
 
     pub(super) fn answered(&mut self, is_error: bool) {
-        self.outcome(if is_error {
+        self.settled(is_error, None);
+    }
+
+    fn settled(&mut self, is_error: bool, bytes: Option<usize>) {
+        let outcome = if is_error {
             Outcome::Error
         } else {
             Outcome::Ok
-        });
+        };
+        self.outcome(outcome, None, bytes);
     }
 
     pub(super) fn failed(&mut self, reason: Reason) {
         self.metrics.rejected(reason);
-        self.outcome(Outcome::Failed);
+        self.outcome(Outcome::Failed, Some(reason), None);
     }
 
-    fn outcome(&mut self, outcome: Outcome) {
+    fn outcome(&mut self, outcome: Outcome, reason: Option<Reason>, bytes: Option<usize>) {
+        if let Some(trail) = &mut self.trail {
+            let reason = reason.map(Reason::as_str);
+            trail.outcome(outcome.as_str(), reason, bytes, self.arrived.elapsed());
+        }
         if let Some(method) = self.asked.pop_front() {
             self.of_server
                 .request(method, outcome, self.arrived.elapsed());
@@ -508,9 +531,13 @@ impl Tally {
     pub(super) fn note(&mut self, parcel: &Parcel) {
         match parcel {
             Parcel::Message(_) => {}
-            Parcel::Answer { at, is_error, .. } => {
+            Parcel::Answer {
+                at,
+                is_error,
+                message,
+            } => {
                 self.last_answer = Some(*at);
-                self.answered(*is_error);
+                self.settled(*is_error, Some(message.len()));
             }
             Parcel::Failed { failure, .. } => self.failed(failure.reason),
         }
@@ -519,6 +546,9 @@ impl Tally {
     /// Notes the time the POST spent inside stdiopool: until its last request was sent, less the
     /// wait for a worker, and since the last answer came.
     pub(super) fn finish(&mut self, exchange: &Exchange) {
+        if let Some(trail) = &mut self.trail {
+            trail.was_of(exchange.worker());
+        }
         if let (Some(sent), Some(answered)) = (exchange.sent_at(), self.last_answer) {
             let before = sent.saturating_duration_since(self.arrived);
             let inside = before.saturating_sub(exchange.waited()) + answered.elapsed();
@@ -531,7 +561,7 @@ impl Drop for Tally {
     fn drop(&mut self) {
         // Whoever asked is gone.
         while !self.asked.is_empty() {
-            self.outcome(Outcome::Cancelled);
+            self.outcome(Outcome::Cancelled, None, None);
         }
     }
 }

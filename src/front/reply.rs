@@ -37,11 +37,25 @@ pub(super) fn failure(failure: &Failure, id: Option<&str>) -> Response<Body> {
     if let Some(seconds) = failure.retry_after_seconds() {
         headers.insert(RETRY_AFTER, seconds.into());
     }
-    if failure.reason == Reason::Unauthorized {
-        let challenge = HeaderValue::from_static("Bearer realm=\"stdiopool\"");
+    if let Some(challenge) = challenge(failure) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
     response
+}
+
+/// What is missing (RFC 6750, 3).
+fn challenge(failure: &Failure) -> Option<HeaderValue> {
+    match failure.reason {
+        Reason::Unauthorized => Some(HeaderValue::from_static("Bearer realm=\"stdiopool\"")),
+        Reason::InsufficientScope => {
+            let scope = failure.needed_scope.as_deref().unwrap_or_default();
+            let text = format!(
+                "Bearer realm=\"stdiopool\", error=\"insufficient_scope\", scope=\"{scope}\""
+            );
+            HeaderValue::from_str(&text).ok()
+        }
+        _ => None,
+    }
 }
 
 /// The method is not one of the endpoint's.

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -19,14 +19,18 @@ use super::client_config::{CONFIG_HEADER, Configs};
 use super::config_handles;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
-use super::post::{Post, find_session};
+use super::limits::RateLimits;
+use super::listener::Peer;
+use super::post::{Post, Tally, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
-use super::stream;
+use super::trail::{self, Trail};
+use super::{stream, well_known};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
-use crate::tenancy::Handles;
+use crate::telemetry::audit::Audit;
+use crate::tenancy::{Credentials, Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -44,6 +48,14 @@ pub struct Front {
     pub allowed_origins: Vec<String>,
     /// Largest body, in bytes.
     pub max_body: usize,
+    /// The audit log, if there is one.
+    pub audit: Option<Arc<Audit>>,
+    /// How much tenants and users have asked.
+    pub limits: Arc<RateLimits>,
+    /// What clients know it as, where it is told.
+    pub public_url: Option<String>,
+    /// It speaks HTTPS.
+    pub is_tls: bool,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
     /// Streams that broke, and wait for their clients.
@@ -56,6 +68,27 @@ pub struct Front {
     pub draining: AtomicBool,
 }
 
+impl Front {
+    /// Counts the requests of a POST, and writes them down for the audit log.
+    pub(super) fn tally(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        arrived: Instant,
+    ) -> Tally {
+        let audit = self.audit.as_ref();
+        let trail = audit.map(|audit| Trail::new(audit, &self.sessions, principal, server));
+        Tally::new(self.sessions.metrics(), server, arrived, trail)
+    }
+
+    /// Writes down that a known caller was refused.
+    pub(super) fn refused(&self, principal: &Principal, server: &ServerName, failure: &Failure) {
+        if let Some(audit) = &self.audit {
+            trail::refused(audit, Some((principal, server)), failure, None, None);
+        }
+    }
+}
+
 /// The endpoints of the front door.
 pub fn router(front: Arc<Front>) -> Router {
     let cors = cors(&front.allowed_origins);
@@ -66,6 +99,8 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/{server}/messages", any(of_server))
         .route("/t/{tenant}/{server}/sse", any(of_tenant))
         .route("/t/{tenant}/{server}/messages", any(of_tenant))
+        .route(well_known::PATH, get(metadata))
+        .route(&format!("{}/{{*path}}", well_known::PATH), get(metadata))
         .route("/v1/config", any(config_handles::all))
         .route("/v1/config/{handle}", any(config_handles::one))
         .route("/t/{tenant}/v1/config", any(config_handles::all_of_tenant))
@@ -114,7 +149,7 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 HeaderName::from_static("mcp-name"),
                 HeaderName::from_static(CONFIG_HEADER),
             ])
-            .expose_headers([session])
+            .expose_headers([session, WWW_AUTHENTICATE])
     })
 }
 
@@ -124,6 +159,12 @@ async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+async fn metadata(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
+    let path = request.uri().path();
+    let of = path.strip_prefix(well_known::PATH).unwrap_or_default();
+    well_known::metadata(&front, request.headers().get(HOST), of)
 }
 
 async fn of_server(
@@ -177,13 +218,20 @@ async fn endpoint(
     request: Request,
 ) -> Response<Body> {
     let arrived = Instant::now();
-    match serve(front, tenant, offer, request, arrived).await {
+    let (host, uri) = (request.headers().get(HOST).cloned(), request.uri().clone());
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let mut response = match serve(front, tenant, offer, request, arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
+            if let Some(audit) = &front.audit {
+                trail::refused(audit, None, &failure, peer, Some(uri.path()));
+            }
             reply::failure(&failure, None)
         }
-    }
+    };
+    well_known::challenge(front, host.as_ref(), uri.path(), &mut response);
+    response
 }
 
 async fn serve(
@@ -197,8 +245,12 @@ async fn serve(
     let headers = &parts.headers;
     front.guard.check(headers)?;
     let setup = front.sessions.setup();
-    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let principal = setup.authenticator.authenticate(authorization, tenant)?;
+    let credentials = Credentials {
+        headers,
+        peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
+        path_tenant: tenant,
+    };
+    let principal = setup.authenticator.authenticate(credentials).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
         Offer::Server(name) => setup.server_for(&principal, name)?,
@@ -224,8 +276,10 @@ async fn serve(
             return Ok(reply::method_not_allowed("POST"));
         }
         check_content_type(headers)?;
+        let permit = front.limits.admit(&setup.config, &principal)?;
         let body = read_body(headers, body, front.max_body).await?;
-        return http_sse::take_in(front, &principal, &server, config, &parts.uri, body);
+        let taken = http_sse::take_in(front, &principal, &server, config, &parts.uri, body)?;
+        return Ok(permit.kept_by(taken));
     }
     if parts.method != Method::POST {
         check_version(headers)?;
@@ -234,6 +288,7 @@ async fn serve(
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
+            let permit = front.limits.admit(&setup.config, &principal)?;
             let body = read_body(headers, body, front.max_body).await?;
             let post = Post {
                 front,
@@ -244,7 +299,7 @@ async fn serve(
                 config,
                 arrived,
             };
-            Ok(post.serve().await)
+            Ok(permit.kept_by(post.serve().await))
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;

@@ -79,6 +79,7 @@ impl Post<'_> {
     ) -> Response<Body> {
         served.unwrap_or_else(|failure| {
             self.front.sessions.metrics().rejected(failure.reason);
+            self.front.refused(&self.principal, &self.server, &failure);
             reply::failure(&failure, Some(id))
         })
     }

@@ -54,6 +54,7 @@ mod tests {
             .expect("a launcher")
             .expect("understood");
         let spec = LaunchSpec {
+            secret_files: crate::launch::SecretFiles::default(),
             program: "npx".into(),
             args: args.iter().map(|&arg| arg.into()).collect(),
             env: [("PATH", "/bin"), ("TMPDIR", "/t"), ("NODE_OPTIONS", "-x")]

@@ -91,6 +91,7 @@ mod tests {
             .expect("a launcher")
             .expect("understood");
         let spec = LaunchSpec {
+            secret_files: crate::launch::SecretFiles::default(),
             program: "npx".into(),
             args: vec![],
             env: [(

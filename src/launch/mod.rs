@@ -18,10 +18,12 @@ mod host;
 pub mod line;
 mod package;
 pub mod packages;
+mod secret_files;
 mod spec;
 
 pub use direct::direct;
 pub use host::takes_precedence;
 pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;
+pub use secret_files::SecretFiles;
 pub use spec::{LaunchSpec, ProcessLimits, Redactor};

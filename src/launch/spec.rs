@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+use super::secret_files::SecretFiles;
 use crate::ids::WorkerId;
 
 /// Resource limits the kernel enforces on one process (setrlimit(2)). `None` leaves the inherited one.
@@ -43,6 +44,8 @@ pub struct LaunchSpec {
     pub may_gain_privileges: bool,
     /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
     pub folders: Vec<PathBuf>,
+    /// Secrets that it reads from files of its own.
+    pub secret_files: SecretFiles,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
 }
@@ -54,8 +57,24 @@ impl LaunchSpec {
         Some(scratch.join(worker.to_string()))
     }
 
-    /// What to start for that worker: the same, in its own folder where it has one.
+    /// What to start for that worker: the same, in its own folder where it has one, with the paths
+    /// of its own files.
     pub fn for_worker(&self, worker: WorkerId) -> Cow<'_, Self> {
+        let spec = self.in_scratch(worker);
+        if self.secret_files.folder_of(worker).is_none() {
+            return spec;
+        }
+        let mut spec = spec.into_owned();
+        spec.secret_files = self.secret_files.for_worker(worker);
+        for text in spec.args.iter_mut().chain(spec.env.values_mut()) {
+            if let Some(placed) = self.secret_files.placed(text, worker) {
+                *text = placed;
+            }
+        }
+        Cow::Owned(spec)
+    }
+
+    fn in_scratch(&self, worker: WorkerId) -> Cow<'_, Self> {
         let Some(folder) = self.scratch_of(worker) else {
             return Cow::Borrowed(self);
         };
@@ -91,6 +110,10 @@ impl LaunchSpec {
             field(arg.expose_secret().as_bytes());
         }
         for (name, value) in &self.env {
+            field(name.as_bytes());
+            field(value.expose_secret().as_bytes());
+        }
+        for (name, value) in self.secret_files.entries() {
             field(name.as_bytes());
             field(value.expose_secret().as_bytes());
         }
@@ -172,6 +195,7 @@ mod tests {
             limits: ProcessLimits::default(),
             may_gain_privileges: false,
             folders: vec![],
+            secret_files: SecretFiles::default(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
         }
     }

@@ -51,6 +51,10 @@ reasons! {
     ConfigInvalid = "config_invalid", 400, code::INVALID_PARAMS;
     /// No credentials, or not valid ones.
     Unauthorized = "unauthorized", 401, code::SERVER_ERROR;
+    /// The issuer's keys are not to be had, so that nobody's token can be checked.
+    AuthUnavailable = "auth_unavailable", 503, code::SERVER_ERROR;
+    /// Valid credentials that may not be used for this.
+    InsufficientScope = "insufficient_scope", 403, code::SERVER_ERROR;
     /// Known caller, not allowed.
     Forbidden = "forbidden", 403, code::SERVER_ERROR;
     /// No such thing, or not the caller's.
@@ -86,6 +90,8 @@ pub struct Failure {
     pub message: String,
     /// When a retry can help: how long to wait first.
     pub retry_after: Option<Duration>,
+    /// The scopes that would be enough, blanks between them.
+    pub needed_scope: Option<String>,
     /// What programs may want to read of it; becomes part of `error.data`.
     pub details: Option<Box<Map<String, Value>>>,
 }
@@ -97,6 +103,7 @@ impl Failure {
             reason,
             message: message.into(),
             retry_after: None,
+            needed_scope: None,
             details: None,
         }
     }
@@ -105,6 +112,13 @@ impl Failure {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// Says which scopes would be enough, blanks between them.
+    #[must_use]
+    pub fn needing(mut self, scope: &str) -> Self {
+        self.needed_scope = Some(scope.to_owned());
         self
     }
 
@@ -129,7 +143,8 @@ impl Failure {
             data[name] = value.clone();
         }
         if let Some(wait) = self.retry_after {
-            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            // Rounded up: whoever comes back then must not be too early.
+            let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             data["retryAfterMs"] = Value::from(millis);
         }
         let error = json!({
@@ -163,6 +178,8 @@ mod tests {
         request_timeout 504 -32000
         config_invalid 400 -32602
         unauthorized 401 -32000
+        auth_unavailable 503 -32000
+        insufficient_scope 403 -32000
         forbidden 403 -32000
         not_found 404 -32000
         message_too_large 413 -32600

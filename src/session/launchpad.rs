@@ -208,7 +208,8 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             ExitCause::StartFailed
         }
     };
-    if let Some(folder) = folder {
+    let secrets = order.spec.secret_files.folder_of(id);
+    for folder in folder.into_iter().chain(secrets) {
         remove(folder).await;
     }
     shared.remove_link(id);

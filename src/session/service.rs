@@ -436,6 +436,15 @@ impl Sessions {
         }
     }
 
+    /// Ends all sessions of a tenant, those that a restart left behind included.
+    pub fn end_of_tenant(&self, tenant: &TenantId) {
+        let theirs = self.all().into_iter();
+        for session in theirs.filter(|session| session.tenant() == tenant) {
+            self.end(&session);
+        }
+        self.forget_dormant(|row| row.tenant == tenant.as_str());
+    }
+
     fn forget_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> usize {
         let dropped = self.shared.directory.drop_dormant(is_meant);
         for id in &dropped {

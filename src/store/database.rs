@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 /// The file's name in the state folder.
-const FILE: &str = "state.db";
+pub(super) const FILE: &str = "state.db";
 /// Writes that may wait. One more is refused: the disk does not keep up.
 const MAX_WAITING: usize = 8_192;
 /// Most writes in one transaction.
@@ -19,7 +19,7 @@ const MAX_GROUP: usize = 256;
 
 /// What brings an older file up to date, one step for each version; a file's version is the number
 /// of steps it has had.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: &[&str] = &[
     "CREATE TABLE sessions (
         id_hash BLOB PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
@@ -47,6 +47,7 @@ const MIGRATIONS: [&str; 3] = [
         created INTEGER NOT NULL,
         expires INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    super::accounts::TABLES,
 ];
 
 /// Why the database cannot be used.
@@ -77,6 +78,14 @@ pub enum DatabaseError {
         path: PathBuf,
         /// What it says.
         source: rusqlite::Error,
+    },
+    /// A file beside it cannot be made or moved.
+    #[error("{}: {source}", path.display())]
+    Copy {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The writer thread is gone or does not keep up.
     #[error("the state could not be written: {0}")]
@@ -145,19 +154,46 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    check_health(&connection)?;
+    Ok(connection)
+}
+
+/// Whether this program could open that file, which is left as it is.
+pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
+    let told = |error| told(path, error);
+    let connection = Connection::open(path).map_err(told)?;
+    check_health(&connection).map_err(told)?;
+    let found = version(&connection).map_err(told)?;
+    let known = MIGRATIONS.len().try_into().unwrap_or(u32::MAX);
+    if found == 0 || found > known {
+        let path = path.to_owned();
+        return Err(DatabaseError::Newer { path, found, known });
+    }
+    Ok(())
+}
+
+/// Puts what is in its journal into the file, and removes the journal.
+pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
+    let fold = || Connection::open(path)?.pragma_update(None, "journal_mode", "DELETE");
+    fold().map_err(|error| told(path, error))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn check_health(connection: &Connection) -> rusqlite::Result<()> {
     let health: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if health != "ok" {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         return Err(rusqlite::Error::SqliteFailure(code, Some(health)));
     }
-    Ok(connection)
+    Ok(())
 }
 
 fn migrate(path: &Path, connection: &mut Connection) -> Result<(), DatabaseError> {
     let told = |error| told(path, error);
-    let found: u32 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(told)?;
+    let found = version(connection).map_err(told)?;
     let steps = (1_u32..).zip(MIGRATIONS);
     let known = steps.clone().count().try_into().unwrap_or(u32::MAX);
     if found > known {
@@ -175,7 +211,7 @@ fn migrate(path: &Path, connection: &mut Connection) -> Result<(), DatabaseError
     Ok(())
 }
 
-fn told(path: &Path, source: rusqlite::Error) -> DatabaseError {
+pub(super) fn told(path: &Path, source: rusqlite::Error) -> DatabaseError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => DatabaseError::Damaged {

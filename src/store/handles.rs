@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use rusqlite::{Connection, params};
 
 use super::database::{Database, DatabaseError};
-use super::sessions::{IdHash, seconds, time};
+use super::sessions::IdHash;
+use super::times::{seconds, time};
 
 /// What is kept of a handle.
 #[derive(Clone, PartialEq, Debug)]

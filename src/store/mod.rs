@@ -3,7 +3,10 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
-//!   state.db             sessions, stored configs, which era programs speak (SQLite, with its -wal and -shm)
+//!   state.db             sessions, tenants, tokens, sealed secrets, stored configs, which
+//!                        era programs speak
+//!                        (SQLite, with its -wal and -shm)
+//!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```
@@ -11,14 +14,21 @@
 //! Invariant: one stdiopool per folder. It deliberately creates no tenant's folder before a worker
 //! needs it.
 
+mod accounts;
+mod backup;
 mod database;
 mod eras;
 mod handles;
 mod sessions;
 mod state_dir;
+mod times;
+mod vault;
 
+pub use accounts::{AccountRows, AccountStore, SecretRow, TenantRow, TokenRow, now};
+pub use backup::{backup, restore, tenant_names};
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
 pub use handles::{HandleRow, HandleStore};
 pub use sessions::{IdHash, Opened, SessionRow, SessionStore};
 pub use state_dir::{StateDir, StateDirError};
+pub use vault::{Vault, VaultError};

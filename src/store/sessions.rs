@@ -3,15 +3,18 @@
 //! A session id is a credential, so only its hash is kept: a session is found again when its client
 //! presents the id.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rusqlite::{Connection, Row, params};
+use secrecy::SecretBox;
 use sha2::{Digest, Sha256};
 
+use super::accounts::{self, AccountRows, AccountStore};
 use super::database::{Database, DatabaseError};
 use super::eras::{self, EraRow, EraStore};
 use super::handles::{self, HandleRow, HandleStore};
 use super::state_dir::StateDir;
+use super::times::{seconds, time};
 
 /// SHA-256 of a session id, or of another credential that names something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -74,6 +77,12 @@ pub struct Opened {
     pub eras: EraStore,
     /// What was known.
     pub era_rows: Vec<EraRow>,
+    /// Where tenants, tokens and secrets are kept.
+    pub accounts: AccountStore,
+    /// Those that were.
+    pub account_rows: AccountRows,
+    /// The key of this installation's digests in the audit log.
+    pub digest_key: SecretBox<[u8; 32]>,
     /// Where stored configs are kept.
     pub handles: HandleStore,
     /// Those that were.
@@ -86,9 +95,12 @@ impl Opened {
     /// # Errors
     /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
-        let load = |db: &Connection| Ok((load(db)?, eras::load(db)?, handles::load(db)?));
+        let load = |db: &Connection| {
+            let accounts = (accounts::load(db)?, accounts::digest_key(db)?);
+            Ok((load(db)?, eras::load(db)?, handles::load(db)?, accounts))
+        };
         let (database, rows) = Database::open(dir.path(), load)?;
-        let (session_rows, era_rows, handle_rows) = rows;
+        let (session_rows, era_rows, handle_rows, (account_rows, digest_key)) = rows;
         let handles = HandleStore {
             database: database.clone(),
         };
@@ -96,6 +108,11 @@ impl Opened {
             database: database.clone(),
         };
         Ok(Self {
+            accounts: AccountStore {
+                database: database.clone(),
+            },
+            account_rows,
+            digest_key: SecretBox::new(Box::new(digest_key)),
             sessions: SessionStore { database },
             session_rows,
             eras,
@@ -205,19 +222,10 @@ fn as_json(texts: &[String]) -> String {
     serde_json::json!(texts).to_string()
 }
 
-/// Seconds since 1970.
-pub(super) fn seconds(at: SystemTime) -> i64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-pub(super) fn time(seconds: i64) -> SystemTime {
-    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
     use crate::store::DatabaseError;
 

@@ -4,12 +4,18 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
 use crate::ids::{ServerName, TenantId};
+
+/// What the folder of secrets' files begins with.
+const SECRETS_PREFIX: &str = "stdiopool-secrets-";
+/// The file that says where it is.
+const SECRETS_NOTE: &str = "secrets-folder";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,8 @@ pub enum StateDirError {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    /// Made when it is first asked for.
+    secrets: OnceLock<TempDir>,
     // Released before the folder, if temporary, is removed: fields drop in order.
     _lock: Flock<File>,
     _temporary: Option<TempDir>,
@@ -100,6 +108,7 @@ impl StateDir {
         lock.set_len(0)
             .and_then(|()| writeln!(*lock, "{}", std::process::id()))
             .map_err(failed(dir, "write its lock"))?;
+        remove_stale_secrets(&path);
         let tmp = path.join("tmp");
         match std::fs::remove_dir_all(&tmp) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -109,6 +118,7 @@ impl StateDir {
         }
         Ok(Self {
             path,
+            secrets: OnceLock::new(),
             _lock: lock,
             _temporary: temporary,
         })
@@ -117,6 +127,26 @@ impl StateDir {
     /// Where it is, absolute.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A private folder in memory below which workers have files with their secrets; it goes with this
+    /// value, or at the next start if this process is killed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn secret_root(&self) -> io::Result<&Path> {
+        if let Some(folder) = self.secrets.get() {
+            return Ok(folder.path());
+        }
+        // Random name, mode 0700: nobody else on the host can have prepared it.
+        let folder = tempfile::Builder::new()
+            .prefix(SECRETS_PREFIX)
+            .tempdir_in(memory_dir())?;
+        // Noted before anything is in it.
+        let noted = folder.path().as_os_str().as_encoded_bytes();
+        std::fs::write(self.path.join(SECRETS_NOTE), noted)?;
+        // Of two that are made at once, one goes again, empty.
+        Ok(self.secrets.get_or_init(|| folder).path())
     }
 
     /// The folder for what a tenant's workers of a server keep. May not exist yet.
@@ -142,6 +172,39 @@ impl StateDir {
             .join(tenant.as_str())
             .join(server.as_str())
     }
+}
+
+/// Where files are in memory and not on a disk: systemd's or the user's runtime folder, else
+/// what the kernel offers.
+fn memory_dir() -> PathBuf {
+    let given = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from);
+    let shm = PathBuf::from("/dev/shm");
+    let mut all = given.chain([shm]);
+    all.find(|dir| dir.is_dir())
+        .unwrap_or_else(std::env::temp_dir)
+}
+
+/// Removes what a process that was killed has left there.
+fn remove_stale_secrets(dir: &Path) {
+    let note = dir.join(SECRETS_NOTE);
+    let Ok(stale) = std::fs::read_to_string(&note) else {
+        return;
+    };
+    let stale = Path::new(&stale);
+    let name = stale.file_name().and_then(|name| name.to_str());
+    // The note is in a private folder; even so, nothing else is removed on its word.
+    if name.is_some_and(|name| name.starts_with(SECRETS_PREFIX))
+        && let Err(error) = std::fs::remove_dir_all(stale)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %stale.display(), %error, "files with secrets of the last run cannot be removed");
+        return;
+    }
+    // Removed again at the next start, if not now.
+    let _removed = std::fs::remove_file(note);
 }
 
 fn failed(dir: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {

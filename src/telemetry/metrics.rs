@@ -47,6 +47,7 @@ pub struct Metrics {
     queue_depth: IntGauge,
     hibernated_bytes: IntGauge,
     catalog_hits: IntCounter,
+    audit_lost: IntCounter,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -100,6 +101,13 @@ impl Metrics {
                 "Requests answered from what is remembered, without a worker.",
             )),
         );
+        let audit_lost = register(
+            &registry,
+            IntCounter::with_opts(opts(
+                "audit_lines_lost_total",
+                "Lines of the audit log that could not be kept: the disk does not keep up.",
+            )),
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -127,6 +135,7 @@ impl Metrics {
             queue_depth,
             hibernated_bytes,
             catalog_hits,
+            audit_lost,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -181,6 +190,12 @@ impl Metrics {
     /// A request was answered without a worker.
     pub fn catalog_hit(&self) {
         self.catalog_hits.inc();
+    }
+
+    /// Lines of the audit log lost since the start.
+    pub fn set_audit_lost(&self, lost: u64) {
+        self.audit_lost
+            .inc_by(lost.saturating_sub(self.audit_lost.get()));
     }
 
     /// Bytes that hibernation saves now.
@@ -343,7 +358,7 @@ mod tests {
         server.anomaly(Anomaly::Oversized);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         let families = metrics.gather();
-        assert_eq!(families.len(), 30, "a new metric is not recorded here");
+        assert_eq!(families.len(), 31, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

@@ -15,6 +15,7 @@
 //! Deliberately not here: a tenant label (its values are not bounded), tracing of single requests
 //! to a remote collector, and the HTTP side, which is the admin listener's.
 
+pub mod audit;
 pub mod exposition;
 pub mod labels;
 mod logging;

@@ -1,83 +1,207 @@
 //! From credentials to a principal.
 
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+
+use super::jwks::Keys;
+use super::jwt::{self, JwtError};
 use super::principal::Principal;
-use crate::config::{AuthMode, Config, DEFAULT_TENANT};
+use super::uses::Uses;
+use crate::config::{Auth, AuthMode, Config, DEFAULT_TENANT, Jwt, ProxyHeaders, Token};
 use crate::ids::{TenantId, is_valid_name};
 use crate::protocol::{Failure, Reason};
+
+/// What a request presents.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Where it comes from; `None` where that is not known.
+    pub peer: Option<IpAddr>,
+    /// The tenant that its path names.
+    pub path_tenant: Option<&'a str>,
+}
 
 /// Says whose credentials are presented.
 #[derive(Debug)]
 pub struct Authenticator {
-    mode: AuthMode,
-    tokens: Vec<([u8; 32], TenantId)>,
+    auth: Auth,
+    tenants: BTreeSet<TenantId>,
+    /// By hash. Looking one up takes a time that depends on the hash, from which nobody can
+    /// find a token: to steer the hash is to invert SHA-256.
+    tokens: HashMap<[u8; 32], (TenantId, Token)>,
+    uses: Arc<Uses>,
+    /// Of the issuer, with `auth.mode = "jwt"`.
+    keys: Option<Arc<Keys>>,
 }
 
 impl Authenticator {
-    /// For the tenants of that config.
-    pub fn new(config: &Config) -> Self {
+    /// For the tenants of that config. Uses of tokens are noted in `uses`; `before` is the one
+    /// that this replaces, whose keys stay known.
+    pub fn new(config: &Config, uses: Arc<Uses>, before: Option<&Self>) -> Self {
         let tokens = config.tenants.iter().flat_map(|(id, tenant)| {
-            let hashes = tenant.token_hashes.iter();
-            hashes.map(move |hash| (*hash, id.clone()))
+            let tokens = tenant.tokens.iter();
+            tokens.map(move |token| (token.hash, (id.clone(), token.clone())))
         });
+        let keys = match &config.auth.mode {
+            AuthMode::Jwt(jwt) => {
+                let same = before.filter(|before| before.auth.mode == config.auth.mode);
+                let known = same.and_then(|before| before.keys.clone());
+                Some(known.unwrap_or_else(|| Arc::new(Keys::new(jwt.keys.clone(), jwt.refresh))))
+            }
+            AuthMode::None | AuthMode::Token | AuthMode::Header(_) => None,
+        };
         Self {
-            mode: config.auth,
+            auth: config.auth.clone(),
+            tenants: config.tenants.keys().cloned().collect(),
             tokens: tokens.collect(),
+            uses,
+            keys,
         }
     }
 
-    /// The caller, given the value of `Authorization` and the tenant that the path names.
+    /// The caller.
     ///
     /// # Errors
     /// [`Reason::Unauthorized`] without valid credentials; [`Reason::NotFound`] when the path names
-    /// another tenant than the credentials, as it does when there is no such tenant at all.
-    pub fn authenticate(
-        &self,
-        authorization: Option<&[u8]>,
-        path_tenant: Option<&str>,
-    ) -> Result<Principal, Failure> {
-        let tenant = match self.mode {
+    /// another tenant than the credentials, as it does when there is no such tenant at all;
+    /// [`Reason::InsufficientScope`] without the scopes that everyone needs.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call leaves nothing behind.
+    pub async fn authenticate(&self, given: Credentials<'_>) -> Result<Principal, Failure> {
+        let principal = match &self.auth.mode {
             AuthMode::None => {
-                let name = path_tenant.unwrap_or(DEFAULT_TENANT);
+                let name = given.path_tenant.unwrap_or(DEFAULT_TENANT);
                 if !is_valid_name(name) {
                     return Err(no_such_tenant());
                 }
-                TenantId::new(name)
+                return Ok(Principal::new(TenantId::new(name), None));
             }
-            AuthMode::Token => {
-                let tenant = self.owner_of(bearer(authorization)?)?;
-                if path_tenant.is_some_and(|name| name != tenant.as_str()) {
-                    return Err(no_such_tenant());
-                }
-                tenant
-            }
+            AuthMode::Token => self.by_token(bearer(given.headers)?)?,
+            AuthMode::Jwt(settings) => self.by_jwt(bearer(given.headers)?, settings).await?,
+            AuthMode::Header(headers) => by_headers(headers, &given)?,
         };
-        Ok(Principal::new(tenant, None))
+        if !self.tenants.contains(&principal.tenant) {
+            return Err(unauthorized(
+                "the credentials name no tenant that is served here",
+            ));
+        }
+        if given
+            .path_tenant
+            .is_some_and(|name| name != principal.tenant.as_str())
+        {
+            return Err(no_such_tenant());
+        }
+        self.check_scopes(&principal)?;
+        Ok(principal)
     }
 
-    /// Compares with every known hash, each in constant time, so that the time taken tells
-    /// nothing about which or how much of one fits.
-    fn owner_of(&self, token: &[u8]) -> Result<TenantId, Failure> {
+    fn by_token(&self, token: &[u8]) -> Result<Principal, Failure> {
         let presented: [u8; 32] = Sha256::digest(token).into();
-        let mut found = u64::MAX;
-        for (n, (hash, _)) in (0_u64..).zip(&self.tokens) {
-            let is_it: Choice = hash[..].ct_eq(&presented[..]);
-            found.conditional_assign(&n, is_it);
+        let known = self.tokens.get(&presented);
+        let (tenant, token) = known.ok_or_else(|| unauthorized("the bearer token is not known"))?;
+        if token.expires.is_some_and(|at| at <= SystemTime::now()) {
+            return Err(unauthorized("the bearer token has expired"));
         }
-        let owner = usize::try_from(found).ok().and_then(|n| self.tokens.get(n));
-        owner
-            .map(|(_, tenant)| tenant.clone())
-            .ok_or_else(|| unauthorized("the bearer token is not known"))
+        self.uses.note(presented);
+        Ok(Principal {
+            scopes: Arc::clone(&token.scopes),
+            token: token.name.clone(),
+            ..Principal::new(tenant.clone(), token.subject.clone())
+        })
+    }
+
+    async fn by_jwt(&self, token: &[u8], settings: &Jwt) -> Result<Principal, Failure> {
+        let token = std::str::from_utf8(token);
+        let token = token.map_err(|_| unauthorized("the bearer token is not a signed token"))?;
+        // Whoever is not let in learns only that nobody is.
+        let away = |_why| {
+            let why = "the keys of the authorization server are not to be had at the moment";
+            Failure::new(Reason::AuthUnavailable, why)
+                .retry_after(std::time::Duration::from_secs(10))
+        };
+        let Some(keys) = &self.keys else {
+            return Err(away(String::new()));
+        };
+        let known = keys.get().await.map_err(away)?;
+        let read = match jwt::read(token, settings, &known) {
+            Err(JwtError::UnknownKey) => {
+                let newer = keys.look_again(&known).await.map_err(away)?;
+                jwt::read(token, settings, &newer)
+            }
+            read => read,
+        };
+        read.map_err(|error| unauthorized(&error.to_string()))
+    }
+
+    fn check_scopes(&self, principal: &Principal) -> Result<(), Failure> {
+        let required = &self.auth.required_scopes;
+        let missing: Vec<_> = required.difference(&principal.scopes).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "the credentials lack the scope `{}` (`auth.required_scopes`)",
+            missing.join("`, `")
+        );
+        let needed: Vec<_> = required.iter().map(String::as_str).collect();
+        Err(Failure::new(Reason::InsufficientScope, why).needing(&needed.join(" ")))
     }
 }
 
+/// Whom a trusted proxy names.
+fn by_headers(names: &ProxyHeaders, given: &Credentials<'_>) -> Result<Principal, Failure> {
+    // A listener on IPv6 shows IPv4 peers in a form of its own.
+    let peer = given.peer.map(|peer| peer.to_canonical());
+    let is_trusted = |peer: &IpAddr| names.trusted.iter().any(|network| network.contains(peer));
+    if !peer.is_some_and(|peer| is_trusted(&peer)) {
+        return Err(unauthorized(
+            "the request does not come from a proxy of `auth.trusted_proxies`",
+        ));
+    }
+    let tenant = only(given.headers, &names.tenant)?
+        .ok_or_else(|| unauthorized(&format!("the proxy names no tenant in `{}`", names.tenant)))?;
+    if !is_valid_name(tenant) {
+        return Err(unauthorized("the proxy's tenant is not a tenant's name"));
+    }
+    let text = |name| {
+        let text = only(given.headers, name)?;
+        Ok::<_, Failure>(text.map(str::to_owned))
+    };
+    let scopes = only(given.headers, &names.scopes)?.unwrap_or_default();
+    let scopes = scopes.split([' ', ',']).filter(|scope| !scope.is_empty());
+    Ok(Principal {
+        email: text(&names.email)?,
+        scopes: Arc::new(scopes.map(str::to_owned).collect()),
+        ..Principal::new(TenantId::new(tenant), text(&names.subject)?)
+    })
+}
+
+/// The value of a header that is there once at the most: of two, one may be the client's own.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(unauthorized(&format!("the header `{name}` is there twice")));
+    }
+    let text = first.map(|value| value.to_str()).transpose();
+    let text = text.map_err(|_| unauthorized(&format!("the header `{name}` is not text")))?;
+    Ok(text.map(str::trim).filter(|text| !text.is_empty()))
+}
+
 /// The token of `Authorization: Bearer …` (RFC 6750, 2.1; the scheme's case does not matter).
-fn bearer(authorization: Option<&[u8]>) -> Result<&[u8], Failure> {
-    let value = authorization.ok_or_else(|| {
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Failure> {
+    let value = headers.get(AUTHORIZATION).ok_or_else(|| {
         unauthorized("credentials are missing (send `Authorization: Bearer TOKEN`)")
     })?;
+    let value = value.as_bytes();
     let (scheme, token) = match value.iter().position(|byte| *byte == b' ') {
         Some(at) => value.split_at(at),
         None => (value, &[][..]),
@@ -98,86 +222,5 @@ fn no_such_tenant() -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn authenticator() -> Authenticator {
-        let hash = |token: &str| Sha256::digest(token).into();
-        Authenticator {
-            mode: AuthMode::Token,
-            tokens: vec![
-                (hash("first"), TenantId::new("acme")),
-                (hash("second"), TenantId::new("globex")),
-                (hash("third"), TenantId::new("acme")),
-            ],
-        }
-    }
-
-    fn tenant(header: Option<&str>, path: Option<&str>) -> Result<String, Reason> {
-        let who = authenticator().authenticate(header.map(str::as_bytes), path);
-        who.map(|principal| principal.tenant.to_string())
-            .map_err(|failure| failure.reason)
-    }
-
-    #[test]
-    fn a_token_belongs_to_one_tenant() {
-        assert_eq!(tenant(Some("Bearer first"), None), Ok("acme".into()));
-        assert_eq!(tenant(Some("bearer  second "), None), Ok("globex".into()));
-        assert_eq!(
-            tenant(Some("BEARER third"), Some("acme")),
-            Ok("acme".into())
-        );
-    }
-
-    #[test]
-    fn what_is_no_known_token_is_unauthorized() {
-        for header in [
-            None,
-            Some(""),
-            Some("first"),
-            Some("Bearer"),
-            Some("Bearer "),
-            Some("Basic first"),
-            Some("Bearer firs"),
-            Some("Bearer first x"),
-        ] {
-            assert_eq!(
-                tenant(header, None),
-                Err(Reason::Unauthorized),
-                "{header:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn another_tenants_path_is_as_unknown_as_none() {
-        assert_eq!(
-            tenant(Some("Bearer first"), Some("globex")),
-            Err(Reason::NotFound)
-        );
-        assert_eq!(
-            tenant(Some("Bearer first"), Some("nobody")),
-            Err(Reason::NotFound)
-        );
-        // Whoever has no credentials learns not even that.
-        assert_eq!(tenant(None, Some("globex")), Err(Reason::Unauthorized));
-    }
-
-    #[test]
-    fn without_credentials_the_path_names_the_tenant() {
-        let open = Authenticator {
-            mode: AuthMode::None,
-            tokens: vec![],
-        };
-        let tenant = |path| {
-            open.authenticate(None, path)
-                .map(|who| who.tenant.to_string())
-        };
-        assert_eq!(tenant(None).expect("default"), "default");
-        assert_eq!(tenant(Some("acme")).expect("named"), "acme");
-        assert_eq!(
-            tenant(Some("../x")).expect_err("no name").reason,
-            Reason::NotFound
-        );
-    }
-}
+#[path = "authenticator_tests.rs"]
+mod tests;

@@ -28,6 +28,8 @@ impl Resolver {
         };
         let config = self.config_of(&user.tenant, name, client)?;
         let values = Values {
+            // A bound argument cannot refer to a secret.
+            secret_root: std::path::Path::new(""),
             config: &config,
             secrets: &Default::default(),
             tenant: user.tenant.as_str(),
@@ -95,7 +97,9 @@ command = "plain"
         let folder = tempfile::tempdir().expect("a folder");
         let config = config::parse(TEXT, "pool.toml", folder.path()).expect("valid");
         let state = StateDir::open(&folder.path().join("state")).expect("opens");
-        let resolver = Resolver::new(Arc::new(config), Arc::new(state)).expect("compiles");
+        let vault = Arc::new(crate::store::Vault::without_key());
+        let secrets = Arc::new(crate::tenancy::Secrets::new(vault));
+        let resolver = Resolver::new(Arc::new(config), Arc::new(state), secrets).expect("compiles");
         (resolver, folder)
     }
 

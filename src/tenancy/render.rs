@@ -1,6 +1,7 @@
 //! Puts values into templates. Pure: every value is at hand before it begins.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use super::principal::Principal;
 use crate::config::Arg;
 use crate::config::template::{Piece, Reference, Template};
+use crate::launch::SecretFiles;
 use crate::protocol::{Failure, Reason};
 
 /// What templates may refer to.
@@ -15,6 +17,7 @@ use crate::protocol::{Failure, Reason};
 pub(super) struct Values<'a> {
     pub(super) config: &'a Map<String, Value>,
     pub(super) secrets: &'a BTreeMap<String, SecretString>,
+    pub(super) secret_root: &'a Path,
     pub(super) tenant: &'a str,
     pub(super) user: Option<&'a Principal>,
     pub(super) session: &'a str,
@@ -102,6 +105,10 @@ impl Values<'_> {
                 let secret = self.secrets.get(name);
                 secret.map(|secret| secret.expose_secret().to_owned())
             }
+            Reference::SecretFile(name) => {
+                let is_there = self.secrets.contains_key(name);
+                is_there.then(|| SecretFiles::path_of(self.secret_root, name))
+            }
             Reference::TenantId => Some(self.tenant.to_owned()),
             Reference::UserSub => self.user.and_then(|user| user.subject.clone()),
             Reference::UserEmail => self.user.and_then(|user| user.email.clone()),
@@ -178,6 +185,7 @@ mod tests {
         check(&Values {
             config: config.as_object().expect("an object"),
             secrets: &secrets,
+            secret_root: Path::new("/run/x"),
             tenant: "acme",
             user: None,
             session: "5e55",
@@ -217,6 +225,7 @@ mod tests {
             text("${secret.key} ${tenant.id} ${session.id}"),
             "s3cr3t acme 5e55"
         );
+        assert_eq!(text("${secret.key | file}"), "/run/x/:worker:/key");
         assert_eq!(text("${dir.data} ${dir.tmp}"), "/data /tmp");
     }
 

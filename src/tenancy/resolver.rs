@@ -1,7 +1,7 @@
 //! From a tenant's config to a launch spec.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +15,7 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
 use crate::ids::ServerName;
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
 
@@ -34,15 +34,19 @@ pub struct Resolver {
     state: Arc<StateDir>,
     pub(super) schemas: BTreeMap<ServerName, Schema>,
     environment: Environment,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
 }
 
 impl Resolver {
-    /// For the servers and tenants of that config.
+    /// For the servers and tenants of that config, whose secrets are fetched through `secrets`.
     ///
     /// # Errors
     /// When a server's config schema cannot be compiled.
-    pub fn new(config: Arc<Config>, state: Arc<StateDir>) -> Result<Self, ResolverError> {
+    pub fn new(
+        config: Arc<Config>,
+        state: Arc<StateDir>,
+        secrets: Arc<Secrets>,
+    ) -> Result<Self, ResolverError> {
         let mut schemas = BTreeMap::new();
         for (name, server) in &config.servers {
             let Some(schema) = &server.schema else {
@@ -59,7 +63,7 @@ impl Resolver {
             config,
             state,
             schemas,
-            secrets: Secrets::default(),
+            secrets,
         })
     }
 
@@ -98,9 +102,11 @@ impl Resolver {
             self.state.data_dir(tenant, name),
             self.state.tmp_dir(tenant, name),
         );
+        let secret_root = self.secret_root(server)?;
         let values = Values {
             config: &config,
             secrets: &secrets,
+            secret_root: &secret_root,
             tenant: tenant.as_str(),
             user: Some(user),
             session,
@@ -128,6 +134,7 @@ impl Resolver {
         let values = Values {
             config: &serde_json::Map::new(),
             secrets: &BTreeMap::new(),
+            secret_root: Path::new(""),
             tenant: "",
             user: None,
             session: "",
@@ -196,9 +203,29 @@ impl Resolver {
             } else {
                 vec![data, tmp]
             },
+            secret_files: SecretFiles::new(
+                values.secret_root.to_owned(),
+                files_of(server, values.secrets),
+            ),
             redactor: Redactor::new(values.secrets.values().cloned()),
         })
     }
+
+    /// Below what secrets are put into files; nowhere if the server wants none there.
+    fn secret_root(&self, server: &Server) -> Result<PathBuf, Failure> {
+        let wants_files = |(_, reference)| matches!(reference, Reference::SecretFile(_));
+        if !server.references().any(wants_files) {
+            return Ok(PathBuf::new());
+        }
+        let root = self.state.secret_root();
+        root.map(Path::to_owned).map_err(|error| {
+            tracing::error!(%error, "no folder for the files of secrets");
+            let why =
+                "there is no folder for files of secrets (the operator finds the cause in the log)";
+            Failure::new(Reason::Internal, why)
+        })
+    }
+
     /// A root as a URI (client/roots: it MUST be a `file://` URI).
     fn root(&self, root: &str) -> Result<String, Failure> {
         if root.starts_with("file://") {
@@ -244,12 +271,28 @@ fn program(server: &Server, config: &Config) -> String {
     }
 }
 
+/// The secrets that it reads from files.
+fn files_of(
+    server: &Server,
+    secrets: &BTreeMap<String, SecretString>,
+) -> BTreeMap<String, SecretString> {
+    let named = server
+        .references()
+        .filter_map(|(_, reference)| match reference {
+            Reference::SecretFile(name) => Some(name),
+            _ => None,
+        });
+    named
+        .filter_map(|name| Some((name.clone(), secrets.get(&name)?.clone())))
+        .collect()
+}
+
 /// The secrets that a server's templates name.
 fn secrets_of(server: &Server) -> BTreeSet<String> {
     let names = server
         .references()
         .filter_map(|(_, reference)| match reference {
-            Reference::Secret(name) => Some(name),
+            Reference::Secret(name) | Reference::SecretFile(name) => Some(name),
             _ => None,
         });
     names.collect()
@@ -260,6 +303,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::ids::TenantId;
+    use crate::store::Vault;
 
     const TEXT: &str = r#"
 [servers.github]
@@ -286,7 +330,9 @@ config.github = { repo = "globex/app" }
         let folder = tempfile::tempdir().expect("a folder");
         let config = config::parse(TEXT, "pool.toml", folder.path()).expect("valid");
         let state = StateDir::open(&folder.path().join("state")).expect("opens");
-        let resolver = Resolver::new(Arc::new(config), Arc::new(state)).expect("compiles");
+        let secrets = Arc::new(Secrets::new(Arc::new(Vault::without_key())));
+        let resolver = Resolver::new(Arc::new(config), Arc::new(state), secrets);
+        let resolver = resolver.expect("compiles");
         (resolver, folder)
     }
 

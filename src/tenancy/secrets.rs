@@ -19,6 +19,7 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 use crate::config::SecretSource;
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
+use crate::store::Vault;
 
 /// Largest secret, in bytes.
 const MAX_LEN: usize = 64 * 1024;
@@ -32,12 +33,37 @@ const QUOTED_STDERR: usize = 1024;
 type Slot = Arc<tokio::sync::Mutex<Option<(Instant, SecretString)>>>;
 
 /// Fetches secrets, and remembers for a while what commands printed.
-#[derive(Debug, Default)]
-pub(super) struct Secrets {
+#[derive(Debug)]
+pub struct Secrets {
+    vault: Arc<Vault>,
     printed: Mutex<HashMap<(TenantId, String), Slot>>,
 }
 
 impl Secrets {
+    /// Those of the state store are opened with `vault`.
+    pub fn new(vault: Arc<Vault>) -> Self {
+        Self {
+            vault,
+            printed: Mutex::default(),
+        }
+    }
+
+    /// A secret that is no tenant's, such as a key.
+    ///
+    /// # Errors
+    /// Why it is not to be had.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call kills the command it had started.
+    pub async fn of_operator(source: &SecretSource) -> Result<SecretString, String> {
+        match source {
+            SecretSource::Env(variable) => of_environment(variable),
+            SecretSource::File(path) => of_file(path).await,
+            SecretSource::Command(argv) => run(argv, COMMAND_TIMEOUT).await,
+            SecretSource::Stored(_) => Err("it cannot be in the state store".to_owned()),
+        }
+    }
+
     /// The secret `name` of `tenant`.
     ///
     /// # Errors
@@ -56,6 +82,10 @@ impl Secrets {
             SecretSource::Env(variable) => of_environment(variable),
             SecretSource::File(path) => of_file(path).await,
             SecretSource::Command(argv) => self.of_command(tenant, name, argv).await,
+            SecretSource::Stored(sealed) => {
+                let opened = self.vault.open(tenant.as_str(), name, sealed);
+                opened.map_err(|error| error.to_string())
+            }
         };
         fetched.map_err(|why| {
             tracing::warn!(%tenant, secret = name, "secret not available: {why}");
@@ -266,7 +296,10 @@ mod tests {
         let count = folder.path().join("count");
         let script = format!("echo x >> {0}; echo key", count.display());
         let source = SecretSource::Command(["sh", "-c", &script].map(ToOwned::to_owned).to_vec());
-        let (secrets, tenant) = (Secrets::default(), TenantId::new("acme"));
+        let (secrets, tenant) = (
+            Secrets::new(Arc::new(Vault::without_key())),
+            TenantId::new("acme"),
+        );
         for _ in 0..3 {
             secrets.fetch(&tenant, "k", &source).await.expect("printed");
         }

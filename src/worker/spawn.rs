@@ -116,6 +116,9 @@ fn prepare(spec: &LaunchSpec) -> Result<PathBuf, SpawnError> {
                 folder.display()
             )))?;
     }
+    spec.secret_files
+        .write()
+        .map_err(SpawnError::io("write the files of secrets"))?;
     if !spec.cwd.is_dir() {
         let cwd = spec.cwd.clone();
         return Err(SpawnError::NoSuchFolder { cwd });

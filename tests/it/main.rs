@@ -1,13 +1,17 @@
 //! Drives the real binary over real sockets, with real child processes.
 
+mod accounts;
 mod admin;
 mod aggregate;
+mod audit;
+mod auth;
 mod bind;
 mod catalog;
 mod clients;
 mod config;
 mod faults;
 mod front;
+mod kills;
 mod lifecycle;
 mod memory;
 mod packages;

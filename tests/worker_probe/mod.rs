@@ -124,6 +124,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         limits: ProcessLimits::default(),
         may_gain_privileges: false,
         folders: vec![],
+        secret_files: stdiopool::launch::SecretFiles::default(),
         redactor: Redactor::default(),
     }
 }

@@ -141,6 +141,11 @@ impl Stdiopool {
     pub(crate) fn restarted_after(mut self, signal: nix::sys::signal::Signal) -> Self {
         self.signal(signal);
         self.wait();
+        self.started_again()
+    }
+
+    /// Serves the folder of one that has ended.
+    pub(crate) fn started_again(mut self) -> Self {
         let unused = tempfile::tempdir().expect("a temporary folder");
         let dir = std::mem::replace(&mut self.dir, unused);
         drop(self);
@@ -220,8 +225,8 @@ impl Stdiopool {
 }
 
 fn base(url: &str) -> String {
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    format!("http://{}", rest.split('/').next().unwrap_or_default())
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    format!("{scheme}://{}", rest.split('/').next().unwrap_or_default())
 }
 
 impl Drop for Stdiopool {

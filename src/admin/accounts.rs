@@ -1,0 +1,233 @@
+//! Tenants, tokens and secrets of the state store: what can be done to them, and what is told.
+//!
+//! The same acts are carried out by a running stdiopool through the admin API, and by the command
+//! line on the state folder of one that does not run.
+
+use std::pin::Pin;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::http::StatusCode;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::tenancy::TenantSettings;
+
+/// What can be done.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Every tenant, of pool.toml too.
+    ListTenants,
+    /// One of them.
+    ShowTenant(String),
+    /// A new tenant.
+    AddTenant(String, TenantSettings),
+    /// Settings of one; what is not given stays.
+    SetTenant(String, TenantSettings),
+    /// Removes one with its tokens and secrets.
+    RemoveTenant(String),
+    /// Tokens of a tenant, or of all.
+    ListTokens(Option<String>),
+    /// A new token of a tenant.
+    CreateToken(String, NewToken),
+    /// Makes a tenant's token of that name worthless.
+    RevokeToken(String, String),
+    /// Names of a tenant's secrets, or of all.
+    ListSecrets(Option<String>),
+    /// Sets a tenant's secret of that name.
+    SetSecret(String, String, SecretString),
+    /// Removes one.
+    RemoveSecret(String, String),
+}
+
+impl Act {
+    /// Its name in the audit log.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ListTenants => "tenant list",
+            Self::ShowTenant(_) => "tenant show",
+            Self::AddTenant(..) => "tenant add",
+            Self::SetTenant(..) => "tenant set",
+            Self::RemoveTenant(_) => "tenant remove",
+            Self::ListTokens(_) => "token list",
+            Self::CreateToken(..) => "token create",
+            Self::RevokeToken(..) => "token revoke",
+            Self::ListSecrets(_) => "secret list",
+            Self::SetSecret(..) => "secret set",
+            Self::RemoveSecret(..) => "secret remove",
+        }
+    }
+
+    /// Whether it changes something.
+    pub fn changes(&self) -> bool {
+        !matches!(
+            self,
+            Self::ListTenants | Self::ShowTenant(_) | Self::ListTokens(_) | Self::ListSecrets(_)
+        )
+    }
+
+    /// The tenant it is about.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::ListTenants => None,
+            Self::ListTokens(tenant) | Self::ListSecrets(tenant) => tenant.as_deref(),
+            Self::ShowTenant(tenant)
+            | Self::AddTenant(tenant, _)
+            | Self::SetTenant(tenant, _)
+            | Self::RemoveTenant(tenant)
+            | Self::CreateToken(tenant, _)
+            | Self::RevokeToken(tenant, _)
+            | Self::SetSecret(tenant, ..)
+            | Self::RemoveSecret(tenant, _) => Some(tenant),
+        }
+    }
+
+    /// The token or secret it is about.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            Self::CreateToken(_, token) => Some(&token.name),
+            Self::RevokeToken(_, name)
+            | Self::SetSecret(_, name, _)
+            | Self::RemoveSecret(_, name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// A token to be made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it is called, within the tenant.
+    pub name: String,
+    /// The user it stands for.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// What it may be used for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// Seconds that it is valid; for ever without.
+    #[serde(default)]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// What an act answers with.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Told {
+    /// In words.
+    Done {
+        /// The words.
+        message: String,
+    },
+    /// One tenant.
+    Tenant(Box<TenantDetails>),
+    /// Several.
+    Tenants(Vec<TenantDetails>),
+    /// A token that was made, this once.
+    Made(MadeToken),
+    /// Tokens, without what they are.
+    Tokens(Vec<TokenDetails>),
+    /// Secrets, without their values.
+    Secrets(Vec<SecretDetails>),
+}
+
+/// `GET /api/v1/accounts`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TenantDetails {
+    /// Its name.
+    pub name: String,
+    /// Where it is defined: `pool.toml` or `store`.
+    pub source: String,
+    /// What is set of it; only of the store's.
+    pub settings: Option<TenantSettings>,
+    /// How many tokens it has.
+    pub tokens: usize,
+    /// How many secrets it has.
+    pub secrets: usize,
+    /// When it was added, in seconds since 1970; only of the store's.
+    pub created: Option<u64>,
+}
+
+/// A token just made. It is told this once: only its hash is kept.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MadeToken {
+    /// The token.
+    pub token: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// What it is called.
+    pub name: String,
+    /// When it stops being valid, in seconds since 1970.
+    pub expires: Option<u64>,
+}
+
+/// `GET /api/v1/tokens`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenDetails {
+    /// Whose it is.
+    pub tenant: String,
+    /// What it is called.
+    pub name: String,
+    /// The user it stands for.
+    pub subject: Option<String>,
+    /// What it may be used for.
+    pub scopes: Vec<String>,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// When it stops being valid.
+    pub expires: Option<u64>,
+    /// When it was last used, to within a minute.
+    pub last_used: Option<u64>,
+}
+
+/// `GET /api/v1/secrets`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SecretDetails {
+    /// Whose it is.
+    pub tenant: String,
+    /// What templates call it.
+    pub name: String,
+    /// When it was last set, in seconds since 1970.
+    pub changed: u64,
+}
+
+/// Seconds since 1970.
+pub fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Why an act was not carried out; nothing has changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AccountError {
+    /// What it is about is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is there already.
+    #[error("{0}")]
+    Exists(String),
+    /// It cannot be like that.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be done here.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The disk or the system.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl AccountError {
+    /// Status and reason of the answer.
+    pub(super) fn class(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::Exists(_) => (StatusCode::CONFLICT, "exists"),
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Unavailable(_) => (StatusCode::CONFLICT, "unavailable"),
+            Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+}
+
+/// An act under way.
+pub type Accounting = Pin<Box<dyn Future<Output = Result<Told, AccountError>> + Send>>;

@@ -1,0 +1,185 @@
+//! `stdiopool tenant`: tenants of the state store, beside those of pool.toml.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value};
+
+use super::accounts::{AccountArgs, Done};
+use super::output;
+use super::table::{self, Align};
+use crate::admin::{Act, TenantDetails};
+use crate::tenancy::TenantSettings;
+
+/// Manages tenants beside those of pool.toml; changes take effect at once
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  stdiopool tenant add globex --weight 2 --set 'github={\"repo\":\"globex/app\"}'
+  stdiopool token create globex ci
+  stdiopool tenant list")]
+pub struct TenantArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Adds a tenant
+    Add(Change),
+    /// Changes settings of a tenant; what is not given stays
+    Set(Change),
+    /// Lists all tenants, and where each is defined
+    List(Show),
+    /// Shows one tenant
+    Show {
+        /// Which
+        name: String,
+        /// Whose accounts.
+        #[command(flatten)]
+        accounts: AccountArgs,
+    },
+    /// Removes a tenant with its tokens and secrets; its sessions end, its workers stop
+    Remove {
+        /// Which
+        name: String,
+        /// Whose accounts.
+        #[command(flatten)]
+        accounts: AccountArgs,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct Show {
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+    /// Whose accounts.
+    #[command(flatten)]
+    accounts: AccountArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+struct Change {
+    /// Its name, which is part of its addresses
+    name: String,
+    /// Its share of the pool under contention, 1 to 1000
+    #[arg(long)]
+    weight: Option<u32>,
+    /// Worker processes it may have
+    #[arg(long)]
+    max_workers: Option<usize>,
+    /// Requests a minute; 0: no limit
+    #[arg(long)]
+    requests_per_minute: Option<u32>,
+    /// Requests at once after a pause; 0: as many as in a minute
+    #[arg(long)]
+    burst: Option<u32>,
+    /// Requests that are not answered yet; 0: no limit
+    #[arg(long)]
+    concurrent: Option<u32>,
+    /// Its values for a server's schema, in place of all it had for that server
+    #[arg(long = "set", value_name = "SERVER=JSON", value_parser = values_of)]
+    values: Vec<(String, Map<String, Value>)>,
+    /// Whose accounts.
+    #[command(flatten)]
+    accounts: AccountArgs,
+}
+
+fn values_of(text: &str) -> Result<(String, Map<String, Value>), String> {
+    let (server, json) = text
+        .split_once('=')
+        .ok_or("it is SERVER=JSON, such as github={\"repo\":\"a/b\"}")?;
+    let values = serde_json::from_str(json);
+    let values = values.map_err(|error| format!("what follows `=` is no JSON object: {error}"))?;
+    Ok((server.to_owned(), values))
+}
+
+impl Change {
+    fn settings(&self) -> TenantSettings {
+        TenantSettings {
+            weight: self.weight,
+            max_workers: self.max_workers,
+            requests_per_minute: self.requests_per_minute,
+            burst: self.burst,
+            concurrent: self.concurrent,
+            config: self.values.iter().cloned().collect(),
+        }
+    }
+}
+
+impl TenantArgs {
+    /// Does it and says so.
+    ///
+    /// # Errors
+    /// When it cannot be done, or nobody answers.
+    pub async fn run(self) -> Result<(), miette::Report> {
+        let text = match self.command {
+            Command::Add(change) => {
+                let act = Act::AddTenant(change.name.clone(), change.settings());
+                done(&change.accounts, act).await?
+            }
+            Command::Set(change) => {
+                let act = Act::SetTenant(change.name.clone(), change.settings());
+                done(&change.accounts, act).await?
+            }
+            Command::Remove { name, accounts } => done(&accounts, Act::RemoveTenant(name)).await?,
+            Command::Show { name, accounts } => {
+                let row: Value = accounts.perform(Act::ShowTenant(name)).await?;
+                format!("{row:#}\n")
+            }
+            Command::List(show) => {
+                let rows: Vec<TenantDetails> = show.accounts.perform(Act::ListTenants).await?;
+                if show.json {
+                    format!("{:#}\n", serde_json::json!(rows))
+                } else if rows.is_empty() {
+                    output::notice("no tenants; add one with: stdiopool tenant add NAME");
+                    return Ok(());
+                } else {
+                    render(&rows)
+                }
+            }
+        };
+        let _ = output::print(&text)?;
+        Ok(())
+    }
+}
+
+/// What an act says it did, as a line.
+pub(super) async fn done(accounts: &AccountArgs, act: Act) -> Result<String, miette::Report> {
+    let done: Done = accounts.perform(act).await?;
+    Ok(format!("{}\n", done.message))
+}
+
+/// A time as people read it.
+pub(super) fn date(seconds: Option<u64>) -> String {
+    let at = |seconds| UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds));
+    seconds.and_then(at).map_or_else(
+        || "-".to_owned(),
+        |at: SystemTime| humantime::format_rfc3339_seconds(at).to_string(),
+    )
+}
+
+fn render(rows: &[TenantDetails]) -> String {
+    use Align::{Left, Right};
+    let columns = [
+        ("TENANT", Left),
+        ("SOURCE", Left),
+        ("TOKENS", Right),
+        ("SECRETS", Right),
+        ("ADDED", Left),
+    ];
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            [
+                row.name.clone(),
+                row.source.clone(),
+                row.tokens.to_string(),
+                row.secrets.to_string(),
+                date(row.created),
+            ]
+        })
+        .collect();
+    table::render(columns, &rows)
+}

@@ -1,0 +1,157 @@
+//! `stdiopool token`: bearer tokens of the state store.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::accounts::AccountArgs;
+use super::output;
+use super::table::{self, Align};
+use super::tenant::{date, done};
+use crate::admin::{Act, MadeToken, NewToken, TokenDetails};
+
+/// Manages bearer tokens of tenants; changes take effect at once
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  stdiopool token create acme ci --expires 90d --scope tools:call
+  stdiopool token list acme
+  stdiopool token revoke acme ci")]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Command {
+    /// Makes a token and prints it, this once: only its hash is kept
+    Create {
+        /// Whose it is; a tenant of pool.toml or of the state store
+        tenant: String,
+        /// What it is called, in lists and in the audit log
+        name: String,
+        /// The user it stands for: `${user.sub}`, and whose sessions are theirs alone
+        #[arg(long, value_name = "USER")]
+        subject: Option<String>,
+        /// What it may be used for; several with several flags
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long it is valid, such as 90d; for ever without
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+        /// Whose accounts.
+        #[command(flatten)]
+        accounts: AccountArgs,
+    },
+    /// Lists tokens by name, with their last use
+    List {
+        /// Whose; all without
+        tenant: Option<String>,
+        /// Print the rows as JSON
+        #[arg(long)]
+        json: bool,
+        /// Whose accounts.
+        #[command(flatten)]
+        accounts: AccountArgs,
+    },
+    /// Makes a token worthless
+    Revoke {
+        /// Whose it is
+        tenant: String,
+        /// What it is called
+        name: String,
+        /// Whose accounts.
+        #[command(flatten)]
+        accounts: AccountArgs,
+    },
+}
+
+impl TokenArgs {
+    /// Does it and says so.
+    ///
+    /// # Errors
+    /// When it cannot be done, or nobody answers.
+    pub async fn run(self) -> Result<(), miette::Report> {
+        let text = match self.command {
+            Command::Create {
+                tenant,
+                name,
+                subject,
+                scopes,
+                expires,
+                accounts,
+            } => {
+                let token = NewToken {
+                    name,
+                    subject,
+                    scopes,
+                    expires_in_seconds: expires.map(|valid| valid.as_secs()),
+                };
+                let made: MadeToken = accounts.perform(Act::CreateToken(tenant, token)).await?;
+                output::notice(&format!(
+                    "token {} of tenant {}, valid until {}; it is not shown again:",
+                    made.name,
+                    made.tenant,
+                    made.expires
+                        .map_or_else(|| "it is revoked".to_owned(), |at| date(Some(at)))
+                ));
+                format!("{}\n", made.token)
+            }
+            Command::List {
+                tenant,
+                json,
+                accounts,
+            } => {
+                let rows: Vec<TokenDetails> = accounts.perform(Act::ListTokens(tenant)).await?;
+                if json {
+                    format!("{:#}\n", serde_json::json!(rows))
+                } else if rows.is_empty() {
+                    output::notice("no tokens; make one with: stdiopool token create TENANT NAME");
+                    return Ok(());
+                } else {
+                    render(&rows)
+                }
+            }
+            Command::Revoke {
+                tenant,
+                name,
+                accounts,
+            } => done(&accounts, Act::RevokeToken(tenant, name)).await?,
+        };
+        let _ = output::print(&text)?;
+        Ok(())
+    }
+}
+
+fn render(rows: &[TokenDetails]) -> String {
+    let columns = [
+        "TENANT",
+        "NAME",
+        "SUBJECT",
+        "SCOPES",
+        "CREATED",
+        "EXPIRES",
+        "LAST USED",
+    ]
+    .map(|title| (title, Align::Left));
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let scopes = row.scopes.join(" ");
+            [
+                row.tenant.clone(),
+                row.name.clone(),
+                row.subject.clone().unwrap_or_else(|| "-".to_owned()),
+                if scopes.is_empty() {
+                    "-".to_owned()
+                } else {
+                    scopes
+                },
+                date(Some(row.created)),
+                date(row.expires),
+                date(row.last_used),
+            ]
+        })
+        .collect();
+    table::render(columns, &rows)
+}

@@ -1,0 +1,507 @@
+//! Carries out what is asked of tenants, tokens and secrets: on disk first, then in memory.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+use super::assemble::ServeError;
+use crate::admin::{
+    AccountError, Act, MadeToken, NewToken, SecretDetails, TenantDetails, TokenDetails, Told,
+    seconds,
+};
+use crate::config::{Config, SecretSource};
+use crate::ids::{MAX_NAME_LEN, is_valid_name};
+use crate::store::{
+    AccountRows, AccountStore, DatabaseError, Opened, SecretRow, TenantRow, TokenRow, Vault, now,
+};
+use crate::telemetry::audit::{AuditKind, AuditRecord};
+use crate::tenancy::{Secrets, TenantSettings, merged};
+
+/// Tenants in the state store.
+const MAX_TENANTS: usize = 100_000;
+/// Tokens, and secrets, of one tenant.
+const MAX_PER_TENANT: usize = 1_000;
+/// Largest secret, in bytes.
+const MAX_SECRET: usize = 64 * 1024;
+/// What tokens begin with, so that scanners of source code recognise them.
+const TOKEN_PREFIX: &str = "spt_";
+/// The credential of systemd that holds the key of the secrets.
+const CREDENTIAL: &str = "stdiopool-key";
+
+/// The accounts of a state folder.
+#[derive(Debug)]
+pub struct Accounts {
+    store: AccountStore,
+    vault: Arc<Vault>,
+    rows: Mutex<AccountRows>,
+}
+
+type Outcome = Result<Told, AccountError>;
+
+impl Accounts {
+    /// Those of an open state folder.
+    ///
+    /// # Errors
+    /// When the key of the secrets is not to be had, or another than they were sealed with.
+    pub async fn open(opened: &Opened, config: &Config) -> Result<Self, ServeError> {
+        let rows = opened.account_rows.clone();
+        let vault = vault(config.state.key.as_ref()).await?;
+        if let Some(check) = rows.key_check.as_ref().filter(|_| !rows.secrets.is_empty()) {
+            if !vault.has_key() {
+                let secrets = rows.secrets.len();
+                tracing::warn!(
+                    secrets,
+                    "there is no key for the secrets in the state folder (`state.key`): servers that need them cannot start"
+                );
+            } else if !vault.fits(check) {
+                return Err(ServeError::OtherKey);
+            }
+        }
+        Ok(Self {
+            store: opened.accounts.clone(),
+            vault: Arc::new(vault),
+            rows: Mutex::new(rows),
+        })
+    }
+
+    /// What seals the secrets.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// pool.toml's config with these accounts in it.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn merge_into(&self, file: &Config) -> Result<Config, String> {
+        merged(file, &self.rows.lock())
+    }
+
+    /// Writes down when tokens were last used.
+    pub fn note_uses(&self, uses: Vec<([u8; 32], std::time::SystemTime)>) {
+        if uses.is_empty() {
+            return;
+        }
+        {
+            let mut rows = self.rows.lock();
+            for token in &mut rows.tokens {
+                if let Some((_, at)) = uses.iter().find(|(hash, _)| *hash == token.hash) {
+                    token.last_used = Some(*at);
+                }
+            }
+        }
+        self.store.note_uses(uses);
+    }
+
+    /// Carries it out on the folder of a stdiopool that does not run, and writes it down.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub async fn act_offline(&self, file: &Config, opened: &Opened, act: Act) -> Outcome {
+        let record = record_of(&act);
+        let outcome = self.act(file, act).await;
+        if let (Some(log), Some(mut record)) = (file.audit.file.clone(), record) {
+            record.outcome = Some(if outcome.is_ok() { "ok" } else { "failed" }.to_owned());
+            match super::assemble::open_audit(file, log, opened) {
+                Ok(audit) => audit.record(record),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        outcome
+    }
+
+    /// Carries it out, beside the tenants of pool.toml. One at a time, which the caller sees to.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call may have changed the disk and not the memory: do not drop it.
+    pub async fn act(&self, file: &Config, act: Act) -> Outcome {
+        match act {
+            Act::ListTenants => Ok(Told::Tenants(self.tenants(file))),
+            Act::ShowTenant(name) => {
+                let found = self.tenants(file).into_iter().find(|row| row.name == name);
+                let found = found.ok_or_else(|| no_tenant(&name))?;
+                Ok(Told::Tenant(Box::new(found)))
+            }
+            Act::AddTenant(name, settings) => self.add_tenant(file, name, settings).await,
+            Act::SetTenant(name, settings) => self.set_tenant(file, name, settings).await,
+            Act::RemoveTenant(name) => self.remove_tenant(file, name).await,
+            Act::ListTokens(tenant) => Ok(Told::Tokens(self.tokens(tenant.as_deref()))),
+            Act::CreateToken(tenant, token) => self.create_token(file, tenant, token).await,
+            Act::RevokeToken(tenant, name) => self.revoke_token(tenant, name).await,
+            Act::ListSecrets(tenant) => Ok(Told::Secrets(self.secrets(tenant.as_deref()))),
+            Act::SetSecret(tenant, name, value) => {
+                self.set_secret(file, tenant, name, &value).await
+            }
+            Act::RemoveSecret(tenant, name) => self.remove_secret(tenant, name).await,
+        }
+    }
+
+    fn tenants(&self, file: &Config) -> Vec<TenantDetails> {
+        let rows = self.rows.lock();
+        let details = |name: &str, stored: Option<&TenantRow>| {
+            let of_file = file.tenants.get(name);
+            let tokens = rows.tokens.iter().filter(|row| row.tenant == name).count();
+            let secrets = rows.secrets.iter().filter(|row| row.tenant == name).count();
+            TenantDetails {
+                name: name.to_owned(),
+                source: if stored.is_some() {
+                    "store"
+                } else {
+                    "pool.toml"
+                }
+                .to_owned(),
+                settings: stored.and_then(|row| serde_json::from_str(&row.settings).ok()),
+                tokens: tokens + of_file.map_or(0, |tenant| tenant.tokens.len()),
+                secrets: secrets + of_file.map_or(0, |tenant| tenant.secrets.len()),
+                created: stored.map(|row| seconds(row.created)),
+            }
+        };
+        let of_file = file.tenants.keys().map(|name| details(name.as_str(), None));
+        let stored = rows.tenants.iter().map(|row| details(&row.name, Some(row)));
+        let mut all: Vec<_> = of_file.chain(stored).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    fn has_tenant(&self, file: &Config, name: &str) -> bool {
+        file.tenants.contains_key(name)
+            || self.rows.lock().tenants.iter().any(|row| row.name == name)
+    }
+
+    async fn add_tenant(&self, file: &Config, name: String, settings: TenantSettings) -> Outcome {
+        check_name("tenant", &name)?;
+        settings.check(file).map_err(AccountError::Invalid)?;
+        if file.tenants.contains_key(name.as_str()) {
+            let why = format!("tenant `{name}` is in pool.toml already; it is changed there");
+            return Err(AccountError::Exists(why));
+        }
+        if self.has_tenant(file, &name) {
+            let why =
+                format!("there is a tenant `{name}` already (`stdiopool tenant set` changes it)");
+            return Err(AccountError::Exists(why));
+        }
+        if self.rows.lock().tenants.len() >= MAX_TENANTS {
+            let why =
+                format!("there are {MAX_TENANTS} tenants in the state store, which is the most");
+            return Err(AccountError::Invalid(why));
+        }
+        let row = tenant_row(&name, &settings, now())?;
+        self.store.put_tenant(row.clone()).await.map_err(not_kept)?;
+        self.rows.lock().tenants.push(row);
+        done(format!("tenant {name} added"))
+    }
+
+    async fn set_tenant(&self, file: &Config, name: String, settings: TenantSettings) -> Outcome {
+        if file.tenants.contains_key(name.as_str()) {
+            let why = format!("tenant `{name}` is in pool.toml; it is changed there");
+            return Err(AccountError::Invalid(why));
+        }
+        let before = {
+            let rows = self.rows.lock();
+            rows.tenants.iter().find(|row| row.name == name).cloned()
+        };
+        let before = before.ok_or_else(|| no_tenant(&name))?;
+        let old: TenantSettings = serde_json::from_str(&before.settings)
+            .map_err(|error| AccountError::Failed(format!("its settings are damaged: {error}")))?;
+        let settings = old.with(settings);
+        settings.check(file).map_err(AccountError::Invalid)?;
+        let row = tenant_row(&name, &settings, before.created)?;
+        self.store.put_tenant(row.clone()).await.map_err(not_kept)?;
+        let mut rows = self.rows.lock();
+        for old in rows.tenants.iter_mut().filter(|row| row.name == name) {
+            *old = row.clone();
+        }
+        drop(rows);
+        done(format!("tenant {name} changed"))
+    }
+
+    async fn remove_tenant(&self, file: &Config, name: String) -> Outcome {
+        let is_stored = self.rows.lock().tenants.iter().any(|row| row.name == name);
+        if !is_stored {
+            let is_in_file = file.tenants.contains_key(name.as_str());
+            return Err(if is_in_file {
+                let why = format!("tenant `{name}` is in pool.toml; remove it there");
+                AccountError::Invalid(why)
+            } else {
+                no_tenant(&name)
+            });
+        }
+        self.store
+            .remove_tenant(name.clone())
+            .await
+            .map_err(not_kept)?;
+        let mut rows = self.rows.lock();
+        rows.tenants.retain(|row| row.name != name);
+        rows.tokens.retain(|row| row.tenant != name);
+        rows.secrets.retain(|row| row.tenant != name);
+        drop(rows);
+        done(format!(
+            "tenant {name} removed, with its tokens and secrets"
+        ))
+    }
+
+    fn tokens(&self, tenant: Option<&str>) -> Vec<TokenDetails> {
+        let rows = self.rows.lock();
+        let of_tenant = rows
+            .tokens
+            .iter()
+            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant));
+        let mut all: Vec<_> = of_tenant
+            .map(|row| TokenDetails {
+                tenant: row.tenant.clone(),
+                name: row.name.clone(),
+                subject: row.subject.clone(),
+                scopes: row.scopes.clone(),
+                created: seconds(row.created),
+                expires: row.expires.map(seconds),
+                last_used: row.last_used.map(seconds),
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
+        all
+    }
+
+    async fn create_token(&self, file: &Config, tenant: String, token: NewToken) -> Outcome {
+        if !self.has_tenant(file, &tenant) {
+            return Err(no_tenant(&tenant));
+        }
+        check_name("token", &token.name)?;
+        let (of_tenant, is_there) = {
+            let rows = self.rows.lock();
+            let of_tenant = rows.tokens.iter().filter(|row| row.tenant == tenant);
+            let is_there = of_tenant.clone().any(|row| row.name == token.name);
+            (of_tenant.count(), is_there)
+        };
+        if is_there {
+            let why = format!(
+                "tenant `{tenant}` has a token `{}` already (`stdiopool token revoke {tenant} {}` makes it worthless)",
+                token.name, token.name
+            );
+            return Err(AccountError::Exists(why));
+        }
+        if of_tenant >= MAX_PER_TENANT {
+            let why = format!("tenant `{tenant}` has {MAX_PER_TENANT} tokens, which is the most");
+            return Err(AccountError::Invalid(why));
+        }
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| AccountError::Failed(format!("no random numbers: {error}")))?;
+        let text = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+        let created = now();
+        let valid = token.expires_in_seconds.map(Duration::from_secs);
+        let expires = valid.map(|valid| {
+            let too_long = || AccountError::Invalid("the token would be valid too long".to_owned());
+            created.checked_add(valid).ok_or_else(too_long)
+        });
+        let row = TokenRow {
+            tenant: tenant.clone(),
+            name: token.name.clone(),
+            hash: Sha256::digest(text.as_bytes()).into(),
+            subject: token.subject,
+            scopes: token.scopes,
+            created,
+            expires: expires.transpose()?,
+            last_used: None,
+        };
+        self.store
+            .insert_token(row.clone())
+            .await
+            .map_err(not_kept)?;
+        let expires = row.expires.map(seconds);
+        self.rows.lock().tokens.push(row);
+        Ok(Told::Made(MadeToken {
+            token: text,
+            tenant,
+            name: token.name,
+            expires,
+        }))
+    }
+
+    async fn revoke_token(&self, tenant: String, name: String) -> Outcome {
+        let is_it = |row: &TokenRow| row.tenant == tenant && row.name == name;
+        if !self.rows.lock().tokens.iter().any(is_it) {
+            let why = format!(
+                "tenant `{tenant}` has no token `{name}` in the state store (`stdiopool token list`; those of pool.toml are removed there)"
+            );
+            return Err(AccountError::NotFound(why));
+        }
+        let removed = self.store.remove_token(tenant.clone(), name.clone());
+        removed.await.map_err(not_kept)?;
+        self.rows.lock().tokens.retain(|row| !is_it(row));
+        done(format!("token {name} of tenant {tenant} is worthless now"))
+    }
+
+    fn secrets(&self, tenant: Option<&str>) -> Vec<SecretDetails> {
+        let rows = self.rows.lock();
+        let of_tenant = rows
+            .secrets
+            .iter()
+            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant));
+        let mut all: Vec<_> = of_tenant
+            .map(|row| SecretDetails {
+                tenant: row.tenant.clone(),
+                name: row.name.clone(),
+                changed: seconds(row.changed),
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
+        all
+    }
+
+    async fn set_secret(
+        &self,
+        file: &Config,
+        tenant: String,
+        name: String,
+        value: &SecretString,
+    ) -> Outcome {
+        if !self.has_tenant(file, &tenant) {
+            return Err(no_tenant(&tenant));
+        }
+        check_name("secret", &name)?;
+        let of_file = file.tenants.get(tenant.as_str());
+        if of_file.is_some_and(|tenant| tenant.secrets.contains_key(&name)) {
+            let why =
+                format!("`tenants.{tenant}.secrets.{name}` is in pool.toml; it is changed there");
+            return Err(AccountError::Exists(why));
+        }
+        let len = value.expose_secret().len();
+        if !(1..=MAX_SECRET).contains(&len) {
+            let why = format!("a secret has 1 to {MAX_SECRET} bytes, not {len}");
+            return Err(AccountError::Invalid(why));
+        }
+        let of_tenant = self.secrets(Some(&tenant)).len();
+        if of_tenant >= MAX_PER_TENANT {
+            let why = format!("tenant `{tenant}` has {MAX_PER_TENANT} secrets, which is the most");
+            return Err(AccountError::Invalid(why));
+        }
+        let unavailable =
+            |error: crate::store::VaultError| AccountError::Unavailable(error.to_string());
+        let sealed = self.vault.seal(&tenant, &name, value);
+        let row = SecretRow {
+            sealed: sealed.map_err(unavailable)?,
+            tenant: tenant.clone(),
+            name: name.clone(),
+            changed: now(),
+        };
+        let check = self.vault.key_check().map_err(unavailable)?;
+        let put = self.store.put_secrets(vec![row.clone()], check.clone());
+        put.await.map_err(not_kept)?;
+        let mut rows = self.rows.lock();
+        rows.key_check = Some(check);
+        rows.secrets
+            .retain(|row| !(row.tenant == tenant && row.name == name));
+        rows.secrets.push(row);
+        drop(rows);
+        done(format!("secret {name} of tenant {tenant} set"))
+    }
+
+    async fn remove_secret(&self, tenant: String, name: String) -> Outcome {
+        let is_it = |row: &SecretRow| row.tenant == tenant && row.name == name;
+        if !self.rows.lock().secrets.iter().any(is_it) {
+            let why = format!(
+                "tenant `{tenant}` has no secret `{name}` in the state store (`stdiopool secret list`)"
+            );
+            return Err(AccountError::NotFound(why));
+        }
+        let removed = self.store.remove_secret(tenant.clone(), name.clone());
+        removed.await.map_err(not_kept)?;
+        self.rows.lock().secrets.retain(|row| !is_it(row));
+        done(format!("secret {name} of tenant {tenant} removed"))
+    }
+
+    /// Seals every secret anew with another key, in one transaction. Returns how many.
+    ///
+    /// # Errors
+    /// When one does not open, or they cannot be written; then all are as they were.
+    pub async fn rekey(&self, key: &SecretString) -> Result<usize, AccountError> {
+        let unavailable =
+            |error: crate::store::VaultError| AccountError::Unavailable(error.to_string());
+        let new = Vault::new(key).map_err(unavailable)?;
+        let mut rows = self.rows.lock().secrets.clone();
+        for row in &mut rows {
+            let opened = self.vault.open(&row.tenant, &row.name, &row.sealed);
+            let opened = opened.map_err(|error| {
+                let why = format!("secret `{}` of tenant `{}`: {error}", row.name, row.tenant);
+                AccountError::Unavailable(why)
+            })?;
+            let sealed = new.seal(&row.tenant, &row.name, &opened);
+            row.sealed = sealed.map_err(unavailable)?;
+        }
+        let (count, check) = (rows.len(), new.key_check().map_err(unavailable)?);
+        self.store
+            .put_secrets(rows, check)
+            .await
+            .map_err(not_kept)?;
+        Ok(count)
+    }
+}
+
+/// What the audit log is told of it; nothing of one that only looks.
+pub(super) fn record_of(act: &Act) -> Option<AuditRecord> {
+    act.changes().then(|| AuditRecord {
+        kind: AuditKind::Act,
+        tenant: act.tenant().map(str::to_owned),
+        method: Some(act.name().to_owned()),
+        object: act.object().map(str::to_owned),
+        ..AuditRecord::default()
+    })
+}
+
+async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {
+    let credential = || {
+        let dir = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+        let file = std::path::Path::new(&dir).join(CREDENTIAL);
+        file.exists().then_some(SecretSource::File(file))
+    };
+    let Some(source) = source.cloned().or_else(credential) else {
+        return Ok(Vault::without_key());
+    };
+    let key = Secrets::of_operator(&source).await;
+    let key = key.map_err(ServeError::NoKey)?;
+    Vault::new(&key).map_err(|error| ServeError::NoKey(error.to_string()))
+}
+
+fn tenant_row(
+    name: &str,
+    settings: &TenantSettings,
+    created: std::time::SystemTime,
+) -> Result<TenantRow, AccountError> {
+    let settings = serde_json::to_string(settings);
+    Ok(TenantRow {
+        name: name.to_owned(),
+        settings: settings.map_err(|error| AccountError::Failed(error.to_string()))?,
+        created,
+    })
+}
+
+fn done(message: String) -> Outcome {
+    Ok(Told::Done { message })
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), AccountError> {
+    if is_valid_name(name) {
+        return Ok(());
+    }
+    Err(AccountError::Invalid(format!(
+        "`{name}` cannot be the name of a {what}: it has 1 to {MAX_NAME_LEN} of A-Z a-z 0-9 . _ - and begins with a letter or digit"
+    )))
+}
+
+fn no_tenant(name: &str) -> AccountError {
+    AccountError::NotFound(format!(
+        "there is no tenant `{name}` (`stdiopool tenant list` shows them)"
+    ))
+}
+
+fn not_kept(error: DatabaseError) -> AccountError {
+    AccountError::Failed(error.to_string())
+}

@@ -1,0 +1,353 @@
+//! How much each tenant and each user may ask: buckets that fill at a steady rate, and counts of
+//! what is not answered yet.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::config::{Config, Rates};
+use crate::ids::TenantId;
+use crate::protocol::{Failure, Reason};
+use crate::tenancy::Principal;
+
+/// Tenants and users that are remembered. When there are more, those that have all of their limit
+/// again are forgotten; a new one is refused if none has.
+const MAX_KNOWN: usize = 100_000;
+/// When to come again if too much is under way: nobody knows when it ends.
+const RETRY_BUSY: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A bucket of requests, as the generic cell rate algorithm keeps one: by the time at which it
+/// would be full again. Pure; times are since any one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Bucket {
+    full_at: Duration,
+}
+
+impl Bucket {
+    /// Takes a request out.
+    ///
+    /// # Errors
+    /// How long until there is one again.
+    fn take(&mut self, now: Duration, rates: Rates) -> Result<(), Duration> {
+        if rates.requests_per_minute == 0 {
+            return Ok(());
+        }
+        let each = MINUTE / rates.requests_per_minute;
+        let size = match rates.burst {
+            0 => rates.requests_per_minute,
+            burst => burst,
+        };
+        let full_at = self.full_at.max(now) + each;
+        // As far ahead as a whole bucket of them.
+        let wait = (full_at - now).saturating_sub(each.saturating_mul(size));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.full_at = full_at;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Standing {
+    bucket: Bucket,
+    under_way: u32,
+}
+
+/// A tenant, or a user of it.
+type Who = (TenantId, Option<Arc<str>>);
+
+/// What is known of tenants and users.
+#[derive(Debug)]
+pub struct RateLimits {
+    began: Instant,
+    known: Mutex<HashMap<Who, Standing>>,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            known: Mutex::default(),
+        }
+    }
+}
+
+impl RateLimits {
+    /// Lets a request of that caller begin; it is under way until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Reason::TenantLimit`], with the key of the limit and when to come again.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        config: &Config,
+        principal: &Principal,
+    ) -> Result<Permit, Failure> {
+        let tenant = &principal.tenant;
+        let of_tenant = config.tenants.get(tenant).and_then(|tenant| tenant.rates);
+        let of_tenant = of_tenant.unwrap_or(config.rates.tenant);
+        let user = principal.subject.as_deref().map(Arc::from);
+        let user = user.or_else(|| principal.token.clone());
+        let all = [
+            (Some((tenant.clone(), None)), of_tenant),
+            (
+                user.map(|user| (tenant.clone(), Some(user))),
+                config.rates.user,
+            ),
+        ];
+        let limited = all
+            .into_iter()
+            .filter_map(|(who, rates)| Some((who?, rates)))
+            .filter(|(_, rates)| *rates != Rates::default());
+        let limited: Vec<_> = limited.collect();
+        if limited.is_empty() {
+            return Ok(Permit {
+                limits: Arc::clone(self),
+                holders: vec![],
+            });
+        }
+        self.take(self.began.elapsed(), &limited)?;
+        Ok(Permit {
+            limits: Arc::clone(self),
+            holders: limited.into_iter().map(|(who, _)| who).collect(),
+        })
+    }
+
+    /// Takes one of each, or none of any.
+    fn take(&self, now: Duration, limited: &[(Who, Rates)]) -> Result<(), Failure> {
+        let mut known = self.known.lock();
+        if known.len() + limited.len() > MAX_KNOWN {
+            known.retain(|_, standing| standing.under_way > 0 || standing.bucket.full_at > now);
+        }
+        let mut after = Vec::with_capacity(limited.len());
+        for (who, rates) in limited {
+            let standing = known.get(who).copied();
+            if standing.is_none() && known.len() + limited.len() > MAX_KNOWN {
+                let why = "too many tenants and users are limited at once";
+                return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
+            }
+            let mut standing = standing.unwrap_or_default();
+            if rates.concurrent != 0 && standing.under_way >= rates.concurrent {
+                let limit = rates.concurrent;
+                return Err(refused(
+                    who,
+                    "concurrent",
+                    &format!("{limit} requests are under way"),
+                    RETRY_BUSY,
+                ));
+            }
+            if let Err(wait) = standing.bucket.take(now, *rates) {
+                let rate = rates.requests_per_minute;
+                return Err(refused(
+                    who,
+                    "requests_per_minute",
+                    &format!("{rate} requests a minute"),
+                    wait,
+                ));
+            }
+            standing.under_way += 1;
+            after.push((who.clone(), standing));
+        }
+        known.extend(after);
+        Ok(())
+    }
+}
+
+fn refused((tenant, user): &Who, key: &str, limit: &str, wait: Duration) -> Failure {
+    let why = match user {
+        None => format!(
+            "the limit of tenant `{tenant}` is reached: {limit} (raise `{key}` in `limits.tenant` or in the tenant's `limits`)"
+        ),
+        Some(_) => format!("this user's limit is reached: {limit} (raise `limits.user.{key}`)"),
+    };
+    Failure::new(Reason::TenantLimit, why).retry_after(wait)
+}
+
+/// A request under way.
+pub(super) struct Permit {
+    limits: Arc<RateLimits>,
+    holders: Vec<Who>,
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
+impl Permit {
+    /// Keeps it until the last byte of the answer is sent or the client is gone.
+    pub(super) fn kept_by(self, response: Response<Body>) -> Response<Body> {
+        if self.holders.is_empty() {
+            return response;
+        }
+        response.map(|body| {
+            Body::new(Held {
+                body,
+                _permit: self,
+            })
+        })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.holders.is_empty() {
+            return;
+        }
+        let mut known = self.limits.known.lock();
+        for who in &self.holders {
+            if let Some(standing) = known.get_mut(who) {
+                standing.under_way = standing.under_way.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// A body that holds a permit.
+struct Held {
+    body: Body,
+    _permit: Permit,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rates(requests_per_minute: u32, burst: u32, concurrent: u32) -> Rates {
+        Rates {
+            requests_per_minute,
+            burst,
+            concurrent,
+        }
+    }
+
+    proptest! {
+        /// Over any stretch of time no more are let through than a full bucket and what flowed
+        /// into it meanwhile; who waits as long as told is let through.
+        #[test]
+        fn the_rate_holds_over_every_stretch(
+            rate in 1_u32..6000,
+            burst in 0_u32..50,
+            gaps in prop::collection::vec(0_u64..3000, 1..80),
+        ) {
+            let rates = rates(rate, burst, 0);
+            let size = if burst == 0 { rate } else { burst };
+            let (mut bucket, mut now, mut passed) = (Bucket::default(), Duration::ZERO, vec![]);
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                match bucket.take(now, rates) {
+                    Ok(()) => passed.push(now),
+                    Err(wait) => {
+                        prop_assert!(!wait.is_zero() && wait <= MINUTE / rate);
+                        let mut later = bucket;
+                        prop_assert!(later.take(now + wait, rates).is_ok());
+                        let mut sooner = bucket;
+                        let soon = now + wait - Duration::from_nanos(1);
+                        prop_assert!(sooner.take(soon, rates).is_err());
+                    }
+                }
+            }
+            let each = MINUTE / rate;
+            for (n, from) in passed.iter().enumerate() {
+                for (m, to) in passed.iter().enumerate().skip(n) {
+                    let flowed = (*to - *from).as_nanos() / each.as_nanos();
+                    prop_assert!((m - n + 1) as u128 <= u128::from(size) + flowed + 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_is_counted_and_given_back() {
+        let limits = Arc::new(RateLimits::default());
+        let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
+        let permit = |who: &Who, rates| {
+            limits.take(Duration::ZERO, &[(who.clone(), rates)])?;
+            let holders = vec![who.clone()];
+            let limits = Arc::clone(&limits);
+            Ok::<_, Failure>(Permit { limits, holders })
+        };
+        let who = (acme, None);
+        let first = permit(&who, rates(0, 0, 1)).expect("one");
+        let refused = permit(&who, rates(0, 0, 1)).expect_err("no second");
+        assert_eq!(refused.reason, Reason::TenantLimit);
+        assert!(refused.message.contains("`concurrent`") && refused.retry_after.is_some());
+        permit(&(globex, None), rates(0, 0, 1)).expect("another tenant");
+        drop(first);
+        permit(&who, rates(0, 0, 1)).expect("again");
+    }
+
+    #[test]
+    fn a_refusal_by_the_second_takes_nothing_of_the_first() {
+        let limits = RateLimits::default();
+        let tenant = (TenantId::new("acme"), None);
+        let user: Who = (TenantId::new("acme"), Some("anna".into()));
+        let both = [(tenant.clone(), rates(60, 2, 0)), (user, rates(60, 1, 0))];
+        assert!(limits.take(Duration::ZERO, &both).is_ok());
+        for _ in 0..9 {
+            let refused = limits.take(Duration::ZERO, &both).expect_err("the user's");
+            assert!(refused.message.contains("limits.user"), "{refused}");
+        }
+        assert!(limits.take(Duration::ZERO, &both[..1]).is_ok());
+        let refused = limits.take(Duration::ZERO, &both[..1]);
+        assert!(refused.expect_err("its own").message.contains("`acme`"));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let limits = Arc::new(RateLimits::default());
+        let rate = rates(60, 1, 0);
+        for n in 0..MAX_KNOWN {
+            let who = (TenantId::new(n.to_string()), None);
+            let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)]);
+            taken.expect("room");
+            drop(Permit {
+                limits: Arc::clone(&limits),
+                holders: vec![who],
+            });
+        }
+        let one_more = [((TenantId::new("more"), None), rate)];
+        limits
+            .take(Duration::ZERO, &one_more)
+            .expect_err("all have asked just now");
+        // A second later each has its limit again.
+        limits
+            .take(Duration::from_secs(1), &one_more)
+            .expect("room");
+        assert_eq!(limits.known.lock().len(), 1);
+    }
+}

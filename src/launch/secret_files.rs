@@ -1,0 +1,99 @@
+//! Secrets that a process reads from files instead of its arguments or environment.
+//!
+//! Which worker it will be is not known when the arguments are made: the path in them has a
+//! place-holder where the worker's own folder will stand.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::ids::WorkerId;
+
+/// Stands in paths for the folder of a worker. A value that has it in it names the worker's own
+/// folder too, and nothing else.
+const PLACE: &str = ":worker:";
+
+/// The files of one launch.
+#[derive(Clone, Default)]
+pub struct SecretFiles {
+    root: PathBuf,
+    files: BTreeMap<String, SecretString>,
+    /// Where they are to be written, once that is known.
+    folder: Option<PathBuf>,
+}
+
+impl fmt::Debug for SecretFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.files.keys()).finish()
+    }
+}
+
+impl SecretFiles {
+    /// These secrets, by name, each in a file below `root`, which is private to this process.
+    pub fn new(root: PathBuf, files: BTreeMap<String, SecretString>) -> Self {
+        Self {
+            root,
+            files,
+            folder: None,
+        }
+    }
+
+    /// The path of a secret's file, as it stands in arguments before the worker is known.
+    pub fn path_of(root: &Path, name: &str) -> String {
+        root.join(PLACE).join(name).display().to_string()
+    }
+
+    /// The folder that worker's files are in; none where there are none.
+    pub fn folder_of(&self, worker: WorkerId) -> Option<PathBuf> {
+        (!self.files.is_empty()).then(|| self.root.join(worker.to_string()))
+    }
+
+    /// These, for that worker.
+    pub(super) fn for_worker(&self, worker: WorkerId) -> Self {
+        Self {
+            folder: self.folder_of(worker),
+            ..self.clone()
+        }
+    }
+
+    /// The text with the worker's folder in it, if it names a file of these.
+    pub(super) fn placed(&self, text: &SecretString, worker: WorkerId) -> Option<SecretString> {
+        let place = self.root.join(PLACE).display().to_string();
+        let text = text.expose_secret();
+        let folder = self.folder_of(worker)?.display().to_string();
+        let is_there = text.contains(&place);
+        is_there.then(|| text.replace(&place, &folder).into())
+    }
+
+    /// Names and values, for a digest.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &SecretString)> {
+        self.files
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Writes them, readable by this user only.
+    ///
+    /// # Errors
+    /// When a file cannot be made. What was made goes with the worker.
+    pub fn write(&self) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        DirBuilder::new().mode(0o700).create(folder)?;
+        for (name, value) in &self.files {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(folder.join(name))?;
+            file.write_all(value.expose_secret().as_bytes())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! A copy of the database while it is in use, and the way back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::backup::Backup;
+use rusqlite::{Connection, OpenFlags};
+
+use super::database::{self, DatabaseError, told};
+use super::state_dir::StateDir;
+
+/// Pages that are copied without a pause, so that writers get their turn.
+const PAGES_AT_ONCE: i32 = 256;
+/// That pause.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Copies the database of a state folder to a new file, as it is at one moment. It may be in use.
+///
+/// # Errors
+/// When there is none, the file exists, or either cannot be used; no half-made file is left.
+pub fn backup(dir: &Path, to: &Path) -> Result<(), DatabaseError> {
+    let from = dir.join(database::FILE);
+    let source = open(&from)?;
+    // Private from the first byte, and never in place of something else.
+    let made = std::os::unix::fs::OpenOptionsExt::mode(
+        std::fs::OpenOptions::new().write(true).create_new(true),
+        0o600,
+    )
+    .open(to);
+    made.map_err(|source| DatabaseError::Copy {
+        path: to.to_owned(),
+        source,
+    })?;
+    let copied = copy(&source, to);
+    if copied.is_err() {
+        // What is left of it is no backup; the error says why.
+        let _removed = std::fs::remove_file(to);
+    }
+    copied
+}
+
+fn open(path: &Path) -> Result<Connection, DatabaseError> {
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let opened = opened.map_err(|error| told(path, error))?;
+    let waits = opened.busy_timeout(Duration::from_secs(5));
+    waits.map_err(|error| told(path, error))?;
+    Ok(opened)
+}
+
+fn copy(source: &Connection, to: &Path) -> Result<(), DatabaseError> {
+    let copy = || -> rusqlite::Result<()> {
+        let mut target = Connection::open(to)?;
+        let backup = Backup::new(source, &mut target)?;
+        backup.run_to_completion(PAGES_AT_ONCE, PAUSE, None)?;
+        drop(backup);
+        // One file, complete in itself.
+        target.pragma_update(None, "journal_mode", "DELETE")
+    };
+    copy().map_err(|error| told(to, error))
+}
+
+/// Puts a backup in place of the database of a state folder, whose own is kept beside it as
+/// `state.db.before-restore`.
+///
+/// # Errors
+/// When the backup is damaged or newer, or the files cannot be moved; then nothing has changed.
+pub fn restore(dir: &StateDir, from: &Path) -> Result<(), DatabaseError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DatabaseError::Copy { path, source }
+    };
+    let (file, new) = (
+        dir.path().join(database::FILE),
+        dir.path().join("state.db.restoring"),
+    );
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed(&new)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    copy(&open(from)?, &new)?;
+    let checked = database::check(&new);
+    if let Err(error) = checked {
+        let _removed = std::fs::remove_file(&new);
+        return Err(error);
+    }
+    // The journal belongs to the old file: what is in it goes there first.
+    if file.exists() {
+        database::fold_journal(&file)?;
+        let kept = dir.path().join("state.db.before-restore");
+        std::fs::rename(&file, kept).map_err(failed(&file))?;
+    }
+    std::fs::rename(&new, &file).map_err(failed(&file))
+}
+
+/// Names of the tenants in a state folder, which may be in use. None where it cannot be read: whoever
+/// opens it says why.
+pub fn tenant_names(dir: &Path) -> Vec<String> {
+    let read = || -> rusqlite::Result<Vec<String>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let db = Connection::open_with_flags(dir.join(database::FILE), flags)?;
+        let mut names = db.prepare("SELECT name FROM tenants")?;
+        names.query_map([], |row| row.get(0))?.collect()
+    };
+    read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Opened, TenantRow, now};
+
+    fn tenant(name: &str) -> TenantRow {
+        TenantRow {
+            name: name.to_owned(),
+            settings: "{}".to_owned(),
+            created: now(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backup_is_the_state_of_one_moment_and_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(&folder.path().join("state")).expect("opens");
+        let copy = folder.path().join("copy.db");
+        let opened = Opened::open(&state).expect("opens");
+        opened
+            .accounts
+            .put_tenant(tenant("acme"))
+            .await
+            .expect("kept");
+        backup(state.path(), &copy).expect("copied while it is open");
+        opened
+            .accounts
+            .put_tenant(tenant("later"))
+            .await
+            .expect("kept");
+        let again = backup(state.path(), &copy).expect_err("not in place of another");
+        assert!(again.to_string().contains("copy.db"), "{again}");
+        drop(opened);
+
+        restore(&state, &copy).expect("restored");
+        let names = |state| {
+            let rows = Opened::open(state).expect("opens").account_rows.tenants;
+            rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&state), ["acme"]);
+        let before = state.path().join("state.db.before-restore");
+        restore(&state, &before).expect("and back");
+        assert_eq!(names(&state), ["acme", "later"]);
+
+        let damaged = folder.path().join("damaged.db");
+        std::fs::write(&damaged, "no database at all, but long enough\n".repeat(99))
+            .expect("written");
+        let error = restore(&state, &damaged).expect_err("refused");
+        assert!(matches!(error, DatabaseError::Damaged { .. }), "{error}");
+        assert_eq!(names(&state), ["acme", "later"]);
+    }
+}

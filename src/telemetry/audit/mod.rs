@@ -1,0 +1,19 @@
+//! The audit log: who did what, as lines of JSON.
+//!
+//! ```text
+//! calls, refusals, acts ── try_send ──▶ queue (bounded) ──▶ one thread ──▶ file ─▶ file.1 ─▶ … ─▶ file.N
+//!                             └ full: counted, and said in the log itself
+//! ```
+//!
+//! Invariants: nothing that is called waits for the disk; a line that could not be kept is counted
+//! where it is missed; of arguments there is a digest, unless the operator asks for more.
+
+mod digest;
+mod read;
+mod record;
+mod writer;
+
+pub use digest::Digester;
+pub use read::{AuditFilter, read_audit};
+pub use record::{AuditKind, AuditRecord};
+pub use writer::{Audit, AuditOptions};

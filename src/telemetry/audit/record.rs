@@ -1,0 +1,79 @@
+//! A line of the audit log. Field names are a contract: scripts read them. Fields may be added.
+
+use serde::{Deserialize, Serialize};
+
+/// What a line is about.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditKind {
+    /// A request of a caller.
+    #[default]
+    Call,
+    /// A request that was turned away before it was known for what it is.
+    Refusal,
+    /// An act of the operator.
+    Act,
+    /// Lines are missing here.
+    Lost,
+}
+
+/// A line of the audit log. What is not known, or does not apply, is left out.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuditRecord {
+    /// When it ended, as RFC 3339 says, in milliseconds. Filled in by the writer if empty.
+    pub at: String,
+    /// What it is about.
+    pub kind: AuditKind,
+    /// Whose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The name of the token they came with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The MCP method, or the act: `tenant add`, `reload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The tool, prompt or resource; the token or secret of an act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
+    /// `ok`, `error` (the server says so), `failed` (stdiopool says so), `cancelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Why it failed: the error's `data.reason`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Milliseconds from its arrival to its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The worker that had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Bytes of the request's parameters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<u64>,
+    /// Bytes of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
+    /// Equal for equal arguments of one tenant, in this installation and nowhere else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments_digest: Option<String>,
+    /// The arguments, with `[audit] arguments = true`, the tenant's secrets masked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<String>,
+    /// Where a refused request came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// How many lines are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+}

@@ -1,0 +1,330 @@
+//! Writes the lines, and begins a new file when one is full.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::digest::Digester;
+use super::record::{AuditKind, AuditRecord};
+
+/// Lines that may wait for the disk. More are lost, counted and said.
+const MAX_WAITING: usize = 16_384;
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct AuditOptions {
+    /// The file.
+    pub file: PathBuf,
+    /// Arguments are written too.
+    pub arguments: bool,
+    /// Bytes after which a new file is begun.
+    pub max_size: u64,
+    /// Full files that are kept.
+    pub keep: u32,
+}
+
+/// The audit log. Dropping it writes what waits.
+#[derive(Debug)]
+pub struct Audit {
+    lines: Option<SyncSender<AuditRecord>>,
+    lost: Arc<AtomicU64>,
+    lost_ever: AtomicU64,
+    /// Makes digests of arguments.
+    pub digester: Digester,
+    /// Whether arguments are wanted.
+    pub arguments: bool,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Audit {
+    /// Opens the log, or begins one.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(options: AuditOptions, digester: Digester) -> io::Result<Self> {
+        let arguments = options.arguments;
+        let mut file = LogFile::open(options)?;
+        let (lines, waiting) = sync_channel(MAX_WAITING);
+        let lost = Arc::<AtomicU64>::default();
+        let missed = Arc::clone(&lost);
+        let writer = std::thread::Builder::new()
+            .name("audit writer".to_owned())
+            .spawn(move || {
+                let mut is_failing = false;
+                write(&mut file, &waiting, &missed, &mut is_failing);
+            })?;
+        Ok(Self {
+            lines: Some(lines),
+            lost,
+            lost_ever: AtomicU64::new(0),
+            digester,
+            arguments,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Writes a line some time soon. Never waits.
+    pub fn record(&self, mut record: AuditRecord) {
+        record.at = now();
+        let Some(lines) = &self.lines else { return };
+        match lines.try_send(record) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.lost_ever.fetch_add(1, Ordering::Relaxed);
+                // Said once for each gap, when it is closed, by the writer.
+                if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+                    tracing::error!(
+                        "lines of the audit log are lost: the disk does not keep up ({MAX_WAITING} wait)"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Lines lost since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost_ever.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        // The writer ends when it has written what waits.
+        drop(self.lines.take());
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of the audit log has panicked");
+        }
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+fn write(
+    file: &mut LogFile,
+    waiting: &Receiver<AuditRecord>,
+    lost: &AtomicU64,
+    is_failing: &mut bool,
+) {
+    while let Ok(record) = waiting.recv() {
+        let mut next = Some(record);
+        let mut written = Ok(());
+        while let Some(record) = next {
+            written = written.and_then(|()| file.put(&record));
+            // Whatever waits goes to the disk in one go.
+            next = waiting.try_recv().ok();
+        }
+        let missed = lost.swap(0, Ordering::Relaxed);
+        if missed > 0 {
+            written = written.and_then(|()| {
+                file.put(&AuditRecord {
+                    at: now(),
+                    kind: AuditKind::Lost,
+                    lost: Some(missed),
+                    ..AuditRecord::default()
+                })
+            });
+        }
+        let written = written.and_then(|()| file.flush());
+        match &written {
+            Ok(()) => *is_failing = false,
+            // A disk that is full is said once, not with each line.
+            Err(error) if !*is_failing => {
+                *is_failing = true;
+                tracing::error!(%error, file = %file.options.file.display(), "the audit log cannot be written");
+            }
+            Err(_) => {}
+        }
+        if written.is_err() {
+            // What it held is lost; the next line tries again with a new handle.
+            lost.fetch_add(1, Ordering::Relaxed);
+            if let Ok(again) = LogFile::open(file.options.clone()) {
+                *file = again;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LogFile {
+    options: AuditOptions,
+    to: BufWriter<File>,
+    size: u64,
+}
+
+impl LogFile {
+    fn open(options: AuditOptions) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&options.file)?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            options,
+            to: BufWriter::new(file),
+            size,
+        })
+    }
+
+    fn put(&mut self, record: &AuditRecord) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        let len = line.len() as u64;
+        if self.size > 0 && self.size + len > self.options.max_size {
+            self.rotate()?;
+        }
+        self.to.write_all(&line)?;
+        self.size += len;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+
+    /// Full files move up by one; the oldest goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        self.to.flush()?;
+        let file = &self.options.file;
+        let keep = self.options.keep;
+        if keep == 0 {
+            std::fs::remove_file(file)?;
+        }
+        for n in (0..keep).rev() {
+            let from = if n == 0 {
+                file.clone()
+            } else {
+                numbered(file, n)
+            };
+            match std::fs::rename(from, numbered(file, n + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        *self = Self::open(self.options.clone())?;
+        Ok(())
+    }
+}
+
+/// The `n`th file before that one.
+pub(super) fn numbered(file: &Path, n: u32) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretBox;
+
+    use super::super::read::{AuditFilter, read_audit};
+    use super::*;
+
+    fn audit(file: &Path, max_size: u64, keep: u32) -> Audit {
+        let options = AuditOptions {
+            file: file.to_owned(),
+            arguments: false,
+            max_size,
+            keep,
+        };
+        let digester = Digester::new(SecretBox::new(Box::new([1; 32])));
+        Audit::open(options, digester).expect("opens")
+    }
+
+    fn call(n: usize) -> AuditRecord {
+        AuditRecord {
+            tenant: Some(format!("t{}", n % 2)),
+            object: Some(format!("tool{n}")),
+            ..AuditRecord::default()
+        }
+    }
+
+    fn tools(file: &Path, filter: &AuditFilter) -> Vec<String> {
+        let mut found = vec![];
+        let read = read_audit(file, filter, |record, _| {
+            found.extend(record.object.clone());
+            true
+        });
+        read.expect("reads");
+        found
+    }
+
+    #[test]
+    fn files_are_bounded_and_read_in_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("audit.jsonl");
+        for part in 0..2 {
+            // Goes on where the last one ended.
+            let audit = audit(&file, 400, 2);
+            for n in 0..10 {
+                audit.record(call(part * 10 + n));
+            }
+        }
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name().into_string())
+            .collect::<Result<_, _>>()
+            .expect("UTF-8");
+        names.sort();
+        assert_eq!(names, ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"]);
+        for name in names {
+            let len = std::fs::metadata(folder.path().join(&name)).expect("there");
+            assert!(len.len() <= 400, "{name}");
+        }
+        let all = tools(&file, &AuditFilter::default());
+        let expected: Vec<_> = (20 - all.len()..20).map(|n| format!("tool{n}")).collect();
+        assert!(all.len() >= 6);
+        assert_eq!(all, expected);
+        let of_tenant = AuditFilter {
+            tenant: Some("t1".to_owned()),
+            ..AuditFilter::default()
+        };
+        let of_tenant = tools(&file, &of_tenant);
+        assert!(
+            of_tenant
+                .iter()
+                .all(|tool| tool.ends_with(['1', '3', '5', '7', '9']))
+        );
+        assert!(!of_tenant.is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_where_it_is_missed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("audit.jsonl");
+        let audit = audit(&file, 1 << 30, 1);
+        // Faster than any disk: the queue runs full sooner or later.
+        let mut sent = 0;
+        while audit.lost() == 0 && sent < 5_000_000 {
+            audit.record(call(sent));
+            sent += 1;
+        }
+        let lost = audit.lost();
+        assert!(lost > 0, "{sent} lines never filled the queue");
+        audit.record(call(sent));
+        let lost = lost.max(audit.lost());
+        drop(audit);
+        let (mut calls, mut told) = (0, 0);
+        let read = read_audit(&file, &AuditFilter::default(), |record, _| {
+            match record.kind {
+                AuditKind::Lost => told += record.lost.unwrap_or(0),
+                _ => calls += 1,
+            }
+            true
+        });
+        read.expect("reads");
+        assert_eq!((calls + told, told), (sent as u64 + 1, lost));
+    }
+}

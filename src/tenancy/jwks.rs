@@ -1,0 +1,189 @@
+//! The issuer's keys: fetched when first needed, again after a while, and at once when a token
+//! names one that is not there, but not oftener than every few seconds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::config::KeySource;
+
+/// Largest set of keys, in bytes.
+const MAX_LEN: usize = 1 << 20;
+/// How long the issuer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon after the last time they are fetched again, whatever tokens name: anyone can make a
+/// token that names a key which is not there.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+struct Fetched {
+    keys: Arc<JwkSet>,
+    at: Instant,
+}
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(super) struct Keys {
+    source: KeySource,
+    refresh: Duration,
+    now: Mutex<Option<Fetched>>,
+    /// One fetch at a time; when the last one began.
+    turn: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Keys {
+    pub(super) fn new(source: KeySource, refresh: Duration) -> Self {
+        Self {
+            source,
+            refresh,
+            now: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The keys, not older than they may be; older ones when no others are to be had.
+    ///
+    /// # Errors
+    /// Why there are none at all.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call may have fetched them in vain.
+    pub(super) async fn get(&self) -> Result<Arc<JwkSet>, String> {
+        let known = self.now.lock().clone();
+        match known {
+            Some(known) if known.at.elapsed() < self.refresh => Ok(known.keys),
+            known => self.fetch(known.as_ref().map(|known| known.at)).await,
+        }
+    }
+
+    /// The keys after another look, because one is missing among those of `seen`. The same ones
+    /// if it is too soon.
+    ///
+    /// # Errors
+    /// As for [`Keys::get`].
+    pub(super) async fn look_again(&self, seen: &Arc<JwkSet>) -> Result<Arc<JwkSet>, String> {
+        let known = self.now.lock().clone();
+        match known {
+            // Someone else has looked meanwhile.
+            Some(known) if !Arc::ptr_eq(&known.keys, seen) => Ok(known.keys),
+            known => self.fetch(known.as_ref().map(|known| known.at)).await,
+        }
+    }
+
+    async fn fetch(&self, known_at: Option<Instant>) -> Result<Arc<JwkSet>, String> {
+        let mut began = self.turn.lock().await;
+        let known = self.now.lock().clone();
+        if let Some(known) = &known {
+            let is_newer = known_at.is_none_or(|at| at < known.at);
+            let is_too_soon = began.is_some_and(|at| at.elapsed() < SHORTEST_PAUSE);
+            if is_newer || is_too_soon {
+                return Ok(Arc::clone(&known.keys));
+            }
+        } else if began.is_some_and(|at| at.elapsed() < SHORTEST_PAUSE) {
+            return Err("the last attempt was a moment ago".to_owned());
+        }
+        *began = Some(Instant::now());
+        match read(&self.source).await {
+            Ok(keys) => {
+                tracing::debug!(keys = keys.keys.len(), "the issuer's keys were fetched");
+                let (keys, at) = (Arc::new(keys), Instant::now());
+                let kept = Arc::clone(&keys);
+                *self.now.lock() = Some(Fetched { keys: kept, at });
+                Ok(keys)
+            }
+            Err(why) => {
+                tracing::warn!("the issuer's keys cannot be fetched: {why}");
+                // An issuer that is away must not lock out those it let in.
+                known.map(|known| known.keys).ok_or(why)
+            }
+        }
+    }
+}
+
+async fn read(source: &KeySource) -> Result<JwkSet, String> {
+    let (bytes, from) = match source {
+        KeySource::File(path) => {
+            let from = path.display().to_string();
+            let read = tokio::fs::read(path).await;
+            (read.map_err(|error| format!("{from}: {error}"))?, from)
+        }
+        KeySource::Url(url) => (download(url).await?, url.to_string()),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| format!("{from} is not a JWK Set: {error}"))
+}
+
+async fn download(url: &url::Url) -> Result<Vec<u8>, String> {
+    let told = |error: reqwest::Error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        format!("{url}: {cause}")
+    };
+    let client = reqwest::Client::builder().timeout(TIMEOUT);
+    // Keys that someone is sent elsewhere for are not the issuer's.
+    let client = client.redirect(reqwest::redirect::Policy::none());
+    let client = client.build().map_err(told)?;
+    let answer = client.get(url.clone()).send().await.map_err(told)?;
+    if answer.status() != reqwest::StatusCode::OK {
+        return Err(format!("{url} answered {}", answer.status()));
+    }
+    let mut answer = answer;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(told)? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > MAX_LEN {
+            return Err(format!("{url} answered with more than {MAX_LEN} bytes"));
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::jwt::tests::Issuer;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_looked_at_again_but_not_all_the_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("keys.json");
+        let write = |ids: &[&str]| {
+            let issuers: Vec<_> = ids.iter().map(|id| Issuer::new(id)).collect();
+            let set = Issuer::set(&issuers.iter().collect::<Vec<_>>());
+            std::fs::write(&file, set.to_string()).expect("written");
+        };
+        let keys = Keys::new(KeySource::File(file.clone()), Duration::from_secs(600));
+        let error = keys.get().await.expect_err("no file");
+        assert!(error.contains("keys.json"), "{error}");
+        tokio::time::advance(SHORTEST_PAUSE).await;
+        write(&["a"]);
+        let first = keys.get().await.expect("read");
+        assert!(first.find("a").is_some());
+
+        write(&["a", "b"]);
+        // Kept; and whoever asks for `b` at once does not get another look either.
+        assert!(keys.get().await.expect("kept").find("b").is_none());
+        let soon = keys.look_again(&first).await.expect("kept");
+        assert!(Arc::ptr_eq(&soon, &first));
+        tokio::time::advance(SHORTEST_PAUSE).await;
+        let second = keys.look_again(&first).await.expect("read");
+        assert!(second.find("b").is_some());
+        // Others who missed it have it now.
+        assert!(Arc::ptr_eq(
+            &keys.look_again(&first).await.expect("kept"),
+            &second
+        ));
+
+        // Too old, but better than none.
+        std::fs::write(&file, "{").expect("written");
+        tokio::time::advance(Duration::from_secs(601)).await;
+        assert!(Arc::ptr_eq(&keys.get().await.expect("old"), &second));
+        tokio::time::advance(SHORTEST_PAUSE).await;
+        write(&["c"]);
+        assert!(keys.get().await.expect("read").find("c").is_some());
+    }
+}

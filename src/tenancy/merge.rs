@@ -1,0 +1,254 @@
+//! The tenants of pool.toml and those of the state store, as one. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::config::{Config, Rates, SecretSource, Tenant, Token};
+use crate::ids::{ServerName, TenantId};
+use crate::store::AccountRows;
+
+/// What can be set of a tenant of the state store; what is not set has the default.
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantSettings {
+    /// Its share under contention, 1 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// Workers it may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_workers: Option<usize>,
+    /// Requests a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u32>,
+    /// Requests at once after a pause.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+    /// Requests that are not answered yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrent: Option<u32>,
+    /// Its values for servers' schemas.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, Map<String, Value>>,
+}
+
+impl TenantSettings {
+    /// These, with what the others set in their place.
+    #[must_use]
+    pub fn with(mut self, others: Self) -> Self {
+        self.weight = others.weight.or(self.weight);
+        self.max_workers = others.max_workers.or(self.max_workers);
+        self.requests_per_minute = others.requests_per_minute.or(self.requests_per_minute);
+        self.burst = others.burst.or(self.burst);
+        self.concurrent = others.concurrent.or(self.concurrent);
+        self.config.extend(others.config);
+        self
+    }
+
+    /// Whether it can be used with that config.
+    ///
+    /// # Errors
+    /// What cannot, and what is allowed.
+    pub fn check(&self, config: &Config) -> Result<(), String> {
+        if let Some(weight) = self.weight.filter(|weight| !(1..=1000).contains(weight)) {
+            return Err(format!("`weight` must be from 1 to 1000, not {weight}"));
+        }
+        if self.max_workers == Some(0) {
+            return Err("`max_workers` must be 1 or more".to_owned());
+        }
+        for (name, values) in &self.config {
+            let server = config.servers.get(name.as_str());
+            let server = server.ok_or_else(|| {
+                let names: Vec<_> = config.servers.keys().map(ServerName::as_str).collect();
+                format!(
+                    "there is no server `{name}` to configure; there are {}",
+                    names.join(", ")
+                )
+            })?;
+            let Some(schema) = &server.schema else {
+                continue;
+            };
+            let validator = jsonschema::validator_for(schema);
+            let validator =
+                validator.map_err(|error| format!("the schema of `{name}`: {error}"))?;
+            let instance = Value::Object(values.clone());
+            for error in validator.iter_errors(&instance) {
+                // What is required may come from elsewhere.
+                use jsonschema::error::ValidationErrorKind::Required;
+                if !matches!(error.kind(), Required { .. }) {
+                    let pointer = error.instance_path();
+                    return Err(format!(
+                        "the values for `{name}` do not fit its schema at \"{pointer}\": {error}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tenant(&self, config: &Config, warnings: &mut Vec<String>, name: &str) -> Tenant {
+        let of_servers = self.config.iter().filter_map(|(server, values)| {
+            let found = config.server_name(server);
+            if found.is_none() {
+                warnings.push(format!("tenant `{name}` of the state store has values for server `{server}`, which is not there"));
+            }
+            Some((found?, values.clone()))
+        });
+        let of_servers = of_servers.collect();
+        let default = config.rates.tenant;
+        let rates = Rates {
+            requests_per_minute: self
+                .requests_per_minute
+                .unwrap_or(default.requests_per_minute),
+            burst: self.burst.unwrap_or(default.burst),
+            concurrent: self.concurrent.unwrap_or(default.concurrent),
+        };
+        Tenant {
+            tokens: vec![],
+            rates: Some(rates),
+            weight: self.weight.unwrap_or(1),
+            max_workers: self.max_workers,
+            config: of_servers,
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+/// The config with the tenants, tokens and secrets of the state store in it.
+///
+/// # Errors
+/// A tenant that is in both, or one whose settings cannot be read.
+pub fn merged(file: &Config, rows: &AccountRows) -> Result<Config, String> {
+    let mut config = file.clone();
+    for row in &rows.tenants {
+        let name = &row.name;
+        if config.tenants.contains_key(name.as_str()) {
+            return Err(format!(
+                "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
+            ));
+        }
+        let settings: TenantSettings = serde_json::from_str(&row.settings).map_err(|error| {
+            format!("the settings of tenant `{name}` in the state store cannot be read: {error}")
+        })?;
+        let tenant = settings.tenant(file, &mut config.warnings, name);
+        config.tenants.insert(TenantId::new(name.as_str()), tenant);
+    }
+    for row in &rows.tokens {
+        // One of a tenant that has gone from pool.toml waits for it to come back.
+        if let Some(tenant) = config.tenants.get_mut(row.tenant.as_str()) {
+            tenant.tokens.push(Token {
+                hash: row.hash,
+                name: Some(row.name.as_str().into()),
+                subject: row.subject.clone(),
+                scopes: Arc::new(row.scopes.iter().cloned().collect()),
+                expires: row.expires,
+            });
+        }
+    }
+    for row in &rows.secrets {
+        if let Some(tenant) = config.tenants.get_mut(row.tenant.as_str()) {
+            let source = SecretSource::Stored(row.sealed.as_slice().into());
+            tenant.secrets.entry(row.name.clone()).or_insert(source);
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config;
+    use crate::store::{SecretRow, TenantRow, TokenRow, now};
+
+    fn file() -> Config {
+        let text = "[limits]\ntenant = { requests_per_minute = 60 }\n[servers.a]\ncommand = \"a\"\n[servers.a.config]\nrequired = [\"n\", \"m\"]\nproperties.n = { type = \"integer\" }\n[tenants.acme]\nsecrets.k = { env = \"K\" }\n";
+        config::parse(text, "pool.toml", Path::new("/")).expect("valid")
+    }
+
+    fn tenant(name: &str, settings: &Value) -> TenantRow {
+        TenantRow {
+            name: name.to_owned(),
+            settings: settings.to_string(),
+            created: now(),
+        }
+    }
+
+    fn secret(tenant: &str, name: &str) -> SecretRow {
+        SecretRow {
+            tenant: tenant.to_owned(),
+            name: name.to_owned(),
+            sealed: vec![7],
+            changed: now(),
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_tenants_stand_beside_each_other() {
+        let token = TokenRow {
+            tenant: "acme".to_owned(),
+            name: "ci".to_owned(),
+            hash: [1; 32],
+            subject: None,
+            scopes: vec![],
+            created: now(),
+            expires: None,
+            last_used: None,
+        };
+        let settings =
+            json!({ "weight": 3, "concurrent": 5, "config": { "a": { "n": 1 }, "gone": {} } });
+        let rows = AccountRows {
+            tenants: vec![tenant("globex", &settings)],
+            tokens: vec![token],
+            secrets: vec![
+                secret("acme", "k"),
+                secret("acme", "l"),
+                secret("nobody", "k"),
+            ],
+            key_check: None,
+        };
+        let config = merged(&file(), &rows).expect("merges");
+        let globex = &config.tenants["globex"];
+        assert_eq!((globex.weight, globex.config.len()), (3, 1));
+        let rates = globex.rates.expect("its own");
+        assert_eq!((rates.requests_per_minute, rates.concurrent), (60, 5));
+        let acme = &config.tenants["acme"];
+        assert_eq!(acme.tokens[0].name.as_deref(), Some("ci"));
+        assert!(
+            matches!(acme.secrets["k"], SecretSource::Env(_)),
+            "the file goes first"
+        );
+        assert!(matches!(acme.secrets["l"], SecretSource::Stored(_)));
+        assert!(config.warnings.iter().any(|w| w.contains("`gone`")));
+
+        let twice = AccountRows {
+            tenants: vec![tenant("acme", &json!({}))],
+            ..AccountRows::default()
+        };
+        let error = merged(&file(), &twice).expect_err("in both");
+        assert!(error.contains("`acme` is in pool.toml and"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_checked_before_they_are_kept() {
+        let check = |settings: Value| {
+            let settings: TenantSettings = serde_json::from_value(settings).expect("settings");
+            settings.check(&file())
+        };
+        assert_eq!(check(json!({ "config": { "a": { "n": 1 } } })), Ok(()));
+        for (wrong, word) in [
+            (json!({ "weight": 0 }), "weight"),
+            (json!({ "max_workers": 0 }), "max_workers"),
+            (json!({ "config": { "b": {} } }), "there are a"),
+            (json!({ "config": { "a": { "n": "x" } } }), "/n"),
+        ] {
+            let error = check(wrong).expect_err("wrong");
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! When tokens were last used: gathered in memory, written down now and then.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+/// The uses that are not written down yet. Bounded by the number of tokens there are.
+#[derive(Debug, Default)]
+pub struct Uses(Mutex<HashMap<[u8; 32], SystemTime>>);
+
+impl Uses {
+    pub(super) fn note(&self, hash: [u8; 32]) {
+        self.0.lock().insert(hash, SystemTime::now());
+    }
+
+    /// Those since the last time.
+    pub fn take(&self) -> Vec<([u8; 32], SystemTime)> {
+        std::mem::take(&mut *self.0.lock()).into_iter().collect()
+    }
+}

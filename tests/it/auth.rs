@@ -1,0 +1,346 @@
+//! Credentials of every kind at the front door, TLS, and how much may be asked.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use nix::sys::signal::Signal;
+use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+
+use super::support::{Stdiopool, demo, eventually};
+
+/// An authorization server, as far as stdiopool sees one: a set of keys at an address.
+struct Authority {
+    url: String,
+    keys: Arc<Mutex<Vec<(String, EncodingKey)>>>,
+}
+
+fn key() -> EncodingKey {
+    let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("made");
+    EncodingKey::from_ec_der(&pair.serialize_der())
+}
+
+impl Authority {
+    async fn start() -> Self {
+        let keys = Arc::new(Mutex::new(vec![("one".to_owned(), key())]));
+        let served = Arc::clone(&keys);
+        let set = move || {
+            let keys = served.lock().iter().map(public).collect::<Vec<_>>();
+            async move { axum::Json(json!({ "keys": keys })) }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("loopback");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let app = Router::new().route("/jwks", get(set));
+        // Ends with the test's runtime.
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, keys }
+    }
+
+    /// A token signed with the newest key; `more` in place of its claims.
+    fn token(&self, more: &Value) -> String {
+        let keys = self.keys.lock();
+        let (kid, key) = keys.last().expect("a key");
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some(kid.clone());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut claims = json!({
+            "iss": "https://id.example.com", "aud": "https://mcp.example.com", "sub": "anna",
+            "exp": now.expect("after 1970").as_secs() + 300, "tenant": "acme", "scope": "mcp other",
+        });
+        for (name, value) in more.as_object().expect("claims") {
+            claims[name] = value.clone();
+        }
+        encode(&header, &claims, key).expect("signed")
+    }
+}
+
+fn public((kid, key): &(String, EncodingKey)) -> Value {
+    let jwk = Jwk::from_encoding_key(key, Algorithm::ES256).expect("a key");
+    let mut jwk = serde_json::to_value(jwk).expect("JSON");
+    jwk["kid"] = json!(kid);
+    jwk
+}
+
+#[tokio::test]
+async fn a_client_without_credentials_finds_the_authorization_server_and_comes_back_with_a_token() {
+    let authority = Authority::start().await;
+    let auth = format!(
+        "[auth]\nmode = \"jwt\"\nissuer = \"https://id.example.com\"\naudience = [\"https://mcp.example.com\"]\njwks_url = \"{}/jwks\"\nalgorithms = [\"ES256\"]\nrequired_scopes = [\"mcp\"]\n",
+        authority.url
+    );
+    let toml =
+        demo("demo", "env = { USER_SUB = \"${user.sub}\" }") + "[tenants.acme]\n[tenants.globex]\n";
+    let pool = Stdiopool::serve_with(&auth, &toml);
+    let bare = pool.client("demo");
+    let refused = bare.try_initialize("2025-11-25", json!({})).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let challenge = refused.headers[WWW_AUTHENTICATE]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let (_, rest) = challenge
+        .split_once("resource_metadata=\"")
+        .expect("names the metadata");
+    let metadata = rest.split('"').next().expect("quoted");
+    assert_eq!(
+        metadata,
+        format!("{}/.well-known/oauth-protected-resource/demo/mcp", pool.url)
+    );
+    assert!(challenge.contains("scope=\"mcp\""), "{challenge}");
+    for (url, resource) in [
+        (metadata.to_owned(), format!("{}/demo/mcp", pool.url)),
+        (
+            format!("{}/.well-known/oauth-protected-resource", pool.url),
+            pool.url.clone(),
+        ),
+    ] {
+        let document: Value = reqwest::get(url)
+            .await
+            .expect("answers")
+            .json()
+            .await
+            .expect("JSON");
+        assert_eq!(document["resource"], resource);
+        assert_eq!(
+            document["authorization_servers"],
+            json!(["https://id.example.com"])
+        );
+        assert_eq!(document["scopes_supported"], json!(["mcp"]));
+    }
+
+    let with = |more: Value| pool.client("demo").with_token(&authority.token(&more));
+    let anna = with(json!({})).connect().await;
+    let who: Value =
+        serde_json::from_str(anna.call("whoami", json!({})).await.text()).expect("JSON");
+    assert!(who.to_string().contains("anna"), "{who}");
+
+    let lacking = with(json!({ "scope": "other" }))
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert_eq!(
+        (lacking.status, lacking.reason()),
+        (StatusCode::FORBIDDEN, "insufficient_scope")
+    );
+    let challenge = lacking.headers[WWW_AUTHENTICATE].to_str().expect("text");
+    for part in [
+        "error=\"insufficient_scope\"",
+        "scope=\"mcp\"",
+        "resource_metadata=",
+    ] {
+        assert!(challenge.contains(part), "{challenge}");
+    }
+    for (what, more) in [
+        ("expired", json!({ "exp": 1_700_000_000 })),
+        (
+            "of another issuer",
+            json!({ "iss": "https://evil.example" }),
+        ),
+        (
+            "for someone else",
+            json!({ "aud": "https://other.example.com" }),
+        ),
+        ("of no tenant", json!({ "tenant": "nobody" })),
+    ] {
+        let refused = with(more).try_initialize("2025-11-25", json!({})).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{what}");
+    }
+    // Another tenant's path, another user's session: as if they were not there.
+    let elsewhere = pool
+        .client_of("globex", "demo")
+        .with_token(&authority.token(&json!({})));
+    let absent = elsewhere.try_initialize("2025-11-25", json!({})).await;
+    assert_eq!(absent.status, StatusCode::NOT_FOUND);
+    let mut bob = with(json!({ "sub": "bob" }));
+    bob.session = anna.session.clone();
+    assert_eq!(
+        bob.ask("tools/list", json!({})).await.status,
+        StatusCode::NOT_FOUND
+    );
+
+    // The issuer's keys change; a token with the new one is good as soon as keys are looked at again.
+    authority.keys.lock().push(("two".to_owned(), key()));
+    let renewed = authority.token(&json!({}));
+    let mut anna = anna.clone();
+    anna.token = Some(renewed);
+    eventually("the new key is known", async || {
+        anna.ask("tools/list", json!({})).await.status == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_count_from_a_trusted_proxy_only() {
+    let serve = |trusted: &str| {
+        let auth = format!("[auth]\nmode = \"header\"\ntrusted_proxies = [\"{trusted}\"]\n");
+        Stdiopool::serve_with(&auth, &(demo("demo", "") + "[tenants.acme]\n"))
+    };
+    let ask = async |pool: &Stdiopool, tenant: Option<&str>| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let mut request = pool.client("demo").request(http::Method::POST).json(&body);
+        if let Some(tenant) = tenant {
+            request = request.header("x-tenant", tenant).header("x-user", "anna");
+        }
+        request.send().await.expect("answers").status()
+    };
+    let pool = serve("127.0.0.0/8");
+    assert_eq!(ask(&pool, Some("acme")).await, StatusCode::OK);
+    for tenant in [None, Some("nobody")] {
+        assert_eq!(
+            ask(&pool, tenant).await,
+            StatusCode::UNAUTHORIZED,
+            "{tenant:?}"
+        );
+    }
+    let sessions = pool.admin_json("sessions").await;
+    assert_eq!(sessions[0]["tenant"], "acme");
+    let far = serve("10.0.0.0/8");
+    assert_eq!(ask(&far, Some("acme")).await, StatusCode::UNAUTHORIZED);
+}
+
+/// Makes an authority, and what it signs: a server's and a client's certificate.
+fn certificates(dir: &Path) -> (String, String) {
+    let mut params = CertificateParams::new(vec![]).expect("params");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root_key = KeyPair::generate().expect("a key");
+    let root = params.self_signed(&root_key).expect("signed");
+    let issuer = Issuer::new(params, root_key);
+    let issue = |names: Vec<String>, usage| {
+        let mut params = CertificateParams::new(names).expect("params");
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &issuer).expect("signed");
+        (cert.pem(), key.serialize_pem())
+    };
+    let (cert, key) = issue(
+        vec!["127.0.0.1".to_owned()],
+        ExtendedKeyUsagePurpose::ServerAuth,
+    );
+    std::fs::write(dir.join("cert.pem"), cert).expect("written");
+    std::fs::write(dir.join("key.pem"), key).expect("written");
+    std::fs::write(dir.join("ca.pem"), root.pem()).expect("written");
+    let (cert, key) = issue(
+        vec!["client".to_owned()],
+        ExtendedKeyUsagePurpose::ClientAuth,
+    );
+    (root.pem(), cert + &key)
+}
+
+fn https(root: &str, identity: Option<&str>) -> reqwest::Client {
+    let root = reqwest::Certificate::from_pem(root.as_bytes()).expect("PEM");
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([root]);
+    let builder = match identity {
+        Some(pem) => builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).expect("PEM")),
+        None => builder,
+    };
+    builder.build().expect("a client")
+}
+
+#[tokio::test]
+async fn over_tls_with_certificates_of_clients_and_new_ones_on_reload() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (root, identity) = certificates(dir.path());
+    let tls = "[auth]\nmode = \"none\"\n[http.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"ca.pem\"\n";
+    Stdiopool::write_config(dir.path(), tls, &demo("demo", ""));
+    let config = dir.path().join("pool.toml").display().to_string();
+    let pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
+    assert!(pool.url.starts_with("https://"), "{}", pool.url);
+    let url = format!("{}/healthz", pool.url);
+    let asked = async |client: reqwest::Client| client.get(&url).send().await;
+    let good = asked(https(&root, Some(&identity))).await.expect("answers");
+    assert_eq!(good.status(), StatusCode::OK);
+    assert!(
+        asked(https(&root, None)).await.is_err(),
+        "without a certificate"
+    );
+    let (_, foreign) = certificates(tempfile::tempdir().expect("a folder").path());
+    assert!(
+        asked(https(&root, Some(&foreign))).await.is_err(),
+        "of another authority"
+    );
+    let plain = url.replace("https", "http");
+    assert!(reqwest::get(plain).await.is_err(), "not over TLS");
+
+    let (new_root, new_identity) = certificates(pool.dir.path());
+    pool.signal(Signal::SIGHUP);
+    eventually("the new certificate is in force", async || {
+        asked(https(&new_root, Some(&new_identity))).await.is_ok()
+    })
+    .await;
+    assert!(
+        asked(https(&root, Some(&identity))).await.is_err(),
+        "the old one"
+    );
+    // A file with mistakes changes nothing.
+    std::fs::write(pool.dir.path().join("key.pem"), "nothing").expect("written");
+    #[allow(clippy::disallowed_methods, reason = "the program under test")]
+    let reload = pool.command(&["reload"]).output().expect("runs");
+    let said = String::from_utf8_lossy(&reload.stderr).into_owned();
+    assert!(
+        !reload.status.success() && said.contains("http.tls.key"),
+        "{said}"
+    );
+    assert!(asked(https(&new_root, Some(&new_identity))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tenant_that_asks_too_much_is_told_when_to_come_again() {
+    let limits = "[limits]\ntenant = { requests_per_minute = 60, burst = 6 }\n[tenants.busy.limits]\nconcurrent = 1\nrequests_per_minute = 0\n";
+    let pool = Stdiopool::serve(&(limits.to_owned() + &demo("demo", "")));
+    let client = pool.client_of("acme", "demo").connect().await;
+    let mut refused = None;
+    for _ in 0..60 {
+        let answer = client.ask("tools/list", json!({})).await;
+        if answer.status != StatusCode::OK {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("six at once, and one a second");
+    assert_eq!(
+        (refused.status, refused.reason()),
+        (StatusCode::TOO_MANY_REQUESTS, "tenant_limit")
+    );
+    assert_eq!(refused.headers["retry-after"], "1");
+    let wait = refused.response()["error"]["data"]["retryAfterMs"]
+        .as_u64()
+        .expect("a wait");
+    assert!((1..=1000).contains(&wait), "{wait}");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    assert_eq!(
+        client.ask("tools/list", json!({})).await.status,
+        StatusCode::OK
+    );
+    assert!(
+        pool.metric("stdiopool_rejections_total{reason=\"tenant_limit\"}")
+            .await
+            >= 1.0
+    );
+
+    // One at a time, and the next as soon as the first is answered; others do not wait for it.
+    let busy = pool.client_of("busy", "demo").connect().await;
+    let slow = busy.clone();
+    let slow = tokio::spawn(async move { slow.call("sleep", json!({"seconds": 1.5})).await });
+    eventually("one is under way", async || {
+        pool.workers()
+            .await
+            .iter()
+            .any(|worker| worker["tenant"] == "busy" && worker["in_flight"] == 1)
+    })
+    .await;
+    let refused = busy.call("echo", json!({"message": "x"})).await;
+    assert_eq!(refused.reason(), "tenant_limit");
+    let other = pool.client_of("other", "demo").connect().await;
+    other.call("echo", json!({"message": "x"})).await.text();
+    assert_eq!(slow.await.expect("runs").status, StatusCode::OK);
+    busy.call("echo", json!({"message": "x"})).await.text();
+}

@@ -1,0 +1,159 @@
+//! stdiopool killed while tenants, tokens and secrets change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::support::{BINARY, Stdiopool, demo};
+
+/// Kills; each at another moment of a stream of changes.
+const ROUNDS: u64 = 12;
+
+/// What was promised: answered with success.
+#[derive(Default)]
+struct Promised {
+    tenants: BTreeSet<String>,
+    /// By tenant.
+    tokens: BTreeMap<String, String>,
+    secrets: BTreeSet<String>,
+    removed: BTreeSet<String>,
+    /// Asked for, and perhaps done.
+    removing: BTreeSet<String>,
+}
+
+/// Asks the admin API; `None` once it is dead.
+async fn ask(
+    (client, admin): (&reqwest::Client, &str),
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Option<Value> {
+    let url = format!("{admin}/api/v1/tenants/{path}");
+    let answer = client.request(method, url).json(body).send().await.ok()?;
+    let status = answer.status();
+    let body = answer.text().await.ok()?;
+    assert!(status.is_success(), "{path}: {status} {body}");
+    Some(serde_json::from_str(&body).expect("JSON"))
+}
+
+/// Adds tenants with a token and a secret each, and removes every third, until it is dead.
+async fn change(admin: String, round: u64) -> Promised {
+    let mut promised = Promised::default();
+    // Without reading roots, which takes longer than a change does.
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    let client = client.build().expect("a client");
+    let admin = (&client, admin.as_str());
+    for n in 0.. {
+        let name = format!("t{round}-{n}");
+        if ask(admin, Method::POST, &name, &json!({"weight": 2}))
+            .await
+            .is_none()
+        {
+            break;
+        }
+        promised.tenants.insert(name.clone());
+        let path = format!("{name}/tokens");
+        let Some(made) = ask(admin, Method::POST, &path, &json!({"name": "ci"})).await else {
+            break;
+        };
+        let token = made["token"].as_str().expect("a token").to_owned();
+        promised.tokens.insert(name.clone(), token);
+        let path = format!("{name}/secrets/key");
+        let value = json!({"value": format!("secret of {name}")});
+        if ask(admin, Method::PUT, &path, &value).await.is_none() {
+            break;
+        }
+        promised.secrets.insert(name.clone());
+        if n % 3 == 2 {
+            promised.removing.insert(name.clone());
+            if ask(admin, Method::DELETE, &name, &json!(null))
+                .await
+                .is_none()
+            {
+                break;
+            }
+            promised.removed.insert(name);
+        }
+    }
+    promised
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("state.key"), "3c".repeat(32)).expect("written");
+    let toml = format!("key = {{ file = \"state.key\" }}\n{}", demo("demo", ""));
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"token\"\n", &toml);
+    let config = dir.path().join("pool.toml").display().to_string();
+    let mut pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
+    let mut kept = 0;
+    for round in 0..ROUNDS {
+        let changing = tokio::spawn(change(pool.admin.clone(), round));
+        // Spread over the time that a few changes take, so that each kill falls elsewhere.
+        tokio::time::sleep(Duration::from_micros(40_000 + round * 9_370)).await;
+        pool = tokio::task::spawn_blocking(|| pool.restarted_after(Signal::SIGKILL))
+            .await
+            .expect("restarts");
+        let promised = changing.await.expect("ends when it is dead");
+        let rows = async |what: &str| {
+            let rows = pool.admin_json(what).await;
+            let rows = rows.as_array().expect("rows").clone();
+            let key = if what == "accounts" { "name" } else { "tenant" };
+            let names = rows
+                .iter()
+                .map(|row| row[key].as_str().expect("a name").to_owned());
+            names.collect::<BTreeSet<_>>()
+        };
+        let (tenants, tokens, secrets) = (
+            rows("accounts").await,
+            rows("tokens").await,
+            rows("secrets").await,
+        );
+        for name in &promised.tenants {
+            if promised.removed.contains(name) {
+                let left = [&tenants, &tokens, &secrets].map(|rows| rows.contains(name));
+                assert_eq!(left, [false; 3], "{name} was removed");
+                continue;
+            }
+            if promised.removing.contains(name) {
+                // Undone or done; never a token without its tenant.
+                let left = [&tenants, &tokens, &secrets].map(|rows| rows.contains(name));
+                assert!(left == [true; 3] || left == [false; 3], "{name}: {left:?}");
+                continue;
+            }
+            assert!(tenants.contains(name), "{name} is lost");
+            if let Some(token) = promised.tokens.get(name) {
+                let client = pool.client_of(name, "demo").with_token(token);
+                let answer = client.try_initialize("2025-11-25", json!({})).await;
+                assert_eq!(answer.status, StatusCode::OK, "the token of {name}");
+                kept += 1;
+            }
+            assert!(
+                !promised.secrets.contains(name) || secrets.contains(name),
+                "{name}'s secret"
+            );
+        }
+        for name in tokens.union(&secrets) {
+            assert!(tenants.contains(name), "something of {name} without it");
+        }
+    }
+    assert!(
+        kept >= 2 * ROUNDS,
+        "only {kept} tokens were promised in all"
+    );
+    // Every secret opens: they can all be sealed anew.
+    assert!(pool.terminate().success());
+    std::fs::write(pool.dir.path().join("new.key"), "4d".repeat(32)).expect("written");
+    #[allow(clippy::disallowed_methods, reason = "the program under test")]
+    let rekeyed = std::process::Command::new(BINARY)
+        .args(["secret", "rekey", "--new-key", "new.key"])
+        .current_dir(pool.dir.path())
+        .env_remove("STDIOPOOL_ADMIN")
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&rekeyed.stderr).into_owned();
+    assert!(rekeyed.status.success(), "{said}");
+}
