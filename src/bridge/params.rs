@@ -1,7 +1,9 @@
 //! Shallow views of the few parameters a bridge must look at. Everything else stays bytes.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -20,10 +22,14 @@ struct Meta<'a> {
     progress_token: Option<&'a RawValue>,
 }
 
+/// Looked for in every request: built once.
+static PROGRESS_TOKEN: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new("\"progressToken\""));
+
 /// The raw progress token of a request's parameters, a view into them.
 pub fn progress_token(params: &str) -> Option<&str> {
     // Most requests carry none: a substring search is much cheaper than a walk of the JSON.
-    memchr::memmem::find(params.as_bytes(), b"\"progressToken\"")?;
+    PROGRESS_TOKEN.find(params.as_bytes())?;
     let with_meta: WithMeta<'_> = serde_json::from_str(params).ok()?;
     Some(with_meta.meta?.progress_token?.get())
 }

@@ -176,12 +176,10 @@ impl Conversation {
             let until = self
                 .gathered_at
                 .unwrap_or_else(|| Instant::now() + QUIET_PERIOD);
-            let next = match tokio::time::timeout_at(until, self.exchange.next()).await {
-                Ok(next) => next,
-                Err(_elapsed) if self.gathered_at.is_some() => {
-                    return Said::Final(self.suspend());
-                }
-                Err(_quiet) => return Said::Nothing,
+            let next = match self.exchange.next_by(until).await {
+                Some(next) => next,
+                None if self.gathered_at.is_some() => return Said::Final(self.suspend()),
+                None => return Said::Nothing,
             };
             match next {
                 Next::Parcel(Parcel::Message(message)) => {

@@ -186,9 +186,9 @@ impl Post<'_> {
             tally.failed(failure.reason);
             return reply::failure(&failure, id);
         }
-        let first = match tokio::time::timeout(QUIET_PERIOD, exchange.next()).await {
-            Ok(next) => next,
-            Err(_quiet) => {
+        let first = match exchange.next_within(QUIET_PERIOD).await {
+            Some(next) => next,
+            None => {
                 let body = self.stream(exchange, VecDeque::new(), tally, session);
                 return reply::event_stream(body);
             }
@@ -327,14 +327,14 @@ impl Post<'_> {
             return reply::empty(StatusCode::ACCEPTED);
         }
         loop {
-            match tokio::time::timeout(QUIET_PERIOD, exchange.next()).await {
-                Ok(Next::Parcel(parcel @ Parcel::Message(_))) => {
+            match exchange.next_within(QUIET_PERIOD).await {
+                Some(Next::Parcel(parcel @ Parcel::Message(_))) => {
                     settled.push_back(parcel);
                     break;
                 }
-                Ok(Next::Parcel(parcel)) => settled.push_back(parcel),
-                Ok(Next::Done) => return array(settled, tally, &exchange),
-                Ok(Next::TimedOut {
+                Some(Next::Parcel(parcel)) => settled.push_back(parcel),
+                Some(Next::Done) => return array(settled, tally, &exchange),
+                Some(Next::TimedOut {
                     timeout,
                     unanswered,
                 }) => {
@@ -344,7 +344,7 @@ impl Post<'_> {
                     }));
                     return array(settled, tally, &exchange);
                 }
-                Err(_quiet) => break,
+                None => break,
             }
         }
         reply::event_stream(self.stream(exchange, settled, tally, session))

@@ -357,29 +357,18 @@ pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// The client MUST accept what it may be answered with (basic/transports, "Sending Messages").
 fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
-    let mut accepted = headers.get_all(ACCEPT).iter().peekable();
-    if accepted.peek().is_none() {
+    if !headers.contains_key(ACCEPT) {
         return Ok(());
     }
-    let ranges: Vec<String> = accepted
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|range| {
-            range
-                .split(';')
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_ascii_lowercase()
+    let ranges = || {
+        let values = headers.get_all(ACCEPT).iter();
+        let texts = values.filter_map(|value| value.to_str().ok());
+        texts.flat_map(|text| text.split(',')).map(|range| {
+            let media = range.split(';').next().unwrap_or_default();
+            media.trim()
         })
-        .collect();
-    let is_accepted = |media: &&str| {
-        let main_type = media.split('/').next().unwrap_or_default();
-        let any = format!("{main_type}/*");
-        ranges
-            .iter()
-            .any(|range| range == media || range == "*/*" || *range == any)
     };
+    let is_accepted = |media: &&str| ranges().any(|range| covers(range, media));
     if needed.iter().all(is_accepted) {
         return Ok(());
     }
@@ -388,6 +377,16 @@ fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
         Reason::NotAcceptable,
         format!("`Accept` must list `{needed}`"),
     ))
+}
+
+/// Whether a media range is of that type (RFC 9110, 12.5.1).
+fn covers(range: &str, media: &str) -> bool {
+    let main_type = media.split('/').next().unwrap_or_default();
+    range == "*/*"
+        || range.eq_ignore_ascii_case(media)
+        || range
+            .strip_suffix("/*")
+            .is_some_and(|main| main.eq_ignore_ascii_case(main_type))
 }
 
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {

@@ -185,14 +185,14 @@ impl PostStream {
             self.put(&mut frame, parcel);
         }
         if frame.is_empty() {
-            match tokio::time::timeout(QUIET_PERIOD, self.exchange.next()).await {
-                Err(_quiet) => return Some(Bytes::from_static(KEEP_ALIVE)),
-                Ok(Next::Parcel(parcel)) => self.put(&mut frame, parcel),
-                Ok(Next::Done) => {
+            match self.exchange.next_within(QUIET_PERIOD).await {
+                None => return Some(Bytes::from_static(KEEP_ALIVE)),
+                Some(Next::Parcel(parcel)) => self.put(&mut frame, parcel),
+                Some(Next::Done) => {
                     self.finish();
                     return None;
                 }
-                Ok(Next::TimedOut {
+                Some(Next::TimedOut {
                     timeout,
                     unanswered,
                 }) => {

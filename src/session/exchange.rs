@@ -218,12 +218,38 @@ impl Exchange {
     /// A dropped call loses nothing.
     pub async fn next(&mut self) -> Next {
         loop {
+            if let Some(next) = self.next_until(None).await {
+                return next;
+            }
+        }
+    }
+
+    /// The same; `None` if nothing comes for that long. One timer for both, since every request
+    /// pays for it.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call loses nothing.
+    pub async fn next_within(&mut self, quiet: Duration) -> Option<Next> {
+        self.next_until(Instant::now().checked_add(quiet)).await
+    }
+
+    /// The same until that moment.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call loses nothing.
+    pub async fn next_by(&mut self, until: Instant) -> Option<Next> {
+        self.next_until(Some(until)).await
+    }
+
+    async fn next_until(&mut self, until: Option<Instant>) -> Option<Next> {
+        loop {
             if let Some(repeating) = &mut self.repeating {
                 // Whoever waits for an install is told how far it is.
                 let sent = tokio::select! {
                     biased;
-                    Some(parcel) = self.mailbox.next_of_call() => return Next::Parcel(parcel),
+                    Some(parcel) = self.mailbox.next_of_call() => return Some(Next::Parcel(parcel)),
                     sent = &mut repeating.sent => sent,
+                    () = elapsed(until) => return None,
                 };
                 let id = self.repeating.take().map(|repeating| repeating.id);
                 match sent {
@@ -231,48 +257,51 @@ impl Exchange {
                     Ok(second) => *self = second,
                     Err(failure) => {
                         let id = id.unwrap_or_else(|| "null".into());
-                        return Next::Parcel(Parcel::Failed { id, failure });
+                        return Some(Next::Parcel(Parcel::Failed { id, failure }));
                     }
                 }
             }
-            match self.next_parcel().await {
+            match self.next_parcel(until).await? {
                 Next::Parcel(parcel) => {
                     if let Some(parcel) = self.unless_repeated(parcel) {
-                        return Next::Parcel(parcel);
+                        return Some(Next::Parcel(parcel));
                     }
                 }
-                next => return next,
+                next => return Some(next),
             }
         }
     }
 
-    async fn next_parcel(&mut self) -> Next {
-        let parcel = match self.deadline {
+    async fn next_parcel(&mut self, until: Option<Instant>) -> Option<Next> {
+        let ends = match (self.deadline, until) {
+            (Some(deadline), Some(until)) => Some(deadline.min(until)),
+            (deadline, until) => deadline.or(until),
+        };
+        let parcel = match ends {
             None => self.mailbox.next_of_call().await,
-            Some(deadline) => {
-                match tokio::time::timeout_at(deadline, self.mailbox.next_of_call()).await {
-                    Ok(parcel) => parcel,
-                    Err(_elapsed) => {
-                        let timeout = self.timeout;
-                        let unanswered = self.abandon("the request timed out");
-                        return Next::TimedOut {
-                            timeout,
-                            unanswered,
-                        };
-                    }
+            Some(at) => match tokio::time::timeout_at(at, self.mailbox.next_of_call()).await {
+                Ok(parcel) => parcel,
+                Err(_elapsed) if self.deadline.is_some_and(|deadline| deadline <= at) => {
+                    let timeout = self.timeout;
+                    let unanswered = self.abandon("the request timed out");
+                    return Some(Next::TimedOut {
+                        timeout,
+                        unanswered,
+                    });
                 }
-            }
+                Err(_quiet) => return None,
+            },
         };
         let Some(parcel) = parcel else {
             self.open.clear();
-            return Next::Done;
+            return Some(Next::Done);
         };
         if self.mailbox.all_answered() {
             self.open.clear();
         } else if let Some(timeout) = self.deadline.and(Some(self.timeout)) {
             self.deadline = Instant::now().checked_add(timeout);
         }
-        Next::Parcel(parcel)
+        Some(Next::Parcel(parcel))
     }
 
     /// What can be written without waiting.
@@ -318,6 +347,13 @@ impl Exchange {
             .drain(..)
             .filter_map(|(link, call)| link.abandon(call, why))
             .collect()
+    }
+}
+
+async fn elapsed(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -31,6 +31,7 @@ mod eras;
 mod exchange;
 mod keep;
 mod launchpad;
+mod lease;
 mod link;
 mod mailbox;
 mod offer;

@@ -1,6 +1,5 @@
 //! What the front asks of the sessions.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,13 +13,11 @@ use super::launchpad::Launchpad;
 use super::link::Link;
 use super::packages;
 use super::record::{Session, SessionId};
-use super::route::{self, Route, Setup};
+use super::route::{self, Setup};
 use super::shared::{Happening, Shared, Watcher};
-use super::stateless;
-use crate::bridge::{AskRef, ClientHello, Era, Hello, advertised};
-use crate::config::Share;
+use crate::bridge::{AskRef, ClientHello, Hello, advertised};
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::pool::{Claim, Lease, Limits, Observer, Pool, Want};
+use crate::pool::{Limits, Observer, Pool};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::store::SessionRow;
 use crate::telemetry::Metrics;
@@ -472,122 +469,6 @@ impl Sessions {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
-
-    /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
-    /// replaced by one of the other era, once.
-    pub(super) async fn lease(
-        &self,
-        session: &Arc<Session>,
-        config: Option<&Arc<ClientConfig>>,
-        waited: &mut Duration,
-    ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        self.lease_near(session, config, None, waited).await
-    }
-
-    /// The same, of the worker that knows something of the request if that has a free slot.
-    pub(super) async fn lease_near(
-        &self,
-        session: &Arc<Session>,
-        config: Option<&Arc<ClientConfig>>,
-        prefers: Option<WorkerId>,
-        waited: &mut Duration,
-    ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
-        let first = self.route(session, config).await?;
-        let leased = self.lease_on(session, first.clone(), prefers, waited);
-        let refused = match leased.await {
-            Ok(lease) => return Ok((first, lease)),
-            Err(failure) if failure.reason == Reason::StartFailed => failure,
-            Err(failure) => return Err(failure),
-        };
-        let second = self.route(session, config).await?;
-        if second.era() == first.era() {
-            return Err(refused);
-        }
-        match self.lease_on(session, second.clone(), None, waited).await {
-            Ok(lease) => Ok((second, lease)),
-            // Of two eras in vain, the one that nearly every server speaks says more.
-            Err(_) if first.era() == Era::Initialize => Err(refused),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    async fn lease_on(
-        &self,
-        session: &Arc<Session>,
-        route: Arc<Route>,
-        prefers: Option<WorkerId>,
-        waited: &mut Duration,
-    ) -> Result<Lease<Launchpad>, Failure> {
-        let since = Instant::now();
-        let installed = self.package_of(&route).await;
-        *waited += since.elapsed();
-        installed?;
-        let (key, facts) = match route.share {
-            // A process of its own for every request: so is its key.
-            Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
-            Share::Tenant | Share::Session => (route.key, Arc::clone(&route.facts)),
-        };
-        let want = Want {
-            key,
-            facts,
-            claim: Claim {
-                owner: if session.is_stateless {
-                    stateless::next_owner()
-                } else {
-                    session.no.0
-                },
-                prefers,
-            },
-            spec: Arc::clone(&route.order),
-        };
-        let since = Instant::now();
-        let lease = self.shared.pool().acquire(want).await;
-        *waited += since.elapsed();
-        lease
-    }
-
-    /// The way of a session's requests under the pool.toml in force: of those that set nothing
-    /// themselves, or of those that set `config`.
-    pub(super) async fn route(
-        &self,
-        session: &Arc<Session>,
-        config: Option<&Arc<ClientConfig>>,
-    ) -> Result<Arc<Route>, Failure> {
-        let setup = self.shared.setup();
-        let fingerprint = config.map(|config| config.fingerprint());
-        let known = match &fingerprint {
-            None => session.route(),
-            Some(fingerprint) => session.other_route(fingerprint),
-        };
-        if let Some(route) = known
-            && route.generation == setup.generation
-            && route.edition == self.shared.eras.edition()
-        {
-            return Ok(route);
-        }
-        let config = config.or(session.config.as_ref());
-        let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
-        let route = Arc::new(Route::find(&setup, session, config, eras, metrics).await?);
-        match fingerprint {
-            None => session.set_route(Arc::clone(&route)),
-            Some(fingerprint) => {
-                let forgotten = session.set_other_route(fingerprint, Arc::clone(&route));
-                if let Some(old) = forgotten.filter(|old| old.key != route.key) {
-                    self.shared.leave_behind(&old);
-                }
-            }
-        }
-        let keys = session.routes().iter().map(|route| route.key).collect();
-        self.shared.directory.set_keys(session.no, keys);
-        Ok(route)
-    }
-}
-
-/// A key that no other request has.
-fn one_off(key: crate::ids::PoolKey) -> crate::ids::PoolKey {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    crate::tenancy::derived_key(key, number)
 }
 
 fn too_many_sessions(why: TooMany, max_of_tenant: usize) -> Failure {

@@ -1,13 +1,16 @@
-//! The way in: messages wait in a queue bounded by bytes, one task writes them out.
+//! The way in: who sends a message writes it into the pipe, as far as that takes it; what it does not
+//! take waits in a queue bounded by bytes, and one task writes it out.
 //!
 //! ```text
-//! send --queue (bounded)--> in flight (one vectored write) --> pipe --> the worker's stdin
+//! send --nothing waits------------------------------------> pipe --> the worker's stdin
+//!   └--queue (bounded)--> in flight (one vectored write) ----┘
 //! ```
 //!
 //! `send` never waits. The writer notices when a worker takes nothing for the stall timeout.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -49,6 +52,8 @@ struct Queue {
     /// Bytes in `lines` and in flight, line ends included.
     bytes: usize,
     closed: bool,
+    /// The pipe, while the writer lives.
+    pipe: Option<Arc<pipe::Sender>>,
 }
 
 /// Why the writer ended.
@@ -72,7 +77,7 @@ impl Unsent {
     }
 
     /// Adds a line, which must not contain a line end itself.
-    pub(crate) fn push(&self, line: Bytes) -> Result<(), SendError> {
+    pub(crate) fn push(&self, mut line: Bytes) -> Result<(), SendError> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(SendError::Closed);
@@ -80,6 +85,18 @@ impl Unsent {
         let unsent = queue.bytes;
         if unsent > 0 && unsent + line.len() + 1 > self.limit {
             return Err(SendError::Full { unsent });
+        }
+        // Nothing waits and nothing is in flight: what is written now keeps its place. It spares the
+        // writer a turn, which costs more than the write.
+        if unsent == 0
+            && let Some(pipe) = &queue.pipe
+            && let Ok(count) = pipe.try_write_vectored(&[IoSlice::new(&line), IoSlice::new(b"\n")])
+        {
+            self.written.fetch_add(count as u64, Ordering::Relaxed);
+            if count > line.len() {
+                return Ok(());
+            }
+            line.advance(count);
         }
         queue.bytes += line.len() + 1;
         queue.lines.push_back(line);
@@ -136,9 +153,19 @@ impl Unsent {
 /// Writes until [`Unsent::close`] and the queue is empty, the reading end is gone, or the worker
 /// stalls. Dropping the future, like its end, closes the pipe.
 pub(crate) async fn write(unsent: &Unsent, pipe: pipe::Sender, stall: Duration) -> WriterEnd {
-    let end = write_all(unsent, &pipe, stall).await;
-    unsent.abandon();
-    end
+    let pipe = Arc::new(pipe);
+    unsent.queue.lock().pipe = Some(Arc::clone(&pipe));
+    let _abandons = Abandons(unsent);
+    write_all(unsent, &pipe, stall).await
+}
+
+/// Lets go of the queue's end of the pipe, however the writer ends.
+struct Abandons<'a>(&'a Unsent);
+
+impl Drop for Abandons<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 async fn write_all(unsent: &Unsent, pipe: &pipe::Sender, stall: Duration) -> WriterEnd {
@@ -189,7 +216,6 @@ fn advance(flight: &mut VecDeque<Bytes>, mut count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use tokio::io::AsyncReadExt;
 
     const STALL: Duration = Duration::from_secs(30);

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -69,13 +71,16 @@ impl Fault {
     }
 }
 
+/// Looked for in every message: built once.
+static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(meta::VERSION));
+
 /// Whether a message is of this revision or a later one: its metadata says so, or its header does
 /// (basic/versioning).
 pub fn is_stateless(version_header: Option<&str>, message: &[u8]) -> bool {
     // Revisions are dates, and sort like them.
     let is_later = |version: &str| version.len() == STATELESS.len() && version >= STATELESS;
     version_header.is_some_and(is_later)
-        || memchr::memmem::find(message, meta::VERSION.as_bytes()).is_some()
+        || VERSION.find(message).is_some()
             && Envelope::parse(message).is_ok_and(|envelope| {
                 let params = envelope.params.and_then(|params| Params::read(params).ok());
                 params.is_some_and(|(_, meta)| meta.contains_key(meta::VERSION))
