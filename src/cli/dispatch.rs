@@ -76,10 +76,24 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The runtime's own variable for how many threads it has.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+
+/// Half of the CPUs: the servers want some too, and a call that stays on one thread costs less than
+/// one that is handed over (docs/performance.md).
+fn default_threads() -> usize {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    (cpus / 2).max(1)
+}
+
 fn block_on(
     command: impl Future<Output = Result<(), miette::Report>>,
 ) -> Result<(), miette::Report> {
-    tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os(THREADS).is_none() {
+        builder.worker_threads(default_threads());
+    }
+    builder
         .enable_all()
         .build()
         .map_err(|error| miette::miette!("the async runtime could not be started: {error}"))?

@@ -19,7 +19,7 @@ use super::sampler;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
-use crate::front::{self, Front, Guard, Listener, Tls};
+use crate::front::{Front, Guard, Listener, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -112,13 +112,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
-    listeners.spawn(http.serve(
-        front::router(Arc::clone(&front)),
-        tls,
-        front_stop.clone(),
-        patience,
-    ));
-    listeners.spawn(admin_listener.serve(admin_router, None, shutdown.clone(), patience));
+    listeners.spawn(http.serve(Arc::clone(&front).into(), tls, front_stop.clone(), patience));
+    listeners.spawn(admin_listener.serve(admin_router.into(), None, shutdown.clone(), patience));
 
     let sampling_stop = shutdown.child_token();
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));

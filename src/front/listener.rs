@@ -1,25 +1,29 @@
 //! Accepts connections and serves a router on them, until told to stop.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::util::ServiceExt;
 
+use super::dispatch::Dispatch;
 use super::tls::Tls;
 
 /// Most connections at a time; further ones wait in the kernel's backlog.
@@ -33,29 +37,31 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// The router, for one connection.
-fn service_of(
-    router: Router,
-    peer: Peer,
-) -> impl hyper::service::Service<
-    Request<Incoming>,
-    Response = Response<Body>,
-    Error = Infallible,
-    Future: Send + 'static,
-> + Send
-+ 'static {
-    TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        request
-    }))
+/// Tells connections that it is time to end.
+///
+/// A connection asks each time it is polled, which is several times a request: so that costs one load.
+#[derive(Debug, Default)]
+struct Closing {
+    has_begun: AtomicBool,
+    /// Of the tasks of connections: each is polled by one task from its first poll to its last.
+    tasks: Mutex<FxHashMap<u64, Waker>>,
+}
+
+impl Closing {
+    fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
+        // One that is polled for the first time after this look sees the flag.
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.into_values().for_each(Waker::wake);
+    }
 }
 
 /// One connection, before anything is read from it.
 struct Connection<S> {
+    number: u64,
     builder: Builder<TokioExecutor>,
     service: S,
-    watcher: Watcher,
-    cut: CancellationToken,
+    closing: Arc<Closing>,
 }
 
 impl<S, F> Connection<S>
@@ -70,14 +76,27 @@ where
     F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
 {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let connection = self
-            .builder
-            .serve_connection(TokioIo::new(stream), self.service);
-        tokio::select! {
-            () = self.cut.cancelled() => {}
-            ended = self.watcher.watch(connection.into_owned()) => if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended with an error");
-            },
+        let stream = TokioIo::new(stream);
+        let connection = self.builder.serve_connection(stream, self.service);
+        let mut connection = pin!(connection);
+        let closing = &*self.closing;
+        let (mut is_known, mut was_told) = (false, false);
+        let ended = poll_fn(|cx| {
+            if !is_known {
+                is_known = true;
+                let task = cx.waker().clone();
+                closing.tasks.lock().insert(self.number, task);
+            }
+            if !was_told && closing.has_begun.load(Ordering::Acquire) {
+                was_told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            connection.as_mut().poll(cx)
+        });
+        let ended = ended.await;
+        closing.tasks.lock().remove(&self.number);
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended with an error");
         }
     }
 }
@@ -109,7 +128,7 @@ impl Listener {
     /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
     pub async fn serve(
         self,
-        router: Router,
+        dispatch: Dispatch,
         tls: Option<Tls>,
         stop: CancellationToken,
         patience: Duration,
@@ -119,13 +138,16 @@ impl Listener {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT);
-        let graceful = GracefulShutdown::new();
-        let cut = CancellationToken::new();
+        let closing = Arc::new(Closing::default());
+        let mut connections = JoinSet::new();
+        let mut number = 0;
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.accept(&places) => accepted,
+                // A panic was logged where it happened.
+                Some(_ended) = connections.join_next() => continue,
             };
             let (stream, peer, place) = match accepted {
                 Ok(accepted) => accepted,
@@ -135,15 +157,16 @@ impl Listener {
                     continue;
                 }
             };
-            let service = service_of(router.clone(), Peer(peer.ip()));
+            let service = dispatch.clone().service(Peer(peer.ip()));
+            number += 1;
             let connection = Connection {
+                number,
                 builder: builder.clone(),
                 service,
-                watcher: graceful.watcher(),
-                cut: cut.clone(),
+                closing: Arc::clone(&closing),
             };
             let (tls, stop) = (tls.clone(), stop.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let _place = place;
                 let Some(tls) = tls else {
                     return connection.serve(stream).await;
@@ -160,13 +183,12 @@ impl Listener {
             });
         }
         drop(self.tcp);
-        if tokio::time::timeout(patience, graceful.shutdown())
-            .await
-            .is_err()
-        {
+        closing.begin();
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, all_ended).await.is_err() {
             tracing::warn!("connections were cut because they did not finish in time");
         }
-        cut.cancel();
+        connections.shutdown().await;
     }
 
     async fn accept(

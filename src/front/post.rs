@@ -52,7 +52,7 @@ impl Post<'_> {
     /// Serves it.
     pub(super) async fn serve(mut self) -> Response<Body> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
-            return self.batch().await;
+            return Box::pin(self.batch()).await;
         }
         let (own, rest) = match self.configs().of_message(self.body) {
             Ok(read) => read,
@@ -91,14 +91,14 @@ impl Post<'_> {
         let version = self.headers.get(reply::VERSION_HEADER);
         let version = version.and_then(|version| version.to_str().ok());
         if is_stateless(version.map(str::trim), self.body) {
-            return self.serve_stateless(&envelope).await;
+            return Box::pin(self.serve_stateless(&envelope)).await;
         }
         if let Err(failure) = check_version(self.headers) {
             return self.refuse(&failure, envelope.id.map(|id| id.get()));
         }
         let id = envelope.id.map(|id| id.get());
         if envelope.method.as_deref() == Some("initialize") && id.is_some() {
-            return self.initialize(&envelope).await;
+            return Box::pin(self.initialize(&envelope)).await;
         }
         let session = match self.session() {
             Ok(session) => session,

@@ -1,5 +1,6 @@
 //! Routes, and what every request to an MCP endpoint must pass first.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,8 +10,9 @@ use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
-use http_body::Body as _;
+use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -90,7 +92,7 @@ impl Front {
 }
 
 /// The endpoints of the front door.
-pub fn router(front: Arc<Front>) -> Router {
+pub(super) fn router(front: Arc<Front>) -> Router {
     let cors = cors(&front.allowed_origins);
     let mut router = Router::new()
         .route("/{server}/mcp", any(of_server))
@@ -172,7 +174,7 @@ async fn of_server(
     Path(server): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    endpoint(&front, None, Offer::Server(&server), request).await
+    routed(&front, None, Offer::Server(&server), request).await
 }
 
 async fn of_tenant(
@@ -180,11 +182,11 @@ async fn of_tenant(
     Path((tenant, server)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
-    endpoint(&front, Some(&tenant), Offer::Server(&server), request).await
+    routed(&front, Some(&tenant), Offer::Server(&server), request).await
 }
 
 async fn of_all(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
-    endpoint(&front, None, Offer::All, request).await
+    routed(&front, None, Offer::All, request).await
 }
 
 async fn of_all_for_tenant(
@@ -192,64 +194,81 @@ async fn of_all_for_tenant(
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    endpoint(&front, Some(&tenant), Offer::All, request).await
+    routed(&front, Some(&tenant), Offer::All, request).await
 }
 
 async fn of_only_server(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let server = front.only_server.clone();
     let server = server.as_ref().map_or("", ServerName::as_str);
-    endpoint(&front, None, Offer::Server(server), request).await
+    routed(&front, None, Offer::Server(server), request).await
 }
 
 /// What an endpoint offers.
-#[derive(Clone, Copy)]
-enum Offer<'a> {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Offer<'a> {
     /// One server.
     Server(&'a str),
     /// All of them, as one.
     All,
 }
 
-/// One MCP endpoint.
-async fn endpoint(
+async fn routed(
     front: &Front,
     tenant: Option<&str>,
     offer: Offer<'_>,
     request: Request,
 ) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<Peer>().copied();
+    endpoint(front, tenant, offer, (&parts, body), peer).await
+}
+
+/// One MCP endpoint.
+pub(super) async fn endpoint<B>(
+    front: &Front,
+    tenant: Option<&str>,
+    offer: Offer<'_>,
+    (parts, body): (&Parts, B),
+    peer: Option<Peer>,
+) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
+{
     let arrived = Instant::now();
-    let (host, uri) = (request.headers().get(HOST).cloned(), request.uri().clone());
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let mut response = match serve(front, tenant, offer, request, arrived).await {
+    let credentials = Credentials {
+        headers: &parts.headers,
+        peer: peer.map(|peer| peer.0),
+        path_tenant: tenant,
+    };
+    let mut response = match serve(front, credentials, offer, (parts, body), arrived).await {
         Ok(response) => response,
         Err(failure) => {
             front.sessions.metrics().rejected(failure.reason);
             if let Some(audit) = &front.audit {
-                trail::refused(audit, None, &failure, peer, Some(uri.path()));
+                let (peer, path) = (peer.map(|peer| peer.0), parts.uri.path());
+                trail::refused(audit, None, &failure, peer, Some(path));
             }
             reply::failure(&failure, None)
         }
     };
-    well_known::challenge(front, host.as_ref(), uri.path(), &mut response);
+    let host = parts.headers.get(HOST);
+    well_known::challenge(front, host, parts.uri.path(), &mut response);
     response
 }
 
-async fn serve(
+async fn serve<B>(
     front: &Front,
-    tenant: Option<&str>,
+    credentials: Credentials<'_>,
     offer: Offer<'_>,
-    request: Request,
+    (parts, body): (&Parts, B),
     arrived: Instant,
-) -> Result<Response<Body>, Failure> {
-    let (parts, body) = request.into_parts();
+) -> Result<Response<Body>, Failure>
+where
+    B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
+{
     let headers = &parts.headers;
     front.guard.check(headers)?;
     let setup = front.sessions.setup();
-    let credentials = Credentials {
-        headers,
-        peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
-        path_tenant: tenant,
-    };
     let principal = setup.authenticator.authenticate(credentials).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
@@ -405,11 +424,14 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads a body of at most `max` bytes.
-pub(super) async fn read_body(
+pub(super) async fn read_body<B>(
     headers: &HeaderMap,
-    mut body: Body,
+    mut body: B,
     max: usize,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, Failure>
+where
+    B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+{
     let at_least = body.size_hint().lower();
     if at_least > max as u64 {
         // Whoever asks first is told before it sends.
@@ -421,7 +443,9 @@ pub(super) async fn read_body(
     // Most bodies come in one piece, which is then not copied.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         let frame = frame.map_err(|error| {
             let why = format!("the body ended early: {error}");
             Failure::new(Reason::InvalidRequest, why)
@@ -455,7 +479,7 @@ fn too_large(size: &str, max: usize) -> Failure {
 
 /// Takes in what a client is still sending, within bounds: many read the answer only when they
 /// have sent everything, and a connection closed before that loses it (RFC 9112, 9.6).
-async fn discard(mut body: Body) {
+async fn discard(mut body: impl HttpBody<Data = Bytes> + Unpin) {
     let take_in = async {
         let mut left = MAX_DISCARDED;
         while let Some(Ok(frame)) = body.frame().await {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -42,6 +43,11 @@ pub(super) struct Inner<L: Launcher> {
 
 struct Core<L: Launcher> {
     policy: Policy,
+    /// The ticket of the want that is being decided, which nobody waits for yet: most are answered
+    /// with the decision.
+    asking: Option<TicketId>,
+    /// Its answer.
+    answer: Option<Result<Lease<L>, Failure>>,
     waiting: FxHashMap<TicketId, oneshot::Sender<Result<Lease<L>, Failure>>>,
     handles: FxHashMap<WorkerId, L::Worker>,
     specs: FxHashMap<PoolKey, Arc<L::Spec>>,
@@ -51,6 +57,12 @@ struct Core<L: Launcher> {
     /// What the timer task sleeps towards.
     timer_at: Option<std::time::Instant>,
     scratch: Vec<Action>,
+}
+
+/// What became of a want.
+enum Answered<L: Launcher> {
+    AtOnce(Result<Lease<L>, Failure>),
+    Later(oneshot::Receiver<Result<Lease<L>, Failure>>),
 }
 
 /// What is carried out once the lock is released. The policy counts a slot as taken and a worker
@@ -64,6 +76,7 @@ enum Effect<L: Launcher> {
     Wake(WorkerId),
     Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
     Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
+    Refused(Reason),
     Gone(ServerName, &'static str),
 }
 
@@ -77,6 +90,8 @@ impl<L: Launcher> Pool<L> {
         let inner = Arc::new(Inner {
             core: Mutex::new(Core {
                 policy: Policy::new(limits, u64::from_le_bytes(seed)),
+                asking: None,
+                answer: None,
                 waiting: FxHashMap::default(),
                 handles: FxHashMap::default(),
                 specs: FxHashMap::default(),
@@ -104,21 +119,20 @@ impl<L: Launcher> Pool<L> {
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
     pub async fn acquire(&self, want: Want<L::Spec>) -> Result<Lease<L>, Failure> {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
-        let since = Instant::now();
-        let (tell, mut answer) = oneshot::channel();
-        self.inner.want(ticket, tell, want);
-        let answered = match answer.try_recv() {
-            Ok(answered) => Ok(answered),
-            Err(_not_yet) => {
-                let mut withdrawal = Withdrawal {
-                    pool: &self.inner,
-                    ticket: Some(ticket),
-                };
-                let answered = (&mut answer).await;
-                withdrawal.ticket = None;
-                answered
+        let mut answer = match self.inner.want(ticket, want) {
+            Answered::AtOnce(answer) => {
+                self.inner.observer.waited(Duration::ZERO);
+                return answer;
             }
+            Answered::Later(answer) => answer,
         };
+        let since = Instant::now();
+        let mut withdrawal = Withdrawal {
+            pool: &self.inner,
+            ticket: Some(ticket),
+        };
+        let answered = (&mut answer).await;
+        withdrawal.ticket = None;
         self.inner.observer.waited(since.elapsed());
         answered.unwrap_or_else(|_dropped| {
             Err(Failure::new(Reason::Internal, "the pool dropped a request"))
@@ -303,33 +317,37 @@ impl<L: Launcher> fmt::Debug for Pool<L> {
 }
 
 impl<L: Launcher> Inner<L> {
-    fn want(
-        self: &Arc<Self>,
-        ticket: TicketId,
-        tell: oneshot::Sender<Result<Lease<L>, Failure>>,
-        want: Want<L::Spec>,
-    ) {
+    fn want(self: &Arc<Self>, ticket: TicketId, want: Want<L::Spec>) -> Answered<L> {
         let Want {
             key,
             facts,
             claim,
             spec,
         } = want;
-        let effects = {
+        let (answered, effects) = {
             let mut core = self.core.lock();
-            core.waiting.insert(ticket, tell);
             core.specs.insert(key, spec);
-            self.step(
-                &mut core,
-                Event::Want {
-                    ticket,
-                    key,
-                    facts,
-                    claim,
-                },
-            )
+            core.asking = Some(ticket);
+            let event = Event::Want {
+                ticket,
+                key,
+                facts,
+                claim,
+            };
+            let effects = self.step(&mut core, event);
+            core.asking = None;
+            let answered = match core.answer.take() {
+                Some(answer) => Answered::AtOnce(answer),
+                None => {
+                    let (tell, answer) = oneshot::channel();
+                    core.waiting.insert(ticket, tell);
+                    Answered::Later(answer)
+                }
+            };
+            (answered, effects)
         };
         self.carry_out(effects);
+        answered
     }
 
     pub(super) fn on(self: &Arc<Self>, event: Event) {
@@ -388,20 +406,27 @@ impl<L: Launcher> Inner<L> {
             Action::Hibernate(id) => Some(Effect::Hibernate(id)),
             Action::Wake(id) => Some(Effect::Wake(id)),
             Action::Grant(ticket, id) => {
-                let tell = core.waiting.remove(&ticket)?;
                 let worker = core.handles.get(&id)?.clone();
-                let pool = Arc::clone(self);
-                Some(Effect::Grant(
-                    tell,
-                    Lease {
-                        pool,
-                        id,
-                        worker,
-                        served: false,
-                    },
-                ))
+                // Not before it is known who gets it: dropped here, it would wait for the lock.
+                let lease = || Lease {
+                    pool: Arc::clone(self),
+                    id,
+                    worker,
+                    served: false,
+                };
+                if core.asking == Some(ticket) {
+                    core.answer = Some(Ok(lease()));
+                    return None;
+                }
+                let tell = core.waiting.remove(&ticket)?;
+                Some(Effect::Grant(tell, lease()))
             }
             Action::Refuse(ticket, failure) => {
+                let reason = failure.reason;
+                if core.asking == Some(ticket) {
+                    core.answer = Some(Err(failure));
+                    return Some(Effect::Refused(reason));
+                }
                 Some(Effect::Refuse(core.waiting.remove(&ticket)?, failure))
             }
             Action::Gone {
@@ -439,6 +464,7 @@ impl<L: Launcher> Inner<L> {
                     self.observer.refused(failure.reason);
                     drop(tell.send(Err(failure)));
                 }
+                Effect::Refused(reason) => self.observer.refused(reason),
                 Effect::Gone(server, reason) => self.observer.gone(&server, reason),
             }
         }
@@ -478,7 +504,7 @@ async fn keep_time<L: Launcher>(pool: Weak<Inner<L>>) {
             core.timer_at
         };
         // Waits without keeping the pool alive for longer than an hour at a time.
-        let idle = Instant::now() + std::time::Duration::from_secs(3600);
+        let idle = Instant::now() + Duration::from_secs(3600);
         let until = at.map_or(idle, |at| Instant::from_std(at).min(idle));
         tokio::select! {
             () = tokio::time::sleep_until(until) => inner.on(Event::Tick),

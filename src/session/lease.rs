@@ -64,10 +64,12 @@ impl Sessions {
         prefers: Option<WorkerId>,
         waited: &mut Duration,
     ) -> Result<Lease<Launchpad>, Failure> {
-        let since = Instant::now();
-        let installed = self.package_of(&route).await;
-        *waited += since.elapsed();
-        installed?;
+        if let Some(slot) = self.missing(&route) {
+            let since = Instant::now();
+            let installed = self.installed(&slot).await;
+            *waited += since.elapsed();
+            installed?;
+        }
         let (key, facts) = match route.share {
             // A process of its own for every request: so is its key.
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
@@ -113,7 +115,9 @@ impl Sessions {
         }
         let config = config.or(session.config.as_ref());
         let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
-        let route = Arc::new(Route::find(&setup, session, config, eras, metrics).await?);
+        // Boxed, because it is rare, and what every request has room for is to be small.
+        let route = Box::pin(Route::find(&setup, session, config, eras, metrics));
+        let route = Arc::new(route.await?);
         match fingerprint {
             None => session.set_route(Arc::clone(&route)),
             Some(fingerprint) => {

@@ -142,7 +142,7 @@ impl Shared {
 }
 
 impl Sessions {
-    /// Waits until a route's package is installed, or cannot be, for as long as a request may wait
+    /// Waits until a package is installed, or cannot be, for as long as a request may wait
     /// for a worker.
     ///
     /// # Errors
@@ -150,13 +150,10 @@ impl Sessions {
     ///
     /// # Cancel-Safety
     /// A dropped call leaves the install under way.
-    pub(super) async fn package_of(&self, route: &Route) -> Result<(), Failure> {
-        let Some(slot) = self.missing(route) else {
-            return Ok(());
-        };
+    pub(super) async fn installed(&self, slot: &Slot) -> Result<(), Failure> {
         let limit = self.setup().config.pool.queue_timeout;
         let since = Instant::now();
-        match tokio::time::timeout(limit, until_settled(&slot)).await {
+        match tokio::time::timeout(limit, until_settled(slot)).await {
             Ok(()) => Ok(()),
             Err(_elapsed) => {
                 let why = format!(

@@ -41,6 +41,7 @@ use tokio::sync::broadcast;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{Guardian, GuardianError, MARKER_VARIABLE, run_guardian_if_asked};
 pub use spawn::{SpawnError, spawn};
+use stdin::Delivery;
 pub use stdin::SendError;
 
 use crate::ids::WorkerId;
@@ -137,12 +138,21 @@ impl Worker {
         self.0.started_at
     }
 
-    /// Queues one message, to which `\n` is appended; it must not contain one. Never waits.
+    /// Sends one message, to which `\n` is appended; it must not contain one. Never waits.
     ///
     /// # Errors
     /// [`SendError::Full`] when too much waits already, [`SendError::Closed`] when it takes no more.
     pub fn send(&self, message: Bytes) -> Result<(), SendError> {
-        self.0.unsent.push(message)
+        self.0.unsent.push(message, Delivery::AtOnce)
+    }
+
+    /// The same for a worker that is busy: what others are about to send it goes in the same write,
+    /// so that it is not woken for each.
+    ///
+    /// # Errors
+    /// As [`Worker::send`].
+    pub fn send_gathered(&self, message: Bytes) -> Result<(), SendError> {
+        self.0.unsent.push(message, Delivery::Gathered)
     }
 
     /// Begins to stop it: closes stdin after what waits, then SIGTERM, then kills the tree, as

@@ -1,11 +1,15 @@
 //! Reads stdout and stderr of a worker, each in a task of its own.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -43,47 +47,64 @@ enum Step {
     End,
 }
 
-/// Reads at most one buffer and hands it to `take`.
-fn read_once(pipe: &Receiver, take: &mut impl FnMut(&[u8])) -> Step {
-    BUFFER.with_borrow_mut(|buffer| match pipe.try_read(buffer) {
-        Ok(0) => Step::End,
-        Ok(len) => {
-            take(&buffer[..len]);
-            Step::Some(len)
+impl Step {
+    fn of(read: io::Result<&[u8]>, take: &mut impl FnMut(&[u8])) -> Self {
+        match read {
+            Ok([]) => Self::End,
+            Ok(bytes) => {
+                take(bytes);
+                Self::Some(bytes.len())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::Nothing,
+            Err(error) => {
+                tracing::debug!(%error, "cannot read from a worker");
+                Self::End
+            }
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Step::Nothing,
-        Err(error) => {
-            tracing::debug!(%error, "cannot read from a worker");
-            Step::End
-        }
+    }
+}
+
+/// Reads at most one buffer, as soon as there is something, and hands it to `take`.
+///
+/// Of a read that leaves room in the buffer tokio concludes that the pipe is empty, and spares the
+/// one that would find that out; which `try_read` does not.
+fn poll_read(
+    cx: &mut Context<'_>,
+    pipe: &mut Receiver,
+    take: &mut impl FnMut(&[u8]),
+) -> Poll<Step> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut buffer = ReadBuf::new(buffer);
+        let read = ready!(Pin::new(pipe).poll_read(cx, &mut buffer));
+        Poll::Ready(Step::of(read.map(|()| buffer.filled()), take))
+    })
+}
+
+/// The same if there is something now.
+fn try_read(pipe: &Receiver, take: &mut impl FnMut(&[u8])) -> Step {
+    BUFFER.with_borrow_mut(|buffer| {
+        let read = pipe.try_read(buffer).map(|len| &buffer[..len]);
+        Step::of(read, take)
     })
 }
 
 /// Reads until the end of the pipe (true), or until `until` holds of the news; then takes what is
 /// there. Others may hold the pipe open and write on, so that is bounded by what a pipe can hold.
 async fn read(
-    pipe: &Receiver,
+    pipe: &mut Receiver,
     news: &mut watch::Receiver<News>,
     until: fn(&News) -> bool,
     mut pace: Pace,
     mut take: impl FnMut(&[u8]),
 ) -> bool {
     loop {
-        let over = tokio::select! {
+        let step = tokio::select! {
             biased;
             // An error: nobody reports any more, as the runtime is ending.
-            _ = news.wait_for(until) => true,
-            ready = pipe.readable() => {
-                if ready.is_err() {
-                    return true;
-                }
-                false
-            }
+            _ = news.wait_for(until) => break,
+            step = poll_fn(|cx| poll_read(cx, pipe, &mut take)) => step,
         };
-        if over {
-            break;
-        }
-        match read_once(pipe, &mut take) {
+        match step {
             Step::Some(len) => pace.after(len).await,
             Step::Nothing => {}
             Step::End => return true,
@@ -91,7 +112,7 @@ async fn read(
     }
     let mut left = capacity(pipe);
     while left > 0 {
-        let step = read_once(pipe, &mut |bytes| {
+        let step = try_read(pipe, &mut |bytes| {
             left = left.saturating_sub(bytes.len());
             take(bytes);
         });
@@ -148,7 +169,7 @@ fn capacity(pipe: &Receiver) -> usize {
 /// Delivers stdout to the inbox, and the exit after it.
 pub(super) async fn read_stdout(
     shared: Arc<Shared>,
-    pipe: Receiver,
+    mut pipe: Receiver,
     mut news: watch::Receiver<News>,
     inbox: Arc<dyn Inbox>,
     max_message: usize,
@@ -166,7 +187,7 @@ pub(super) async fn read_stdout(
     };
     let mut framer = Framer::new(max_message);
     let exited = |news: &News| news.leader.is_some();
-    let ended = read(&pipe, &mut news, exited, Pace::Fair, |bytes| {
+    let ended = read(&mut pipe, &mut news, exited, Pace::Fair, |bytes| {
         counters
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -188,7 +209,7 @@ pub(super) async fn read_stdout(
 /// Drains stderr until nobody can write to it any more.
 pub(super) async fn read_stderr(
     shared: Arc<Shared>,
-    pipe: Receiver,
+    mut pipe: Receiver,
     mut news: watch::Receiver<News>,
 ) {
     let log = &shared.stderr;
@@ -197,6 +218,6 @@ pub(super) async fn read_stderr(
         since: Instant::now(),
         bytes: 0,
     };
-    read(&pipe, &mut news, gone, pace, |bytes| log.feed(bytes)).await;
+    read(&mut pipe, &mut news, gone, pace, |bytes| log.feed(bytes)).await;
     log.finish();
 }

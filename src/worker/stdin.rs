@@ -1,8 +1,9 @@
-//! The way in: who sends a message writes it into the pipe, as far as that takes it; what it does not
-//! take waits in a queue bounded by bytes, and one task writes it out.
+//! The way in. A message for a worker that has nothing to do is written into its pipe by whoever sends
+//! it. One for a busy worker waits, in a queue bounded by bytes, until everyone who is about to send
+//! something has had a turn; one task then writes all of it at once. So does what a pipe does not take.
 //!
 //! ```text
-//! send --nothing waits------------------------------------> pipe --> the worker's stdin
+//! send --the worker is idle, nothing waits-----------------> pipe --> the worker's stdin
 //!   └--queue (bounded)--> in flight (one vectored write) ----┘
 //! ```
 //!
@@ -22,6 +23,15 @@ use tokio::time::{Instant, timeout_at};
 
 /// Buffers in one write: a line and its line end count two. Well under `IOV_MAX` (1024).
 const MAX_SLICES: usize = 64;
+
+/// When a message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// At once: its worker waits for it.
+    AtOnce,
+    /// With others: its worker is busy anyway, and each write wakes it.
+    Gathered,
+}
 
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +87,7 @@ impl Unsent {
     }
 
     /// Adds a line, which must not contain a line end itself.
-    pub(crate) fn push(&self, mut line: Bytes) -> Result<(), SendError> {
+    pub(crate) fn push(&self, mut line: Bytes, delivery: Delivery) -> Result<(), SendError> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(SendError::Closed);
@@ -89,6 +99,7 @@ impl Unsent {
         // Nothing waits and nothing is in flight: what is written now keeps its place. It spares the
         // writer a turn, which costs more than the write.
         if unsent == 0
+            && delivery == Delivery::AtOnce
             && let Some(pipe) = &queue.pipe
             && let Ok(count) = pipe.try_write_vectored(&[IoSlice::new(&line), IoSlice::new(b"\n")])
         {
@@ -101,7 +112,10 @@ impl Unsent {
         queue.bytes += line.len() + 1;
         queue.lines.push_back(line);
         drop(queue);
-        self.wake.notify_one();
+        // With bytes under way the writer looks for more when it has written them.
+        if unsent == 0 {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
@@ -176,28 +190,54 @@ async fn write_all(unsent: &Unsent, pipe: &pipe::Sender, stall: Duration) -> Wri
         }
         if flight.is_empty() {
             unsent.wake.notified().await;
+            // Whoever can run now does so first, and adds what it has to send.
+            tokio::task::yield_now().await;
             continue;
         }
-        let deadline = Instant::now() + stall;
-        loop {
-            match timeout_at(deadline, pipe.writable()).await {
-                Err(_) => return WriterEnd::Stalled,
-                Ok(Err(_)) => return WriterEnd::Closed,
-                Ok(Ok(())) => {}
-            }
-            let slices: Vec<IoSlice<'_>> = flight.iter().map(|b| IoSlice::new(b)).collect();
-            match pipe.try_write_vectored(&slices) {
-                Ok(count) => {
-                    unsent.took(count);
-                    advance(&mut flight, count);
-                    break;
+        match write_some(&flight, pipe) {
+            Ok(0) => {
+                // It is full, or its readiness was not known yet: without progress, the time runs.
+                match timeout_at(Instant::now() + stall, write_when_possible(&flight, pipe)).await {
+                    Err(_) => return WriterEnd::Stalled,
+                    Ok(Err(_)) => return WriterEnd::Closed,
+                    Ok(Ok(count)) => {
+                        unsent.took(count);
+                        advance(&mut flight, count);
+                    }
                 }
-                // Readiness can be stale; the deadline stays, as nothing was taken.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return WriterEnd::Closed,
             }
+            Ok(count) => {
+                unsent.took(count);
+                advance(&mut flight, count);
+            }
+            Err(_) => return WriterEnd::Closed,
         }
         tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// Writes what the pipe takes now; 0 if that is nothing.
+fn write_some(flight: &VecDeque<Bytes>, pipe: &pipe::Sender) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let count = flight.len().min(MAX_SLICES);
+    for (slice, bytes) in slices.iter_mut().zip(flight) {
+        *slice = IoSlice::new(bytes);
+    }
+    match pipe.try_write_vectored(&slices[..count]) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        outcome => outcome,
+    }
+}
+
+/// Writes as soon as the pipe takes something, and says how much that was.
+async fn write_when_possible(flight: &VecDeque<Bytes>, pipe: &pipe::Sender) -> io::Result<usize> {
+    loop {
+        pipe.writable().await?;
+        // Readiness can be stale.
+        match write_some(flight, pipe)? {
+            0 => {}
+            count => return Ok(count),
+        }
     }
 }
 
@@ -220,6 +260,36 @@ mod tests {
 
     const STALL: Duration = Duration::from_secs(30);
 
+    fn delivery(n: usize) -> Delivery {
+        if n.is_multiple_of(3) {
+            Delivery::AtOnce
+        } else {
+            Delivery::Gathered
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_gathered_is_written_at_once_when_all_have_had_a_turn() {
+        let (tx, mut rx) = pipe::pipe().expect("pipe");
+        let unsent = Arc::new(Unsent::new(1 << 20));
+        let of_writer = unsent.clone();
+        let _writer = tokio::spawn(async move { write(&of_writer, tx, STALL).await });
+        tokio::task::yield_now().await;
+        let senders: Vec<_> = (0..8)
+            .map(|n: u8| {
+                let unsent = unsent.clone();
+                let line = Bytes::from(vec![b'0' + n]);
+                tokio::spawn(async move { unsent.push(line, Delivery::Gathered) })
+            })
+            .collect();
+        for sender in senders {
+            sender.await.expect("no panic").expect("room");
+        }
+        let mut got = [0; 64];
+        let count = rx.read(&mut got).await.expect("reads");
+        assert_eq!(&got[..count], b"0\n1\n2\n3\n4\n5\n6\n7\n");
+    }
+
     #[tokio::test]
     async fn everything_arrives_in_order_and_close_is_eof() {
         let (tx, mut rx) = pipe::pipe().expect("pipe");
@@ -233,12 +303,15 @@ mod tests {
             let line = format!("{n}:{}", "x".repeat(n % 97));
             want.push_str(&line);
             want.push('\n');
-            while let Err(SendError::Full { .. }) = unsent.push(line.clone().into()) {
+            while let Err(SendError::Full { .. }) = unsent.push(line.clone().into(), delivery(n)) {
                 tokio::task::yield_now().await;
             }
         }
         unsent.close();
-        assert_eq!(unsent.push("late".into()), Err(SendError::Closed));
+        assert_eq!(
+            unsent.push("late".into(), Delivery::AtOnce),
+            Err(SendError::Closed)
+        );
         let mut got = String::new();
         rx.read_to_string(&mut got).await.expect("reads");
         assert!(got == want, "order or bytes differ");
@@ -250,20 +323,28 @@ mod tests {
     fn full_is_said_with_the_count_but_one_long_message_passes() {
         let unsent = Unsent::new(10);
         unsent
-            .push("0123456789abcdef".into())
+            .push("0123456789abcdef".into(), Delivery::AtOnce)
             .expect("nothing waits");
-        assert_eq!(unsent.push("x".into()), Err(SendError::Full { unsent: 17 }));
+        assert_eq!(
+            unsent.push("x".into(), Delivery::Gathered),
+            Err(SendError::Full { unsent: 17 })
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_is_a_stall() {
         let (tx, rx) = pipe::pipe().expect("pipe");
         let unsent = Unsent::new(10 << 20);
-        unsent.push(vec![b'x'; 1 << 20].into()).expect("room");
+        unsent
+            .push(vec![b'x'; 1 << 20].into(), Delivery::AtOnce)
+            .expect("room");
         let before = Instant::now();
         assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Stalled);
         assert!(before.elapsed() >= STALL);
-        assert_eq!(unsent.push("x".into()), Err(SendError::Closed));
+        assert_eq!(
+            unsent.push("x".into(), Delivery::Gathered),
+            Err(SendError::Closed)
+        );
         drop(rx);
     }
 
@@ -272,8 +353,11 @@ mod tests {
         let (tx, rx) = pipe::pipe().expect("pipe");
         drop(rx);
         let unsent = Unsent::new(10);
-        unsent.push("x".into()).expect("room");
+        unsent.push("x".into(), Delivery::Gathered).expect("room");
         assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Closed);
-        assert_eq!(unsent.push("x".into()), Err(SendError::Closed));
+        assert_eq!(
+            unsent.push("x".into(), Delivery::Gathered),
+            Err(SendError::Closed)
+        );
     }
 }

@@ -382,7 +382,13 @@ impl Link {
                     return Ok(Called::Answered);
                 }
             };
-            match self.worker.get().map(|worker| worker.send(line)) {
+            // Itself and others.
+            let is_busy = state.mux.in_flight() > 1;
+            let sent = self.worker.get().map(|worker| match is_busy {
+                true => worker.send_gathered(line),
+                false => worker.send(line),
+            });
+            match sent {
                 Some(Ok(())) => {}
                 Some(Err(SendError::Full { unsent })) => {
                     state.mux.fail(id, out);
