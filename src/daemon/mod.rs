@@ -14,6 +14,7 @@ mod accounts;
 mod assemble;
 mod events;
 mod limits;
+mod refresh;
 mod reload;
 mod run;
 mod sampler;

@@ -46,6 +46,9 @@ pub struct LaunchSpec {
     pub folders: Vec<PathBuf>,
     /// Secrets that it reads from files of its own.
     pub secret_files: SecretFiles,
+    /// Digests of those of its secrets that came from files and commands, by name: by these is
+    /// noticed that one has changed there. Not part of the fingerprint, as the secrets are.
+    pub sourced: BTreeMap<String, [u8; 32]>,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
 }
@@ -196,6 +199,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             secret_files: SecretFiles::default(),
+            sourced: BTreeMap::new(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
         }
     }

@@ -19,6 +19,7 @@ mod policy;
 mod pool;
 mod prefetch;
 mod restart;
+mod secrets;
 mod sessions;
 mod shipped;
 mod spares;
