@@ -20,6 +20,6 @@ mod run;
 mod sampler;
 mod supervisor;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
 pub use run::{Options, Source, serve};

@@ -200,10 +200,10 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
 
 /// The audit log that the config asks for.
 fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
-    let (Some(file), Some(kept)) = (config.audit.file.clone(), kept) else {
+    let (Some(options), Some(kept)) = (assemble::audit_options(config), kept) else {
         return Ok(None);
     };
-    assemble::open_audit(config, file, kept).map(|audit| Some(Arc::new(audit)))
+    assemble::open_audit(options, kept).map(|audit| Some(Arc::new(audit)))
 }
 
 /// The parts that live as long as the process.
