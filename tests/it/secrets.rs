@@ -1,10 +1,13 @@
 //! Secrets from files and commands: read again while workers run, and kept to themselves.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::support::{Client, Stdiopool, demo, environment_of, eventually, until};
+use super::support::{
+    Client, Stdiopool, command_line_of, demo, environment_of, eventually, in_tree_of, until,
+};
 
 /// Puts another text in place of a file at once, as whoever rotates secrets does.
 fn replace(file: &Path, text: &str) {
@@ -180,4 +183,56 @@ async fn a_command_is_run_once_a_round_for_all_tenants_and_what_it_prints_is_not
         log.contains("secrets have changed in their files or commands"),
         "{log}"
     );
+}
+
+/// The soft limit on core files of a process, as proc(5) shows it.
+fn core_limit(pid: u32) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it lives");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let line = line.expect("every process has one");
+    line["Max core file size".len()..]
+        .split_whitespace()
+        .next()
+        .expect("a limit")
+        .to_owned()
+}
+
+#[tokio::test]
+async fn neither_stdiopool_nor_what_it_starts_leaves_a_core_dump() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let auth = "[auth]\nmode = \"none\"\n";
+    Stdiopool::write_config(dir.path(), auth, &demo("demo", ""));
+    let args = [
+        "--config".to_owned(),
+        dir.path().join("pool.toml").display().to_string(),
+    ];
+    // To root everything belongs: what is looked for below shows in another user's process.
+    let me = nix::unistd::geteuid();
+    let user = if me.is_root() { 65534 } else { me.as_raw() };
+    let pool = if me.is_root() {
+        std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).expect("root may");
+        Stdiopool::run_as(user, dir, &args)
+    } else {
+        Stdiopool::run(dir, &args, &[])
+    };
+    let client = pool.client("demo").connect().await;
+    client.call("echo", json!({"message": "x"})).await.text();
+    let tree = in_tree_of(pool.pid());
+    assert!(tree.len() >= 3, "stdiopool, the guardian and a worker");
+    for process in &tree {
+        let limit = core_limit(process.pid);
+        let is_too_low = limit == "1" || limit == "0";
+        assert!(is_too_low, "{limit}: {}", command_line_of(*process));
+    }
+    // The kernel gives the files in /proc of a process that it must not dump to root (proc(5)), and
+    // those of others to their user.
+    let owner = |pid: u32| {
+        let environ = std::fs::metadata(format!("/proc/{pid}/environ"));
+        environ.expect("it lives").uid()
+    };
+    assert_eq!(owner(pool.pid()), 0);
+    let worker = pool.workers().await[0]["pid"].as_u64().expect("a pid");
+    assert_eq!(owner(u32::try_from(worker).expect("fits")), user);
 }
