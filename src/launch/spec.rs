@@ -160,9 +160,18 @@ impl Redactor {
     pub const MIN_SECRET_LEN: usize = 4;
 
     /// Masks `secrets`; those under [`Self::MIN_SECRET_LEN`] are left alone.
+    /// Text is shown line by line, so of one with several lines each is masked by itself too.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let with_lines = |secret: SecretString| {
+            let text = secret.expose_secret();
+            let lines = text.lines().map(str::trim).filter(|line| *line != text);
+            let mut all: Vec<SecretString> = lines.map(Into::into).collect();
+            all.push(secret);
+            all
+        };
         let mut secrets: Vec<_> = secrets
             .into_iter()
+            .flat_map(with_lines)
             .filter(|s| s.expose_secret().len() >= Self::MIN_SECRET_LEN)
             .collect();
         secrets.sort_by_key(|s| std::cmp::Reverse(s.expose_secret().len()));
@@ -225,6 +234,8 @@ mod tests {
             spec.redactor.redact("bad key hunter22!"),
             "bad key [redacted]!"
         );
+        let key = Redactor::new(["-----BEGIN KEY-----\n  c2VjcmV0\n}\n".into()]);
+        assert_eq!(key.redact("read c2VjcmV0}"), "read [redacted]}");
         assert_eq!(
             spec.redactor.redact("in 2022"),
             "in 2022",

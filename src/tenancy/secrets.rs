@@ -17,7 +17,7 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 
 use crate::config::SecretSource;
 use crate::ids::TenantId;
-use crate::launch::CommandGroup;
+use crate::launch::{CommandGroup, Redactor};
 use crate::protocol::{Failure, Reason};
 use crate::store::Vault;
 
@@ -237,7 +237,10 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String>
                 return text(printed).map_err(|why| format!("printed what {why}"));
             }
             Item::Done(Ok(status)) => {
+                // What it has printed may be the secret all the same.
+                let printed = String::from_utf8_lossy(&printed).trim().to_owned();
                 let complaint = String::from_utf8_lossy(&complaint);
+                let complaint = Redactor::new([printed.into()]).redact(&complaint);
                 return Err(format!("ended with {status}: {}", complaint.trim()));
             }
             Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
@@ -271,6 +274,11 @@ mod tests {
         assert_eq!(
             error("echo no key >&2; exit 3").await,
             "`sh` ended with exit status: 3: no key"
+        );
+        let told = error("echo s3cr3t; echo s3cr3t is no good >&2; exit 3").await;
+        assert_eq!(
+            told,
+            "`sh` ended with exit status: 3: [redacted] is no good"
         );
         assert_eq!(error("true").await, "`sh` printed what holds nothing");
         assert_eq!(

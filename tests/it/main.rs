@@ -12,6 +12,7 @@ mod config;
 mod faults;
 mod front;
 mod kills;
+mod leaks;
 mod lifecycle;
 mod memory;
 mod packages;
