@@ -7,11 +7,15 @@ use std::sync::Arc;
 use clap::Args;
 use reqwest::{Method, Url};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::client::{AdminArgs, AdminClient, base_url};
-use crate::admin::Act;
+use super::error::CliError;
+use super::output;
+use super::tenant::done;
+use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
 use crate::store::{Opened, StateDir, StateDirError};
@@ -36,11 +40,83 @@ pub struct AccountArgs {
     pub admin_token: Option<SecretString>,
 }
 
+/// Which tokens or secrets are listed, and how.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ListArgs {
+    /// Whose; all without
+    tenant: Option<String>,
+    /// Print the rows as JSON
+    #[arg(long)]
+    json: bool,
+    /// Whose accounts.
+    #[command(flatten)]
+    accounts: AccountArgs,
+}
+
+impl ListArgs {
+    /// The rows that `act` gives, as they are printed; `none` says what to do where there are none.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub(super) async fn list<T: Serialize + DeserializeOwned>(
+        self,
+        act: impl FnOnce(Option<String>) -> Act,
+        none: &str,
+        render: impl FnOnce(&[T]) -> String,
+    ) -> Result<String, miette::Report> {
+        let rows: Vec<T> = self.accounts.perform(act(self.tenant)).await?;
+        Ok(listed(&rows, self.json, none, render))
+    }
+}
+
+/// Rows as they are printed: nothing of none, except where JSON is wanted.
+pub(super) fn listed<T: Serialize>(
+    rows: &[T],
+    json: bool,
+    none: &str,
+    render: impl FnOnce(&[T]) -> String,
+) -> String {
+    if json {
+        return format!("{:#}\n", json!(rows));
+    }
+    if rows.is_empty() {
+        output::notice(none);
+        return String::new();
+    }
+    render(rows)
+}
+
+/// A token or secret that there is.
+#[derive(Args, Clone, Debug)]
+pub(super) struct NamedArgs {
+    /// Whose it is
+    tenant: String,
+    /// What it is called
+    name: String,
+    /// Whose accounts.
+    #[command(flatten)]
+    accounts: AccountArgs,
+}
+
+impl NamedArgs {
+    /// Carries out `act` on it and gives what it says it did.
+    ///
+    /// # Errors
+    /// When it is not there, or nobody answers.
+    pub(super) async fn done(
+        self,
+        act: impl FnOnce(String, String) -> Act,
+    ) -> Result<String, miette::Report> {
+        done(&self.accounts, act(self.tenant, self.name)).await
+    }
+}
+
 /// A state folder of which this process holds the lock.
 pub(super) struct Folder {
-    pub(super) config: Config,
-    pub(super) accounts: Accounts,
-    opened: Opened,
+    config: Config,
+    accounts: Accounts,
+    // Writes what is on its way before it goes.
+    _opened: Opened,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }
@@ -89,22 +165,54 @@ impl AccountArgs {
     /// # Errors
     /// What is wrong with it, or nobody answers.
     pub(super) async fn perform<T: DeserializeOwned>(&self, act: Act) -> Result<T, miette::Report> {
-        match self.place().await? {
+        let told = self.carry_out(act).await;
+        told.map_err(|(Refusal::NotFound(why) | Refusal::Other(why))| why)
+    }
+
+    /// The same; `None` if what it is about is not there.
+    ///
+    /// # Errors
+    /// What else is wrong with it, or nobody answers.
+    pub(super) async fn find<T: DeserializeOwned>(
+        &self,
+        act: Act,
+    ) -> Result<Option<T>, miette::Report> {
+        match self.carry_out(act).await {
+            Ok(found) => Ok(Some(found)),
+            Err(Refusal::NotFound(_)) => Ok(None),
+            Err(Refusal::Other(why)) => Err(why),
+        }
+    }
+
+    async fn carry_out<T: DeserializeOwned>(&self, act: Act) -> Result<T, Refusal> {
+        match self.place().await.map_err(Refusal::Other)? {
             Place::Running(client) => {
                 let (method, path, body) = request(&act);
-                Ok(client.ask(method, &path, body.as_ref()).await?)
+                let told = client.ask(method, &path, body.as_ref()).await;
+                told.map_err(|error| match &error {
+                    CliError::Refused { reason, .. } if reason == "not_found" => {
+                        Refusal::NotFound(error.into())
+                    }
+                    _ => Refusal::Other(error.into()),
+                })
             }
             Place::Folder(folder) => {
-                let told = folder
-                    .accounts
-                    .act_offline(&folder.config, &folder.opened, act)
-                    .await;
-                let told = told.map_err(|error| miette::miette!("{error}"))?;
+                let told = folder.accounts.act_offline(&folder.config, act).await;
+                let told = told.map_err(|error| match &error {
+                    AccountError::NotFound(_) => Refusal::NotFound(miette::miette!("{error}")),
+                    _ => Refusal::Other(miette::miette!("{error}")),
+                })?;
                 let told = serde_json::to_value(told).and_then(serde_json::from_value);
-                told.map_err(|error| miette::miette!("{error}"))
+                told.map_err(|error| Refusal::Other(miette::miette!("{error}")))
             }
         }
     }
+}
+
+/// Why an act was not carried out.
+enum Refusal {
+    NotFound(miette::Report),
+    Other(miette::Report),
 }
 
 impl Folder {
@@ -114,9 +222,20 @@ impl Folder {
         Ok(Self {
             accounts: accounts.map_err(|error| miette::miette!("{error}"))?,
             config,
-            opened,
+            _opened: opened,
             _state: Arc::new(state),
         })
+    }
+}
+
+impl Folder {
+    /// Seals every secret anew with another key; returns how many.
+    ///
+    /// # Errors
+    /// When one does not open, or they cannot be written; then all are as they were.
+    pub(super) async fn rekey(&self, key: &SecretString) -> Result<usize, miette::Report> {
+        let count = self.accounts.rekey(&self.config, key).await;
+        count.map_err(|error| miette::miette!("{error}"))
     }
 }
 

@@ -26,7 +26,7 @@ pub struct AuditArgs {
     /// Of this server
     #[arg(long)]
     pub server: Option<String>,
-    /// Of this tool, prompt or resource; of acts, the token or secret
+    /// Of this tool, prompt or resource; of acts, the token, the secret or the file of a backup
     #[arg(long, value_name = "NAME")]
     pub tool: Option<String>,
     /// Of this user

@@ -7,6 +7,7 @@ use miette::miette;
 
 use super::output;
 use crate::config;
+use crate::daemon::folder_act;
 use crate::store::{self, StateDir};
 
 /// Copies tenants, tokens, sealed secrets and sessions to a file, while stdiopool runs or not
@@ -31,7 +32,9 @@ impl BackupArgs {
     /// When there is no state, or the file exists or cannot be written.
     pub fn run(self) -> Result<(), miette::Report> {
         let config = config::load(&self.config).map_err(|error| miette!("{error}"))?;
-        store::backup(&config.state.dir, &self.file).map_err(|error| miette!("{error}"))?;
+        let outcome = store::backup(&config.state.dir, &self.file);
+        folder_act(&config, "backup", Some(&self.file), outcome.is_ok());
+        outcome.map_err(|error| miette!("{error}"))?;
         let _ = output::print(&format!("state saved to {}\n", self.file.display()))?;
         Ok(())
     }
@@ -60,7 +63,9 @@ impl RestoreArgs {
     pub fn run(self) -> Result<(), miette::Report> {
         let config = config::load(&self.config).map_err(|error| miette!("{error}"))?;
         let state = StateDir::open(&config.state.dir).map_err(|error| miette!("{error}"))?;
-        store::restore(&state, &self.file).map_err(|error| miette!("{error}"))?;
+        let outcome = store::restore(&state, &self.file);
+        folder_act(&config, "restore", Some(&self.file), outcome.is_ok());
+        outcome.map_err(|error| miette!("{error}"))?;
         let _ = output::print(&format!("state restored from {}\n", self.file.display()))?;
         Ok(())
     }

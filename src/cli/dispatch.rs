@@ -48,8 +48,11 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
-        Command::Explain(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
+        Command::Explain(args) => match block_on(args.run()) {
+            Ok(decision) => return decision,
+            Err(report) => Err(report),
+        },
         Command::Prefetch(args) => args.run(),
         Command::Audit(args) => args.run(),
         Command::Backup(args) => args.run(),
@@ -86,9 +89,9 @@ fn default_threads() -> usize {
     (cpus / 2).max(1)
 }
 
-fn block_on(
-    command: impl Future<Output = Result<(), miette::Report>>,
-) -> Result<(), miette::Report> {
+fn block_on<T>(
+    command: impl Future<Output = Result<T, miette::Report>>,
+) -> Result<T, miette::Report> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os(THREADS).is_none() {
         builder.worker_threads(default_threads());

@@ -1,32 +1,36 @@
 //! `stdiopool explain`.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::config::{self, Config};
+use super::accounts::AccountArgs;
+use crate::admin::{Act, TenantDetails, TokenDetails};
+use crate::config::{self, AuthMode, Config, Token};
 use crate::ids::{TenantId, is_valid_name};
 use crate::tenancy::{Principal, policy};
 
 /// Says whether a caller may use a server or a tool, and which line of pool.toml decides that
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-The caller is described with the options; nobody's credentials are looked at, and no stdiopool has
-to run. What a server really has is known to its processes alone: a tool that may be called need
-not be there.
+The caller is described with the options, or is whoever comes with the token of that name. Tenants
+and tokens that are not in pool.toml are looked for in the state store: through the admin API while
+stdiopool runs, in the folder otherwise. What a server really has is known to its processes alone: a
+tool that may be called need not be there.
 
 Exit codes: 0 when it is allowed; 1 when it is not, or pool.toml has mistakes; 2 wrong usage.
 
-Example:
-  stdiopool explain --tenant acme --server github --tool delete_repo --scope read --user anna")]
+Examples:
+  stdiopool explain --tenant acme --server github --tool delete_repo --scope read --user anna
+  stdiopool explain --tenant acme --server github --token ci")]
 pub struct ExplainArgs {
-    /// The file to read
-    #[arg(long, value_name = "FILE", default_value = "pool.toml")]
-    pub config: PathBuf,
+    /// Whose accounts.
+    #[command(flatten)]
+    pub accounts: AccountArgs,
     /// The caller's tenant
     #[arg(long, value_name = "NAME", default_value = config::DEFAULT_TENANT)]
     pub tenant: String,
@@ -39,6 +43,9 @@ pub struct ExplainArgs {
     /// A scope that the caller's credentials have; may be given several times
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
+    /// The name of the token that it comes with; its user and scopes are the caller's
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["scopes", "user", "email"])]
+    pub token: Option<String>,
     /// The caller's user name
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -52,57 +59,171 @@ pub struct ExplainArgs {
 
 /// A step of the decision: what was looked at, and what it says.
 struct Step {
-    line: Option<usize>,
+    place: Place,
     is_allowed: bool,
     text: String,
 }
 
+/// Where that stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In pool.toml, in that line if it is one.
+    File(Option<usize>),
+    Store,
+}
+
+impl Step {
+    fn no(text: String) -> Self {
+        Self {
+            place: Place::File(None),
+            is_allowed: false,
+            text,
+        }
+    }
+}
+
 impl ExplainArgs {
     /// Prints the decision.
+    ///
+    /// # Errors
+    /// When the state store has to be looked at and cannot be.
     #[expect(clippy::print_stdout, reason = "the decision is what was asked for")]
-    pub fn run(self) -> ExitCode {
-        let config = match config::load(&self.config) {
+    pub async fn run(self) -> Result<ExitCode, miette::Report> {
+        let config = match config::load(&self.accounts.config) {
             Ok(config) => config,
             Err(error) => {
                 eprintln!("{error}");
-                return ExitCode::FAILURE;
+                return Ok(ExitCode::FAILURE);
             }
-        };
-        let steps = self.steps(&config);
-        let is_allowed = steps.iter().all(|step| step.is_allowed);
-        if self.json {
-            println!("{:#}", self.as_json(is_allowed, &steps));
-        } else {
-            print!("{}", self.as_text(is_allowed, &steps));
-        }
-        if is_allowed {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }
-    }
-
-    /// What is looked at, in order, up to the first that says no.
-    fn steps(&self, config: &Config) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let no = |text: String| Step {
-            line: None,
-            is_allowed: false,
-            text,
-        };
-        if !is_valid_name(&self.tenant) || !config.has_tenant(&TenantId::new(self.tenant.as_str()))
-        {
-            let text = format!("there is no tenant `{}` in this file", self.tenant);
-            return vec![no(text)];
-        }
-        let Some(server) = config.server_name(&self.server) else {
-            let text = format!("there is no server `{}` in this file", self.server);
-            return vec![no(text)];
         };
         let mut who = Principal::new(TenantId::new(self.tenant.as_str()), self.user.clone());
         who.email.clone_from(&self.email);
-        let scopes: BTreeSet<_> = self.scopes.iter().cloned().collect();
-        who.scopes = Arc::new(scopes);
+        who.scopes = Arc::new(self.scopes.iter().cloned().collect());
+        let mut steps = self.caller_steps(&config, &mut who).await?;
+        if steps.iter().all(|step| step.is_allowed) {
+            steps.extend(self.steps(&config, &who));
+        }
+        let is_allowed = steps.iter().all(|step| step.is_allowed);
+        if self.json {
+            println!("{:#}", self.as_json(is_allowed, &steps, &who));
+        } else {
+            print!("{}", self.as_text(is_allowed, &steps, &who));
+        }
+        Ok(if is_allowed {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Whether there is such a caller; what its token says of it is put into `who`.
+    async fn caller_steps(
+        &self,
+        config: &Config,
+        who: &mut Principal,
+    ) -> Result<Vec<Step>, miette::Report> {
+        let is_known = is_valid_name(&self.tenant)
+            && (config.has_tenant(&who.tenant) || self.is_stored(config).await?);
+        if !is_known {
+            let text = format!(
+                "there is no tenant `{}` in this file, nor in the state store",
+                self.tenant
+            );
+            return Ok(vec![Step::no(text)]);
+        }
+        let Some(name) = &self.token else {
+            return Ok(vec![]);
+        };
+        if !matches!(config.auth.mode, AuthMode::Token) {
+            let text = "`auth.mode` is not \"token\": no such token is accepted".to_owned();
+            return Ok(vec![Step::no(text)]);
+        }
+        let Some((token, place)) = self.token(config, name).await? else {
+            let text = format!(
+                "tenant `{}` has no token `{name}` in this file, nor in the state store",
+                self.tenant
+            );
+            return Ok(vec![Step::no(text)]);
+        };
+        who.subject.clone_from(&token.subject);
+        who.scopes = Arc::clone(&token.scopes);
+        let until = |at| humantime::format_rfc3339_seconds(at);
+        let (is_allowed, valid) = match token.expires {
+            None => (true, "is valid until it is revoked".to_owned()),
+            Some(at) if at > SystemTime::now() => (true, format!("is valid until {}", until(at))),
+            Some(at) => (false, format!("has expired at {}", until(at))),
+        };
+        let mut text = format!("token `{name}` {valid}");
+        if let Some(user) = &token.subject {
+            text.push_str(&format!(", stands for user `{user}`"));
+        }
+        if !token.scopes.is_empty() {
+            let scopes: Vec<_> = token.scopes.iter().map(String::as_str).collect();
+            text.push_str(&format!(", has `{}`", scopes.join("`, `")));
+        }
+        Ok(vec![Step {
+            place,
+            is_allowed,
+            text,
+        }])
+    }
+
+    /// Whether the state store has the tenant.
+    async fn is_stored(&self, config: &Config) -> Result<bool, miette::Report> {
+        let act = Act::ShowTenant(self.tenant.clone());
+        let found: Option<TenantDetails> = self.find(config, act).await?;
+        Ok(found.is_some())
+    }
+
+    /// The tenant's token of that name, and where it is.
+    async fn token(
+        &self,
+        config: &Config,
+        name: &str,
+    ) -> Result<Option<(Token, Place)>, miette::Report> {
+        let of_file = config.tenants.get(self.tenant.as_str()).and_then(|tenant| {
+            let is_it = |token: &&Token| token.name.as_deref() == Some(name);
+            tenant.tokens.iter().find(is_it)
+        });
+        if let Some(token) = of_file {
+            return Ok(Some((token.clone(), Place::File(None))));
+        }
+        let act = Act::ListTokens(Some(self.tenant.clone()));
+        let stored: Option<Vec<TokenDetails>> = self.find(config, act).await?;
+        let mut stored = stored.into_iter().flatten();
+        let found = stored.find(|token| token.name == name);
+        Ok(found.map(|token| {
+            let after = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+            let token = Token {
+                name: Some(name.into()),
+                subject: token.subject,
+                scopes: Arc::new(token.scopes.into_iter().collect()),
+                expires: token.expires.and_then(after),
+                ..Token::default()
+            };
+            (token, Place::Store)
+        }))
+    }
+
+    /// What the state store has; nothing where there is none, and none is made.
+    async fn find<T: DeserializeOwned>(
+        &self,
+        config: &Config,
+        act: Act,
+    ) -> Result<Option<T>, miette::Report> {
+        if self.accounts.admin.is_none() && !config.state.dir.exists() {
+            return Ok(None);
+        }
+        self.accounts.find(act).await
+    }
+
+    /// What is looked at, in order, up to the first that says no.
+    fn steps(&self, config: &Config, who: &Principal) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let Some(server) = config.server_name(&self.server) else {
+            let text = format!("there is no server `{}` in this file", self.server);
+            return vec![Step::no(text)];
+        };
         if let (Some(tool), Some(definition)) = (&self.tool, config.servers.get(&server)) {
             let tools = &definition.tools;
             let (is_allowed, text) = match tools.deny.matching(tool) {
@@ -128,7 +249,7 @@ impl ExplainArgs {
             };
             let line = (!tools.offers_everything()).then_some(tools.line);
             steps.push(Step {
-                line,
+                place: Place::File(line),
                 is_allowed,
                 text,
             });
@@ -137,11 +258,11 @@ impl ExplainArgs {
             }
         }
         let decision = match &self.tool {
-            Some(tool) => policy::tool(&config.policy, &who, server.as_str(), tool),
-            None => policy::server(&config.policy, &who, server.as_str()),
+            Some(tool) => policy::tool(&config.policy, who, server.as_str(), tool),
+            None => policy::server(&config.policy, who, server.as_str()),
         };
         steps.push(Step {
-            line: decision.why.line(),
+            place: Place::File(decision.why.line()),
             is_allowed: decision.is_allowed,
             text: decision.why.to_string(),
         });
@@ -156,7 +277,7 @@ impl ExplainArgs {
         let bound = config.servers.get(&server)?.bind.get(tool)?;
         let names: Vec<_> = bound.keys().map(|name| format!("`{name}`")).collect();
         Some(Step {
-            line: None,
+            place: Place::File(None),
             is_allowed: true,
             text: format!(
                 "`servers.{server}.bind.{tool}` sets {}, which the caller cannot",
@@ -165,50 +286,58 @@ impl ExplainArgs {
         })
     }
 
-    fn as_text(&self, is_allowed: bool, steps: &[Step]) -> String {
+    fn as_text(&self, is_allowed: bool, steps: &[Step], who: &Principal) -> String {
         let verdict = if is_allowed { "allowed" } else { "denied" };
         let what = match &self.tool {
             Some(tool) => format!("tool `{tool}` of server `{}`", self.server),
             None => format!("server `{}`", self.server),
         };
-        let mut text = format!("{verdict}: {what} for {}\n", self.caller());
+        let mut text = format!("{verdict}: {what} for {}\n", caller(who));
         for step in steps {
-            let place = match step.line {
-                Some(line) => format!("{}:{line}", self.config.display()),
-                None => self.config.display().to_string(),
+            let file = self.accounts.config.display();
+            let place = match step.place {
+                Place::File(Some(line)) => format!("{file}:{line}"),
+                Place::File(None) => file.to_string(),
+                Place::Store => "state store".to_owned(),
             };
             text.push_str(&format!("  {place}: {}\n", step.text));
         }
         text
     }
 
-    fn caller(&self) -> String {
-        let mut text = match &self.user {
-            Some(user) => format!("user `{user}` of tenant `{}`", self.tenant),
-            None => format!("tenant `{}`", self.tenant),
-        };
-        if !self.scopes.is_empty() {
-            text.push_str(&format!(" with `{}`", self.scopes.join("`, `")));
-        }
-        text
-    }
-
-    fn as_json(&self, is_allowed: bool, steps: &[Step]) -> Value {
-        let file = self.config.display().to_string();
+    fn as_json(&self, is_allowed: bool, steps: &[Step], who: &Principal) -> Value {
+        let file = self.accounts.config.display().to_string();
         let steps = steps.iter().map(|step| {
+            let (file, line) = match step.place {
+                Place::File(line) => (Some(&file), line),
+                Place::Store => (None, None),
+            };
             json!({
-                "file": file, "line": step.line, "allowed": step.is_allowed, "why": step.text,
+                "file": file, "line": line, "allowed": step.is_allowed, "why": step.text,
             })
         });
         json!({
             "allowed": is_allowed,
             "tenant": self.tenant,
-            "user": self.user,
-            "email": self.email,
-            "scopes": self.scopes,
+            "user": who.subject,
+            "email": who.email,
+            "scopes": *who.scopes,
+            "token": self.token,
             "server": self.server,
             "tool": self.tool,
             "steps": steps.collect::<Vec<_>>(),
         })
     }
+}
+
+fn caller(who: &Principal) -> String {
+    let mut text = match &who.subject {
+        Some(user) => format!("user `{user}` of tenant `{}`", who.tenant),
+        None => format!("tenant `{}`", who.tenant),
+    };
+    if !who.scopes.is_empty() {
+        let scopes: Vec<_> = who.scopes.iter().map(String::as_str).collect();
+        text.push_str(&format!(" with `{}`", scopes.join("`, `")));
+    }
+    text
 }

@@ -8,7 +8,7 @@ use miette::miette;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::accounts::{AccountArgs, Place};
+use super::accounts::{AccountArgs, ListArgs, NamedArgs, Place};
 use super::output;
 use super::table::{self, Align};
 use super::tenant::{date, done};
@@ -48,26 +48,9 @@ enum Command {
         accounts: AccountArgs,
     },
     /// Lists secrets by name; values are never shown
-    List {
-        /// Whose; all without
-        tenant: Option<String>,
-        /// Print the rows as JSON
-        #[arg(long)]
-        json: bool,
-        /// Whose accounts.
-        #[command(flatten)]
-        accounts: AccountArgs,
-    },
+    List(ListArgs),
     /// Removes a secret
-    Remove {
-        /// Whose it is
-        tenant: String,
-        /// What it is called
-        name: String,
-        /// Whose accounts.
-        #[command(flatten)]
-        accounts: AccountArgs,
-    },
+    Remove(NamedArgs),
     /// Seals every secret anew with another key, while stdiopool does not run
     Rekey {
         /// A file with the new key; set `state.key` to it afterwards
@@ -95,28 +78,12 @@ impl SecretArgs {
                 let value = value(from.as_deref())?;
                 done(&accounts, Act::SetSecret(tenant, name, value)).await?
             }
-            Command::List {
-                tenant,
-                json,
-                accounts,
-            } => {
-                let rows: Vec<SecretDetails> = accounts.perform(Act::ListSecrets(tenant)).await?;
-                if json {
-                    format!("{:#}\n", serde_json::json!(rows))
-                } else if rows.is_empty() {
-                    output::notice(
-                        "no secrets in the state store; set one with: stdiopool secret set TENANT NAME",
-                    );
-                    return Ok(());
-                } else {
-                    render(&rows)
-                }
+            Command::List(list) => {
+                let none =
+                    "no secrets in the state store; set one with: stdiopool secret set TENANT NAME";
+                list.list(Act::ListSecrets, none, render).await?
             }
-            Command::Remove {
-                tenant,
-                name,
-                accounts,
-            } => done(&accounts, Act::RemoveSecret(tenant, name)).await?,
+            Command::Remove(named) => named.done(Act::RemoveSecret).await?,
             Command::Rekey { new_key, accounts } => rekey(&new_key, &accounts).await?,
         };
         let _ = output::print(&text)?;
@@ -132,8 +99,7 @@ async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette:
             "a stdiopool that runs holds the old key"
         )),
         Place::Folder(folder) => {
-            let count = folder.accounts.rekey(&key).await;
-            let count = count.map_err(|error| miette!("{error}"))?;
+            let count = folder.rekey(&key).await?;
             let file = new_key.display();
             Ok(format!(
                 "{count} secrets sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::accounts::{AccountArgs, Done};
+use super::accounts::{AccountArgs, Done, listed};
 use super::output;
 use super::table::{self, Align};
 use crate::admin::{Act, TenantDetails};
@@ -130,14 +130,8 @@ impl TenantArgs {
             }
             Command::List(show) => {
                 let rows: Vec<TenantDetails> = show.accounts.perform(Act::ListTenants).await?;
-                if show.json {
-                    format!("{:#}\n", serde_json::json!(rows))
-                } else if rows.is_empty() {
-                    output::notice("no tenants; add one with: stdiopool tenant add NAME");
-                    return Ok(());
-                } else {
-                    render(&rows)
-                }
+                let none = "no tenants; add one with: stdiopool tenant add NAME";
+                listed(&rows, show.json, none, render)
             }
         };
         let _ = output::print(&text)?;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::accounts::AccountArgs;
+use super::accounts::{AccountArgs, ListArgs, NamedArgs};
 use super::output;
 use super::table::{self, Align};
-use super::tenant::{date, done};
+use super::tenant::date;
 use crate::admin::{Act, MadeToken, NewToken, TokenDetails};
 
 /// Manages bearer tokens of tenants; changes take effect at once
@@ -44,26 +44,9 @@ enum Command {
         accounts: AccountArgs,
     },
     /// Lists tokens by name, with their last use
-    List {
-        /// Whose; all without
-        tenant: Option<String>,
-        /// Print the rows as JSON
-        #[arg(long)]
-        json: bool,
-        /// Whose accounts.
-        #[command(flatten)]
-        accounts: AccountArgs,
-    },
+    List(ListArgs),
     /// Makes a token worthless
-    Revoke {
-        /// Whose it is
-        tenant: String,
-        /// What it is called
-        name: String,
-        /// Whose accounts.
-        #[command(flatten)]
-        accounts: AccountArgs,
-    },
+    Revoke(NamedArgs),
 }
 
 impl TokenArgs {
@@ -97,26 +80,11 @@ impl TokenArgs {
                 ));
                 format!("{}\n", made.token)
             }
-            Command::List {
-                tenant,
-                json,
-                accounts,
-            } => {
-                let rows: Vec<TokenDetails> = accounts.perform(Act::ListTokens(tenant)).await?;
-                if json {
-                    format!("{:#}\n", serde_json::json!(rows))
-                } else if rows.is_empty() {
-                    output::notice("no tokens; make one with: stdiopool token create TENANT NAME");
-                    return Ok(());
-                } else {
-                    render(&rows)
-                }
+            Command::List(list) => {
+                let none = "no tokens; make one with: stdiopool token create TENANT NAME";
+                list.list(Act::ListTokens, none, render).await?
             }
-            Command::Revoke {
-                tenant,
-                name,
-                accounts,
-            } => done(&accounts, Act::RevokeToken(tenant, name)).await?,
+            Command::Revoke(named) => named.done(Act::RevokeToken).await?,
         };
         let _ = output::print(&text)?;
         Ok(())

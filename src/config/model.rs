@@ -142,6 +142,8 @@ pub struct State {
     pub dir: PathBuf,
     /// Where the key of the secrets in it is; `None`: with systemd, or nowhere.
     pub key: Option<SecretSource>,
+    /// How often secrets of running workers are read again from files and commands; `None`: never.
+    pub secrets_refresh: Option<Duration>,
 }
 
 /// `[launch]`: the packages that npx and uvx lines run.
@@ -310,7 +312,7 @@ pub struct Token {
 }
 
 /// Where a secret is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum SecretSource {
     /// In a variable of stdiopool's environment.
     Env(String),
@@ -320,6 +322,17 @@ pub enum SecretSource {
     Command(Vec<String>),
     /// In the state store, sealed.
     Stored(Arc<[u8]>),
+}
+
+impl SecretSource {
+    /// Whether there may be another secret there later, without pool.toml or the state store having
+    /// changed.
+    pub fn may_change(&self) -> bool {
+        match self {
+            Self::File(_) | Self::Command(_) => true,
+            Self::Env(_) | Self::Stored(_) => false,
+        }
+    }
 }
 
 impl Config {

@@ -208,9 +208,12 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
         let doc = "Where the key of the secrets in the state folder is: 32 bytes in hexadecimal or base64 (openssl rand -hex 32), in a variable of stdiopool's environment, a file, or on the output of a command. Without one, the credential `stdiopool-key` of systemd's unit, if there is one.";
         tenants::source(reader, base_dir, doc)
     });
+    let doc = "How often files and commands are read again from which running workers have secrets; \"never\": only with a reload. A secret that has changed there leads to new workers, and those with the old one finish what they have. A command that prints something else each time replaces workers each time.";
+    let secrets_refresh = reader.duration_or_never("secrets_refresh", secs(60), doc);
     State {
         dir: base_dir.join(dir),
         key,
+        secrets_refresh,
     }
 }
 

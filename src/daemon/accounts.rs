@@ -19,7 +19,7 @@ use crate::ids::{MAX_NAME_LEN, is_valid_name};
 use crate::store::{
     AccountRows, AccountStore, DatabaseError, Opened, SecretRow, TenantRow, TokenRow, Vault, now,
 };
-use crate::telemetry::audit::{AuditKind, AuditRecord};
+use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::{Secrets, TenantSettings, merged};
 
 /// Tenants in the state store.
@@ -102,15 +102,11 @@ impl Accounts {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub async fn act_offline(&self, file: &Config, opened: &Opened, act: Act) -> Outcome {
+    pub async fn act_offline(&self, file: &Config, act: Act) -> Outcome {
         let record = record_of(&act);
         let outcome = self.act(file, act).await;
-        if let (Some(log), Some(mut record)) = (file.audit.file.clone(), record) {
-            record.outcome = Some(if outcome.is_ok() { "ok" } else { "failed" }.to_owned());
-            match super::assemble::open_audit(file, log, opened) {
-                Ok(audit) => audit.record(record),
-                Err(error) => tracing::error!("{error}"),
-            }
+        if let Some(record) = record {
+            write_down(file, record, outcome.is_ok());
         }
         outcome
     }
@@ -418,11 +414,18 @@ impl Accounts {
         done(format!("secret {name} of tenant {tenant} removed"))
     }
 
-    /// Seals every secret anew with another key, in one transaction. Returns how many.
+    /// Seals every secret anew with another key, in one transaction, and writes that down. Returns
+    /// how many.
     ///
     /// # Errors
     /// When one does not open, or they cannot be written; then all are as they were.
-    pub async fn rekey(&self, key: &SecretString) -> Result<usize, AccountError> {
+    pub async fn rekey(&self, file: &Config, key: &SecretString) -> Result<usize, AccountError> {
+        let outcome = self.seal_anew(key).await;
+        folder_act(file, "secret rekey", None, outcome.is_ok());
+        outcome
+    }
+
+    async fn seal_anew(&self, key: &SecretString) -> Result<usize, AccountError> {
         let unavailable =
             |error: crate::store::VaultError| AccountError::Unavailable(error.to_string());
         let new = Vault::new(key).map_err(unavailable)?;
@@ -454,6 +457,28 @@ pub(super) fn record_of(act: &Act) -> Option<AuditRecord> {
         object: act.object().map(str::to_owned),
         ..AuditRecord::default()
     })
+}
+
+/// Writes down an act on the state folder as a whole, such as `backup`, and the file it was about.
+pub fn folder_act(file: &Config, method: &str, object: Option<&std::path::Path>, is_ok: bool) {
+    let record = AuditRecord {
+        kind: AuditKind::Act,
+        object: object.map(|path| path.display().to_string()),
+        method: Some(method.to_owned()),
+        ..AuditRecord::default()
+    };
+    write_down(file, record, is_ok);
+}
+
+/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. One that
+/// runs meanwhile writes to the same file, line by line too.
+fn write_down(file: &Config, mut record: AuditRecord, is_ok: bool) {
+    record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
+    if let Some(options) = super::assemble::audit_options(file)
+        && let Err(error) = append_record(&options, record)
+    {
+        tracing::error!(%error, file = %options.file.display(), "the audit log cannot be written");
+    }
 }
 
 async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {

@@ -105,19 +105,20 @@ pub(super) fn setup(
     Ok(Setup::new(generation, config, authenticator, resolver))
 }
 
-/// Opens the audit log, with the digests of this installation.
-pub(super) fn open_audit(
-    config: &Config,
-    file: PathBuf,
-    opened: &Opened,
-) -> Result<Audit, ServeError> {
+/// Where and how the audit log is written; `None` if there is to be none.
+pub(super) fn audit_options(config: &Config) -> Option<AuditOptions> {
     let audit = &config.audit;
-    let options = AuditOptions {
-        file: file.clone(),
+    Some(AuditOptions {
+        file: audit.file.clone()?,
         arguments: audit.arguments,
         max_size: audit.max_size,
         keep: audit.keep,
-    };
+    })
+}
+
+/// Opens the audit log, with the digests of this installation.
+pub(super) fn open_audit(options: AuditOptions, opened: &Opened) -> Result<Audit, ServeError> {
+    let file = options.file.clone();
     let key = opened.digest_key.expose_secret();
     let digester = Digester::new(SecretBox::new(Box::new(*key)));
     Audit::open(options, digester).map_err(|source| ServeError::Audit { path: file, source })

@@ -38,11 +38,20 @@ pub(super) fn say_if_sleepless(config: &Config) {
     }
 }
 
+/// `RLIMIT_CORE`, in bytes: less than any core dump needs, and the one value at which the kernel
+/// hands none to a program either (`kernel.core_pattern` with `|`; there, 0 does not count).
+const CORE_LIMIT: u64 = 1;
+
 /// Opened secrets are in this process's memory: no core dump of it is written, and no other process
-/// of its user may read it. What it executes begins anew in this.
+/// of its user may read it. What it executes begins anew in this, but inherits the limit: workers,
+/// the guardian and commands, all of which hold secrets, leave no core dumps either.
 pub(super) fn keep_out_of_core_dumps() {
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "core dumps of stdiopool, with secrets in them, cannot be ruled out");
+    let limited = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| {
+        let limit = CORE_LIMIT.min(hard);
+        setrlimit(Resource::RLIMIT_CORE, limit, limit)
+    });
+    if let Err(error) = limited.and_then(|()| nix::sys::prctl::set_dumpable(false)) {
+        tracing::warn!(%error, "core dumps, with secrets in them, cannot be ruled out");
     }
 }
 

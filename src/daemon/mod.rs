@@ -14,11 +14,12 @@ mod accounts;
 mod assemble;
 mod events;
 mod limits;
+mod refresh;
 mod reload;
 mod run;
 mod sampler;
 mod supervisor;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
 pub use run::{Options, Source, serve};

@@ -43,6 +43,8 @@ pub(super) struct Reloader {
     pub(super) said: Mutex<Said>,
     pub(super) events: Events,
     pub(super) generation: AtomicU64,
+    /// Told when another pool.toml is in force.
+    pub(super) reloaded: tokio::sync::Notify,
     /// One reload at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -101,6 +103,7 @@ impl Reloader {
         }
         self.sessions.pool().reconfigure(limits::of(&new));
         self.sessions.replace_setup(Arc::new(setup));
+        self.reloaded.notify_one();
         let retired = self.retire_outdated(None).await;
         self.sessions
             .metrics()

@@ -14,6 +14,7 @@ use super::accounts::Accounts;
 use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::limits;
+use super::refresh;
 use super::reload::{Reloader, Said};
 use super::sampler;
 use super::supervisor::{self, Running};
@@ -117,6 +118,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
 
     let sampling_stop = shutdown.child_token();
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
+    let refreshing_stop = shutdown.child_token();
+    let refreshing = tokio::spawn(refresh::run(Arc::clone(&service.reloader), refreshing_stop));
 
     service.until_drain().await?;
 
@@ -155,8 +158,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
             tracing::error!(%error, "a listener's task failed");
         }
     }
-    // It has ended with the others; a panic in it was logged.
+    // They have ended with the others; a panic in them was logged.
     let _ended = sampling.await;
+    let _ended = refreshing.await;
     guardian.shutdown().await;
     tracing::info!("stopped");
     Ok(())
@@ -191,10 +195,10 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
 
 /// The audit log that the config asks for.
 fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
-    let (Some(file), Some(kept)) = (config.audit.file.clone(), kept) else {
+    let (Some(options), Some(kept)) = (assemble::audit_options(config), kept) else {
         return Ok(None);
     };
-    assemble::open_audit(config, file, kept).map(|audit| Some(Arc::new(audit)))
+    assemble::open_audit(options, kept).map(|audit| Some(Arc::new(audit)))
 }
 
 /// The parts that live as long as the process.
@@ -298,6 +302,7 @@ impl Service {
             said: parking_lot::Mutex::new(said),
             events: events.clone(),
             generation: AtomicU64::new(0),
+            reloaded: tokio::sync::Notify::new(),
             turn: tokio::sync::Mutex::default(),
         });
         let drain = CancellationToken::new();

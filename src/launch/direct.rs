@@ -55,6 +55,7 @@ mod tests {
             .expect("understood");
         let spec = LaunchSpec {
             secret_files: crate::launch::SecretFiles::default(),
+            sourced: std::collections::BTreeMap::new(),
             program: "npx".into(),
             args: args.iter().map(|&arg| arg.into()).collect(),
             env: [("PATH", "/bin"), ("TMPDIR", "/t"), ("NODE_OPTIONS", "-x")]

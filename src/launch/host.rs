@@ -92,6 +92,7 @@ mod tests {
             .expect("understood");
         let spec = LaunchSpec {
             secret_files: crate::launch::SecretFiles::default(),
+            sourced: std::collections::BTreeMap::new(),
             program: "npx".into(),
             args: vec![],
             env: [(

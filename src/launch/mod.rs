@@ -14,6 +14,7 @@
 //! It deliberately starts no worker.
 
 mod direct;
+mod group;
 mod host;
 pub mod line;
 mod package;
@@ -22,6 +23,7 @@ mod secret_files;
 mod spec;
 
 pub use direct::direct;
+pub use group::CommandGroup;
 pub use host::takes_precedence;
 pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;

@@ -46,6 +46,9 @@ pub struct LaunchSpec {
     pub folders: Vec<PathBuf>,
     /// Secrets that it reads from files of its own.
     pub secret_files: SecretFiles,
+    /// Digests of those of its secrets that came from files and commands, by name: by these is
+    /// noticed that one has changed there. Not part of the fingerprint, as the secrets are.
+    pub sourced: BTreeMap<String, [u8; 32]>,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
 }
@@ -157,9 +160,18 @@ impl Redactor {
     pub const MIN_SECRET_LEN: usize = 4;
 
     /// Masks `secrets`; those under [`Self::MIN_SECRET_LEN`] are left alone.
+    /// Text is shown line by line, so of one with several lines each is masked by itself too.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let with_lines = |secret: SecretString| {
+            let text = secret.expose_secret();
+            let lines = text.lines().map(str::trim).filter(|line| *line != text);
+            let mut all: Vec<SecretString> = lines.map(Into::into).collect();
+            all.push(secret);
+            all
+        };
         let mut secrets: Vec<_> = secrets
             .into_iter()
+            .flat_map(with_lines)
             .filter(|s| s.expose_secret().len() >= Self::MIN_SECRET_LEN)
             .collect();
         secrets.sort_by_key(|s| std::cmp::Reverse(s.expose_secret().len()));
@@ -196,6 +208,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             secret_files: SecretFiles::default(),
+            sourced: BTreeMap::new(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
         }
     }
@@ -221,6 +234,8 @@ mod tests {
             spec.redactor.redact("bad key hunter22!"),
             "bad key [redacted]!"
         );
+        let key = Redactor::new(["-----BEGIN KEY-----\n  c2VjcmV0\n}\n".into()]);
+        assert_eq!(key.redact("read c2VjcmV0}"), "read [redacted]}");
         assert_eq!(
             spec.redactor.redact("in 2022"),
             "in 2022",

@@ -312,7 +312,8 @@ async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) 
 /// Tells everyone that a process will not serve, and why.
 fn not_started(shared: &Shared, link: &Link, error: &StartError) {
     let (id, order) = (link.id(), link.order());
-    let (outcome, why) = (error.outcome, &error.why);
+    // What the process answered, or a path made of a secret, may be in it.
+    let (outcome, why) = (error.outcome, order.spec.redactor.redact(&error.why));
     let message = format!("server `{}` could not be started: {why}", order.server);
     let failure = Failure::new(Reason::StartFailed, message.clone());
     let era = order.greeting.era;

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::launchpad::Launchpad;
 use super::record::Session;
-use super::route::Route;
+use super::route::{Order, Route};
 use super::service::Sessions;
 use super::stateless;
 use crate::bridge::Era;
 use crate::config::Share;
-use crate::ids::WorkerId;
+use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Claim, Lease, Want};
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::ClientConfig;
@@ -94,6 +94,18 @@ impl Sessions {
         lease
     }
 
+    /// Has the ways that are `meant`, by their pool key and what would be started, worked out again
+    /// with the next request that goes them.
+    pub fn reconsider_routes(&self, is_meant: impl Fn(PoolKey, &Order) -> bool) {
+        for session in self.all() {
+            for route in session.routes() {
+                if is_meant(route.key, &route.order) {
+                    route.reconsider();
+                }
+            }
+        }
+    }
+
     /// The way of a session's requests under the pool.toml in force: of those that set nothing
     /// themselves, or of those that set `config`.
     pub(super) async fn route(
@@ -110,6 +122,7 @@ impl Sessions {
         if let Some(route) = known
             && route.generation == setup.generation
             && route.edition == self.shared.eras.edition()
+            && !route.is_reconsidered()
         {
             return Ok(route);
         }
@@ -134,7 +147,7 @@ impl Sessions {
 }
 
 /// A key that no other request has.
-fn one_off(key: crate::ids::PoolKey) -> crate::ids::PoolKey {
+fn one_off(key: PoolKey) -> PoolKey {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     crate::tenancy::derived_key(key, number)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::eras::Eras;
@@ -162,9 +163,21 @@ pub(super) struct Route {
     pub(super) key: PoolKey,
     pub(super) facts: Arc<KeyFacts>,
     pub(super) order: Arc<Order>,
+    /// It is worked out again when it is next gone.
+    reconsidered: AtomicBool,
 }
 
 impl Route {
+    /// Has it worked out again when it is next gone: what is started may be something else by now.
+    pub(super) fn reconsider(&self) {
+        self.reconsidered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be worked out again.
+    pub(super) fn is_reconsidered(&self) -> bool {
+        self.reconsidered.load(Ordering::Relaxed)
+    }
+
     /// How its workers are spoken to.
     pub(super) fn era(&self) -> Era {
         self.order.greeting.era
@@ -274,6 +287,7 @@ impl Route {
             key,
             facts: Arc::new(facts),
             order: Arc::new(order),
+            reconsidered: AtomicBool::new(false),
         })
     }
 }

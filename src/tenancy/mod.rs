@@ -24,6 +24,7 @@ mod merge;
 pub mod policy;
 mod principal;
 mod refine;
+pub mod refresh;
 mod render;
 mod resolver;
 mod secrets;

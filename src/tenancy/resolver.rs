@@ -10,7 +10,7 @@ use super::client_config::ClientConfig;
 use super::environment::Environment;
 use super::principal::Principal;
 use super::render::Values;
-use super::secrets::Secrets;
+use super::secrets::{Secrets, digest};
 use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
@@ -86,7 +86,7 @@ impl Resolver {
         let server = self.server(name)?;
         let settings = self.config.tenants.get(tenant);
         let config = self.config_of(tenant, name, client)?;
-        let mut secrets = BTreeMap::new();
+        let (mut secrets, mut sourced) = (BTreeMap::new(), BTreeMap::new());
         for secret in secrets_of(server) {
             if let Some(own) = client.and_then(|client| client.secrets().get(&secret)) {
                 secrets.insert(secret, own.clone());
@@ -95,6 +95,9 @@ impl Resolver {
             let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
             if let Some(source) = source {
                 let fetched = self.secrets.fetch(tenant, &secret, source).await?;
+                if source.may_change() {
+                    sourced.insert(secret.clone(), digest(&fetched));
+                }
                 secrets.insert(secret, fetched);
             }
         }
@@ -113,7 +116,8 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        self.spec(name, server, &values, [data, tmp])
+        let spec = self.spec(name, server, &values, [data, tmp])?;
+        Ok(LaunchSpec { sourced, ..spec })
     }
 
     pub(super) fn server(&self, name: &ServerName) -> Result<&Server, Failure> {
@@ -207,6 +211,7 @@ impl Resolver {
                 values.secret_root.to_owned(),
                 files_of(server, values.secrets),
             ),
+            sourced: BTreeMap::new(),
             redactor: Redactor::new(values.secrets.values().cloned()),
         })
     }

@@ -1,16 +1,15 @@
 //! Fetches secrets from where pool.toml says they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use parking_lot::Mutex;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 
 use crate::config::SecretSource;
 use crate::ids::TenantId;
+use crate::launch::{CommandGroup, Redactor};
 use crate::protocol::{Failure, Reason};
 use crate::store::Vault;
 
@@ -25,11 +25,12 @@ use crate::store::Vault;
 const MAX_LEN: usize = 64 * 1024;
 /// How long a command may take to print one.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long what a command printed is used before it is run again.
+/// How long what a command printed is used before it is run again for a new session.
 const COMMAND_FRESH: Duration = Duration::from_secs(300);
 /// How much of a failed command's stderr is logged, in bytes.
 const QUOTED_STDERR: usize = 1024;
 
+/// When the command was started, and what it printed.
 type Slot = Arc<tokio::sync::Mutex<Option<(Instant, SecretString)>>>;
 
 /// Fetches secrets, and remembers for a while what commands printed.
@@ -117,10 +118,51 @@ impl Secrets {
         {
             return Ok(secret.clone());
         }
+        let started = Instant::now();
         let secret = run(argv, COMMAND_TIMEOUT).await?;
-        *slot = Some((Instant::now(), secret.clone()));
+        *slot = Some((started, secret.clone()));
         Ok(secret)
     }
+
+    /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret
+    /// ([`digest`]). Who resolves meanwhile does not wait for it.
+    ///
+    /// # Errors
+    /// Why it is not to be had; what was read before stays.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call kills the command it had started.
+    pub async fn read_again(
+        &self,
+        source: &SecretSource,
+        users: &BTreeSet<(TenantId, String)>,
+    ) -> Result<[u8; 32], String> {
+        let argv = match source {
+            SecretSource::Command(argv) => argv,
+            SecretSource::Env(_) | SecretSource::File(_) | SecretSource::Stored(_) => {
+                return Self::of_operator(source).await.map(|read| digest(&read));
+            }
+        };
+        let started = Instant::now();
+        let printed = run(argv, COMMAND_TIMEOUT).await?;
+        for user in users {
+            let slot = self.printed.lock().get(user).map(Arc::clone);
+            let Some(slot) = slot else {
+                continue;
+            };
+            let mut slot = slot.lock().await;
+            // One that was started later knows better.
+            if slot.as_ref().is_none_or(|(at, _)| *at <= started) {
+                *slot = Some((started, printed.clone()));
+            }
+        }
+        Ok(digest(&printed))
+    }
+}
+
+/// By what is noticed that a secret is another one. Never to be shown: it tells who knows the secret.
+pub(super) fn digest(secret: &SecretString) -> [u8; 32] {
+    Sha256::digest(secret.expose_secret().as_bytes()).into()
 }
 
 fn of_environment(variable: &str) -> Result<SecretString, String> {
@@ -159,36 +201,16 @@ fn text(bytes: Vec<u8>) -> Result<SecretString, String> {
     Ok(text.into())
 }
 
-/// Ends a command, and what it started, when it is not waited for any more.
-struct Running(ProcessChunkStream);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its pid is known only until it is reaped, so that this cannot hit another process.
-        if let Some(pid) = self.0.child().and_then(tokio::process::Child::id)
-            && let Ok(pid) = i32::try_from(pid)
-        {
-            // It may have ended a moment ago, which is what is wanted.
-            let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
 /// Runs a command with stdiopool's own environment and takes what it prints.
 async fn run(argv: &[String], limit: Duration) -> Result<SecretString, String> {
     let Some((program, args)) = argv.split_first() else {
         return Err("the command is empty".to_owned());
     };
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    let stream = ProcessChunkStream::try_from(command)
-        .map_err(|error| format!("cannot run `{program}`: {error}"))?;
-    let mut running = Running(stream);
-    match tokio::time::timeout(limit, output(&mut running.0)).await {
+    command.args(args).stdin(Stdio::null());
+    let mut running =
+        CommandGroup::start(command).map_err(|error| format!("cannot run `{program}`: {error}"))?;
+    match tokio::time::timeout(limit, output(running.output())).await {
         Ok(printed) => printed.map_err(|why| format!("`{program}` {why}")),
         Err(_elapsed) => Err(format!(
             "`{program}` did not end within {}",
@@ -215,7 +237,10 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String>
                 return text(printed).map_err(|why| format!("printed what {why}"));
             }
             Item::Done(Ok(status)) => {
+                // What it has printed may be the secret all the same.
+                let printed = String::from_utf8_lossy(&printed).trim().to_owned();
                 let complaint = String::from_utf8_lossy(&complaint);
+                let complaint = Redactor::new([printed.into()]).redact(&complaint);
                 return Err(format!("ended with {status}: {}", complaint.trim()));
             }
             Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
@@ -226,8 +251,6 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String>
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     async fn shell(script: &str) -> Result<String, String> {
@@ -251,6 +274,11 @@ mod tests {
         assert_eq!(
             error("echo no key >&2; exit 3").await,
             "`sh` ended with exit status: 3: no key"
+        );
+        let told = error("echo s3cr3t; echo s3cr3t is no good >&2; exit 3").await;
+        assert_eq!(
+            told,
+            "`sh` ended with exit status: 3: [redacted] is no good"
         );
         assert_eq!(error("true").await, "`sh` printed what holds nothing");
         assert_eq!(

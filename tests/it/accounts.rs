@@ -276,6 +276,97 @@ async fn without_a_running_stdiopool_the_folder_is_changed() {
 }
 
 #[tokio::test]
+async fn a_decision_is_explained_for_tenants_and_tokens_of_the_state_store() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("state.key"), KEY).expect("written");
+    let policy = "[policy.admins]\nscopes = [\"admin\"]\ntools = { allow = [\"add\"] }\n";
+    let toml = format!("{}[policy]\ndefault = \"deny\"\n{policy}", toml());
+    Stdiopool::write_config(dir.path(), TOKEN_MODE, &toml);
+    let ask = ["explain", "--server", "demo", "--tool", "add", "--tenant"];
+    let offline = |args: &[&str]| {
+        let (ok, out, err) = run_in(dir.path(), None, &[&ask, args].concat(), "");
+        assert_eq!(err, "");
+        (ok, out)
+    };
+    let (ok, text) = offline(&["globex"]);
+    assert!(
+        !ok && text.contains("no tenant `globex` in this file, nor"),
+        "{text}"
+    );
+    assert!(
+        !dir.path().join("state").exists(),
+        "looking makes no folder"
+    );
+    for args in [
+        &["tenant", "add", "globex"][..],
+        &[
+            "token",
+            "create",
+            "globex",
+            "ci",
+            "--scope",
+            "admin",
+            "--subject",
+            "bot",
+        ],
+        &[
+            "token",
+            "create",
+            "filed",
+            "short",
+            "--expires",
+            "1s",
+            "--scope",
+            "admin",
+        ],
+    ] {
+        let (ok, _, err) = run_in(dir.path(), None, args, "");
+        assert!(ok, "{args:?}: {err}");
+    }
+    assert!(!offline(&["globex"]).0, "without a scope");
+    let (ok, by_token) = offline(&["globex", "--token", "ci"]);
+    assert!(ok, "{by_token}");
+    let lines: Vec<_> = by_token.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "allowed: tool `add` of server `demo` for user `bot` of tenant `globex` with `admin`",
+            "  state store: token `ci` is valid until it is revoked, stands for user `bot`, has `admin`",
+        ]
+    );
+    let (ok, text) = offline(&["filed", "--token", "none"]);
+    assert!(
+        !ok && text.contains("`filed` has no token `none`"),
+        "{text}"
+    );
+    eventually("its second is over", async || {
+        let (ok, text) = offline(&["filed", "--token", "short"]);
+        !ok && text.contains("token `short` has expired at")
+    })
+    .await;
+
+    // The same from the one that runs.
+    let config = dir.path().join("pool.toml").display().to_string();
+    let pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
+    assert_eq!(
+        done(
+            &pool,
+            &[&ask[..], &["globex", "--token", "ci"]].concat(),
+            ""
+        ),
+        by_token
+    );
+    let (ok, text, _) = run(&pool, &[&ask[..], &["stranger"]].concat(), "");
+    assert!(!ok && text.contains("no tenant `stranger`"), "{text}");
+    let (ok, _, err) = run(
+        &pool,
+        &[&ask[..], &["globex", "--token", "ci", "--scope", "x"]].concat(),
+        "",
+    );
+    assert!(!ok && err.contains("cannot be used with"), "{err}");
+}
+
+#[tokio::test]
 async fn without_a_key_no_secret_is_kept() {
     let pool = Stdiopool::serve(&(demo("demo", "") + "[tenants.acme]\n"));
     let (ok, _, err) = run(&pool, &["secret", "set", "acme", "key"], "value");

@@ -128,6 +128,54 @@ async fn who_called_what_who_was_turned_away_and_what_the_operator_did() {
 }
 
 #[tokio::test]
+async fn acts_on_the_folder_as_a_whole_are_written_down() {
+    let mut pool = serve("");
+    run(
+        &pool,
+        &["secret", "set", "globex", "key", "--from", "acme.key"],
+    );
+    // While it runs: both write to the log.
+    run(&pool, &["backup", "saved.db"]);
+    run(&pool, &["reload"]);
+    assert!(pool.terminate().success());
+    let dir = pool.dir.path().to_owned();
+    std::fs::write(dir.join("new.key"), "08".repeat(32)).expect("written");
+    let offline = |args: &[&str]| {
+        let mut command = pool.command(args);
+        command.current_dir(&dir).env_remove("STDIOPOOL_ADMIN");
+        #[allow(clippy::disallowed_methods, reason = "the program under test")]
+        let output = command.output().expect("runs");
+        output.status.success()
+    };
+    assert!(!offline(&["backup", "saved.db"]), "it is there already");
+    assert!(offline(&["restore", "saved.db"]));
+    assert!(!offline(&["restore", "acme.key"]), "it is no backup");
+    assert!(!offline(&["secret", "rekey", "--new-key", "acme.key"]));
+    assert!(offline(&["secret", "rekey", "--new-key", "new.key"]));
+    let acts: Vec<_> = lines(&pool, &[])
+        .iter()
+        .map(|line| {
+            let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+            assert_eq!(text("kind"), "act");
+            [text("method"), text("object"), text("outcome")].join(" ")
+        })
+        .collect();
+    assert_eq!(
+        acts,
+        [
+            "secret set key ok",
+            "backup saved.db ok",
+            "reload - ok",
+            "backup saved.db failed",
+            "restore saved.db ok",
+            "restore acme.key failed",
+            "secret rekey - failed",
+            "secret rekey - ok",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn arguments_are_written_if_asked_for_with_secrets_masked_and_files_are_bounded() {
     let pool = serve("arguments = true\nmax_size = \"2KiB\"\nkeep = 2");
     let token = run(&pool, &["token", "create", "acme", "ci"]);

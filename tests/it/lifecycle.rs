@@ -6,8 +6,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use super::support::{
-    Client, Process, Stdiopool, alive, command_line_of, demo, faulty, group_of, in_tree_of, until,
-    until_gone,
+    Client, Process, Stdiopool, alive, command_line_of, demo, eventually, faulty, group_of,
+    in_tree_of, until, until_gone,
 };
 
 /// The reference server of the MCP project as people start it: npm, sh and node.
@@ -141,6 +141,12 @@ async fn an_npx_tree_dies_whole_with_its_parent() {
     let npm = Pid::from_raw(i32::try_from(tree[0].pid).expect("fits"));
     kill(npm, Signal::SIGKILL).expect("it lives");
     until_gone(&tree);
+    // A call that is sent before stdiopool has heard of it fails with `worker_exited`, rightly.
+    eventually("its end is known", async || {
+        let workers = pool.workers().await;
+        workers.iter().all(|worker| worker["id"] != "w1")
+    })
+    .await;
     // And the session goes on with another one.
     let echoed = client.call("echo", json!({"message": "again"})).await;
     assert!(echoed.text().contains("again"));

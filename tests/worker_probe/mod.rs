@@ -125,6 +125,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         may_gain_privileges: false,
         folders: vec![],
         secret_files: stdiopool::launch::SecretFiles::default(),
+        sourced: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),
     }
 }

@@ -7,10 +7,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio_process_stream::{Item, ProcessChunkStream};
+
+use crate::launch::CommandGroup;
 
 /// How long one command may take: downloads on a slow line, and builds of native parts.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -31,21 +31,6 @@ pub(super) struct Helper<'a> {
     pub(super) lock: &'a File,
 }
 
-/// Ends a command, and what it started, when it is not waited for any more.
-struct Running(ProcessChunkStream);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its pid is known only until it is reaped, so that this cannot hit another process.
-        if let Some(pid) = self.0.child().and_then(tokio::process::Child::id)
-            && let Ok(pid) = i32::try_from(pid)
-        {
-            // It may have ended a moment ago, which is what is wanted.
-            let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
-}
-
 impl Helper<'_> {
     /// Runs a command to its end and returns what it printed on stdout.
     ///
@@ -62,13 +47,10 @@ impl Helper<'_> {
             .env_clear()
             .envs(self.env)
             .current_dir(self.dir)
-            .stdin(Stdio::from(self.lock.try_clone().map_err(cannot)?))
-            .process_group(0)
-            .kill_on_drop(true);
-        let stream = ProcessChunkStream::try_from(command).map_err(cannot)?;
-        let mut running = Running(stream);
+            .stdin(Stdio::from(self.lock.try_clone().map_err(cannot)?));
+        let mut running = CommandGroup::start(command).map_err(cannot)?;
         let shown = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
-        match tokio::time::timeout(PATIENCE, output(&mut running.0)).await {
+        match tokio::time::timeout(PATIENCE, output(running.output())).await {
             Ok(printed) => printed.map_err(|why| format!("{} {why}", shown())),
             Err(_elapsed) => Err(format!(
                 "{} did not end within {}",

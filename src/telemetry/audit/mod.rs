@@ -16,4 +16,4 @@ mod writer;
 pub use digest::Digester;
 pub use read::{AuditFilter, read_audit};
 pub use record::{AuditKind, AuditRecord};
-pub use writer::{Audit, AuditOptions};
+pub use writer::{Audit, AuditOptions, append_record};

@@ -95,6 +95,19 @@ impl Audit {
     }
 }
 
+/// Writes one line and is done with the file: for a process that does one thing.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn append_record(options: &AuditOptions, mut record: AuditRecord) -> io::Result<()> {
+    record.at = now();
+    let mut file = LogFile::open(options.clone())?;
+    // It is left to whoever writes much to begin a new file: a stdiopool that runs may hold this one.
+    file.options.max_size = u64::MAX;
+    file.put(&record)?;
+    file.flush()
+}
+
 impl Drop for Audit {
     fn drop(&mut self) {
         // The writer ends when it has written what waits.

@@ -83,8 +83,20 @@ impl Stdiopool {
 
     /// Runs `stdiopool serve ARGS`.
     pub(crate) fn run(dir: TempDir, args: &[String], env: &[(&str, &str)]) -> Self {
+        Self::start(Command::new(BINARY), dir, args, env)
+    }
+
+    /// The same as another user, which the caller must be allowed to become, and whose `dir` is.
+    pub(crate) fn run_as(user: u32, dir: TempDir, args: &[String]) -> Self {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(BINARY);
+        command.uid(user).gid(user);
+        Self::start(command, dir, args, &[])
+    }
+
+    fn start(mut command: Command, dir: TempDir, args: &[String], env: &[(&str, &str)]) -> Self {
         #[allow(clippy::disallowed_methods, reason = "the program under test")]
-        let mut child = Command::new(BINARY)
+        let mut child = command
             .arg("serve")
             .args(args)
             .envs(env.iter().copied())
