@@ -40,7 +40,7 @@ pub struct AccountArgs {
 pub(super) struct Folder {
     pub(super) config: Config,
     pub(super) accounts: Accounts,
-    opened: Opened,
+    pub(super) opened: Opened,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }

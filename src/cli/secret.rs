@@ -68,7 +68,7 @@ enum Command {
         #[command(flatten)]
         accounts: AccountArgs,
     },
-    /// Seals every secret anew with another key, while stdiopool does not run
+    /// Seals every secret and stored config anew with another key, while stdiopool does not run
     Rekey {
         /// A file with the new key; set `state.key` to it afterwards
         #[arg(long, value_name = "FILE")]
@@ -132,11 +132,12 @@ async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette:
             "a stdiopool that runs holds the old key"
         )),
         Place::Folder(folder) => {
-            let count = folder.accounts.rekey(&key).await;
-            let count = count.map_err(|error| miette!("{error}"))?;
+            let handles = &folder.opened.handle_rows;
+            let counts = folder.accounts.rekey(&key, handles).await;
+            let (secrets, configs) = counts.map_err(|error| miette!("{error}"))?;
             let file = new_key.display();
             Ok(format!(
-                "{count} secrets sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"
+                "{secrets} secrets and {configs} stored configs sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"
             ))
         }
     }

@@ -22,6 +22,7 @@ mod aggregate;
 mod client_config;
 mod config_handles;
 mod conversation;
+mod entrance;
 mod guard;
 mod http_sse;
 mod limits;

@@ -17,10 +17,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::client_config::{CONFIG_HEADER, Configs};
 use super::config_handles;
+use super::entrance::{Entrance, admitted};
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::limits::RateLimits;
-use super::listener::Peer;
 use super::post::{Post, Tally, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
@@ -30,7 +30,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
 use crate::telemetry::audit::Audit;
-use crate::tenancy::{Credentials, Handles, Principal};
+use crate::tenancy::{Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -218,20 +218,9 @@ async fn endpoint(
     request: Request,
 ) -> Response<Body> {
     let arrived = Instant::now();
-    let (host, uri) = (request.headers().get(HOST).cloned(), request.uri().clone());
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let mut response = match serve(front, tenant, offer, request, arrived).await {
-        Ok(response) => response,
-        Err(failure) => {
-            front.sessions.metrics().rejected(failure.reason);
-            if let Some(audit) = &front.audit {
-                trail::refused(audit, None, &failure, peer, Some(uri.path()));
-            }
-            reply::failure(&failure, None)
-        }
-    };
-    well_known::challenge(front, host.as_ref(), uri.path(), &mut response);
-    response
+    let entrance = Entrance::of(&request);
+    let outcome = serve(front, tenant, offer, request, arrived).await;
+    entrance.answer(front, outcome)
 }
 
 async fn serve(
@@ -243,14 +232,7 @@ async fn serve(
 ) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
-    front.guard.check(headers)?;
-    let setup = front.sessions.setup();
-    let credentials = Credentials {
-        headers,
-        peer: parts.extensions.get::<Peer>().map(|peer| peer.0),
-        path_tenant: tenant,
-    };
-    let principal = setup.authenticator.authenticate(credentials).await?;
+    let (setup, principal) = admitted(front, tenant, &parts).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
         Offer::Server(name) => setup.server_for(&principal, name)?,
