@@ -260,8 +260,8 @@ async fn serve(
         check_content_type(headers)?;
         let permit = front.limits.admit(&setup.config, &principal)?;
         let body = read_body(headers, body, front.max_body).await?;
-        let taken = http_sse::take_in(front, &principal, &server, config, &parts.uri, body)?;
-        return Ok(permit.kept_by(taken));
+        let message = (config, body);
+        return http_sse::take_in(front, &principal, &server, message, &parts.uri, permit);
     }
     if parts.method != Method::POST {
         check_version(headers)?;
