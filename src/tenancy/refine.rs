@@ -264,3 +264,26 @@ fn listed(names: &[String]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_part_pointers_and_schema_are_by_server_and_nothing_else_changes() {
+        let server = ServerName::new("a.b");
+        let error = json!({ "pointer": "/x/0", "message": "why" });
+        let failure = Failure::new(Reason::ConfigInvalid, "why")
+            .detail("errors", json!([error]))
+            .detail("schema", json!({ "type": "object" }));
+        let told = of_part(failure, &server).details.expect("details");
+        assert_eq!(told["errors"][0]["pointer"], "/a.b/x/0");
+        assert_eq!(told["errors"][0]["message"], "why");
+        let of_part_of = &told["schema"]["properties"]["a.b"];
+        assert_eq!(*of_part_of, json!({ "type": "object" }));
+        let plain = Failure::new(Reason::ConfigInvalid, "why");
+        assert_eq!(of_part(plain.clone(), &server), plain);
+        let other = Failure::new(Reason::NotFound, "why").detail("errors", json!([error]));
+        assert_eq!(of_part(other.clone(), &server), other);
+    }
+}

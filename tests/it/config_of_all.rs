@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::config::{encoded, folder, servers, store};
-use super::support::stateless::{ask, params, text};
+use super::support::stateless::{ask, params, send, text};
 use super::support::{Client, Stdiopool, demo};
 
 fn whole(pool: &Stdiopool) -> Client {
@@ -447,4 +447,85 @@ async fn a_body_that_is_of_one_and_of_several_is_refused() {
         .await
         .expect("answers");
     assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn batches_the_old_transport_and_listeners_have_their_parts_too() {
+    let wire = folder();
+    let needing = demo(
+        "needing",
+        "env = { GREETING = \"${config.greeting}\" }\nclient_config = [\"greeting\"]\n[servers.needing.config]\nrequired = [\"greeting\"]\nproperties.greeting = { type = \"string\" }",
+    );
+    let pool = Stdiopool::serve(&(servers(wire.path()) + &needing));
+    let plain = |repo: &str| json!({ "plain": { "repo": repo, "token": "t" } });
+
+    let client = whole(&pool).connect_as("2025-03-26", json!({})).await;
+    let call = |n: u32| {
+        let params = json!({ "name": "plain__whoami", "clientConfig": plain(&format!("of/{n}")) });
+        json!({ "jsonrpc": "2.0", "id": n, "method": "tools/call", "params": params })
+    };
+    let answer = client.post(&json!([call(1), call(2)])).await;
+    let answers = match answer.messages.first() {
+        Some(Value::Array(all)) => all.clone(),
+        _ => answer.messages.clone(),
+    };
+    assert_eq!(answers.len(), 2, "{answers:?}");
+    for answer in &answers {
+        let text = answer["result"]["content"][0]["text"].as_str();
+        let told: Value = serde_json::from_str(text.expect("a text")).expect("JSON");
+        assert_eq!(told["repo"], format!("of/{}", answer["id"]));
+    }
+
+    let http = reqwest::Client::new();
+    let url = format!("{}/sse?config={}", pool.url, encoded(&plain("of/url")));
+    let mut stream = http.get(url).send().await.expect("answers");
+    let mut told = String::new();
+    let mut read_until = async |what: &str| {
+        while !told.contains(what) {
+            let chunk = stream.chunk().await.expect("reads").expect("more");
+            told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        told.clone()
+    };
+    let endpoint = read_until("\n\n").await;
+    let data = |line: &str| line.strip_prefix("data: ").map(str::to_owned);
+    let path = endpoint.lines().find_map(data).expect("where to POST");
+    let info = json!({ "name": "old", "version": "1" });
+    let hello = json!({ "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": info });
+    let own = json!({ "name": "plain__whoami", "clientConfig": plain("of/request") });
+    for (id, method, params, expected) in [
+        (1, "initialize", hello, "dev.stdiopool/config"),
+        (
+            2,
+            "tools/call",
+            json!({ "name": "plain__whoami" }),
+            "of/url",
+        ),
+        (3, "tools/call", own, "of/request"),
+    ] {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let request = http.post(format!("{}{path}", pool.url));
+        let sent = request.json(&body).send().await.expect("answers");
+        assert_eq!(sent.status(), StatusCode::ACCEPTED);
+        read_until(expected).await;
+    }
+
+    // Who listens with the same config as another calls with hears of what that one does.
+    let mut client = whole(&pool);
+    client.config = Some(encoded(&json!({ "needing": { "greeting": "hello" } })));
+    let uri = "stdiopool://needing/demo://counter";
+    let wanted = json!({ "notifications": { "resourceSubscriptions": [uri] } });
+    let response = send(&client, "subscriptions/listen", params(wanted, &json!({}))).await;
+    let mut events = client.stream_of(response);
+    let first = events.next().await.expect("a message");
+    let agreed = &first["params"]["notifications"]["resourceSubscriptions"];
+    assert_eq!(*agreed, json!([uri]), "{first}");
+    let counted = params(
+        json!({ "name": "needing__counter", "arguments": {} }),
+        &json!({}),
+    );
+    let (status, _, answer) = ask(&client, "tools/call", counted).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    let told = events.next().await.expect("a message");
+    assert_eq!(told["params"]["uri"], uri);
 }
