@@ -115,8 +115,7 @@ impl NamedArgs {
 pub(super) struct Folder {
     config: Config,
     accounts: Accounts,
-    // Writes what is on its way before it goes.
-    _opened: Opened,
+    opened: Opened,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }
@@ -222,7 +221,7 @@ impl Folder {
         Ok(Self {
             accounts: accounts.map_err(|error| miette::miette!("{error}"))?,
             config,
-            _opened: opened,
+            opened,
             _state: Arc::new(state),
         })
     }
@@ -233,9 +232,10 @@ impl Folder {
     ///
     /// # Errors
     /// When one does not open, or they cannot be written; then all are as they were.
-    pub(super) async fn rekey(&self, key: &SecretString) -> Result<usize, miette::Report> {
-        let count = self.accounts.rekey(&self.config, key).await;
-        count.map_err(|error| miette::miette!("{error}"))
+    pub(super) async fn rekey(&self, key: &SecretString) -> Result<(usize, usize), miette::Report> {
+        let handles = &self.opened.handle_rows;
+        let counts = self.accounts.rekey(&self.config, key, handles).await;
+        counts.map_err(|error| miette::miette!("{error}"))
     }
 }
 

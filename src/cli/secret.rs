@@ -51,7 +51,7 @@ enum Command {
     List(ListArgs),
     /// Removes a secret
     Remove(NamedArgs),
-    /// Seals every secret anew with another key, while stdiopool does not run
+    /// Seals every secret and stored config anew with another key, while stdiopool does not run
     Rekey {
         /// A file with the new key; set `state.key` to it afterwards
         #[arg(long, value_name = "FILE")]
@@ -99,10 +99,10 @@ async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette:
             "a stdiopool that runs holds the old key"
         )),
         Place::Folder(folder) => {
-            let count = folder.rekey(&key).await?;
+            let (secrets, configs) = folder.rekey(&key).await?;
             let file = new_key.display();
             Ok(format!(
-                "{count} secrets sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"
+                "{secrets} secrets and {configs} stored configs sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"
             ))
         }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::reader::{Reader, shown};
+use super::reader::Reader;
+use super::shown::shown;
 use super::template::{Reference, Template};
 
 /// Arguments of tools that stdiopool sets: by tool, by argument.

@@ -25,6 +25,7 @@ mod reader;
 mod references;
 mod schema;
 mod servers;
+mod shown;
 pub mod template;
 mod tenants;
 #[cfg(test)]

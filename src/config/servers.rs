@@ -9,7 +9,8 @@ use toml::de::DeValue;
 
 use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
-use super::reader::{Reader, shown, to_json};
+use super::reader::Reader;
+use super::shown::{shown, to_json};
 use super::template::{Reference, Template, reference};
 use super::{bind, references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};

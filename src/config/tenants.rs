@@ -13,8 +13,9 @@ use toml::de::DeValue;
 use super::mistake::similar;
 use super::model::{SecretSource, Server, Tenant, Token};
 use super::rates::{self, DefaultRates};
-use super::reader::{Reader, shown, to_json};
+use super::reader::Reader;
 use super::servers::bad_name;
+use super::shown::{shown, to_json};
 use crate::ids::{ServerName, TenantId, is_valid_name};
 
 type Servers = BTreeMap<ServerName, Server>;

@@ -17,7 +17,8 @@ use crate::admin::{
 use crate::config::{Config, SecretSource};
 use crate::ids::{MAX_NAME_LEN, is_valid_name};
 use crate::store::{
-    AccountRows, AccountStore, DatabaseError, Opened, SecretRow, TenantRow, TokenRow, Vault, now,
+    AccountRows, AccountStore, DatabaseError, HandleRow, Opened, Resealed, SecretRow, TenantRow,
+    TokenRow, Vault, VaultError, now,
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::{Secrets, TenantSettings, merged};
@@ -51,7 +52,10 @@ impl Accounts {
     pub async fn open(opened: &Opened, config: &Config) -> Result<Self, ServeError> {
         let rows = opened.account_rows.clone();
         let vault = vault(config.state.key.as_ref()).await?;
-        if let Some(check) = rows.key_check.as_ref().filter(|_| !rows.secrets.is_empty()) {
+        let today = now();
+        let is_sealed = |row: &HandleRow| row.sealed.is_some() && row.expires > today;
+        let has_sealed = !rows.secrets.is_empty() || opened.handle_rows.iter().any(is_sealed);
+        if let Some(check) = rows.key_check.as_ref().filter(|_| has_sealed) {
             if !vault.has_key() {
                 let secrets = rows.secrets.len();
                 tracing::warn!(
@@ -240,7 +244,7 @@ impl Accounts {
         rows.secrets.retain(|row| row.tenant != name);
         drop(rows);
         done(format!(
-            "tenant {name} removed, with its tokens and secrets"
+            "tenant {name} removed, with its tokens, secrets and stored configs"
         ))
     }
 
@@ -379,8 +383,7 @@ impl Accounts {
             let why = format!("tenant `{tenant}` has {MAX_PER_TENANT} secrets, which is the most");
             return Err(AccountError::Invalid(why));
         }
-        let unavailable =
-            |error: crate::store::VaultError| AccountError::Unavailable(error.to_string());
+        let unavailable = |error: VaultError| AccountError::Unavailable(error.to_string());
         let sealed = self.vault.seal(&tenant, &name, value);
         let row = SecretRow {
             sealed: sealed.map_err(unavailable)?,
@@ -414,20 +417,30 @@ impl Accounts {
         done(format!("secret {name} of tenant {tenant} removed"))
     }
 
-    /// Seals every secret anew with another key, in one transaction, and writes that down. Returns
-    /// how many.
+    /// Seals every secret, and every config that is stored with secrets, anew with another key, in one
+    /// transaction, and writes that down. Returns how many of each. A config that does not open is
+    /// forgotten, as it would be at the next start.
     ///
     /// # Errors
-    /// When one does not open, or they cannot be written; then all are as they were.
-    pub async fn rekey(&self, file: &Config, key: &SecretString) -> Result<usize, AccountError> {
-        let outcome = self.seal_anew(key).await;
+    /// When a secret does not open, there is no key, or they cannot be written; then all are as they
+    /// were.
+    pub async fn rekey(
+        &self,
+        file: &Config,
+        key: &SecretString,
+        handles: &[HandleRow],
+    ) -> Result<(usize, usize), AccountError> {
+        let outcome = self.seal_anew(key, handles).await;
         folder_act(file, "secret rekey", None, outcome.is_ok());
         outcome
     }
 
-    async fn seal_anew(&self, key: &SecretString) -> Result<usize, AccountError> {
-        let unavailable =
-            |error: crate::store::VaultError| AccountError::Unavailable(error.to_string());
+    async fn seal_anew(
+        &self,
+        key: &SecretString,
+        handles: &[HandleRow],
+    ) -> Result<(usize, usize), AccountError> {
+        let unavailable = |error: VaultError| AccountError::Unavailable(error.to_string());
         let new = Vault::new(key).map_err(unavailable)?;
         let mut rows = self.rows.lock().secrets.clone();
         for row in &mut rows {
@@ -439,12 +452,33 @@ impl Accounts {
             let sealed = new.seal(&row.tenant, &row.name, &opened);
             row.sealed = sealed.map_err(unavailable)?;
         }
-        let (count, check) = (rows.len(), new.key_check().map_err(unavailable)?);
-        self.store
-            .put_secrets(rows, check)
-            .await
-            .map_err(not_kept)?;
-        Ok(count)
+        let (mut configs, mut lost_configs) = (vec![], vec![]);
+        for row in handles {
+            let Some(sealed) = &row.sealed else {
+                continue;
+            };
+            match self.vault.open_config(&row.tenant, row.id, sealed) {
+                Ok(opened) => {
+                    let sealed = new.seal_config(&row.tenant, row.id, &opened);
+                    configs.push((row.id, sealed.map_err(unavailable)?));
+                }
+                Err(VaultError::DoesNotOpen) => {
+                    let handle = row.id.fingerprint();
+                    tracing::warn!(handle, "a stored config does not open: it is dropped");
+                    lost_configs.push(row.id);
+                }
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        let counts = (rows.len(), configs.len());
+        let all = Resealed {
+            secrets: rows,
+            configs,
+            lost_configs,
+            key_check: new.key_check().map_err(unavailable)?,
+        };
+        self.store.put_resealed(all).await.map_err(not_kept)?;
+        Ok(counts)
     }
 }
 

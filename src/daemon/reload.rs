@@ -18,7 +18,7 @@ use crate::ids::TenantId;
 use crate::pool::StopReason;
 use crate::session::{Sessions, Setup};
 use crate::store::{StateDir, Vault};
-use crate::tenancy::{Secrets, Uses};
+use crate::tenancy::{Handles, Secrets, Uses};
 
 /// What pool.toml said, and where secrets are fetched since.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Reloader {
     pub(super) state: Arc<StateDir>,
     /// Tenants beside those of the file; none where one command is hosted without one.
     pub(super) accounts: Option<Accounts>,
+    /// Configs that callers have stored.
+    pub(super) handles: Arc<Handles>,
     /// The front door's certificates, if it has some.
     pub(super) tls: Option<Tls>,
     pub(super) uses: Arc<Uses>,
@@ -103,6 +105,7 @@ impl Reloader {
         }
         self.sessions.pool().reconfigure(limits::of(&new));
         self.sessions.replace_setup(Arc::new(setup));
+        self.forget_handles();
         self.reloaded.notify_one();
         let retired = self.retire_outdated(None).await;
         self.sessions
@@ -123,6 +126,13 @@ impl Reloader {
         let uses = Arc::clone(&self.uses);
         assemble::setup(config, generation, state, secrets, uses, Some(&before))
             .map_err(|error| error.to_string())
+    }
+
+    /// Forgets the configs that callers of tenants have stored which are gone.
+    pub(super) fn forget_handles(&self) {
+        let config = Arc::clone(&self.sessions.setup().config);
+        self.handles
+            .keep_tenants(|tenant| config.has_tenant(tenant));
     }
 
     /// Writes down when tokens were last used.
@@ -157,6 +167,7 @@ impl Reloader {
         let of_tenant = tenant.as_ref();
         if let Some(gone) = of_tenant.filter(|_| is_removal) {
             self.sessions.end_of_tenant(gone);
+            self.handles.keep_tenants(|tenant| tenant != gone);
         }
         let retired = self.retire_outdated(of_tenant).await;
         let tenant = tenant.as_ref().map(TenantId::as_str);

@@ -234,7 +234,7 @@ impl Service {
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
         let said = Said {
             config: Arc::clone(config),
-            secrets: Arc::new(Secrets::new(vault)),
+            secrets: Arc::new(Secrets::new(Arc::clone(&vault))),
         };
         let uses = Arc::new(Uses::default());
         let merged = match &accounts {
@@ -245,7 +245,8 @@ impl Service {
             None => Arc::clone(config),
         };
         let (of_secrets, of_uses) = (Arc::clone(&said.secrets), Arc::clone(&uses));
-        let setup = assemble::setup(merged, 0, Arc::clone(&state), of_secrets, of_uses, None)?;
+        let of_merged = Arc::clone(&merged);
+        let setup = assemble::setup(of_merged, 0, Arc::clone(&state), of_secrets, of_uses, None)?;
         let trace = match &options.record_trace {
             Some(path) => Some(TraceRecorder::create(path).map_err(|source| {
                 let path = path.clone();
@@ -261,10 +262,14 @@ impl Service {
         let handles = match &mut kept {
             Some(kept) => {
                 let rows = std::mem::take(&mut kept.handle_rows);
-                Handles::new(Some(kept.handles.clone()), rows)
+                let vault = Arc::clone(&vault);
+                let handles = Handles::new(kept.handles.clone(), vault, rows);
+                handles.keep_tenants(|tenant| merged.has_tenant(tenant));
+                handles
             }
             None => Handles::default(),
         };
+        let handles = Arc::new(handles);
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
@@ -297,6 +302,7 @@ impl Service {
             sessions: sessions.clone(),
             state,
             accounts,
+            handles: Arc::clone(&handles),
             tls,
             uses,
             said: parking_lot::Mutex::new(said),
@@ -319,7 +325,7 @@ impl Service {
             sessions,
             running,
             reloader,
-            handles: Arc::new(handles),
+            handles,
             drain,
         })
     }
@@ -385,6 +391,7 @@ impl Service {
                     self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
                     self.reloader.note_token_uses();
                     self.handles.expire(SystemTime::now());
+                    self.reloader.forget_handles();
                     let timeout = self.sessions.setup().config.pool.session_timeout;
                     let ended = self.sessions.expire(timeout);
                     if ended > 0 {

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use super::conversation::Final;
 use super::post::{Post, Tally};
 use super::reply;
-use super::stateless::{LISTS_LAST, wants};
+use super::stateless::{LISTS_LAST, wants, with_advert};
 use crate::bridge::Listing;
 use crate::bridge::stateless::{Dress, Fault, StatelessRequest, discovered};
 use crate::protocol::{Envelope, Failure, Reason, code};
@@ -23,16 +23,23 @@ impl Post<'_> {
         mut tally: Tally,
     ) -> Response<Body> {
         let sessions = &self.front.sessions;
+        if let Some(config) = &self.config
+            && let Err(failure) = sessions.check_parts(&self.principal, config)
+        {
+            tally.failed(failure.reason);
+            return reply::failure(&failure, Some(request.id));
+        }
         let served = match &*request.method {
             "server/discover" => sessions.hello_of_all(&self.principal).map(|hello| {
                 tally.answered(false);
                 let body = discovered(request.id, hello.text(), LISTS_LAST);
-                reply::json(StatusCode::OK, body)
+                let schema = sessions.advert_of_all(&self.principal);
+                reply::json(StatusCode::OK, with_advert(body, schema))
             }),
             "subscriptions/listen" => self.listen(request, tally).await,
             method => match Listing::of(method) {
                 Some(listing) => {
-                    let lister = Lister::Caller(self.principal.clone());
+                    let lister = Lister::of_caller(self.principal.clone(), self.config.clone());
                     let list = sessions.list_of_all(lister, listing).await;
                     tally.answered(false);
                     let dress = Dress {
@@ -77,7 +84,8 @@ impl Post<'_> {
             config: None,
             arrived: self.arrived,
         };
-        let caller = sessions.caller_through_all(&post.principal, &post.server, wants(&request))?;
+        let (user, config) = (&post.principal, self.config.as_ref());
+        let caller = sessions.caller_through_all(user, &post.server, wants(&request), config)?;
         tally.is_of(&post.server);
         post.call(&request, caller, tally).await
     }

@@ -7,11 +7,17 @@
 //! | `params.clientConfig` | an object, or a handle |
 //! | `params._meta["dev.stdiopool/config"]` | the same |
 //!
+//! Where all servers are offered as one, each of these holds such a config for each of some servers,
+//! by name: an object of objects and handles; or a handle, of one server or of several.
+//!
 //! Later ones win. Of `initialize`, it holds for the whole session. Nothing of it reaches a worker
 //! but through the arguments and environment of its process.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
+use serde_json::json;
 
 use super::router::Front;
 use crate::bridge::{CLIENT_CONFIG, CONFIG, addressed};
@@ -88,20 +94,64 @@ impl Configs<'_> {
     }
 
     fn put(&self, whole: &mut Option<ClientConfig>, given: Given) -> Result<(), Failure> {
-        if *self.server == ServerName::all() {
-            let why = "a config is for one server; at `/mcp`, where all are offered as one, none can be set (use `/{server}/mcp`)";
-            return Err(Failure::new(Reason::ConfigInvalid, why));
-        }
-        let over = match given {
-            Given::Values(values) => ClientConfig::new(values, Default::default()),
-            Given::Handle(id) => self
-                .front
-                .handles
-                .resolve(&id, self.principal, self.server)?,
+        let over = if *self.server == ServerName::all() {
+            self.of_all(given)?
+        } else {
+            self.of_one(given, self.server)?
         };
         *whole = Some(whole.take().unwrap_or_default().with(&over));
         Ok(())
     }
+
+    fn of_one(&self, given: Given, server: &ServerName) -> Result<ClientConfig, Failure> {
+        match given {
+            Given::Values(values) => Ok(ClientConfig::new(values, BTreeMap::new())),
+            Given::Handle(id) => self.front.handles.resolve(&id, self.principal, server),
+        }
+    }
+
+    /// What is given for each of the servers that are offered to the caller as one.
+    fn of_all(&self, given: Given) -> Result<ClientConfig, Failure> {
+        let offered = self.front.sessions.offered_to(self.principal);
+        let values = match given {
+            Given::Values(values) => values,
+            Given::Handle(id) => {
+                let handles = &self.front.handles;
+                return handles.resolve_for_all(&id, self.principal, &offered);
+            }
+        };
+        let mut parts = BTreeMap::new();
+        for (name, value) in values {
+            let server = offered.iter().find(|server| server.as_str() == name);
+            let server = server.ok_or_else(|| not_offered(&name, &offered))?;
+            let part = Given::of_value(&format!("the config of server `{name}`"), value)
+                .and_then(|given| self.of_one(given, server))
+                .map_err(|failure| at(&name, failure))?;
+            parts.insert(server.clone(), part);
+        }
+        Ok(ClientConfig::of_servers(parts))
+    }
+}
+
+/// Nothing is said of servers that are there for others.
+fn not_offered(name: &str, offered: &[ServerName]) -> Failure {
+    let offered: Vec<_> = offered.iter().map(|server| format!("`{server}`")).collect();
+    let offered = match offered.is_empty() {
+        true => "none".to_owned(),
+        false => offered.join(", "),
+    };
+    let why = format!(
+        "configs are given by server here, and there is no server `{name}` (on offer: {offered})"
+    );
+    at(name, Failure::new(Reason::ConfigInvalid, why))
+}
+
+/// Says with a failure which member of a config by server it is about.
+fn at(name: &str, failure: Failure) -> Failure {
+    // A step of a JSON pointer (RFC 6901, 3).
+    let step = name.replace('~', "~0").replace('/', "~1");
+    let error = json!({ "pointer": format!("/{step}"), "message": failure.message });
+    failure.detail("errors", json!([error]))
 }
 
 /// `over` over `under`.

@@ -1,4 +1,5 @@
 //! `/v1/config`: a caller stores a config, secrets included, once, and sends its handle from then on.
+//! Requests count against the caller's limits like any other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,30 +13,52 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
-use super::listener::Peer;
-use super::reply;
+use super::entrance::Entrance;
 use super::router::{Front, check_content_type, read_body};
+use super::{reply, trail};
+use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
-use crate::tenancy::{ClientConfig, Credentials, DEFAULT_TTL, HandleInfo, MAX_TTL, Principal};
+use crate::store::IdHash;
+use crate::tenancy::{ClientConfig, DEFAULT_TTL, HandleInfo, MAX_TTL, Named, Principal};
 
 /// Largest config with its secrets that is stored, in bytes of the request.
 const MAX_STORED: usize = 64 << 10;
 
-/// What is to be stored.
+/// What is to be stored: a config of one server, or of several.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
-    server: String,
+    server: Option<String>,
     #[serde(default)]
     config: Map<String, Value>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
+    servers: Option<BTreeMap<String, AskedPart>>,
     ttl: Option<String>,
 }
 
+/// The same for one of several servers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedPart {
+    #[serde(default)]
+    config: Map<String, Value>,
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+}
+
+impl AskedPart {
+    fn into_config(self) -> ClientConfig {
+        let secrets = self.secrets.into_iter();
+        let secrets = secrets.map(|(name, secret)| (name, secret.into()));
+        ClientConfig::new(self.config, secrets.collect())
+    }
+}
+
 pub(super) async fn all(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
-    answered(&front, serve_all(&front, None, request).await)
+    of_all(&front, None, request).await
 }
 
 pub(super) async fn all_of_tenant(
@@ -43,7 +66,7 @@ pub(super) async fn all_of_tenant(
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    answered(&front, serve_all(&front, Some(&tenant), request).await)
+    of_all(&front, Some(&tenant), request).await
 }
 
 pub(super) async fn one(
@@ -51,10 +74,7 @@ pub(super) async fn one(
     Path(handle): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    answered(
-        &front,
-        serve_one(&front, None, &handle, &request.into_parts().0).await,
-    )
+    of_one(&front, None, &handle, request).await
 }
 
 pub(super) async fn one_of_tenant(
@@ -62,88 +82,166 @@ pub(super) async fn one_of_tenant(
     Path((tenant, handle)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
-    answered(
-        &front,
-        serve_one(&front, Some(&tenant), &handle, &request.into_parts().0).await,
-    )
+    of_one(&front, Some(&tenant), &handle, request).await
 }
 
-fn answered(front: &Front, outcome: Result<Response<Body>, Failure>) -> Response<Body> {
-    let mut response = outcome.unwrap_or_else(|failure| {
-        front.sessions.metrics().rejected(failure.reason);
-        reply::failure(&failure, None)
-    });
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+async fn of_all(front: &Front, tenant: Option<&str>, request: Request) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let entrance = Entrance::of_resource(&parts, parts.uri.path());
+    let outcome = serve_all(front, (entrance, tenant), &parts, body).await;
+    never_stored(entrance.answer(front, outcome))
+}
+
+async fn of_one(
+    front: &Front,
+    tenant: Option<&str>,
+    handle: &str,
+    request: Request,
+) -> Response<Body> {
+    // The rest of the path is a credential.
+    let parts = request.into_parts().0;
+    let path = parts.uri.path();
+    let resource = path.rsplit_once('/').map_or(path, |(resource, _)| resource);
+    let entrance = Entrance::of_resource(&parts, resource);
+    let outcome = serve_one(front, (entrance, tenant), handle, &parts.method).await;
+    never_stored(entrance.answer(front, outcome))
+}
+
+fn never_stored(mut response: Response<Body>) -> Response<Body> {
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
     response
 }
 
-async fn caller(
-    front: &Front,
-    tenant: Option<&str>,
-    request: &Parts,
-) -> Result<Principal, Failure> {
-    front.guard.check(&request.headers)?;
-    let setup = front.sessions.setup();
-    let credentials = Credentials {
-        headers: &request.headers,
-        peer: request.extensions.get::<Peer>().map(|peer| peer.0),
-        path_tenant: tenant,
-    };
-    setup.authenticator.authenticate(credentials).await
+/// An act of a known caller, for the audit log.
+struct Act<'a> {
+    front: &'a Front,
+    principal: &'a Principal,
+    name: &'static str,
+    began: Instant,
+}
+
+impl Act<'_> {
+    /// Writes down what became of it; returns what is said of that.
+    fn ended(
+        &self,
+        server: Option<&str>,
+        handle: Option<&str>,
+        outcome: Result<Response<Body>, Failure>,
+    ) -> Response<Body> {
+        if let Some(audit) = &self.front.audit {
+            let handle = handle.map(|handle| IdHash::of(handle).fingerprint());
+            let (who, failed) = ((self.principal, server), outcome.as_ref().err());
+            let took = self.began.elapsed();
+            trail::stored_config(audit, self.name, who, handle, (failed, took));
+        }
+        outcome.unwrap_or_else(|failure| {
+            self.front.sessions.metrics().rejected(failure.reason);
+            reply::failure(&failure, None)
+        })
+    }
 }
 
 async fn serve_all(
     front: &Front,
-    tenant: Option<&str>,
-    request: Request,
+    (entrance, tenant): (Entrance<'_>, Option<&str>),
+    parts: &Parts,
+    body: Body,
 ) -> Result<Response<Body>, Failure> {
-    let (parts, body) = request.into_parts();
-    let principal = caller(front, tenant, &parts).await?;
+    let began = Instant::now();
+    let (setup, principal) = entrance.admitted(front, tenant).await?;
     if parts.method != Method::POST {
         return Ok(reply::method_not_allowed("POST"));
     }
     check_content_type(&parts.headers)?;
+    let permit = front.limits.admit(&setup.config, &principal)?;
     let body = read_body(&parts.headers, body, front.max_body.min(MAX_STORED)).await?;
-    let (handle, info) = store(front, &principal, &body).await?;
-    let mut response = reply::json(StatusCode::CREATED, told(&handle, &info).to_string());
-    let place = format!("{}/{handle}", parts.uri.path().trim_end_matches('/'));
-    if let Ok(place) = HeaderValue::from_str(&place) {
-        response.headers_mut().insert(LOCATION, place);
+    let act = Act {
+        front,
+        principal: &principal,
+        name: "config create",
+        began,
+    };
+    let asked = read(&body);
+    let server = asked.as_ref().ok().map(|asked| match &asked.server {
+        Some(server) => server.clone(),
+        None => ServerName::all().to_string(),
+    });
+    let stored = match asked {
+        Ok(asked) => store(front, &principal, asked).await,
+        Err(failure) => Err(failure),
+    };
+    let handle = stored.as_ref().ok().map(|(handle, _)| handle.clone());
+    let response = stored.map(|(handle, info)| {
+        let mut response = reply::json(StatusCode::CREATED, told(&handle, &info).to_string());
+        let place = format!("{}/{handle}", parts.uri.path());
+        if let Ok(place) = HeaderValue::from_str(&place) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        response
+    });
+    let response = act.ended(server.as_deref(), handle.as_deref(), response);
+    Ok(permit.kept_by(response))
+}
+
+fn read(body: &Bytes) -> Result<Asked, Failure> {
+    // What cannot be read is not quoted: it may be a secret.
+    let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let why = format!(
+            "the body is neither {{\"server\": \"…\", \"config\": {{…}}, \"secrets\": {{\"NAME\": \"…\"}}, \"ttl\": \"24h\"}} nor {{\"servers\": {{\"…\": {{\"config\": {{…}}, \"secrets\": {{…}}}}}}, \"ttl\": \"24h\"}} (line {line}, column {column})"
+        );
+        Failure::new(Reason::InvalidRequest, why)
+    })?;
+    let is_of_one = asked.server.is_some();
+    let has_own = !asked.config.is_empty() || !asked.secrets.is_empty();
+    if is_of_one == asked.servers.is_some() || (has_own && !is_of_one) {
+        let why = "the body holds either `server` with its `config` and `secrets`, or `servers` with those of each";
+        return Err(Failure::new(Reason::InvalidRequest, why));
     }
-    Ok(response)
+    Ok(asked)
 }
 
 async fn store(
     front: &Front,
     principal: &Principal,
-    body: &Bytes,
+    asked: Asked,
 ) -> Result<(String, HandleInfo), Failure> {
-    // What cannot be read is not quoted: it may be a secret.
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let why = format!(
-            "the body is not {{\"server\": \"…\", \"config\": {{…}}, \"secrets\": {{\"NAME\": \"…\"}}, \"ttl\": \"24h\"}} (line {line}, column {column})"
-        );
-        Failure::new(Reason::InvalidRequest, why)
-    })?;
     let setup = front.sessions.setup();
-    let server = setup.server_for(principal, &asked.server)?;
     let ttl = time_to_live(asked.ttl.as_deref())?;
-    let secrets = asked.secrets.into_iter();
-    let secrets = secrets.map(|(name, secret)| (name, secret.into()));
-    let config = ClientConfig::new(asked.config, secrets.collect());
+    let (server, config) = match asked.servers {
+        None => {
+            let name = asked.server.unwrap_or_default();
+            let server = setup.server_for(principal, &name)?;
+            let whole = AskedPart {
+                config: asked.config,
+                secrets: asked.secrets,
+            };
+            (server, whole.into_config())
+        }
+        Some(servers) => {
+            let mut parts = BTreeMap::new();
+            for (name, part) in servers {
+                let server = setup.server_for(principal, &name)?;
+                parts.insert(server, part.into_config());
+            }
+            (ServerName::all(), ClientConfig::of_servers(parts))
+        }
+    };
     if config.is_empty() {
         let why = "there is nothing to store: both `config` and `secrets` are empty";
         return Err(Failure::new(Reason::ConfigInvalid, why));
     }
-    setup
-        .resolver
-        .check_client(&principal.tenant, &server, &config)?;
-    let may_be_kept = setup.resolver.may_be_kept(&server, &config);
+    let (resolver, tenant) = (&setup.resolver, &principal.tenant);
+    if server == ServerName::all() {
+        resolver.check_parts(tenant, &config)?;
+    } else {
+        resolver.check_client(tenant, &server, &config)?;
+    }
+    let may_be_read = resolver.may_be_kept(&server, &config);
     let stored = front
         .handles
-        .create(principal, server, config, ttl, may_be_kept);
+        .create(principal, server, config, ttl, may_be_read);
     stored.await
 }
 
@@ -163,28 +261,39 @@ fn time_to_live(text: Option<&str>) -> Result<Duration, Failure> {
 
 async fn serve_one(
     front: &Front,
-    tenant: Option<&str>,
+    (entrance, tenant): (Entrance<'_>, Option<&str>),
     handle: &str,
-    request: &Parts,
+    method: &Method,
 ) -> Result<Response<Body>, Failure> {
-    let principal = caller(front, tenant, request).await?;
+    let began = Instant::now();
+    let (setup, principal) = entrance.admitted(front, tenant).await?;
+    let permit = front.limits.admit(&setup.config, &principal)?;
     let unknown = || {
         let why = "no such config handle (it expired, was deleted, or never was)";
         Failure::new(Reason::NotFound, why)
     };
-    match request.method {
+    let response = match *method {
         Method::GET => {
             let info = front.handles.info(handle, &principal).ok_or_else(unknown)?;
-            Ok(reply::json(StatusCode::OK, told(handle, &info).to_string()))
+            reply::json(StatusCode::OK, told(handle, &info).to_string())
         }
         Method::DELETE => {
-            if !front.handles.delete(handle, &principal).await? {
-                return Err(unknown());
-            }
-            Ok(reply::empty(StatusCode::NO_CONTENT))
+            let act = Act {
+                front,
+                principal: &principal,
+                name: "config delete",
+                began,
+            };
+            let deleted = front.handles.delete(handle, &principal).await;
+            let deleted = deleted.and_then(|server| server.ok_or_else(unknown));
+            let server = deleted.as_ref().ok().cloned();
+            let server = server.as_ref().map(ServerName::as_str);
+            let gone = deleted.map(|_| reply::empty(StatusCode::NO_CONTENT));
+            act.ended(server, Some(handle), gone)
         }
-        _ => Ok(reply::method_not_allowed("GET, DELETE")),
-    }
+        _ => reply::method_not_allowed("GET, DELETE"),
+    };
+    Ok(permit.kept_by(response))
 }
 
 fn told(handle: &str, info: &HandleInfo) -> Value {
@@ -192,13 +301,24 @@ fn told(handle: &str, info: &HandleInfo) -> Value {
         let since = at.duration_since(SystemTime::UNIX_EPOCH);
         since.unwrap_or_default().as_secs()
     };
-    json!({
+    let mut told = json!({
         "id": handle,
-        "server": info.server.as_str(),
-        "keys": info.keys,
-        "secrets": info.secrets,
         "created": seconds(info.created),
         "expires": seconds(info.expires),
         "survivesRestart": info.is_kept,
-    })
+    });
+    let named = |named: &Named| json!({ "keys": named.keys, "secrets": named.secrets });
+    let servers = info.servers.iter();
+    if info.is_of_several {
+        told["servers"] = servers
+            .map(|(server, own)| (server.to_string(), named(own)))
+            .collect();
+    } else {
+        for (server, own) in servers {
+            told["server"] = json!(server.as_str());
+            told["keys"] = json!(own.keys);
+            told["secrets"] = json!(own.secrets);
+        }
+    }
+    told
 }

@@ -1,8 +1,10 @@
 //! The transport of 2024-11-05, HTTP with SSE: one long GET that carries everything to the client,
 //! and POSTs that carry everything from it (2024-11-05, basic/transports, "HTTP with SSE").
 //!
-//! The session lives as long as the GET. What a POST asks is answered on the stream of the GET.
+//! The session lives as long as the GET. What a POST asks is answered on the stream of the GET, and is
+//! under way, for the limits of its caller, until its answer is sent there or the stream ends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::client_config::{Configs, together};
+use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, timed_out, unreadable};
 use super::reply;
 use super::router::Front;
@@ -41,6 +44,28 @@ struct Channel {
     mailbox: Arc<Mailbox>,
     session: Mutex<Option<Arc<Session>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// Of the requests whose answers are in the mailbox, in their order there.
+    permits: Mutex<VecDeque<Permit>>,
+}
+
+impl Channel {
+    /// Puts the last words on a request into the mailbox. It is under way until they are sent.
+    fn settle(&self, permit: Permit, parcel: Parcel) {
+        // Held over both, so that the orders are the same. Never the other way round.
+        let mut permits = self.permits.lock();
+        match parcel {
+            Parcel::Answer {
+                message, is_error, ..
+            } => self.mailbox.answer(message, is_error),
+            Parcel::Failed { id, failure } => self.mailbox.fail(id, failure),
+            // No last words; whoever calls this has none of them.
+            Parcel::Message(message) => {
+                self.mailbox.push(message);
+                return;
+            }
+        }
+        permits.push_back(permit);
+    }
 }
 
 /// The clients of this transport.
@@ -59,6 +84,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.channels.0.lock().remove(&self.id);
         self.channel.tasks.lock().abort_all();
+        self.channel.permits.lock().clear();
         if let Some(session) = self.channel.session.lock().take() {
             self.sessions.end(&session);
         }
@@ -84,6 +110,7 @@ pub(super) fn open(
         mailbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
         session: Mutex::default(),
         tasks: Mutex::default(),
+        permits: Mutex::default(),
     });
     front
         .channels
@@ -107,24 +134,27 @@ pub(super) fn open(
 fn telling(open: Open, first: Bytes) -> Body {
     let reader = open.channel.mailbox.take_over();
     Body::from_stream(streams::unfold(
-        (open, Some(first), None),
-        move |(open, first, mut own)| async move {
-            let frame = match first {
-                Some(first) => first,
+        (open, Some(first), None, None),
+        move |(open, first, mut own, sent)| async move {
+            // Whoever asks for more has sent what it had.
+            drop::<Option<Permit>>(sent);
+            let (frame, permit) = match first {
+                Some(first) => (first, None),
                 None => next_frame(&open.channel, reader, &mut own).await?,
             };
-            Some((Ok::<_, std::convert::Infallible>(frame), (open, None, own)))
+            let next = (open, None, own, permit);
+            Some((Ok::<_, std::convert::Infallible>(frame), next))
         },
     ))
 }
 
-/// What the client is told next. `own` is its session, once there is one, and the number under which
-/// its own stream is read.
+/// What the client is told next, and the permit of the request that it ends. `own` is its session,
+/// once there is one, and the number under which its own stream is read.
 async fn next_frame(
     channel: &Channel,
     reader: u64,
     own: &mut Option<(Arc<Session>, u64)>,
-) -> Option<Bytes> {
+) -> Option<(Bytes, Option<Permit>)> {
     if own.is_none() {
         let session = channel.session.lock().clone();
         *own = session.map(|session| {
@@ -138,18 +168,26 @@ async fn next_frame(
             None => std::future::pending().await,
         }
     };
-    let parcel = tokio::select! {
+    let (parcel, is_own) = tokio::select! {
         biased;
-        parcel = channel.mailbox.next_of_stream(reader) => parcel?,
-        parcel = unasked => parcel?,
-        () = tokio::time::sleep(QUIET_PERIOD) => return Some(Bytes::from_static(KEEP_ALIVE)),
+        parcel = channel.mailbox.next_of_stream(reader) => (parcel?, false),
+        parcel = unasked => (parcel?, true),
+        () = tokio::time::sleep(QUIET_PERIOD) => {
+            return Some((Bytes::from_static(KEEP_ALIVE), None));
+        }
+    };
+    let permit = match parcel {
+        Parcel::Answer { .. } | Parcel::Failed { .. } if !is_own => {
+            channel.permits.lock().pop_front()
+        }
+        _ => None,
     };
     let message = message_of(parcel);
     let mut frame = BytesMut::with_capacity(message.len() + 32);
     frame.put_slice(b"event: message\ndata: ");
     frame.put_slice(&message);
     frame.put_slice(b"\n\n");
-    Some(frame.freeze())
+    Some((frame.freeze(), permit))
 }
 
 /// POST: takes one message in; what it asks is answered on the stream.
@@ -157,9 +195,9 @@ pub(super) fn take_in(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
-    config: Option<ClientConfig>,
+    (config, body): (Option<ClientConfig>, Bytes),
     uri: &Uri,
-    body: Bytes,
+    permit: Permit,
 ) -> Result<Response<Body>, Failure> {
     let arrived = Instant::now();
     let id = uri.query().into_iter().flat_map(|query| query.split('&'));
@@ -198,7 +236,8 @@ pub(super) fn take_in(
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);
             let message = (body, config, principal.clone());
-            tasks.spawn(async move { serve(sessions, of_task, session, message, tally).await });
+            let counted = (tally, permit);
+            tasks.spawn(async move { serve(sessions, of_task, session, message, counted).await });
         }
         (Kind::Notification, Some(session)) => {
             front.sessions.notification(&session, &body, &envelope);
@@ -220,35 +259,39 @@ async fn serve(
     channel: Arc<Channel>,
     session: Option<Arc<Session>>,
     (message, config, principal): (Bytes, Option<ClientConfig>, Principal),
-    mut tally: Tally,
+    (mut tally, permit): (Tally, Permit),
 ) {
     let Ok(envelope) = Envelope::parse(&message) else {
         return;
     };
     let id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
-    let mailbox = &channel.mailbox;
+    let answered = |message| Parcel::Answer {
+        message,
+        at: Instant::now(),
+        is_error: false,
+    };
     if envelope.method.as_deref() == Some("initialize") {
         match open_session(&sessions, &channel, config, &envelope).await {
             Ok(answer) => {
                 tally.answered(false);
-                mailbox.answer(answer, false);
+                channel.settle(permit, answered(answer));
             }
             Err(failure) => {
                 tally.failed(failure.reason);
-                mailbox.fail(id, failure);
+                channel.settle(permit, Parcel::Failed { id, failure });
             }
         }
         return;
     }
     if let Some(answer) = answered_here(&envelope) {
         tally.answered(false);
-        mailbox.answer(answer, false);
+        channel.settle(permit, answered(answer));
         return;
     }
     let Some(session) = session else {
         let failure = Failure::new(Reason::SessionRequired, "`initialize` comes first");
         tally.failed(failure.reason);
-        mailbox.fail(id, failure);
+        channel.settle(permit, Parcel::Failed { id, failure });
         return;
     };
     let _in_use = session.in_use();
@@ -258,33 +301,25 @@ async fn serve(
     let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
     if let Err(failure) = sent.await {
         tally.failed(failure.reason);
-        mailbox.fail(id, failure);
+        channel.settle(permit, Parcel::Failed { id, failure });
         return;
     }
+    // It ends with its one answer, or without any if its client has cancelled it.
     loop {
         match exchange.next().await {
-            Next::Parcel(parcel) => {
-                tally.note(&parcel);
-                match parcel {
-                    Parcel::Message(message) => {
-                        mailbox.push(message);
-                    }
-                    Parcel::Answer {
-                        message, is_error, ..
-                    } => mailbox.answer(message, is_error),
-                    Parcel::Failed { id, failure } => mailbox.fail(id, failure),
-                }
+            Next::Parcel(Parcel::Message(message)) => {
+                channel.mailbox.push(message);
+            }
+            Next::Parcel(last) => {
+                tally.note(&last);
+                channel.settle(permit, last);
+                break;
             }
             Next::Done => break,
-            Next::TimedOut {
-                timeout,
-                unanswered,
-            } => {
-                for id in unanswered {
-                    let failure = timed_out(timeout);
-                    tally.failed(failure.reason);
-                    mailbox.fail(id, failure);
-                }
+            Next::TimedOut { timeout, .. } => {
+                let failure = timed_out(timeout);
+                tally.failed(failure.reason);
+                channel.settle(permit, Parcel::Failed { id, failure });
                 break;
             }
         }

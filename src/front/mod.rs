@@ -23,6 +23,7 @@ mod client_config;
 mod config_handles;
 mod conversation;
 mod dispatch;
+mod entrance;
 mod guard;
 mod http_sse;
 mod limits;

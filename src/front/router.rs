@@ -19,6 +19,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::client_config::{CONFIG_HEADER, Configs};
 use super::config_handles;
+use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::limits::RateLimits;
@@ -32,7 +33,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
 use crate::telemetry::audit::Audit;
-use crate::tenancy::{Credentials, Handles, Principal};
+use crate::tenancy::{Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -235,31 +236,15 @@ where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
 {
     let arrived = Instant::now();
-    let credentials = Credentials {
-        headers: &parts.headers,
-        peer: peer.map(|peer| peer.0),
-        path_tenant: tenant,
-    };
-    let mut response = match serve(front, credentials, offer, (parts, body), arrived).await {
-        Ok(response) => response,
-        Err(failure) => {
-            front.sessions.metrics().rejected(failure.reason);
-            if let Some(audit) = &front.audit {
-                let (peer, path) = (peer.map(|peer| peer.0), parts.uri.path());
-                trail::refused(audit, None, &failure, peer, Some(path));
-            }
-            reply::failure(&failure, None)
-        }
-    };
-    let host = parts.headers.get(HOST);
-    well_known::challenge(front, host, parts.uri.path(), &mut response);
-    response
+    let entrance = Entrance::of(parts, peer);
+    let place = (entrance, tenant, offer);
+    let outcome = serve(front, place, (parts, body), arrived).await;
+    entrance.answer(front, outcome)
 }
 
 async fn serve<B>(
     front: &Front,
-    credentials: Credentials<'_>,
-    offer: Offer<'_>,
+    (entrance, tenant, offer): (Entrance<'_>, Option<&str>, Offer<'_>),
     (parts, body): (&Parts, B),
     arrived: Instant,
 ) -> Result<Response<Body>, Failure>
@@ -267,9 +252,7 @@ where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
 {
     let headers = &parts.headers;
-    front.guard.check(headers)?;
-    let setup = front.sessions.setup();
-    let principal = setup.authenticator.authenticate(credentials).await?;
+    let (setup, principal) = entrance.admitted(front, tenant).await?;
     let server = match offer {
         Offer::All => ServerName::all(),
         Offer::Server(name) => setup.server_for(&principal, name)?,
@@ -297,8 +280,8 @@ where
         check_content_type(headers)?;
         let permit = front.limits.admit(&setup.config, &principal)?;
         let body = read_body(headers, body, front.max_body).await?;
-        let taken = http_sse::take_in(front, &principal, &server, config, &parts.uri, body)?;
-        return Ok(permit.kept_by(taken));
+        let message = (config, body);
+        return http_sse::take_in(front, &principal, &server, message, &parts.uri, permit);
     }
     if parts.method != Method::POST {
         check_version(headers)?;

@@ -7,6 +7,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream as streams;
 use http::{HeaderMap, Response, StatusCode};
+use serde_json::Value;
 
 use super::conversation::{Conversation, Final, Said};
 use super::post::{Post, Tally};
@@ -104,10 +105,7 @@ impl Post<'_> {
             Some(own) => rediscovered(request.id, own),
             None => discovered(request.id, hello.text(), LISTS_LAST),
         };
-        let body = match sessions.advert(&caller) {
-            Some(schema) => told_of_config(&body, &schema.to_string()).unwrap_or(body),
-            None => body,
-        };
+        let body = with_advert(body, sessions.advert(&caller));
         Ok(reply::json(StatusCode::OK, body))
     }
 
@@ -210,7 +208,12 @@ impl Post<'_> {
     }
 }
 
-/// A response to `server/discover` that tells clients what they may set.
+/// A response to `server/discover` that tells clients what they may set, by that schema.
+pub(super) fn with_advert(response: Bytes, schema: Option<Value>) -> Bytes {
+    let told = schema.and_then(|schema| told_of_config(&response, &schema.to_string()));
+    told.unwrap_or(response)
+}
+
 fn told_of_config(response: &Bytes, schema: &str) -> Option<Bytes> {
     let result = Envelope::parse(response).ok()?.result?.get();
     let told = advertised(result.as_bytes(), schema)?;

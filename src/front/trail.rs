@@ -149,12 +149,37 @@ pub(super) fn refused(
     });
 }
 
+/// What a caller did to a config that is stored, under the handle of that fingerprint.
+pub(super) fn stored_config(
+    audit: &Audit,
+    act: &str,
+    (principal, server): (&Principal, Option<&str>),
+    handle: Option<String>,
+    (failed, took): (Option<&Failure>, Duration),
+) {
+    audit.record(AuditRecord {
+        method: Some(act.to_owned()),
+        object: handle,
+        server: server.map(cut),
+        outcome: Some(if failed.is_none() { "ok" } else { "failed" }.to_owned()),
+        reason: failed.map(|failure| failure.reason.as_str().to_owned()),
+        duration_ms: u64::try_from(took.as_millis()).ok(),
+        ..of_caller(principal)
+    });
+}
+
 fn of(principal: &Principal, server: &ServerName) -> AuditRecord {
+    AuditRecord {
+        server: Some(server.to_string()),
+        ..of_caller(principal)
+    }
+}
+
+fn of_caller(principal: &Principal) -> AuditRecord {
     AuditRecord {
         tenant: Some(principal.tenant.to_string()),
         subject: principal.subject.clone(),
         token: principal.token.as_deref().map(str::to_owned),
-        server: Some(server.to_string()),
         ..AuditRecord::default()
     }
 }

@@ -9,7 +9,7 @@
 //!                     └── member: search ── workers of search
 //! ```
 //!
-//! A member has its client's capabilities, log level and subscriptions, and tells what belongs to no
+//! A member has its client's capabilities, log level, subscriptions and its part of the config, and tells what belongs to no
 //! request on the stream of the whole. It ends with it. One that is slow or broken is missing in a
 //! list, which says so; when it has answered after all, the client is told that the list has changed.
 
@@ -18,6 +18,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::exchange::{Exchange, Next};
@@ -31,7 +32,7 @@ use crate::bridge::stateless::identity;
 use crate::bridge::{Era, Hello, Listing, asked_level};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Reason, code};
-use crate::tenancy::Principal;
+use crate::tenancy::{ClientConfig, Principal, advert_of_parts};
 
 /// Most pages of one server's list that are fetched; what comes after them is left out.
 const MAX_PAGES: usize = 64;
@@ -74,6 +75,28 @@ impl Sessions {
             .collect();
         let text = aggregate::introduction(&servers).to_string();
         Hello::parse(&text).map_err(|error| Failure::new(Reason::Internal, error.to_string()))
+    }
+
+    /// What callers may set where all servers are offered to them as one: a JSON Schema, by server.
+    /// `None` if they may set nothing of any.
+    pub fn advert_of_all(&self, principal: &Principal) -> Option<Value> {
+        let (setup, offered) = (self.setup(), self.offered_to(principal));
+        let adverts = offered.iter().filter_map(|server| {
+            let advert = setup.resolver.advert(&principal.tenant, server)?;
+            Some((server, advert))
+        });
+        let mut adverts = adverts.peekable();
+        adverts.peek()?;
+        Some(advert_of_parts(adverts))
+    }
+
+    /// Checks what a request sets for each of all servers, for those as well that it is not for.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] for the first part that does not fit.
+    pub fn check_parts(&self, principal: &Principal, config: &ClientConfig) -> Result<(), Failure> {
+        let setup = self.setup();
+        setup.resolver.check_parts(&principal.tenant, config)
     }
 
     /// Whom a request is for that names something of one server, if that server is offered.
@@ -125,6 +148,7 @@ impl Sessions {
         for own in subscriptions.iter().filter_map(|uri| alias.own_uri(uri)) {
             member.add_subscription(own.to_owned());
         }
+        let member = member.with_config(whole.part_for(server));
         let member = Arc::new(member.member_of(whole, alias));
         self.shared.directory.insert_member(Arc::clone(&member));
         members.insert(server.clone(), Arc::clone(&member));
@@ -165,9 +189,14 @@ impl Sessions {
     ) -> Result<(), Failure> {
         let method = envelope.method.as_deref().unwrap_or_default();
         let id = envelope.id.map_or("null", |id| id.get());
+        // What its session has set was checked when it began.
+        if let Some(config) = &exchange.config {
+            self.check_parts(&whole.principal, config)?;
+        }
         if let Some(listing) = Listing::of(method) {
             let asker = exchange.principal.as_ref().unwrap_or(&whole.principal);
-            let lister = Lister::Session(Arc::clone(whole), asker.clone());
+            let config = exchange.config.clone();
+            let lister = Lister::of_session(Arc::clone(whole), asker.clone(), config);
             let list = self.list_of_all(lister, listing).await;
             answer(exchange, response(id, "result", list.as_bytes()), false);
             return Ok(());
@@ -182,8 +211,13 @@ impl Sessions {
                 let _in_use = member.in_use();
                 let envelope = Envelope::parse(&own.message)
                     .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-                self.request(&member, &own.message, &envelope, exchange)
-                    .await
+                // Put back afterwards: sent once more, the request comes this way again.
+                let of_whole = exchange.config.take();
+                exchange.set_config(part_of(of_whole.as_ref(), &member));
+                let sent = self.request(&member, &own.message, &envelope, exchange);
+                let sent = sent.await;
+                exchange.set_config(of_whole);
+                sent
             }
             None => {
                 let error = unaddressed(method);
@@ -233,7 +267,7 @@ impl Sessions {
 
     /// The result of a list request: what every server lists that answers in time.
     pub async fn list_of_all(&self, lister: Lister, listing: Listing) -> String {
-        let servers = self.offered_to(lister.principal());
+        let servers = self.offered_to(&lister.principal);
         let limit = self.setup().config.aggregate.list_timeout;
         let asked = servers.into_iter().map(|server| {
             let (sessions, lister) = (self.clone(), lister.clone());
@@ -281,10 +315,11 @@ impl Sessions {
         server: &ServerName,
         listing: Listing,
     ) -> Result<Vec<String>, Failure> {
-        let (session, era) = match lister {
-            Lister::Session(whole, _) => (self.member(whole, server)?, Era::Initialize),
-            Lister::Caller(principal) => {
-                let session = self.caller_through_all(principal, server, Default::default())?;
+        let (session, era) = match &lister.whole {
+            Some(whole) => (self.member(whole, server)?, Era::Initialize),
+            None => {
+                let (user, config) = (&lister.principal, lister.config.as_deref());
+                let session = self.caller_through_all(user, server, Default::default(), config)?;
                 let era = self.era(&session).await?;
                 (session, era)
             }
@@ -297,11 +332,11 @@ impl Sessions {
             let line = list_request(listing, era, lister, cursor.as_deref());
             let envelope = Envelope::parse(&line)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-            let mut exchange = match lister {
-                Lister::Session(..) => Exchange::new(),
-                Lister::Caller(_) => Exchange::stateless(None, era),
+            let mut exchange = match lister.whole {
+                Some(_) => Exchange::new().with_config(part_of(lister.config.as_ref(), &session)),
+                None => Exchange::stateless(None, era),
             }
-            .asked_by(lister.principal(), &session);
+            .asked_by(&lister.principal, &session);
             let sent = self.request_once(&session, &line, &envelope, &mut exchange);
             Box::pin(sent).await?;
             let Some(page) = page_of(&mut exchange).await? else {
@@ -321,12 +356,13 @@ impl Sessions {
     fn listed_late(&self, lister: &Lister, server: &ServerName, listing: Listing) {
         let changed: Bytes =
             format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, listing.changed()).into();
-        match lister {
-            Lister::Session(whole, _) => {
+        match &lister.whole {
+            Some(whole) => {
                 whole.outbox.push(changed);
             }
-            Lister::Caller(principal) => {
-                let listening = self.shared.directory.listening(&principal.tenant, server);
+            None => {
+                let tenant = &lister.principal.tenant;
+                let listening = self.shared.directory.listening(tenant, server);
                 for listener in listening
                     .iter()
                     .filter(|listener| listener.membership.is_some())
@@ -350,19 +386,42 @@ impl Sessions {
 
 /// Who wants a list of all servers.
 #[derive(Clone, Debug)]
-pub enum Lister {
-    /// A session with all of them, and who asks in it.
-    Session(Arc<Session>, Principal),
-    /// A caller without sessions.
-    Caller(Principal),
+pub struct Lister {
+    /// The session with all of them; `None` for a caller without sessions.
+    whole: Option<Arc<Session>>,
+    principal: Principal,
+    /// What holds for the request, by server; `None` for what holds for its session.
+    config: Option<Arc<ClientConfig>>,
 }
 
 impl Lister {
-    fn principal(&self) -> &Principal {
-        match self {
-            Self::Session(_, principal) | Self::Caller(principal) => principal,
+    /// Who asks in that session, and what the request sets.
+    fn of_session(
+        whole: Arc<Session>,
+        principal: Principal,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Self {
+        Self {
+            whole: Some(whole),
+            principal,
+            config,
         }
     }
+
+    /// A caller without sessions, and what the request sets.
+    pub fn of_caller(principal: Principal, config: Option<ClientConfig>) -> Self {
+        Self {
+            whole: None,
+            principal,
+            config: config.map(Arc::new),
+        }
+    }
+}
+
+/// What holds for a request of a member if its whole's sets that; `None`: what holds for the member.
+fn part_of(config: Option<&Arc<ClientConfig>>, member: &Session) -> Option<Arc<ClientConfig>> {
+    let part = config?.part(&member.server)?;
+    member.refined(Some(part.clone()))
 }
 
 fn list_request(listing: Listing, era: Era, lister: &Lister, cursor: Option<&str>) -> Bytes {
@@ -371,11 +430,8 @@ fn list_request(listing: Listing, era: Era, lister: &Lister, cursor: Option<&str
         None => serde_json::json!({}),
     };
     // A worker of that era wants to know who asks; a session's requests are introduced anyway.
-    if era == Era::Stateless && matches!(lister, Lister::Caller(_)) {
-        let own = format!(
-            "{{{}}}",
-            identity(&serde_json::Value::Null, &serde_json::Map::new())
-        );
+    if era == Era::Stateless && lister.whole.is_none() {
+        let own = format!("{{{}}}", identity(&Value::Null, &serde_json::Map::new()));
         params["_meta"] = serde_json::from_str(&own).unwrap_or_default();
     }
     format!(
@@ -398,7 +454,7 @@ async fn page_of(exchange: &mut Exchange) -> Result<Option<String>, Failure> {
                     return Ok(Some(result.get().to_owned()));
                 }
                 let error = envelope.error.map_or("null", |error| error.get());
-                let told: serde_json::Value = serde_json::from_str(error).unwrap_or_default();
+                let told: Value = serde_json::from_str(error).unwrap_or_default();
                 if told["code"] == code::METHOD_NOT_FOUND {
                     return Ok(None);
                 }

@@ -1,6 +1,5 @@
 //! Sessions across a restart of stdiopool: what is written down, and how one is taken up again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +49,7 @@ pub(super) fn row_of(session: &Session) -> SessionRow {
             "protocolVersion": client.protocol_version,
             "capabilities": client.capabilities,
             "clientInfo": client.client_info,
-            CONFIG: session.config.as_ref().map(|config| config.values()),
+            CONFIG: session.config.as_ref().map(|config| config.plain()),
         })
         .to_string(),
         level: level.map(|level| level.as_str().to_owned()),
@@ -79,7 +78,7 @@ pub(super) fn revive(
     let kept: Kept = serde_json::from_str(&row.client).ok()?;
     let config = kept
         .config
-        .map(|values| Arc::new(ClientConfig::new(values, BTreeMap::new())));
+        .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));
     let revision = Revision::parse(&row.revision)?;
     let session = Session::new(no, id, principal, server, client, Instant::now());
     let mut session = session.with_config(config);

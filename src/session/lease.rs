@@ -16,7 +16,7 @@ use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Claim, Lease, Want};
 use crate::protocol::{Failure, Reason};
-use crate::tenancy::ClientConfig;
+use crate::tenancy::{ClientConfig, of_part};
 
 impl Sessions {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
@@ -129,8 +129,13 @@ impl Sessions {
         let config = config.or(session.config.as_ref());
         let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
         // Boxed, because it is rare, and what every request has room for is to be small.
-        let route = Box::pin(Route::find(&setup, session, config, eras, metrics));
-        let route = Arc::new(route.await?);
+        let found = Box::pin(Route::find(&setup, session, config, eras, metrics)).await;
+        // Where all servers are offered as one, configs are given by server.
+        let told = |failure| match session.alias() {
+            Some(_) => of_part(failure, &session.server),
+            None => failure,
+        };
+        let route = Arc::new(found.map_err(told)?);
         match fingerprint {
             None => session.set_route(Arc::clone(&route)),
             Some(fingerprint) => {

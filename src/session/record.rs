@@ -87,7 +87,8 @@ pub struct Session {
     pub is_stateless: bool,
     /// How the client introduced itself.
     pub client: ClientHello,
-    /// What it set for its server when it began; what it sets with a request goes over that.
+    /// What it set for its server when it began, or for each, if it is one with all; what it sets with a
+    /// request goes over that.
     pub config: Option<Arc<ClientConfig>>,
     /// When it began.
     pub created: std::time::SystemTime,
@@ -201,6 +202,12 @@ impl Session {
     pub(super) fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
         self.config = config;
         self
+    }
+
+    /// What it, one with all servers, sets for that one.
+    pub(super) fn part_for(&self, server: &ServerName) -> Option<Arc<ClientConfig>> {
+        let part = self.config.as_ref()?.part(server)?;
+        Some(Arc::new(part.clone()))
     }
 
     /// In the words of which era a worker's answers to it are.

@@ -237,6 +237,8 @@ impl Sessions {
         let setup = self.setup();
         if server != ServerName::all() {
             setup.server_for(&principal, server.as_str())?;
+        } else if let Some(config) = &config {
+            setup.resolver.check_parts(&principal.tenant, config)?;
         }
         let max_of_tenant = setup.config.pool.max_sessions_per_tenant;
         let directory = &self.shared.directory;
@@ -293,8 +295,7 @@ impl Sessions {
 
     /// What a server says of itself, and what its clients may set for it.
     fn advertised(&self, session: &Session, result: Bytes) -> Bytes {
-        let setup = self.setup();
-        match setup.resolver.advert(session.tenant(), &session.server) {
+        match self.advert(session) {
             Some(schema) => advertised(&result, &schema.to_string()).unwrap_or(result),
             None => result,
         }

@@ -151,8 +151,8 @@ impl Sessions {
         self.find_caller(principal, server, wants, (false, config))
     }
 
-    /// The same for a request that has come through all servers at once: what its server answers
-    /// is told in the names that its things have there.
+    /// The same for a request that has come through all servers at once, and sets something for each of
+    /// them: what its server answers is told in the names that its things have there.
     ///
     /// # Errors
     /// As [`Sessions::caller`].
@@ -161,8 +161,10 @@ impl Sessions {
         principal: &Principal,
         server: &ServerName,
         wants: Wants,
+        config: Option<&ClientConfig>,
     ) -> Result<Arc<Session>, Failure> {
-        self.find_caller(principal, server, wants, (true, None))
+        let own = config.and_then(|config| config.part(server)).cloned();
+        self.find_caller(principal, server, wants, (true, own))
     }
 
     fn find_caller(
@@ -294,6 +296,9 @@ impl Sessions {
 
     /// What clients of that caller's server may set for it: a JSON Schema.
     pub fn advert(&self, session: &Session) -> Option<Value> {
+        if session.is_with_all() {
+            return self.advert_of_all(&session.principal);
+        }
         let setup = self.setup();
         setup.resolver.advert(session.tenant(), &session.server)
     }
@@ -370,7 +375,7 @@ impl Sessions {
         config: Option<ClientConfig>,
     ) -> Result<Listener, Failure> {
         if *server == ServerName::all() {
-            return self.listen_to_all(principal, asked).await;
+            return self.listen_to_all(principal, asked, config).await;
         }
         self.setup().server_for(principal, server.as_str())?;
         let session = self.without_client(principal, server, Told::Nothing)?;
@@ -401,9 +406,10 @@ impl Sessions {
         &self,
         principal: &Principal,
         mut filter: Filter,
+        config: Option<ClientConfig>,
     ) -> Result<Listener, Failure> {
         let whole = self.without_client(principal, &ServerName::all(), Told::Nothing)?;
-        let whole = Arc::new(whole);
+        let whole = Arc::new(whole.with_config(config.map(Arc::new)));
         self.take_in_listener(&whole)?;
         let mut listener = Listener {
             sessions: self.clone(),
@@ -415,6 +421,7 @@ impl Sessions {
         for server in self.offered_to(principal) {
             let alias = self.names().of(&server);
             let member = self.without_client(principal, &server, Told::Nothing)?;
+            let member = member.with_config(whole.part_for(&server));
             let member = Arc::new(member.member_of(&whole, alias.clone()));
             self.shared.directory.insert_member(Arc::clone(&member));
             listener.members.push(Arc::clone(&member));

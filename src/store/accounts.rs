@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::database::{Database, DatabaseError};
+use super::sessions::IdHash;
 use super::times::{seconds, time};
 
 /// The step of the file's version that brings these tables.
@@ -101,6 +102,19 @@ pub struct AccountRows {
     pub key_check: Option<Vec<u8>>,
 }
 
+/// Everything that is sealed, with another key.
+#[derive(Clone, Debug)]
+pub struct Resealed {
+    /// The secrets.
+    pub secrets: Vec<SecretRow>,
+    /// The stored configs that are sealed.
+    pub configs: Vec<(IdHash, Vec<u8>)>,
+    /// Those that could not be opened: they are forgotten.
+    pub lost_configs: Vec<IdHash>,
+    /// A text sealed with that key.
+    pub key_check: Vec<u8>,
+}
+
 /// The accounts on disk. Cheap to clone.
 ///
 /// Every change is one transaction: it is there whole or not at all, and who waited for it has
@@ -126,7 +140,7 @@ impl AccountStore {
         .await
     }
 
-    /// Forgets a tenant with its tokens and secrets.
+    /// Forgets a tenant with its tokens, secrets and stored configs.
     ///
     /// # Errors
     /// When it could not be written.
@@ -136,6 +150,7 @@ impl AccountStore {
                 "DELETE FROM tenants WHERE name = ?1",
                 "DELETE FROM tokens WHERE tenant = ?1",
                 "DELETE FROM secrets WHERE tenant = ?1",
+                "DELETE FROM handles WHERE tenant = ?1",
             ] {
                 db.prepare_cached(sql)?.execute([&name])?;
             }
@@ -199,13 +214,29 @@ impl AccountStore {
         key_check: Vec<u8>,
     ) -> Result<(), DatabaseError> {
         self.apply(move |db| {
+            put_secrets(db, &rows)?;
+            put_key_check(db, &key_check)
+        })
+        .await
+    }
+
+    /// Keeps everything that is sealed as another key has sealed it, and what that is told by.
+    ///
+    /// # Errors
+    /// When it could not be written; then all is as it was.
+    pub async fn put_resealed(&self, all: Resealed) -> Result<(), DatabaseError> {
+        self.apply(move |db| {
+            put_secrets(db, &all.secrets)?;
             let mut statement =
-                db.prepare_cached("INSERT OR REPLACE INTO secrets VALUES (?1, ?2, ?3, ?4)")?;
-            for row in &rows {
-                let changed = seconds(row.changed);
-                statement.execute(params![row.tenant, row.name, row.sealed, changed])?;
+                db.prepare_cached("UPDATE handles SET sealed = ?2 WHERE id_hash = ?1")?;
+            for (id, sealed) in &all.configs {
+                statement.execute(params![id.bytes(), sealed])?;
             }
-            put_installation(db, KEY_CHECK, &key_check)
+            let mut statement = db.prepare_cached("DELETE FROM handles WHERE id_hash = ?1")?;
+            for id in &all.lost_configs {
+                statement.execute(params![id.bytes()])?;
+            }
+            put_key_check(db, &all.key_check)
         })
         .await
     }
@@ -229,6 +260,21 @@ impl AccountStore {
         let change = move |db: &Transaction<'_>| change(db).map(drop);
         self.database.apply(Box::new(change)).await
     }
+}
+
+fn put_secrets(db: &Connection, rows: &[SecretRow]) -> rusqlite::Result<()> {
+    let mut statement =
+        db.prepare_cached("INSERT OR REPLACE INTO secrets VALUES (?1, ?2, ?3, ?4)")?;
+    for row in rows {
+        let changed = seconds(row.changed);
+        statement.execute(params![row.tenant, row.name, row.sealed, changed])?;
+    }
+    Ok(())
+}
+
+/// Keeps what the key of all that is sealed is told by.
+pub(super) fn put_key_check(db: &Connection, check: &[u8]) -> rusqlite::Result<usize> {
+    put_installation(db, KEY_CHECK, check)
 }
 
 fn put_installation(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<usize> {
@@ -330,7 +376,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::store::{Opened, StateDir};
+    use crate::store::{HandleRow, Opened, StateDir};
 
     fn token(name: &str, hash: u8) -> TokenRow {
         TokenRow {
@@ -428,36 +474,55 @@ mod tests {
             created: time(1),
             ..token("ci", 1)
         };
-        let mut states = vec![AccountRows::default()];
+        let config = |byte| HandleRow {
+            id: IdHash::of("cfg_1"),
+            tenant: "acme".to_owned(),
+            subject: None,
+            server: "s".to_owned(),
+            config: "{}".to_owned(),
+            sealed: Some(vec![byte; 9000]),
+            created: time(1),
+            expires: time(2),
+        };
+        // Accounts, and the configs that callers have stored.
+        let mut states = vec![(AccountRows::default(), vec![])];
         let mut now = AccountRows {
             tenants: vec![tenant.clone()],
             ..AccountRows::default()
         };
         store.put_tenant(tenant).await.expect("kept");
-        states.push(now.clone());
+        states.push((now.clone(), vec![]));
         store.insert_token(token.clone()).await.expect("kept");
         now.tokens.push(token);
-        states.push(now.clone());
+        states.push((now.clone(), vec![]));
         let both = vec![secret("a", 1), secret("b", 2)];
         store
             .put_secrets(both.clone(), vec![9])
             .await
             .expect("kept");
         (now.secrets, now.key_check) = (both, Some(vec![9]));
-        states.push(now.clone());
+        states.push((now.clone(), vec![]));
+        let stored = opened.handles.insert(config(1), Some(vec![7]));
+        stored.await.expect("kept");
+        now.key_check = Some(vec![7]);
+        states.push((now.clone(), vec![config(1)]));
         // All sealed anew: never one with the old key and one with the new.
         let both = vec![secret("a", 3), secret("b", 4)];
-        store
-            .put_secrets(both.clone(), vec![8])
-            .await
-            .expect("kept");
+        let resealed = Resealed {
+            secrets: both.clone(),
+            configs: vec![(IdHash::of("cfg_1"), vec![2; 9000])],
+            lost_configs: vec![],
+            key_check: vec![8],
+        };
+        store.put_resealed(resealed).await.expect("kept");
         (now.secrets, now.key_check) = (both, Some(vec![8]));
-        states.push(now.clone());
+        states.push((now.clone(), vec![config(2)]));
         store.remove_tenant("acme".to_owned()).await.expect("gone");
-        states.push(AccountRows {
+        let left = AccountRows {
             key_check: Some(vec![8]),
             ..AccountRows::default()
-        });
+        };
+        states.push((left, vec![]));
 
         let file = |name| std::fs::read(state.path().join(name)).expect("there");
         let (base, journal) = (file("state.db"), file("state.db-wal"));
@@ -472,7 +537,8 @@ mod tests {
             };
             put("state.db", &base);
             put("state.db-wal", &journal[..cut]);
-            let rows = Opened::open(&copy).expect("opens").account_rows;
+            let opened = Opened::open(&copy).expect("opens");
+            let rows = (opened.account_rows, opened.handle_rows);
             let found = states.iter().position(|state| *state == rows);
             let found =
                 found.unwrap_or_else(|| panic!("half a change after {cut} bytes: {rows:?}"));

@@ -19,7 +19,7 @@ const MAX_GROUP: usize = 256;
 
 /// What brings an older file up to date, one step for each version; a file's version is the number
 /// of steps it has had.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "CREATE TABLE sessions (
         id_hash BLOB PRIMARY KEY NOT NULL,
         tenant TEXT NOT NULL,
@@ -48,6 +48,8 @@ const MIGRATIONS: &[&str] = &[
         expires INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;",
     super::accounts::TABLES,
+    // Configs with secrets in them, which are in `config` no more.
+    "ALTER TABLE handles ADD COLUMN sealed BLOB;",
 ];
 
 /// Why the database cannot be used.

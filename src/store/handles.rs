@@ -1,5 +1,5 @@
-//! Configs that callers have stored under a handle. Those with secrets in them are not kept here:
-//! nothing in this file is encrypted.
+//! Configs that callers have stored under a handle. Of those with secrets in them, only what
+//! [`super::Vault`] made of them is kept.
 //!
 //! A handle is a credential, so only its hash is kept.
 
@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
+use super::accounts::put_key_check;
 use super::database::{Database, DatabaseError};
 use super::sessions::IdHash;
 use super::times::{seconds, time};
@@ -20,10 +21,12 @@ pub struct HandleRow {
     pub tenant: String,
     /// The user of it.
     pub subject: Option<String>,
-    /// The server it is for.
+    /// The server it is for; `*` for several.
     pub server: String,
-    /// The values, as JSON.
+    /// The values, as JSON; of several servers, by server. Nothing (`{}`) if it is sealed.
     pub config: String,
+    /// The values and secrets, sealed, if they may not be written otherwise.
+    pub sealed: Option<Vec<u8>>,
     /// When it was made.
     pub created: SystemTime,
     /// When it ends.
@@ -37,16 +40,24 @@ pub struct HandleStore {
 }
 
 impl HandleStore {
-    /// Keeps a new handle; returns when it is safe from the death of this process.
+    /// Keeps a new handle, and, if it is sealed, what its key is told by; returns when it is safe from
+    /// the death of this process.
     ///
     /// # Errors
     /// When it could not be written.
     ///
     /// # Cancel-Safety
     /// A dropped call may or may not have kept it.
-    pub async fn insert(&self, row: HandleRow) -> Result<(), DatabaseError> {
+    pub async fn insert(
+        &self,
+        row: HandleRow,
+        key_check: Option<Vec<u8>>,
+    ) -> Result<(), DatabaseError> {
         let change = move |db: &rusqlite::Transaction<'_>| {
-            db.prepare_cached("INSERT INTO handles VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            if let Some(check) = &key_check {
+                put_key_check(db, check)?;
+            }
+            db.prepare_cached("INSERT INTO handles VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
                 .execute(params![
                     row.id.bytes(),
                     row.tenant,
@@ -55,6 +66,7 @@ impl HandleStore {
                     row.config,
                     seconds(row.created),
                     seconds(row.expires),
+                    row.sealed,
                 ])
                 .map(drop)
         };
@@ -77,6 +89,17 @@ impl HandleStore {
         self.database.apply(Box::new(change)).await
     }
 
+    /// Forgets handles, some time soon.
+    pub fn remove_later(&self, ids: Vec<IdHash>) {
+        self.database.apply_later(Box::new(move |db| {
+            let mut statement = db.prepare_cached("DELETE FROM handles WHERE id_hash = ?1")?;
+            for id in &ids {
+                statement.execute(params![id.bytes()])?;
+            }
+            Ok(())
+        }));
+    }
+
     /// Forgets the handles that had ended by then.
     pub fn remove_expired(&self, now: SystemTime) {
         self.database.apply_later(Box::new(move |db| {
@@ -88,7 +111,7 @@ impl HandleStore {
 }
 
 pub(super) fn load(db: &Connection) -> rusqlite::Result<Vec<HandleRow>> {
-    let columns = "id_hash, tenant, subject, server, config, created, expires";
+    let columns = "id_hash, tenant, subject, server, config, created, expires, sealed";
     let mut statement = db.prepare(&format!("SELECT {columns} FROM handles"))?;
     let rows = statement.query_map([], |row| {
         Ok(HandleRow {
@@ -99,6 +122,7 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Vec<HandleRow>> {
             config: row.get(4)?,
             created: time(row.get(5)?),
             expires: time(row.get(6)?),
+            sealed: row.get(7)?,
         })
     })?;
     rows.collect()

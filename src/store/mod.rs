@@ -3,7 +3,8 @@
 //! ```text
 //! .stdiopool/            0700
 //!   lock                 held while stdiopool runs, with its pid
-//!   state.db             sessions, tenants, tokens, sealed secrets, stored configs, which
+//!   state.db             sessions, tenants, tokens, sealed secrets, stored configs
+//!                        (sealed where they have secrets), which
 //!                        era programs speak
 //!                        (SQLite, with its -wal and -shm)
 //!   secrets-folder       where workers have files with secrets, in memory
@@ -24,7 +25,7 @@ mod state_dir;
 mod times;
 mod vault;
 
-pub use accounts::{AccountRows, AccountStore, SecretRow, TenantRow, TokenRow, now};
+pub use accounts::{AccountRows, AccountStore, Resealed, SecretRow, TenantRow, TokenRow, now};
 pub use backup::{backup, restore, tenant_names};
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};

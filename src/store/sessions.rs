@@ -26,6 +26,11 @@ impl IdHash {
         Self(Sha256::digest(id.as_bytes()).into())
     }
 
+    /// Names what the id names, without giving the credential away.
+    pub fn fingerprint(self) -> String {
+        self.0[..6].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     pub(super) fn bytes(self) -> [u8; 32] {
         self.0
     }
@@ -277,6 +282,34 @@ mod tests {
         assert_eq!(rows, [expected]);
         let file = std::fs::read(state.path().join("state.db-wal")).unwrap_or_default();
         assert!(memchr::memmem::find(&file, b"acme").is_some());
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_brought_up_to_date() {
+        let (_dir, state) = folder();
+        let connection = Connection::open(state.path().join("state.db")).expect("made");
+        // Before stored configs could be sealed.
+        for step in &super::super::database::MIGRATIONS[..4] {
+            connection.execute_batch(step).expect("a step");
+        }
+        connection
+            .pragma_update(None, "user_version", 4)
+            .expect("set");
+        let row = "INSERT INTO handles VALUES (zeroblob(32), 'acme', NULL, 's', '{\"a\":1}', 1, 2)";
+        connection.execute(row, []).expect("kept");
+        drop(connection);
+        let rows = Opened::open(&state).expect("opens").handle_rows;
+        let expected = HandleRow {
+            id: IdHash::from_bytes([0; 32]),
+            tenant: "acme".to_owned(),
+            subject: None,
+            server: "s".to_owned(),
+            config: "{\"a\":1}".to_owned(),
+            sealed: None,
+            created: time(1),
+            expires: time(2),
+        };
+        assert_eq!(rows, [expected]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Seals secrets for the disk: XChaCha20-Poly1305 with a random nonce.
 //!
 //! What is sealed for one tenant under one name opens for no other: both are part of what is
-//! authenticated, so that rows cannot be swapped in the file.
+//! authenticated, so that rows cannot be swapped in the file. Nor does a config under a handle open
+//! as a secret, or the other way round.
 
 use std::fmt;
 
@@ -12,10 +13,16 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::sessions::IdHash;
+
 /// Length of a nonce, in bytes; it stands before the ciphertext.
 const NONCE_LEN: usize = 24;
 /// What is sealed to tell one key from another. No tenant's name is empty.
 const CHECK: (&str, &str, &str) = ("", "", "stdiopool");
+
+/// What is sealed: part of what is authenticated.
+const SECRET: &[u8] = b"stdiopool secret 1";
+const CONFIG: &[u8] = b"stdiopool config 1";
 
 /// Why a secret cannot be sealed or opened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -87,17 +94,32 @@ impl Vault {
         name: &str,
         secret: &SecretString,
     ) -> Result<Vec<u8>, VaultError> {
-        self.seal_text(tenant, name, secret.expose_secret())
+        let bound = bound_to(SECRET, tenant, name.as_bytes());
+        self.seal_text(&bound, secret.expose_secret())
     }
 
-    fn seal_text(&self, tenant: &str, name: &str, text: &str) -> Result<Vec<u8>, VaultError> {
+    /// Seals a config that a tenant's caller has stored under the handle of that hash.
+    ///
+    /// # Errors
+    /// Without a key, or without random numbers.
+    pub fn seal_config(
+        &self,
+        tenant: &str,
+        id: IdHash,
+        config: &SecretString,
+    ) -> Result<Vec<u8>, VaultError> {
+        let bound = bound_to(CONFIG, tenant, &id.bytes());
+        self.seal_text(&bound, config.expose_secret())
+    }
+
+    fn seal_text(&self, bound: &[u8], text: &str) -> Result<Vec<u8>, VaultError> {
         let cipher = self.cipher.as_ref().ok_or(VaultError::NoKey)?;
         // Long enough that random ones do not meet (draft-irtf-cfrg-xchacha, 2.1).
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| VaultError::NoRandom)?;
         let payload = Payload {
             msg: text.as_bytes(),
-            aad: &bound_to(tenant, name),
+            aad: bound,
         };
         let sealed = cipher.encrypt(&XNonce::from(nonce), payload);
         let sealed = sealed.map_err(|_| VaultError::NoRandom)?;
@@ -114,13 +136,30 @@ impl Vault {
         name: &str,
         sealed: &[u8],
     ) -> Result<SecretString, VaultError> {
+        self.open_text(&bound_to(SECRET, tenant, name.as_bytes()), sealed)
+    }
+
+    /// Opens a config that was sealed for that tenant and handle.
+    ///
+    /// # Errors
+    /// Without a key, or when it does not open.
+    pub fn open_config(
+        &self,
+        tenant: &str,
+        id: IdHash,
+        sealed: &[u8],
+    ) -> Result<SecretString, VaultError> {
+        self.open_text(&bound_to(CONFIG, tenant, &id.bytes()), sealed)
+    }
+
+    fn open_text(&self, bound: &[u8], sealed: &[u8]) -> Result<SecretString, VaultError> {
         let cipher = self.cipher.as_ref().ok_or(VaultError::NoKey)?;
         let (nonce, sealed) = sealed
             .split_first_chunk::<NONCE_LEN>()
             .ok_or(VaultError::DoesNotOpen)?;
         let payload = Payload {
             msg: sealed,
-            aad: &bound_to(tenant, name),
+            aad: bound,
         };
         let opened = cipher.decrypt(&XNonce::from(*nonce), payload);
         let opened = opened.map_err(|_| VaultError::DoesNotOpen)?;
@@ -134,7 +173,7 @@ impl Vault {
     /// As for [`Vault::seal`].
     pub fn key_check(&self) -> Result<Vec<u8>, VaultError> {
         let (tenant, name, text) = CHECK;
-        self.seal_text(tenant, name, text)
+        self.seal_text(&bound_to(SECRET, tenant, name.as_bytes()), text)
     }
 
     /// Whether this is the key that the check was made with.
@@ -146,11 +185,11 @@ impl Vault {
 }
 
 /// What ciphertext is bound to. Lengths first, so that no two pairs run together.
-fn bound_to(tenant: &str, name: &str) -> Vec<u8> {
-    let mut bound = b"stdiopool secret 1".to_vec();
-    for text in [tenant, name] {
-        bound.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        bound.extend_from_slice(text.as_bytes());
+fn bound_to(what: &[u8], tenant: &str, name: &[u8]) -> Vec<u8> {
+    let mut bound = what.to_vec();
+    for part in [tenant.as_bytes(), name] {
+        bound.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bound.extend_from_slice(part);
     }
     bound
 }
@@ -211,6 +250,23 @@ mod tests {
             none.seal("acme", "key", &"x".into()),
             Err(VaultError::NoKey)
         );
+    }
+
+    #[test]
+    fn a_config_opens_under_its_own_handle_and_as_nothing_else() {
+        let (own, other) = (IdHash::of("cfg_1"), IdHash::of("cfg_2"));
+        let vault = vault("01");
+        let sealed = vault
+            .seal_config("acme", own, &"hunter22".into())
+            .expect("sealed");
+        let opened = vault.open_config("acme", own, &sealed).expect("opens");
+        assert_eq!(opened.expose_secret(), "hunter22");
+        for (tenant, id) in [("globex", own), ("acme", other)] {
+            let opened = vault.open_config(tenant, id, &sealed);
+            assert_eq!(opened.err(), Some(VaultError::DoesNotOpen));
+        }
+        let name = String::from_utf8_lossy(&own.bytes()).into_owned();
+        assert!(vault.open("acme", &name, &sealed).is_err());
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! What a caller sets for one server, over what its tenant has set. Where it may come from is the
-//! front's business; what it may hold is the [`Resolver`](super::Resolver)'s.
+//! What a caller sets for one server, or for several, over what its tenant has set. Where it may come
+//! from is the front's business; what it may hold is the [`Resolver`](super::Resolver)'s.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::values::merge;
+use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 
 /// What handles begin with.
@@ -23,27 +24,45 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A caller's values and secrets for a server. Its `Debug` shows names only: values may be
+/// A caller's values and secrets for a server; or, where all servers are offered as one, such a
+/// config for each of some of them, and nothing else. Its `Debug` shows names only: values may be
 /// confidential too.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
     values: Map<String, Value>,
     secrets: BTreeMap<String, SecretString>,
+    parts: BTreeMap<ServerName, ClientConfig>,
 }
 
 impl ClientConfig {
     /// These values and secrets, by name.
     pub fn new(values: Map<String, Value>, secrets: BTreeMap<String, SecretString>) -> Self {
-        Self { values, secrets }
+        Self {
+            values,
+            secrets,
+            parts: BTreeMap::new(),
+        }
     }
 
-    /// The same with `over` over it: objects member by member, anything else whole.
+    /// One for several servers.
+    pub fn of_servers(parts: BTreeMap<ServerName, Self>) -> Self {
+        Self {
+            parts,
+            ..Self::default()
+        }
+    }
+
+    /// The same with `over` over it: objects member by member, anything else whole; server by server.
     #[must_use]
     pub fn with(mut self, over: &Self) -> Self {
         merge(&mut self.values, &over.values);
         let secrets = over.secrets.iter();
         self.secrets
             .extend(secrets.map(|(name, secret)| (name.clone(), secret.clone())));
+        for (server, over) in &over.parts {
+            let under = self.parts.remove(server).unwrap_or_default();
+            self.parts.insert(server.clone(), under.with(over));
+        }
         self
     }
 
@@ -57,23 +76,62 @@ impl ClientConfig {
         &self.secrets
     }
 
+    /// What it sets for each server, if it is for several.
+    pub fn parts(&self) -> &BTreeMap<ServerName, Self> {
+        &self.parts
+    }
+
+    /// What it sets for that one of several; `None` for nothing.
+    pub fn part(&self, server: &ServerName) -> Option<&Self> {
+        self.parts.get(server).filter(|part| !part.is_empty())
+    }
+
     /// Whether it sets nothing.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty() && self.secrets.is_empty()
+        self.values.is_empty() && self.secrets.is_empty() && self.parts.values().all(Self::is_empty)
+    }
+
+    /// The values without the secrets, as JSON; by server, if it is for several.
+    pub fn plain(&self) -> Value {
+        if self.parts.is_empty() {
+            return Value::Object(self.values.clone());
+        }
+        let parts = self.parts.iter();
+        parts
+            .map(|(server, part)| (server.to_string(), part.plain()))
+            .collect()
+    }
+
+    /// What [`ClientConfig::plain`] shows of one for that server, or for [all](ServerName::all).
+    pub fn of_plain(server: &ServerName, values: Map<String, Value>) -> Self {
+        if *server != ServerName::all() {
+            return Self::new(values, BTreeMap::new());
+        }
+        let parts = values.into_iter().filter_map(|(name, part)| match part {
+            Value::Object(values) => {
+                Some((ServerName::new(name), Self::new(values, BTreeMap::new())))
+            }
+            _ => None,
+        });
+        Self::of_servers(parts.collect())
     }
 
     /// Equal for equal contents. It is made of secrets: never to be shown or kept.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
-        let mut put = |text: &str| {
+        let put = |hash: &mut Sha256, text: &str| {
             // Length first, so that no two sequences run together into the same bytes.
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         };
-        put(&Value::Object(self.values.clone()).to_string());
+        put(&mut hash, &Value::Object(self.values.clone()).to_string());
         for (name, secret) in &self.secrets {
-            put(name);
-            put(secret.expose_secret());
+            put(&mut hash, name);
+            put(&mut hash, secret.expose_secret());
+        }
+        for (server, part) in &self.parts {
+            put(&mut hash, server.as_str());
+            hash.update(part.fingerprint());
         }
         hash.finalize().into()
     }
@@ -86,6 +144,7 @@ impl fmt::Debug for ClientConfig {
         f.debug_struct("ClientConfig")
             .field("values", &values)
             .field("secrets", &secrets)
+            .field("parts", &self.parts)
             .finish()
     }
 }
@@ -114,10 +173,19 @@ impl Given {
     /// # Errors
     /// [`Reason::ConfigInvalid`] for what is neither an object nor a handle.
     pub fn of_json(place: &str, json: &str) -> Result<Self, Failure> {
-        match serde_json::from_str(json) {
-            Ok(Value::Object(values)) => Ok(Self::Values(values)),
-            Ok(Value::String(text)) if text.starts_with(HANDLE_PREFIX) => Ok(Self::Handle(text)),
-            Ok(_) | Err(_) => Err(not_given(
+        // What cannot be read is no object either.
+        Self::of_value(place, serde_json::from_str(json).unwrap_or_default())
+    }
+
+    /// The same for what has been read.
+    ///
+    /// # Errors
+    /// As [`Given::of_json`].
+    pub fn of_value(place: &str, value: Value) -> Result<Self, Failure> {
+        match value {
+            Value::Object(values) => Ok(Self::Values(values)),
+            Value::String(text) if text.starts_with(HANDLE_PREFIX) => Ok(Self::Handle(text)),
+            _ => Err(not_given(
                 place,
                 "neither a JSON object nor a handle (`cfg_…`)",
             )),
@@ -219,5 +287,32 @@ mod tests {
             shown.contains("\"k\"") && !shown.contains("two") && !shown.contains('3'),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn parts_are_merged_server_by_server_and_count_in_the_fingerprint() {
+        let one = |value| ClientConfig::new(values(value), BTreeMap::new());
+        let of = |parts: Vec<(&str, Value)>| {
+            let parts = parts.into_iter();
+            let parts = parts.map(|(name, value)| (ServerName::new(name), one(value)));
+            ClientConfig::of_servers(parts.collect())
+        };
+        let under = of(vec![
+            ("a", json!({ "x": 1, "y": 1 })),
+            ("b", json!({ "x": 1 })),
+        ]);
+        let swapped = of(vec![
+            ("a", json!({ "x": 1 })),
+            ("b", json!({ "x": 1, "y": 1 })),
+        ]);
+        assert_ne!(swapped.fingerprint(), under.fingerprint());
+        let over = of(vec![("a", json!({ "y": 2 })), ("c", json!({ "x": 3 }))]);
+        let both = under.with(&over);
+        let expected = json!({ "a": { "x": 1, "y": 2 }, "b": { "x": 1 }, "c": { "x": 3 } });
+        assert_eq!(both.plain(), expected);
+        let again = ClientConfig::of_plain(&ServerName::all(), values(expected));
+        assert_eq!(again.fingerprint(), both.fingerprint());
+        assert!(of(vec![("a", json!({}))]).is_empty());
+        assert!(both.part(&ServerName::new("d")).is_none());
     }
 }

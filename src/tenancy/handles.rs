@@ -1,10 +1,9 @@
 //! Configs that callers have stored once and name by a handle from then on.
 //!
 //! A handle is a credential of the principal that made it: it is unguessable, kept as a hash, and
-//! as unknown to everyone else as one that never was. It ends after its time to live. A config
-//! without secrets is kept in the state store and survives a restart; one with secrets, or with
-//! values that its schema calls confidential, is kept in memory alone, because the store does not
-//! encrypt.
+//! as unknown to everyone else as one that never was. It ends after its time to live, and with its
+//! tenant. It is kept in the state store and survives a restart; one with secrets, or with values that
+//! its schema calls confidential, is sealed there, and kept in memory alone where there is no key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,13 +11,13 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use serde_json::Value;
 
 use super::client_config::{ClientConfig, HANDLE_PREFIX};
 use super::principal::Principal;
+use super::stored_config::{Kept, Stored, Unreadable};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
-use crate::store::{HandleRow, HandleStore, IdHash};
+use crate::store::{HandleRow, HandleStore, IdHash, Vault, VaultError};
 
 /// How long a handle lives if its maker does not say.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 3600);
@@ -29,27 +28,13 @@ const MAX_HANDLES: usize = 100_000;
 /// Most handles of one tenant.
 const MAX_OF_TENANT: usize = 10_000;
 
-/// A stored config.
-#[derive(Clone, Debug)]
-struct Stored {
-    tenant: TenantId,
-    subject: Option<String>,
-    server: ServerName,
-    config: Arc<ClientConfig>,
-    created: SystemTime,
-    expires: SystemTime,
-    is_kept: bool,
-}
-
 /// What can be told of a handle: names and times, never a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HandleInfo {
-    /// The server it is for.
-    pub server: ServerName,
-    /// The keys it sets.
-    pub keys: Vec<String>,
-    /// The secrets it brings.
-    pub secrets: Vec<String>,
+    /// The servers it is for, and what it sets for each.
+    pub servers: BTreeMap<ServerName, Named>,
+    /// It was made for several servers, or for one of several.
+    pub is_of_several: bool,
     /// When it was made.
     pub created: SystemTime,
     /// When it ends.
@@ -58,16 +43,35 @@ pub struct HandleInfo {
     pub is_kept: bool,
 }
 
-impl From<&Stored> for HandleInfo {
-    fn from(stored: &Stored) -> Self {
-        let config = &stored.config;
+/// What is set for a server, by name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Named {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// The secrets.
+    pub secrets: Vec<String>,
+}
+
+impl From<&ClientConfig> for Named {
+    fn from(config: &ClientConfig) -> Self {
         Self {
-            server: stored.server.clone(),
             keys: config.values().keys().cloned().collect(),
             secrets: config.secrets().keys().cloned().collect(),
+        }
+    }
+}
+
+impl From<&Stored> for HandleInfo {
+    fn from(stored: &Stored) -> Self {
+        let servers = stored.by_server();
+        Self {
+            servers: servers
+                .map(|(server, config)| (server.clone(), config.into()))
+                .collect(),
+            is_of_several: stored.server == ServerName::all(),
             created: stored.created,
             expires: stored.expires,
-            is_kept: stored.is_kept,
+            is_kept: stored.kept != Kept::Not,
         }
     }
 }
@@ -78,43 +82,59 @@ struct Table {
     of_tenant: FxHashMap<TenantId, usize>,
 }
 
+/// Where they are kept beyond this run.
+#[derive(Debug)]
+struct Archive {
+    store: HandleStore,
+    vault: Arc<Vault>,
+}
+
 /// The configs that are stored.
 #[derive(Debug, Default)]
 pub struct Handles {
     table: Mutex<Table>,
-    store: Option<HandleStore>,
+    archive: Option<Archive>,
 }
 
 impl Handles {
-    /// Those that an earlier run has kept, and where to keep others; without a store, all end with
-    /// this run.
-    pub fn new(store: Option<HandleStore>, rows: Vec<HandleRow>) -> Self {
+    /// Those that an earlier run has kept, and where to keep others. What does not open is dropped,
+    /// and said in the log; what there is no key for stays on disk until its time is over. Made by
+    /// [`Default`], none survives this run.
+    pub fn new(store: HandleStore, vault: Arc<Vault>, rows: Vec<HandleRow>) -> Self {
         let mut table = Table::default();
-        for row in rows {
-            // Written by this program; what is not is as good as not there.
-            if let Ok(Value::Object(values)) = serde_json::from_str(&row.config) {
-                let stored = Stored {
-                    tenant: TenantId::new(row.tenant),
-                    subject: row.subject,
-                    server: ServerName::new(row.server),
-                    config: Arc::new(ClientConfig::new(values, BTreeMap::new())),
-                    created: row.created,
-                    expires: row.expires,
-                    is_kept: true,
-                };
-                table.insert(row.id, stored);
+        let (mut without_key, mut dropped) = (0_usize, vec![]);
+        let now = SystemTime::now();
+        for row in rows.into_iter().filter(|row| row.expires > now) {
+            let id = row.id;
+            match Stored::of_row(row, &vault) {
+                Ok(stored) => table.insert(id, stored),
+                Err(Unreadable::Sealed(VaultError::NoKey)) => without_key += 1,
+                Err(error) => {
+                    let handle = id.fingerprint();
+                    tracing::warn!(handle, "a stored config is dropped: {error}");
+                    dropped.push(id);
+                }
             }
         }
-        let handles = Self {
+        if without_key > 0 {
+            tracing::warn!(
+                configs = without_key,
+                "there is no key for the stored configs that have secrets (`state.key`): their handles are unknown"
+            );
+        }
+        store.remove_expired(now);
+        if !dropped.is_empty() {
+            store.remove_later(dropped);
+        }
+        Self {
             table: Mutex::new(table),
-            store,
-        };
-        handles.expire(SystemTime::now());
-        handles
+            archive: Some(Archive { store, vault }),
+        }
     }
 
-    /// Stores a config, which was checked before, and gives it a handle. What may not be written
-    /// to disk ends with this run.
+    /// Stores a config for that server, or for [several](ServerName::all), which was checked before,
+    /// and gives it a handle. What may not be written to disk as it is, is sealed; without a key, it
+    /// ends with this run.
     ///
     /// # Errors
     /// [`Reason::TenantLimit`] or [`Reason::PoolExhausted`] when there are too many;
@@ -128,7 +148,7 @@ impl Handles {
         server: ServerName,
         config: ClientConfig,
         ttl: Duration,
-        may_be_kept: bool,
+        may_be_read: bool,
     ) -> Result<(String, HandleInfo), Failure> {
         let mut bits = [0_u8; 16];
         getrandom::fill(&mut bits).map_err(|error| {
@@ -149,13 +169,21 @@ impl Handles {
             config: Arc::new(config),
             created,
             expires: created + ttl,
-            is_kept: may_be_kept && self.store.is_some(),
+            kept: match &self.archive {
+                Some(_) if may_be_read => Kept::Plain,
+                Some(archive) if archive.vault.has_key() => Kept::Sealed,
+                _ => Kept::Not,
+            },
         };
         let info = HandleInfo::from(&stored);
-        let row = info.is_kept.then(|| row_of(id, &stored));
+        let archive = self.archive.as_ref().filter(|_| info.is_kept);
+        let written = match archive {
+            Some(archive) => Some((archive, archive.prepared(id, &stored)?)),
+            None => None,
+        };
         self.take_in(id, stored)?;
-        if let (Some(store), Some(row)) = (&self.store, row)
-            && let Err(error) = store.insert(row).await
+        if let Some((archive, (row, check))) = written
+            && let Err(error) = archive.store.insert(row, check).await
         {
             self.table.lock().remove(id);
             let why = format!("the config cannot be kept: {error}");
@@ -185,28 +213,57 @@ impl Handles {
         Ok(())
     }
 
-    /// The config of that handle, for a server.
+    /// The config of that handle, for a server: its part, if it is for several.
     ///
     /// # Errors
-    /// [`Reason::ConfigInvalid`] when there is none, or it is for another server.
+    /// [`Reason::ConfigInvalid`] when there is none, or it is for other servers.
     pub fn resolve(
         &self,
         handle: &str,
         principal: &Principal,
         server: &ServerName,
     ) -> Result<ClientConfig, Failure> {
-        let stored = self.theirs(handle, principal).ok_or_else(|| {
-            let why = "the config handle is not known: it expired, was deleted, or is not this caller's (store the config again with POST /v1/config)";
-            Failure::new(Reason::ConfigInvalid, why)
-        })?;
-        if stored.server != *server {
+        let stored = self.known(handle, principal)?;
+        stored.config_for(server).cloned().ok_or_else(|| {
             let why = format!(
-                "the config handle is for server `{}`, not `{server}`",
-                stored.server
+                "the config handle is for {}, not for `{server}`",
+                stored.servers()
+            );
+            Failure::new(Reason::ConfigInvalid, why)
+        })
+    }
+
+    /// The config of that handle where these servers are offered as one: what it sets for them.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] when there is none, or it is for other servers only.
+    pub fn resolve_for_all(
+        &self,
+        handle: &str,
+        principal: &Principal,
+        offered: &[ServerName],
+    ) -> Result<ClientConfig, Failure> {
+        let stored = self.known(handle, principal)?;
+        let parts = stored.by_server();
+        let parts: BTreeMap<_, _> = parts
+            .filter(|(server, _)| offered.contains(server))
+            .map(|(server, config)| (server.clone(), config.clone()))
+            .collect();
+        if parts.is_empty() {
+            let why = format!(
+                "the config handle is for {}: nothing of that is on offer here",
+                stored.servers()
             );
             return Err(Failure::new(Reason::ConfigInvalid, why));
         }
-        Ok(ClientConfig::clone(&stored.config))
+        Ok(ClientConfig::of_servers(parts))
+    }
+
+    fn known(&self, handle: &str, principal: &Principal) -> Result<Stored, Failure> {
+        self.theirs(handle, principal).ok_or_else(|| {
+            let why = "the config handle is not known: it expired, was deleted, or is not this caller's (store the config again with POST /v1/config)";
+            Failure::new(Reason::ConfigInvalid, why)
+        })
     }
 
     /// What can be told of a handle; `None` if it is unknown, or another's.
@@ -215,28 +272,56 @@ impl Handles {
         Some(HandleInfo::from(&stored))
     }
 
-    /// Forgets a handle; says whether it was there, and the caller's.
+    /// Forgets a handle; says for which server it was, if it was there, and the caller's.
     ///
     /// # Errors
     /// [`Reason::Internal`] when the store cannot forget it.
     ///
     /// # Cancel-Safety
     /// A dropped call may leave it to come back with a restart.
-    pub async fn delete(&self, handle: &str, principal: &Principal) -> Result<bool, Failure> {
+    pub async fn delete(
+        &self,
+        handle: &str,
+        principal: &Principal,
+    ) -> Result<Option<ServerName>, Failure> {
         let Some(stored) = self.theirs(handle, principal) else {
-            return Ok(false);
+            return Ok(None);
         };
         let id = IdHash::of(handle);
         self.table.lock().remove(id);
-        if let Some(store) = &self.store
-            && stored.is_kept
+        if let Some(archive) = &self.archive
+            && stored.kept != Kept::Not
         {
-            store.remove(id).await.map_err(|error| {
+            archive.store.remove(id).await.map_err(|error| {
                 let why = format!("the config may come back after a restart: {error}");
                 Failure::new(Reason::Internal, why)
             })?;
         }
-        Ok(true)
+        Ok(Some(stored.server))
+    }
+
+    /// Forgets those of tenants that are not there any more.
+    pub fn keep_tenants(&self, is_there: impl Fn(&TenantId) -> bool) {
+        let mut table = self.table.lock();
+        let gone: Vec<_> = table
+            .of_tenant
+            .keys()
+            .filter(|tenant| !is_there(tenant))
+            .cloned()
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        let theirs = table.by_id.iter();
+        let theirs = theirs.filter(|(_, stored)| gone.contains(&stored.tenant));
+        let theirs: Vec<_> = theirs.map(|(id, _)| *id).collect();
+        for id in &theirs {
+            table.remove(*id);
+        }
+        drop(table);
+        if let Some(archive) = &self.archive {
+            archive.store.remove_later(theirs);
+        }
     }
 
     /// Forgets those that have ended by then.
@@ -248,8 +333,8 @@ impl Handles {
             table.remove(*id);
         }
         drop(table);
-        if let Some(store) = self.store.as_ref().filter(|_| !ended.is_empty()) {
-            store.remove_expired(now);
+        if let Some(archive) = self.archive.as_ref().filter(|_| !ended.is_empty()) {
+            archive.store.remove_expired(now);
         }
     }
 
@@ -280,15 +365,22 @@ impl Table {
     }
 }
 
-fn row_of(id: IdHash, stored: &Stored) -> HandleRow {
-    HandleRow {
-        id,
-        tenant: stored.tenant.to_string(),
-        subject: stored.subject.clone(),
-        server: stored.server.to_string(),
-        config: Value::Object(stored.config.values().clone()).to_string(),
-        created: stored.created,
-        expires: stored.expires,
+impl Archive {
+    /// A handle as it is written down, and what its key is told by if it is sealed.
+    fn prepared(
+        &self,
+        id: IdHash,
+        stored: &Stored,
+    ) -> Result<(HandleRow, Option<Vec<u8>>), Failure> {
+        let row = stored.to_row(id, &self.vault);
+        let check = match stored.kept {
+            Kept::Sealed => self.vault.key_check().map(Some),
+            Kept::Plain | Kept::Not => Ok(None),
+        };
+        row.and_then(|row| Ok((row, check?))).map_err(|error| {
+            let why = format!("the config cannot be sealed: {error}");
+            Failure::new(Reason::Internal, why)
+        })
     }
 }
 
@@ -298,116 +390,5 @@ fn whole_seconds(at: SystemTime) -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::store::{Opened, StateDir};
-
-    fn config(secret: Option<&str>) -> ClientConfig {
-        let values = json!({ "repo": "a/b" }).as_object().cloned();
-        let secrets = secret.map(|secret| ("token".to_owned(), secret.into()));
-        ClientConfig::new(values.expect("an object"), secrets.into_iter().collect())
-    }
-
-    fn user(tenant: &str, subject: Option<&str>) -> Principal {
-        Principal::new(TenantId::new(tenant), subject.map(ToOwned::to_owned))
-    }
-
-    async fn create(handles: &Handles, who: &Principal, secret: Option<&str>) -> String {
-        let made = handles.create(
-            who,
-            ServerName::new("s"),
-            config(secret),
-            DEFAULT_TTL,
-            secret.is_none(),
-        );
-        made.await.expect("stored").0
-    }
-
-    #[tokio::test]
-    async fn a_handle_is_its_makers_and_its_servers() {
-        let handles = Handles::default();
-        let anna = user("acme", Some("anna"));
-        let handle = create(&handles, &anna, Some("s3cr3t")).await;
-        assert!(handle.starts_with("cfg_") && handle.len() == 36, "{handle}");
-        let server = ServerName::new("s");
-        let found = handles.resolve(&handle, &anna, &server).expect("there");
-        assert_eq!(found.fingerprint(), config(Some("s3cr3t")).fingerprint());
-        let info = handles.info(&handle, &anna).expect("there");
-        assert_eq!(
-            (info.keys, info.secrets),
-            (vec!["repo".into()], vec!["token".into()])
-        );
-        let unknown = handles.resolve("cfg_0", &anna, &server).expect_err("none");
-        for other in [
-            user("acme", None),
-            user("acme", Some("bo")),
-            user("x", Some("anna")),
-        ] {
-            let refused = handles.resolve(&handle, &other, &server);
-            assert_eq!(refused.expect_err("another's"), unknown);
-            assert_eq!(handles.info(&handle, &other), None);
-            assert!(!handles.delete(&handle, &other).await.expect("asked"));
-        }
-        let elsewhere = handles.resolve(&handle, &anna, &ServerName::new("t"));
-        assert!(elsewhere.expect_err("other server").message.contains("`s`"));
-        assert!(handles.delete(&handle, &anna).await.expect("deleted"));
-        assert_eq!(handles.info(&handle, &anna), None);
-        assert!(handles.table.lock().of_tenant.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_handle_ends_with_its_time() {
-        let handles = Handles::default();
-        let who = user("acme", None);
-        let handle = create(&handles, &who, None).await;
-        let created = handles.info(&handle, &who).expect("there").created;
-        handles.expire(created + DEFAULT_TTL - Duration::from_secs(1));
-        assert!(handles.info(&handle, &who).is_some());
-        handles.expire(created + DEFAULT_TTL);
-        assert!(handles.info(&handle, &who).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_tenant_has_so_many_and_no_more() {
-        let handles = Handles::default();
-        for _ in 0..MAX_OF_TENANT {
-            create(&handles, &user("acme", None), None).await;
-        }
-        let acme = user("acme", None);
-        let more = handles.create(&acme, ServerName::new("s"), config(None), DEFAULT_TTL, true);
-        assert_eq!(
-            more.await.expect_err("too many").reason,
-            Reason::TenantLimit
-        );
-        create(&handles, &user("globex", None), None).await;
-    }
-
-    #[tokio::test]
-    async fn what_has_no_secrets_survives_a_restart_and_nothing_else_is_written() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let state = StateDir::open(dir.path()).expect("opens");
-        let who = user("acme", Some("anna"));
-        let opened = Opened::open(&state).expect("opens");
-        let handles = Handles::new(Some(opened.handles), opened.handle_rows);
-        let plain = create(&handles, &who, None).await;
-        let secret = create(&handles, &who, Some("s3cr3t-in-memory")).await;
-        let deleted = create(&handles, &who, None).await;
-        assert!(handles.delete(&deleted, &who).await.expect("deleted"));
-        let before = handles.info(&plain, &who);
-
-        let opened = Opened::open(&state).expect("opens again");
-        let again = Handles::new(Some(opened.handles), opened.handle_rows);
-        assert!(before.is_some());
-        assert_eq!(again.info(&plain, &who), before);
-        assert_eq!(again.info(&secret, &who), None);
-        assert_eq!(again.info(&deleted, &who), None);
-        for file in ["state.db", "state.db-wal"] {
-            let bytes = std::fs::read(state.path().join(file)).unwrap_or_default();
-            for never in ["s3cr3t-in-memory", &plain] {
-                assert!(memchr::memmem::find(&bytes, never.as_bytes()).is_none());
-            }
-        }
-    }
-}
+#[path = "handles_tests.rs"]
+mod tests;

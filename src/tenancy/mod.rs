@@ -28,15 +28,17 @@ pub mod refresh;
 mod render;
 mod resolver;
 mod secrets;
+mod stored_config;
 mod uses;
 mod values;
 
 pub use authenticator::{Authenticator, Credentials};
 pub use client_config::{ClientConfig, Given, HANDLE_PREFIX};
-pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL};
+pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
 pub use key::{derived_key, pool_key, program_id};
 pub use merge::{TenantSettings, merged};
 pub use principal::Principal;
+pub use refine::{advert_of_parts, of_part};
 pub use resolver::{Resolver, ResolverError, install_environment};
 pub use secrets::Secrets;
 pub use uses::Uses;

@@ -127,6 +127,19 @@ impl Resolver {
         Err(refused(&misfits, name, tenant, &self.mend(tenant, name)))
     }
 
+    /// The same for a config of several servers. Servers that are not there any more are passed over.
+    ///
+    /// # Errors
+    /// As for [`Resolver::config_of`], [of a part](of_part).
+    pub fn check_parts(&self, tenant: &TenantId, client: &ClientConfig) -> Result<(), Failure> {
+        let parts = client.parts().iter();
+        let mut there = parts.filter(|(name, _)| self.config.servers.contains_key(*name));
+        there.try_for_each(|(name, part)| {
+            let checked = self.check_client(tenant, name, part);
+            checked.map_err(|failure| of_part(failure, name))
+        })
+    }
+
     /// What a server tells its clients of the config they may send: a JSON Schema of nothing but
     /// the keys they may set; required is what their tenant has not set. `None` if they may set
     /// nothing.
@@ -162,6 +175,10 @@ impl Resolver {
     /// Whether what a caller sets may be written to disk: it brings no secret, and no value that
     /// the schema calls `writeOnly` (JSON Schema 2020-12, validation, 9.4) or `sensitive`.
     pub fn may_be_kept(&self, name: &ServerName, client: &ClientConfig) -> bool {
+        if !client.parts().is_empty() {
+            let mut parts = client.parts().iter();
+            return parts.all(|(name, part)| self.may_be_kept(name, part));
+        }
         let server = self.config.servers.get(name);
         let schema = server.and_then(|server| server.schema.as_deref());
         let properties = schema.and_then(|schema| schema.get("properties"));
@@ -208,10 +225,65 @@ impl Resolver {
     }
 }
 
+/// What is wrong with the config of one server, as told where configs are given by server: pointers
+/// begin with its name, and so does the schema.
+pub fn of_part(mut failure: Failure, server: &ServerName) -> Failure {
+    let Some(details) = failure
+        .details
+        .as_mut()
+        .filter(|_| failure.reason == Reason::ConfigInvalid)
+    else {
+        return failure;
+    };
+    let step = escaped(server.as_str());
+    if let Some(Value::Array(errors)) = details.get_mut("errors") {
+        for error in errors {
+            let within = error["pointer"].as_str().unwrap_or_default();
+            error["pointer"] = format!("/{step}{within}").into();
+        }
+    }
+    if let Some(schema) = details.get_mut("schema") {
+        *schema = advert_of_parts([(server, schema.take())]);
+    }
+    failure
+}
+
+/// A schema of configs by server.
+pub fn advert_of_parts<'a>(parts: impl IntoIterator<Item = (&'a ServerName, Value)>) -> Value {
+    let parts = parts.into_iter();
+    let properties: Map<_, _> = parts
+        .map(|(server, schema)| (server.to_string(), schema))
+        .collect();
+    json!({ "type": "object", "additionalProperties": false, "properties": properties })
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "nothing".to_owned();
     }
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_part_pointers_and_schema_are_by_server_and_nothing_else_changes() {
+        let server = ServerName::new("a.b");
+        let error = json!({ "pointer": "/x/0", "message": "why" });
+        let failure = Failure::new(Reason::ConfigInvalid, "why")
+            .detail("errors", json!([error]))
+            .detail("schema", json!({ "type": "object" }));
+        let told = of_part(failure, &server).details.expect("details");
+        assert_eq!(told["errors"][0]["pointer"], "/a.b/x/0");
+        assert_eq!(told["errors"][0]["message"], "why");
+        let of_part_of = &told["schema"]["properties"]["a.b"];
+        assert_eq!(*of_part_of, json!({ "type": "object" }));
+        let plain = Failure::new(Reason::ConfigInvalid, "why");
+        assert_eq!(of_part(plain.clone(), &server), plain);
+        let other = Failure::new(Reason::NotFound, "why").detail("errors", json!([error]));
+        assert_eq!(of_part(other.clone(), &server), other);
+    }
 }

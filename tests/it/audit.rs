@@ -9,8 +9,10 @@ const AUTH: &str = "[auth]\nmode = \"token\"\n";
 
 fn toml(audit: &str) -> String {
     let demo = demo("demo", "env = { KEY = \"${secret.key:-none}\" }");
+    let config = "client_config = [\"name\"]\n[servers.open.config]\nproperties.name = { type = \"string\" }";
+    let open = super::support::demo("open", config);
     format!(
-        "key = {{ file = \"state.key\" }}\n[audit]\nfile = \"audit.jsonl\"\n{audit}\n{demo}\n[tenants.acme]\nsecrets.key = {{ file = \"acme.key\" }}\n[tenants.globex]\n"
+        "key = {{ file = \"state.key\" }}\n[audit]\nfile = \"audit.jsonl\"\n{audit}\n{demo}\n{open}\n[tenants.acme]\nsecrets.key = {{ file = \"acme.key\" }}\n[tenants.globex]\n"
     )
 }
 
@@ -210,4 +212,65 @@ async fn arguments_are_written_if_asked_for_with_secrets_masked_and_files_are_bo
             .await
             .contains("stdiopool_audit_lines_lost_total 0")
     );
+}
+
+#[tokio::test]
+async fn stored_configs_are_acts_of_their_callers_and_name_no_handle() {
+    let pool = serve("");
+    let make = ["token", "create", "acme", "ci", "--subject", "anna"];
+    let token = run(&pool, &make).trim().to_owned();
+    let http = reqwest::Client::new();
+    let url = format!("{}/v1/config", pool.url);
+    let create = async |body: Value| {
+        let request = http.post(&url).bearer_auth(&token).json(&body);
+        let answer = request.send().await.expect("answers");
+        answer.json::<Value>().await.expect("JSON")
+    };
+    let config = json!({ "server": "open", "config": { "name": "hunter22" } });
+    let stored = create(config).await;
+    let id = stored["id"].as_str().expect("an id").to_owned();
+    let wrong = json!({ "server": "open", "config": { "other": "hunter22" } });
+    assert_eq!(
+        create(wrong).await["error"]["data"]["reason"],
+        "config_invalid"
+    );
+    let one = format!("{url}/{id}");
+    for status in [StatusCode::NO_CONTENT, StatusCode::NOT_FOUND] {
+        let deleted = http.delete(&one).bearer_auth(&token).send().await;
+        assert_eq!(deleted.expect("answers").status(), status);
+    }
+    let stranger = http.get(&one).bearer_auth("wrong").send().await;
+    assert_eq!(
+        stranger.expect("answers").status(),
+        StatusCode::UNAUTHORIZED
+    );
+
+    let lines = lines_when(&pool, 6, &[]);
+    let found = |method: &str, outcome: &str| {
+        let is_it = |line: &&Value| line["method"] == method && line["outcome"] == outcome;
+        let line = lines
+            .iter()
+            .find(is_it)
+            .unwrap_or_else(|| panic!("{method}: {lines:?}"));
+        assert_eq!(
+            [&line["tenant"], &line["subject"]],
+            ["acme", "anna"],
+            "{line}"
+        );
+        line.clone()
+    };
+    let created = found("config create", "ok");
+    assert_eq!(created["server"], "open");
+    let name = created["object"].as_str().expect("a fingerprint");
+    assert_eq!(name.len(), 12, "{created}");
+    assert_eq!(found("config delete", "ok")["object"], name);
+    assert_eq!(found("config create", "failed")["reason"], "config_invalid");
+    assert_eq!(found("config delete", "failed")["reason"], "not_found");
+    let refusals = lines.iter().filter(|line| line["kind"] == "refusal");
+    let paths: Vec<_> = refusals.map(|line| line["path"].clone()).collect();
+    assert_eq!(paths, ["/v1/config"]);
+    let log = std::fs::read_to_string(pool.dir.path().join("audit.jsonl")).expect("there");
+    for never in [&id, "hunter22", &token] {
+        assert!(!log.contains(never), "{never} in {log}");
+    }
 }

@@ -117,6 +117,28 @@ async fn a_client_without_credentials_finds_the_authorization_server_and_comes_b
         assert_eq!(document["scopes_supported"], json!(["mcp"]));
     }
 
+    // Where configs are stored, the same is said, and nothing of the handle.
+    for path in [
+        "/v1/config",
+        "/v1/config/cfg_00000000000000000000000000000000",
+    ] {
+        let refused = reqwest::get(format!("{}{path}", pool.url)).await;
+        let refused = refused.expect("answers");
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        let challenge = refused.headers()[WWW_AUTHENTICATE].to_str().expect("text");
+        let metadata = format!(
+            "{}/.well-known/oauth-protected-resource/v1/config",
+            pool.url
+        );
+        assert!(
+            challenge.contains(&format!("resource_metadata=\"{metadata}\"")),
+            "{challenge}"
+        );
+        let document = reqwest::get(metadata).await.expect("answers");
+        let document: Value = document.json().await.expect("JSON");
+        assert_eq!(document["resource"], format!("{}/v1/config", pool.url));
+    }
+
     let with = |more: Value| pool.client("demo").with_token(&authority.token(&more));
     let anna = with(json!({})).connect().await;
     let who: Value =
@@ -339,4 +361,133 @@ async fn a_tenant_that_asks_too_much_is_told_when_to_come_again() {
     other.call("echo", json!({"message": "x"})).await.text();
     assert_eq!(slow.await.expect("runs").status, StatusCode::OK);
     busy.call("echo", json!({"message": "x"})).await.text();
+}
+
+/// A stream of the transport of 2024-11-05, and where its client sends.
+struct OldClient {
+    stream: reqwest::Response,
+    told: String,
+    url: String,
+}
+
+impl OldClient {
+    async fn open(base: &str) -> Self {
+        let stream = reqwest::get(format!("{base}/demo/sse"))
+            .await
+            .expect("answers");
+        let (told, url) = (String::new(), String::new());
+        let mut client = Self { stream, told, url };
+        client.read_until("\n\n").await;
+        let path = client
+            .told
+            .lines()
+            .find_map(|line| line.strip_prefix("data: "));
+        let origin: String = base.split('/').take(3).collect::<Vec<_>>().join("/");
+        client.url = origin + path.expect("where to POST");
+        let info = json!({ "name": "old", "version": "1" });
+        let hello =
+            json!({ "protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": info });
+        assert_eq!(
+            client.ask(1, "initialize", hello).await,
+            StatusCode::ACCEPTED
+        );
+        client.read_until("serverInfo").await;
+        client
+    }
+
+    async fn read_until(&mut self, what: &str) {
+        while !self.told.contains(what) {
+            let chunk = self.stream.chunk().await.expect("reads").expect("more");
+            self.told.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    async fn ask(&self, id: u32, method: &str, params: Value) -> StatusCode {
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let sent = reqwest::Client::new().post(&self.url).json(&body).send();
+        sent.await.expect("answers").status()
+    }
+
+    async fn call(&self, id: u32, tool: &str, arguments: Value) -> StatusCode {
+        let params = json!({ "name": tool, "arguments": arguments });
+        self.ask(id, "tools/call", params).await
+    }
+}
+
+#[tokio::test]
+async fn over_the_old_transport_a_request_is_under_way_until_it_is_answered() {
+    let limits = "[tenants.busy.limits]\nconcurrent = 1\n";
+    let pool = Stdiopool::serve(&(limits.to_owned() + &demo("demo", "")));
+    let base = format!("{}/t/busy", pool.url);
+    let mut old = OldClient::open(&base).await;
+    let echo = json!({ "message": "said" });
+    let is_free = async |old: &OldClient, id| {
+        eventually("there is room again", async || {
+            old.call(id, "echo", json!({ "message": "x" })).await == StatusCode::ACCEPTED
+        })
+        .await;
+    };
+    is_free(&old, 2).await;
+    old.read_until("\"id\":2").await;
+    eventually("the slow one is taken", async || {
+        old.call(3, "sleep", json!({ "seconds": 1.5 })).await == StatusCode::ACCEPTED
+    })
+    .await;
+    assert_eq!(
+        old.call(4, "echo", echo.clone()).await,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    // Another transport, another stream: the limit is the tenant's.
+    let other = pool
+        .client_of("busy", "demo")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert_eq!(other.reason(), "tenant_limit");
+    old.read_until("\"id\":3").await;
+    is_free(&old, 5).await;
+    old.read_until("\"id\":5").await;
+    // With its stream, everything on it ends.
+    eventually("the slow one is taken", async || {
+        old.call(6, "sleep", json!({ "seconds": 60 })).await == StatusCode::ACCEPTED
+    })
+    .await;
+    drop(old);
+    eventually("there is room again", async || {
+        let client = pool.client_of("busy", "demo");
+        client.try_initialize("2025-11-25", json!({})).await.status == StatusCode::OK
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn storing_configs_counts_like_any_request() {
+    let limits = "[limits]\ntenant = { requests_per_minute = 1, burst = 3 }\n";
+    let config =
+        "client_config = [\"x\"]\n[servers.demo.config]\nproperties.x = { type = \"string\" }";
+    let pool = Stdiopool::serve(&(limits.to_owned() + &demo("demo", config)));
+    let url = format!("{}/v1/config", pool.url);
+    let http = reqwest::Client::new();
+    let body = json!({ "server": "demo", "config": { "x": "y" } });
+    let create = || http.post(&url).json(&body).send();
+    let stored = create().await.expect("answers");
+    assert_eq!(stored.status(), StatusCode::CREATED);
+    let stored: Value = stored.json().await.expect("JSON");
+    let one = format!("{url}/{}", stored["id"].as_str().expect("an id"));
+    assert_eq!(
+        http.get(&one).send().await.expect("answers").status(),
+        StatusCode::OK
+    );
+    let deleted = http.delete(&one).send().await.expect("answers");
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    for refused in [
+        create().await,
+        http.get(&one).send().await,
+        http.delete(&one).send().await,
+    ] {
+        let refused = refused.expect("answers");
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.headers().contains_key("retry-after"));
+    }
+    let other = pool.client_of("other", "demo").connect().await;
+    other.call("echo", json!({ "message": "x" })).await.text();
 }

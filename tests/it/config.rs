@@ -13,7 +13,7 @@ use super::support::{Client, Stdiopool};
 
 /// An unmodified server that needs a repository and a token at its start: `github` gets the token
 /// from a secret, `plain` from a value that callers set.
-fn servers(wire: &Path) -> String {
+pub(super) fn servers(wire: &Path) -> String {
     let binary = env!("CARGO_BIN_EXE_issue-server");
     let wire = wire.display();
     let server = |name: &str, token: &str, more: &str| {
@@ -43,11 +43,11 @@ properties.host = {{ type = "string", default = "github.example" }}
         )
 }
 
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-fn encoded(config: &Value) -> String {
+pub(super) fn encoded(config: &Value) -> String {
     URL_SAFE_NO_PAD.encode(config.to_string())
 }
 
@@ -84,7 +84,7 @@ async fn whoami_stateless(client: &Client, meta: Value) -> Value {
     serde_json::from_str(text.unwrap_or_else(|| panic!("no text: {answer}"))).expect("JSON")
 }
 
-async fn store(pool: &Stdiopool, body: &Value) -> (StatusCode, Value) {
+pub(super) async fn store(pool: &Stdiopool, body: &Value) -> (StatusCode, Value) {
     let sent = reqwest::Client::new()
         .post(format!("{}/v1/config", pool.url))
         .header("content-type", "application/json")

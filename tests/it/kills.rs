@@ -1,4 +1,4 @@
-//! stdiopool killed while tenants, tokens and secrets change.
+//! stdiopool killed while tenants, tokens, secrets and stored configs change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +19,8 @@ struct Promised {
     /// By tenant.
     tokens: BTreeMap<String, String>,
     secrets: BTreeSet<String>,
+    /// Handles of stored configs, by tenant.
+    configs: BTreeMap<String, String>,
     removed: BTreeSet<String>,
     /// Asked for, and perhaps done.
     removing: BTreeSet<String>,
@@ -39,8 +41,23 @@ async fn ask(
     Some(serde_json::from_str(&body).expect("JSON"))
 }
 
-/// Adds tenants with a token and a secret each, and removes every third, until it is dead.
-async fn change(admin: String, round: u64) -> Promised {
+/// Stores a config with a secret in it, as a caller with that token; `None` once it is dead.
+async fn store(client: &reqwest::Client, front: &str, token: &str, name: &str) -> Option<String> {
+    let secrets = json!({"key": format!("secret of a caller of {name}")});
+    let body = json!({"server": "demo", "secrets": secrets});
+    let request = client.post(format!("{front}/v1/config")).bearer_auth(token);
+    let answer = request.json(&body).send().await.ok()?;
+    let status = answer.status();
+    let told: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+    assert!(
+        status.is_success() && told["survivesRestart"] == true,
+        "{told}"
+    );
+    Some(told["id"].as_str().expect("an id").to_owned())
+}
+
+/// Adds tenants with a token, a secret and a stored config each, and removes every third, until it is dead.
+async fn change((admin, front): (String, String), round: u64) -> Promised {
     let mut promised = Promised::default();
     // Without reading roots, which takes longer than a change does.
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
@@ -60,13 +77,17 @@ async fn change(admin: String, round: u64) -> Promised {
             break;
         };
         let token = made["token"].as_str().expect("a token").to_owned();
-        promised.tokens.insert(name.clone(), token);
+        promised.tokens.insert(name.clone(), token.clone());
         let path = format!("{name}/secrets/key");
         let value = json!({"value": format!("secret of {name}")});
         if ask(admin, Method::PUT, &path, &value).await.is_none() {
             break;
         }
         promised.secrets.insert(name.clone());
+        let Some(handle) = store(&client, &front, &token, &name).await else {
+            break;
+        };
+        promised.configs.insert(name.clone(), handle);
         if n % 3 == 2 {
             promised.removing.insert(name.clone());
             if ask(admin, Method::DELETE, &name, &json!(null))
@@ -85,13 +106,16 @@ async fn change(admin: String, round: u64) -> Promised {
 async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("state.key"), "3c".repeat(32)).expect("written");
-    let toml = format!("key = {{ file = \"state.key\" }}\n{}", demo("demo", ""));
+    let toml = format!(
+        "key = {{ file = \"state.key\" }}\n{}",
+        demo("demo", "client_secrets = [\"key\"]")
+    );
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"token\"\n", &toml);
     let config = dir.path().join("pool.toml").display().to_string();
     let mut pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
-    let mut kept = 0;
+    let (mut kept, mut configs) = (0, 0);
     for round in 0..ROUNDS {
-        let changing = tokio::spawn(change(pool.admin.clone(), round));
+        let changing = tokio::spawn(change((pool.admin.clone(), pool.url.clone()), round));
         // Spread over the time that a few changes take, so that each kill falls elsewhere.
         tokio::time::sleep(Duration::from_micros(40_000 + round * 9_370)).await;
         pool = tokio::task::spawn_blocking(|| pool.restarted_after(Signal::SIGKILL))
@@ -130,6 +154,13 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing
                 let answer = client.try_initialize("2025-11-25", json!({})).await;
                 assert_eq!(answer.status, StatusCode::OK, "the token of {name}");
                 kept += 1;
+                if let Some(handle) = promised.configs.get(name) {
+                    let url = format!("{}/v1/config/{handle}", pool.url);
+                    let told = reqwest::Client::new().get(url).bearer_auth(token).send();
+                    let status = told.await.expect("answers").status();
+                    assert_eq!(status, StatusCode::OK, "the stored config of {name}");
+                    configs += 1;
+                }
             }
             assert!(
                 !promised.secrets.contains(name) || secrets.contains(name),
@@ -144,8 +175,16 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing
         kept >= 2 * ROUNDS,
         "only {kept} tokens were promised in all"
     );
+    assert!(configs >= ROUNDS, "only {configs} stored configs");
     // Every secret opens: they can all be sealed anew.
     assert!(pool.terminate().success());
+    let db = rusqlite::Connection::open(pool.dir.path().join("state/state.db")).expect("opens");
+    let count = |sql| db.query_row(sql, [], |row| row.get::<_, u32>(0));
+    let orphans = "SELECT count(*) FROM handles WHERE tenant NOT IN (SELECT name FROM tenants)";
+    assert_eq!(count(orphans), Ok(0), "a stored config without its tenant");
+    let sealed = count("SELECT count(*) FROM handles WHERE sealed IS NOT NULL").expect("counts");
+    assert!(u64::from(sealed) >= configs, "{sealed} of {configs}");
+    drop(db);
     std::fs::write(pool.dir.path().join("new.key"), "4d".repeat(32)).expect("written");
     #[allow(clippy::disallowed_methods, reason = "the program under test")]
     let rekeyed = std::process::Command::new(BINARY)
@@ -156,4 +195,9 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing
         .expect("runs");
     let said = String::from_utf8_lossy(&rekeyed.stderr).into_owned();
     assert!(rekeyed.status.success(), "{said}");
+    let told = String::from_utf8_lossy(&rekeyed.stdout).into_owned();
+    assert!(
+        told.contains(&format!("and {sealed} stored configs")),
+        "{told}"
+    );
 }

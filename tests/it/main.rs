@@ -9,6 +9,8 @@ mod bind;
 mod catalog;
 mod clients;
 mod config;
+mod config_kept;
+mod config_of_all;
 mod faults;
 mod front;
 mod kills;

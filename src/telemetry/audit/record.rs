@@ -37,10 +37,11 @@ pub struct AuditRecord {
     /// The server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// The MCP method, or the act: `tenant add`, `reload`.
+    /// The MCP method, or the act: `tenant add`, `reload`; a caller's `config create` or `config delete`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The tool, prompt or resource; the token or secret of an act.
+    /// The tool, prompt or resource; the token or secret of an act; of a stored config, the first six
+    /// bytes of its handle's SHA-256.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
     /// `ok`, `error` (the server says so), `failed` (stdiopool says so), `cancelled`.

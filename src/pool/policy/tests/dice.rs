@@ -1,6 +1,10 @@
-//! Randomness from one number.
+//! Randomness from one number, and what a small world has by it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::super::{KeyFacts, Limits};
+use crate::ids::{PoolKey, ServerName, TenantId};
 
 /// SplitMix64: a world is one number, and a failing one is shortened by its length alone.
 pub(super) struct Dice(pub(super) u64);
@@ -34,5 +38,43 @@ impl Dice {
             self.between(0, from.len() - 1)
         };
         from.get(at)
+    }
+}
+
+/// Up to three spares of server 0, whose own limit is given.
+pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey, Arc<KeyFacts>) {
+    let facts = KeyFacts {
+        tenant: TenantId::new(""),
+        tenant_weight: 1,
+        tenant_max_workers: usize::MAX,
+        server: ServerName::new("s0"),
+        server_max_workers,
+        max_in_flight: 1,
+        max_workers_per_key: dice.between(1, 3),
+        exclusive: false,
+        max_requests: 0,
+        idle_timeout: Duration::MAX,
+        max_lifetime: dice.seconds(10, 200),
+        is_spare: true,
+        spare: None,
+    };
+    (PoolKey([255; 16]), Arc::new(facts))
+}
+
+/// Limits of a small world.
+pub(super) fn limits(dice: &mut Dice) -> Limits {
+    Limits {
+        max_workers: dice.between(1, 7),
+        max_starting: dice.between(1, 3),
+        queue_limit: dice.between(1, 14),
+        queue_timeout: dice.seconds(1, 60),
+        yield_after: Duration::from_millis(200 + dice.below(3000)),
+        circuit_keys: dice.between(1, 3),
+        max_memory: match dice.below(3) {
+            0 => u64::MAX,
+            _ => (50 + dice.below(900)) << 20,
+        },
+        hibernate_after: (dice.below(3) > 0).then(|| dice.seconds(1, 90)),
+        ..Limits::default()
     }
 }

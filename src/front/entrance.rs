@@ -1,0 +1,84 @@
+//! What every endpoint for which credentials are needed has in common: who comes in, and how a refusal
+//! is answered, counted and written down.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, Response};
+
+use super::listener::Peer;
+use super::router::Front;
+use super::{reply, trail, well_known};
+use crate::protocol::Failure;
+use crate::session::Setup;
+use crate::tenancy::{Credentials, Principal};
+
+/// The way that one request came in.
+#[derive(Clone, Copy)]
+pub(super) struct Entrance<'a> {
+    headers: &'a HeaderMap,
+    path: &'a str,
+    peer: Option<IpAddr>,
+}
+
+impl<'a> Entrance<'a> {
+    /// Of a request to the resource at its path.
+    pub(super) fn of(request: &'a Parts, peer: Option<Peer>) -> Self {
+        Self {
+            headers: &request.headers,
+            path: request.uri.path(),
+            peer: peer.map(|peer| peer.0),
+        }
+    }
+
+    /// Of a routed request to the resource at `path`, whose own path says more than may be repeated.
+    pub(super) fn of_resource(request: &'a Parts, path: &'a str) -> Self {
+        let peer = request.extensions.get::<Peer>().copied();
+        Self {
+            path,
+            ..Self::of(request, peer)
+        }
+    }
+
+    /// Who comes in, to a path of that tenant, and under which setup.
+    ///
+    /// # Errors
+    /// What the guard or the authenticator says.
+    pub(super) async fn admitted(
+        self,
+        front: &Front,
+        path_tenant: Option<&str>,
+    ) -> Result<(Arc<Setup>, Principal), Failure> {
+        front.guard.check(self.headers)?;
+        let setup = front.sessions.setup();
+        let credentials = Credentials {
+            headers: self.headers,
+            peer: self.peer,
+            path_tenant,
+        };
+        let principal = setup.authenticator.authenticate(credentials).await?;
+        Ok((setup, principal))
+    }
+
+    /// The response: the one there is, or what is said of a refusal. Who has to show credentials is
+    /// told how to get some.
+    pub(super) fn answer(
+        self,
+        front: &Front,
+        outcome: Result<Response<Body>, Failure>,
+    ) -> Response<Body> {
+        let mut response = outcome.unwrap_or_else(|failure| {
+            front.sessions.metrics().rejected(failure.reason);
+            if let Some(audit) = &front.audit {
+                trail::refused(audit, None, &failure, self.peer, Some(self.path));
+            }
+            reply::failure(&failure, None)
+        });
+        let host = self.headers.get(HOST);
+        well_known::challenge(front, host, self.path, &mut response);
+        response
+    }
+}
