@@ -34,6 +34,18 @@ async fn the_last_words_come_before_the_exit_and_nothing_after() {
 }
 
 #[tokio::test]
+async fn who_hears_of_the_exit_finds_what_was_said_on_stderr() {
+    let (guardian, tag) = (guardian().await, tag());
+    for n in 0..40 {
+        let script = format!("echo 'dies of {n}' >&2; exit 1");
+        let (worker, inbox) = shell(&guardian, &tag, &script, &Options::default()).await;
+        inbox.exit().await;
+        assert_eq!(worker.stderr_tail(1), [format!("dies of {n}")]);
+    }
+    guardian.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_flood_on_stderr_does_not_delay_stdout() {
     let (guardian, tag) = (guardian().await, tag());
     let script = "yes 'noise noise noise' >&2 & exec cat";

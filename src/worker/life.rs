@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 use tokio::net::unix::pipe;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -163,14 +163,16 @@ pub(super) async fn run(
     let writer = tasks.spawn(async move {
         TaskEnd::Writer(stdin::write(&of_writer.unsent, pipes.stdin, stall).await)
     });
+    let (last_words, read_last_words) = oneshot::channel();
     let stdout = read_stdout(
         shared.clone(),
         pipes.stdout,
         news.clone(),
         inbox,
         options.max_message,
+        read_last_words,
     );
-    let stderr = read_stderr(shared.clone(), pipes.stderr, news.clone());
+    let stderr = read_stderr(shared.clone(), pipes.stderr, news.clone(), last_words);
     tasks.spawn(async move {
         stdout.await;
         TaskEnd::Reader

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Inbox;
@@ -80,11 +80,11 @@ fn poll_read(
     })
 }
 
-/// The same if there is something now.
+/// The same if there is something now, whether or not tokio has heard of it yet.
 fn try_read(pipe: &Receiver, take: &mut impl FnMut(&[u8])) -> Step {
     BUFFER.with_borrow_mut(|buffer| {
-        let read = pipe.try_read(buffer).map(|len| &buffer[..len]);
-        Step::of(read, take)
+        let read = nix::unistd::read(pipe, buffer).map(|len| &buffer[..len]);
+        Step::of(read.map_err(io::Error::from), take)
     })
 }
 
@@ -94,7 +94,7 @@ async fn read(
     pipe: &mut Receiver,
     news: &mut watch::Receiver<News>,
     until: fn(&News) -> bool,
-    mut pace: Pace,
+    pace: &mut Pace,
     mut take: impl FnMut(&[u8]),
 ) -> bool {
     loop {
@@ -166,13 +166,15 @@ fn capacity(pipe: &Receiver) -> usize {
         .unwrap_or(CHUNK)
 }
 
-/// Delivers stdout to the inbox, and the exit after it.
+/// Delivers stdout to the inbox, and the exit after it, once `last_words` says that what the process
+/// wrote to stderr is in the log.
 pub(super) async fn read_stdout(
     shared: Arc<Shared>,
     mut pipe: Receiver,
     mut news: watch::Receiver<News>,
     inbox: Arc<dyn Inbox>,
     max_message: usize,
+    last_words: oneshot::Receiver<()>,
 ) {
     let counters = &shared.counters;
     let deliver = |frame| match frame {
@@ -187,7 +189,7 @@ pub(super) async fn read_stdout(
     };
     let mut framer = Framer::new(max_message);
     let exited = |news: &News| news.leader.is_some();
-    let ended = read(&mut pipe, &mut news, exited, Pace::Fair, |bytes| {
+    let ended = read(&mut pipe, &mut news, exited, &mut Pace::Fair, |bytes| {
         counters
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -202,22 +204,35 @@ pub(super) async fn read_stdout(
         deliver(frame);
     }
     // The pipe's end is not the exit; an error means that nobody will report one.
-    let _or_lost = news.wait_for(exited).await;
+    drop(news.wait_for(exited).await);
+    // An error means that nobody reads stderr any more.
+    let _or_none = last_words.await;
     inbox.exited(shared.exit());
 }
 
-/// Drains stderr until nobody can write to it any more.
+/// Drains stderr until nobody can write to it any more. `last_words` is told when what the process
+/// itself wrote has been read.
 pub(super) async fn read_stderr(
     shared: Arc<Shared>,
     mut pipe: Receiver,
     mut news: watch::Receiver<News>,
+    last_words: oneshot::Sender<()>,
 ) {
     let log = &shared.stderr;
-    let gone = |news: &News| news.gone;
-    let pace = Pace::Limited {
+    let (exited, gone) = (|news: &News| news.leader.is_some(), |news: &News| news.gone);
+    let mut pace = Pace::Limited {
         since: Instant::now(),
         bytes: 0,
     };
-    read(&mut pipe, &mut news, gone, pace, |bytes| log.feed(bytes)).await;
-    log.finish();
+    let take = |bytes: &[u8]| log.feed(bytes);
+    let ended = read(&mut pipe, &mut news, exited, &mut pace, take).await;
+    if ended {
+        log.finish();
+    }
+    // Nobody waits for it if stdout's reader is gone.
+    let _nobody = last_words.send(());
+    if !ended {
+        read(&mut pipe, &mut news, gone, &mut pace, take).await;
+        log.finish();
+    }
 }
