@@ -57,7 +57,8 @@ pub(crate) fn read(body: &[u8], is_events: bool) -> Result<Reply, NoResult> {
     if !is_events {
         return read_message(body)?.ok_or_else(|| NoResult::NotJson(excerpt(body)));
     }
-    for data in events(body) {
+    // An event without data only says what to resume from (MCP 2025-11-25, Streamable HTTP).
+    for data in events(body).filter(|data| !data.is_empty()) {
         if let Some(reply) = read_message(&data)? {
             return Ok(reply);
         }

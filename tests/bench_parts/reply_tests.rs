@@ -18,14 +18,15 @@ fn events_end_at_empty_lines_whatever_ends_the_lines() {
 #[test]
 fn the_reply_is_found_behind_notifications() {
     let stream = concat!(
+        "id: 1\nretry: 3000\ndata: \n\n",
         "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{}}\n\n",
         "data: {\"jsonrpc\":\"2.0\",\"id\":0,\n",
         "data: \"result\":{\"protocolVersion\":\"2025-06-18\"}}\n\n",
     );
     let revision = Some("2025-06-18".to_owned());
     assert_eq!(read(stream.as_bytes(), true), Ok(Reply { revision }));
-    let only_first = &stream[..stream.find("\n\n").expect("there") + 2];
-    assert_eq!(read(only_first.as_bytes(), true), Err(NoResult::NoReply));
+    let without_reply = &stream[..stream.rfind("data: {").expect("there")];
+    assert_eq!(read(without_reply.as_bytes(), true), Err(NoResult::NoReply));
     assert_eq!(read(b"", true), Err(NoResult::NoReply));
 }
 

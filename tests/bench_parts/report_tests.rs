@@ -73,6 +73,7 @@ figures:
 fn json_has_numbers_as_they_were_measured() {
     let found = json(&facts(), &[section()]);
     assert_eq!(found["facts"]["memory_gib"], 23.44);
+    assert_eq!(found["facts"]["cpus"], 2);
     let section = &found["sections"][0];
     assert_eq!(section["name"], "load");
     assert_eq!(section["failures"][0], "gw: nobody listens");

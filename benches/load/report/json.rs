@@ -47,10 +47,18 @@ fn table(table: &Table) -> Value {
     json!({"title": table.title, "columns": columns, "rows": rows})
 }
 
+/// The integers below it are exact in a double.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Infinity and NaN are no JSON: they become null.
+#[allow(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
 fn value(cell: &Cell) -> Value {
     match cell {
         Cell::Text(text) => json!(text),
+        // Counts as such: 2, not 2.0.
+        Cell::Number(number) if number.fract() == 0.0 && number.abs() < LARGEST_EXACT => {
+            json!(*number as i64)
+        }
         Cell::Number(number) => json!(number),
         Cell::Missing => Value::Null,
     }
