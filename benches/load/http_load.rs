@@ -12,6 +12,8 @@ use super::latency::Calls;
 
 /// Calls of each session before the clock starts.
 pub(crate) const WARM_UP: usize = 50;
+/// How long they go on, if a server is slow.
+const WARM_UP_LIMIT: Duration = Duration::from_secs(2);
 /// How long an answer may take beyond the round it belongs to.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -60,7 +62,7 @@ impl Load {
         self.callers.extend(other.callers);
     }
 
-    /// Opens so many sessions, each with a connection and `warm_up` calls.
+    /// Opens so many sessions, each with a connection and up to `warm_up` calls.
     ///
     /// # Errors
     /// If one of them does not open or is not answered.
@@ -80,7 +82,8 @@ impl Load {
                     connection.initialized().await?;
                 }
                 let mut caller = Caller::new(connection, Vec::new());
-                for _ in 0..warm_up {
+                let begun = Instant::now();
+                while caller.calls < warm_up && begun.elapsed() < WARM_UP_LIMIT {
                     caller.call(&call).await?;
                 }
                 Ok(caller)

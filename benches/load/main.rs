@@ -201,6 +201,9 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(error) = process::raise_open_files() {
+        eprintln!("the limit on open files stays as it is: {error}");
+    }
     let facts = host::facts();
     print!("{}", report::terminal_head(&facts));
     let mut sections = Vec::new();

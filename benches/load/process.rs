@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use procfs::process::{ClearRefs, Process as Proc};
 use stdiopool::worker::memory::{SwapWeight, footprint, resident};
 
@@ -90,6 +91,15 @@ pub(crate) fn stdiopool() -> Command {
     let mut command = Command::new(OTHER_BINARY.get().cloned().unwrap_or_else(built));
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+/// Raises the soft limit on open files to the hard one: every session has a connection.
+///
+/// # Errors
+/// If the limit cannot be read or set.
+pub(crate) fn raise_open_files() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
 /// Whether a shell would find that program.

@@ -1,7 +1,7 @@
 //! Whether a call costs more the more sessions are open, and the more workers there are.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::task::JoinSet;
@@ -16,6 +16,8 @@ use super::served::{Config, DEMO, Served};
 
 /// Connections that open sessions.
 const OPENERS: usize = 16;
+/// How long it is watched while nobody calls.
+const IDLE: Duration = Duration::from_secs(3);
 /// How long opening all of them may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Of fewer, growth of memory says little of one.
@@ -44,6 +46,8 @@ struct Size {
     load: Load,
     calls: Calls,
     cpu: Cpu,
+    /// Seconds of CPU time a second while nobody calls.
+    idle: f64,
     /// KiB of stdiopool's memory for each beyond the first.
     kib: Option<f64>,
 }
@@ -65,6 +69,9 @@ pub(crate) async fn run(args: &ScaleArgs) -> Result<Section> {
         ),
     );
     section.note("CPU and memory are stdiopool's own, without its workers; memory is what its resident memory grew by for each session or worker beyond the first");
+    if cfg!(debug_assertions) {
+        section.note("a debug build checks the state of the whole pool after each event, which costs more the more there is");
+    }
     section.note(
         "with many workers each call wakes a process whose caches are cold: its part of p50 is no cost of stdiopool's",
     );
@@ -101,6 +108,7 @@ async fn measure(
             Column::number("p50", "µs", 0),
             Column::number("p99", "µs", 0),
             Column::number("CPU per call", "µs", 1),
+            Column::number("CPU while idle", "ms/s", 1),
             Column::number(kib, "KiB", 1),
             Column::number("p50, of the first", "", 2),
             Column::number("CPU, of the first", "", 2),
@@ -112,6 +120,9 @@ async fn measure(
             Ok(size) => sizes.push(size),
             Err(error) => failures.push(format!("{count} {of_each}: {error}")),
         }
+    }
+    if let Err(error) = watch_idle(&mut sizes).await {
+        failures.push(format!("idle {of_each}: {error}"));
     }
     for _ in 0..args.seconds.max(1) {
         let mut working = Vec::new();
@@ -128,12 +139,13 @@ async fn measure(
         let [p50, p99] = size.calls.micros([50.0, 99.0]);
         let cpu = size.calls.per_call(size.cpu.own * 1e6);
         let (first_p50, first_cpu) = *first.get_or_insert((p50, cpu));
-        let row: [Cell; 8] = [
+        let row: [Cell; 9] = [
             size.count.into(),
             size.calls.rate().into(),
             p50.into(),
             p99.into(),
             cpu.into(),
+            (size.idle * 1e3).into(),
             size.kib.into(),
             (p50 / first_p50).into(),
             (cpu / first_cpu).into(),
@@ -141,6 +153,21 @@ async fn measure(
         table.row(row);
     }
     table
+}
+
+/// What all of them use while nobody calls: it is part of what calls seem to cost.
+async fn watch_idle(sizes: &mut [Size]) -> Result<()> {
+    let begun = Instant::now();
+    let cpu = |size: &Size| Cpu::of(size.served.process.id());
+    let before: Result<Vec<_>> = sizes.iter().map(cpu).collect();
+    let before = before?;
+    tokio::time::sleep(IDLE).await;
+    for (size, before) in sizes.iter_mut().zip(before) {
+        let mut used = Cpu::default();
+        used.add(before, Cpu::of(size.served.process.id())?);
+        size.idle = used.own / begun.elapsed().as_secs_f64();
+    }
+    Ok(())
 }
 
 /// Opens so many, each called once, and the connections that call.
@@ -185,6 +212,7 @@ async fn open(many: Many, count: usize, callers: usize) -> Result<Size> {
         load,
         calls: Calls::default(),
         cpu: Cpu::default(),
+        idle: 0.0,
         kib: (count >= ENOUGH).then(|| grown / (count - 1) as f64),
     })
 }
