@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Result;
 use super::connection::{Call, Era};
 use super::http_load::{Load, WARM_UP};
 use super::latency::Calls;
 use super::process::{Cpu, is_on_path};
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
+use super::{Result, at_least_one};
 
 #[derive(Args, Debug)]
 pub(crate) struct BridgingArgs {
     /// How many clients at once; may be repeated
-    #[arg(long, default_values_t = [1_usize, 16])]
+    #[arg(long, default_values_t = [1_usize, 16], value_parser = at_least_one::<usize>)]
     pub(crate) sessions: Vec<usize>,
     /// How long each measurement takes
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<u64>)]
     pub(crate) seconds: u64,
 }
 

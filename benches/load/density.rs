@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::Value;
 use stdiopool::worker::memory::{SwapWeight, can_hibernate, footprint};
 
-use super::Result;
 use super::cold_start::millis_since;
 use super::connection::{Connection, Endpoint};
 use super::latency::{median, percentile};
 use super::process::{is_on_path, mib};
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, Served};
+use super::{Result, at_least_one};
 
 /// How long until a worker is put to sleep: long enough for a runtime's own tidying up before it.
 const HIBERNATE_AFTER: Duration = Duration::from_secs(15);
@@ -23,7 +23,7 @@ const COLD: usize = 5;
 #[derive(Args, Debug)]
 pub(crate) struct DensityArgs {
     /// Tenants, each with a process tree of its own
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<usize>)]
     pub(crate) tenants: usize,
     /// Only this one, such as "node everything"
     #[arg(long)]

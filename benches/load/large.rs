@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Result;
 use super::bare_http;
 use super::connection::{Call, Era};
 use super::http_load::Load;
@@ -15,6 +14,7 @@ use super::pipe_load::PipeLoad;
 use super::process::{peak, reset_peak};
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
+use super::{Result, at_least_one};
 
 /// Calls before the clock starts: of small ones, and of large ones where memory does not matter.
 const WARM_UP: usize = 5;
@@ -25,10 +25,10 @@ pub(crate) struct LargeArgs {
     #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=67_108_864))]
     pub(crate) bytes: u64,
     /// How many at once, each by a worker of its own; may be repeated
-    #[arg(long, default_values_t = [1_usize, 4])]
+    #[arg(long, default_values_t = [1_usize, 4], value_parser = at_least_one::<usize>)]
     pub(crate) at_once: Vec<usize>,
     /// How long each measurement takes
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_least_one::<u64>)]
     pub(crate) seconds: u64,
 }
 

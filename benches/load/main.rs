@@ -61,9 +61,11 @@ mod served;
 mod soak;
 mod throughput;
 
+use std::num::ParseIntError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -136,6 +138,20 @@ enum What {
     /// Serves the floor of the HTTP side (started by this program itself)
     #[command(hide = true)]
     BareHttp { bytes: usize },
+}
+
+/// A number that is not 0, of an option.
+fn at_least_one<T>(text: &str) -> Result<T, String>
+where
+    T: FromStr<Err = ParseIntError> + PartialOrd + From<u8>,
+{
+    let number: T = text
+        .parse()
+        .map_err(|error: ParseIntError| error.to_string())?;
+    if number < T::from(1) {
+        return Err("must be at least 1".to_owned());
+    }
+    Ok(number)
 }
 
 /// Something to measure.

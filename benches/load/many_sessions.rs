@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::task::JoinSet;
 
-use super::Result;
 use super::connection::{Call, Connection, Endpoint};
 use super::http_load::all;
 use super::latency::Calls;
 use super::process::mib;
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
+use super::{Result, at_least_one};
 
 /// Connections that the clients share.
 const CONNECTIONS: usize = 64;
@@ -24,16 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 #[derive(Args, Debug)]
 pub(crate) struct SessionsArgs {
     /// Sessions that stay open
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one::<usize>)]
     count: usize,
     /// Tenants they belong to, in equal parts
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = at_least_one::<usize>)]
     tenants: usize,
     /// Most workers at once
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = at_least_one::<usize>)]
     workers: usize,
     /// Calls of each session, in random order
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = at_least_one::<usize>)]
     calls: usize,
 }
 

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::task::JoinSet;
 
-use super::Result;
 use super::connection::{Call, Connection, Endpoint};
 use super::http_load::{Caller, Load, all};
 use super::latency::Calls;
 use super::process::Cpu;
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
+use super::{Result, at_least_one};
 
 /// Connections that open sessions.
 const OPENERS: usize = 16;
@@ -26,16 +26,16 @@ const ENOUGH: usize = 50;
 #[derive(Args, Debug)]
 pub(crate) struct ScaleArgs {
     /// Open sessions on one worker; may be repeated
-    #[arg(long, default_values_t = [10_usize, 1_000, 10_000])]
+    #[arg(long, default_values_t = [10_usize, 1_000, 10_000], value_parser = at_least_one::<usize>)]
     pub(crate) sessions: Vec<usize>,
     /// Workers, a session on each; may be repeated
-    #[arg(long, default_values_t = [1_usize, 10, 100, 1_000])]
+    #[arg(long, default_values_t = [1_usize, 10, 100, 1_000], value_parser = at_least_one::<usize>)]
     pub(crate) workers: Vec<usize>,
     /// How many call at once, whatever there is
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one::<usize>)]
     pub(crate) callers: usize,
     /// How long each measurement takes, in turns of a second
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one::<u64>)]
     pub(crate) seconds: u64,
 }
 

@@ -18,9 +18,9 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Result;
 use super::process::{Process, mib, stdiopool};
 use super::report::{Cell, Column, Section, Table};
+use super::{Result, at_least_one};
 
 /// How long a client tries to get an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,13 +34,13 @@ const SPARE_FDS: usize = 64;
 #[derive(Args, Debug)]
 pub(crate) struct SoakArgs {
     /// How long
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<u64>)]
     minutes: u64,
     /// Clients, each with a session that must last
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 40, value_parser = at_least_one::<usize>)]
     clients: usize,
     /// Tenants they belong to
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = at_least_one::<usize>)]
     tenants: usize,
     /// Decides what happens when
     #[arg(long, default_value_t = 1)]

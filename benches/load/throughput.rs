@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Result;
 use super::bare_http;
 use super::bridge::Bridge;
 use super::connection::{Call, Endpoint, Era};
@@ -15,6 +14,7 @@ use super::pipe_load::PipeLoad;
 use super::process::{Cpu, Process, mib, tree_memory};
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
+use super::{Result, at_least_one};
 
 /// Systems take turns of that length, so that a host which becomes slower does so for all of them.
 const TURN: Duration = Duration::from_secs(1);
@@ -22,10 +22,10 @@ const TURN: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
     /// How many sessions at once; may be repeated
-    #[arg(long, default_values_t = [1_usize, 16, 64])]
+    #[arg(long, default_values_t = [1_usize, 16, 64], value_parser = at_least_one::<usize>)]
     pub(crate) sessions: Vec<usize>,
     /// How long each measurement takes, in turns of a second
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<u64>)]
     pub(crate) seconds: u64,
     /// Bytes of the echoed text
     #[arg(long, default_value_t = 32)]
