@@ -7,245 +7,301 @@ use clap::Args;
 use serde_json::Value;
 use stdiopool::worker::memory::{SwapWeight, can_hibernate, footprint};
 
-use super::http_load::{Connection, INITIALIZED, serve_with};
-use super::pipe_load::INITIALIZE;
+use super::cold_start::millis_since;
+use super::connection::{Connection, Endpoint};
+use super::latency::{median, percentile};
+use super::process::{is_on_path, mib};
+use super::report::{Cell, Column, Section, Table};
+use super::served::{Config, Served};
+use super::{Result, at_least_one};
 
 /// How long until a worker is put to sleep: long enough for a runtime's own tidying up before it.
 const HIBERNATE_AFTER: Duration = Duration::from_secs(15);
 /// Tenants that come when the others sleep.
 const COLD: usize = 5;
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct DensityArgs {
     /// Tenants, each with a process tree of its own
-    #[arg(long, default_value_t = 20)]
-    tenants: usize,
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<usize>)]
+    pub(crate) tenants: usize,
     /// Only this one, such as "node everything"
     #[arg(long)]
-    only: Option<String>,
+    pub(crate) only: Option<String>,
 }
 
 /// A server as it is started, and a call to it.
 struct Subject {
-    name: &'static str,
     argv: Vec<String>,
     call: &'static str,
 }
 
-pub(crate) fn run(args: &DensityArgs) {
+pub(crate) fn run(args: &DensityArgs) -> Result<Section> {
+    let mut section = Section::new(
+        "density",
+        format!(
+            "{} tenants, each with a process tree of its own",
+            args.tenants
+        ),
+    );
+    section.note("memory is the proportional share of all processes of a tenant, and what zram takes of what is swapped out; wake: the first call to a tenant that sleeps; cold: session and first call of one whose server does not run");
     if let Err(why) = can_hibernate() {
-        println!("nothing can be hibernated on this host: {why}");
+        section.note(format!("nothing sleeps on this host: {why}"));
     }
-    println!(
-        "{} tenants, each with a process tree of its own; MiB per tenant are the proportional share\n\
-         of all its processes, and what zram takes of what is swapped out; calls in ms\n",
-        args.tenants
-    );
-    println!(
-        "{:<22} {:>10} {:>11} {:>8} {:>10} {:>11} {:>9} {:>10} {:>9}",
+    let mut figures = Table::new(
         "",
-        "awake MiB",
-        "asleep MiB",
-        "per GiB",
-        "asleep/GiB",
-        "warm p50",
-        "wake p50",
-        "wake max",
-        "cold p50"
+        [
+            Column::text("server"),
+            Column::number("awake", "MiB", 1),
+            Column::number("asleep", "MiB", 1),
+            Column::number("tenants per GiB awake", "", 1),
+            Column::number("tenants per GiB asleep", "", 1),
+            Column::number("warm p50", "ms", 1),
+            Column::number("wake p50", "ms", 1),
+            Column::number("wake max", "ms", 1),
+            Column::number("cold p50", "ms", 0),
+        ],
     );
-    let subjects = subjects();
-    if let Some(name) = &args.only {
-        let subject = subjects.iter().find(|subject| subject.name == name);
-        measure(subject.expect("one of the names below"), args.tenants);
-        return;
+    let mut ratios = Table::new(
+        "started directly and asleep",
+        [
+            Column::text("server"),
+            Column::number("tenants, of as written and awake", "", 1),
+            Column::number("tenants, of itself awake", "", 1),
+            Column::number("wake, of a cold start", "", 2),
+        ],
+    );
+    for package in [&EVERYTHING, &TIME] {
+        let mut measured = Vec::new();
+        for is_direct in [false, true] {
+            let name = package.names[usize::from(is_direct)];
+            if args.only.as_ref().is_some_and(|only| only != name) {
+                continue;
+            }
+            if !is_on_path(package.runner) {
+                section.note(format!("{name}: `{}` is not on PATH", package.runner));
+                continue;
+            }
+            let found = package
+                .subject(is_direct)
+                .and_then(|subject| measure(&subject, args.tenants));
+            match found {
+                Ok(density) => {
+                    figures.row(density.cells(name));
+                    measured.push(density);
+                }
+                Err(error) => section.failures.push(format!("{name}: {error}")),
+            }
+        }
+        if let [as_written, direct] = &measured[..]
+            && let (Some(asleep), Some(wake)) = (direct.asleep, direct.wake_p50())
+        {
+            ratios.row([
+                package.names[1].into(),
+                (as_written.awake / asleep).into(),
+                (direct.awake / asleep).into(),
+                Cell::from(wake / median(&direct.cold)),
+            ]);
+        }
     }
-    for pair in subjects.chunks(2) {
-        let as_written = measure(&pair[0], args.tenants);
-        let direct = measure(&pair[1], args.tenants);
-        println!(
-            "{} asleep: {:.1} times more tenants per GiB than `{}` awake, {:.1} times more than itself; wake {:.2} of a cold start\n",
-            pair[1].name,
-            as_written.awake / direct.asleep,
-            pair[0].name,
-            direct.awake / direct.asleep,
-            direct.wake / direct.cold,
-        );
+    if figures.is_empty() && section.failures.is_empty() && args.only.is_some() {
+        let names = [EVERYTHING.names, TIME.names].concat().join(", ");
+        return Err(format!("nothing was measured; --only takes one of: {names}").into());
     }
+    section.tables.extend([figures, ratios]);
+    Ok(section)
 }
 
-/// Of each server first as it is written, then started directly.
-fn subjects() -> [Subject; 4] {
-    const ECHO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"x"}}}"#;
-    const TIME: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_current_time","arguments":{"timezone":"UTC"}}}"#;
-    let everything = "@modelcontextprotocol/server-everything@2026.8.31";
-    let time = "mcp-server-time@2026.10.19";
-    let script = said_by(
-        "npm",
-        &[
-            "exec",
-            "--yes",
-            &format!("--package={everything}"),
-            "--",
-            "sh",
-            "-c",
-            "readlink -f $(command -v mcp-server-everything)",
-        ],
-    );
-    let python = said_by(
-        "uvx",
-        &[
-            "--from",
-            time,
-            "python",
-            "-c",
-            "import sys; print(sys.executable)",
-        ],
-    );
-    let argv = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    [
-        Subject {
-            name: "npx everything",
-            argv: argv(&["npx", "-y", everything]),
-            call: ECHO,
-        },
-        Subject {
-            name: "node everything",
-            argv: argv(&["node", &script]),
-            call: ECHO,
-        },
-        Subject {
-            name: "uvx time",
-            argv: argv(&["uvx", time]),
-            call: TIME,
-        },
-        Subject {
-            name: "python time",
-            argv: argv(&[&python, "-m", "mcp_server_time"]),
-            call: TIME,
-        },
-    ]
+/// A published server, as it is written in configs and started directly.
+struct Package {
+    names: [&'static str; 2],
+    runner: &'static str,
+    package: &'static str,
+    call: &'static str,
+}
+
+const EVERYTHING: Package = Package {
+    names: ["npx everything", "node everything"],
+    runner: "npx",
+    package: "@modelcontextprotocol/server-everything@2026.8.31",
+    call: r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"message":"x"}}}"#,
+};
+const TIME: Package = Package {
+    names: ["uvx time", "python time"],
+    runner: "uvx",
+    package: "mcp-server-time@2026.10.19",
+    call: r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_current_time","arguments":{"timezone":"UTC"}}}"#,
+};
+
+impl Package {
+    fn subject(&self, is_direct: bool) -> Result<Subject> {
+        let from = format!("--package={}", self.package);
+        let argv = match (self.runner, is_direct) {
+            ("npx", false) => vec!["npx".to_owned(), "-y".to_owned(), self.package.to_owned()],
+            ("npx", true) => {
+                let find = "readlink -f $(command -v mcp-server-everything)";
+                let script = said_by("npm", &["exec", "--yes", &from, "--", "sh", "-c", find])?;
+                vec!["node".to_owned(), script]
+            }
+            (_, false) => vec!["uvx".to_owned(), self.package.to_owned()],
+            (_, true) => {
+                let show = "import sys; print(sys.executable)";
+                let python = said_by("uvx", &["--from", self.package, "python", "-c", show])?;
+                vec![python, "-m".to_owned(), "mcp_server_time".to_owned()]
+            }
+        };
+        let call = self.call;
+        Ok(Subject { argv, call })
+    }
 }
 
 /// The last line that a command prints.
-fn said_by(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().expect("it runs");
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    text.lines().last().unwrap_or_default().trim().to_owned()
+fn said_by(program: &str, args: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(args).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().last().unwrap_or_default().trim();
+    if !output.status.success() || line.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let why = said.lines().last().unwrap_or_default();
+        return Err(format!("{program} does not say where the server is: {why}").into());
+    }
+    Ok(line.to_owned())
 }
 
 /// MiB per tenant, and milliseconds.
 struct Density {
     awake: f64,
-    asleep: f64,
-    wake: f64,
-    cold: f64,
+    /// `None` where nothing sleeps.
+    asleep: Option<f64>,
+    warm: Vec<f64>,
+    wake: Vec<f64>,
+    cold: Vec<f64>,
+}
+
+impl Density {
+    fn wake_p50(&self) -> Option<f64> {
+        self.asleep.map(|_| median(&self.wake))
+    }
+
+    fn cells(&self, name: &str) -> [Cell; 9] {
+        let mut wake = self.wake.clone();
+        wake.sort_unstable_by(f64::total_cmp);
+        [
+            name.into(),
+            self.awake.into(),
+            self.asleep.into(),
+            (1024.0 / self.awake).into(),
+            self.asleep.map(|asleep| 1024.0 / asleep).into(),
+            median(&self.warm).into(),
+            self.wake_p50().into(),
+            self.asleep.map(|_| percentile(&wake, 100.0)).into(),
+            median(&self.cold).into(),
+        ]
+    }
 }
 
 #[tokio::main]
-async fn measure(subject: &Subject, tenants: usize) -> Density {
-    let pool = format!(
-        "max_workers = {}\nmax_workers_per_tenant = 1\nmax_memory = \"95%\"\nhibernate_after = \"{}s\"\n",
-        tenants + COLD,
-        HIBERNATE_AFTER.as_secs()
-    );
-    let (program, args) = subject.argv.split_first().expect("not empty");
-    let server = format!(
-        "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n"
-    );
-    let (mut process, _dir) = serve_with(&pool, &server);
-    let [front, admin] = process.all_announced(["MCP at http://", "admin at http://"]);
-    let address = front.split('/').next().expect("an address");
-    let admin = format!("http://{admin}api/v1/workers");
-
+async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
+    let (program, args) = subject.argv.split_first().ok_or("no command")?;
+    let config = Config {
+        pool: format!(
+            "max_workers = {}\nmax_workers_per_tenant = 1\nmax_memory = \"95%\"\nhibernate_after = \"{}s\"\n",
+            tenants + COLD,
+            HIBERNATE_AFTER.as_secs()
+        ),
+        server: format!(
+            "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n"
+        ),
+        tenants: 0,
+    };
+    let served = Served::start(&config)?;
     let mut sessions = Vec::new();
     for tenant in 0..tenants {
-        sessions.push(open(address, tenant, subject.call).await.0);
+        sessions.push(open(&served.open_endpoint(tenant), subject.call).await?.0);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let awake = memory(&admin).await / tenants as f64;
-    until_asleep(&admin, tenants).await;
-    let asleep = memory(&admin).await / tenants as f64;
-    let mut wake = Vec::new();
-    let mut warm = Vec::new();
-    for session in &mut sessions {
-        session.reopen().await;
-        wake.push(timed(session, subject.call).await);
-        warm.push(timed(session, subject.call).await);
+    let awake = memory(&served.workers).await? / tenants as f64;
+    let mut asleep = None;
+    if can_hibernate().is_ok() {
+        until_asleep(&served.workers, tenants).await?;
+        asleep = Some(memory(&served.workers).await? / tenants as f64);
     }
-    let mut cold = Vec::new();
+    let (mut wake, mut warm, mut cold) = (Vec::new(), Vec::new(), Vec::new());
+    for session in &mut sessions {
+        // An idle connection may have been closed: that is not to be measured.
+        session.reopen().await?;
+        wake.push(timed(session, subject.call).await?);
+        warm.push(timed(session, subject.call).await?);
+    }
     for tenant in tenants..tenants + COLD {
-        let (session, took) = open(address, tenant, subject.call).await;
+        let (session, took) = open(&served.open_endpoint(tenant), subject.call).await?;
         sessions.push(session);
         cold.push(took);
     }
-    for figures in [&mut wake, &mut warm, &mut cold] {
-        figures.sort_by(f64::total_cmp);
-    }
-    let p50 = |figures: &[f64]| figures[figures.len() / 2];
-    let wake_max = wake.last().copied().unwrap_or_default();
-    println!(
-        "{:<22} {awake:>10.1} {asleep:>11.1} {:>8.1} {:>10.1} {:>11.1} {:>9.1} {wake_max:>10.1} {:>9.0}",
-        subject.name,
-        1024.0 / awake,
-        1024.0 / asleep,
-        p50(&warm),
-        p50(&wake),
-        p50(&cold),
-    );
-    Density {
+    Ok(Density {
         awake,
         asleep,
-        wake: p50(&wake),
-        cold: p50(&cold),
-    }
+        warm,
+        wake,
+        cold,
+    })
 }
 
 /// Opens a tenant's session and calls once; how long both took.
-async fn open(address: &str, tenant: usize, call: &str) -> (Connection, f64) {
-    let mut connection = Connection::open(address).await;
-    connection.path = format!("/t/tenant{tenant}/demo/mcp");
+async fn open(endpoint: &Endpoint, call: &str) -> Result<(Connection, f64)> {
+    let mut connection = Connection::open(endpoint).await?;
     let begun = Instant::now();
-    connection.session = connection.post(INITIALIZE).await;
-    connection.post(call).await;
-    let took = begun.elapsed().as_secs_f64() * 1e3;
-    connection.post(INITIALIZED).await;
-    (connection, took)
+    connection.initialize().await?;
+    connection.request(call).await?;
+    let took = millis_since(begun);
+    connection.initialized().await?;
+    Ok((connection, took))
 }
 
-async fn timed(session: &mut Connection, call: &str) -> f64 {
+async fn timed(session: &mut Connection, call: &str) -> Result<f64> {
     let begun = Instant::now();
-    session.post(call).await;
-    begun.elapsed().as_secs_f64() * 1e3
+    session.request(call).await?;
+    Ok(millis_since(begun))
 }
 
-pub(crate) async fn workers(admin: &str) -> Vec<Value> {
-    let client = reqwest::Client::builder().no_proxy().build();
-    let response = client.expect("a client").get(admin).send().await;
-    let rows: Value = response.expect("answers").json().await.expect("JSON");
-    rows.as_array().cloned().unwrap_or_default()
+/// What the admin API says of the workers.
+///
+/// # Errors
+/// If it does not answer with a list.
+pub(crate) async fn workers(admin: &str) -> Result<Vec<Value>> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    Ok(client.get(admin).send().await?.json().await?)
+}
+
+/// The processes of those workers, the first one of each first.
+pub(crate) fn processes(workers: &[Value]) -> Vec<u32> {
+    let of_one = |worker: &Value| worker["processes"].as_array().cloned();
+    let pids = workers.iter().filter_map(of_one).flatten();
+    pids.filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
+        .collect()
+}
+
+/// MiB that those processes hold now.
+pub(crate) fn held(pids: &[u32]) -> Result<f64> {
+    let found = footprint(pids).ok_or("the workers' memory cannot be read")?;
+    Ok(mib(found.held(SwapWeight::now())))
 }
 
 /// MiB that all workers hold now.
-#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-async fn memory(admin: &str) -> f64 {
-    let processes: Vec<u32> = workers(admin)
-        .await
-        .iter()
-        .flat_map(|worker| worker["processes"].as_array().cloned().unwrap_or_default())
-        .filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
-        .collect();
-    let held = footprint(&processes).map_or(0, |found| found.held(SwapWeight::now()));
-    held as f64 / f64::from(1 << 20)
+async fn memory(admin: &str) -> Result<f64> {
+    held(&processes(&workers(admin).await?))
 }
 
-async fn until_asleep(admin: &str, tenants: usize) {
+async fn until_asleep(admin: &str, tenants: usize) -> Result<()> {
     let deadline = Instant::now() + HIBERNATE_AFTER + Duration::from_secs(60);
-    while Instant::now() < deadline && can_hibernate().is_ok() {
-        let rows = workers(admin).await;
+    while Instant::now() < deadline {
+        let rows = workers(admin).await?;
         let asleep = rows.iter().filter(|worker| worker["state"] == "hibernated");
         if asleep.count() >= tenants {
-            return;
+            return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    Err("not all workers fell asleep".into())
 }

@@ -1,15 +1,31 @@
 //! What the direct start of packages brings: the same package run four ways, round by round.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use stdiopool::worker::memory::{SwapWeight, footprint};
+use clap::Args;
+use tokio::time::timeout;
 
-use super::density::workers;
-use super::http_load::{Connection, serve_with};
-use super::pipe_load::INITIALIZE;
-use super::process::Process;
+use super::Result;
+use super::cold_start::{ask, millis_since};
+use super::connection::Connection;
+use super::density::{held, processes, workers};
+use super::latency::median;
+use super::process::{is_on_path, tree_of};
+use super::report::{Cell, Column, Section, Table};
+use super::served::{Config, Served};
+
+/// How long an install, or the end of a worker, may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[derive(Args, Debug)]
+pub(crate) struct LaunchArgs {
+    /// How often each is started
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) count: u32,
+    /// Only lines with that word
+    #[arg(long, default_value = "")]
+    pub(crate) only: String,
+}
 
 /// Command lines as people write them; the packages are in the caches of npm and uv, or will be.
 const LINES: [&[&str]; 3] = [
@@ -35,42 +51,71 @@ struct Way {
     mib: f64,
 }
 
-/// Starts every line with the word `only` in it `rounds` times in each of four ways, and prints a
-/// table.
-pub(crate) fn run(rounds: usize, only: &str) {
-    println!("| line | started | first answer, p50 ms | of the entry point | processes | MiB |");
-    println!("| --- | --- | ---: | ---: | ---: | ---: |");
-    let is_meant = |line: &&[&str]| line.iter().any(|word| word.contains(only));
-    for line in LINES.into_iter().filter(is_meant) {
-        let ways = compare(line, rounds);
-        let floor = median(&ways[1].millis);
-        for way in &ways {
-            let millis = median(&way.millis);
-            println!(
-                "| `{} …` | {} | {millis:.0} | {:.2} | {} | {:.0} |",
-                line[..line.len().min(3)].join(" "),
-                way.name,
-                millis / floor,
-                way.processes,
-                way.mib
-            );
+/// Starts every line in each of four ways, one after the other, round by round.
+///
+/// # Errors
+/// If no line has the word `only` in it.
+pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
+    let mut section = Section::new(
+        "launch",
+        format!(
+            "packages started as written and directly, {} times each",
+            args.count
+        ),
+    );
+    section.note("from nothing until `initialize` is answered, packages already installed; memory is the proportional share of the process tree");
+    let mut table = Table::new(
+        "",
+        [
+            Column::text("line"),
+            Column::text("started"),
+            Column::number("p50", "ms", 0),
+            Column::number("p50, of the entry point", "", 2),
+            Column::number("processes", "", 0),
+            Column::number("memory", "MiB", 0),
+        ],
+    );
+    let is_meant = |line: &&[&str]| line.iter().any(|word| word.contains(&args.only));
+    let lines: Vec<_> = LINES.into_iter().filter(is_meant).collect();
+    if lines.is_empty() {
+        return Err(format!("no line has `{}` in it", args.only).into());
+    }
+    for line in lines {
+        let name = line[..line.len().min(3)].join(" ");
+        if !is_on_path(line[0]) {
+            section.note(format!("`{name}`: `{}` is not on PATH", line[0]));
+            continue;
+        }
+        match compare(line, args.count) {
+            Ok(ways) => {
+                let floor = median(&ways[1].millis);
+                for way in &ways {
+                    let p50 = median(&way.millis);
+                    let row: [Cell; 6] = [
+                        name.clone().into(),
+                        way.name.into(),
+                        p50.into(),
+                        (p50 / floor).into(),
+                        way.processes.into(),
+                        way.mib.into(),
+                    ];
+                    table.row(row);
+                }
+            }
+            Err(error) => section.failures.push(format!("`{name}`: {error}")),
         }
     }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    section.tables.push(table);
+    Ok(section)
 }
 
 #[tokio::main]
-async fn compare(line: &[&str], rounds: usize) -> [Way; 4] {
+async fn compare(line: &[&str], rounds: u32) -> Result<[Way; 4]> {
     let names = [
         "as written, by hand",
         "its entry point, by hand",
-        "stdiopool, `launch = \"as-is\"`",
-        "stdiopool, `launch = \"auto\"`",
+        "stdiopool, launch = \"as-is\"",
+        "stdiopool, launch = \"auto\"",
     ];
     let mut ways = names.map(|name| Way {
         name,
@@ -78,146 +123,113 @@ async fn compare(line: &[&str], rounds: usize) -> [Way; 4] {
         processes: 0,
         mib: 0.0,
     });
-    let as_is = Pool::serve(line, "as-is");
-    let auto = Pool::serve(line, "auto");
+    let as_is = Pool::serve(line, "as-is")?;
+    let auto = Pool::serve(line, "auto")?;
     // Installs the package, and tells what its entry point is.
-    auto.until_installed().await;
-    let (session, _) = auto.open().await;
-    let entry = entry_point(auto.pids().await[0]);
-    session.close().await;
+    auto.until_installed().await?;
+    let (session, _) = auto.open().await?;
+    let first = auto.pids().await?.first().copied();
+    let entry = entry_point(first.ok_or("no worker is listed")?)?;
+    session.close().await?;
     let written: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
     for _ in 0..rounds {
-        by_hand(&written, &mut ways[0]);
-        by_hand(&entry, &mut ways[1]);
+        by_hand(&written, &mut ways[0])?;
+        by_hand(&entry, &mut ways[1])?;
         for (pool, way) in [&as_is, &auto].into_iter().zip(&mut ways[2..]) {
-            let (session, millis) = pool.open().await;
+            let (session, millis) = pool.open().await?;
             way.millis.push(millis);
-            note(&pool.pids().await, way);
-            session.close().await;
+            way.note(&pool.pids().await?)?;
+            session.close().await?;
         }
     }
-    ways
+    Ok(ways)
+}
+
+impl Way {
+    fn note(&mut self, pids: &[u32]) -> Result<()> {
+        self.processes = self.processes.max(pids.len());
+        self.mib = self.mib.max(held(pids)?);
+        Ok(())
+    }
 }
 
 /// A stdiopool that starts a process for every session.
-struct Pool {
-    _process: Process,
-    _dir: tempfile::TempDir,
-    address: String,
-    admin: String,
-}
+struct Pool(Served);
 
 struct Session(Connection);
 
 impl Session {
-    async fn close(mut self) {
-        self.0.delete().await;
+    async fn close(mut self) -> Result<()> {
+        self.0.delete().await
     }
 }
 
 impl Pool {
-    fn serve(line: &[&str], launch: &str) -> Self {
-        let (program, args) = line.split_first().expect("not empty");
-        let server = format!(
-            "command = {program:?}\nargs = {args:?}\nshare = \"session\"\nlaunch = {launch:?}\n"
-        );
-        // What it said of itself must not be answered from memory.
-        let (mut process, dir) = serve_with("catalog_age = \"never\"", &server);
-        let [front, admin] = process.all_announced(["MCP at http://", "admin at http://"]);
-        Self {
-            _process: process,
-            _dir: dir,
-            address: front.split('/').next().expect("an address").to_owned(),
-            admin: format!("http://{admin}api/v1/workers"),
-        }
+    fn serve(line: &[&str], launch: &str) -> Result<Self> {
+        let (program, args) = line.split_first().ok_or("no command")?;
+        let config = Config {
+            // What it said of itself must not be answered from memory.
+            pool: "catalog_age = \"never\"\n".to_owned(),
+            server: format!(
+                "command = {program:?}\nargs = {args:?}\nshare = \"session\"\nlaunch = {launch:?}\n"
+            ),
+            tenants: 1,
+        };
+        Ok(Self(Served::start(&config)?))
     }
 
-    async fn until_installed(&self) {
+    /// A client that waits on an install may be told to come again: it does.
+    async fn until_installed(&self) -> Result<()> {
+        let begun = Instant::now();
         loop {
-            let mut connection = Connection::open(&self.address).await;
-            connection.session = connection.post(INITIALIZE).await;
-            if connection.session.is_some() {
-                return connection.delete().await;
+            let mut connection = Connection::open(&self.0.endpoint(0)).await?;
+            match connection.initialize().await {
+                Ok(()) => return connection.delete().await,
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
         }
     }
 
     /// A session whose server has answered, and how long that took.
-    async fn open(&self) -> (Session, f64) {
+    async fn open(&self) -> Result<(Session, f64)> {
         // The one before may still be on its way out.
-        while !workers(&self.admin).await.is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        let mut connection = Connection::open(&self.address).await;
+        let gone = async {
+            while !workers(&self.0.workers).await?.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Result::<()>::Ok(())
+        };
+        timeout(PATIENCE, gone)
+            .await
+            .map_err(|_| "a worker does not end with its session")??;
+        let mut connection = Connection::open(&self.0.endpoint(0)).await?;
         let begun = Instant::now();
-        connection.session = connection.post(INITIALIZE).await;
-        (Session(connection), begun.elapsed().as_secs_f64() * 1e3)
+        connection.initialize().await?;
+        Ok((Session(connection), millis_since(begun)))
     }
 
     /// The processes of its workers, the first one first.
-    async fn pids(&self) -> Vec<u32> {
-        let rows = workers(&self.admin).await;
-        let of_row = |row: &serde_json::Value| row["processes"].as_array().cloned();
-        let pids = rows.iter().filter_map(of_row).flatten();
-        pids.filter_map(|pid| u32::try_from(pid.as_u64()?).ok())
-            .collect()
+    async fn pids(&self) -> Result<Vec<u32>> {
+        Ok(processes(&workers(&self.0.workers).await?))
     }
 }
 
 /// What runs as that process, without the interpreter that the script's first line names.
-fn entry_point(pid: u32) -> Vec<String> {
-    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+fn entry_point(pid: u32) -> Result<Vec<String>> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
     let words = line.split_terminator('\0').map(ToOwned::to_owned);
-    words.skip(1).collect()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn note(pids: &[u32], way: &mut Way) {
-    way.processes = way.processes.max(pids.len());
-    let held = footprint(pids).map_or(0, |found| found.held(SwapWeight::now()));
-    way.mib = way.mib.max(held as f64 / f64::from(1 << 20));
+    Ok(words.skip(1).collect())
 }
 
 /// Starts it and asks it; notes how long that took and what it is then.
-fn by_hand(argv: &[String], way: &mut Way) {
+fn by_hand(argv: &[String], way: &mut Way) -> Result<()> {
     let begun = Instant::now();
-    let (program, args) = argv.split_first().expect("not empty");
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut server = Process::start(&mut command);
-    let mut stdin = server.0.stdin.take().expect("piped");
-    let mut stdout = BufReader::new(server.0.stdout.take().expect("piped"));
-    writeln!(stdin, "{INITIALIZE}").expect("it reads");
-    stdout.read_line(&mut String::new()).expect("it answers");
-    way.millis.push(begun.elapsed().as_secs_f64() * 1e3);
-    note(&tree_of(server.0.id()), way);
+    let (mut server, pipes) = ask(argv)?;
+    way.millis.push(millis_since(begun));
+    way.note(&tree_of(server.id())?)?;
     // At the end of its input a server ends, and with it what it started.
-    drop(stdin);
+    drop(pipes);
     let _status = server.0.wait();
-}
-
-/// The process and everything descended from it.
-fn tree_of(root: u32) -> Vec<u32> {
-    let mut tree = vec![root];
-    let mut next = 0;
-    while let Some(pid) = tree.get(next).copied() {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten();
-        for task in tasks.flatten() {
-            let children = std::fs::read_to_string(task.path().join("children"));
-            let children = children.unwrap_or_default();
-            tree.extend(
-                children
-                    .split_whitespace()
-                    .filter_map(|pid| pid.parse::<u32>().ok()),
-            );
-        }
-        next += 1;
-    }
-    tree
+    Ok(())
 }

@@ -1,52 +1,90 @@
 //! The floor: the demo server on a raw pipe, with so many calls under way.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
+use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Result;
+use super::connection::{Call, INITIALIZE};
+use super::latency::Calls;
 use super::process::{Process, stdiopool};
-use super::report::Measured;
+use super::reply;
 
-/// What every session begins with.
-pub(crate) const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+/// The demo server and both ends of its pipes.
+#[derive(Debug)]
+pub(crate) struct PipeLoad {
+    pub(crate) process: Process,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    line: Vec<u8>,
+    request: Vec<u8>,
+}
 
-pub(crate) fn run(at_once: usize, period: Duration, bytes: usize) -> Measured {
-    let mut command = stdiopool();
-    command
-        .arg("demo-server")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut server = Process::start(&mut command);
-    let mut stdin = server.0.stdin.take().expect("piped");
-    let mut stdout = BufReader::new(server.0.stdout.take().expect("piped"));
-    let mut line = String::new();
-    writeln!(stdin, "{INITIALIZE}").expect("it reads");
-    stdout.read_line(&mut line).expect("it answers");
-    let text = "x".repeat(bytes);
-    let mut sent: Vec<Instant> = Vec::new();
-    let mut send = |sent: &mut Vec<Instant>| {
-        let id = sent.len();
-        sent.push(Instant::now());
-        let request = format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"echo\",\"arguments\":{{\"message\":\"{text}\"}}}}}}\n"
-        );
-        stdin.write_all(request.as_bytes()).expect("it reads");
-    };
-    let (cpu, since) = (server.cpu(), Instant::now());
-    (0..at_once).for_each(|_| send(&mut sent));
-    let mut latencies = Vec::new();
-    while since.elapsed() < period {
-        line.clear();
-        stdout.read_line(&mut line).expect("it answers");
-        // One thread serves calls in their order, so that answers come in it too.
-        latencies.push(sent[latencies.len()].elapsed());
-        send(&mut sent);
+impl PipeLoad {
+    /// # Errors
+    /// If it does not start, or does not answer.
+    pub(crate) fn start() -> Result<Self> {
+        let mut command = stdiopool();
+        command
+            .arg("demo-server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut process = Process::start(&mut command)?;
+        let stdin = process.0.stdin.take().ok_or("its stdin is not piped")?;
+        let stdout = process.0.stdout.take().ok_or("its stdout is not piped")?;
+        let mut load = Self {
+            process,
+            stdin,
+            stdout: BufReader::with_capacity(64 * 1024, stdout),
+            line: Vec::new(),
+            request: Vec::new(),
+        };
+        writeln!(load.stdin, "{INITIALIZE}")?;
+        load.read()?;
+        reply::read(&load.line, false)?;
+        Ok(load)
     }
-    Measured {
-        latencies,
-        took: since.elapsed(),
-        cpu: server.cpu() - cpu,
-        memory: server.memory(),
+
+    /// Keeps `at_once` calls under way for that long, and waits for the last ones.
+    ///
+    /// # Errors
+    /// If it stops answering, or the first answer is no result.
+    pub(crate) fn round(&mut self, call: &Call, at_once: usize, period: Duration) -> Result<Calls> {
+        let since = Instant::now();
+        let mut sent = Vec::new();
+        for _ in 0..at_once {
+            self.send(call, &mut sent)?;
+        }
+        let mut latencies: Vec<Duration> = Vec::new();
+        while latencies.len() < sent.len() {
+            self.read()?;
+            if latencies.is_empty() {
+                reply::read(&self.line, false)?;
+            }
+            // One thread serves calls in their order, so that answers come in it too.
+            latencies.push(sent[latencies.len()].elapsed());
+            if since.elapsed() < period {
+                self.send(call, &mut sent)?;
+            }
+        }
+        let took = since.elapsed();
+        Ok(Calls { latencies, took })
+    }
+
+    fn send(&mut self, call: &Call, sent: &mut Vec<Instant>) -> Result<()> {
+        self.request.clear();
+        call.write(sent.len(), &mut self.request);
+        self.request.push(b'\n');
+        sent.push(Instant::now());
+        Ok(self.stdin.write_all(&self.request)?)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        self.line.clear();
+        match self.stdout.read_until(b'\n', &mut self.line)? {
+            0 => Err("the demo server has ended".into()),
+            _ => Ok(()),
+        }
     }
 }

@@ -18,7 +18,9 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::process::{Process, stdiopool};
+use super::process::{Process, mib, stdiopool};
+use super::report::{Cell, Column, Section, Table};
+use super::{Result, at_least_one};
 
 /// How long a client tries to get an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,16 +31,16 @@ const MAX_GROWTH: u64 = 64 << 20;
 /// Descriptors beside those of connections and workers.
 const SPARE_FDS: usize = 64;
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(crate) struct SoakArgs {
     /// How long
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<u64>)]
     minutes: u64,
     /// Clients, each with a session that must last
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 40, value_parser = at_least_one::<usize>)]
     clients: usize,
     /// Tenants they belong to
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = at_least_one::<usize>)]
     tenants: usize,
     /// Decides what happens when
     #[arg(long, default_value_t = 1)]
@@ -62,11 +64,11 @@ impl Counts {
 }
 
 #[tokio::main]
-pub(crate) async fn run(args: &SoakArgs) {
-    let dir = tempfile::tempdir().expect("a folder");
+pub(crate) async fn run(args: &SoakArgs) -> Result<Section> {
+    let dir = tempfile::tempdir()?;
     let [front, admin] = ports();
     write_config(dir.path(), front, admin);
-    let mut process = start(dir.path());
+    let mut process = start(dir.path())?;
     let (counts, over) = (
         Arc::new(Counts::default()),
         Arc::new(AtomicBool::new(false)),
@@ -91,7 +93,7 @@ pub(crate) async fn run(args: &SoakArgs) {
         if born.0.elapsed() >= LIFE {
             check_supervisor(&process, args, born.1);
             let signal = [Signal::SIGTERM, Signal::SIGKILL][random.random_range(0..2)];
-            process = restart(process, signal, dir.path()).await;
+            process = restart(process, signal, dir.path()).await?;
             born = (Instant::now(), process.memory());
             Counts::add(&counts.restarts);
             continue;
@@ -125,22 +127,44 @@ pub(crate) async fn run(args: &SoakArgs) {
         client.await.expect("every client had every answer");
     }
     check_supervisor(&process, args, born.1);
+    let at_end = process.memory();
     signal_to(&process, Signal::SIGTERM);
-    let status = process.0.wait().expect("it ends");
+    let status = process.0.wait()?;
     assert!(status.success(), "{status}");
     let left = left_over(dir.path());
     assert!(left.is_empty(), "left over: {left:?}");
-    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    println!(
-        "{} right answers in {} min; {} calls said that their worker had died and were repeated; {} workers killed, {} stopped, {} reloads, {} restarts; no wrong answer, no lost session, nothing left over",
-        of(&counts.answers),
-        args.minutes,
-        of(&counts.repeated),
-        of(&counts.kills),
-        of(&counts.stops),
-        of(&counts.reloads),
-        of(&counts.restarts),
+    let mut section = Section::new(
+        "soak",
+        format!(
+            "{} clients of {} tenants for {} min, while workers and stdiopool itself are ended",
+            args.clients, args.tenants, args.minutes
+        ),
     );
+    section.note("no wrong answer, no lost session, no process left over");
+    let columns = [
+        ("right answers", &counts.answers),
+        ("calls repeated, their worker had died", &counts.repeated),
+        ("workers killed", &counts.kills),
+        ("workers stopped", &counts.stops),
+        ("reloads", &counts.reloads),
+        ("restarts", &counts.restarts),
+    ];
+    let mut table = Table::new(
+        "",
+        columns
+            .iter()
+            .map(|(title, _)| Column::number(title, "", 0))
+            .chain([Column::number("memory at the end", "MiB", 1)])
+            .collect::<Vec<_>>(),
+    );
+    let row: Vec<Cell> = columns
+        .iter()
+        .map(|(_, counter)| Cell::from(counter.load(Ordering::Relaxed) as f64))
+        .chain([Cell::from(mib(at_end))])
+        .collect();
+    table.row(row);
+    section.tables.push(table);
+    Ok(section)
 }
 
 /// One session, which must last however often it is used.
@@ -251,15 +275,15 @@ fn write_config(dir: &Path, front: u16, admin: u16) {
     std::fs::write(dir.join("pool.toml"), toml).expect("written");
 }
 
-fn start(dir: &Path) -> Process {
+fn start(dir: &Path) -> Result<Process> {
     let mut command = stdiopool();
     command.arg("serve").current_dir(dir).env("NO_COLOR", "1");
-    let mut process = Process::start(&mut command);
-    process.announced("admin at http://");
-    process
+    let mut process = Process::start(&mut command)?;
+    process.announced(["admin at http://"])?;
+    Ok(process)
 }
 
-async fn restart(mut process: Process, signal: Signal, dir: &Path) -> Process {
+async fn restart(mut process: Process, signal: Signal, dir: &Path) -> Result<Process> {
     signal_to(&process, signal);
     let deadline = Instant::now() + PATIENCE;
     while process.0.try_wait().expect("waitable").is_none() {
