@@ -80,14 +80,16 @@ pub fn restore(dir: &StateDir, from: &Path) -> Result<(), DatabaseError> {
         Ok(()) | Err(_) => {}
     }
     copy(&open(from)?, &new)?;
-    let checked = database::check(&new);
+    let mut checked = database::check(&new);
+    // The journal belongs to the old file: what is in it goes there first.
+    if checked.is_ok() && file.exists() {
+        checked = database::fold_journal(&file);
+    }
     if let Err(error) = checked {
         let _removed = std::fs::remove_file(&new);
         return Err(error);
     }
-    // The journal belongs to the old file: what is in it goes there first.
     if file.exists() {
-        database::fold_journal(&file)?;
         let kept = dir.path().join("state.db.before-restore");
         std::fs::rename(&file, kept).map_err(failed(&file))?;
     }
@@ -149,6 +151,16 @@ mod tests {
         let before = state.path().join("state.db.before-restore");
         restore(&state, &before).expect("and back");
         assert_eq!(names(&state), ["acme", "later"]);
+
+        let reader = Connection::open(state.path().join(database::FILE)).expect("opens");
+        let held = reader.query_row("SELECT count(*) FROM tenants", [], |row| {
+            row.get::<_, u32>(0)
+        });
+        assert_eq!(held.expect("read"), 2);
+        let busy = restore(&state, &before).expect_err("it is in use");
+        assert!(busy.to_string().contains("has it open"), "{busy}");
+        drop(reader);
+        assert_eq!(names(&state), ["acme", "later"], "and is as it was");
 
         let damaged = folder.path().join("damaged.db");
         std::fs::write(&damaged, "no database at all, but long enough\n".repeat(99))

@@ -14,6 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) const FILE: &str = "state.db";
 /// Writes that may wait. One more is refused: the disk does not keep up.
 const MAX_WAITING: usize = 8_192;
+/// How often another connection to a file is looked for that is to be moved.
+const FOLD_TRIES: u32 = 200;
+/// How long between two looks.
+const FOLD_PAUSE: Duration = Duration::from_millis(10);
 /// Most writes in one transaction.
 const MAX_GROUP: usize = 256;
 
@@ -174,10 +178,34 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Puts what is in its journal into the file, and removes the journal.
+/// Puts what is in its journal into the file, and removes the journal. Nobody else may use it; who is
+/// about to close it is waited for.
 pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
-    let fold = || Connection::open(path)?.pragma_update(None, "journal_mode", "DELETE");
-    fold().map_err(|error| told(path, error))
+    let told = |error| told(path, error);
+    let connection = Connection::open(path).map_err(told)?;
+    let mut patience = FOLD_TRIES;
+    loop {
+        // With another connection it stays what it is, and says so, or is busy.
+        let mode = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| {
+            row.get::<_, String>(0)
+        });
+        let why = match mode {
+            Ok(mode) if mode == "delete" => return Ok(()),
+            Ok(_) => None,
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = why {
+            return Err(told(error));
+        }
+        patience -= 1;
+        if patience == 0 {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            let why = "another process or thread has it open".to_owned();
+            return Err(told(rusqlite::Error::SqliteFailure(busy, Some(why))));
+        }
+        std::thread::sleep(FOLD_PAUSE);
+    }
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
