@@ -48,6 +48,9 @@ pub struct LaunchSpec {
     pub secret_files: SecretFiles,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
+    /// Which access token upstream is among them, if one is; of one authorisation each has another
+    /// number.
+    pub token: Option<u64>,
 }
 
 impl LaunchSpec {
@@ -197,6 +200,7 @@ mod tests {
             folders: vec![],
             secret_files: SecretFiles::default(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
+            token: None,
         }
     }
 

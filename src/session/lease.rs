@@ -108,6 +108,7 @@ impl Sessions {
         if let Some(route) = known
             && route.generation == setup.generation
             && route.edition == self.shared.eras.edition()
+            && route.has_fresh_token(&setup, session)
         {
             return Ok(route);
         }

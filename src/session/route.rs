@@ -165,6 +165,14 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Whether its workers are started with the access token that is in force, if they take one.
+    pub(super) fn has_fresh_token(&self, setup: &Setup, session: &Session) -> bool {
+        let (tenant, server) = (session.tenant(), &session.server);
+        setup
+            .resolver
+            .has_fresh_token(tenant, server, &self.order.spec)
+    }
+
     /// How its workers are spoken to.
     pub(super) fn era(&self) -> Era {
         self.order.greeting.era

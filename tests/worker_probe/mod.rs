@@ -126,6 +126,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         folders: vec![],
         secret_files: stdiopool::launch::SecretFiles::default(),
         redactor: Redactor::default(),
+        token: None,
     }
 }
 
