@@ -14,6 +14,7 @@ mod front;
 mod kills;
 mod lifecycle;
 mod memory;
+mod oauth;
 mod packages;
 mod policy;
 mod pool;

@@ -2,6 +2,7 @@
 
 mod client;
 mod processes;
+pub(crate) mod provider;
 mod server;
 pub(crate) mod stateless;
 
