@@ -81,17 +81,17 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, base_dir: &Path, is_there: bool)
         "What `iss` of the provider's answer must be where it has one (RFC 9207).",
     );
     let client_id = reader.text("client_id", None, "What stdiopool is called at the provider. The redirect URI to register there is `{http.public_url}/oauth/callback`.");
-    reader.keep_private("client_secret");
-    let client_secret = reader.table("client_secret", |reader| {
-        let doc = "Where the client's secret is: a variable of stdiopool's environment, a file, or the output of a command. A public client has none.";
-        tenants::source(reader, base_dir, doc)
-    });
     let words = [("basic", ClientAuth::Basic), ("post", ClientAuth::Post)];
     let client_auth = reader.word("client_auth", "basic", &words, "How `client_id` and `client_secret` are sent: \"basic\", in the Authorization header, or \"post\", in the form. Without a secret, `client_id` is in the form.");
     let scopes = reader.texts("scopes", &[], "The scopes that are asked for. Where the provider gives a refresh token only for one (`offline_access`), it is among them.");
     let parameters = parameters(reader);
     let default_lifetime = reader.duration("default_lifetime", Duration::from_secs(3600), "How long an access token is taken to be valid where the provider does not say and gives a refresh token. Without a refresh token, one that says nothing is taken to be valid until it is revoked.");
     let link_scope = reader.text("link_scope", None, "The scope that a caller needs to authorise the server for the tenant, or to revoke that. Without it, every user of the tenant may.");
+    reader.keep_private("client_secret");
+    let client_secret = reader.table("client_secret", |reader| {
+        let doc = "Where the client's secret is: a variable of stdiopool's environment, a file, or the output of a command. A public client has none.";
+        tenants::source(reader, base_dir, doc)
+    });
     if !is_there {
         return None;
     }
