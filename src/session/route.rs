@@ -224,7 +224,8 @@ impl Route {
         if era == Era::Stateless && is_exclusive {
             class.extend_from_slice(b"logs");
         }
-        let identity = pool_key(name, tenant, &spec.fingerprint(), &class, None);
+        // What it says of itself does not change with each access token.
+        let identity = pool_key(name, tenant, &spec.lasting_fingerprint(), &class, None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
         let key = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
         let settings = config.tenants.get(tenant);

@@ -16,7 +16,7 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
 use crate::ids::{ServerName, TenantId};
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles, TokenMark};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
 
@@ -85,7 +85,7 @@ impl Resolver {
         server: &ServerName,
         spec: &LaunchSpec,
     ) -> bool {
-        let is_it = |serial| serial == self.grants.serial(tenant, server);
+        let is_it = |token: TokenMark| token.serial == self.grants.serial(tenant, server);
         spec.token.is_none_or(is_it)
     }
 
@@ -127,7 +127,7 @@ impl Resolver {
             }
             _ => None,
         };
-        let (token, serial) = token.unzip();
+        let (token, mark) = token.unzip();
         let (data, tmp) = (
             self.state.data_dir(tenant, name),
             self.state.tmp_dir(tenant, name),
@@ -144,11 +144,18 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        let spec = self.spec(name, server, &values, [data, tmp])?;
-        Ok(LaunchSpec {
-            token: serial,
-            ..spec
-        })
+        let folders = [data.clone(), tmp.clone()];
+        let mut spec = self.spec(name, server, &values, folders.clone())?;
+        if let Some((serial, grant)) = mark {
+            let any_token = SecretString::from(format!("grant {grant}"));
+            let values = Values {
+                token: Some(&any_token),
+                ..values
+            };
+            let lasting = self.spec(name, server, &values, folders)?.fingerprint();
+            spec.token = Some(TokenMark { serial, lasting });
+        }
+        Ok(spec)
     }
 
     pub(super) fn server(&self, name: &ServerName) -> Result<&Server, Failure> {

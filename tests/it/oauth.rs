@@ -210,11 +210,17 @@ async fn a_server_is_authorised_once_and_its_workers_follow_the_token() {
     let old = workers_of(&pool);
     assert_eq!(old.len(), 1);
 
-    // Fetched ahead of the end: the session never misses a token.
+    // Fetched ahead of the end, and the worker is replaced when it is needed: what it said of itself is
+    // still known.
     provider.books(|books| books.expires_in = 3600);
-    eventually("another token", async || token(&client).await != first).await;
+    let series = "stdiopool_oauth_refreshes_total{outcome=\"refreshed\",server=\"hub\"}";
+    eventually("another token", async || pool.metric(series).await == 1.0).await;
+    let starts = "stdiopool_worker_starts_total{outcome=\"ok\",server=\"hub\"}";
+    pool.client_of("acme", "hub").connect().await;
+    assert_eq!(pool.metric(starts).await, 1.0);
     let second = token(&client).await;
-    assert!(second.starts_with("access-"), "{second}");
+    assert!(second.starts_with("access-") && second != first, "{second}");
+    assert_eq!(pool.metric(starts).await, 2.0);
     eventually("the old worker is gone", async || !alive(old[0])).await;
     eventually("one worker", async || workers_of(&pool).len() == 1).await;
     assert_eq!(token(&client).await, second, "the session goes on");
@@ -222,8 +228,6 @@ async fn a_server_is_authorised_once_and_its_workers_follow_the_token() {
         provider.books(|books| (books.refreshes, books.misused)),
         (1, 0)
     );
-    let series = "stdiopool_oauth_refreshes_total{outcome=\"refreshed\",server=\"hub\"}";
-    assert_eq!(pool.metric(series).await, 1.0);
 
     // Another tenant has nothing of it.
     let other = pool

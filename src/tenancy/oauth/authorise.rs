@@ -225,6 +225,7 @@ impl Grants {
             schedule,
             access: Some(tokens.access),
             serial: self.next_serial(),
+            number: self.next_serial(),
             is_unsaved: false,
         };
         let mut table = self.table.lock();

@@ -77,6 +77,8 @@ pub(super) struct Grant {
     pub(super) schedule: Schedule,
     pub(super) access: Option<SecretString>,
     pub(super) serial: u64,
+    /// Which authorisation it is.
+    pub(super) number: u64,
     /// What is kept is not on disk.
     pub(super) is_unsaved: bool,
 }
@@ -84,7 +86,7 @@ pub(super) struct Grant {
 /// What is there for somebody who needs a token.
 enum Look {
     /// This one.
-    Token(SecretString, u64),
+    Token(SecretString, (u64, u64)),
     /// Another is to be fetched in place of that.
     Fetch(u64),
 }
@@ -138,6 +140,7 @@ impl Grants {
                 schedule,
                 access: kept.access.clone(),
                 serial: grants.next_serial(),
+                number: grants.next_serial(),
                 is_unsaved: false,
                 kept,
             };
@@ -188,7 +191,8 @@ impl Grants {
         grant.map_or(0, |grant| grant.serial)
     }
 
-    /// An access token that can be used, fetched if there is none, and which it is.
+    /// An access token that can be used, fetched if there is none, with its number and that of
+    /// the authorisation.
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] where the tenant has not authorised the server, or not any more;
@@ -201,10 +205,10 @@ impl Grants {
         tenant: &TenantId,
         server: &ServerName,
         oauth: &Arc<OAuth>,
-    ) -> Result<(SecretString, u64), Failure> {
+    ) -> Result<(SecretString, (u64, u64)), Failure> {
         let key = (tenant.clone(), server.clone());
         let serial = match self.look(&key)? {
-            Look::Token(token, serial) => return Ok((token, serial)),
+            Look::Token(token, mark) => return Ok((token, mark)),
             Look::Fetch(serial) => serial,
         };
         let (this, oauth) = (Arc::clone(self), Arc::clone(oauth));
@@ -216,7 +220,7 @@ impl Grants {
             tracing::error!(%error, "a refresh did not finish");
         }
         match self.look(&key)? {
-            Look::Token(token, serial) => Ok((token, serial)),
+            Look::Token(token, mark) => Ok((token, mark)),
             // It was authorised anew meanwhile, or let go again.
             Look::Fetch(_) => {
                 let why = format!("the access token of server `{server}` is being changed");
@@ -228,15 +232,16 @@ impl Grants {
 
     fn look(&self, key: &Key) -> Result<Look, Failure> {
         let now = Instant::now();
-        let (demand, token, serial) = self
+        let (demand, token, mark) = self
             .with(key, |grant| {
                 let demand = grant.schedule.demand(now);
-                (demand, grant.access.clone(), grant.serial)
+                let mark = (grant.serial, grant.number);
+                (demand, grant.access.clone(), mark)
             })
             .ok_or_else(|| self.not_authorised(key))?;
         match (demand, token) {
-            (Demand::Ready, Some(token)) => Ok(Look::Token(token, serial)),
-            (Demand::Ready, None) | (Demand::Refresh, _) => Ok(Look::Fetch(serial)),
+            (Demand::Ready, Some(token)) => Ok(Look::Token(token, mark)),
+            (Demand::Ready, None) | (Demand::Refresh, _) => Ok(Look::Fetch(mark.0)),
             (Demand::Wait(at), _) => {
                 let why = format!(
                     "the provider gives no access token for server `{}` at the moment (the operator finds the cause in the log)",
