@@ -1,5 +1,6 @@
 //! A stdiopool to test against, a client that shows what is on the wire, and the process table.
 
+pub(crate) mod browser;
 mod client;
 mod processes;
 pub(crate) mod provider;
