@@ -5,7 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -39,6 +39,12 @@ pub(super) fn routes<S: Supervisor>() -> Vec<(&'static str, MethodRouter<Admin<S
         (
             "/api/v1/tenants/{tenant}/secrets/{name}",
             put(set_secret::<S>).delete(remove_secret::<S>),
+        ),
+        ("/api/v1/oauth", get(list_grants::<S>)),
+        ("/api/v1/tenants/{tenant}/oauth", get(grants_of::<S>)),
+        (
+            "/api/v1/tenants/{tenant}/oauth/{server}",
+            post(link_grant::<S>).delete(revoke_grant::<S>),
         ),
     ]
 }
@@ -183,4 +189,32 @@ async fn remove_secret<S: Supervisor>(
     Path((tenant, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     act(admin, Act::RemoveSecret(tenant, name)).await
+}
+
+async fn list_grants<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Query(of): Query<OfTenant>,
+) -> Result<Response, ApiError> {
+    act(admin, Act::ListGrants(of.tenant)).await
+}
+
+async fn grants_of<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(tenant): Path<String>,
+) -> Result<Response, ApiError> {
+    act(admin, Act::ListGrants(Some(tenant))).await
+}
+
+async fn link_grant<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path((tenant, server)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    act(admin, Act::LinkGrant(tenant, server)).await
+}
+
+async fn revoke_grant<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path((tenant, server)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    act(admin, Act::RevokeGrant(tenant, server)).await
 }

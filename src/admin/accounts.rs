@@ -1,4 +1,5 @@
-//! Tenants, tokens and secrets of the state store: what can be done to them, and what is told.
+//! Tenants, tokens, secrets and authorisations of the state store: what can be done to them, and what
+//! is told.
 //!
 //! The same acts are carried out by a running stdiopool through the admin API, and by the command
 //! line on the state folder of one that does not run.
@@ -37,6 +38,12 @@ pub enum Act {
     SetSecret(String, String, SecretString),
     /// Removes one.
     RemoveSecret(String, String),
+    /// What a tenant has authorised upstream, or all have.
+    ListGrants(Option<String>),
+    /// A link for a user of the tenant to authorise that server.
+    LinkGrant(String, String),
+    /// Ends the tenant's authorisation of that server.
+    RevokeGrant(String, String),
 }
 
 impl Act {
@@ -54,22 +61,37 @@ impl Act {
             Self::ListSecrets(_) => "secret list",
             Self::SetSecret(..) => "secret set",
             Self::RemoveSecret(..) => "secret remove",
+            Self::ListGrants(_) => "oauth list",
+            Self::LinkGrant(..) => "oauth link",
+            Self::RevokeGrant(..) => "oauth revoke",
         }
     }
 
-    /// Whether it changes something.
-    pub fn changes(&self) -> bool {
-        !matches!(
+    /// Whether it only looks.
+    pub fn only_looks(&self) -> bool {
+        matches!(
             self,
-            Self::ListTenants | Self::ShowTenant(_) | Self::ListTokens(_) | Self::ListSecrets(_)
+            Self::ListTenants
+                | Self::ShowTenant(_)
+                | Self::ListTokens(_)
+                | Self::ListSecrets(_)
+                | Self::ListGrants(_)
         )
+    }
+
+    /// Whether it changes something of the config that is in force.
+    pub fn changes(&self) -> bool {
+        // Whoever holds a token upstream that has changed is told by other means.
+        !self.only_looks() && !matches!(self, Self::LinkGrant(..) | Self::RevokeGrant(..))
     }
 
     /// The tenant it is about.
     pub fn tenant(&self) -> Option<&str> {
         match self {
             Self::ListTenants => None,
-            Self::ListTokens(tenant) | Self::ListSecrets(tenant) => tenant.as_deref(),
+            Self::ListTokens(tenant) | Self::ListSecrets(tenant) | Self::ListGrants(tenant) => {
+                tenant.as_deref()
+            }
             Self::ShowTenant(tenant)
             | Self::AddTenant(tenant, _)
             | Self::SetTenant(tenant, _)
@@ -77,7 +99,17 @@ impl Act {
             | Self::CreateToken(tenant, _)
             | Self::RevokeToken(tenant, _)
             | Self::SetSecret(tenant, ..)
-            | Self::RemoveSecret(tenant, _) => Some(tenant),
+            | Self::RemoveSecret(tenant, _)
+            | Self::LinkGrant(tenant, _)
+            | Self::RevokeGrant(tenant, _) => Some(tenant),
+        }
+    }
+
+    /// The server it is about.
+    pub fn server(&self) -> Option<&str> {
+        match self {
+            Self::LinkGrant(_, server) | Self::RevokeGrant(_, server) => Some(server),
+            _ => None,
         }
     }
 
@@ -129,6 +161,10 @@ pub enum Told {
     Tokens(Vec<TokenDetails>),
     /// Secrets, without their values.
     Secrets(Vec<SecretDetails>),
+    /// A link, this once.
+    Link(LinkDetails),
+    /// What is authorised upstream, without tokens.
+    Grants(Vec<GrantDetails>),
 }
 
 /// `GET /api/v1/accounts`
@@ -189,6 +225,30 @@ pub struct SecretDetails {
     pub name: String,
     /// When it was last set, in seconds since 1970.
     pub changed: u64,
+}
+
+/// A link with which a server is authorised upstream. It needs no credentials, so that it is one.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LinkDetails {
+    /// For a browser.
+    pub authorize_url: String,
+    /// Until when, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// `GET /api/v1/oauth`
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GrantDetails {
+    /// Whose it is.
+    pub tenant: String,
+    /// What is authorised.
+    pub server: String,
+    /// The user who did it, if one is known.
+    pub subject: Option<String>,
+    /// What it is for, where the provider says.
+    pub scope: Option<String>,
+    /// When, in seconds since 1970.
+    pub authorised: u64,
 }
 
 /// Seconds since 1970.

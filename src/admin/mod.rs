@@ -28,8 +28,8 @@ mod supervisor;
 pub(crate) mod tests;
 
 pub use accounts::{
-    AccountError, Accounting, Act, MadeToken, NewToken, SecretDetails, TenantDetails, TokenDetails,
-    Told, seconds,
+    AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, SecretDetails,
+    TenantDetails, TokenDetails, Told, seconds,
 };
 pub use model::{
     CircuitRow, Event, EventKind, Fingerprint, Limits, LogLine, ServerRow, SessionRow, StartCounts,

@@ -305,6 +305,12 @@ pub enum EventKind {
     PackageInstalled,
     /// It cannot be had.
     PackageFailed,
+    /// A tenant authorised a server upstream.
+    OauthAuthorised,
+    /// It did not, or no access token could be had.
+    OauthFailed,
+    /// What it authorised is over: the provider says so, or it was revoked.
+    OauthEnded,
     /// A client opened a session.
     SessionOpened,
     /// A session ended.

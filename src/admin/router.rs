@@ -54,6 +54,9 @@ GET, POST /api/v1/tenants/{tenant}/tokens
 DELETE    /api/v1/tenants/{tenant}/tokens/{name}
 GET       /api/v1/tenants/{tenant}/secrets
 PUT, DELETE /api/v1/tenants/{tenant}/secrets/{name}
+GET  /api/v1/oauth                      what is authorised upstream: ?tenant=
+GET       /api/v1/tenants/{tenant}/oauth
+POST, DELETE /api/v1/tenants/{tenant}/oauth/{server}   a link to authorise it; revoke
 ";
 
 /// What the router is made for.

@@ -269,6 +269,11 @@ fn request(act: &Act) -> (Method, String, Option<Value>) {
         Act::RemoveSecret(of_tenant, name) => {
             (Method::DELETE, of(of_tenant, "secrets", name), None)
         }
+        Act::ListGrants(of_tenant) => (Method::GET, list("oauth", of_tenant), None),
+        Act::LinkGrant(of_tenant, server) => (Method::POST, of(of_tenant, "oauth", server), None),
+        Act::RevokeGrant(of_tenant, server) => {
+            (Method::DELETE, of(of_tenant, "oauth", server), None)
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
-    LogsArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs,
-    StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs,
+    ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -34,6 +34,7 @@ enum Command {
     Tenant(TenantArgs),
     Token(TokenArgs),
     Secret(SecretArgs),
+    Oauth(OauthArgs),
     Audit(AuditArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Tenant(args) => block_on(args.run()),
         Command::Token(args) => block_on(args.run()),
         Command::Secret(args) => block_on(args.run()),
+        Command::Oauth(args) => block_on(args.run()),
         Command::Reload(args) => block_on(args.run()),
     };
     match outcome {

@@ -70,6 +70,8 @@ fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, Stri
             }
             Reference::Secret(_)
             | Reference::SecretFile(_)
+            | Reference::OAuthToken
+            | Reference::OAuthTokenFile
             | Reference::SessionId
             | Reference::DirData
             | Reference::DirTmp => {

@@ -61,6 +61,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
     config.warnings = std::mem::take(&mut notes.warnings);
     config.warnings.extend(unknown_secrets(&config));
     config.warnings.extend(shown_secrets(&config));
+    config.warnings.extend(nowhere_to_return(&config));
     let found = notes.into_mistakes(text);
     if found.is_empty() {
         Ok(config)
@@ -122,6 +123,12 @@ impl Config {
 fn shown_secrets(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (name, server) in &config.servers {
+        let mut tokens = server.references();
+        if tokens.any(|(place, reference)| place == "args" && reference == Reference::OAuthToken) {
+            warnings.push(format!(
+                "server `{name}` has `oauth.access_token` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{oauth.access_token | file}}`"
+            ));
+        }
         let shown: BTreeSet<_> = server
             .references()
             .filter_map(|(place, reference)| match reference {
@@ -136,6 +143,20 @@ fn shown_secrets(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Servers that cannot be authorised upstream: the provider could not send a browser back.
+fn nowhere_to_return(config: &Config) -> Option<String> {
+    let listen = config.http.listen;
+    let is_known = config.http.public_url.is_some() || listen.ip().is_loopback();
+    let server = config
+        .servers
+        .iter()
+        .find(|(_, server)| server.oauth.is_some());
+    let (name, _) = server.filter(|_| !is_known)?;
+    Some(format!(
+        "server `{name}` cannot be authorised upstream: `http.listen` ({listen}) is no address for a browser; set `http.public_url`"
+    ))
 }
 
 /// Secrets that templates name and no tenant has: every request of the server would be refused.

@@ -18,6 +18,7 @@ mod globs;
 mod load;
 mod mistake;
 mod model;
+mod oauth;
 mod policy;
 mod rates;
 mod read;
@@ -43,6 +44,7 @@ pub use model::{
     Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
 };
+pub use oauth::{ClientAuth, OAuth};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
 pub use schema::{json_schema, reference};

@@ -250,6 +250,8 @@ pub struct Server {
     pub identity: Vec<String>,
     /// Secrets that callers may bring themselves, by a handle.
     pub client_secrets: Vec<String>,
+    /// Where tenants authorise it, and how its access tokens are had.
+    pub oauth: Option<Arc<super::OAuth>>,
 }
 
 /// An item of `args`.

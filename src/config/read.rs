@@ -27,7 +27,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
     let packages = root.table("launch", packages);
-    let servers = servers::servers(root, &pool);
+    let servers = servers::servers(root, &pool, base_dir);
     let policy = root.table("policy", policy::read);
     let tenants = tenants::tenants(root, &servers, &rates, base_dir);
     Config {

@@ -19,6 +19,11 @@ impl Server {
             .chain(of("cwd", &self.cwd))
             .chain(of("roots", &self.roots))
     }
+
+    /// Whether it is started with an access token upstream.
+    pub fn needs_token(&self) -> bool {
+        self.oauth.is_some() && self.references().any(|(_, what)| what.is_upstream())
+    }
 }
 
 fn of<'t>(
@@ -34,6 +39,7 @@ fn of<'t>(
 pub(super) fn check(reader: &mut Reader<'_, '_>, server: &Server) {
     check_schema(reader, server);
     check_spares(reader, server);
+    check_upstream(reader, server);
 }
 
 /// What templates refer to must be in the schema, where the schema says what there is.
@@ -64,6 +70,31 @@ fn check_schema(reader: &mut Reader<'_, '_>, server: &Server) {
             );
             reader.wrong(place, message);
         }
+    }
+}
+
+/// An access token comes from somewhere, and goes somewhere.
+fn check_upstream(reader: &mut Reader<'_, '_>, server: &Server) {
+    let uses = server
+        .references()
+        .find(|(_, reference)| reference.is_upstream());
+    let name = reader.name("oauth");
+    match (&server.oauth, uses) {
+        // That the table itself has mistakes is said there.
+        (None, Some((place, reference))) if !reader.has("oauth") => {
+            let message = format!(
+                "`{}` refers to `{reference}`, which needs `{name}`: where the token comes from",
+                reader.name(place)
+            );
+            reader.wrong(place, message);
+        }
+        (Some(_), None) => {
+            let message = format!(
+                "`{name}` has no effect: no template of the server refers to `oauth.access_token`"
+            );
+            reader.notes.warnings.push(message);
+        }
+        _ => {}
     }
 }
 

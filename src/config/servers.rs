@@ -1,6 +1,7 @@
 //! Reads `[servers.NAME]`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,18 +13,22 @@ use super::read::{is_variable, not_enforced, secs};
 use super::reader::Reader;
 use super::shown::{shown, to_json};
 use super::template::{Reference, Template, reference};
-use super::{bind, references, tools};
+use super::{bind, oauth, references, tools};
 use crate::ids::{MAX_NAME_LEN, ServerName, is_valid_name};
 
 /// Largest message a server may be allowed: beyond it no client could take the answer.
 const LARGEST_MESSAGE: u64 = 1 << 30;
 
-pub(super) fn servers(root: &mut Reader<'_, '_>, pool: &Pool) -> BTreeMap<ServerName, Server> {
+pub(super) fn servers(
+    root: &mut Reader<'_, '_>,
+    pool: &Pool,
+    base_dir: &Path,
+) -> BTreeMap<ServerName, Server> {
     let read = root.entries("servers", |name, span, reader| {
         if name != "*" && !is_valid_name(name) {
             reader.notes.mistakes.push((span, bad_name("server", name)));
         }
-        (ServerName::new(name), server(reader, pool))
+        (ServerName::new(name), server(reader, pool, base_dir))
     });
     read.into_iter().collect()
 }
@@ -34,7 +39,7 @@ pub(super) fn bad_name(what: &str, name: &str) -> String {
     )
 }
 
-fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
+fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
     let command = reader
         .text(
             "command",
@@ -152,6 +157,8 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
     let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
+    let is_upstream = reader.has("oauth");
+    let oauth = reader.table("oauth", |reader| oauth::read(reader, base_dir, is_upstream));
     let server = Server {
         command,
         args,
@@ -183,6 +190,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool) -> Server {
         client_secrets,
         bind,
         identity,
+        oauth: oauth.map(Arc::new),
     };
     references::check(reader, &server);
     server

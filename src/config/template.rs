@@ -1,7 +1,7 @@
 //! The template language of args, env and cwd: `${config.k}`, `${config.k:-default}`,
 //! `${secret.k}`, `${secret.k | file}` (the path of a private file with it), `${tenant.id}`,
-//! `${user.sub}`, `${user.email}`, `${user.CLAIM}`, `${session.id}`, `${dir.data}`, `${dir.tmp}`;
-//! `$${` is a literal `${`.
+//! `${oauth.access_token}` (also `| file`), `${user.sub}`, `${user.email}`, `${user.CLAIM}`,
+//! `${session.id}`, `${dir.data}`, `${dir.tmp}`; `$${` is a literal `${`.
 
 use std::fmt;
 
@@ -14,6 +14,10 @@ pub enum Reference {
     Secret(String),
     /// The path of a private file with a secret of the tenant in it.
     SecretFile(String),
+    /// The access token of the tenant's authorisation upstream.
+    OAuthToken,
+    /// The path of a private file with that in it.
+    OAuthTokenFile,
     /// The tenant's name.
     TenantId,
     /// Who calls.
@@ -30,12 +34,21 @@ pub enum Reference {
     DirTmp,
 }
 
+impl Reference {
+    /// Whether it needs the tenant's authorisation upstream.
+    pub fn is_upstream(&self) -> bool {
+        matches!(self, Self::OAuthToken | Self::OAuthTokenFile)
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(key) => write!(f, "config.{key}"),
             Self::Secret(name) => write!(f, "secret.{name}"),
             Self::SecretFile(name) => write!(f, "secret.{name} | file"),
+            Self::OAuthToken => f.write_str("oauth.access_token"),
+            Self::OAuthTokenFile => f.write_str("oauth.access_token | file"),
             Self::TenantId => f.write_str("tenant.id"),
             Self::UserSub => f.write_str("user.sub"),
             Self::UserEmail => f.write_str("user.email"),
@@ -75,7 +88,7 @@ pub enum TemplateError {
     Unclosed,
     /// Not one of the references there are.
     #[error(
-        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, secret.NAME | file, tenant.id, user.sub, user.email, user.CLAIM, session.id, dir.data and dir.tmp"
+        "`${{{0}}}` refers to nothing known; there are config.KEY, secret.NAME, secret.NAME | file, oauth.access_token, oauth.access_token | file, tenant.id, user.sub, user.email, user.CLAIM, session.id, dir.data and dir.tmp"
     )]
     Unknown(String),
     /// A NUL byte, which no argument can hold.
@@ -177,15 +190,21 @@ pub(super) fn reference(name: &str) -> Option<Reference> {
                         .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
             })
     };
-    if let Some((secret, filter)) = name.split_once('|') {
-        let secret = secret.trim().strip_prefix("secret.")?;
+    if let Some((value, filter)) = name.split_once('|') {
+        if filter.trim() != "file" {
+            return None;
+        }
+        if value.trim() == "oauth.access_token" {
+            return Some(Reference::OAuthTokenFile);
+        }
+        let secret = value.trim().strip_prefix("secret.")?;
         // A file's name: it must not lead elsewhere.
-        let is_file = filter.trim() == "file" && is_name(secret);
-        return is_file.then(|| Reference::SecretFile(secret.to_owned()));
+        return is_name(secret).then(|| Reference::SecretFile(secret.to_owned()));
     }
     match name.split_once('.')? {
         ("config", key) if is_name(key) => Some(Reference::Config(key.to_owned())),
         ("secret", key) if is_name(key) => Some(Reference::Secret(key.to_owned())),
+        ("oauth", "access_token") => Some(Reference::OAuthToken),
         ("tenant", "id") => Some(Reference::TenantId),
         ("user", "sub") => Some(Reference::UserSub),
         ("user", "email") => Some(Reference::UserEmail),
@@ -236,6 +255,10 @@ mod tests {
         for text in ["${secret.k | file}", "${secret.k|file}"] {
             assert_eq!(pieces(text), [value(file.clone(), None)]);
         }
+        let token = [value(Reference::OAuthToken, None)];
+        assert_eq!(pieces("${oauth.access_token}"), token);
+        let token = [value(Reference::OAuthTokenFile, None)];
+        assert_eq!(pieces("${oauth.access_token | file}"), token);
         assert!(pieces("").is_empty());
     }
 
@@ -254,6 +277,8 @@ mod tests {
             "${secret.a | base64}",
             "${config.a | file}",
             "${secret. | file}",
+            "${oauth.refresh_token}",
+            "${oauth.access_token | base64}",
         ] {
             assert!(
                 matches!(Template::parse(bad), Err(TemplateError::Unknown(_))),

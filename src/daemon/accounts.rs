@@ -15,12 +15,13 @@ use crate::admin::{
     seconds,
 };
 use crate::config::{Config, SecretSource};
-use crate::ids::{MAX_NAME_LEN, is_valid_name};
+use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
 use crate::store::{
     AccountRows, AccountStore, DatabaseError, HandleRow, Opened, Resealed, SecretRow, TenantRow,
     TokenRow, Vault, VaultError, now,
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
+use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Secrets, TenantSettings, merged};
 
 /// Tenants in the state store.
@@ -40,9 +41,10 @@ pub struct Accounts {
     store: AccountStore,
     vault: Arc<Vault>,
     rows: Mutex<AccountRows>,
+    pub(super) grants: Arc<Grants>,
 }
 
-type Outcome = Result<Told, AccountError>;
+pub(super) type Outcome = Result<Told, AccountError>;
 
 impl Accounts {
     /// Those of an open state folder.
@@ -66,9 +68,13 @@ impl Accounts {
                 return Err(ServeError::OtherKey);
             }
         }
+        let vault = Arc::new(vault);
+        let store = opened.accounts.clone();
+        let grants = Grants::new(Arc::clone(&vault), store, &rows.secrets);
         Ok(Self {
+            grants: Arc::new(grants),
             store: opened.accounts.clone(),
-            vault: Arc::new(vault),
+            vault,
             rows: Mutex::new(rows),
         })
     }
@@ -108,7 +114,12 @@ impl Accounts {
     /// Why not; nothing has changed then.
     pub async fn act_offline(&self, file: &Config, act: Act) -> Outcome {
         let record = record_of(&act);
-        let outcome = self.act(file, act).await;
+        let outcome = if matches!(act, Act::LinkGrant(..)) {
+            let why = "no stdiopool runs on this folder: the provider sends the browser back to it (stdiopool serve)";
+            Err(AccountError::Unavailable(why.to_owned()))
+        } else {
+            self.act(file, act).await
+        };
         if let Some(record) = record {
             write_down(file, record, outcome.is_ok());
         }
@@ -141,6 +152,9 @@ impl Accounts {
                 self.set_secret(file, tenant, name, &value).await
             }
             Act::RemoveSecret(tenant, name) => self.remove_secret(tenant, name).await,
+            Act::ListGrants(tenant) => Ok(Told::Grants(self.grants(tenant.as_deref()))),
+            Act::LinkGrant(tenant, server) => self.link_grant(file, &tenant, &server),
+            Act::RevokeGrant(tenant, server) => self.revoke_grant(file, &tenant, &server).await,
         }
     }
 
@@ -149,7 +163,8 @@ impl Accounts {
         let details = |name: &str, stored: Option<&TenantRow>| {
             let of_file = file.tenants.get(name);
             let tokens = rows.tokens.iter().filter(|row| row.tenant == name).count();
-            let secrets = rows.secrets.iter().filter(|row| row.tenant == name).count();
+            let own = |row: &&SecretRow| row.tenant == name && row.of_grant().is_none();
+            let secrets = rows.secrets.iter().filter(own).count();
             TenantDetails {
                 name: name.to_owned(),
                 source: if stored.is_some() {
@@ -171,7 +186,7 @@ impl Accounts {
         all
     }
 
-    fn has_tenant(&self, file: &Config, name: &str) -> bool {
+    pub(super) fn has_tenant(&self, file: &Config, name: &str) -> bool {
         file.tenants.contains_key(name)
             || self.rows.lock().tenants.iter().any(|row| row.name == name)
     }
@@ -243,6 +258,7 @@ impl Accounts {
         rows.tokens.retain(|row| row.tenant != name);
         rows.secrets.retain(|row| row.tenant != name);
         drop(rows);
+        self.grants.forget_tenant(&TenantId::new(name.as_str()));
         done(format!(
             "tenant {name} removed, with its tokens, secrets and stored configs"
         ))
@@ -344,7 +360,8 @@ impl Accounts {
         let of_tenant = rows
             .secrets
             .iter()
-            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant));
+            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant))
+            .filter(|row| row.of_grant().is_none());
         let mut all: Vec<_> = of_tenant
             .map(|row| SecretDetails {
                 tenant: row.tenant.clone(),
@@ -484,9 +501,10 @@ impl Accounts {
 
 /// What the audit log is told of it; nothing of one that only looks.
 pub(super) fn record_of(act: &Act) -> Option<AuditRecord> {
-    act.changes().then(|| AuditRecord {
+    (!act.only_looks()).then(|| AuditRecord {
         kind: AuditKind::Act,
         tenant: act.tenant().map(str::to_owned),
+        server: act.server().map(str::to_owned),
         method: Some(act.name().to_owned()),
         object: act.object().map(str::to_owned),
         ..AuditRecord::default()
@@ -542,7 +560,7 @@ fn tenant_row(
     })
 }
 
-fn done(message: String) -> Outcome {
+pub(super) fn done(message: String) -> Outcome {
     Ok(Told::Done { message })
 }
 
@@ -555,7 +573,7 @@ fn check_name(what: &str, name: &str) -> Result<(), AccountError> {
     )))
 }
 
-fn no_tenant(name: &str) -> AccountError {
+pub(super) fn no_tenant(name: &str) -> AccountError {
     AccountError::NotFound(format!(
         "there is no tenant `{name}` (`stdiopool tenant list` shows them)"
     ))

@@ -13,6 +13,7 @@ use crate::launch::packages::CacheError;
 use crate::session::Setup;
 use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
 use crate::telemetry::audit::{Audit, AuditOptions, Digester};
+use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Authenticator, Resolver, ResolverError, Secrets, Uses};
 use crate::worker::GuardianError;
 
@@ -97,11 +98,12 @@ pub(super) fn setup(
     state: Arc<StateDir>,
     secrets: Arc<Secrets>,
     uses: Arc<Uses>,
+    grants: Arc<Grants>,
     before: Option<&Setup>,
 ) -> Result<Setup, ServeError> {
     let before = before.map(|before| &before.authenticator);
     let authenticator = Authenticator::new(&config, uses, before);
-    let resolver = Resolver::new(Arc::clone(&config), state, secrets)?;
+    let resolver = Resolver::new(Arc::clone(&config), state, secrets)?.with_grants(grants);
     Ok(Setup::new(generation, config, authenticator, resolver))
 }
 

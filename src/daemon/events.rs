@@ -92,6 +92,16 @@ impl Watcher for Events {
 }
 
 impl Events {
+    pub(super) fn of_grant(
+        &self,
+        kind: EventKind,
+        server: &ServerName,
+        tenant: &TenantId,
+        message: String,
+    ) {
+        self.send(kind, Some(server), Some(tenant), None, message);
+    }
+
     fn of_worker(&self, kind: EventKind, link: &crate::session::Link, message: String) {
         let order = link.order();
         self.send(

@@ -13,6 +13,7 @@
 mod accounts;
 mod assemble;
 mod events;
+mod grants;
 mod limits;
 mod refresh;
 mod reload;

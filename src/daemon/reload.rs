@@ -18,6 +18,7 @@ use crate::ids::TenantId;
 use crate::pool::StopReason;
 use crate::session::{Sessions, Setup};
 use crate::store::{StateDir, Vault};
+use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Secrets, Uses};
 
 /// What pool.toml said, and where secrets are fetched since.
@@ -124,8 +125,23 @@ impl Reloader {
         let before = self.sessions.setup();
         let (state, secrets) = (Arc::clone(&self.state), Arc::clone(&said.secrets));
         let uses = Arc::clone(&self.uses);
-        assemble::setup(config, generation, state, secrets, uses, Some(&before))
-            .map_err(|error| error.to_string())
+        let grants = self.grants();
+        let made = assemble::setup(
+            config,
+            generation,
+            state,
+            secrets,
+            uses,
+            grants,
+            Some(&before),
+        );
+        made.map_err(|error| error.to_string())
+    }
+
+    /// What tenants have authorised upstream.
+    pub(super) fn grants(&self) -> Arc<Grants> {
+        let accounts = self.accounts.as_ref();
+        accounts.map_or_else(Arc::default, |it| Arc::clone(&it.grants))
     }
 
     /// Forgets the configs that callers of tenants have stored which are gone.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::Accounts;
 use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
+use super::grants::{self, Announcer};
 use super::limits;
 use super::refresh;
 use super::reload::{Reloader, Said};
@@ -110,6 +111,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         },
     )?;
     let front = service.front(&config, http.address());
+    if let Some(base) = callback_base(&config, http.address()) {
+        front.grants.set_base(&base);
+    }
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
@@ -120,6 +124,13 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
     let refreshing_stop = shutdown.child_token();
     let refreshing = tokio::spawn(refresh::run(Arc::clone(&service.reloader), refreshing_stop));
+
+    let grants_stop = shutdown.child_token();
+    let grants = tokio::spawn(grants::look_after(
+        Arc::clone(&front.grants),
+        Arc::clone(&service.reloader),
+        grants_stop.clone(),
+    ));
 
     service.until_drain().await?;
 
@@ -149,6 +160,10 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     front_stop.cancel();
     pool.stop_all(StopReason::Drained).await;
     service.sessions.join().await;
+    grants_stop.cancel();
+    // It has ended with that; a panic in it was logged.
+    let _ended = grants.await;
+    front.grants.settle().await;
     // Before the sessions, whose uses are waited for: all of them go one way.
     service.reloader.note_token_uses();
     service.sessions.note_uses(2 * EXPIRY_PERIOD).await;
@@ -174,6 +189,20 @@ async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeE
             key,
             source,
         })
+}
+
+/// Where providers send browsers back to; unknown where the front door has no name of its own.
+fn callback_base(config: &Config, http: SocketAddr) -> Option<String> {
+    let scheme = if config.http.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let own = http
+        .ip()
+        .is_loopback()
+        .then(|| format!("{scheme}://{http}"));
+    config.http.public_url.clone().or(own)
 }
 
 /// Says where it listens, on stderr like the rest of the log, so that a script that started it on
@@ -230,6 +259,14 @@ impl Service {
             Some(opened) => Some(Accounts::open(opened, config).await?),
             None => None,
         };
+        let grants = accounts
+            .as_ref()
+            .map_or_else(Arc::default, |a| Arc::clone(&a.grants));
+        grants.set_watcher(Arc::new(Announcer {
+            audit: audit.clone(),
+            events: events.clone(),
+            metrics: Arc::clone(&metrics),
+        }));
         let vault = accounts.as_ref().map(|a| Arc::clone(a.vault()));
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
         let said = Said {
@@ -245,8 +282,15 @@ impl Service {
             None => Arc::clone(config),
         };
         let (of_secrets, of_uses) = (Arc::clone(&said.secrets), Arc::clone(&uses));
-        let of_merged = Arc::clone(&merged);
-        let setup = assemble::setup(of_merged, 0, Arc::clone(&state), of_secrets, of_uses, None)?;
+        let setup = assemble::setup(
+            Arc::clone(&merged),
+            0,
+            Arc::clone(&state),
+            of_secrets,
+            of_uses,
+            Arc::clone(&grants),
+            None,
+        )?;
         let trace = match &options.record_trace {
             Some(path) => Some(TraceRecorder::create(path).map_err(|source| {
                 let path = path.clone();
@@ -345,6 +389,7 @@ impl Service {
             parked: Arc::default(),
             channels: Arc::default(),
             handles: Arc::clone(&self.handles),
+            grants: self.reloader.grants(),
             draining: AtomicBool::new(false),
         })
     }

@@ -28,6 +28,7 @@ mod guard;
 mod http_sse;
 mod limits;
 mod listener;
+mod oauth;
 mod post;
 mod reply;
 mod resume;

@@ -24,6 +24,7 @@ use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::limits::RateLimits;
 use super::listener::Peer;
+use super::oauth;
 use super::post::{Post, Tally, find_session};
 use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
@@ -33,6 +34,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
 use crate::telemetry::audit::Audit;
+use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
@@ -67,6 +69,8 @@ pub struct Front {
     pub channels: Arc<Channels>,
     /// Configs that callers have stored.
     pub handles: Arc<Handles>,
+    /// What tenants have authorised upstream.
+    pub grants: Arc<Grants>,
     /// Shutting down: no new work.
     pub draining: AtomicBool,
 }
@@ -108,6 +112,10 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .route("/v1/config/{handle}", any(config_handles::one))
         .route("/t/{tenant}/v1/config", any(config_handles::all_of_tenant))
         .route("/t/{tenant}/v1/config/{handle}", any(config_handles::one_of_tenant))
+        .route("/v1/oauth/{server}", any(oauth::of_server))
+        .route("/t/{tenant}/v1/oauth/{server}", any(oauth::of_tenant))
+        .route("/oauth/authorize/{state}", get(oauth::authorize))
+        .route("/oauth/callback", get(oauth::callback))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .fallback(|| async {

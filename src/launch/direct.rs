@@ -68,6 +68,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             redactor: Default::default(),
+            token: None,
         };
         let mut installed = Installed {
             entry: "npm-1".into(),

@@ -107,6 +107,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             redactor: Default::default(),
+            token: None,
         };
         takes_precedence(&spec, &run)
     }

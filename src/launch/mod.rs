@@ -28,4 +28,4 @@ pub use host::takes_precedence;
 pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;
 pub use secret_files::SecretFiles;
-pub use spec::{LaunchSpec, ProcessLimits, Redactor};
+pub use spec::{LaunchSpec, ProcessLimits, Redactor, TokenMark};

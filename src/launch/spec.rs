@@ -51,9 +51,26 @@ pub struct LaunchSpec {
     pub sourced: BTreeMap<String, [u8; 32]>,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
+    /// Which access token upstream is among them, if one is.
+    pub token: Option<TokenMark>,
+}
+
+/// Tells one access token in a launch from the next, which leads to the same launch otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenMark {
+    /// Each token has another number.
+    pub serial: u64,
+    /// Fingerprint of the same launch with whichever token of the same authorisation.
+    pub lasting: [u8; 32],
 }
 
 impl LaunchSpec {
+    /// Equal for launches that differ in nothing but the access token of one authorisation.
+    pub fn lasting_fingerprint(&self) -> [u8; 32] {
+        self.token
+            .map_or_else(|| self.fingerprint(), |token| token.lasting)
+    }
+
     /// The folder that worker has for itself.
     pub fn scratch_of(&self, worker: WorkerId) -> Option<PathBuf> {
         let scratch = self.scratch.as_ref()?;
@@ -210,6 +227,7 @@ mod tests {
             secret_files: SecretFiles::default(),
             sourced: BTreeMap::new(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),
+            token: None,
         }
     }
 

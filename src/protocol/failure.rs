@@ -51,7 +51,8 @@ reasons! {
     ConfigInvalid = "config_invalid", 400, code::INVALID_PARAMS;
     /// No credentials, or not valid ones.
     Unauthorized = "unauthorized", 401, code::SERVER_ERROR;
-    /// The issuer's keys are not to be had, so that nobody's token can be checked.
+    /// The issuer's keys are not to be had, so that nobody's token can be checked; or a provider gives no
+    /// access token for a server.
     AuthUnavailable = "auth_unavailable", 503, code::SERVER_ERROR;
     /// Valid credentials that may not be used for this.
     InsufficientScope = "insufficient_scope", 403, code::SERVER_ERROR;

@@ -123,6 +123,7 @@ impl Sessions {
             && route.generation == setup.generation
             && route.edition == self.shared.eras.edition()
             && !route.is_reconsidered()
+            && route.has_fresh_token(&setup, session)
         {
             return Ok(route);
         }

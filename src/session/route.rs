@@ -178,6 +178,14 @@ impl Route {
         self.reconsidered.load(Ordering::Relaxed)
     }
 
+    /// Whether its workers are started with the access token that is in force, if they take one.
+    pub(super) fn has_fresh_token(&self, setup: &Setup, session: &Session) -> bool {
+        let (tenant, server) = (session.tenant(), &session.server);
+        setup
+            .resolver
+            .has_fresh_token(tenant, server, &self.order.spec)
+    }
+
     /// How its workers are spoken to.
     pub(super) fn era(&self) -> Era {
         self.order.greeting.era
@@ -229,7 +237,8 @@ impl Route {
         if era == Era::Stateless && is_exclusive {
             class.extend_from_slice(b"logs");
         }
-        let identity = pool_key(name, tenant, &spec.fingerprint(), &class, None);
+        // What it says of itself does not change with each access token.
+        let identity = pool_key(name, tenant, &spec.lasting_fingerprint(), &class, None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
         let key = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
         let settings = config.tenants.get(tenant);

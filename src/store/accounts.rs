@@ -89,6 +89,21 @@ pub struct SecretRow {
     pub changed: SystemTime,
 }
 
+/// Names of secrets that are authorisations upstream begin with it, as no tenant's own can.
+const GRANT: &str = "oauth:";
+
+impl SecretRow {
+    /// What the tenant's authorisation of that server is kept as.
+    pub fn name_of_grant(server: &str) -> String {
+        format!("{GRANT}{server}")
+    }
+
+    /// The server, if it is an authorisation upstream and no secret of the tenant's own.
+    pub fn of_grant(&self) -> Option<&str> {
+        self.name.strip_prefix(GRANT)
+    }
+}
+
 /// Everything that is kept of accounts.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct AccountRows {

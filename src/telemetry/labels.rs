@@ -95,6 +95,18 @@ label! {
 }
 
 label! {
+    /// `outcome` of `oauth_refreshes_total`.
+    RefreshOutcome {
+        /// Another access token is there.
+        Refreshed = "refreshed",
+        /// None could be had; it is tried again.
+        Failed = "refresh_failed",
+        /// The authorisation is over.
+        Ended = "authorisation_ended",
+    }
+}
+
+label! {
     /// `reason` of `worker_exits_total`: why a worker is gone.
     ExitReason {
         /// Idle for `idle_timeout`.

@@ -342,7 +342,9 @@ mod tests {
 
     #[test]
     fn every_metric_and_label_value_is_documented() {
-        use crate::telemetry::labels::{Anomaly, DropReason, Era, InstallOutcome, StartOutcome};
+        use crate::telemetry::labels::{
+            Anomaly, DropReason, Era, InstallOutcome, RefreshOutcome, StartOutcome,
+        };
         let docs = include_str!("../../docs/metrics.md");
         let metrics = Metrics::new();
         let server = metrics.server(&ServerName::new("s"));
@@ -357,8 +359,9 @@ mod tests {
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
+        server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 31, "a new metric is not recorded here");
+        assert_eq!(families.len(), 32, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -370,6 +373,7 @@ mod tests {
         let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(DropReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Era::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(RefreshOutcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(InstallOutcome::ALL.iter().map(|v| v.as_str()));
         for word in names.chain(values) {
             assert!(docs.contains(&format!("`{word}`")), "`{word}` is missing");

@@ -8,7 +8,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    Anomaly, Era, ExitReason, InstallOutcome, Method, Outcome, StartOutcome, WorkerState,
+    Anomaly, Era, ExitReason, InstallOutcome, Method, Outcome, RefreshOutcome, StartOutcome,
+    WorkerState,
 };
 use super::metrics::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
@@ -43,6 +44,7 @@ pub(super) struct ServerVecs {
     wake_seconds: HistogramVec,
     adoption_seconds: HistogramVec,
     installs: IntCounterVec,
+    refreshes: IntCounterVec,
     install_seconds: HistogramVec,
     sessions: IntGaugeVec,
     requests: IntCounterVec,
@@ -99,6 +101,11 @@ impl ServerVecs {
                 "Time from the request that got a spare to the spare's handshake.",
                 WAKE_BUCKETS,
                 &["server"],
+            ),
+            refreshes: counter(
+                "oauth_refreshes_total",
+                "Access tokens upstream that were asked for with a refresh token, by outcome.",
+                &["server", "outcome"],
             ),
             installs: counter(
                 "package_installs_total",
@@ -179,6 +186,11 @@ impl ServerVecs {
         one(self.memory.remove_label_values(&[name]));
         one(self.wake_seconds.remove_label_values(&[name]));
         one(self.adoption_seconds.remove_label_values(&[name]));
+        for &outcome in RefreshOutcome::ALL {
+            one(self
+                .refreshes
+                .remove_label_values(&[name, outcome.as_str()]));
+        }
         for &outcome in InstallOutcome::ALL {
             one(self.installs.remove_label_values(&[name, outcome.as_str()]));
         }
@@ -322,6 +334,14 @@ impl ServerMetrics {
             .adoption_seconds
             .with_label_values(&[self.name.as_str()])
             .observe(took.as_secs_f64());
+    }
+
+    /// An access token of a tenant was asked for.
+    pub fn token_refresh(&self, outcome: RefreshOutcome) {
+        self.vecs
+            .refreshes
+            .with_label_values(&[self.name.as_str(), outcome.as_str()])
+            .inc();
     }
 
     /// A package of the server was looked for, which took so long; only what was installed goes into

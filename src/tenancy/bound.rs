@@ -32,6 +32,7 @@ impl Resolver {
             secret_root: std::path::Path::new(""),
             config: &config,
             secrets: &Default::default(),
+            token: None,
             tenant: user.tenant.as_str(),
             user: Some(user),
             // No template of an argument refers to these.

@@ -147,7 +147,7 @@ pub fn merged(file: &Config, rows: &AccountRows) -> Result<Config, String> {
             });
         }
     }
-    for row in &rows.secrets {
+    for row in rows.secrets.iter().filter(|row| row.of_grant().is_none()) {
         if let Some(tenant) = config.tenants.get_mut(row.tenant.as_str()) {
             let source = SecretSource::Stored(row.sealed.as_slice().into());
             tenant.secrets.entry(row.name.clone()).or_insert(source);
@@ -208,6 +208,7 @@ mod tests {
             secrets: vec![
                 secret("acme", "k"),
                 secret("acme", "l"),
+                secret("acme", "oauth:a"),
                 secret("nobody", "k"),
             ],
             key_check: None,
@@ -224,6 +225,7 @@ mod tests {
             "the file goes first"
         );
         assert!(matches!(acme.secrets["l"], SecretSource::Stored(_)));
+        assert!(!acme.secrets.contains_key("oauth:a"), "no secret to name");
         assert!(config.warnings.iter().any(|w| w.contains("`gone`")));
 
         let twice = AccountRows {

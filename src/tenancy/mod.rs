@@ -21,6 +21,7 @@ mod jwks;
 mod jwt;
 mod key;
 mod merge;
+pub mod oauth;
 pub mod policy;
 mod principal;
 mod refine;

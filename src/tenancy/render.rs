@@ -12,11 +12,16 @@ use crate::config::template::{Piece, Reference, Template};
 use crate::launch::SecretFiles;
 use crate::protocol::{Failure, Reason};
 
+/// The file of an access token; no secret can be called so.
+pub(super) const TOKEN_FILE: &str = "oauth:access_token";
+
 /// What templates may refer to.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     pub(super) config: &'a Map<String, Value>,
     pub(super) secrets: &'a BTreeMap<String, SecretString>,
+    /// The access token upstream, where the server has one.
+    pub(super) token: Option<&'a SecretString>,
     pub(super) secret_root: &'a Path,
     pub(super) tenant: &'a str,
     pub(super) user: Option<&'a Principal>,
@@ -109,6 +114,10 @@ impl Values<'_> {
                 let is_there = self.secrets.contains_key(name);
                 is_there.then(|| SecretFiles::path_of(self.secret_root, name))
             }
+            Reference::OAuthToken => self.token.map(|token| token.expose_secret().to_owned()),
+            Reference::OAuthTokenFile => self
+                .token
+                .map(|_| SecretFiles::path_of(self.secret_root, TOKEN_FILE)),
             Reference::TenantId => Some(self.tenant.to_owned()),
             Reference::UserSub => self.user.and_then(|user| user.subject.clone()),
             Reference::UserEmail => self.user.and_then(|user| user.email.clone()),
@@ -185,6 +194,7 @@ mod tests {
         check(&Values {
             config: config.as_object().expect("an object"),
             secrets: &secrets,
+            token: Some(&"t0ken".into()),
             secret_root: Path::new("/run/x"),
             tenant: "acme",
             user: None,
@@ -226,6 +236,11 @@ mod tests {
             "s3cr3t acme 5e55"
         );
         assert_eq!(text("${secret.key | file}"), "/run/x/:worker:/key");
+        assert_eq!(text("Bearer ${oauth.access_token}"), "Bearer t0ken");
+        assert_eq!(
+            text("${oauth.access_token | file}"),
+            "/run/x/:worker:/oauth:access_token"
+        );
         assert_eq!(text("${dir.data} ${dir.tmp}"), "/data /tmp");
     }
 

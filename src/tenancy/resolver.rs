@@ -8,14 +8,15 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::client_config::ClientConfig;
 use super::environment::Environment;
+use super::oauth::Grants;
 use super::principal::Principal;
-use super::render::Values;
+use super::render::{TOKEN_FILE, Values};
 use super::secrets::{Secrets, digest};
 use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
-use crate::ids::ServerName;
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
+use crate::ids::{ServerName, TenantId};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles, TokenMark};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
 
@@ -35,6 +36,7 @@ pub struct Resolver {
     pub(super) schemas: BTreeMap<ServerName, Schema>,
     environment: Environment,
     secrets: Arc<Secrets>,
+    grants: Arc<Grants>,
 }
 
 impl Resolver {
@@ -64,7 +66,27 @@ impl Resolver {
             state,
             schemas,
             secrets,
+            grants: Arc::default(),
         })
+    }
+
+    /// The same, with what tenants have authorised upstream.
+    #[must_use]
+    pub fn with_grants(mut self, grants: Arc<Grants>) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Whether a launch spec of the tenant and server has the access token that is in force, if it
+    /// has one.
+    pub fn has_fresh_token(
+        &self,
+        tenant: &TenantId,
+        server: &ServerName,
+        spec: &LaunchSpec,
+    ) -> bool {
+        let is_it = |token: TokenMark| token.serial == self.grants.serial(tenant, server);
+        spec.token.is_none_or(is_it)
     }
 
     /// What to start for a caller, what it sets itself, and the session it is in.
@@ -74,7 +96,8 @@ impl Resolver {
     /// not fit or a needed value is missing; nothing is started then.
     ///
     /// # Cancel-Safety
-    /// A dropped call kills the commands it had started for secrets.
+    /// A dropped call kills the commands it had started for secrets; a token upstream that is being
+    /// fetched is fetched all the same.
     pub async fn resolve(
         &self,
         user: &Principal,
@@ -101,6 +124,13 @@ impl Resolver {
                 secrets.insert(secret, fetched);
             }
         }
+        let token = match &server.oauth {
+            Some(oauth) if server.needs_token() => {
+                Some(self.grants.access_token(tenant, name, oauth).await?)
+            }
+            _ => None,
+        };
+        let (token, mark) = token.unzip();
         let (data, tmp) = (
             self.state.data_dir(tenant, name),
             self.state.tmp_dir(tenant, name),
@@ -109,6 +139,7 @@ impl Resolver {
         let values = Values {
             config: &config,
             secrets: &secrets,
+            token: token.as_ref(),
             secret_root: &secret_root,
             tenant: tenant.as_str(),
             user: Some(user),
@@ -116,8 +147,19 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        let spec = self.spec(name, server, &values, [data, tmp])?;
-        Ok(LaunchSpec { sourced, ..spec })
+        let folders = [data.clone(), tmp.clone()];
+        let mut spec = self.spec(name, server, &values, folders.clone())?;
+        if let Some((serial, grant)) = mark {
+            let any_token = SecretString::from(format!("grant {grant}"));
+            let values = Values {
+                token: Some(&any_token),
+                ..values
+            };
+            let lasting = self.spec(name, server, &values, folders)?.fingerprint();
+            spec.token = Some(TokenMark { serial, lasting });
+        }
+        spec.sourced = sourced;
+        Ok(spec)
     }
 
     pub(super) fn server(&self, name: &ServerName) -> Result<&Server, Failure> {
@@ -138,6 +180,7 @@ impl Resolver {
         let values = Values {
             config: &serde_json::Map::new(),
             secrets: &BTreeMap::new(),
+            token: None,
             secret_root: Path::new(""),
             tenant: "",
             user: None,
@@ -207,18 +250,21 @@ impl Resolver {
             } else {
                 vec![data, tmp]
             },
-            secret_files: SecretFiles::new(
-                values.secret_root.to_owned(),
-                files_of(server, values.secrets),
-            ),
+            secret_files: SecretFiles::new(values.secret_root.to_owned(), files_of(server, values)),
             sourced: BTreeMap::new(),
-            redactor: Redactor::new(values.secrets.values().cloned()),
+            redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),
+            token: None,
         })
     }
 
     /// Below what secrets are put into files; nowhere if the server wants none there.
     fn secret_root(&self, server: &Server) -> Result<PathBuf, Failure> {
-        let wants_files = |(_, reference)| matches!(reference, Reference::SecretFile(_));
+        let wants_files = |(_, reference)| {
+            matches!(
+                reference,
+                Reference::SecretFile(_) | Reference::OAuthTokenFile
+            )
+        };
         if !server.references().any(wants_files) {
             return Ok(PathBuf::new());
         }
@@ -277,19 +323,18 @@ fn program(server: &Server, config: &Config) -> String {
 }
 
 /// The secrets that it reads from files.
-fn files_of(
-    server: &Server,
-    secrets: &BTreeMap<String, SecretString>,
-) -> BTreeMap<String, SecretString> {
-    let named = server
+fn files_of(server: &Server, values: &Values<'_>) -> BTreeMap<String, SecretString> {
+    let files = server
         .references()
         .filter_map(|(_, reference)| match reference {
-            Reference::SecretFile(name) => Some(name),
+            Reference::SecretFile(name) => {
+                let secret = values.secrets.get(&name)?.clone();
+                Some((name, secret))
+            }
+            Reference::OAuthTokenFile => Some((TOKEN_FILE.to_owned(), values.token?.clone())),
             _ => None,
         });
-    named
-        .filter_map(|name| Some((name.clone(), secrets.get(&name)?.clone())))
-        .collect()
+    files.collect()
 }
 
 /// The secrets that a server's templates name.
@@ -307,7 +352,6 @@ fn secrets_of(server: &Server) -> BTreeSet<String> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::ids::TenantId;
     use crate::store::Vault;
 
     const TEXT: &str = r#"

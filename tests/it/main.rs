@@ -17,6 +17,7 @@ mod kills;
 mod leaks;
 mod lifecycle;
 mod memory;
+mod oauth;
 mod packages;
 mod policy;
 mod pool;

@@ -127,6 +127,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         secret_files: stdiopool::launch::SecretFiles::default(),
         sourced: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),
+        token: None,
     }
 }
 

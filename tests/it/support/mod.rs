@@ -1,7 +1,9 @@
 //! A stdiopool to test against, a client that shows what is on the wire, and the process table.
 
+pub(crate) mod browser;
 mod client;
 mod processes;
+pub(crate) mod provider;
 mod server;
 pub(crate) mod stateless;
 

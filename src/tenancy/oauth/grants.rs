@@ -1,0 +1,365 @@
+//! Authorisations of tenants, and the tokens that follow from them: what there is, and what is kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::kept::Kept;
+use super::pending::Table;
+use super::provider::Provider;
+use super::schedule::{Demand, Schedule};
+use crate::config::OAuth;
+use crate::ids::{ServerName, TenantId};
+use crate::protocol::{Failure, Reason};
+use crate::store::{AccountStore, SecretRow, Vault, now};
+
+/// Whose authorisation, of which server.
+pub(super) type Key = (TenantId, ServerName);
+
+/// What happens to an authorisation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GrantNews {
+    /// It was given, by that user.
+    Authorised(Option<String>),
+    /// It was not: the user or the provider said no.
+    NotAuthorised(String),
+    /// Another access token is there.
+    Refreshed,
+    /// None could be had, and why.
+    RefreshFailed(String),
+    /// It is over: the provider says so, or the last token has expired.
+    Ended(String),
+    /// It was revoked here.
+    Revoked,
+}
+
+/// Is told of it. Must not block.
+pub trait GrantWatcher: Send + Sync + std::fmt::Debug + 'static {
+    /// Something happened to the tenant's authorisation of that server.
+    fn told(&self, tenant: &TenantId, server: &ServerName, news: &GrantNews);
+}
+
+/// What is told of an authorisation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantInfo {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which server.
+    pub server: ServerName,
+    /// The user who gave it.
+    pub subject: Option<String>,
+    /// What it is for, where the provider says.
+    pub scope: Option<String>,
+    /// When it was given.
+    pub authorised: SystemTime,
+}
+
+/// What the browser is told at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finished {
+    /// It is done.
+    Authorised(TenantId, ServerName),
+    /// It is not, and why; nothing has changed.
+    Failed(String),
+}
+
+/// One authorisation.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) kept: Kept,
+    pub(super) schedule: Schedule,
+    pub(super) access: Option<SecretString>,
+    pub(super) serial: u64,
+    /// Which authorisation it is.
+    pub(super) number: u64,
+    /// What is kept is not on disk.
+    pub(super) is_unsaved: bool,
+}
+
+/// What is there for somebody who needs a token.
+enum Look {
+    /// This one.
+    Token(SecretString, (u64, u64)),
+    /// Another is to be fetched in place of that.
+    Fetch(u64),
+}
+
+/// All authorisations. Each field has its own small lock; none is held across an await or while
+/// another is taken.
+#[derive(Debug, Default)]
+pub struct Grants {
+    pub(super) vault: Option<Arc<Vault>>,
+    pub(super) store: Option<AccountStore>,
+    pub(super) base: OnceLock<String>,
+    watcher: OnceLock<Arc<dyn GrantWatcher>>,
+    pub(super) table: Mutex<HashMap<TenantId, BTreeMap<ServerName, Grant>>>,
+    /// Whoever changes an authorisation holds its turn.
+    turns: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) links: Mutex<Table>,
+    pub(super) changed: Mutex<BTreeSet<Key>>,
+    pub(super) wake: Notify,
+    pub(super) tasks: TaskTracker,
+    pub(super) provider: Provider,
+    serials: AtomicU64,
+}
+
+impl Grants {
+    /// Those that were kept. What does not open stays on disk, and is said in the log.
+    pub fn new(vault: Arc<Vault>, store: AccountStore, rows: &[SecretRow]) -> Self {
+        let grants = Self {
+            vault: Some(Arc::clone(&vault)),
+            store: Some(store),
+            ..Self::default()
+        };
+        let (wall, instant) = (SystemTime::now(), Instant::now());
+        for row in rows {
+            let Some(server) = row.of_grant() else {
+                continue;
+            };
+            let opened = vault.open(&row.tenant, &row.name, &row.sealed);
+            let Some(kept) = opened.ok().as_ref().and_then(Kept::read) else {
+                tracing::warn!(
+                    tenant = row.tenant,
+                    server,
+                    "what the tenant has authorised upstream cannot be read: it has to be authorised again, or `state.key` is missing"
+                );
+                continue;
+            };
+            let mut schedule = Schedule::new(kept.refresh.is_some());
+            if kept.access.is_some() {
+                schedule.obtained(instant, kept.access_left(wall), false);
+            }
+            let grant = Grant {
+                schedule,
+                access: kept.access.clone(),
+                serial: grants.next_serial(),
+                number: grants.next_serial(),
+                is_unsaved: false,
+                kept,
+            };
+            let tenant = TenantId::new(row.tenant.as_str());
+            let mut table = grants.table.lock();
+            let of_tenant = table.entry(tenant).or_default();
+            of_tenant.insert(ServerName::new(server), grant);
+        }
+        grants
+    }
+
+    /// Says where browsers reach the front door, without a slash at the end. Without it no links
+    /// are made.
+    pub fn set_base(&self, base: &str) {
+        // It is set once, at the start.
+        let _first = self.base.set(base.trim_end_matches('/').to_owned());
+    }
+
+    /// Says who is told of what happens.
+    pub fn set_watcher(&self, watcher: Arc<dyn GrantWatcher>) {
+        let _first = self.watcher.set(watcher);
+    }
+
+    /// All of them, or those of a tenant, in order.
+    pub fn list(&self, of: Option<&str>) -> Vec<GrantInfo> {
+        let table = self.table.lock();
+        let tenants = table
+            .iter()
+            .filter(|(tenant, _)| of.is_none_or(|of| tenant.as_str() == of));
+        let all = tenants.flat_map(|(tenant, grants)| {
+            grants.iter().map(|(server, grant)| GrantInfo {
+                tenant: tenant.clone(),
+                server: server.clone(),
+                subject: grant.kept.subject.clone(),
+                scope: grant.kept.scope.clone(),
+                authorised: grant.kept.authorised,
+            })
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|a, b| (&a.tenant, &a.server).cmp(&(&b.tenant, &b.server)));
+        all
+    }
+
+    /// Which access token is in force; 0 for none. Each has another number.
+    pub(in super::super) fn serial(&self, tenant: &TenantId, server: &ServerName) -> u64 {
+        let table = self.table.lock();
+        let grant = table.get(tenant).and_then(|grants| grants.get(server));
+        grant.map_or(0, |grant| grant.serial)
+    }
+
+    /// An access token that can be used, fetched if there is none, with its number and that of
+    /// the authorisation.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] where the tenant has not authorised the server, or not any more;
+    /// [`Reason::AuthUnavailable`] where the provider gives none at the moment.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call does not stop what is asked of the provider.
+    pub(in super::super) async fn access_token(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        server: &ServerName,
+        oauth: &Arc<OAuth>,
+    ) -> Result<(SecretString, (u64, u64)), Failure> {
+        let key = (tenant.clone(), server.clone());
+        let serial = match self.look(&key)? {
+            Look::Token(token, mark) => return Ok((token, mark)),
+            Look::Fetch(serial) => serial,
+        };
+        let (this, oauth) = (Arc::clone(self), Arc::clone(oauth));
+        let of_task = key.clone();
+        let refreshed = self
+            .tasks
+            .spawn(async move { this.refresh(&of_task, &oauth, serial).await });
+        if let Err(error) = refreshed.await {
+            tracing::error!(%error, "a refresh did not finish");
+        }
+        match self.look(&key)? {
+            Look::Token(token, mark) => Ok((token, mark)),
+            // It was authorised anew meanwhile, or let go again.
+            Look::Fetch(_) => {
+                let why = format!("the access token of server `{server}` is being changed");
+                let failure = Failure::new(Reason::AuthUnavailable, why);
+                Err(failure.retry_after(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    fn look(&self, key: &Key) -> Result<Look, Failure> {
+        let now = Instant::now();
+        let (demand, token, mark) = self
+            .with(key, |grant| {
+                let demand = grant.schedule.demand(now);
+                let mark = (grant.serial, grant.number);
+                (demand, grant.access.clone(), mark)
+            })
+            .ok_or_else(|| self.not_authorised(key))?;
+        match (demand, token) {
+            (Demand::Ready, Some(token)) => Ok(Look::Token(token, mark)),
+            (Demand::Ready, None) | (Demand::Refresh, _) => Ok(Look::Fetch(mark.0)),
+            (Demand::Wait(at), _) => {
+                let why = format!(
+                    "the provider gives no access token for server `{}` at the moment (the operator finds the cause in the log)",
+                    key.1
+                );
+                let wait = at.saturating_duration_since(now);
+                Err(Failure::new(Reason::AuthUnavailable, why).retry_after(wait))
+            }
+            // It is about to be forgotten.
+            (Demand::Over, _) => Err(self.not_authorised(key)),
+        }
+    }
+
+    fn not_authorised(&self, (tenant, server): &Key) -> Failure {
+        let base = self.base.get().map_or("", String::as_str);
+        let address = format!("{base}/t/{tenant}/v1/oauth/{server}");
+        let why = format!(
+            "tenant `{tenant}` has not authorised server `{server}` upstream, or the authorisation has ended: POST {address} gives a link to do so in a browser, and so does `stdiopool oauth link {tenant} {server}`"
+        );
+        Failure::new(Reason::ConfigInvalid, why).detail("authorize", address.into())
+    }
+
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(super) async fn turn(&self, key: &Key) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.turns.lock().entry(key.clone()).or_default());
+        turn.lock_owned().await
+    }
+
+    pub(super) fn tell(&self, (tenant, server): &Key, news: &GrantNews) {
+        match news {
+            GrantNews::Authorised(subject) => {
+                tracing::info!(%tenant, %server, subject, "authorised upstream");
+            }
+            GrantNews::NotAuthorised(why) => {
+                tracing::warn!(%tenant, %server, "not authorised upstream: {why}");
+            }
+            GrantNews::Refreshed => tracing::debug!(%tenant, %server, "access token refreshed"),
+            GrantNews::RefreshFailed(why) => {
+                tracing::warn!(%tenant, %server, "no access token upstream: {why}");
+            }
+            GrantNews::Ended(why) => {
+                tracing::error!(%tenant, %server, "the authorisation upstream is over, it has to be given again: {why}");
+            }
+            GrantNews::Revoked => tracing::info!(%tenant, %server, "authorisation revoked"),
+        }
+        if let Some(watcher) = self.watcher.get() {
+            watcher.told(tenant, server, news);
+        }
+    }
+
+    /// Changes one, if it is still there.
+    pub(super) fn with<R>(&self, key: &Key, change: impl FnOnce(&mut Grant) -> R) -> Option<R> {
+        let mut table = self.table.lock();
+        let grant = table.get_mut(&key.0)?.get_mut(&key.1)?;
+        Some(change(grant))
+    }
+
+    /// Its workers are to be looked at.
+    pub(super) fn note_change(&self, key: &Key) {
+        self.changed.lock().insert(key.clone());
+        self.wake.notify_one();
+    }
+
+    /// Seals it and waits until it is on disk.
+    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &Kept) -> Result<(), String> {
+        let (Some(vault), Some(store)) = (&self.vault, &self.store) else {
+            return Err("one command is hosted without a file".to_owned());
+        };
+        let name = SecretRow::name_of_grant(server.as_str());
+        let sealed = vault.seal(tenant.as_str(), &name, &kept.write());
+        let row = SecretRow {
+            tenant: tenant.to_string(),
+            name,
+            sealed: sealed.map_err(|error| error.to_string())?,
+            changed: now(),
+        };
+        let check = vault.key_check().map_err(|error| error.to_string())?;
+        let put = store.put_secrets(vec![row], check).await;
+        put.map_err(|error| error.to_string())
+    }
+
+    /// Forgets it, on disk too. Whoever calls holds its turn.
+    pub(super) async fn forget(&self, key: &Key) -> bool {
+        if let Some(store) = &self.store {
+            let name = SecretRow::name_of_grant(key.1.as_str());
+            if let Err(error) = store.remove_secret(key.0.to_string(), name).await {
+                tracing::error!(tenant = %key.0, server = %key.1, %error, "an authorisation that is over could not be removed from the state folder");
+            }
+        }
+        let was_there = {
+            let mut table = self.table.lock();
+            let of_tenant = table.get_mut(&key.0);
+            of_tenant.is_some_and(|grants| grants.remove(&key.1).is_some())
+        };
+        if was_there {
+            self.note_change(key);
+        }
+        was_there
+    }
+
+    /// Forgets what a tenant that is removed had; on disk it has gone with the tenant.
+    pub fn forget_tenant(&self, tenant: &TenantId) {
+        self.table.lock().remove(tenant);
+        self.links.lock().forget(tenant, None);
+    }
+
+    /// Waits until there is something to look after.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Waits for what is asked of providers: their answers may hold the only valid tokens. To be
+    /// called when nobody asks for tokens any more.
+    pub async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
