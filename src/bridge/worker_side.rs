@@ -1,5 +1,7 @@
 //! What the worker says, on its way to the sessions it concerns.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde_json::json;
 
@@ -12,7 +14,16 @@ use super::mux::{
 };
 use super::params;
 use super::stateless::{plain_notification, refused_revisions};
-use crate::protocol::{Envelope, Kind, code, one_line, span_of, splice};
+use crate::protocol::{Envelope, Kind, code, one_line, replaced, span_of, splice};
+
+/// A response that a client gets as it is, under its own id.
+struct Answered {
+    call: CallId,
+    is_error: bool,
+    /// Where the worker's id stands.
+    id: Range<usize>,
+    client_id: Box<str>,
+}
 
 impl Mux {
     /// One line from the worker.
@@ -22,31 +33,56 @@ impl Mux {
             out.push(Action::Anomaly(Anomaly::Garbage));
             return;
         };
-        match envelope.kind() {
+        let answered = match envelope.kind() {
             Kind::Response => self.response(&line, &envelope, out),
-            Kind::Request => self.question(&line, &envelope, out),
-            Kind::Notification => self.worker_notification(&line, &envelope, out),
+            Kind::Request => {
+                self.question(&line, &envelope, out);
+                None
+            }
+            Kind::Notification => {
+                self.worker_notification(&line, &envelope, out);
+                None
+            }
+        };
+        if let Some(Answered {
+            call,
+            is_error,
+            id,
+            client_id,
+        }) = answered
+        {
+            out.push(Action::Answer {
+                call,
+                message: replaced(line, id, client_id.as_bytes()),
+                is_error,
+            });
         }
     }
 
-    fn response(&mut self, line: &Bytes, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+    /// What became of a response; `Some` if all of it is the answer to a client.
+    fn response(
+        &mut self,
+        line: &Bytes,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<Answered> {
         let raw_id = envelope.id.map_or("null", |id| id.get());
         let Some(wire) = worker_side_id(raw_id) else {
             out.push(Action::Anomaly(Anomaly::UnknownId));
-            return;
+            return None;
         };
         if self.listening_ends(wire, envelope.error.is_some()) {
-            return;
+            return None;
         }
         let id = self.wires.get(&wire).copied().unwrap_or(wire);
         let rounds = self.calls.get(&id).and_then(|call| call.rounds.as_ref());
         if rounds.is_some_and(|rounds| rounds.wire != Some(wire)) {
             out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
-            return;
+            return None;
         }
         self.wires.remove(&wire);
         if self.wants_input(id, envelope, out) {
-            return;
+            return None;
         }
         self.orphans.remove(&id);
         let Some(call) = self.end_call(id) else {
@@ -55,19 +91,19 @@ impl Mux {
             } else {
                 Anomaly::UnknownId
             }));
-            return;
+            return None;
         };
         let accepted = envelope.result.is_some();
         match call.purpose {
             Purpose::Greeting => {
                 self.greeted(envelope, out);
-                return;
+                return None;
             }
             Purpose::Probe => {
                 out.push(Action::Probed);
-                return;
+                return None;
             }
-            Purpose::Own => return,
+            Purpose::Own => return None,
             Purpose::Plain => {}
             Purpose::SetLevel(level) if accepted => {
                 // Noted even if the call was cancelled meanwhile: the worker has done it.
@@ -98,17 +134,22 @@ impl Mux {
         }
         if call.cancelled {
             out.push(Action::Released(id));
-        } else {
-            let message = match &call.rounds {
-                Some(rounds) => rounds.answer(&call.client_id, envelope),
-                None => splice(line, span_of(line, raw_id), call.client_id.as_bytes()),
-            };
+            return None;
+        }
+        if let Some(rounds) = &call.rounds {
             out.push(Action::Answer {
                 call: id,
-                message,
+                message: rounds.answer(&call.client_id, envelope),
                 is_error: !accepted,
             });
+            return None;
         }
+        Some(Answered {
+            call: id,
+            is_error: !accepted,
+            id: span_of(line, raw_id),
+            client_id: call.client_id,
+        })
     }
 
     fn greeted(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {

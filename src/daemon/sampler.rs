@@ -31,6 +31,10 @@ const PRESSURE_PART: u64 = 20;
 /// How often it may come to that: the kernel's figure is a mean of ten seconds.
 const PRESSURE_PERIOD: Duration = Duration::from_secs(10);
 
+/// How long one look at workers may take. Where there are more than it suffices for, those that wait
+/// longest come first the next time.
+const LOOK_BUDGET: Duration = Duration::from_millis(100);
+
 /// What is remembered of one worker.
 #[derive(Debug)]
 struct Known {
@@ -79,8 +83,8 @@ impl Sampler {
     fn look(&mut self) {
         let now = Instant::now();
         let views = self.sessions.pool().snapshot().workers;
-        self.known
-            .retain(|id, _| views.iter().any(|view| view.id == *id));
+        let states: HashMap<_, _> = views.iter().map(|view| (view.id, view.state)).collect();
+        self.known.retain(|id, _| states.contains_key(id));
         let ready = [
             WorkerState::Idle,
             WorkerState::Hibernated,
@@ -105,10 +109,18 @@ impl Sampler {
         }
         self.find_trees(now, &due);
         let swap = SwapWeight::now();
+        // Those that may hold only so much are never put off.
+        let rank = |(link, _): &(Arc<Link>, Worker)| {
+            let due = self.known.get(&link.id()).map(|known| known.due);
+            (link.order().max_memory.is_none(), due)
+        };
+        due.sort_by_key(rank);
         for (link, _) in &due {
-            let is_asleep = |view: &WorkerView| view.state == WorkerState::Hibernated;
-            let view = views.iter().find(|view| view.id == link.id());
-            self.sample(now, link, swap, !view.is_some_and(is_asleep));
+            if link.order().max_memory.is_none() && now.elapsed() > LOOK_BUDGET {
+                break;
+            }
+            let is_asleep = states.get(&link.id()) == Some(&WorkerState::Hibernated);
+            self.sample(now, link, swap, !is_asleep);
         }
         self.relieve_pressure(now, &views);
     }

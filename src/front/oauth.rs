@@ -18,15 +18,15 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::listener::Peer;
+use super::entrance::Entrance;
 use super::reply;
 use super::router::Front;
 use crate::config::OAuth;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::audit::{AuditKind, AuditRecord};
+use crate::tenancy::Principal;
 use crate::tenancy::oauth::{Finished, LINK_LIFETIME, LinkError, Opened};
-use crate::tenancy::{Credentials, Principal};
 
 /// Nothing of a page is loaded, run, framed or sent anywhere.
 const POLICY: &str =
@@ -54,11 +54,9 @@ async fn answered(
     server: &str,
     request: &Parts,
 ) -> Response<Body> {
-    let outcome = serve(front, tenant, server, request).await;
-    let mut response = outcome.unwrap_or_else(|failure| {
-        front.sessions.metrics().rejected(failure.reason);
-        reply::failure(&failure, None)
-    });
+    let entrance = Entrance::of_resource(request, request.uri.path());
+    let outcome = serve(front, (entrance, tenant), server, &request.method).await;
+    let mut response = entrance.answer(front, outcome);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -66,18 +64,11 @@ async fn answered(
 
 async fn serve(
     front: &Front,
-    tenant: Option<&str>,
+    (entrance, tenant): (Entrance<'_>, Option<&str>),
     server: &str,
-    request: &Parts,
+    method: &Method,
 ) -> Result<Response<Body>, Failure> {
-    front.guard.check(&request.headers)?;
-    let setup = front.sessions.setup();
-    let credentials = Credentials {
-        headers: &request.headers,
-        peer: request.extensions.get::<Peer>().map(|peer| peer.0),
-        path_tenant: tenant,
-    };
-    let principal = setup.authenticator.authenticate(credentials).await?;
+    let (setup, principal) = entrance.admitted(front, tenant).await?;
     let name = setup.server_for(&principal, server)?;
     let _permit = front.limits.admit(&setup.config, &principal)?;
     let oauth = setup
@@ -89,7 +80,7 @@ async fn serve(
         let why = format!("server `{name}` is not authorised upstream: it has no `oauth`");
         Failure::new(Reason::NotFound, why)
     })?;
-    match request.method {
+    match *method {
         Method::GET => Ok(status(front, &principal, &name)),
         Method::POST => {
             may_change(&oauth, &principal)?;

@@ -124,6 +124,10 @@ pub fn span_of(whole: &[u8], part: &str) -> Range<usize> {
     start..start + part.len()
 }
 
+/// Length from which a text is changed in place rather than copied, in bytes: a copy of exact size is
+/// better kept than the buffer a short line was read into.
+const WORTH_KEEPING: usize = 64 << 10;
+
 /// `whole` with `span` replaced.
 pub fn splice(whole: &[u8], span: Range<usize>, with: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(whole.len() - span.len() + with.len());
@@ -131,6 +135,27 @@ pub fn splice(whole: &[u8], span: Range<usize>, with: &[u8]) -> Bytes {
     out.extend_from_slice(with);
     out.extend_from_slice(&whole[span.end..]);
     out.into()
+}
+
+/// The same for a value in JSON, without a second copy of a long text that nobody else holds: where the
+/// new value is shorter, spaces follow it (RFC 8259, 2: around a value they mean nothing).
+pub fn replaced(whole: Bytes, span: Range<usize>, with: &[u8]) -> Bytes {
+    if whole.len() < WORTH_KEEPING {
+        return splice(&whole, span, with);
+    }
+    let mut whole = match whole.try_into_mut() {
+        Ok(whole) => whole,
+        Err(shared) => return splice(&shared, span, with),
+    };
+    let len = whole.len();
+    if let Some(more) = with.len().checked_sub(span.len()) {
+        whole.resize(len + more, 0);
+        whole.copy_within(span.end..len, span.end + more);
+    } else {
+        whole[span.clone()].fill(b' ');
+    }
+    whole[span.start..][..with.len()].copy_from_slice(with);
+    whole.freeze()
 }
 
 /// Makes valid JSON fit on one line, as stdio framing demands (basic/transports, stdio: messages
@@ -156,6 +181,30 @@ mod tests {
         assert_eq!(&text[span.clone()], br#""x-1""#);
         let spliced = splice(text, span, b"7");
         assert!(spliced.starts_with(br#"{"jsonrpc":"2.0","id":7,"method""#));
+    }
+
+    #[test]
+    fn a_long_text_is_changed_in_place_and_means_the_same() {
+        let long = "x".repeat(WORTH_KEEPING);
+        for old in ["1", "12345"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{old},"result":"{long}"}}"#);
+            let span = 22..22 + old.len();
+            for new in ["7", r#""twelve bytes""#, "12345"] {
+                let mut room = Vec::with_capacity(2 * text.len());
+                room.extend_from_slice(text.as_bytes());
+                let spliced = splice(text.as_bytes(), span.clone(), new.as_bytes());
+                let value = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text);
+                let expected = value(&spliced).expect("JSON");
+                let at = room.as_ptr();
+                let own = replaced(room.into(), span.clone(), new.as_bytes());
+                assert_eq!(value(&own).expect("JSON"), expected);
+                assert_eq!(own.as_ptr(), at, "it was copied");
+                let shared = Bytes::from(text.clone());
+                let second = replaced(shared.clone(), span.clone(), new.as_bytes());
+                assert_eq!(second, spliced);
+                assert_eq!(shared, text, "someone else's is as it was");
+            }
+        }
     }
 
     #[test]

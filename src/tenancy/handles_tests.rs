@@ -159,8 +159,10 @@ async fn with_a_key_what_has_secrets_is_sealed_and_opens_again() {
     let whole = again.resolve_for_all(&several_handle, &who, &offered);
     assert_eq!(whole.expect("there").fingerprint(), several.fingerprint());
     // One that does not open is gone for good.
-    assert_eq!(open(&state, Some("cd")).info(&secret, &who), None);
-    let _written = create(&again, &who, None).await;
+    let other = open(&state, Some("cd"));
+    assert_eq!(other.info(&secret, &who), None);
+    // Written after it, by the same writer.
+    let _written = create(&other, &who, None).await;
     assert_eq!(open(&state, Some("ab")).info(&secret, &who), None);
 }
 

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::Oversized;
 use crate::protocol::IdScanner;
 
+/// Length from which a line that is not whole yet is a long one, in bytes.
+const LONG: usize = 1 << 20;
+
 /// A line, or the news of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
@@ -100,8 +103,14 @@ impl Framer {
             return;
         }
         if needed > self.partial.capacity() {
-            // Doubling, but never past what a line may need.
-            let goal = (self.partial.capacity() * 2).clamp(needed, (self.cap + 1).max(needed));
+            // Doubling, but never past what a line may need. A long one gets room for all it may be:
+            // memory that is not written to is not there, and nothing is held twice to grow.
+            let most = (self.cap + 1).max(needed);
+            let goal = if needed > LONG {
+                most
+            } else {
+                (self.partial.capacity() * 2).clamp(needed, most)
+            };
             self.partial.reserve_exact(goal - self.partial.len());
         }
         self.partial.extend_from_slice(bytes);
