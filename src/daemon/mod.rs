@@ -19,6 +19,7 @@ mod refresh;
 mod reload;
 mod run;
 mod sampler;
+mod start_up;
 mod supervisor;
 
 pub use accounts::{Accounts, folder_act};

@@ -18,6 +18,7 @@ use super::limits;
 use super::refresh;
 use super::reload::{Reloader, Said};
 use super::sampler;
+use super::start_up;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
@@ -132,6 +133,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         grants_stop.clone(),
     ));
 
+    start_up::let_go_of_code();
     service.until_drain().await?;
 
     // Said when it is so.
