@@ -91,31 +91,30 @@ impl Sampler {
             WorkerState::Busy,
             WorkerState::Draining,
         ];
-        let mut due: Vec<(Arc<Link>, Worker)> = Vec::new();
+        let mut all: Vec<(Arc<Link>, Worker)> = Vec::new();
         for view in views.iter().filter(|view| ready.contains(&view.state)) {
-            if self
-                .known
-                .get(&view.id)
-                .is_none_or(|known| known.due <= now)
-                && let Some(link) = self.sessions.link(view.id)
+            if let Some(link) = self.sessions.link(view.id)
                 && let Some(worker) = link.worker().cloned()
             {
-                due.push((link, worker));
+                all.push((link, worker));
             }
         }
+        let is_due = |link: &Link| self.known.get(&link.id()).is_none_or(|it| it.due <= now);
+        let due = all.iter().map(|(link, _)| link).filter(|it| is_due(it));
+        let mut due: Vec<Arc<Link>> = due.cloned().collect();
         if due.is_empty() {
             self.relieve_pressure(now, &views);
             return;
         }
-        self.find_trees(now, &due);
+        self.find_trees(now, &all);
         let swap = SwapWeight::now();
         // Those that may hold only so much are never put off.
-        let rank = |(link, _): &(Arc<Link>, Worker)| {
+        let rank = |link: &Arc<Link>| {
             let due = self.known.get(&link.id()).map(|known| known.due);
             (link.order().max_memory.is_none(), due)
         };
         due.sort_by_key(rank);
-        for (link, _) in &due {
+        for link in &due {
             if link.order().max_memory.is_none() && now.elapsed() > LOOK_BUDGET {
                 break;
             }
@@ -126,17 +125,17 @@ impl Sampler {
     }
 
     /// Looks for the workers' processes, if any worker is new or the last look is old.
-    fn find_trees(&mut self, now: Instant, due: &[(Arc<Link>, Worker)]) {
+    fn find_trees(&mut self, now: Instant, all: &[(Arc<Link>, Worker)]) {
         let is_new = |(link, _): &(Arc<Link>, Worker)| !self.known.contains_key(&link.id());
         let is_old = self
             .trees_at
             .is_none_or(|at| now.saturating_duration_since(at) >= TREE_PERIOD);
-        if !is_old && !due.iter().any(is_new) {
+        if !is_old && !all.iter().any(is_new) {
             return;
         }
         self.trees_at = Some(now);
-        let workers: Vec<_> = due.iter().map(|(_, worker)| worker.clone()).collect();
-        for ((link, _), pids) in due.iter().zip(Worker::trees(&workers)) {
+        let workers: Vec<_> = all.iter().map(|(_, worker)| worker.clone()).collect();
+        for ((link, _), pids) in all.iter().zip(Worker::trees(&workers)) {
             let known = self.known.entry(link.id()).or_insert(Known {
                 due: now,
                 interval: PERIOD,

@@ -11,7 +11,7 @@ use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
@@ -367,8 +367,11 @@ pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
 
 /// The client MUST accept what it may be answered with (basic/transports, "Sending Messages").
 fn check_accepts(headers: &HeaderMap, needed: &[&str]) -> Result<(), Failure> {
-    if !headers.contains_key(ACCEPT) {
-        return Ok(());
+    match headers.get(ACCEPT).map(HeaderValue::as_bytes) {
+        None => return Ok(()),
+        // What the SDKs send.
+        Some(b"application/json, text/event-stream" | b"*/*") => return Ok(()),
+        Some(_) => {}
     }
     let ranges = || {
         let values = headers.get_all(ACCEPT).iter();

@@ -118,11 +118,22 @@ impl<L: Launcher> Pool<L> {
     /// # Cancel-Safety
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
     pub async fn acquire(&self, want: Want<L::Spec>) -> Result<Lease<L>, Failure> {
+        self.acquire_timed(want).await.0
+    }
+
+    /// The same, and how long it took; nothing where it was not waited for.
+    ///
+    /// # Cancel-Safety
+    /// As [`Pool::acquire`].
+    pub async fn acquire_timed(
+        &self,
+        want: Want<L::Spec>,
+    ) -> (Result<Lease<L>, Failure>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut answer = match self.inner.want(ticket, want) {
             Answered::AtOnce(answer) => {
                 self.inner.observer.waited(Duration::ZERO);
-                return answer;
+                return (answer, Duration::ZERO);
             }
             Answered::Later(answer) => answer,
         };
@@ -133,10 +144,12 @@ impl<L: Launcher> Pool<L> {
         };
         let answered = (&mut answer).await;
         withdrawal.ticket = None;
-        self.inner.observer.waited(since.elapsed());
-        answered.unwrap_or_else(|_dropped| {
+        let took = since.elapsed();
+        self.inner.observer.waited(took);
+        let answered = answered.unwrap_or_else(|_dropped| {
             Err(Failure::new(Reason::Internal, "the pool dropped a request"))
-        })
+        });
+        (answered, took)
     }
 
     /// A started worker can serve.

@@ -88,9 +88,8 @@ impl Sessions {
             },
             spec: Arc::clone(&route.order),
         };
-        let since = Instant::now();
-        let lease = self.shared.pool().acquire(want).await;
-        *waited += since.elapsed();
+        let (lease, took) = self.shared.pool().acquire_timed(want).await;
+        *waited += took;
         lease
     }
 

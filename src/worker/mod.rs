@@ -195,13 +195,10 @@ impl Worker {
 
     /// Pids of the processes of each worker, from one look at `/proc`.
     pub fn trees(workers: &[Self]) -> Vec<Vec<u32>> {
-        guardian::ProcessTable::scan().map_or_else(
-            |_unreadable| vec![Vec::new(); workers.len()],
-            |table| {
-                let tree = |worker: &Self| worker.0.control.tree_in(&table, worker.0.pid);
-                workers.iter().map(tree).collect()
-            },
-        )
+        let workers = workers.iter().map(|it| (&it.0.control, it.0.pid));
+        let workers: Vec<_> = workers.collect();
+        let trees = guardian::Control::trees(&workers);
+        trees.unwrap_or_else(|_unreadable| vec![Vec::new(); workers.len()])
     }
 
     /// Pids of all its processes, the first process first; empty when none is left or `/proc`

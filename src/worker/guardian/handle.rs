@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
@@ -20,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 use super::process::ARGUMENT;
 use super::spawn::prctl;
 use super::sweep;
-use super::tree::{Marker, ProcessTable};
+use super::tree::{Marker, Process, ProcessTable};
 use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
 use crate::ids::WorkerId;
 use crate::worker::ExitStatusKind;
@@ -71,6 +72,9 @@ struct Link {
     /// Pid of the process.
     guardian: u32,
     marker: Marker,
+    /// The marker of each child of the guardian that was looked for: to read an environment costs more
+    /// than to read everything else of a process.
+    marked: Mutex<FxHashMap<Process, Option<u64>>>,
     state: Mutex<State>,
     /// Becomes true when the process is gone and nothing is left of its workers.
     ended: watch::Sender<bool>,
@@ -233,20 +237,48 @@ impl Control {
     /// # Errors
     /// When `/proc` cannot be listed.
     pub(crate) fn tree(&self, leader: u32) -> io::Result<Vec<u32>> {
-        Ok(self.tree_in(&ProcessTable::scan()?, leader))
+        let mut trees = Self::trees(&[(self, leader)])?;
+        Ok(trees.pop().unwrap_or_default())
     }
 
-    /// The same as of that scan.
-    pub(crate) fn tree_in(&self, table: &ProcessTable, leader: u32) -> Vec<u32> {
-        // A leader that was reaped is no child of the guardian, whatever its pid means now.
-        let (leaders, others): (Vec<_>, Vec<_>) = table
-            .children(self.link.guardian)
-            .filter(|child| {
-                child.session == leader || self.link.marker.of_process(child.pid) == Some(self.id)
-            })
-            .partition(|child| child.pid == leader);
-        let tree = table.descent(leaders.into_iter().chain(others));
-        tree.into_iter().map(|process| process.pid).collect()
+    /// The same of many workers, from one scan.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be listed.
+    pub(crate) fn trees(workers: &[(&Self, u32)]) -> io::Result<Vec<Vec<u32>>> {
+        let table = ProcessTable::scan()?;
+        let mut by_session = FxHashMap::default();
+        let mut by_id = FxHashMap::default();
+        let mut links = FxHashMap::default();
+        for (index, (control, leader)) in workers.iter().enumerate() {
+            let guardian = control.link.guardian;
+            by_session.insert((guardian, *leader), index);
+            by_id.insert((guardian, control.id), index);
+            links.insert(guardian, &control.link);
+        }
+        let mut roots = vec![Vec::new(); workers.len()];
+        for (guardian, link) in links {
+            let mut marked = link.marked.lock();
+            marked.retain(|process, _| table.get(process.pid) == Some(*process));
+            for child in table.children(guardian) {
+                let mut marked = || {
+                    let look = || link.marker.of_process(child.pid);
+                    let id = (*marked.entry(child).or_insert_with(look))?;
+                    by_id.get(&(guardian, id))
+                };
+                let session = by_session.get(&(guardian, child.session));
+                if let Some(&index) = session.or_else(&mut marked) {
+                    roots[index].push(child);
+                }
+            }
+        }
+        let tree = |(mut roots, (_, leader)): (Vec<Process>, &(&Self, u32))| {
+            // A leader that was reaped is no child of the guardian, whatever its pid means now.
+            roots.sort_by_key(|child| child.pid != *leader);
+            let tree = table.descent(roots);
+            tree.into_iter().map(|process| process.pid).collect()
+        };
+        Ok(roots.into_iter().zip(workers).map(tree).collect())
     }
 }
 
@@ -279,6 +311,7 @@ impl Link {
             socket,
             guardian: child.id(),
             marker: Marker::new(&nonce),
+            marked: Mutex::default(),
             state: Mutex::new(State {
                 open: true,
                 workers: HashMap::new(),

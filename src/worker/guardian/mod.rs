@@ -32,7 +32,7 @@ mod wire;
 pub(crate) use handle::{Control, LaunchError, Launched, News};
 pub use handle::{Guardian, GuardianError};
 pub use process::run_guardian_if_asked;
-pub(crate) use tree::ProcessTable;
+
 pub(crate) use wire::{Launch, SpawnFailure, Stage};
 
 /// Environment variable that marks the processes of a worker: `<nonce>-<worker id>`.
