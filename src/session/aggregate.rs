@@ -31,6 +31,7 @@ use crate::bridge::aggregate::{self, Addressed, Alias, Missing, Names};
 use crate::bridge::stateless::identity;
 use crate::bridge::{Era, Hello, Listing, asked_level};
 use crate::ids::ServerName;
+use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason, code};
 use crate::tenancy::{ClientConfig, Principal, advert_of_parts};
 
@@ -225,6 +226,23 @@ impl Sessions {
                 Ok(())
             }
         }
+    }
+
+    /// The package that has to be installed before the request of a session with all servers can be
+    /// answered. What else stands in its way is told when it is sent.
+    pub(super) async fn missing_of_all(
+        &self,
+        whole: &Arc<Session>,
+        asker: &Principal,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Option<Arc<Slot>> {
+        let (server, _) = self.addressed(asker, message, envelope)?;
+        let member = self.member(whole, &server).ok()?;
+        let config = part_of(config.as_ref(), &member);
+        let route = self.route(&member, config.as_ref()).await.ok()?;
+        self.missing(&route)
     }
 
     /// The level is set at every member that has a worker; the others set it when they get one.

@@ -191,11 +191,19 @@ impl Sessions {
         exchange.keep(self.clone(), Arc::clone(session), message.clone());
         let params = envelope.params.map_or("{}", |params| params.get());
         if !session.is_stateless
-            && !session.is_with_all()
             && let Some(token) = progress_token(params)
         {
-            let route = self.route(session, exchange.config.as_ref()).await?;
-            if let Some(slot) = self.missing(&route) {
+            let slot = if session.is_with_all() {
+                let asker = exchange.principal.clone();
+                let asker = asker.as_ref().unwrap_or(&session.principal);
+                let config = exchange.config.clone();
+                self.missing_of_all(session, asker, message, envelope, config)
+                    .await
+            } else {
+                let route = self.route(session, exchange.config.as_ref()).await?;
+                self.missing(&route)
+            };
+            if let Some(slot) = slot {
                 exchange.wait_for(slot, token, envelope);
                 return Ok(());
             }

@@ -305,6 +305,33 @@ async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
 }
 
 #[tokio::test]
+async fn at_the_address_of_all_servers_an_install_is_told_of_too() {
+    let npm = Npm::new();
+    npm.put("hold", "");
+    let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
+    let pool = Stdiopool::serve(&server);
+    let mut client = pool.client("thing");
+    client.url = format!("{}/mcp", pool.url);
+    let client = client.connect().await;
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
+        "name": "thing__whoami", "arguments": {}, "_meta": {"progressToken": "t"},
+    }});
+    let mut events = client.stream(&call).await;
+    let progress = events.next().await.expect("progress");
+    assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
+    let message = progress["params"]["message"].as_str().expect("words");
+    assert!(message.contains("thing@1.0.0"), "{message}");
+    npm.remove("hold");
+    let answer = loop {
+        let message = events.next().await.expect("an answer");
+        if message["id"] == 7 {
+            break message;
+        }
+    };
+    assert!(answer["result"]["content"].is_array(), "{answer}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_installed_is_run_as_written_and_it_is_said_why() {
     let npm = Npm::new();
     npm.put("broken", "");
