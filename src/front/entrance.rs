@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 
@@ -77,8 +76,7 @@ impl<'a> Entrance<'a> {
             }
             reply::failure(&failure, None)
         });
-        let host = self.headers.get(HOST);
-        well_known::challenge(front, host, self.path, &mut response);
+        well_known::challenge(front, self.headers, self.path, &mut response);
         response
     }
 }
