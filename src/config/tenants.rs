@@ -225,10 +225,12 @@ fn validate(
     for error in validator.iter_errors(&instance) {
         let pointer = error.instance_path().to_string();
         if let jsonschema::error::ValidationErrorKind::Required { property } = error.kind() {
-            let message = format!(
-                "`{path}` has no value for {property}, which the schema requires: its requests will be refused"
-            );
-            reader.notes.warnings.push(message);
+            if let Some(what) = without(&pointer, property, schema, server) {
+                let message = format!(
+                    "`{path}` has no value for {property}, which the schema requires: {what}"
+                );
+                reader.notes.warnings.push(message);
+            }
             continue;
         }
         let span = span_at(place, &pointer);
@@ -236,6 +238,29 @@ fn validate(
             format!("`{path}` does not fit the server's schema at \"{pointer}\": {error}");
         reader.notes.mistakes.push((span, message));
     }
+}
+
+/// What follows when a required value is missing at `pointer`; `None` when nothing does, because the
+/// schema has a default for it.
+fn without(
+    pointer: &str,
+    property: &Value,
+    schema: &Value,
+    server: &Server,
+) -> Option<&'static str> {
+    let key = property.as_str().filter(|_| pointer.is_empty());
+    let Some(key) = key else {
+        return Some("its requests will be refused");
+    };
+    if !schema["properties"][key]["default"].is_null() {
+        return None;
+    }
+    let may_be_given = server.client_config.iter().any(|given| given == key);
+    Some(if may_be_given {
+        "requests whose callers do not set it will be refused"
+    } else {
+        "its requests will be refused"
+    })
 }
 
 /// Where the value of a JSON pointer stands.

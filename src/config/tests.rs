@@ -224,3 +224,32 @@ fn floor(text: &str, mut at: usize) -> usize {
     }
     at
 }
+
+#[test]
+fn a_required_value_may_come_from_callers_or_from_the_schema() {
+    let warnings = |server: &str| {
+        let text = format!(
+            "[servers.gh]\ncommand = \"gh\"\n{server}\n[servers.gh.config]\nrequired = [\"repo\"]\nproperties.repo = {{ type = \"string\" }}\nproperties.page = {{ type = \"integer\" }}\n[tenants.acme]\nconfig.gh = {{ page = 1 }}\n"
+        );
+        parse(&text, "pool.toml", Path::new("/"))
+            .expect("valid")
+            .warnings
+    };
+    let of_nobody = warnings("");
+    assert!(
+        of_nobody[0].ends_with("its requests will be refused"),
+        "{of_nobody:?}"
+    );
+    let of_callers = warnings("client_config = [\"repo\"]");
+    assert!(
+        of_callers[0].ends_with("requests whose callers do not set it will be refused"),
+        "{of_callers:?}"
+    );
+}
+
+#[test]
+fn a_required_value_with_a_default_is_not_missed() {
+    let text = "[servers.gh]\ncommand = \"gh\"\n[servers.gh.config]\nrequired = [\"repo\"]\nproperties.repo = { type = \"string\", default = \"a/b\" }\nproperties.page = { type = \"integer\" }\n[tenants.acme]\nconfig.gh = { page = 1 }\n";
+    let config = parse(text, "pool.toml", Path::new("/")).expect("valid");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
