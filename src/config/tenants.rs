@@ -221,6 +221,14 @@ fn validate(
     let Ok(validator) = jsonschema::validator_for(schema) else {
         return;
     };
+    let mut is_confidential = false;
+    for key in values.keys().filter(|key| server.is_confidential(key)) {
+        is_confidential = true;
+        let step = key.replace('~', "~0").replace('/', "~1");
+        reader
+            .notes
+            .keep_private(span_at(place, &format!("/{step}")));
+    }
     let instance = Value::Object(values.clone());
     for error in validator.iter_errors(&instance) {
         let pointer = error.instance_path().to_string();
@@ -234,8 +242,13 @@ fn validate(
             continue;
         }
         let span = span_at(place, &pointer);
-        let message =
-            format!("`{path}` does not fit the server's schema at \"{pointer}\": {error}");
+        // One about an object shows all that is in it.
+        let why = if is_confidential {
+            error.masked().to_string()
+        } else {
+            error.to_string()
+        };
+        let message = format!("`{path}` does not fit the server's schema at \"{pointer}\": {why}");
         reader.notes.mistakes.push((span, message));
     }
 }
