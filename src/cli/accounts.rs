@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::{AdminArgs, AdminClient, base_url};
+use super::client::{AdminClient, base_url};
 use super::error::CliError;
 use super::output;
 use super::tenant::done;
@@ -153,10 +153,8 @@ impl AccountArgs {
     }
 
     fn client(&self, admin: Url, of_file: Option<&SecretString>) -> AdminClient {
-        AdminClient::new(&AdminArgs {
-            admin,
-            admin_token: self.admin_token.clone().or_else(|| of_file.cloned()),
-        })
+        let token = self.admin_token.clone().or_else(|| of_file.cloned());
+        AdminClient::new(admin, token)
     }
 
     /// Carries it out and gives what it answers.

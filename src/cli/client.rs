@@ -1,5 +1,7 @@
 //! The admin API from the outside.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -18,13 +20,21 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest short answer, in bytes: some 100,000 rows.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// The configuration where none is named; there need not be one.
+const DEFAULT_CONFIG: &str = "pool.toml";
+/// Where the admin API is when no configuration says so; the default of `admin.listen`.
+const DEFAULT_ADMIN: &str = "127.0.0.1:9090";
+
 /// Where the admin API is.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
-    /// Address of the admin API
-    #[arg(long, value_name = "URL", env = "STDIOPOOL_ADMIN", default_value = "http://127.0.0.1:9090", value_parser = base_url)]
-    pub admin: Url,
-    /// Token of the admin API, where it has one
+    /// The configuration that says where the admin API is; pool.toml, if there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the admin API, instead of the one in the file
+    #[arg(long, value_name = "URL", env = "STDIOPOOL_ADMIN", value_parser = base_url)]
+    pub admin: Option<Url>,
+    /// Token of the admin API, instead of the one in the file
     #[arg(
         long,
         value_name = "TOKEN",
@@ -32,6 +42,50 @@ pub struct AdminArgs {
         hide_env_values = true
     )]
     pub admin_token: Option<SecretString>,
+}
+
+impl AdminArgs {
+    /// A client for where it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or names no address.
+    pub(super) fn client(&self) -> Result<AdminClient, CliError> {
+        if let Some(admin) = &self.admin {
+            // The file's token is for the file's address.
+            return Ok(AdminClient::new(admin.clone(), self.admin_token.clone()));
+        }
+        let path = self.config.as_deref();
+        let path = path.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
+        let unusable = |why: String| {
+            let path = path.to_owned();
+            CliError::Config { path, why }
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && self.config.is_none() => {
+                String::new()
+            }
+            Err(error) => return Err(unusable(error.to_string())),
+        };
+        let (listen, token) = said_of_admin(&text);
+        let url = base_url(listen.as_deref().unwrap_or(DEFAULT_ADMIN));
+        let url = url.map_err(|why| unusable(format!("`admin.listen`: {why}")))?;
+        Ok(AdminClient::new(url, self.admin_token.clone().or(token)))
+    }
+}
+
+/// `listen` and `token` of `[admin]`, whatever else is wrong with the file: that is for `check` and
+/// for the answer to a reload.
+fn said_of_admin(text: &str) -> (Option<String>, Option<SecretString>) {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let text = |key| {
+        let value = table.get("admin").and_then(|admin| admin.get(key));
+        value.and_then(toml::Value::as_str)
+    };
+    (
+        text("listen").map(str::to_owned),
+        text("token").map(SecretString::from),
+    )
 }
 
 /// Reads an address such as `http://127.0.0.1:9090` or `127.0.0.1:9090`.
@@ -123,16 +177,16 @@ pub(super) struct AdminClient {
 }
 
 impl AdminClient {
-    pub(super) fn new(args: &AdminArgs) -> Self {
+    pub(super) fn new(admin: Url, token: Option<SecretString>) -> Self {
         Self {
-            http: http_client(&args.admin),
+            http: http_client(&admin),
             target: Target {
-                url: args.admin.clone(),
+                url: admin,
                 url_flag: "--admin",
                 token_flag: "--admin-token",
                 token_env: "STDIOPOOL_ADMIN_TOKEN",
             },
-            token: args.admin_token.clone(),
+            token,
         }
     }
 
@@ -253,10 +307,7 @@ mod tests {
     }
 
     fn client(admin: &Url, token: Option<&str>) -> AdminClient {
-        AdminClient::new(&AdminArgs {
-            admin: admin.clone(),
-            admin_token: token.map(Into::into),
-        })
+        AdminClient::new(admin.clone(), token.map(Into::into))
     }
 
     #[tokio::test]
@@ -298,6 +349,34 @@ mod tests {
         // An index is not a list of workers, as if the port belonged to something else.
         let error = get(Some("s3cret"), "").await.expect_err("no rows");
         assert!(error.to_string().contains("is not an admin API"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_given_is_in_the_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("pool.toml");
+        // Wrong in another place, which a reload has to be able to say.
+        let text =
+            "[pool]\nmax_wrokers = 1\n[admin]\nlisten = \"[::1]:9191\"\ntoken = \"s3cret\"\n";
+        std::fs::write(&file, text).expect("written");
+        let args = |admin: Option<&str>, config: &Path, token: Option<&str>| AdminArgs {
+            config: Some(config.to_owned()),
+            admin: admin.map(|admin| base_url(admin).expect("an address")),
+            admin_token: token.map(Into::into),
+        };
+        let of = |args: AdminArgs| {
+            let client = args.client().expect("known");
+            let token = client.token.as_ref().map(|token| token.expose_secret());
+            format!("{} {}", client.target.url, token.unwrap_or("-"))
+        };
+        assert_eq!(of(args(None, &file, None)), "http://[::1]:9191/ s3cret");
+        assert_eq!(of(args(None, &file, Some("x"))), "http://[::1]:9191/ x");
+        assert_eq!(of(args(Some("a:1"), &file, None)), "http://a:1/ -");
+        std::fs::write(&file, "").expect("written");
+        assert_eq!(of(args(None, &file, None)), "http://127.0.0.1:9090/ -");
+        let gone = folder.path().join("gone.toml");
+        let error = args(None, &gone, None).client().expect_err("not there");
+        assert!(error.to_string().contains("gone.toml"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{AdminArgs, AdminClient};
+use super::client::AdminArgs;
 use super::output;
 
 /// Takes no new work, lets what is in flight finish, then ends the supervisor
@@ -20,7 +20,7 @@ impl DrainArgs {
     /// # Errors
     /// When nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let message = AdminClient::new(&self.admin).act("api/v1/drain").await?;
+        let message = self.admin.client()?.act("api/v1/drain").await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What can go wrong for someone at the command line: what, why, and what to do.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use miette::Diagnostic;
@@ -30,6 +31,15 @@ pub enum CliError {
         /// Where.
         target: Box<Target>,
         /// The innermost cause.
+        why: String,
+    },
+    /// The configuration does not say where the admin API is.
+    #[error("{}: {why}", path.display())]
+    #[diagnostic(help("other file: --config FILE; or give the address: --admin URL"))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
         why: String,
     },
     /// The connection broke, or did not speak HTTP.

@@ -42,7 +42,7 @@ impl LogsArgs {
     /// # Errors
     /// When there is no such worker, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let client = AdminClient::new(&self.admin);
+        let client = self.admin.client()?;
         let path = format!("api/v1/workers/{}/logs?lines={}", self.worker, self.lines);
         if self.follow {
             follow(&client, &format!("{path}&follow=true")).await?;

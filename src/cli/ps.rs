@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{AdminArgs, AdminClient};
+use super::client::AdminArgs;
 use super::output;
 use super::table::{self, Align};
 use crate::admin::WorkerRow;
@@ -28,7 +28,7 @@ impl PsArgs {
     /// # Errors
     /// When nobody answers, or not with workers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let client = AdminClient::new(&self.admin);
+        let client = self.admin.client()?;
         let text = if self.json {
             let rows: Value = client.get("api/v1/workers").await?;
             format!("{rows:#}\n")

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{AdminArgs, AdminClient};
+use super::client::AdminArgs;
 use super::output;
 
 /// Reads pool.toml again; a file with mistakes changes nothing
@@ -20,7 +20,7 @@ impl ReloadArgs {
     /// # Errors
     /// When the file has mistakes, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let message = AdminClient::new(&self.admin).act("api/v1/reload").await?;
+        let message = self.admin.client()?.act("api/v1/reload").await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::client::{AdminArgs, AdminClient};
+use super::client::AdminArgs;
 use super::output;
 use crate::ids::WorkerId;
 
@@ -24,7 +24,7 @@ impl StopArgs {
     /// When there is no such worker, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
         let path = format!("api/v1/workers/{}/stop", self.worker);
-        let message = AdminClient::new(&self.admin).act(&path).await?;
+        let message = self.admin.client()?.act(&path).await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

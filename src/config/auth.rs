@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 use url::Url;
 
+use super::oauth::is_safe_on_the_way;
 use super::reader::Reader;
 
 /// `[auth]`
@@ -164,7 +165,12 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     let algorithms: Vec<_> = algorithms.collect();
     let keys = match (url, file) {
         (Some(url), None) => match Url::parse(&url) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => Some(KeySource::Url(url)),
+            Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                if is_used && !is_safe_on_the_way(&url) {
+                    reader.notes.warnings.push(format!("`auth.jwks_url` ({url}) is not https: who is on the way to it can put keys of their own in place of the issuer's, and let themselves in"));
+                }
+                Some(KeySource::Url(url))
+            }
             Ok(_) | Err(_) => {
                 reader.wrong("jwks_url", format!("`auth.jwks_url` must be an address such as \"https://id.example.com/jwks\", not \"{url}\""));
                 None
@@ -228,6 +234,12 @@ fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
             "mode",
             "`auth.mode` \"header\" needs `auth.trusted_proxies`: anyone could write these headers",
         );
+    }
+    for network in networks
+        .iter()
+        .filter(|network| is_used && network.prefix_len() == 0)
+    {
+        reader.notes.warnings.push(format!("`auth.trusted_proxies` has {network}: whoever reaches the front door can name any tenant; list the proxies' own addresses"));
     }
     let mut name = |key, default: &'static str, doc| {
         let text = reader.text(key, Some(default), doc);

@@ -150,17 +150,25 @@ fn address(reader: &mut Reader<'_, '_>, key: &'static str, doc: &'static str) ->
     }
 }
 
-/// Tokens and codes go over TLS (RFC 6749, 3.1 and 3.2), and nowhere else.
-fn usable(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text);
-    let url = url.map_err(|error| format!("is no address: {error}"))?;
+/// Whether nobody on the way can read or change what is sent: HTTPS, or a way that does not leave the host.
+pub(super) fn is_safe_on_the_way(url: &Url) -> bool {
     let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        None => return Err("has no host".to_owned()),
+        None => false,
     };
-    if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback) {
+    url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+}
+
+/// Tokens and codes go over TLS (RFC 6749, 3.1 and 3.2), and nowhere else.
+fn usable(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text);
+    let url = url.map_err(|error| format!("is no address: {error}"))?;
+    if url.host().is_none() {
+        return Err("has no host".to_owned());
+    }
+    if !is_safe_on_the_way(&url) {
         return Err(format!("must begin with https://, not {}:", url.scheme()));
     }
     if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {

@@ -70,6 +70,11 @@ impl Notes {
         self.line_ends.partition_point(|end| *end < at) + 1
     }
 
+    /// From now on that place is not quoted in mistakes.
+    pub(super) fn keep_private(&mut self, span: Range<usize>) {
+        self.private.push(span);
+    }
+
     fn is_private(&self, span: &Range<usize>) -> bool {
         let mut private = self.private.iter();
         private.any(|private| private.start <= span.start && span.end <= private.end)
@@ -182,7 +187,7 @@ impl<'n, 't> Reader<'n, 't> {
     /// From now on the key's value is not quoted in mistakes.
     pub(super) fn keep_private(&mut self, key: &str) {
         if let Some(value) = self.get(key) {
-            self.notes.private.push(value.span());
+            self.notes.keep_private(value.span());
         }
     }
 

@@ -5,6 +5,15 @@ use super::reader::Reader;
 use super::template::{Reference, Template};
 
 impl Server {
+    /// Whether the schema of its config calls that value `writeOnly` (JSON Schema 2020-12, validation,
+    /// 9.4) or `sensitive`: it is to be shown to nobody.
+    pub fn is_confidential(&self, key: &str) -> bool {
+        let properties = self.schema.as_ref().map(|schema| &schema["properties"]);
+        let property = properties.and_then(|properties| properties.get(key));
+        let is_set = |word: &str| property.is_some_and(|property| property[word] == true);
+        is_set("writeOnly") || is_set("sensitive")
+    }
+
     /// What its templates refer to, each with the key it stands under.
     pub fn references(&self) -> impl Iterator<Item = (&'static str, Reference)> {
         let args = self.args.iter().flat_map(|arg| match arg {

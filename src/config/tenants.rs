@@ -221,21 +221,59 @@ fn validate(
     let Ok(validator) = jsonschema::validator_for(schema) else {
         return;
     };
+    let mut is_confidential = false;
+    for key in values.keys().filter(|key| server.is_confidential(key)) {
+        is_confidential = true;
+        let step = key.replace('~', "~0").replace('/', "~1");
+        reader
+            .notes
+            .keep_private(span_at(place, &format!("/{step}")));
+    }
     let instance = Value::Object(values.clone());
     for error in validator.iter_errors(&instance) {
         let pointer = error.instance_path().to_string();
         if let jsonschema::error::ValidationErrorKind::Required { property } = error.kind() {
-            let message = format!(
-                "`{path}` has no value for {property}, which the schema requires: its requests will be refused"
-            );
-            reader.notes.warnings.push(message);
+            if let Some(what) = without(&pointer, property, schema, server) {
+                let message = format!(
+                    "`{path}` has no value for {property}, which the schema requires: {what}"
+                );
+                reader.notes.warnings.push(message);
+            }
             continue;
         }
         let span = span_at(place, &pointer);
-        let message =
-            format!("`{path}` does not fit the server's schema at \"{pointer}\": {error}");
+        // One about an object shows all that is in it.
+        let why = if is_confidential {
+            error.masked().to_string()
+        } else {
+            error.to_string()
+        };
+        let message = format!("`{path}` does not fit the server's schema at \"{pointer}\": {why}");
         reader.notes.mistakes.push((span, message));
     }
+}
+
+/// What follows when a required value is missing at `pointer`; `None` when nothing does, because the
+/// schema has a default for it.
+fn without(
+    pointer: &str,
+    property: &Value,
+    schema: &Value,
+    server: &Server,
+) -> Option<&'static str> {
+    let key = property.as_str().filter(|_| pointer.is_empty());
+    let Some(key) = key else {
+        return Some("its requests will be refused");
+    };
+    if !schema["properties"][key]["default"].is_null() {
+        return None;
+    }
+    let may_be_given = server.client_config.iter().any(|given| given == key);
+    Some(if may_be_given {
+        "requests whose callers do not set it will be refused"
+    } else {
+        "its requests will be refused"
+    })
 }
 
 /// Where the value of a JSON pointer stands.

@@ -224,3 +224,64 @@ fn floor(text: &str, mut at: usize) -> usize {
     }
     at
 }
+
+#[test]
+fn a_required_value_may_come_from_callers_or_from_the_schema() {
+    let warnings = |server: &str| {
+        let text = format!(
+            "[servers.gh]\ncommand = \"gh\"\n{server}\n[servers.gh.config]\nrequired = [\"repo\"]\nproperties.repo = {{ type = \"string\" }}\nproperties.page = {{ type = \"integer\" }}\n[tenants.acme]\nconfig.gh = {{ page = 1 }}\n"
+        );
+        parse(&text, "pool.toml", Path::new("/"))
+            .expect("valid")
+            .warnings
+    };
+    let of_nobody = warnings("");
+    assert!(
+        of_nobody[0].ends_with("its requests will be refused"),
+        "{of_nobody:?}"
+    );
+    let of_callers = warnings("client_config = [\"repo\"]");
+    assert!(
+        of_callers[0].ends_with("requests whose callers do not set it will be refused"),
+        "{of_callers:?}"
+    );
+}
+
+#[test]
+fn a_required_value_with_a_default_is_not_missed() {
+    let text = "[servers.gh]\ncommand = \"gh\"\n[servers.gh.config]\nrequired = [\"repo\"]\nproperties.repo = { type = \"string\", default = \"a/b\" }\nproperties.page = { type = \"integer\" }\n[tenants.acme]\nconfig.gh = { page = 1 }\n";
+    let config = parse(text, "pool.toml", Path::new("/")).expect("valid");
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn what_lets_others_write_credentials_is_warned_of() {
+    let warnings = |auth: &str| {
+        let text = format!("[auth]\n{auth}\n{SMALLEST}");
+        read(&text).expect("valid").warnings.join("\n")
+    };
+    let jwt = |url: &str| {
+        warnings(&format!(
+            "mode = \"jwt\"\nissuer = \"i\"\naudience = [\"a\"]\njwks_url = \"{url}\""
+        ))
+    };
+    assert!(jwt("http://id.example.com/jwks").contains("`auth.jwks_url`"));
+    for safe in ["https://id.example.com/jwks", "http://127.0.0.1:1/jwks"] {
+        assert!(!jwt(safe).contains("jwks_url"), "{safe}");
+    }
+    let proxies = |list: &str| warnings(&format!("mode = \"header\"\ntrusted_proxies = [{list}]"));
+    assert!(proxies("\"10.0.0.1\", \"::/0\"").contains("has ::/0"));
+    assert!(!proxies("\"10.0.0.0/8\"").contains("trusted_proxies"));
+}
+
+#[test]
+fn a_confidential_value_that_does_not_fit_is_not_shown() {
+    for mark in ["writeOnly", "sensitive"] {
+        let text = format!(
+            "[servers.a]\ncommand = \"a\"\n[servers.a.config]\nminProperties = 2\nproperties.pw = {{ type = \"string\", {mark} = true, minLength = 30 }}\n[tenants.t]\nconfig.a = {{ pw = \"hunter22\" }}\n"
+        );
+        let mistakes = read(&text).expect_err("too short, too few");
+        assert!(mistakes.contains("shorter than 30"), "{mistakes}");
+        assert!(!mistakes.contains("hunter22"), "{mistakes}");
+    }
+}

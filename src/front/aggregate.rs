@@ -24,16 +24,16 @@ impl Post<'_> {
     ) -> Response<Body> {
         let sessions = &self.front.sessions;
         if let Some(config) = &self.config
-            && let Err(failure) = sessions.check_parts(&self.principal, config)
+            && let Err(failure) = sessions.check_parts(self.principal, config)
         {
             tally.failed(failure.reason);
             return reply::failure(&failure, Some(request.id));
         }
         let served = match &*request.method {
-            "server/discover" => sessions.hello_of_all(&self.principal).map(|hello| {
+            "server/discover" => sessions.hello_of_all(self.principal).map(|hello| {
                 tally.answered(false);
                 let body = discovered(request.id, hello.text(), LISTS_LAST);
-                let schema = sessions.advert_of_all(&self.principal);
+                let schema = sessions.advert_of_all(self.principal);
                 reply::json(StatusCode::OK, with_advert(body, schema))
             }),
             "subscriptions/listen" => self.listen(request, tally).await,
@@ -65,7 +65,7 @@ impl Post<'_> {
         mut tally: Tally,
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
-        let found = sessions.addressed(&self.principal, self.body, envelope);
+        let found = sessions.addressed(self.principal, self.body, envelope);
         let Some((server, own)) = found else {
             tally.answered(true);
             return Ok(Final::from((&unaddressed(&request.method), request.id)).into());
@@ -77,14 +77,14 @@ impl Post<'_> {
             StatelessRequest::read_again(&envelope).map_err(|fault| internal(fault.message))?;
         let post = Post {
             front: self.front,
-            principal: self.principal.clone(),
+            principal: self.principal,
             server,
             headers: self.headers,
             body: &own.message,
             config: None,
             arrived: self.arrived,
         };
-        let (user, config) = (&post.principal, self.config.as_ref());
+        let (user, config) = (post.principal, self.config.as_ref());
         let caller = sessions.caller_through_all(user, &post.server, wants(&request), config)?;
         tally.is_of(&post.server);
         post.call(&request, caller, tally).await

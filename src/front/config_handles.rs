@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::entrance::Entrance;
-use super::router::{Front, check_content_type, read_body};
+use super::router::{Front, check_content_type, read_body, take_unread};
 use super::{reply, trail};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
@@ -86,10 +86,15 @@ pub(super) async fn one_of_tenant(
 }
 
 async fn of_all(front: &Front, tenant: Option<&str>, request: Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let entrance = Entrance::of_resource(&parts, parts.uri.path());
-    let outcome = serve_all(front, (entrance, tenant), &parts, body).await;
-    never_stored(entrance.answer(front, outcome))
+    let mut who = None;
+    let place = (entrance, tenant, &mut who);
+    let outcome = serve_all(front, place, &parts, &mut body).await;
+    if outcome.is_err() {
+        take_unread(parts.version, body).await;
+    }
+    never_stored(entrance.answer(front, who.as_ref(), outcome))
 }
 
 async fn of_one(
@@ -103,8 +108,10 @@ async fn of_one(
     let path = parts.uri.path();
     let resource = path.rsplit_once('/').map_or(path, |(resource, _)| resource);
     let entrance = Entrance::of_resource(&parts, resource);
-    let outcome = serve_one(front, (entrance, tenant), handle, &parts.method).await;
-    never_stored(entrance.answer(front, outcome))
+    let mut who = None;
+    let place = (entrance, tenant, &mut who);
+    let outcome = serve_one(front, place, handle, &parts.method).await;
+    never_stored(entrance.answer(front, who.as_ref(), outcome))
 }
 
 fn never_stored(mut response: Response<Body>) -> Response<Body> {
@@ -144,21 +151,22 @@ impl Act<'_> {
 
 async fn serve_all(
     front: &Front,
-    (entrance, tenant): (Entrance<'_>, Option<&str>),
+    (entrance, tenant, who): (Entrance<'_>, Option<&str>, &mut Option<Principal>),
     parts: &Parts,
-    body: Body,
+    body: &mut Body,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let (setup, principal) = entrance.admitted(front, tenant).await?;
+    let principal: &Principal = who.insert(principal);
     if parts.method != Method::POST {
         return Ok(reply::method_not_allowed("POST"));
     }
     check_content_type(&parts.headers)?;
-    let permit = front.limits.admit(&setup.config, &principal)?;
+    let permit = front.limits.admit(&setup.config, principal)?;
     let body = read_body(&parts.headers, body, front.max_body.min(MAX_STORED)).await?;
     let act = Act {
         front,
-        principal: &principal,
+        principal,
         name: "config create",
         began,
     };
@@ -168,7 +176,7 @@ async fn serve_all(
         None => ServerName::all().to_string(),
     });
     let stored = match asked {
-        Ok(asked) => store(front, &principal, asked).await,
+        Ok(asked) => store(front, principal, asked).await,
         Err(failure) => Err(failure),
     };
     let handle = stored.as_ref().ok().map(|(handle, _)| handle.clone());
@@ -261,30 +269,31 @@ fn time_to_live(text: Option<&str>) -> Result<Duration, Failure> {
 
 async fn serve_one(
     front: &Front,
-    (entrance, tenant): (Entrance<'_>, Option<&str>),
+    (entrance, tenant, who): (Entrance<'_>, Option<&str>, &mut Option<Principal>),
     handle: &str,
     method: &Method,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let (setup, principal) = entrance.admitted(front, tenant).await?;
-    let permit = front.limits.admit(&setup.config, &principal)?;
+    let principal: &Principal = who.insert(principal);
+    let permit = front.limits.admit(&setup.config, principal)?;
     let unknown = || {
         let why = "no such config handle (it expired, was deleted, or never was)";
         Failure::new(Reason::NotFound, why)
     };
     let response = match *method {
         Method::GET => {
-            let info = front.handles.info(handle, &principal).ok_or_else(unknown)?;
+            let info = front.handles.info(handle, principal).ok_or_else(unknown)?;
             reply::json(StatusCode::OK, told(handle, &info).to_string())
         }
         Method::DELETE => {
             let act = Act {
                 front,
-                principal: &principal,
+                principal,
                 name: "config delete",
                 began,
             };
-            let deleted = front.handles.delete(handle, &principal).await;
+            let deleted = front.handles.delete(handle, principal).await;
             let deleted = deleted.and_then(|server| server.ok_or_else(unknown));
             let server = deleted.as_ref().ok().cloned();
             let server = server.as_ref().map(ServerName::as_str);

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 
@@ -64,21 +63,21 @@ impl<'a> Entrance<'a> {
     }
 
     /// The response: the one there is, or what is said of a refusal. Who has to show credentials is
-    /// told how to get some.
+    /// told how to get some. The audit log has `who` it is, if that is known.
     pub(super) fn answer(
         self,
         front: &Front,
+        who: Option<&Principal>,
         outcome: Result<Response<Body>, Failure>,
     ) -> Response<Body> {
         let mut response = outcome.unwrap_or_else(|failure| {
             front.sessions.metrics().rejected(failure.reason);
             if let Some(audit) = &front.audit {
-                trail::refused(audit, None, &failure, self.peer, Some(self.path));
+                trail::refused(audit, (who, None), &failure, self.peer, Some(self.path));
             }
             reply::failure(&failure, None)
         });
-        let host = self.headers.get(HOST);
-        well_known::challenge(front, host, self.path, &mut response);
+        well_known::challenge(front, self.headers, self.path, &mut response);
         response
     }
 }

@@ -55,8 +55,10 @@ async fn answered(
     request: &Parts,
 ) -> Response<Body> {
     let entrance = Entrance::of_resource(request, request.uri.path());
-    let outcome = serve(front, (entrance, tenant), server, &request.method).await;
-    let mut response = entrance.answer(front, outcome);
+    let mut who = None;
+    let place = (entrance, tenant, &mut who);
+    let outcome = serve(front, place, server, &request.method).await;
+    let mut response = entrance.answer(front, who.as_ref(), outcome);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -64,13 +66,14 @@ async fn answered(
 
 async fn serve(
     front: &Front,
-    (entrance, tenant): (Entrance<'_>, Option<&str>),
+    (entrance, tenant, who): (Entrance<'_>, Option<&str>, &mut Option<Principal>),
     server: &str,
     method: &Method,
 ) -> Result<Response<Body>, Failure> {
     let (setup, principal) = entrance.admitted(front, tenant).await?;
-    let name = setup.server_for(&principal, server)?;
-    let _permit = front.limits.admit(&setup.config, &principal)?;
+    let principal: &Principal = who.insert(principal);
+    let name = setup.server_for(principal, server)?;
+    let _permit = front.limits.admit(&setup.config, principal)?;
     let oauth = setup
         .config
         .servers
@@ -81,14 +84,14 @@ async fn serve(
         Failure::new(Reason::NotFound, why)
     })?;
     match *method {
-        Method::GET => Ok(status(front, &principal, &name)),
+        Method::GET => Ok(status(front, principal, &name)),
         Method::POST => {
-            may_change(&oauth, &principal)?;
-            link(front, &principal, &name, &oauth)
+            may_change(&oauth, principal)?;
+            link(front, principal, &name, &oauth)
         }
         Method::DELETE => {
-            may_change(&oauth, &principal)?;
-            revoke(front, &principal, &name, &oauth).await
+            may_change(&oauth, principal)?;
+            revoke(front, principal, &name, &oauth).await
         }
         _ => Ok(reply::method_not_allowed("GET, POST, DELETE")),
     }

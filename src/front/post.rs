@@ -39,7 +39,7 @@ struct BatchItem<'a> {
 /// A POST whose caller and server are known.
 pub(super) struct Post<'a> {
     pub(super) front: &'a Front,
-    pub(super) principal: Principal,
+    pub(super) principal: &'a Principal,
     pub(super) server: ServerName,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a Bytes,
@@ -78,7 +78,7 @@ impl Post<'_> {
     fn configs(&self) -> Configs<'_> {
         Configs {
             front: self.front,
-            principal: &self.principal,
+            principal: self.principal,
             server: &self.server,
         }
     }
@@ -156,7 +156,7 @@ impl Post<'_> {
 
     /// The session the client names.
     fn session(&self) -> Result<Arc<Session>, Failure> {
-        find_session(self.front, self.headers, &self.principal, &self.server)
+        find_session(self.front, self.headers, self.principal, &self.server)
     }
 
     async fn request(&self, session: &Arc<Session>, envelope: &Envelope<'_>) -> Response<Body> {
@@ -170,14 +170,14 @@ impl Post<'_> {
         }
         if session.is_with_all() {
             let sessions = &self.front.sessions;
-            let found = sessions.addressed(&self.principal, self.body, envelope);
+            let found = sessions.addressed(self.principal, self.body, envelope);
             if let Some((server, _)) = found {
                 tally.is_of(&server);
             }
         }
         let mut exchange = Exchange::new()
             .with_config(session.refined(self.config.clone()))
-            .asked_by(&self.principal, session);
+            .asked_by(self.principal, session);
         let sent = self
             .front
             .sessions
@@ -287,7 +287,7 @@ impl Post<'_> {
         let _in_use = session.in_use();
         let sessions = &self.front.sessions;
         let mut tally = self.tally();
-        let mut exchange = Exchange::new().asked_by(&self.principal, session);
+        let mut exchange = Exchange::new().asked_by(self.principal, session);
         let mut settled = VecDeque::new();
         let mut has_requests = false;
         for item in messages {
@@ -363,13 +363,12 @@ impl Post<'_> {
     /// Answers what never became a request of a session.
     fn refuse(&self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.front.sessions.metrics().rejected(failure.reason);
-        self.front.refused(&self.principal, &self.server, failure);
+        self.front.refused(self.principal, &self.server, failure);
         reply::failure(failure, id)
     }
 
     pub(super) fn tally(&self) -> Tally {
-        self.front
-            .tally(&self.principal, &self.server, self.arrived)
+        self.front.tally(self.principal, &self.server, self.arrived)
     }
 }
 

@@ -42,6 +42,11 @@ const MAX_DISCARDED: usize = 64 << 20;
 /// How long that may take.
 const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The same of a request that is refused before its body is read: whose it is may not be known.
+const MAX_UNREAD: usize = 64 << 10;
+/// How long that may take.
+const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What the front door needs.
 #[derive(Debug)]
 pub struct Front {
@@ -91,7 +96,8 @@ impl Front {
     /// Writes down that a known caller was refused.
     pub(super) fn refused(&self, principal: &Principal, server: &ServerName, failure: &Failure) {
         if let Some(audit) = &self.audit {
-            trail::refused(audit, Some((principal, server)), failure, None, None);
+            let of = (Some(principal), Some(server));
+            trail::refused(audit, of, failure, None, None);
         }
     }
 }
@@ -237,7 +243,7 @@ pub(super) async fn endpoint<B>(
     front: &Front,
     tenant: Option<&str>,
     offer: Offer<'_>,
-    (parts, body): (&Parts, B),
+    (parts, mut body): (&Parts, B),
     peer: Option<Peer>,
 ) -> Response<Body>
 where
@@ -246,8 +252,12 @@ where
     let arrived = Instant::now();
     let entrance = Entrance::of(parts, peer);
     let place = (entrance, tenant, offer);
-    let outcome = serve(front, place, (parts, body), arrived).await;
-    entrance.answer(front, outcome)
+    let mut who = None;
+    let outcome = serve(front, place, (parts, &mut body), arrived, &mut who).await;
+    if outcome.is_err() {
+        take_unread(parts.version, body).await;
+    }
+    entrance.answer(front, who.as_ref(), outcome)
 }
 
 async fn serve<B>(
@@ -255,20 +265,22 @@ async fn serve<B>(
     (entrance, tenant, offer): (Entrance<'_>, Option<&str>, Offer<'_>),
     (parts, body): (&Parts, B),
     arrived: Instant,
+    who: &mut Option<Principal>,
 ) -> Result<Response<Body>, Failure>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
 {
     let headers = &parts.headers;
     let (setup, principal) = entrance.admitted(front, tenant).await?;
+    let principal: &Principal = who.insert(principal);
     let server = match offer {
         Offer::All => ServerName::all(),
-        Offer::Server(name) => setup.server_for(&principal, name)?,
+        Offer::Server(name) => setup.server_for(principal, name)?,
     };
     let path = parts.uri.path();
     let configs = Configs {
         front,
-        principal: &principal,
+        principal,
         server: &server,
     };
     let config = configs.of_request(&parts.uri, headers)?;
@@ -279,17 +291,17 @@ where
         if front.draining.load(Ordering::Relaxed) {
             return Err(draining());
         }
-        return http_sse::open(front, principal, server, config, &parts.uri);
+        return http_sse::open(front, principal.clone(), server, config, &parts.uri);
     }
     if path.ends_with("/messages") {
         if parts.method != Method::POST {
             return Ok(reply::method_not_allowed("POST"));
         }
         check_content_type(headers)?;
-        let permit = front.limits.admit(&setup.config, &principal)?;
+        let permit = front.limits.admit(&setup.config, principal)?;
         let body = read_body(headers, body, front.max_body).await?;
         let message = (config, body);
-        return http_sse::take_in(front, &principal, &server, message, &parts.uri, permit);
+        return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
     }
     if parts.method != Method::POST {
         check_version(headers)?;
@@ -298,7 +310,7 @@ where
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
-            let permit = front.limits.admit(&setup.config, &principal)?;
+            let permit = front.limits.admit(&setup.config, principal)?;
             let body = read_body(headers, body, front.max_body).await?;
             let post = Post {
                 front,
@@ -313,7 +325,7 @@ where
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;
-            let session = find_session(front, headers, &principal, &server)?;
+            let session = find_session(front, headers, principal, &server)?;
             if front.draining.load(Ordering::Relaxed) {
                 return Err(draining());
             }
@@ -333,7 +345,7 @@ where
             Ok(reply::event_stream(body))
         }
         Method::DELETE => {
-            let session = find_session(front, headers, &principal, &server)?;
+            let session = find_session(front, headers, principal, &server)?;
             front.sessions.end(&session);
             front.sessions.written().await;
             Ok(reply::empty(StatusCode::NO_CONTENT))
@@ -430,7 +442,7 @@ where
     if at_least > max as u64 {
         // Whoever asks first is told before it sends.
         if !headers.contains_key(EXPECT) {
-            discard(body).await;
+            discard(body, MAX_DISCARDED, DISCARD_TIMEOUT).await;
         }
         return Err(too_large(&at_least.to_string(), max));
     }
@@ -448,7 +460,7 @@ where
             continue;
         };
         if first.len() + rest.len() + data.len() > max {
-            discard(body).await;
+            discard(body, MAX_DISCARDED, DISCARD_TIMEOUT).await;
             return Err(too_large(&format!("over {max}"), max));
         }
         if first.is_empty() {
@@ -473,9 +485,12 @@ fn too_large(size: &str, max: usize) -> Failure {
 
 /// Takes in what a client is still sending, within bounds: many read the answer only when they
 /// have sent everything, and a connection closed before that loses it (RFC 9112, 9.6).
-async fn discard(mut body: impl HttpBody<Data = Bytes> + Unpin) {
+async fn discard(
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
+    mut left: usize,
+    timeout: std::time::Duration,
+) {
     let take_in = async {
-        let mut left = MAX_DISCARDED;
         while let Some(Ok(frame)) = body.frame().await {
             let len = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(len) {
@@ -485,5 +500,45 @@ async fn discard(mut body: impl HttpBody<Data = Bytes> + Unpin) {
         }
     };
     // Too slow is as good as too much: the answer is then sent at once.
-    let _in_time = tokio::time::timeout(DISCARD_TIMEOUT, take_in).await;
+    let _in_time = tokio::time::timeout(timeout, take_in).await;
+}
+
+/// Takes in the little that a refused request brings over HTTP/2: where the answer overtakes the body, the
+/// stream is reset after it, and some clients lose the answer then, though they must not (RFC 9113,
+/// 8.1). HTTP/1.1 has no such reset, and there nobody who waits for leave to send is given it.
+pub(super) async fn take_unread(version: http::Version, body: impl HttpBody<Data = Bytes> + Unpin) {
+    if version == http::Version::HTTP_2 && !body.is_end_stream() {
+        // Boxed, because it is rare, and what every request has room for is to be small.
+        Box::pin(discard(body, MAX_UNREAD, UNREAD_TIMEOUT)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_request_still_brings_is_taken_in_within_bounds() {
+        let chunk = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 1024])));
+        let of = |count: usize| StreamBody::new(stream::iter((0..count).map(move |_| chunk())));
+        let mut short = of(3);
+        take_unread(http::Version::HTTP_2, &mut short).await;
+        assert!(short.frame().await.is_none(), "all of it");
+        let mut long = of(1000);
+        take_unread(http::Version::HTTP_2, &mut long).await;
+        assert!(long.frame().await.is_some(), "no more than some of it");
+        let mut older = of(1);
+        take_unread(http::Version::HTTP_11, &mut older).await;
+        assert!(older.frame().await.is_some(), "nothing of it");
+        let began = Instant::now();
+        let silent = stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        take_unread(http::Version::HTTP_2, StreamBody::new(silent)).await;
+        assert!((UNREAD_TIMEOUT..2 * UNREAD_TIMEOUT).contains(&began.elapsed()));
+    }
 }

@@ -80,7 +80,7 @@ impl Post<'_> {
     ) -> Response<Body> {
         served.unwrap_or_else(|failure| {
             self.front.sessions.metrics().rejected(failure.reason);
-            self.front.refused(&self.principal, &self.server, &failure);
+            self.front.refused(self.principal, &self.server, &failure);
             reply::failure(&failure, Some(id))
         })
     }
@@ -89,7 +89,7 @@ impl Post<'_> {
     fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
         let config = self.config.clone();
         let sessions = &self.front.sessions;
-        sessions.caller_with(&self.principal, &self.server, wants(request), config)
+        sessions.caller_with(self.principal, &self.server, wants(request), config)
     }
 
     async fn discover(
@@ -122,7 +122,7 @@ impl Post<'_> {
         };
         let sessions = &self.front.sessions;
         let listener = sessions
-            .listen_with(&self.principal, &self.server, asked, self.config.clone())
+            .listen_with(self.principal, &self.server, asked, self.config.clone())
             .await?;
         tally.answered(false);
         Ok(reply::event_stream(listening(
@@ -143,7 +143,7 @@ impl Post<'_> {
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
-            && let Some(schema) = sessions.tool_schema(&caller, &self.principal, &tool).await
+            && let Some(schema) = sessions.tool_schema(&caller, self.principal, &tool).await
         {
             let arguments = request.param("arguments");
             if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
@@ -156,7 +156,7 @@ impl Post<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            exchange: Exchange::stateless(request.level, era).asked_by(&self.principal, &caller),
+            exchange: Exchange::stateless(request.level, era).asked_by(self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
             gathered_at: None,

@@ -133,19 +133,19 @@ impl Drop for Trail {
 /// A request that was turned away before it was known for what it is.
 pub(super) fn refused(
     audit: &Audit,
-    who: Option<(&Principal, &ServerName)>,
+    (who, server): (Option<&Principal>, Option<&ServerName>),
     failure: &Failure,
     peer: Option<IpAddr>,
     path: Option<&str>,
 ) {
-    let record = who.map_or_else(AuditRecord::default, |(who, server)| of(who, server));
     audit.record(AuditRecord {
         kind: AuditKind::Refusal,
+        server: server.map(ToString::to_string),
         outcome: Some("failed".to_owned()),
         reason: Some(failure.reason.as_str().to_owned()),
         peer: peer.map(|peer| peer.to_string()),
         path: path.map(cut),
-        ..record
+        ..who.map_or_else(AuditRecord::default, of_caller)
     });
 }
 

@@ -2,8 +2,10 @@
 //! basic/authorization, "Protected Resource Metadata Discovery").
 
 use axum::body::Body;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, HOST, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use serde_json::json;
 
 use super::reply;
@@ -22,6 +24,7 @@ pub(super) fn metadata(front: &Front, host: Option<&HeaderValue>, path: &str) ->
         let why = "no such path (there is no authorization server with this `auth.mode`)";
         return reply::failure(&Failure::new(Reason::NotFound, why), None);
     };
+    let path = below(front.public_url.as_deref(), path);
     let mut response = reply::json(
         StatusCode::OK,
         document(&format!("{base}{path}"), auth, jwt),
@@ -59,30 +62,89 @@ fn base_url(front: &Front, host: Option<&HeaderValue>) -> Option<String> {
     (!host.is_empty() && host.chars().all(is_host)).then(|| format!("{scheme}://{host}"))
 }
 
-/// Completes what a refusal says in `WWW-Authenticate` with where the metadata is (RFC 9728, 5.1).
+/// A resource's path below `public_url`. Where that has a path itself, clients that make the metadata's
+/// address on their own put the well-known part before it (RFC 9728, 3.1), so that it comes along here.
+fn below<'p>(public_url: Option<&str>, path: &'p str) -> &'p str {
+    let url = public_url.and_then(|url| url.parse::<Uri>().ok());
+    let own = url
+        .as_ref()
+        .map_or("", |url| url.path())
+        .trim_end_matches('/');
+    match path.strip_prefix(own) {
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => path,
+    }
+}
+
+/// Whether a token came with the request.
+fn has_token(headers: &HeaderMap) -> bool {
+    let given = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    given.is_some_and(|given| {
+        let scheme = given.split(|byte| *byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"bearer") && given.len() > scheme.len() + 1
+    })
+}
+
+/// Completes what a refusal says in `WWW-Authenticate`: that it is about the token, if there was one
+/// (RFC 6750, 3.1), and where the metadata is (RFC 9728, 5.1).
 pub(super) fn challenge(
     front: &Front,
-    host: Option<&HeaderValue>,
+    headers: &HeaderMap,
     path: &str,
     response: &mut Response<Body>,
 ) {
     let setup = front.sessions.setup();
-    if !matches!(setup.config.auth.mode, AuthMode::Jwt(_)) {
+    let takes_tokens = match setup.config.auth.mode {
+        AuthMode::Token | AuthMode::Jwt(_) => true,
+        AuthMode::None | AuthMode::Header(_) => false,
+    };
+    let said = response.headers().get(WWW_AUTHENTICATE);
+    let Some(Ok(said)) = said.filter(|_| takes_tokens).map(HeaderValue::to_str) else {
         return;
+    };
+    let mut text = said.to_owned();
+    if response.status() == StatusCode::UNAUTHORIZED && has_token(headers) {
+        text.push_str(", error=\"invalid_token\"");
     }
-    let Some(said) = response.headers().get(WWW_AUTHENTICATE) else {
-        return;
-    };
-    let (Some(base), Ok(said)) = (base_url(front, host), said.to_str()) else {
-        return;
-    };
-    let mut text = format!("{said}, resource_metadata=\"{base}{PATH}{path}\"");
-    let scopes = &setup.config.auth.required_scopes;
-    if !scopes.is_empty() && !text.contains("scope=") {
-        let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
-        text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+    if matches!(setup.config.auth.mode, AuthMode::Jwt(_))
+        && let Some(base) = base_url(front, headers.get(HOST))
+    {
+        text.push_str(&format!(", resource_metadata=\"{base}{PATH}{path}\""));
+        let scopes = &setup.config.auth.required_scopes;
+        if !scopes.is_empty() && !text.contains("scope=") {
+            let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+            text.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+        }
     }
     if let Ok(value) = HeaderValue::from_str(&text) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_with_a_path_is_found_in_either_form_of_the_address() {
+        let url = Some("https://example.com/pool/");
+        assert_eq!(below(url, "/pool/github/mcp"), "/github/mcp");
+        assert_eq!(below(url, "/github/mcp"), "/github/mcp");
+        assert_eq!(below(url, "/pooled/mcp"), "/pooled/mcp");
+        assert_eq!(below(url, ""), "");
+        let plain = Some("https://example.com");
+        assert_eq!(below(plain, "/github/mcp"), "/github/mcp");
+        assert_eq!(below(None, "/github/mcp"), "/github/mcp");
+    }
+
+    #[test]
+    fn a_token_is_one_of_the_scheme_bearer() {
+        let given = |value: &'static str| {
+            let value = HeaderValue::from_static(value);
+            has_token(&HeaderMap::from_iter([(AUTHORIZATION, value)]))
+        };
+        assert!(given("Bearer x") && given("bearer x"));
+        assert!(!given("Bearer") && !given("Bearer ") && !given("Basic eDp4"));
+        assert!(!has_token(&HeaderMap::new()));
     }
 }

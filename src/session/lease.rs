@@ -94,9 +94,9 @@ impl Sessions {
     }
 
     /// Has the ways that are `meant`, by their pool key and what would be started, worked out again
-    /// with the next request that goes them.
+    /// with the next request that goes them, those of callers without sessions included.
     pub fn reconsider_routes(&self, is_meant: impl Fn(PoolKey, &Order) -> bool) {
-        for session in self.all() {
+        for session in self.all().into_iter().chain(self.shared.callers.all()) {
             for route in session.routes() {
                 if is_meant(route.key, &route.order) {
                     route.reconsider();

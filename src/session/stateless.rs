@@ -106,6 +106,15 @@ impl Callers {
             asking.insert(server.clone());
         }
     }
+
+    /// The sessions that are kept for callers: the directory has none of them.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        sessions
+            .iter()
+            .map(|(_, session)| Arc::clone(session))
+            .collect()
+    }
 }
 
 /// Owners of leases on workers that serve one call at a time. Sessions count from the other end.

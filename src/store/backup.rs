@@ -27,9 +27,12 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), DatabaseError> {
         0o600,
     )
     .open(to);
-    made.map_err(|source| DatabaseError::Copy {
-        path: to.to_owned(),
-        source,
+    made.map_err(|source| {
+        let path = to.to_owned();
+        match source.kind() {
+            std::io::ErrorKind::AlreadyExists => DatabaseError::Exists { path },
+            _ => DatabaseError::Copy { path, source },
+        }
     })?;
     let copied = copy(&source, to);
     if copied.is_err() {
@@ -79,8 +82,10 @@ pub fn restore(dir: &StateDir, from: &Path) -> Result<(), DatabaseError> {
         }
         Ok(()) | Err(_) => {}
     }
-    copy(&open(from)?, &new)?;
-    let mut checked = database::check(&new);
+    let copied = open(from).and_then(|backup| copy(&backup, &new));
+    let mut checked = copied
+        .and_then(|()| database::check(&new))
+        .map_err(|error| not_restored(from, &error));
     // The journal belongs to the old file: what is in it goes there first.
     if checked.is_ok() && file.exists() {
         checked = database::fold_journal(&file);
@@ -94,6 +99,21 @@ pub fn restore(dir: &StateDir, from: &Path) -> Result<(), DatabaseError> {
         std::fs::rename(&file, kept).map_err(failed(&file))?;
     }
     std::fs::rename(&new, &file).map_err(failed(&file))
+}
+
+/// What was found in the copy of a backup, said of the backup.
+fn not_restored(backup: &Path, error: &DatabaseError) -> DatabaseError {
+    let why = match error {
+        DatabaseError::Damaged { why, .. } => format!("it is damaged ({why})"),
+        DatabaseError::Newer { found, known, .. } => format!(
+            "it was written by a later version of stdiopool, which has to restore it (its version is {found}, this one knows {known})"
+        ),
+        DatabaseError::Foreign { .. } => "it is no backup of stdiopool".to_owned(),
+        DatabaseError::Sqlite { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    let path = backup.to_owned();
+    DatabaseError::NotRestored { path, why }
 }
 
 /// Names of the tenants in a state folder, which may be in use. None where it cannot be read: whoever
@@ -139,7 +159,7 @@ mod tests {
             .await
             .expect("kept");
         let again = backup(state.path(), &copy).expect_err("not in place of another");
-        assert!(again.to_string().contains("copy.db"), "{again}");
+        assert!(again.to_string().contains("copy.db exists"), "{again}");
         drop(opened);
 
         restore(&state, &copy).expect("restored");
@@ -166,7 +186,24 @@ mod tests {
         std::fs::write(&damaged, "no database at all, but long enough\n".repeat(99))
             .expect("written");
         let error = restore(&state, &damaged).expect_err("refused");
-        assert!(matches!(error, DatabaseError::Damaged { .. }), "{error}");
+        let said = error.to_string();
+        assert!(
+            said.contains("damaged.db cannot be restored: it is damaged"),
+            "{said}"
+        );
+        let foreign = folder.path().join("foreign.db");
+        let other = Connection::open(&foreign).expect("made");
+        for (version, why) in [
+            (0, "no backup of stdiopool"),
+            (1, "no backup of stdiopool"),
+            (99, "a later version"),
+        ] {
+            let made = other.pragma_update(None, "user_version", version);
+            made.expect("set");
+            let error = restore(&state, &foreign).expect_err("refused");
+            assert!(error.to_string().contains(why), "{version}: {error}");
+        }
+        assert!(!state.path().join("state.db.restoring").exists());
         assert_eq!(names(&state), ["acme", "later"]);
     }
 }

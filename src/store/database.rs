@@ -77,6 +77,26 @@ pub enum DatabaseError {
         /// What SQLite says.
         why: String,
     },
+    /// It is a database, but not one of this program's.
+    #[error("{} is no state of stdiopool; nothing was changed", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be put in place of the state.
+    #[error("{} cannot be restored: {why}; nothing was changed", path.display())]
+    NotRestored {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A backup is never put in place of something else.
+    #[error("{} exists already; give a backup a name of its own", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
     /// SQLite or the system refuses.
     #[error("{} cannot be used: {source}", path.display())]
     Sqlite {
@@ -171,9 +191,16 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
     check_health(&connection).map_err(told)?;
     let found = version(&connection).map_err(told)?;
     let known = MIGRATIONS.len().try_into().unwrap_or(u32::MAX);
-    if found == 0 || found > known {
+    if found > known {
         let path = path.to_owned();
         return Err(DatabaseError::Newer { path, found, known });
+    }
+    // Other programs count their versions in the same place.
+    let sessions = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'sessions'";
+    let is_ours = connection.query_row(sessions, [], |row| row.get::<_, u32>(0));
+    if found == 0 || is_ours.map_err(told)? == 0 {
+        let path = path.to_owned();
+        return Err(DatabaseError::Foreign { path });
     }
     Ok(())
 }

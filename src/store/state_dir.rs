@@ -138,9 +138,10 @@ impl StateDir {
         if let Some(folder) = self.secrets.get() {
             return Ok(folder.path());
         }
-        // Random name, mode 0700: nobody else on the host can have prepared it.
+        // Random name, mode 0700: nobody else on the host can have prepared it, or look into it.
         let folder = tempfile::Builder::new()
             .prefix(SECRETS_PREFIX)
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(memory_dir())?;
         // Noted before anything is in it.
         let noted = folder.path().as_os_str().as_encoded_bytes();
@@ -251,6 +252,20 @@ mod tests {
         let _again = StateDir::open(&dir).expect("opens");
         assert!(data.exists());
         assert!(!tmp.exists());
+    }
+
+    #[test]
+    fn nobody_else_looks_into_the_folder_of_secrets_and_it_goes_with_its_value() {
+        let base = tempfile::tempdir().expect("a folder");
+        let state = StateDir::open(&base.path().join("state")).expect("opens");
+        let root = state.secret_root().expect("made").to_owned();
+        let mode = std::fs::metadata(&root)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+        drop(state);
+        assert!(!root.exists());
     }
 
     #[test]

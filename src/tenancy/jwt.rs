@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
@@ -29,6 +30,28 @@ fn invalid(why: impl ToString) -> JwtError {
     JwtError::Invalid(why.to_string())
 }
 
+/// What the library finds, in words for whoever sent the token.
+fn refused(error: Error) -> JwtError {
+    invalid(match error.kind() {
+        ErrorKind::ExpiredSignature => "it has expired (`exp`)".to_owned(),
+        ErrorKind::ImmatureSignature => "it is not valid yet (`nbf`)".to_owned(),
+        ErrorKind::InvalidIssuer => "its `iss` is not `auth.issuer`".to_owned(),
+        ErrorKind::InvalidAudience => "its `aud` has nothing of `auth.audience`".to_owned(),
+        ErrorKind::MissingRequiredClaim(claim) => format!("its claim `{claim}` is missing"),
+        ErrorKind::InvalidClaimFormat(claim) => format!("its claim `{claim}` has the wrong type"),
+        ErrorKind::InvalidSignature => "its signature is not that of the key it names".to_owned(),
+        ErrorKind::InvalidAlgorithm
+        | ErrorKind::InvalidKeyFormat
+        | ErrorKind::UnsupportedAlgorithm => {
+            "its algorithm does not go with the key it names".to_owned()
+        }
+        ErrorKind::Base64(_) | ErrorKind::Json(_) | ErrorKind::Utf8(_) => {
+            "its claims are not a JSON object in base64url".to_owned()
+        }
+        _ => error.to_string(),
+    })
+}
+
 /// Whom the token names, if it is signed with one of the keys and meant for here.
 ///
 /// # Errors
@@ -37,7 +60,15 @@ pub(super) fn read(token: &str, settings: &Jwt, keys: &JwkSet) -> Result<Princip
     if token.len() > MAX_LEN {
         return Err(invalid(format!("it is longer than {MAX_LEN} bytes")));
     }
-    let header = decode_header(token).map_err(invalid)?;
+    let header = decode_header(token).map_err(|_| {
+        invalid("its header cannot be read (is it a JWT?), or names no algorithm of signatures")
+    })?;
+    // None is known here, and one that is not understood must not be passed over (RFC 7515, 4.1.11).
+    if header.crit.is_some() {
+        return Err(invalid(
+            "it has critical extensions (`crit`), none of which is known",
+        ));
+    }
     // Pinned by the operator, never chosen by the token (RFC 8725, 3.1).
     if !settings.algorithms.contains(&header.alg) {
         let names: Vec<_> = settings
@@ -60,14 +91,14 @@ pub(super) fn read(token: &str, settings: &Jwt, keys: &JwkSet) -> Result<Princip
         },
     };
     let key = key.ok_or(JwtError::UnknownKey)?;
-    let key = DecodingKey::from_jwk(key).map_err(invalid)?;
+    let key = DecodingKey::from_jwk(key).map_err(refused)?;
     let mut validation = Validation::new(header.alg);
     validation.leeway = settings.leeway.as_secs();
     validation.validate_nbf = true;
     validation.set_issuer(&[&settings.issuer]);
     validation.set_audience(&settings.audience);
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-    let claims: BTreeMap<String, Value> = decode(token, &key, &validation).map_err(invalid)?.claims;
+    let claims: BTreeMap<String, Value> = decode(token, &key, &validation).map_err(refused)?.claims;
     principal(claims, settings)
 }
 
@@ -250,6 +281,52 @@ pub(super) mod tests {
             .rsplit_once('.')
             .map(|(rest, _)| format!("{rest}."));
         assert!(read_with(&unsigned.expect("three parts"), &keys).is_err());
+        // eyJhbGciOiJub25lIn0: {"alg":"none"}
+        let none = read_with("eyJhbGciOiJub25lIn0.e30.", &keys).expect_err("refused");
+        assert!(
+            none.to_string().contains("names no algorithm") && !none.to_string().contains("HS"),
+            "{none}"
+        );
+    }
+
+    #[test]
+    fn an_extension_that_must_be_understood_is_refused() {
+        let issuer = Issuer::new("k1");
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some("k1".to_owned());
+        header.crit = Some(vec!["b64".to_owned()]);
+        let token = encode(&header, &claims(), &issuer.key).expect("signed");
+        let error = read_with(&token, &Issuer::set(&[&issuer])).expect_err("refused");
+        assert!(error.to_string().contains("`crit`"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_and_without_its_values() {
+        let issuer = Issuer::new("k1");
+        let keys = Issuer::set(&[&issuer]);
+        for (name, value, words) in [
+            ("exp", json!(now() - 90), "it has expired"),
+            ("exp", Value::Null, "its claim `exp`"),
+            ("nbf", json!(now() + 90), "it is not valid yet"),
+            (
+                "iss",
+                json!("https://evil.example"),
+                "its `iss` is not `auth.issuer`",
+            ),
+            (
+                "aud",
+                json!("https://evil.example"),
+                "its `aud` has nothing of `auth.audience`",
+            ),
+        ] {
+            let mut claims = claims();
+            claims[name] = value;
+            let error = read_with(&issuer.sign(&claims), &keys).expect_err("refused");
+            let error = error.to_string();
+            assert!(error.contains(words) && !error.contains("evil"), "{error}");
+        }
+        let error = read_with("garbage", &keys).expect_err("refused");
+        assert!(error.to_string().contains("is it a JWT?"), "{error}");
     }
 
     proptest! {

@@ -173,20 +173,15 @@ impl Resolver {
     }
 
     /// Whether what a caller sets may be written to disk: it brings no secret, and no value that
-    /// the schema calls `writeOnly` (JSON Schema 2020-12, validation, 9.4) or `sensitive`.
+    /// the schema calls confidential ([`is_confidential`](crate::config::Server::is_confidential)).
     pub fn may_be_kept(&self, name: &ServerName, client: &ClientConfig) -> bool {
         if !client.parts().is_empty() {
             let mut parts = client.parts().iter();
             return parts.all(|(name, part)| self.may_be_kept(name, part));
         }
         let server = self.config.servers.get(name);
-        let schema = server.and_then(|server| server.schema.as_deref());
-        let properties = schema.and_then(|schema| schema.get("properties"));
-        let is_confidential = |key: &String| {
-            let property = properties.and_then(|properties| properties.get(key));
-            let is_set = |word: &str| property.is_some_and(|property| property[word] == true);
-            is_set("writeOnly") || is_set("sensitive")
-        };
+        let is_confidential =
+            |key: &String| server.is_some_and(|server| server.is_confidential(key));
         client.secrets().is_empty() && !client.values().keys().any(is_confidential)
     }
 

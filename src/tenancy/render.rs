@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::principal::Principal;
+use super::values::escaped;
 use crate::config::Arg;
 use crate::config::template::{Piece, Reference, Template};
 use crate::launch::SecretFiles;
@@ -170,7 +171,16 @@ fn missing(reference: &Reference) -> Failure {
         ),
         _ => format!("`{reference}` has no value, and the server cannot be started without it"),
     };
-    Failure::new(Reason::ConfigInvalid, message)
+    let failure = Failure::new(Reason::ConfigInvalid, message);
+    match reference {
+        Reference::Config(key) => {
+            let steps = key.split('.').map(|step| format!("/{}", escaped(step)));
+            let pointer: String = steps.collect();
+            let error = json!({ "pointer": pointer, "message": failure.message });
+            failure.detail("errors", json!([error]))
+        }
+        _ => failure,
+    }
 }
 
 fn without_nul(text: String, name: &str) -> Result<String, Failure> {
@@ -185,7 +195,6 @@ fn without_nul(text: String, name: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -220,6 +229,16 @@ mod tests {
 
     fn always(text: &str) -> Arg {
         Arg::Always(template(text))
+    }
+
+    #[test]
+    fn what_is_missing_has_its_pointer() {
+        let failure = with(&json!({}), |values| {
+            values.args(&[always("${config.deep.key}")])
+        });
+        let shown = failure.expect_err("missing").to_response(None);
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(shown["error"]["data"]["errors"][0]["pointer"], "/deep/key");
     }
 
     #[test]

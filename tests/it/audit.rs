@@ -274,3 +274,32 @@ async fn stored_configs_are_acts_of_their_callers_and_name_no_handle() {
         assert!(!log.contains(never), "{never} in {log}");
     }
 }
+
+#[tokio::test]
+async fn a_refusal_names_the_caller_as_soon_as_it_is_known() {
+    let pool = serve("[limits]\nuser = { requests_per_minute = 1 }");
+    let make = ["token", "create", "acme", "ci", "--subject", "anna"];
+    let token = run(&pool, &make).trim().to_owned();
+    let ask = async |path: &str| {
+        let request = reqwest::Client::new()
+            .post(format!("{}{path}", pool.url))
+            .bearer_auth(&token)
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body("{}");
+        request.send().await.expect("answers").status()
+    };
+    assert_eq!(ask("/demo/mcp").await, StatusCode::BAD_REQUEST);
+    for path in ["/demo/mcp", "/v1/config"] {
+        assert_eq!(ask(path).await, StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+    assert_eq!(ask("/nowhere/mcp").await, StatusCode::NOT_FOUND);
+    for (reason, count) in [("tenant_limit", 2), ("not_found", 1)] {
+        for line in lines_when(&pool, count, &["--outcome", reason]) {
+            let who = [&line["tenant"], &line["subject"], &line["token"]];
+            assert_eq!(who, ["acme", "anna", "ci"], "{line}");
+            assert_eq!(line["kind"], "refusal");
+            assert!(line["path"].is_string(), "{line}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::support::stateless::{call, text};
 use super::support::{
     Client, Stdiopool, command_line_of, demo, environment_of, eventually, in_tree_of, until,
 };
@@ -101,6 +102,43 @@ async fn a_secret_that_changes_in_its_file_leads_to_another_worker_and_the_sessi
     for value in ["first-value", "second-value", "third-value"] {
         assert!(!pool.log().contains(value));
     }
+}
+
+#[tokio::test]
+async fn callers_without_sessions_get_a_changed_secret_too_and_workers_are_replaced_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("key");
+    std::fs::write(&file, "first-value").expect("written");
+    let pool = Stdiopool::serve(&format!(
+        "secrets_refresh = \"100ms\"\n{}[tenants.default]\nsecrets.key = {{ file = \"{}\" }}\n",
+        demo("demo", "env = { KEY = \"${secret.key}\" }"),
+        file.display()
+    ));
+    let (one, all) = (
+        pool.client("demo"),
+        Client::new(format!("{}/mcp", pool.url)),
+    );
+    let key = async |client: &Client, tool: &str| {
+        let who = call(client, tool, json!({}), &json!({})).await;
+        let who: serde_json::Value = serde_json::from_str(text(&who)).expect("JSON");
+        who["environment"]["KEY"].clone()
+    };
+    assert_eq!(key(&one, "whoami").await, "first-value");
+    assert_eq!(key(&all, "demo__whoami").await, "first-value");
+    replace(&file, "second-value");
+    for (client, tool) in [(&one, "whoami"), (&all, "demo__whoami")] {
+        eventually("the new secret", async || {
+            key(client, tool).await == "second-value"
+        })
+        .await;
+    }
+    // Many rounds later nobody is led to a worker with the old one.
+    call(&one, "sleep", json!({"seconds": 0.5}), &json!({})).await;
+    assert_eq!(key(&one, "whoami").await, "second-value");
+    assert_eq!(
+        count(&pool.log(), "workers with an old one are replaced"),
+        1
+    );
 }
 
 fn run(mut command: std::process::Command) -> std::process::ExitStatus {

@@ -194,7 +194,14 @@ async fn only_the_right_token_opens_the_door() {
             (refused.status, refused.reason()),
             (StatusCode::UNAUTHORIZED, "unauthorized")
         );
-        assert!(refused.headers.contains_key("www-authenticate"));
+        // Who sent a token is told that it is the token, who sent none is not (RFC 6750, 3.1).
+        let challenge = refused.headers["www-authenticate"].to_str().expect("text");
+        let is_sent = token.is_some_and(|token| !token.is_empty());
+        assert_eq!(
+            challenge.contains("error=\"invalid_token\""),
+            is_sent,
+            "{challenge}"
+        );
     }
     let elsewhere = pool.client_of("globex", "demo").with_token("token-of-acme");
     let refused = elsewhere.try_initialize("2025-11-25", json!({})).await;
