@@ -125,7 +125,7 @@ impl Secrets {
     }
 
     /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret
-    /// ([`digest`]). Who resolves meanwhile does not wait for it.
+    /// (its digest). Who resolves meanwhile does not wait for it.
     ///
     /// # Errors
     /// Why it is not to be had; what was read before stays.
