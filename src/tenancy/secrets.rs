@@ -124,8 +124,8 @@ impl Secrets {
         Ok(secret)
     }
 
-    /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret
-    /// (its digest). Who resolves meanwhile does not wait for it.
+    /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret.
+    /// Who resolves meanwhile does not wait for it.
     ///
     /// # Errors
     /// Why it is not to be had; what was read before stays.
