@@ -223,13 +223,11 @@ impl Folder {
             _state: Arc::new(state),
         })
     }
-}
 
-impl Folder {
-    /// Seals every secret anew with another key; returns how many.
+    /// Seals every secret and stored config anew with another key; returns how many of each.
     ///
     /// # Errors
-    /// When one does not open, or they cannot be written; then all are as they were.
+    /// When a secret does not open, or they cannot be written; then all are as they were.
     pub(super) async fn rekey(&self, key: &SecretString) -> Result<(usize, usize), miette::Report> {
         let handles = &self.opened.handle_rows;
         let counts = self.accounts.rekey(&self.config, key, handles).await;

@@ -110,25 +110,15 @@ impl<L: Launcher> Pool<L> {
         Self { inner }
     }
 
-    /// Gets a slot on a worker of the wanted key, without waiting if one is free.
+    /// Gets a slot on a worker of the wanted key, without waiting if one is free. Says how long it was
+    /// waited for, granted or not.
     ///
     /// # Errors
     /// Why there is none: limits, a full queue, a deadline, a start that failed, a shutdown.
     ///
     /// # Cancel-Safety
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
-    pub async fn acquire(&self, want: Want<L::Spec>) -> Result<Lease<L>, Failure> {
-        self.acquire_timed(want).await.0
-    }
-
-    /// The same, and how long it took; nothing where it was not waited for.
-    ///
-    /// # Cancel-Safety
-    /// As [`Pool::acquire`].
-    pub async fn acquire_timed(
-        &self,
-        want: Want<L::Spec>,
-    ) -> (Result<Lease<L>, Failure>, Duration) {
+    pub async fn acquire(&self, want: Want<L::Spec>) -> (Result<Lease<L>, Failure>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut answer = match self.inner.want(ticket, want) {
             Answered::AtOnce(answer) => {

@@ -72,8 +72,12 @@ fn want(n: u8) -> Want<()> {
 }
 
 /// A lease on a worker that was just started.
+async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Failure> {
+    pool.acquire(want).await.0
+}
+
 async fn first(pool: &Pool<Fake>) -> Lease<Fake> {
-    let waiting = pool.acquire(want(1));
+    let waiting = acquire(pool, want(1));
     tokio::pin!(waiting);
     assert!(waiting.as_mut().now_or_never().is_none());
     pool.ready(WorkerId(1), WorkerId(1));
@@ -87,8 +91,7 @@ async fn a_want_starts_a_worker_and_gets_it() {
     assert_eq!((lease.id(), *lease.worker()), (WorkerId(1), WorkerId(1)));
     assert_eq!(*fake.started.lock(), [WorkerId(1)]);
     lease.served();
-    let again = pool
-        .acquire(want(1))
+    let again = acquire(&pool, want(1))
         .now_or_never()
         .expect("without waiting");
     assert_eq!(again.expect("granted").id(), WorkerId(1));
@@ -98,20 +101,25 @@ async fn a_want_starts_a_worker_and_gets_it() {
 async fn a_dropped_want_leaves_the_queue() {
     let (pool, _fake) = pool(Limits::default());
     let lease = first(&pool).await;
-    let mut waiting = Box::pin(pool.acquire(want(1)));
+    let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(pool.queue_depth(), 1);
     drop(waiting);
     assert_eq!(pool.queue_depth(), 0);
     drop(lease);
-    assert!(pool.acquire(want(1)).now_or_never().expect("free").is_ok());
+    assert!(
+        acquire(&pool, want(1))
+            .now_or_never()
+            .expect("free")
+            .is_ok()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_want_dropped_with_its_grant_unseen_gives_the_slot_back() {
     let (pool, _fake) = pool(Limits::default());
     let lease = first(&pool).await;
-    let mut waiting = Box::pin(pool.acquire(want(1)));
+    let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     drop(lease);
     // Granted by now; nobody has looked.
@@ -123,7 +131,7 @@ async fn a_want_dropped_with_its_grant_unseen_gives_the_slot_back() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_start_is_told_to_whoever_waits() {
     let (pool, _fake) = pool(Limits::default());
-    let mut waiting = Box::pin(pool.acquire(want(1)));
+    let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     pool.start_failed(WorkerId(1), Failure::new(Reason::StartFailed, "no luck"));
     pool.exited(WorkerId(1), ExitCause::StartFailed);
@@ -135,7 +143,7 @@ async fn time_passes_for_the_policy() {
     let (pool, fake) = pool(Limits::default());
     let since = Instant::now();
     let lease = first(&pool).await;
-    let refused = pool.acquire(want(1)).await.expect_err("at its deadline");
+    let refused = acquire(&pool, want(1)).await.expect_err("at its deadline");
     assert_eq!(refused.reason, Reason::PoolExhausted);
     assert_eq!(since.elapsed().as_secs(), 30);
     drop(lease);
@@ -174,7 +182,7 @@ async fn a_spoiled_worker_serves_nobody_else() {
     let lease = first(&pool).await;
     lease.spoil();
     assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Spoiled)]);
-    assert!(pool.acquire(want(1)).now_or_never().is_none());
+    assert!(acquire(&pool, want(1)).now_or_never().is_none());
     assert_eq!(fake.started.lock().len(), 2);
 }
 
@@ -209,7 +217,7 @@ async fn a_spare_becomes_the_worker_that_someone_wants() {
         ..(*wanted.facts).clone()
     };
     wanted.facts = Arc::new(facts);
-    let mut waiting = std::pin::pin!(pool.acquire(wanted));
+    let mut waiting = std::pin::pin!(acquire(&pool, wanted));
     assert!(waiting.as_mut().now_or_never().is_none(), "not yet greeted");
     assert_eq!(*fake.adopted.lock(), [id]);
     assert_eq!(*fake.started.lock(), [id, WorkerId(2)], "and its successor");

@@ -88,7 +88,7 @@ impl Sessions {
             },
             spec: Arc::clone(&route.order),
         };
-        let (lease, took) = self.shared.pool().acquire_timed(want).await;
+        let (lease, took) = self.shared.pool().acquire(want).await;
         *waited += took;
         lease
     }
