@@ -111,15 +111,17 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, base_dir: &Path, is_there: bool)
         let is_scope_char = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
         !scope.is_empty() && scope.bytes().all(is_scope_char)
     };
-    let wrong = scopes
-        .iter()
-        .chain(&link_scope)
-        .find(|text| !is_scope(text));
-    if let Some(scope) = wrong {
+    if let Some(scope) = scopes.iter().find(|scope| !is_scope(scope)) {
         let name = reader.name("scopes");
         reader.wrong(
             "scopes",
             format!("\"{scope}\" is no scope (one text for each, without blanks, in `{name}`)"),
+        );
+    }
+    if let Some(scope) = link_scope.as_deref().filter(|scope| !is_scope(scope)) {
+        reader.wrong(
+            "link_scope",
+            format!("\"{scope}\" is no scope (one, without blanks)"),
         );
     }
     Some(OAuth {

@@ -41,7 +41,7 @@ pub fn json_schema() -> Value {
         let mut schema = key.schema;
         schema["description"] = Value::from(key.doc);
         place["properties"][name] = schema;
-        if name == "command" {
+        if key.path == "servers.*.command" {
             place["required"] = json!(["command"]);
         }
     }

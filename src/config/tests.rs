@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::ids::{ServerName, TenantId};
@@ -223,6 +224,23 @@ fn floor(text: &str, mut at: usize) -> usize {
         at -= 1;
     }
     at
+}
+
+#[test]
+fn the_schema_takes_a_secret_from_each_of_its_sources() {
+    let schema = jsonschema::validator_for(&json_schema()).expect("a schema");
+    let key = |source: serde_json::Value| schema.is_valid(&json!({ "state": { "key": source } }));
+    for source in [
+        json!({ "file": "state.key" }),
+        json!({ "env": "KEY" }),
+        json!({ "command": ["pass", "key"] }),
+    ] {
+        assert!(key(source.clone()), "{source}");
+    }
+    assert!(
+        !schema.is_valid(&json!({ "servers": { "s": {} } })),
+        "no command"
+    );
 }
 
 #[test]

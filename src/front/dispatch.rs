@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -61,31 +60,26 @@ impl Dispatch {
         Future: Send + 'static,
     > + Send
     + 'static {
-        service_fn(move |mut request: Request<Incoming>| match &self.front {
-            Some(front) if endpoint_at(front, request.uri().path()).is_some() => {
-                Either::Left(at_endpoint(Arc::clone(front), request, peer))
+        service_fn(move |request| self.clone().answer(request, peer))
+    }
+
+    /// Boxed, because a connection without a request under way is to be small.
+    fn answer(self, request: Request<Incoming>, peer: Peer) -> Answered {
+        Box::pin(async move {
+            let (mut parts, body) = request.into_parts();
+            if let Some(front) = &self.front
+                && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
+            {
+                let endpoint = router::endpoint(front, tenant, offer, (&parts, body), Some(peer));
+                return Ok(endpoint.await);
             }
-            _ => {
-                request.extensions_mut().insert(peer);
-                Either::Right(self.router.clone().oneshot(request))
-            }
+            parts.extensions.insert(peer);
+            self.router.oneshot(Request::from_parts(parts, body)).await
         })
     }
 }
 
 type Answered = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-/// Boxed, because a connection without a request under way is to be small.
-fn at_endpoint(front: Arc<Front>, request: Request<Incoming>, peer: Peer) -> Answered {
-    Box::pin(async move {
-        let (parts, body) = request.into_parts();
-        // It was looked at before.
-        let found = endpoint_at(&front, parts.uri.path());
-        let (tenant, offer) = found.unwrap_or((None, Offer::All));
-        let endpoint = router::endpoint(&front, tenant, offer, (&parts, body), Some(peer));
-        Ok(endpoint.await)
-    })
-}
 
 /// The endpoint of the front door at that path, if its names need no decoding.
 fn endpoint_at<'a>(front: &'a Front, path: &'a str) -> Option<(Option<&'a str>, Offer<'a>)> {

@@ -71,11 +71,11 @@ fn want(n: u8) -> Want<()> {
     }
 }
 
-/// A lease on a worker that was just started.
 async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Failure> {
     pool.acquire(want).await.0
 }
 
+/// A lease on a worker that was just started.
 async fn first(pool: &Pool<Fake>) -> Lease<Fake> {
     let waiting = acquire(pool, want(1));
     tokio::pin!(waiting);

@@ -246,8 +246,13 @@ impl Inner {
         while self.queue.len() >= MAX_QUEUED
             || (self.queued_bytes > 0 && self.queued_bytes + size > MAX_QUEUED_BYTES)
         {
-            if self.pop().is_none() {
+            // Answers stay: there are as many as there were requests, and each is waited for.
+            let is_message = |parcel: &Parcel| matches!(parcel, Parcel::Message(_));
+            let Some(oldest) = self.queue.iter().position(is_message) else {
                 break;
+            };
+            if let Some(Parcel::Message(message)) = self.queue.remove(oldest) {
+                self.queued_bytes -= message.len();
             }
         }
     }
@@ -303,6 +308,18 @@ mod tests {
         }
         assert_eq!(left.last().expect("not empty"), "last");
         assert!(!left.contains(&Bytes::from("first")));
+    }
+
+    #[test]
+    fn a_full_session_stream_keeps_its_answers() {
+        let mailbox = Mailbox::new(WhenFull::DropOldest);
+        mailbox.expect_answer();
+        mailbox.answer("answer".into(), false);
+        for n in 0..2 * MAX_QUEUED {
+            mailbox.push(n.to_string().into());
+        }
+        assert_eq!(body(mailbox.try_next()), "answer");
+        assert_ne!(body(mailbox.try_next()), "0");
     }
 
     #[test]

@@ -95,8 +95,15 @@ pub fn restore(dir: &StateDir, from: &Path) -> Result<(), DatabaseError> {
         return Err(error);
     }
     if file.exists() {
+        // A second name for it, so that there is a database at every moment.
         let kept = dir.path().join("state.db.before-restore");
-        std::fs::rename(&file, kept).map_err(failed(&file))?;
+        match std::fs::remove_file(&kept) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(&kept)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        std::fs::hard_link(&file, &kept).map_err(failed(&kept))?;
     }
     std::fs::rename(&new, &file).map_err(failed(&file))
 }

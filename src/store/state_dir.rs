@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::ids::{ServerName, TenantId};
@@ -46,6 +47,7 @@ pub struct StateDir {
     path: PathBuf,
     /// Made when it is first asked for.
     secrets: OnceLock<TempDir>,
+    making_secrets: Mutex<()>,
     // Released before the folder, if temporary, is removed: fields drop in order.
     _lock: Flock<File>,
     _temporary: Option<TempDir>,
@@ -119,6 +121,7 @@ impl StateDir {
         Ok(Self {
             path,
             secrets: OnceLock::new(),
+            making_secrets: Mutex::default(),
             _lock: lock,
             _temporary: temporary,
         })
@@ -138,6 +141,11 @@ impl StateDir {
         if let Some(folder) = self.secrets.get() {
             return Ok(folder.path());
         }
+        // One at a time: the note names the one that is used.
+        let _turn = self.making_secrets.lock();
+        if let Some(folder) = self.secrets.get() {
+            return Ok(folder.path());
+        }
         // Random name, mode 0700: nobody else on the host can have prepared it, or look into it.
         let folder = tempfile::Builder::new()
             .prefix(SECRETS_PREFIX)
@@ -146,7 +154,6 @@ impl StateDir {
         // Noted before anything is in it.
         let noted = folder.path().as_os_str().as_encoded_bytes();
         std::fs::write(self.path.join(SECRETS_NOTE), noted)?;
-        // Of two that are made at once, one goes again, empty.
         Ok(self.secrets.get_or_init(|| folder).path())
     }
 
@@ -181,11 +188,18 @@ fn memory_dir() -> PathBuf {
     let given = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
         .into_iter()
         .filter_map(std::env::var_os)
-        .map(PathBuf::from);
+        // systemd names several with colons between them (systemd.exec(5)).
+        .flat_map(|dirs| std::env::split_paths(&dirs).collect::<Vec<_>>());
     let shm = PathBuf::from("/dev/shm");
     let mut all = given.chain([shm]);
-    all.find(|dir| dir.is_dir())
-        .unwrap_or_else(std::env::temp_dir)
+    all.find(|dir| dir.is_dir()).unwrap_or_else(|| {
+        let dir = std::env::temp_dir();
+        tracing::warn!(
+            "no folder in memory was found (RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, /dev/shm): files with secrets are in {}, which may be a disk",
+            dir.display()
+        );
+        dir
+    })
 }
 
 /// Removes what a process that was killed has left there.

@@ -79,8 +79,10 @@ impl TenantSettings {
                 use jsonschema::error::ValidationErrorKind::Required;
                 if !matches!(error.kind(), Required { .. }) {
                     let pointer = error.instance_path();
+                    // Some may be confidential.
+                    let why = error.masked();
                     return Err(format!(
-                        "the values for `{name}` do not fit its schema at \"{pointer}\": {error}"
+                        "the values for `{name}` do not fit its schema at \"{pointer}\": {why}"
                     ));
                 }
             }

@@ -226,9 +226,8 @@ pub(super) async fn read_stderr(
     };
     let take = |bytes: &[u8]| log.feed(bytes);
     let ended = read(&mut pipe, &mut news, exited, &mut pace, take).await;
-    if ended {
-        log.finish();
-    }
+    // Its last line may lack an end.
+    log.finish();
     // Nobody waits for it if stdout's reader is gone.
     let _nobody = last_words.send(());
     if !ended {

@@ -36,7 +36,7 @@ pub struct AuditOptions {
 pub struct Audit {
     lines: Option<SyncSender<AuditRecord>>,
     lost: Arc<AtomicU64>,
-    lost_ever: AtomicU64,
+    lost_ever: Arc<AtomicU64>,
     /// Makes digests of arguments.
     pub digester: Digester,
     /// Whether arguments are wanted.
@@ -54,17 +54,23 @@ impl Audit {
         let mut file = LogFile::open(options)?;
         let (lines, waiting) = sync_channel(MAX_WAITING);
         let lost = Arc::<AtomicU64>::default();
-        let missed = Arc::clone(&lost);
+        let lost_ever = Arc::<AtomicU64>::default();
+        let (missed, missed_ever) = (Arc::clone(&lost), Arc::clone(&lost_ever));
         let writer = std::thread::Builder::new()
             .name("audit writer".to_owned())
             .spawn(move || {
                 let mut is_failing = false;
-                write(&mut file, &waiting, &missed, &mut is_failing);
+                write(
+                    &mut file,
+                    &waiting,
+                    (&missed, &missed_ever),
+                    &mut is_failing,
+                );
             })?;
         Ok(Self {
             lines: Some(lines),
             lost,
-            lost_ever: AtomicU64::new(0),
+            lost_ever,
             digester,
             arguments,
             writer: Mutex::new(Some(writer)),
@@ -127,13 +133,15 @@ fn now() -> String {
 fn write(
     file: &mut LogFile,
     waiting: &Receiver<AuditRecord>,
-    lost: &AtomicU64,
+    (lost, lost_ever): (&AtomicU64, &AtomicU64),
     is_failing: &mut bool,
 ) {
     while let Ok(record) = waiting.recv() {
         let mut next = Some(record);
         let mut written = Ok(());
+        let mut count = 0;
         while let Some(record) = next {
+            count += 1;
             written = written.and_then(|()| file.put(&record));
             // Whatever waits goes to the disk in one go.
             next = waiting.try_recv().ok();
@@ -160,8 +168,9 @@ fn write(
             Err(_) => {}
         }
         if written.is_err() {
-            // What it held is lost; the next line tries again with a new handle.
-            lost.fetch_add(1, Ordering::Relaxed);
+            // What it held is lost; the next line tries again with a new handle, and says how many.
+            lost_ever.fetch_add(count, Ordering::Relaxed);
+            lost.fetch_add(count + missed, Ordering::Relaxed);
             if let Ok(again) = LogFile::open(file.options.clone()) {
                 *file = again;
             }

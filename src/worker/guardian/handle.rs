@@ -72,9 +72,9 @@ struct Link {
     /// Pid of the process.
     guardian: u32,
     marker: Marker,
-    /// The marker of each child of the guardian that was looked for: to read an environment costs more
-    /// than to read everything else of a process.
-    marked: Mutex<FxHashMap<Process, Option<u64>>>,
+    /// The marker of each child of the guardian in whose environment one was found: to read an
+    /// environment costs more than to read everything else of a process.
+    marked: Mutex<FxHashMap<Process, u64>>,
     state: Mutex<State>,
     /// Becomes true when the process is gone and nothing is left of its workers.
     ended: watch::Sender<bool>,
@@ -262,8 +262,14 @@ impl Control {
             marked.retain(|process, _| table.get(process.pid) == Some(*process));
             for child in table.children(guardian) {
                 let mut marked = || {
-                    let look = || link.marker.of_process(child.pid);
-                    let id = (*marked.entry(child).or_insert_with(look))?;
+                    let id = match marked.get(&child) {
+                        Some(id) => *id,
+                        None => {
+                            let id = link.marker.of_process(child.pid)?;
+                            marked.insert(child, id);
+                            id
+                        }
+                    };
                     by_id.get(&(guardian, id))
                 };
                 let session = by_session.get(&(guardian, child.session));
