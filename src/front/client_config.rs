@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 use serde_json::json;
 
 use super::router::Front;
@@ -26,7 +26,7 @@ use crate::protocol::{Failure, Reason};
 use crate::tenancy::{ClientConfig, Given, Principal};
 
 /// The header that holds a config or a handle.
-pub(super) const CONFIG_HEADER: &str = "mcp-client-config";
+pub(super) static CONFIG_HEADER: HeaderName = HeaderName::from_static("mcp-client-config");
 
 /// Turns what is given into a config: who may use which handle is decided here.
 pub(super) struct Configs<'a> {
@@ -56,7 +56,7 @@ impl Configs<'_> {
                 }
             }
         }
-        for value in headers.get_all(CONFIG_HEADER) {
+        for value in headers.get_all(&CONFIG_HEADER) {
             let text = value.to_str().map_err(|_| {
                 let why = "header `Mcp-Client-Config` is neither base64url nor a handle (`cfg_…`)";
                 Failure::new(Reason::ConfigInvalid, why)

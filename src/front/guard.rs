@@ -44,15 +44,16 @@ impl Guard {
                 .get(name)
                 .map(|value| value.to_str().unwrap_or("\u{fffd}"))
         };
-        let host = text(HOST).map(str::to_ascii_lowercase);
+        let host = text(HOST);
         if self.is_loopback
-            && let Some(host) = &host
+            && let Some(host) = host
             && !self.is_ours(host_name(host))
         {
             return Err(Failure::new(
                 Reason::Forbidden,
                 format!(
-                    "host `{host}` is not this listener (behind a proxy, set `http.public_url`)"
+                    "host `{}` is not this listener (behind a proxy, set `http.public_url`)",
+                    host.to_ascii_lowercase()
                 ),
             ));
         }
@@ -66,7 +67,9 @@ impl Guard {
                 let schemes = ["http://", "https://"];
                 schemes
                     .map(|scheme| origin.strip_prefix(scheme))
-                    .contains(&Some(host.as_str()))
+                    .iter()
+                    .flatten()
+                    .any(|own| own.eq_ignore_ascii_case(host))
             });
         if is_listed || is_own {
             return Ok(());
@@ -78,12 +81,13 @@ impl Guard {
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        let is_loopback = name == "localhost"
+        let is_loopback = name.eq_ignore_ascii_case("localhost")
             || name
                 .trim_matches(['[', ']'])
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|ip| ip.is_loopback());
-        is_loopback || self.public_host.as_deref() == Some(name)
+        let public = self.public_host.as_deref();
+        is_loopback || public.is_some_and(|public| public.eq_ignore_ascii_case(name))
     }
 }
 

@@ -97,27 +97,19 @@ impl RateLimits {
         let tenant = &principal.tenant;
         let of_tenant = config.tenants.get(tenant).and_then(|tenant| tenant.rates);
         let of_tenant = of_tenant.unwrap_or(config.rates.tenant);
-        let user = principal.subject.as_deref().map(Arc::from);
-        let user = user.or_else(|| principal.token.clone());
-        let all = [
-            (Some((tenant.clone(), None)), of_tenant),
-            (
-                user.map(|user| (tenant.clone(), Some(user))),
-                config.rates.user,
-            ),
-        ];
-        let limited = all
-            .into_iter()
-            .filter_map(|(who, rates)| Some((who?, rates)))
-            .filter(|(_, rates)| *rates != Rates::default());
-        let limited: Vec<_> = limited.collect();
-        if limited.is_empty() {
-            return Ok(Permit {
-                limits: Arc::clone(self),
-                holders: vec![],
-            });
+        let of_user = config.rates.user;
+        let mut limited = Vec::new();
+        if of_tenant != Rates::default() {
+            limited.push(((tenant.clone(), None), of_tenant));
         }
-        self.take(self.began.elapsed(), &limited)?;
+        if of_user != Rates::default() {
+            let user = principal.subject.as_deref().map(Arc::from);
+            let user = user.or_else(|| principal.token.clone());
+            limited.extend(user.map(|user| ((tenant.clone(), Some(user)), of_user)));
+        }
+        if !limited.is_empty() {
+            self.take(self.began.elapsed(), &limited)?;
+        }
         Ok(Permit {
             limits: Arc::clone(self),
             holders: limited.into_iter().map(|(who, _)| who).collect(),

@@ -9,6 +9,7 @@ use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::client_config::{Configs, together};
@@ -88,7 +89,7 @@ impl Post<'_> {
             Ok(envelope) => envelope,
             Err(error) => return self.refuse(&unreadable(&error), None),
         };
-        let version = self.headers.get(reply::VERSION_HEADER);
+        let version = self.headers.get(&reply::VERSION_HEADER);
         let version = version.and_then(|version| version.to_str().ok());
         if is_stateless(version.map(str::trim), self.body) {
             return Box::pin(self.serve_stateless(&envelope)).await;
@@ -143,7 +144,7 @@ impl Post<'_> {
                 tally.answered(false);
                 let mut response = reply::json(StatusCode::OK, initialized(envelope, &opened));
                 if let Ok(value) = HeaderValue::from_str(opened.session.id.as_str()) {
-                    response.headers_mut().insert(SESSION_HEADER, value);
+                    response.headers_mut().insert(&SESSION_HEADER, value);
                 }
                 response
             }
@@ -391,7 +392,7 @@ pub(super) fn find_session(
     principal: &Principal,
     server: &ServerName,
 ) -> Result<Arc<Session>, Failure> {
-    let presented = headers.get(SESSION_HEADER).ok_or_else(|| {
+    let presented = headers.get(&SESSION_HEADER).ok_or_else(|| {
         Failure::new(
             Reason::SessionRequired,
             "header `Mcp-Session-Id` is missing (send `initialize` first and repeat the header of its response)",
@@ -461,8 +462,8 @@ pub(super) struct Tally {
     of_server: Arc<ServerMetrics>,
     arrived: Instant,
     /// Methods still without an outcome, in the order asked. In a batch the pairing of outcomes
-    /// with methods is by order.
-    asked: VecDeque<Method>,
+    /// with methods is by order. Nearly always one.
+    asked: SmallVec<[Method; 1]>,
     last_answer: Option<Instant>,
     /// The same for the audit log, if there is one.
     trail: Option<Trail>,
@@ -480,14 +481,14 @@ impl Tally {
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
             arrived,
-            asked: VecDeque::new(),
+            asked: SmallVec::new(),
             last_answer: None,
         }
     }
 
     pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref().unwrap_or_default();
-        self.asked.push_back(Method::of(method));
+        self.asked.push(Method::of(method));
         if let Some(trail) = &mut self.trail {
             trail.asks(envelope);
         }
@@ -521,7 +522,8 @@ impl Tally {
             let reason = reason.map(Reason::as_str);
             trail.outcome(outcome.as_str(), reason, bytes, self.arrived.elapsed());
         }
-        if let Some(method) = self.asked.pop_front() {
+        if !self.asked.is_empty() {
+            let method = self.asked.remove(0);
             self.of_server
                 .request(method, outcome, self.arrived.elapsed());
         }

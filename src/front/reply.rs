@@ -3,14 +3,14 @@
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::protocol::{Failure, Reason};
 
 /// Names the session, in both directions.
-pub(super) const SESSION_HEADER: &str = "mcp-session-id";
+pub(super) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 /// The revision the client speaks, after `initialize`.
-pub(super) const VERSION_HEADER: &str = "mcp-protocol-version";
+pub(super) static VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
 /// A body of one JSON value.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {

@@ -150,8 +150,6 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
         .iter()
         .filter_map(|origin| origin.trim_end_matches('/').parse().ok())
         .collect();
-    let session = HeaderName::from_static(SESSION_HEADER);
-    let version = HeaderName::from_static(VERSION_HEADER);
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
@@ -160,13 +158,13 @@ fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
                 ACCEPT,
                 AUTHORIZATION,
                 CONTENT_TYPE,
-                session.clone(),
-                version,
+                SESSION_HEADER.clone(),
+                VERSION_HEADER.clone(),
                 HeaderName::from_static("mcp-method"),
                 HeaderName::from_static("mcp-name"),
-                HeaderName::from_static(CONFIG_HEADER),
+                CONFIG_HEADER.clone(),
             ])
-            .expose_headers([session, WWW_AUTHENTICATE])
+            .expose_headers([SESSION_HEADER.clone(), WWW_AUTHENTICATE])
     })
 }
 
@@ -362,7 +360,7 @@ fn draining() -> Failure {
 /// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header").
 pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
     let mut presented = headers
-        .get_all(VERSION_HEADER)
+        .get_all(&VERSION_HEADER)
         .iter()
         .map(|version| version.to_str().unwrap_or_default().trim());
     let Some(text) = presented.find(|text| Revision::parse(text).is_none()) else {

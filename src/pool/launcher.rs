@@ -60,7 +60,7 @@ pub struct Want<S> {
 
 /// Hears what happens, to count it. Called without a lock held; must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// A want was granted or refused after that long.
+    /// A want that had to wait was granted or refused after that long.
     fn waited(&self, _wait: Duration) {}
     /// A want was refused.
     fn refused(&self, _reason: Reason) {}

@@ -121,10 +121,7 @@ impl<L: Launcher> Pool<L> {
     pub async fn acquire(&self, want: Want<L::Spec>) -> (Result<Lease<L>, Failure>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut answer = match self.inner.want(ticket, want) {
-            Answered::AtOnce(answer) => {
-                self.inner.observer.waited(Duration::ZERO);
-                return (answer, Duration::ZERO);
-            }
+            Answered::AtOnce(answer) => return (answer, Duration::ZERO),
             Answered::Later(answer) => answer,
         };
         let since = Instant::now();

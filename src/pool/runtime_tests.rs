@@ -7,7 +7,9 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Pool, StopReason, Want};
+use super::{
+    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, StopReason, Want,
+};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
@@ -95,6 +97,26 @@ async fn a_want_starts_a_worker_and_gets_it() {
         .now_or_never()
         .expect("without waiting");
     assert_eq!(again.expect("granted").id(), WorkerId(1));
+}
+
+#[derive(Debug, Default)]
+struct Waits(Mutex<Vec<Duration>>);
+
+impl Observer for Waits {
+    fn waited(&self, wait: Duration) {
+        self.0.lock().push(wait);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_waits_are_observed() {
+    let waits = Arc::new(Waits::default());
+    let observer = Arc::clone(&waits);
+    let pool = Pool::new(Limits::default(), Arc::new(Fake::default()), observer);
+    drop(first(&pool).await);
+    assert_eq!(waits.0.lock().len(), 1, "for the start");
+    drop(acquire(&pool, want(1)).await.expect("free"));
+    assert_eq!(waits.0.lock().len(), 1, "it was free");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 #[derive(Deserialize, Debug)]
 pub struct Envelope<'a> {
     /// Must be `"2.0"`; checked by [`Envelope::parse`].
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "text")]
     jsonrpc: Option<Cow<'a, str>>,
     /// As written, quotes included.
     #[serde(borrow, default, deserialize_with = "present")]
     pub id: Option<&'a RawValue>,
     /// Present in requests and notifications.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "text")]
     pub method: Option<Cow<'a, str>>,
     /// Parameters of a request or notification.
     #[serde(borrow, default, deserialize_with = "present")]
@@ -35,6 +35,17 @@ fn present<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A text or `null`, borrowed where it has no escapes: an optional one is otherwise always copied.
+fn text<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Cow<'de, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let text = Option::<Text<'_>>::deserialize(deserializer)?;
+    Ok(text.map(|text| text.0))
 }
 
 /// What an envelope is.
@@ -67,7 +78,12 @@ impl<'a> Envelope<'a> {
     /// is not a JSON-RPC 2.0 message with an id that is a string or a number (MCP, basic: ids MUST
     /// NOT be null; a response to an unreadable request may carry `null`).
     pub fn parse(text: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let envelope: Self = serde_json::from_slice(text).map_err(|error| {
+        // Checked as a whole, its parts need not be checked each on its own.
+        let read = match std::str::from_utf8(text) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(text),
+        };
+        let envelope: Self = read.map_err(|error| {
             if error.is_data() {
                 EnvelopeError::Shape(error.to_string())
             } else {
@@ -181,6 +197,18 @@ mod tests {
         assert_eq!(&text[span.clone()], br#""x-1""#);
         let spliced = splice(text, span, b"7");
         assert!(spliced.starts_with(br#"{"jsonrpc":"2.0","id":7,"method""#));
+    }
+
+    #[test]
+    fn texts_are_borrowed_unless_they_have_escapes() {
+        let parse = |text| Envelope::parse(text).expect("valid");
+        let plain = parse(br#"{"jsonrpc":"2.0","method":"a"}"#);
+        assert!(matches!(plain.jsonrpc, Some(Cow::Borrowed("2.0"))));
+        assert!(matches!(plain.method, Some(Cow::Borrowed("a"))));
+        let escaped = parse(br#"{"jsonrpc":"2.0","method":"\u0061"}"#);
+        assert!(matches!(&escaped.method, Some(Cow::Owned(method)) if method == "a"));
+        let answer = parse(br#"{"jsonrpc":"2.0","method":null,"id":1,"result":{}}"#);
+        assert!(answer.method.is_none());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::link::Link;
@@ -27,7 +28,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Exchange {
     pub(super) mailbox: Arc<Mailbox>,
-    open: Vec<(Arc<Link>, CallId)>,
+    /// Nearly always one.
+    open: SmallVec<[(Arc<Link>, CallId); 1]>,
     /// How long the worker may take, counted from the last sign of life of the call.
     timeout: Duration,
     deadline: Option<Instant>,
@@ -95,7 +97,7 @@ impl Exchange {
     pub fn new() -> Self {
         Self {
             mailbox: Arc::new(Mailbox::new(WhenFull::DropNewest)),
-            open: Vec::new(),
+            open: SmallVec::new(),
             timeout: Duration::MAX,
             deadline: None,
             level: None,

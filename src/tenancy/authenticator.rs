@@ -1,12 +1,13 @@
 //! From credentials to a principal.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
+use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 use super::jwks::Keys;
@@ -35,7 +36,7 @@ pub struct Authenticator {
     tenants: BTreeSet<TenantId>,
     /// By hash. Looking one up takes a time that depends on the hash, from which nobody can
     /// find a token: to steer the hash is to invert SHA-256.
-    tokens: HashMap<[u8; 32], (TenantId, Token)>,
+    tokens: FxHashMap<[u8; 32], (TenantId, Token)>,
     uses: Arc<Uses>,
     /// Of the issuer, with `auth.mode = "jwt"`.
     keys: Option<Arc<Keys>>,

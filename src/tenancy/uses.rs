@@ -1,13 +1,13 @@
 //! When tokens were last used: gathered in memory, written down now and then.
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
-/// The uses that are not written down yet. Bounded by the number of tokens there are.
+/// The uses that are not written down yet, by the hash of the token. Bounded by the number of tokens there are.
 #[derive(Debug, Default)]
-pub struct Uses(Mutex<HashMap<[u8; 32], SystemTime>>);
+pub struct Uses(Mutex<FxHashMap<[u8; 32], SystemTime>>);
 
 impl Uses {
     pub(super) fn note(&self, hash: [u8; 32]) {
