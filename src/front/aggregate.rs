@@ -26,8 +26,7 @@ impl Post<'_> {
         if let Some(config) = &self.config
             && let Err(failure) = sessions.check_parts(self.principal, config)
         {
-            tally.failed(failure.reason);
-            return reply::failure(&failure, Some(request.id));
+            return tally.refuse(&failure, request.id);
         }
         let served = match &*request.method {
             "server/discover" => sessions.hello_of_all(self.principal).map(|hello| {
@@ -36,7 +35,7 @@ impl Post<'_> {
                 let schema = sessions.advert_of_all(self.principal);
                 reply::json(StatusCode::OK, with_advert(body, schema))
             }),
-            "subscriptions/listen" => self.listen(request, tally).await,
+            "subscriptions/listen" => self.listen(request, &mut tally).await,
             method => match Listing::of(method) {
                 Some(listing) => {
                     let lister = Lister::of_caller(self.principal.clone(), self.config.clone());
@@ -51,10 +50,10 @@ impl Post<'_> {
                     };
                     Ok(reply::json(StatusCode::OK, dress.result(&list)))
                 }
-                None => self.call_of_one(envelope, request, tally).await,
+                None => return self.call_of_one(envelope, request, tally).await,
             },
         };
-        self.or_refuse(served, request.id)
+        served.unwrap_or_else(|failure| tally.refuse(&failure, request.id))
     }
 
     /// The request goes to the server of which it names something, in that server's own words.
@@ -63,18 +62,14 @@ impl Post<'_> {
         envelope: &Envelope<'_>,
         request: &StatelessRequest<'_>,
         mut tally: Tally,
-    ) -> Result<Response<Body>, Failure> {
+    ) -> Response<Body> {
         let sessions = &self.front.sessions;
         let found = sessions.addressed(self.principal, self.body, envelope);
         let Some((server, own)) = found else {
             tally.answered(true);
-            return Ok(Final::from((&unaddressed(&request.method), request.id)).into());
+            return Final::from((&unaddressed(&request.method), request.id)).into();
         };
-        let internal = |why: String| Failure::new(Reason::Internal, why);
-        let envelope =
-            Envelope::parse(&own.message).map_err(|error| internal(error.to_string()))?;
-        let request =
-            StatelessRequest::read_again(&envelope).map_err(|fault| internal(fault.message))?;
+        tally.is_of(&server);
         let post = Post {
             front: self.front,
             principal: self.principal,
@@ -84,10 +79,23 @@ impl Post<'_> {
             config: None,
             arrived: self.arrived,
         };
-        let (user, config) = (post.principal, self.config.as_ref());
-        let caller = sessions.caller_through_all(user, &post.server, wants(&request), config)?;
-        tally.is_of(&post.server);
-        post.call(&request, caller, tally).await
+        let internal = |why: String| Failure::new(Reason::Internal, why);
+        let envelope = match Envelope::parse(&own.message) {
+            Ok(envelope) => envelope,
+            Err(error) => return tally.refuse(&internal(error.to_string()), request.id),
+        };
+        let read = StatelessRequest::read_again(&envelope)
+            .map_err(|fault| internal(fault.message))
+            .and_then(|request| {
+                let (user, config) = (post.principal, self.config.as_ref());
+                let wants = wants(&request);
+                let caller = sessions.caller_through_all(user, &post.server, wants, config)?;
+                Ok((request, caller))
+            });
+        match read {
+            Ok((request, caller)) => post.call(&request, caller, tally).await,
+            Err(failure) => tally.refuse(&failure, request.id),
+        }
     }
 }
 

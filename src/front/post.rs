@@ -517,6 +517,12 @@ impl Tally {
         self.outcome(Outcome::Failed, Some(reason), None);
     }
 
+    /// The response to a request with that id (raw JSON) that failed.
+    pub(super) fn refuse(&mut self, failure: &Failure, id: &str) -> Response<Body> {
+        self.failed(failure.reason);
+        reply::failure(failure, Some(id))
+    }
+
     fn outcome(&mut self, outcome: Outcome, reason: Option<Reason>, bytes: Option<usize>) {
         if let Some(trail) = &mut self.trail {
             let reason = reason.map(Reason::as_str);

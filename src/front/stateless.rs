@@ -9,23 +9,23 @@ use futures_util::stream as streams;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
-use super::conversation::{Conversation, Final, Said};
+use super::conversation::{Final, Said};
 use super::post::{Post, Tally};
 use super::reply;
+use super::stateless_call::{Begun, Call};
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};
-use crate::bridge::stateless::{
-    Fault, Filter, StatelessRequest, check_param_headers, discovered, rediscovered,
-};
-use crate::bridge::{Era, advertised};
+use super::telling::Telling;
+use crate::bridge::advertised;
+use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, rediscovered};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
-use crate::session::{Exchange, Listener, Parcel, Session, Wants};
+use crate::session::{Listener, Parcel, Session, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
 /// they have changed.
 pub(super) const LISTS_LAST: Duration = Duration::from_secs(60);
 
-fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> Option<&'h str> {
+pub(super) fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> Option<&'h str> {
     |name| headers.get(name)?.to_str().ok()
 }
 
@@ -63,26 +63,14 @@ impl Post<'_> {
             return self.serve_of_all(envelope, &request, tally).await;
         }
         let served = match &*request.method {
-            "server/discover" => self.discover(&request, tally).await,
-            "subscriptions/listen" => self.listen(&request, tally).await,
+            "server/discover" => self.discover(&request, &mut tally).await,
+            "subscriptions/listen" => self.listen(&request, &mut tally).await,
             _ => match self.caller(&request) {
-                Ok(caller) => self.call(&request, caller, tally).await,
+                Ok(caller) => return self.call(&request, caller, tally).await,
                 Err(failure) => Err(failure),
             },
         };
-        self.or_refuse(served, id)
-    }
-
-    pub(super) fn or_refuse(
-        &self,
-        served: Result<Response<Body>, Failure>,
-        id: &str,
-    ) -> Response<Body> {
-        served.unwrap_or_else(|failure| {
-            self.front.sessions.metrics().rejected(failure.reason);
-            self.front.refused(self.principal, &self.server, &failure);
-            reply::failure(&failure, Some(id))
-        })
+        served.unwrap_or_else(|failure| tally.refuse(&failure, id))
     }
 
     /// The session through which the request goes.
@@ -95,7 +83,7 @@ impl Post<'_> {
     async fn discover(
         &self,
         request: &StatelessRequest<'_>,
-        mut tally: Tally,
+        tally: &mut Tally,
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
         let caller = self.caller(request)?;
@@ -112,7 +100,7 @@ impl Post<'_> {
     pub(super) async fn listen(
         &self,
         request: &StatelessRequest<'_>,
-        mut tally: Tally,
+        tally: &mut Tally,
     ) -> Result<Response<Body>, Failure> {
         let Some(asked) = Filter::asked(request.param("notifications")) else {
             tally.answered(true);
@@ -136,75 +124,31 @@ impl Post<'_> {
         &self,
         request: &StatelessRequest<'_>,
         caller: Arc<Session>,
-        mut tally: Tally,
-    ) -> Result<Response<Body>, Failure> {
+        tally: Tally,
+    ) -> Response<Body> {
         let sessions = &self.front.sessions;
-        let era = sessions.era(&caller).await?;
-        if &*request.method == "tools/call"
-            && let Some(tool) = request.param("name")
-            && let Ok(tool) = serde_json::from_str::<String>(tool)
-            && let Some(schema) = sessions.tool_schema(&caller, self.principal, &tool).await
-        {
-            let arguments = request.param("arguments");
-            if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
-                tally.answered(true);
-                return Ok(Final::from((&fault, request.id)).into());
-            }
-        }
-        let mut conversation = Conversation {
-            sessions: sessions.clone(),
-            principal: self.principal.clone(),
-            server: self.server.clone(),
-            caller: Arc::clone(&caller),
-            exchange: Exchange::stateless(request.level, era).asked_by(self.principal, &caller),
-            questions: Vec::new(),
-            lacking: None,
-            gathered_at: None,
-            id: request.id.to_owned(),
-            method: request.method.clone().into_owned(),
-            uri: request
-                .param("uri")
-                .and_then(|uri| serde_json::from_str(uri).ok()),
-            token: request.token.map(ToOwned::to_owned),
-            level: request.level,
-            capabilities: request.capabilities.clone(),
-            responses: request.responses.clone(),
-            substance: request.substance(),
-            server_info: None,
-            era,
-            tally,
+        let call = Call {
+            sessions,
+            principal: self.principal,
+            server: &self.server,
+            headers: self.headers,
+            body: self.body,
         };
-        let hello = sessions.known_introduction(&caller).await;
-        conversation.server_info = hello.and_then(|hello| hello.server_info());
-        match &request.state {
-            Some(state) if era == Era::Initialize => {
-                if let Err(last) = conversation.resume(state) {
-                    return Ok(last.into());
-                }
-            }
-            state => {
-                if let Some(state) = state {
-                    sessions.follow_state(state, &mut conversation.exchange);
-                }
-                let line = match era {
-                    Era::Initialize => Bytes::from(request.for_worker()),
-                    Era::Stateless => self.body.clone(),
-                };
-                let envelope = Envelope::parse(&line).map_err(|error| {
-                    Failure::new(crate::protocol::Reason::Internal, error.to_string())
-                })?;
-                let exchange = &mut conversation.exchange;
-                let sent = sessions.request_once(&caller, &line, &envelope, exchange);
-                if let Err(failure) = sent.await {
-                    conversation.tally.failed(failure.reason);
-                    return Ok(reply::failure(&failure, Some(request.id)));
-                }
-            }
+        if let Some(token) = request.token
+            && let Some(install) = sessions.install_before(&caller).await
+        {
+            let later = call.later(caller, tally);
+            let told = Telling::of_install(install, token, request.id, later);
+            return reply::event_stream(told.into());
         }
-        Ok(match conversation.next().await {
-            Said::Final(last) => last.into(),
-            first => reply::event_stream(telling(conversation, first)),
-        })
+        match call.begin(request, caller, tally).await {
+            Begun::Under(mut conversation) => match conversation.next().await {
+                Said::Final(last) => last.into(),
+                first => reply::event_stream(Telling::of_call(conversation, first).into()),
+            },
+            Begun::Over(last) => last.into(),
+            Begun::Refused(failure) => reply::failure(&failure, Some(request.id)),
+        }
     }
 }
 
@@ -218,35 +162,6 @@ fn told_of_config(response: &Bytes, schema: &str) -> Option<Bytes> {
     let result = Envelope::parse(response).ok()?.result?.get();
     let told = advertised(result.as_bytes(), schema)?;
     Some(splice(response, span_of(response, result), &told))
-}
-
-/// The reply as a stream. Dropping it cancels the call (basic/transports/streamable-http,
-/// "Cancellation").
-fn telling(conversation: Conversation, first: Said) -> Body {
-    let state = Some((conversation, Some(first)));
-    Body::from_stream(streams::unfold(state, |state| async move {
-        let (mut conversation, first) = state?;
-        let said = match first {
-            Some(first) => first,
-            None => conversation.next().await,
-        };
-        let mut frame = BytesMut::new();
-        let rest = match said {
-            Said::Nothing => {
-                frame.extend_from_slice(KEEP_ALIVE);
-                Some((conversation, None))
-            }
-            Said::Notification(message) => {
-                put_event(&mut frame, &message);
-                Some((conversation, None))
-            }
-            Said::Final(last) => {
-                put_event(&mut frame, &last.message);
-                None
-            }
-        };
-        Some((Ok::<_, std::convert::Infallible>(frame.freeze()), rest))
-    }))
 }
 
 /// The stream of a listener.

@@ -362,7 +362,8 @@ impl<L: Launcher> Inner<L> {
         let now = Instant::now();
         let mut actions = std::mem::take(&mut core.scratch);
         core.policy.on(now.into_std(), event, &mut actions);
-        let mut effects = Vec::with_capacity(actions.len());
+        // Nearly always none.
+        let mut effects = Vec::new();
         for action in actions.drain(..) {
             effects.extend(self.effect(core, action, now));
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::mailbox::Mailbox;
+use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
@@ -179,6 +180,16 @@ impl Sessions {
         Some(slot)
     }
 
+    /// The install that requests of that caller have to wait for; it is begun if it was not. What else stands
+    /// in their way is told when they are sent.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn install_before(&self, caller: &Arc<Session>) -> Option<Install> {
+        let route = self.route(caller, None).await.ok()?;
+        self.missing(&route).map(Install)
+    }
+
     /// Ends installs under way: whoever waits for them is let go.
     pub async fn stop_installs(&self) {
         self.shared.installer.stop().await;
@@ -198,6 +209,21 @@ impl Sessions {
         let is_running = move |entry: &str| running.iter().any(|running| running == entry);
         let tasks = self.shared.tasks.clone();
         tasks.spawn(async move { installer.collect(packages.keep, is_running).await });
+    }
+}
+
+/// A package that has to be installed before a request can be answered.
+#[derive(Debug)]
+pub struct Install(Arc<Slot>);
+
+impl Install {
+    /// Waits until it is installed, or cannot be; tells a client how far it is, which asked with that
+    /// progress token (raw JSON).
+    ///
+    /// # Cancel-Safety
+    /// A dropped call leaves the install under way.
+    pub async fn told(&self, token: &str, mailbox: &Mailbox) {
+        told_until_settled(&self.0, token, mailbox).await;
     }
 }
 

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::support::stateless::{ask, params, send};
 use super::support::{
     BINARY, Client, PATIENCE, Stdiopool, alive, command_line_of, eventually, in_tree_of, until,
 };
@@ -329,6 +330,70 @@ async fn at_the_address_of_all_servers_an_install_is_told_of_too() {
         }
     };
     assert!(answer["result"]["content"].is_array(), "{answer}");
+}
+
+#[tokio::test]
+async fn clients_without_sessions_are_told_of_an_install_too() {
+    for (path, tool) in [("thing/mcp", "whoami"), ("mcp", "thing__whoami")] {
+        let npm = Npm::new();
+        npm.put("hold", "");
+        let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
+        let pool = Stdiopool::serve(&format!("[pool]\nqueue_timeout = \"500ms\"\n{server}"));
+        let mut client = pool.client("thing");
+        client.url = format!("{}/{path}", pool.url);
+        let mut call = params(json!({"name": tool, "arguments": {}}), &json!({}));
+        let (status, _, refused) = ask(&client, "tools/call", call.clone()).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{refused}");
+
+        call["_meta"]["progressToken"] = json!("t");
+        let mut events = client.stream_of(send(&client, "tools/call", call).await);
+        let mut last = 0;
+        for _ in 0..2 {
+            let progress = events.next().await.expect("progress");
+            assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
+            let message = progress["params"]["message"].as_str().expect("words");
+            assert!(message.contains("thing@1.0.0"), "{message}");
+            let step = progress["params"]["progress"].as_u64().expect("a number");
+            assert!(step > last, "{progress}");
+            last = step;
+        }
+        npm.remove("hold");
+        let answer = loop {
+            let message = events.next().await.expect("an answer");
+            if message["id"] == "r1" {
+                break message;
+            }
+        };
+        assert!(answer["result"]["content"].is_array(), "{answer}");
+        for (outcome, count) in [("ok", 1.0), ("failed", 1.0)] {
+            let labels = format!("method=\"tools/call\",outcome=\"{outcome}\",server=\"thing\"");
+            let counter = format!("stdiopool_requests_total{{{labels}}}");
+            assert_eq!(pool.metric(&counter).await, count, "{outcome}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_after_an_install_is_told_in_the_same_stream() {
+    let npm = Npm::new();
+    npm.put("hold", "");
+    npm.put("broken", "");
+    npm.put("npx", "#!/bin/sh\nexit 3\n");
+    let pool = Stdiopool::serve(&npm.server("thing", &["-y", "thing@1.0.0"], ""));
+    let client = pool.client("thing");
+    let mut call = params(json!({"name": "whoami", "arguments": {}}), &json!({}));
+    call["_meta"]["progressToken"] = json!("t");
+    let mut events = client.stream_of(send(&client, "tools/call", call).await);
+    events.next().await.expect("progress");
+    npm.remove("hold");
+    let last = loop {
+        let message = events.next().await.expect("an answer");
+        if message["id"] == "r1" {
+            break message;
+        }
+    };
+    assert_eq!(last["error"]["data"]["reason"], "start_failed", "{last}");
+    assert!(events.next().await.is_none(), "nothing follows");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Carries out what the multiplexer says: towards the worker at once, the rest after the lock.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::super::mailbox::Pushed;
@@ -35,7 +36,7 @@ impl Link {
     /// Runs `step` on the multiplexer and carries out what it says: what goes to the worker under
     /// the lock, so that it arrives in the order decided, the rest after it.
     pub(super) fn with_mux<R>(&self, step: impl FnOnce(&mut State, &mut Vec<Action>) -> R) -> R {
-        let mut deferred = Vec::new();
+        let mut deferred = SmallVec::<[_; 1]>::new();
         let result = {
             let mut state = self.state.lock();
             let mut out = std::mem::take(&mut state.scratch);
@@ -54,7 +55,7 @@ impl Link {
         result
     }
 
-    fn carry_out(&self, state: &mut State, action: Action, deferred: &mut Vec<Deferred>) {
+    fn carry_out(&self, state: &mut State, action: Action, deferred: &mut SmallVec<[Deferred; 1]>) {
         match action {
             Action::ToWorker(line) => self.to_worker(line),
             Action::Answer {

@@ -1,0 +1,112 @@
+//! The reply to a request of the stateless revision as a stream: how far the install of its server is,
+//! where it has to wait for that, then what its worker says.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
+
+use super::conversation::{Conversation, Said};
+use super::stateless_call::{Begun, Later};
+use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};
+use crate::session::{Install, Mailbox, Parcel, WhenFull};
+
+/// What is still to be told. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
+/// "Cancellation").
+pub(super) enum Telling {
+    /// Its server is being installed.
+    Install {
+        /// The id of the request, as raw JSON.
+        id: String,
+        /// How far it is.
+        mailbox: Arc<Mailbox>,
+        /// Ends when the call has begun.
+        begun: Later,
+    },
+    /// Its worker has it; and what that has said already.
+    Call(Box<Conversation>, Option<Said>),
+}
+
+impl Telling {
+    /// Of an install, to a client that asked with that progress token (raw JSON), then of the call.
+    pub(super) fn of_install(install: Install, token: &str, id: &str, call: Later) -> Self {
+        let mailbox = Arc::new(Mailbox::new(WhenFull::DropNewest));
+        // Open until the call has begun.
+        mailbox.expect_answer();
+        let (token, told) = (token.to_owned(), Arc::clone(&mailbox));
+        Self::Install {
+            id: id.to_owned(),
+            mailbox,
+            begun: Box::pin(async move {
+                install.told(&token, &told).await;
+                call.await
+            }),
+        }
+    }
+
+    /// Of a call, of which that was the first to be heard.
+    pub(super) fn of_call(conversation: Box<Conversation>, first: Said) -> Self {
+        Self::Call(conversation, Some(first))
+    }
+
+    /// What comes next, and what there is to tell after it.
+    async fn next(mut self) -> (Bytes, Option<Self>) {
+        loop {
+            match self {
+                Self::Install {
+                    id,
+                    mailbox,
+                    mut begun,
+                } => {
+                    let begun = tokio::select! {
+                        biased;
+                        Some(Parcel::Message(message)) = mailbox.next_of_call() => {
+                            return (event(&message), Some(Self::Install { id, mailbox, begun }));
+                        }
+                        begun = &mut begun => begun,
+                        () = tokio::time::sleep(QUIET_PERIOD) => {
+                            let rest = Self::Install { id, mailbox, begun };
+                            return (Bytes::from_static(KEEP_ALIVE), Some(rest));
+                        }
+                    };
+                    self = match begun {
+                        Begun::Under(conversation) => Self::Call(conversation, None),
+                        Begun::Over(last) => return (event(&last.message), None),
+                        Begun::Refused(failure) => {
+                            return (event(failure.to_response(Some(&id)).as_bytes()), None);
+                        }
+                    };
+                }
+                Self::Call(mut conversation, said) => {
+                    let said = match said {
+                        Some(said) => said,
+                        None => conversation.next().await,
+                    };
+                    let frame = match said {
+                        Said::Nothing => Bytes::from_static(KEEP_ALIVE),
+                        Said::Notification(message) => event(&message),
+                        Said::Final(last) => return (event(&last.message), None),
+                    };
+                    return (frame, Some(Self::Call(conversation, None)));
+                }
+            }
+        }
+    }
+}
+
+fn event(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    put_event(&mut frame, message);
+    frame.freeze()
+}
+
+impl From<Telling> for Body {
+    fn from(telling: Telling) -> Self {
+        Self::from_stream(stream::unfold(Some(telling), |telling| async move {
+            let (frame, rest) = telling?.next().await;
+            Some((Ok::<_, Infallible>(frame), rest))
+        }))
+    }
+}
