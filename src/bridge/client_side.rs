@@ -1,10 +1,10 @@
 //! What clients say, on its way to the worker.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde_json::json;
+use smallvec::SmallVec;
 
 use super::era::{Era, discover_request};
 use super::initialize::{ClientHello, Greeting, initialize_request};
@@ -16,7 +16,7 @@ use super::mux::{
 use super::params;
 use super::stateless::identity;
 use crate::ids::WorkerId;
-use crate::protocol::{Envelope, code, one_line, span_of};
+use crate::protocol::{Envelope, RawId, code, one_line, span_of};
 
 /// A request of a client: the text it was read from and the envelope that borrows from it.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Mux {
             asks: Default::default(),
             seats: Default::default(),
             guests: Default::default(),
-            active: BTreeSet::new(),
+            active: Default::default(),
             orphans: Default::default(),
             worker_level: None,
             accepts: Accepts {
@@ -428,7 +428,7 @@ impl Mux {
     }
 
     /// Ends the call because its answer is known to be unusable (too large to be read).
-    pub fn fail(&mut self, id: CallId, out: &mut Vec<Action>) -> Option<Box<str>> {
+    pub fn fail(&mut self, id: CallId, out: &mut Vec<Action>) -> Option<RawId> {
         let call = self.end_call(id)?;
         out.push(Action::Released(id));
         Some(call.client_id)
@@ -482,18 +482,20 @@ impl Mux {
 
 /// The client's message with the worker-side id and progress token in place of the client's.
 fn for_worker(message: &[u8], client_id: Option<&str>, token: Option<&str>, id: CallId) -> Bytes {
-    let worker_id = id.0.to_string();
-    let mut spans: Vec<_> = [client_id, token]
-        .into_iter()
-        .flatten()
-        .map(|part| span_of(message, part))
-        .collect();
+    let mut digits = itoa::Buffer::new();
+    let worker_id = digits.format(id.0).as_bytes();
+    let parts = [client_id, token].into_iter().flatten();
+    let spans = parts.map(|part| span_of(message, part));
+    let mut spans: SmallVec<[_; 2]> = spans.collect();
     spans.sort_by_key(|span| span.start);
-    let mut line = Vec::with_capacity(message.len() + 2 * worker_id.len());
+    let replaced: usize = spans.iter().map(ExactSizeIterator::len).sum();
+    // Of exact size it is shared without another allocation.
+    let len = message.len() - replaced + spans.len() * worker_id.len();
+    let mut line = Vec::with_capacity(len);
     let mut copied = 0;
     for span in spans {
         line.extend_from_slice(&message[copied..span.start]);
-        line.extend_from_slice(worker_id.as_bytes());
+        line.extend_from_slice(worker_id);
         copied = span.end;
     }
     line.extend_from_slice(&message[copied..]);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::era::Era;
 use super::initialize::Hello;
@@ -12,6 +13,7 @@ use super::level::Level;
 use super::rounds::{Input, Rounds};
 use super::subscriptions::Listening;
 use crate::ids::WorkerId;
+use crate::protocol::RawId;
 
 /// A session as the bridge knows it: a number, unique while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -160,7 +162,7 @@ pub(super) struct Call {
     /// `None` for stdiopool's own requests.
     pub(super) session: Option<SessionNo>,
     /// The client's id as raw JSON.
-    pub(super) client_id: Box<str>,
+    pub(super) client_id: RawId,
     /// The client's progress token as raw JSON.
     pub(super) client_token: Option<Box<str>>,
     pub(super) purpose: Purpose,
@@ -184,7 +186,8 @@ pub(super) struct Question {
 #[derive(Debug, Default)]
 pub(super) struct Seat {
     /// Calls the worker has not answered yet, cancelled ones included.
-    pub(super) in_flight: BTreeSet<CallId>,
+    /// Ascending, as they are numbered in their order.
+    pub(super) in_flight: SmallVec<[CallId; 2]>,
     /// The level the session asked for.
     pub(super) level: Option<Level>,
     /// URIs it subscribes to.
@@ -205,7 +208,7 @@ pub struct Mux {
     pub(super) guests: Guests,
     /// Sessions with a call in flight, kept beside the seats so that the owner of a worker's
     /// message is found without walking every session.
-    pub(super) active: BTreeSet<SessionNo>,
+    pub(super) active: FxHashSet<SessionNo>,
     /// Calls nobody waits for and the worker may still be busy with, after their session left or
     /// the runtime lost patience. While there are any, nothing the worker asks can be attributed.
     pub(super) orphans: FxHashSet<CallId>,
@@ -282,7 +285,7 @@ impl Mux {
         let id = CallId(self.next_call);
         self.next_call += 1;
         if let Some(session) = call.session {
-            self.seat(session).in_flight.insert(id);
+            self.seat(session).in_flight.push(id);
             self.active.insert(session);
         }
         self.calls.insert(id, call);
@@ -298,7 +301,9 @@ impl Mux {
         if let Some(session) = call.session
             && let Some(seat) = self.seats.get_mut(&session)
         {
-            seat.in_flight.remove(&id);
+            if let Ok(at) = seat.in_flight.binary_search(&id) {
+                seat.in_flight.remove(at);
+            }
             if seat.in_flight.is_empty() {
                 self.active.remove(&session);
             }

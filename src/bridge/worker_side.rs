@@ -14,7 +14,7 @@ use super::mux::{
 };
 use super::params;
 use super::stateless::{plain_notification, refused_revisions};
-use crate::protocol::{Envelope, Kind, code, one_line, replaced, span_of, splice};
+use crate::protocol::{Envelope, Kind, RawId, code, one_line, replaced, span_of, splice};
 
 /// A response that a client gets as it is, under its own id.
 struct Answered {
@@ -22,7 +22,7 @@ struct Answered {
     is_error: bool,
     /// Where the worker's id stands.
     id: Range<usize>,
-    client_id: Box<str>,
+    client_id: RawId,
 }
 
 impl Mux {

@@ -24,7 +24,7 @@ use super::router::Front;
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, message_of};
 use crate::bridge::ClientHello;
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, Failure, Kind, Reason};
+use crate::protocol::{Envelope, Failure, Kind, RawId, Reason};
 use crate::session::{
     Exchange, Mailbox, Next, Parcel, Session, SessionId, Sessions, WhenFull, session_not_found,
 };
@@ -206,7 +206,7 @@ pub(super) fn take_in(
         .next();
     let channel = id.and_then(|id| {
         let channels = front.channels.0.lock();
-        let channel = channels.get(&SessionId::presented(id))?;
+        let channel = channels.get(id)?;
         let is_theirs = channel.principal.is_same_as(principal) && channel.server == *server;
         is_theirs.then(|| Arc::clone(channel))
     });
@@ -264,7 +264,7 @@ async fn serve(
     let Ok(envelope) = Envelope::parse(&message) else {
         return;
     };
-    let id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
+    let id: RawId = envelope.id.map_or("null", |id| id.get()).into();
     let answered = |message| Parcel::Answer {
         message,
         at: Instant::now(),

@@ -21,7 +21,7 @@ use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
-use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
+use crate::session::{Exchange, Initialized, Next, Parcel, Session};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal};
@@ -404,7 +404,7 @@ pub(super) fn find_session(
         .and_then(|text| {
             front
                 .sessions
-                .find(&SessionId::presented(text), principal, server)
+                .find(text, principal, server)
         })
         .ok_or_else(crate::session::session_not_found)
 }
@@ -465,6 +465,8 @@ pub(super) struct Tally {
     /// with methods is by order. Nearly always one.
     asked: SmallVec<[Method; 1]>,
     last_answer: Option<Instant>,
+    /// When the last outcome was noted.
+    settled: Option<Instant>,
     /// The same for the audit log, if there is one.
     trail: Option<Trail>,
 }
@@ -483,6 +485,7 @@ impl Tally {
             arrived,
             asked: SmallVec::new(),
             last_answer: None,
+            settled: None,
         }
     }
 
@@ -524,14 +527,16 @@ impl Tally {
     }
 
     fn outcome(&mut self, outcome: Outcome, reason: Option<Reason>, bytes: Option<usize>) {
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.arrived);
+        self.settled = Some(now);
         if let Some(trail) = &mut self.trail {
             let reason = reason.map(Reason::as_str);
-            trail.outcome(outcome.as_str(), reason, bytes, self.arrived.elapsed());
+            trail.outcome(outcome.as_str(), reason, bytes, took);
         }
         if !self.asked.is_empty() {
             let method = self.asked.remove(0);
-            self.of_server
-                .request(method, outcome, self.arrived.elapsed());
+            self.of_server.request(method, outcome, took);
         }
     }
 
@@ -556,10 +561,12 @@ impl Tally {
         if let Some(trail) = &mut self.trail {
             trail.was_of(exchange.worker());
         }
-        if let (Some(sent), Some(answered)) = (exchange.sent_at(), self.last_answer) {
+        let times = (exchange.sent_at(), self.last_answer, self.settled);
+        if let (Some(sent), Some(answered), Some(settled)) = times {
             let before = sent.saturating_duration_since(self.arrived);
-            let inside = before.saturating_sub(exchange.waited()) + answered.elapsed();
-            self.metrics.overhead(inside);
+            let after = settled.saturating_duration_since(answered);
+            self.metrics
+                .overhead(before.saturating_sub(exchange.waited()) + after);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use compact_str::CompactString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,6 +48,10 @@ fn text<'de, D: serde::Deserializer<'de>>(
     let text = Option::<Text<'_>>::deserialize(deserializer)?;
     Ok(text.map(|text| text.0))
 }
+
+/// A JSON-RPC id as it was written: raw JSON. Nearly every one is short, and then stands for itself
+/// without an allocation.
+pub type RawId = CompactString;
 
 /// What an envelope is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

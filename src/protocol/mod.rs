@@ -10,7 +10,7 @@ mod method;
 mod revision;
 pub mod sse;
 
-pub use envelope::{Envelope, EnvelopeError, Kind, one_line, replaced, span_of, splice};
+pub use envelope::{Envelope, EnvelopeError, Kind, RawId, one_line, replaced, span_of, splice};
 pub use failure::{Failure, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};

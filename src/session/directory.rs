@@ -103,11 +103,11 @@ impl Directory {
     /// Takes a session of an earlier run up again, if it is this principal's and talks to this server.
     pub(super) fn revive(
         &self,
-        id: &SessionId,
+        id: &str,
         principal: &Principal,
         server: &ServerName,
     ) -> Option<Arc<Session>> {
-        let hash = IdHash::of(id.as_str());
+        let hash = IdHash::of(id);
         if !self.tables.read().dormant.contains_key(&hash) {
             return None;
         }
@@ -118,7 +118,7 @@ impl Directory {
             .filter(|row| keep::is_theirs(row, principal, server))?;
         let principal_tenant = principal.tenant.clone();
         let (principal, server) = (principal.clone(), server.clone());
-        let session = keep::revive(row, self.next_no(), id.clone(), principal, server);
+        let session = keep::revive(row, self.next_no(), id.into(), principal, server);
         tables.dormant.remove(&hash);
         let Some(session) = session.map(Arc::new) else {
             tables.count(&principal_tenant, -1);
@@ -151,7 +151,7 @@ impl Directory {
     /// else's is as unknown as one that never was.
     pub(super) fn find(
         &self,
-        id: &SessionId,
+        id: &str,
         principal: &Principal,
         server: &ServerName,
     ) -> Option<Arc<Session>> {

@@ -17,7 +17,7 @@ use super::service::Sessions;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::launch::packages::Slot;
-use crate::protocol::{Envelope, Failure, Reason};
+use crate::protocol::{Envelope, Failure, RawId, Reason};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
@@ -66,7 +66,7 @@ struct Repeat {
 
 /// The request's way to another worker, or to its first while a package is installed. Kept here so that a dropped [`Exchange::next`] loses nothing.
 struct Repeating {
-    id: Box<str>,
+    id: RawId,
     sent: Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>,
 }
 
@@ -88,7 +88,7 @@ pub enum Next {
         /// How long it may take.
         timeout: Duration,
         /// The ids of the requests without an answer, as raw JSON.
-        unanswered: Vec<Box<str>>,
+        unanswered: Vec<RawId>,
     },
 }
 
@@ -190,12 +190,11 @@ impl Exchange {
         self.repeating = Some(Repeating { id, sent });
     }
 
-    pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId) {
+    pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId, at: Instant) {
         self.timeout = self.timeout.min(link.order().request_timeout);
-        let now = Instant::now();
-        self.sent = Some(now);
+        self.sent = Some(at);
         self.worker = Some(link.id());
-        self.deadline = now.checked_add(self.timeout);
+        self.deadline = at.checked_add(self.timeout);
         self.open.push((link, call));
     }
 
@@ -343,7 +342,7 @@ impl Exchange {
     }
 
     /// Cancels what is still unanswered and returns the ids of it, as raw JSON.
-    pub fn abandon(&mut self, why: &str) -> Vec<Box<str>> {
+    pub fn abandon(&mut self, why: &str) -> Vec<RawId> {
         self.mailbox.close();
         self.open
             .drain(..)
@@ -367,7 +366,7 @@ impl Repeat {
         })
     }
 
-    fn begin(self, id: Box<str>, mut second: Exchange) -> Repeating {
+    fn begin(self, id: RawId, mut second: Exchange) -> Repeating {
         let sent = async move {
             let envelope = Envelope::parse(&self.message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;

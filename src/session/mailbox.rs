@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::protocol::Failure;
+use crate::protocol::{Failure, RawId};
 
 /// Most notifications that wait for one slow stream.
 const MAX_QUEUED: usize = 256;
@@ -33,7 +33,7 @@ pub enum Parcel {
     /// Why one of the stream's requests has no answer.
     Failed {
         /// The client's id as raw JSON.
-        id: Box<str>,
+        id: RawId,
         /// What went wrong.
         failure: Failure,
     },
@@ -130,7 +130,7 @@ impl Mailbox {
     }
 
     /// Puts the reason for which a request will have no answer in the queue.
-    pub fn fail(&self, id: Box<str>, failure: Failure) {
+    pub fn fail(&self, id: RawId, failure: Failure) {
         self.settle(Parcel::Failed { id, failure });
     }
 

@@ -1,5 +1,6 @@
 //! One client's session: what must be known of it whichever worker serves it.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -42,11 +43,6 @@ impl SessionId {
         Ok(Self(hex(&bits).into()))
     }
 
-    /// What a client sent.
-    pub fn presented(text: &str) -> Self {
-        Self(text.into())
-    }
-
     /// As it stands in the header.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -55,6 +51,19 @@ impl SessionId {
     /// Names the session in logs and tables, and to its process, without giving the credential away.
     pub fn fingerprint(&self) -> String {
         hex(&Sha256::digest(self.0.as_bytes())[..6])
+    }
+}
+
+impl From<&str> for SessionId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+/// Found by what a client presents.
+impl Borrow<str> for SessionId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

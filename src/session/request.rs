@@ -124,7 +124,7 @@ impl Sessions {
             None => None,
         };
         let envelope = read_again.as_ref().unwrap_or(envelope);
-        let arrived = Instant::now();
+        let arrived = self.shared.trace.as_ref().map(|_| Instant::now());
         for _ in 0..MAX_OFFERS {
             let near = exchange.prefers;
             let leased = self.lease_near(session, config, near, &mut exchange.waited);
@@ -147,8 +147,8 @@ impl Sessions {
                 offer,
             };
             match link.call(asked, lease, &exchange.mailbox) {
-                Ok(Called::Sent(call)) => {
-                    exchange.opened(link, call);
+                Ok(Called::Sent(call, at)) => {
+                    exchange.opened(link, call, at);
                     return Ok(());
                 }
                 Ok(Called::Answered) => return Ok(()),

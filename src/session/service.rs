@@ -349,7 +349,7 @@ impl Sessions {
     /// The session of that id, if it is this principal's and talks to this server.
     pub fn find(
         &self,
-        id: &SessionId,
+        id: &str,
         principal: &Principal,
         server: &ServerName,
     ) -> Option<Arc<Session>> {

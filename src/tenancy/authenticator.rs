@@ -29,6 +29,26 @@ pub struct Credentials<'a> {
     pub path_tenant: Option<&'a str>,
 }
 
+/// Whoever comes with a token.
+#[derive(Debug)]
+struct Bearer {
+    principal: Principal,
+    expires: Option<SystemTime>,
+}
+
+impl Bearer {
+    fn of(tenant: &TenantId, token: &Token) -> Self {
+        Self {
+            principal: Principal {
+                scopes: Arc::clone(&token.scopes),
+                token: token.name.clone(),
+                ..Principal::new(tenant.clone(), token.subject.clone())
+            },
+            expires: token.expires,
+        }
+    }
+}
+
 /// Says whose credentials are presented.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -36,7 +56,7 @@ pub struct Authenticator {
     tenants: BTreeSet<TenantId>,
     /// By hash. Looking one up takes a time that depends on the hash, from which nobody can
     /// find a token: to steer the hash is to invert SHA-256.
-    tokens: FxHashMap<[u8; 32], (TenantId, Token)>,
+    tokens: FxHashMap<[u8; 32], Bearer>,
     uses: Arc<Uses>,
     /// Of the issuer, with `auth.mode = "jwt"`.
     keys: Option<Arc<Keys>>,
@@ -48,7 +68,7 @@ impl Authenticator {
     pub fn new(config: &Config, uses: Arc<Uses>, before: Option<&Self>) -> Self {
         let tokens = config.tenants.iter().flat_map(|(id, tenant)| {
             let tokens = tenant.tokens.iter();
-            tokens.map(move |token| (token.hash, (id.clone(), token.clone())))
+            tokens.map(move |token| (token.hash, Bearer::of(id, token)))
         });
         let keys = match &config.auth.mode {
             AuthMode::Jwt(jwt) => {
@@ -107,16 +127,12 @@ impl Authenticator {
     fn by_token(&self, token: &[u8]) -> Result<Principal, Failure> {
         let presented: [u8; 32] = Sha256::digest(token).into();
         let known = self.tokens.get(&presented);
-        let (tenant, token) = known.ok_or_else(|| unauthorized("the bearer token is not known"))?;
-        if token.expires.is_some_and(|at| at <= SystemTime::now()) {
+        let bearer = known.ok_or_else(|| unauthorized("the bearer token is not known"))?;
+        if bearer.expires.is_some_and(|at| at <= SystemTime::now()) {
             return Err(unauthorized("the bearer token has expired"));
         }
         self.uses.note(presented);
-        Ok(Principal {
-            scopes: Arc::clone(&token.scopes),
-            token: token.name.clone(),
-            ..Principal::new(tenant.clone(), token.subject.clone())
-        })
+        Ok(bearer.principal.clone())
     }
 
     async fn by_jwt(&self, token: &[u8], settings: &Jwt) -> Result<Principal, Failure> {

@@ -300,9 +300,10 @@ impl Link {
         if let Some(shared) = self.shared.upgrade()
             && let Some(trace) = &shared.trace
             && let Some(tenant) = &self.order.tenant
+            && let Some(arrived) = desk.arrived
         {
             let server = &self.order.server;
-            trace.call(server, tenant, desk.arrived.into_std(), desk.sent.elapsed());
+            trace.call(server, tenant, arrived.into_std(), desk.sent.elapsed());
         }
     }
 

@@ -28,7 +28,7 @@ use crate::bridge::{
 };
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
-use crate::protocol::Envelope;
+use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{SendError, Worker};
@@ -80,15 +80,15 @@ struct State {
 struct Desk {
     mailbox: Arc<Mailbox>,
     lease: Lease<Launchpad>,
-    client_id: Box<str>,
+    client_id: RawId,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
     /// Its answer lists tools, of which its caller gets to see these.
     offer: Option<Arc<Offer>>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Era, Listing, Edition)>,
-    /// When the request came in.
-    arrived: Instant,
+    /// When the request came in, if that is recorded.
+    arrived: Option<Instant>,
     /// When the worker was sent it.
     sent: Instant,
 }
@@ -99,8 +99,8 @@ pub(super) struct Asked<'a> {
     pub(super) session: &'a Session,
     pub(super) message: &'a [u8],
     pub(super) envelope: &'a Envelope<'a>,
-    /// When it came in.
-    pub(super) arrived: Instant,
+    /// When it came in, if that is recorded.
+    pub(super) arrived: Option<Instant>,
     /// Log lines that a caller without a session wants.
     pub(super) level: Option<Level>,
     /// What its caller gets to see of the tools, if that is not all.
@@ -110,8 +110,8 @@ pub(super) struct Asked<'a> {
 /// A call that the worker has been sent, or that needed no worker.
 #[derive(Debug)]
 pub(super) enum Called {
-    /// The answer will come to the mailbox.
-    Sent(CallId),
+    /// The answer will come to the mailbox; and when that was.
+    Sent(CallId, Instant),
     /// The answer is in the mailbox.
     Answered,
 }
@@ -331,7 +331,7 @@ impl Link {
             session.keep_seats(|id| shared.link(id).is_some());
         }
         let listing = self.listing_of(session, envelope);
-        let client_id: Box<str> = envelope.id.map_or("null", |id| id.get()).into();
+        let client_id: RawId = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
         let mut lease = Some(lease);
         self.with_mux(|state, out| {
@@ -399,6 +399,7 @@ impl Link {
                     return Err(CallRefused::Gone);
                 }
             }
+            let now = Instant::now();
             if let Some(lease) = lease.take() {
                 mailbox.expect_answer();
                 let mailbox = Arc::clone(mailbox);
@@ -414,11 +415,11 @@ impl Link {
                             .cloned(),
                         listing,
                         arrived,
-                        sent: Instant::now(),
+                        sent: now,
                     },
                 );
             }
-            Ok(Called::Sent(id))
+            Ok(Called::Sent(id, now))
         })
     }
 
@@ -483,7 +484,7 @@ impl Link {
     /// Nobody waits for the call any more: the worker is told, the slot comes back when it
     /// answers or, failing that, after a grace period. Returns the client's id of the call, as
     /// raw JSON; `None` for one that is over.
-    pub(super) fn abandon(&self, id: CallId, why: &str) -> Option<Box<str>> {
+    pub(super) fn abandon(&self, id: CallId, why: &str) -> Option<RawId> {
         let client_id = self.with_mux(|state, out| {
             state.mux.cancel(id, why, out);
             state.desks.get(&id).map(|desk| desk.client_id.clone())
