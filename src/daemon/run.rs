@@ -133,7 +133,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         grants_stop.clone(),
     ));
 
-    start_up::let_go_of_code();
+    start_up::let_go_of_program();
     service.until_drain().await?;
 
     // Said when it is so.

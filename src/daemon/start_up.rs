@@ -7,26 +7,34 @@
 use std::ptr::NonNull;
 
 use nix::sys::mman::{MmapAdvise, madvise};
-use procfs::process::{MMPermissions, MMapPath, Process};
+use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 
-/// Takes the program's own code out of this process's memory; it stays in the page cache.
-pub(super) fn let_go_of_code() {
-    let own = Process::myself().and_then(|own| Ok((own.exe()?, own.maps()?)));
+/// Takes what is mapped from the program's own file out of this process's memory: its code, its constants
+/// and what the dynamic linker read; it stays in the page cache.
+pub(super) fn let_go_of_program() {
+    let own = Process::myself().and_then(|own| Ok((own.exe()?, own.smaps()?)));
     let (program, maps) = match own {
         Ok(own) => own,
         Err(error) => {
-            tracing::debug!(%error, "the code of the start-up stays in memory");
+            tracing::debug!(%error, "what the start-up needed of the program stays in memory");
             return;
         }
     };
-    let code = MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE;
-    for map in maps {
-        if map.perms != code || map.pathname != MMapPath::Path(program.clone()) {
-            continue;
+    let program = MMapPath::Path(program);
+    for map in maps.into_iter().filter(|map| map.pathname == program) {
+        if is_as_in_its_file(&map) {
+            let (start, end) = map.address;
+            drop_mapping(start, end - start);
         }
-        let (start, end) = map.address;
-        drop_mapping(start, end - start);
     }
+}
+
+/// Whether no page of it has been changed, or can be. Some of what is only read was written to once, by the dynamic
+/// linker.
+fn is_as_in_its_file(map: &MemoryMap) -> bool {
+    let can_differ = MMPermissions::WRITE | MMPermissions::SHARED;
+    let own_bytes = map.extension.map.get("Anonymous");
+    !map.perms.intersects(can_differ) && own_bytes == Some(&0)
 }
 
 #[allow(unsafe_code, reason = "madvise has no safe wrapper in nix")]
@@ -37,12 +45,12 @@ fn drop_mapping(start: u64, len: u64) {
     let Some(address) = NonNull::new(std::ptr::with_exposed_provenance_mut(start)) else {
         return;
     };
-    // SAFETY: The range is a mapping of the program's own file, private and never writable, so that no
-    // page of it differs from the file; after this call each reads as the same again
-    // (madvise(2), MADV_DONTNEED).
+    // SAFETY: The range is a mapping of the program's own file that nothing replaces while it runs, private
+    // and not writable, and no page of it differs from the file (`Anonymous`, proc_pid_smaps(5)); after
+    // this call each reads as the same again (madvise(2), MADV_DONTNEED).
     let dropped = unsafe { madvise(address, len, MmapAdvise::MADV_DONTNEED) };
     if let Err(error) = dropped {
-        tracing::debug!(%error, "the code of the start-up stays in memory");
+        tracing::debug!(%error, "what the start-up needed of the program stays in memory");
     }
 }
 
@@ -55,16 +63,15 @@ mod tests {
         let resident = || -> u64 {
             let own = Process::myself().expect("it lives");
             let program = MMapPath::Path(own.exe().expect("told"));
-            let code = own.smaps().expect("told").into_iter();
-            let code = code.filter(|map| map.pathname == program);
-            let code = code.filter(|map| map.perms.contains(MMPermissions::EXECUTE));
-            code.map(|map| map.extension.map["Rss"]).sum()
+            let maps = own.smaps().expect("told").into_iter();
+            let own = maps.filter(|map| map.pathname == program && is_as_in_its_file(map));
+            own.map(|map| map.extension.map["Rss"]).sum()
         };
 
         let schema = serde_json::json!({ "type": "object", "patternProperties": { "^a+$": { "format": "uri" } } });
         jsonschema::validator_for(&schema).expect("a schema");
         let before = resident();
-        let_go_of_code();
+        let_go_of_program();
         let after = resident();
         assert!(after < before, "{after} of {before} bytes");
     }

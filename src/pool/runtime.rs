@@ -346,6 +346,7 @@ impl<L: Launcher> Inner<L> {
             };
             (answered, effects)
         };
+        // What was asked for makes nothing quieter: nobody who waits for that has to look.
         self.carry_out(effects);
         answered
     }
@@ -356,6 +357,7 @@ impl<L: Launcher> Inner<L> {
             self.step(&mut core, event)
         };
         self.carry_out(effects);
+        self.changed.notify_waiters();
     }
 
     fn step(self: &Arc<Self>, core: &mut Core<L>, event: Event) -> Vec<Effect<L>> {
@@ -469,7 +471,6 @@ impl<L: Launcher> Inner<L> {
                 Effect::Gone(server, reason) => self.observer.gone(&server, reason),
             }
         }
-        self.changed.notify_waiters();
     }
 }
 
@@ -492,6 +493,7 @@ impl<L: Launcher> Drop for Withdrawal<'_, L> {
             }
         };
         self.pool.carry_out(effects);
+        self.pool.changed.notify_waiters();
     }
 }
 
