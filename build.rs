@@ -11,6 +11,9 @@ fn main() {
     if is("CARGO_CFG_TARGET_OS", "linux") && is("PROFILE", "release") && !is_mold {
         let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
         let script = Path::new(&root).join("link/serving.ld");
-        println!("cargo::rustc-link-arg-bin=stdiopool=-Wl,-T,{}", script.display());
+        println!(
+            "cargo::rustc-link-arg-bin=stdiopool=-Wl,-T,{}",
+            script.display()
+        );
     }
 }

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use axum::body::Body;
 use http::{Response, StatusCode};
 
+use super::body::Body;
 use super::conversation::Final;
 use super::post::{Post, Tally};
 use super::reply;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, LOCATION};
@@ -15,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use super::body::Body;
 use super::entrance::Entrance;
 use super::router::{Front, check_content_type, read_body, take_unread};
 use super::{reply, trail};
@@ -153,7 +153,7 @@ async fn serve_all(
     front: &Front,
     (entrance, tenant, who): (Entrance<'_>, Option<&str>, &mut Option<Principal>),
     parts: &Parts,
-    body: &mut Body,
+    body: &mut axum::body::Body,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let (setup, principal) = entrance.admitted(front, tenant).await?;

@@ -9,12 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::util::ServiceExt;
 
+use super::body::Body;
 use super::listener::Peer;
 use super::router::{self, Front, Offer};
 
@@ -74,7 +74,11 @@ impl Dispatch {
                 return Ok(endpoint.await);
             }
             parts.extensions.insert(peer);
-            self.router.oneshot(Request::from_parts(parts, body)).await
+            let answer = self
+                .router
+                .oneshot(Request::from_parts(parts, body))
+                .await?;
+            Ok(answer.map(Body::Stream))
         })
     }
 }

@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 
+use super::body::Body;
 use super::listener::Peer;
 use super::router::Front;
 use super::{reply, trail, well_known};

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream as streams;
 use http::{Response, StatusCode, Uri};
@@ -16,6 +15,7 @@ use rustc_hash::FxHashMap;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::body::Body;
 use super::client_config::{Configs, together};
 use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, timed_out, unreadable};

@@ -19,6 +19,7 @@
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
 mod aggregate;
+mod body;
 mod client_config;
 mod config_handles;
 mod conversation;

@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, REFERRER_POLICY, SET_COOKIE,
@@ -18,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::body::Body;
 use super::entrance::Entrance;
 use super::reply;
 use super::router::Front;
@@ -270,7 +270,7 @@ fn page(status: StatusCode, title: &str, paragraph: &str) -> Response<Body> {
     let text = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body><h1>{title}</h1><p>{paragraph}</p></body></html>\n"
     );
-    let mut response = Response::new(Body::from(text));
+    let mut response = Response::new(Body::whole(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [

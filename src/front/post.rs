@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::body::Body;
 use super::client_config::{Configs, together};
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
@@ -401,11 +401,7 @@ pub(super) fn find_session(
     presented
         .to_str()
         .ok()
-        .and_then(|text| {
-            front
-                .sessions
-                .find(text, principal, server)
-        })
+        .and_then(|text| front.sessions.find(text, principal, server))
         .ok_or_else(crate::session::session_not_found)
 }
 

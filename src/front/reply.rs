@@ -1,10 +1,10 @@
 //! Responses: JSON, failures, and the headers both carry.
 
-use axum::body::Body;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use super::body::Body;
 use crate::protocol::{Failure, Reason};
 
 /// Names the session, in both directions.
@@ -14,7 +14,7 @@ pub(super) static VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-prot
 
 /// A body of one JSON value.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.into()));
+    let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::{Bytes, BytesMut};
@@ -17,6 +16,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::body::Body;
 use super::client_config::{CONFIG_HEADER, Configs};
 use super::config_handles;
 use super::entrance::Entrance;

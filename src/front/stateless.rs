@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream as streams;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
+use super::body::Body;
 use super::conversation::{Final, Said};
 use super::post::{Post, Tally};
 use super::reply;

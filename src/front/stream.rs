@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::Fuse;
 use futures_util::stream;
 
+use super::body::Body;
 use super::post::{Tally, timed_out};
 use super::resume::{HandOver, Parked};
 use crate::bridge::SessionNo;

@@ -4,10 +4,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 
+use super::body::Body;
 use super::conversation::{Conversation, Said};
 use super::stateless_call::{Begun, Later};
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};

@@ -1,13 +1,13 @@
 //! Where clients learn which authorization server gives tokens for here (RFC 9728; 2025-11-25,
 //! basic/authorization, "Protected Resource Metadata Discovery").
 
-use axum::body::Body;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, HOST, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use serde_json::json;
 
+use super::body::Body;
 use super::reply;
 use super::router::Front;
 use crate::config::{Auth, AuthMode, Jwt};

@@ -1,0 +1,79 @@
+//! What a response carries: all of it at once, or a stream.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body as Stream;
+use bytes::Bytes;
+use futures_util::TryStream;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Full;
+
+/// The body of a response. Nearly every one is there as a whole, and then needs no box.
+#[derive(Debug)]
+pub enum Body {
+    /// It is there.
+    Whole(Full<Bytes>),
+    /// It comes.
+    Stream(Stream),
+}
+
+impl Body {
+    /// No bytes at all.
+    pub fn empty() -> Self {
+        Self::whole(Bytes::new())
+    }
+
+    /// Those bytes.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+
+    /// What that one gives.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        Self::Stream(Stream::new(body))
+    }
+
+    /// The pieces of a stream, each as soon as it is there.
+    pub fn from_stream<S>(stream: S) -> Self
+    where
+        S: TryStream<Ok: Into<Bytes>, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        Self::Stream(Stream::from_stream(stream))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
