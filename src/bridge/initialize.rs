@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::era::Era;
 use super::stateless::STATELESS;
-use crate::protocol::{Revision, span_of, splice};
+use crate::protocol::{RawJson, Revision, span_of, splice};
 
 /// Capabilities by which a client accepts requests from a server.
 const INTERACTIVE: [&str; 3] = ["roots", "sampling", "elicitation"];
@@ -29,7 +29,7 @@ impl ClientHello {
     ///
     /// # Errors
     /// A message for the caller when a required member is missing or of the wrong type.
-    pub fn parse(params: Option<&RawValue>) -> Result<Self, String> {
+    pub fn parse(params: Option<RawJson<'_>>) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Params {
@@ -391,7 +391,7 @@ mod tests {
             r#"{"protocolVersion":"2025-06-18","capabilities":{"sampling":{},"experimental":{"z":{}}},"clientInfo":{"name":"c","version":"1"}}"#.into(),
         )
         .expect("valid");
-        let client = ClientHello::parse(Some(&params)).expect("valid");
+        let client = ClientHello::parse(Some((&*params).into())).expect("valid");
         let shared = Greeting::shared(&client);
         assert_eq!(
             Value::Object(shared.capabilities.clone()),

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::members::Members;
-use crate::protocol::Envelope;
+use crate::protocol::{Envelope, RawJson};
 
 /// A list of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,7 +27,7 @@ pub enum Listing {
 impl Listing {
     /// The list that a request asks for, if it asks for the first page of one and for nothing
     /// special: no cursor, no progress.
-    pub fn asked(method: &str, params: Option<&RawValue>) -> Option<Self> {
+    pub fn asked(method: &str, params: Option<RawJson<'_>>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Params {
             cursor: Option<IgnoredAny>,
@@ -178,7 +178,7 @@ mod tests {
 
     fn asked(method: &str, params: &str) -> Option<Listing> {
         let params = RawValue::from_string(params.to_owned()).expect("JSON");
-        Listing::asked(method, Some(&params))
+        Listing::asked(method, Some((&*params).into()))
     }
 
     #[test]

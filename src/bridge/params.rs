@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::level::Level;
+use crate::protocol::RawJson;
 
 /// `_meta.progressToken` of a request (basic/utilities/progress).
 #[derive(Deserialize)]
@@ -74,7 +75,7 @@ pub(super) fn level(params: &str) -> Option<Level> {
 }
 
 /// The level that a client's `logging/setLevel` asks for.
-pub fn asked_level(params: Option<&RawValue>) -> Option<Level> {
+pub fn asked_level(params: Option<RawJson<'_>>) -> Option<Level> {
     level(params?.get())
 }
 

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+
+use crate::protocol::RawJson;
 
 /// The tool that a `tools/call` calls.
-pub fn called_tool<'a>(method: &str, params: Option<&'a RawValue>) -> Option<Cow<'a, str>> {
+pub fn called_tool<'a>(method: &str, params: Option<RawJson<'a>>) -> Option<Cow<'a, str>> {
     #[derive(Deserialize)]
     struct Params<'a> {
         #[serde(borrow)]
@@ -58,9 +59,10 @@ mod tests {
             {"name":"bare"}]}"#;
         assert_eq!(repeatable_tools(result), ["read", "put"]);
         assert!(repeatable_tools("[]").is_empty());
-        let params = RawValue::from_string(r#"{"name":"read"}"#.to_owned()).expect("JSON");
-        let called = called_tool("tools/call", Some(&params));
+        let params: Box<serde_json::value::RawValue> =
+            serde_json::from_str(r#"{"name":"read"}"#).expect("JSON");
+        let called = called_tool("tools/call", Some((&*params).into()));
         assert_eq!(called.as_deref(), Some("read"));
-        assert_eq!(called_tool("prompts/get", Some(&params)), None);
+        assert_eq!(called_tool("prompts/get", Some((&*params).into())), None);
     }
 }

@@ -9,13 +9,12 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::client::{http_client, read_body};
 use super::error::{CliError, Target};
 use super::output;
-use crate::protocol::{Envelope, Kind, Revision, code, sse};
+use crate::protocol::{Envelope, Kind, RawJson, Revision, code, sse};
 
 /// Largest answer or event, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -221,7 +220,7 @@ fn hear(message: &[u8], id: u64) -> Result<Heard, CliError> {
         Envelope::parse(message).map_err(|error| CliError::Protocol(error.to_string()))?;
     match envelope.kind() {
         Kind::Response => {
-            let about = envelope.id.map_or("null", RawValue::get);
+            let about = envelope.id.map_or("null", RawJson::get);
             match (envelope.result, envelope.error) {
                 (Some(result), _) if about == id.to_string() => {
                     Ok(Heard::Result(result.get().to_owned()))
@@ -255,7 +254,7 @@ fn reply_to(request: &Envelope<'_>) -> Value {
 }
 
 /// The error of a response, with what its data says about trying again.
-fn rpc_error(error: &RawValue, retry_after: Option<Duration>) -> CliError {
+fn rpc_error(error: RawJson<'_>, retry_after: Option<Duration>) -> CliError {
     #[derive(Deserialize)]
     struct RpcError {
         code: i64,

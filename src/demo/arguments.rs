@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::server::Refusal;
+use crate::protocol::RawJson;
 
 /// Longest `sleep`, in seconds: a day.
 const MAX_SECONDS: f64 = 86_400.0;
@@ -18,8 +19,8 @@ const MAX_BIG: usize = 64 * 1024 * 1024;
 ///
 /// # Errors
 /// -32602 naming what does not fit.
-pub(super) fn read<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, Refusal> {
-    serde_json::from_str(params.map_or("{}", RawValue::get))
+pub(super) fn read<T: DeserializeOwned>(params: Option<RawJson<'_>>) -> Result<T, Refusal> {
+    serde_json::from_str(params.map_or("{}", RawJson::get))
         .map_err(|error| Refusal::params(error.to_string()))
 }
 

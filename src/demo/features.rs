@@ -1,12 +1,11 @@
 //! Resources, prompts and completions.
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::arguments::{self, Complete, GetPrompt, Page, Reference, Uri};
 use super::catalogue::{COUNTER, ECHO_PREFIX, ECHO_TEMPLATE, GREETING};
 use super::server::{Refusal, Server};
-use crate::protocol::code;
+use crate::protocol::{RawJson, code};
 
 /// Most resources subscribed to at once.
 const MAX_SUBSCRIPTIONS: usize = 1024;
@@ -22,7 +21,7 @@ const NAMES: [&str; 4] = ["Ada", "Alan", "Barbara", "Grace"];
 /// # Errors
 /// -32602 for any cursor: none was ever given out.
 pub(super) fn only_page(
-    params: Option<&RawValue>,
+    params: Option<RawJson<'_>>,
     list: impl FnOnce() -> Value,
 ) -> Result<Value, Refusal> {
     match arguments::read::<Page>(params)?.cursor {

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{self, Cancelled, Initialize, Level, SetLevel};
 use super::waiting::{Table, What};
 use super::{catalogue, features, tools};
-use crate::protocol::{Envelope, EnvelopeError, Kind, Revision, code};
+use crate::protocol::{Envelope, EnvelopeError, Kind, RawJson, Revision, code};
 
 /// What `whoami` tells about the process.
 pub(super) struct Identity {
@@ -180,7 +179,7 @@ impl Server {
         &mut self,
         id: &str,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<RawJson<'_>>,
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Flow {
@@ -203,7 +202,7 @@ impl Server {
         &mut self,
         id: &str,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<RawJson<'_>>,
         now: Instant,
         out: &mut Vec<u8>,
     ) -> Result<Reply, Refusal> {
@@ -279,7 +278,7 @@ impl Server {
             .expect("`dispatch` lets nothing but `initialize` and `ping` pass before")
     }
 
-    fn on_cancelled(&mut self, params: Option<&RawValue>, out: &mut Vec<u8>) {
+    fn on_cancelled(&mut self, params: Option<RawJson<'_>>, out: &mut Vec<u8>) {
         // A cancellation that cannot be read, or comes too late, is to be ignored.
         let Ok(Cancelled { request_id }) = arguments::read(params) else {
             return;
@@ -295,8 +294,8 @@ impl Server {
     fn on_answer(
         &mut self,
         id: &str,
-        result: Option<&RawValue>,
-        error: Option<&RawValue>,
+        result: Option<RawJson<'_>>,
+        error: Option<RawJson<'_>>,
         out: &mut Vec<u8>,
     ) {
         let number = id
@@ -306,7 +305,7 @@ impl Server {
         let Some(asker) = number.and_then(|number| self.waiting.take_asker(number)) else {
             return;
         };
-        let answer = result.or(error).map_or("null", RawValue::get);
+        let answer = result.or(error).map_or("null", RawJson::get);
         let mut call = tools::text(answer);
         if error.is_some() {
             call["isError"] = Value::Bool(true);

@@ -11,7 +11,7 @@ use super::arguments::{
 use super::catalogue::{COUNTER, has_structured_results};
 use super::server::{Refusal, Reply, Server, question_id, write_notification, write_request};
 use super::waiting::{MAX_WAITING, Sleeping, Waiting, What};
-use crate::protocol::{Revision, code};
+use crate::protocol::{RawJson, Revision, code};
 
 /// Carries out `tools/call` with the id `id`. What it tells the client besides goes to `out`.
 ///
@@ -24,7 +24,7 @@ pub(super) fn call(
     now: Instant,
     out: &mut Vec<u8>,
 ) -> Result<Reply, Refusal> {
-    let given = Some(&*call.arguments);
+    let given = Some(RawJson::from(&*call.arguments));
     let result = match call.name.as_str() {
         "echo" => text(arguments::read::<Echo>(given)?.message),
         "add" => add(server, &arguments::read(given)?)?,

@@ -81,7 +81,8 @@ impl Guard {
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        let is_loopback = name.eq_ignore_ascii_case("localhost")
+        let is_loopback = name == "127.0.0.1"
+            || name.eq_ignore_ascii_case("localhost")
             || name
                 .trim_matches(['[', ']'])
                 .parse::<std::net::IpAddr>()

@@ -413,8 +413,12 @@ fn covers(range: &str, media: &str) -> bool {
 }
 
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let text = headers
-        .get(CONTENT_TYPE)
+    let value = headers.get(CONTENT_TYPE);
+    // What the SDKs send.
+    if value.is_some_and(|value| value == "application/json") {
+        return Ok(());
+    }
+    let text = value
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let media = text.split(';').next().unwrap_or_default().trim();

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::Redactor;
-use crate::protocol::{Envelope, Failure};
+use crate::protocol::{Envelope, Failure, RawJson};
 use crate::session::Sessions;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::tenancy::Principal;
@@ -70,7 +70,7 @@ impl Trail {
     pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref().unwrap_or_default();
         let record = CALLS.contains(&method).then(|| {
-            let params = envelope.params.map(RawValue::get).unwrap_or_default();
+            let params = envelope.params.map(RawJson::get).unwrap_or_default();
             let called = serde_json::from_str::<Called<'_>>(params).ok();
             let arguments = called.as_ref().and_then(|called| called.arguments);
             let arguments = arguments.map(RawValue::get);

@@ -93,6 +93,9 @@ pub(super) fn challenge(
     path: &str,
     response: &mut Response<Body>,
 ) {
+    if !response.status().is_client_error() {
+        return;
+    }
     let setup = front.sessions.setup();
     let takes_tokens = match setup.config.auth.mode {
         AuthMode::Token | AuthMode::Jwt(_) => true,

@@ -5,37 +5,102 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use serde::Deserialize;
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::scan::{Members, members};
+
+/// A JSON value as it stands in a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawJson<'a>(&'a str);
+
+impl<'a> RawJson<'a> {
+    /// Its text.
+    pub fn get(self) -> &'a str {
+        self.0
+    }
+}
+
+impl Serialize for RawJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: &RawValue = serde_json::from_str(self.0).map_err(S::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
+impl<'a> From<&'a RawValue> for RawJson<'a> {
+    fn from(value: &'a RawValue) -> Self {
+        Self(value.get())
+    }
+}
+
 /// One JSON-RPC message whose members are views into the text it was read from.
-#[derive(Deserialize, Debug)]
+#[derive(Debug)]
 pub struct Envelope<'a> {
     /// Must be `"2.0"`; checked by [`Envelope::parse`].
-    #[serde(borrow, default, deserialize_with = "text")]
-    jsonrpc: Option<Cow<'a, str>>,
+    pub(super) jsonrpc: Option<Cow<'a, str>>,
     /// As written, quotes included.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub id: Option<&'a RawValue>,
+    pub id: Option<RawJson<'a>>,
     /// Present in requests and notifications.
-    #[serde(borrow, default, deserialize_with = "text")]
     pub method: Option<Cow<'a, str>>,
     /// Parameters of a request or notification.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub params: Option<&'a RawValue>,
+    pub params: Option<RawJson<'a>>,
     /// The result of a successful response.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub result: Option<&'a RawValue>,
+    pub result: Option<RawJson<'a>>,
     /// The error of a failed response.
+    pub error: Option<RawJson<'a>>,
+}
+
+/// The same as `serde_json` reads it.
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow, default, deserialize_with = "text")]
+    jsonrpc: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present")]
-    pub error: Option<&'a RawValue>,
+    id: Option<RawJson<'a>>,
+    #[serde(borrow, default, deserialize_with = "text")]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    params: Option<RawJson<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<RawJson<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    error: Option<RawJson<'a>>,
+}
+
+impl<'a> From<Read<'a>> for Envelope<'a> {
+    fn from(read: Read<'a>) -> Self {
+        Self {
+            jsonrpc: read.jsonrpc,
+            id: read.id,
+            method: read.method,
+            params: read.params,
+            result: read.result,
+            error: read.error,
+        }
+    }
+}
+
+impl<'a> From<Members<'a>> for Envelope<'a> {
+    fn from(found: Members<'a>) -> Self {
+        Self {
+            jsonrpc: found.jsonrpc.map(Cow::Borrowed),
+            id: found.id.map(RawJson),
+            method: found.method.map(Cow::Borrowed),
+            params: found.params.map(RawJson),
+            result: found.result.map(RawJson),
+            error: found.error.map(RawJson),
+        }
+    }
 }
 
 /// Keeps a member that is there with the value `null` apart from one that is not there.
 fn present<'de, D: serde::Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+) -> Result<Option<RawJson<'de>>, D::Error> {
+    let value = <&RawValue>::deserialize(deserializer)?;
+    Ok(Some(value.into()))
 }
 
 /// A text or `null`, borrowed where it has no escapes: an optional one is otherwise always copied.
@@ -83,20 +148,24 @@ impl<'a> Envelope<'a> {
     /// is not a JSON-RPC 2.0 message with an id that is a string or a number (MCP, basic: ids MUST
     /// NOT be null; a response to an unreadable request may carry `null`).
     pub fn parse(text: &'a [u8]) -> Result<Self, EnvelopeError> {
-        // Checked as a whole, its parts need not be checked each on its own.
-        let read = match std::str::from_utf8(text) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(text),
+        let scanned = std::str::from_utf8(text).ok().and_then(members);
+        let envelope = match scanned {
+            Some(found) => found.into(),
+            None => Self::read(text)?,
         };
-        let envelope: Self = read.map_err(|error| {
+        envelope.check()?;
+        Ok(envelope)
+    }
+
+    pub(super) fn read(text: &'a [u8]) -> Result<Self, EnvelopeError> {
+        let read: Read<'_> = serde_json::from_slice(text).map_err(|error| {
             if error.is_data() {
                 EnvelopeError::Shape(error.to_string())
             } else {
                 EnvelopeError::Syntax(error)
             }
         })?;
-        envelope.check()?;
-        Ok(envelope)
+        Ok(read.into())
     }
 
     fn check(&self) -> Result<(), EnvelopeError> {

@@ -8,9 +8,12 @@ mod failure;
 mod id_scanner;
 mod method;
 mod revision;
+mod scan;
 pub mod sse;
 
-pub use envelope::{Envelope, EnvelopeError, Kind, RawId, one_line, replaced, span_of, splice};
+pub use envelope::{
+    Envelope, EnvelopeError, Kind, RawId, RawJson, one_line, replaced, span_of, splice,
+};
 pub use failure::{Failure, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};

@@ -74,7 +74,7 @@ pub(super) fn revive(
     server: ServerName,
 ) -> Option<Session> {
     let params: &serde_json::value::RawValue = serde_json::from_str(&row.client).ok()?;
-    let client = ClientHello::parse(Some(params)).ok()?;
+    let client = ClientHello::parse(Some(params.into())).ok()?;
     let kept: Kept = serde_json::from_str(&row.client).ok()?;
     let config = kept
         .config

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::{Envelope, Method, Since, code};
+use crate::protocol::{Envelope, Method, RawJson, Since, code};
 
 /// What is wrong with a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
@@ -93,7 +93,7 @@ struct Params;
 
 impl Params {
     /// The members of params, and those of `_meta`.
-    fn read(params: &RawValue) -> Result<(Members<'_>, Members<'_>), serde_json::Error> {
+    fn read(params: RawJson<'_>) -> Result<(Members<'_>, Members<'_>), serde_json::Error> {
         let members: Members<'_> = serde_json::from_str(params.get())?;
         let meta = match members.get("_meta") {
             Some(meta) => serde_json::from_str(meta.get())?,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::code;
+use crate::protocol::{RawJson, code};
 
 type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
@@ -45,7 +45,7 @@ impl Template {
     /// client's progress token.
     pub fn read(
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<RawJson<'_>>,
         identity: &str,
         level: Option<Level>,
         token: Option<u64>,

@@ -1,0 +1,263 @@
+//! Finds the members of a JSON-RPC message in one pass, without taking their values apart.
+//!
+//! Every message is read this way, those of clients and those of workers, and it is most of what is
+//! done with them; hence code of its own (docs/performance.md). It is sound and not complete: what it
+//! accepts is JSON (RFC 8259) and means what `serde_json` reads in it. Whatever is wrong or unusual, a member
+//! that is there twice, an escape in a name, deep nesting, it leaves to that, which also says best
+//! what is wrong.
+
+/// Deepest nesting of a value that is followed, in levels.
+const MAX_DEPTH: u32 = 64;
+
+/// The members of a message: each as it stands there, quotes included.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Members<'a> {
+    /// Without its quotes.
+    pub(super) jsonrpc: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
+    /// Without its quotes.
+    pub(super) method: Option<&'a str>,
+    pub(super) params: Option<&'a str>,
+    pub(super) result: Option<&'a str>,
+    pub(super) error: Option<&'a str>,
+}
+
+/// The members of a message that is an object; `None` if it is left to others to judge.
+pub(super) fn members(text: &str) -> Option<Members<'_>> {
+    let mut scan = Scan {
+        text: text.as_bytes(),
+        at: 0,
+    };
+    let mut found = Members::default();
+    scan.blanks();
+    scan.expect(b'{')?;
+    scan.blanks();
+    if !scan.take(b'}') {
+        loop {
+            let name = scan.name()?;
+            let start = scan.at;
+            scan.value()?;
+            let value = text.get(start..scan.at)?;
+            let before = match name {
+                b"jsonrpc" => found.jsonrpc.replace(plain(value)?),
+                b"id" => found.id.replace(value),
+                b"method" => found.method.replace(plain(value)?),
+                b"params" => found.params.replace(value),
+                b"result" => found.result.replace(value),
+                b"error" => found.error.replace(value),
+                // It may be the name of one of these, in other words.
+                name if name.contains(&b'\\') => return None,
+                _ => None,
+            };
+            if before.is_some() {
+                return None;
+            }
+            scan.blanks();
+            match scan.next()? {
+                b',' => scan.blanks(),
+                b'}' => break,
+                _ => return None,
+            }
+        }
+    }
+    scan.blanks();
+    (scan.at == text.len()).then_some(found)
+}
+
+/// A string without escapes, without its quotes.
+fn plain(value: &str) -> Option<&str> {
+    let text = value.strip_prefix('"')?.strip_suffix('"')?;
+    (!text.as_bytes().contains(&b'\\')).then_some(text)
+}
+
+struct Scan<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.take(byte).then_some(())
+    }
+
+    fn blanks(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// The name of a member, as it stands between its quotes; what follows is its value.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at;
+        self.rest_of_string()?;
+        let name = &self.text[start..self.at - 1];
+        self.blanks();
+        self.expect(b':')?;
+        self.blanks();
+        Some(name)
+    }
+
+    fn value(&mut self) -> Option<()> {
+        // The levels around what is read: a bit each, set for an object. The last is the lowest.
+        let (mut levels, mut depth) = (0_u64, 0_u32);
+        loop {
+            match self.next()? {
+                b'"' => self.rest_of_string()?,
+                open @ (b'{' | b'[') => {
+                    let is_object = open == b'{';
+                    self.blanks();
+                    if !self.take(if is_object { b'}' } else { b']' }) {
+                        if depth == MAX_DEPTH {
+                            return None;
+                        }
+                        depth += 1;
+                        levels = levels << 1 | u64::from(is_object);
+                        if is_object {
+                            self.name()?;
+                        }
+                        continue;
+                    }
+                }
+                b't' => self.rest_of_literal(b"rue")?,
+                b'f' => self.rest_of_literal(b"alse")?,
+                b'n' => self.rest_of_literal(b"ull")?,
+                b'-' => self.number()?,
+                b'0'..=b'9' => {
+                    self.at -= 1;
+                    self.number()?;
+                }
+                _ => return None,
+            }
+            // A value has ended, and with it perhaps those around it.
+            loop {
+                if depth == 0 {
+                    return Some(());
+                }
+                self.blanks();
+                let is_object = levels & 1 == 1;
+                match self.next()? {
+                    b',' => {
+                        self.blanks();
+                        if is_object {
+                            self.name()?;
+                        }
+                        break;
+                    }
+                    b'}' if is_object => {}
+                    b']' if !is_object => {}
+                    _ => return None,
+                }
+                depth -= 1;
+                levels >>= 1;
+            }
+        }
+    }
+
+    fn rest_of_literal(&mut self, rest: &[u8]) -> Option<()> {
+        let is_there = self.text[self.at..].starts_with(rest);
+        self.at += rest.len();
+        is_there.then_some(())
+    }
+
+    /// A number, after its sign.
+    fn number(&mut self) -> Option<()> {
+        match self.next()? {
+            b'0' => {}
+            b'1'..=b'9' => self.digits(),
+            _ => return None,
+        }
+        if self.take(b'.') {
+            self.some_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.peek() {
+                self.at += 1;
+            }
+            self.some_digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) {
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self) -> Option<()> {
+        let start = self.at;
+        self.digits();
+        (self.at > start).then_some(())
+    }
+
+    /// A string, after its first quote.
+    fn rest_of_string(&mut self) -> Option<()> {
+        loop {
+            self.at += plain_len(&self.text[self.at..]);
+            match self.next()? {
+                b'"' => return Some(()),
+                b'\\' => match self.next()? {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => {}
+                    b'u' => {
+                        let digits = self.text.get(self.at..self.at + 4)?;
+                        if !digits.iter().all(u8::is_ascii_hexdigit) {
+                            return None;
+                        }
+                        self.at += 4;
+                    }
+                    _ => return None,
+                },
+                // A control character, which must be escaped.
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// How many bytes stand for themselves before a quote, a backslash or a control character.
+///
+/// Eight at a time, as one number: what is subtracted borrows from the highest bit of a byte where that is
+/// what is looked for, and the first byte for which it does is right.
+fn plain_len(text: &[u8]) -> usize {
+    const EACH: u64 = u64::MAX / 255;
+    let equals = |word: u64, byte: u8| {
+        let same = word ^ (EACH * u64::from(byte));
+        same.wrapping_sub(EACH) & !same
+    };
+    let mut len = 0;
+    while let Some(eight) = text[len..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let control = word.wrapping_sub(EACH * 0x20) & !word;
+        let special = (control | equals(word, b'"') | equals(word, b'\\')) & (EACH << 7);
+        if special != 0 {
+            return len + special.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    let rest = text[len..].iter();
+    len + rest
+        .take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20))
+        .count()
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
