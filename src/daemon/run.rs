@@ -133,7 +133,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         grants_stop.clone(),
     ));
 
-    start_up::let_go_of_program();
+    let settling = tokio::spawn(start_up::settle(shutdown.child_token()));
     service.until_drain().await?;
 
     // Said when it is so.
@@ -178,6 +178,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // They have ended with the others; a panic in them was logged.
     let _ended = sampling.await;
     let _ended = refreshing.await;
+    let _ended = settling.await;
     guardian.shutdown().await;
     tracing::info!("stopped");
     Ok(())

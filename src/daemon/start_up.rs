@@ -1,17 +1,33 @@
 //! Lets go of what only the start-up needed.
 //!
-//! Reading pool.toml, compiling schemas and opening the database touch much of the program that serving
-//! never does, and with each page of it that is touched the kernel maps its neighbours. Taken back once,
-//! what serving needs comes again by itself, from the page cache.
+//! Reading pool.toml, compiling schemas, opening the database and looking after it for the first time touch
+//! much of the program that serving never does, and with each page of it that is touched the kernel maps its
+//! neighbours. Taken back once, what serving needs comes again by itself, from the page cache.
 
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use nix::sys::mman::{MmapAdvise, madvise};
 use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
+use tokio_util::sync::CancellationToken;
+
+/// When what is done at intervals has been done for the first time.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Lets go of it when the start-up is over.
+pub(super) async fn settle(stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(SETTLED) => {
+            // The kernel takes a while to say what is mapped. A panic was logged where it happened.
+            let _done = tokio::task::spawn_blocking(let_go_of_program).await;
+        }
+    }
+}
 
 /// Takes what is mapped from the program's own file out of this process's memory: its code, its constants
 /// and what the dynamic linker read; it stays in the page cache.
-pub(super) fn let_go_of_program() {
+fn let_go_of_program() {
     let own = Process::myself().and_then(|own| Ok((own.exe()?, own.smaps()?)));
     let (program, maps) = match own {
         Ok(own) => own,
