@@ -341,12 +341,8 @@ impl Link {
             }
             if is_new_here || !state.mux.is_attached(session.no) {
                 let (level, subscriptions) = session.standing();
-                let subscriptions = if self.order.keeps_seats {
-                    subscriptions
-                } else {
-                    vec![]
-                };
-                let subscriptions = subscriptions.iter().map(String::as_str);
+                let subscriptions = subscriptions.iter().filter(|_| self.order.keeps_seats);
+                let subscriptions = subscriptions.map(String::as_str);
                 state.mux.attach(session.no, level, subscriptions, out);
                 if !session.is_stateless {
                     let client = &session.client;
