@@ -15,6 +15,7 @@ use hyper::service::{Service, service_fn};
 use tower::util::ServiceExt;
 
 use super::body::Body;
+use super::heads::Heads;
 use super::listener::Peer;
 use super::router::{self, Front, Offer};
 
@@ -49,10 +50,11 @@ impl From<Arc<Front>> for Dispatch {
 }
 
 impl Dispatch {
-    /// For one connection.
+    /// For one connection, the heads of whose requests are noted.
     pub(super) fn service(
         self,
         peer: Peer,
+        heads: Heads,
     ) -> impl Service<
         Request<Incoming>,
         Response = Response<Body>,
@@ -60,7 +62,10 @@ impl Dispatch {
         Future: Send + 'static,
     > + Send
     + 'static {
-        service_fn(move |request| self.clone().answer(request, peer))
+        service_fn(move |request| {
+            heads.came();
+            self.clone().answer(request, peer)
+        })
     }
 
     /// Boxed, because a connection without a request under way is to be small.

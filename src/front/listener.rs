@@ -7,12 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -24,12 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
 use super::dispatch::Dispatch;
+use super::heads::{HEAD_TIMEOUT, Heads, Watch};
 use super::tls::Tls;
 
 /// Most connections at a time; further ones wait in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 16_384;
-/// How long a client may take to send its request head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait after the system refused a connection for lack of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -62,6 +61,7 @@ struct Connection<S> {
     builder: Builder<TokioExecutor>,
     service: S,
     closing: Arc<Closing>,
+    heads: Heads,
 }
 
 impl<S, F> Connection<S>
@@ -79,6 +79,7 @@ where
         let stream = TokioIo::new(stream);
         let connection = self.builder.serve_connection(stream, self.service);
         let mut connection = pin!(connection);
+        let mut watch = pin!(Watch::over(self.heads));
         let closing = &*self.closing;
         let (mut is_known, mut was_told) = (false, false);
         let ended = poll_fn(|cx| {
@@ -91,7 +92,11 @@ where
                 was_told = true;
                 connection.as_mut().graceful_shutdown();
             }
-            connection.as_mut().poll(cx)
+            let ended = connection.as_mut().poll(cx);
+            if ended.is_pending() && watch.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err("no request came in time".into()));
+            }
+            ended
         });
         let ended = ended.await;
         closing.tasks.lock().remove(&self.number);
@@ -133,11 +138,7 @@ impl Listener {
         stop: CancellationToken,
         patience: Duration,
     ) {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
+        let builder = Builder::new(TokioExecutor::new());
         let closing = Arc::new(Closing::default());
         let mut connections = JoinSet::new();
         let mut number = 0;
@@ -157,13 +158,21 @@ impl Listener {
                     continue;
                 }
             };
-            let service = dispatch.clone().service(Peer(peer.ip()));
+            let heads = Heads::new();
+            let service = dispatch.clone().service(Peer(peer.ip()), heads.clone());
+            let mut builder = builder.clone();
+            let timer = heads.clone();
+            builder
+                .http1()
+                .timer(timer)
+                .header_read_timeout(HEAD_TIMEOUT);
             number += 1;
             let connection = Connection {
                 number,
-                builder: builder.clone(),
+                builder,
                 service,
                 closing: Arc::clone(&closing),
+                heads,
             };
             let (tls, stop) = (tls.clone(), stop.clone());
             connections.spawn(async move {
@@ -171,7 +180,7 @@ impl Listener {
                 let Some(tls) = tls else {
                     return connection.serve(stream).await;
                 };
-                let hands = tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream));
+                let hands = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream));
                 let shaken = tokio::select! {
                     () = stop.cancelled() => return,
                     shaken = hands => shaken,
@@ -204,5 +213,47 @@ impl Listener {
         // a connection that is gone already, which reading it will tell.
         let _nodelay = stream.set_nodelay(true);
         Ok((stream, peer, place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_on_which_no_request_comes_are_closed() {
+        let local = "127.0.0.1:0".parse().expect("an address");
+        let listener = Listener::bind(local).await.expect("bound");
+        let address = listener.address();
+        let router = Router::new().route("/", get(|| async { "answer" }));
+        let stop = CancellationToken::new();
+        let patience = Duration::from_secs(1);
+        let serving = tokio::spawn(listener.serve(router.into(), None, stop.clone(), patience));
+        for (sent, answer) in [
+            ("", ""),
+            ("GET / HT", ""),
+            ("PRI * HTTP/2", ""),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "answer"),
+        ] {
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(address).await.expect("connected");
+            stream.write_all(sent.as_bytes()).await.expect("sent");
+            let mut told = String::new();
+            stream.read_to_string(&mut told).await.expect("closed");
+            assert!(told.ends_with(answer), "{sent}: {told}");
+            assert_eq!(told.is_empty(), answer.is_empty(), "{sent}: {told}");
+            let took = began.elapsed();
+            assert!(
+                took >= HEAD_TIMEOUT && took < 2 * HEAD_TIMEOUT,
+                "{sent}: {took:?}"
+            );
+        }
+        stop.cancel();
+        serving.await.expect("no panic");
     }
 }

@@ -26,6 +26,7 @@ mod conversation;
 mod dispatch;
 mod entrance;
 mod guard;
+mod heads;
 mod http_sse;
 mod limits;
 mod listener;
