@@ -16,41 +16,50 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// Lets go of it when the start-up is over.
 pub(super) async fn settle(stop: CancellationToken) {
+    // The kernel takes a while to say what is mapped. A panic was logged where it happened.
+    let Ok(before) = tokio::task::spawn_blocking(mapped).await else {
+        return;
+    };
     tokio::select! {
         () = stop.cancelled() => {}
         () = tokio::time::sleep(SETTLED) => {
-            // The kernel takes a while to say what is mapped. A panic was logged where it happened.
-            let _done = tokio::task::spawn_blocking(let_go_of_program).await;
+            let _done = tokio::task::spawn_blocking(move || let_go(&before)).await;
         }
     }
 }
 
-/// Takes what is mapped from the program's own file out of this process's memory: its code, its constants
-/// and what the dynamic linker read; it stays in the page cache.
-fn let_go_of_program() {
-    let own = Process::myself().and_then(|own| Ok((own.exe()?, own.smaps()?)));
-    let (program, maps) = match own {
-        Ok(own) => own,
+/// A mapping of a file.
+type Place = (MMapPath, (u64, u64));
+
+/// What is mapped from files, the program's own and those of libraries, and differs in nothing from them.
+fn mapped() -> Vec<Place> {
+    let maps = match Process::myself().and_then(|own| own.smaps()) {
+        Ok(maps) => maps.into_iter(),
         Err(error) => {
             tracing::debug!(%error, "what the start-up needed of the program stays in memory");
-            return;
+            return vec![];
         }
     };
-    let program = MMapPath::Path(program);
-    for map in maps.into_iter().filter(|map| map.pathname == program) {
-        if is_as_in_its_file(&map) {
-            let (start, end) = map.address;
-            drop_mapping(start, end - start);
-        }
-    }
+    let unchanged =
+        maps.filter(|map| matches!(map.pathname, MMapPath::Path(_)) && is_unchanged(map));
+    unchanged.map(|map| (map.pathname, map.address)).collect()
 }
 
 /// Whether no page of it has been changed, or can be. Some of what is only read was written to once, by the dynamic
 /// linker.
-fn is_as_in_its_file(map: &MemoryMap) -> bool {
+fn is_unchanged(map: &MemoryMap) -> bool {
     let can_differ = MMPermissions::WRITE | MMPermissions::SHARED;
     let own_bytes = map.extension.map.get("Anonymous");
     !map.perms.intersects(can_differ) && own_bytes == Some(&0)
+}
+
+/// Takes what was mapped then and still is out of this process's memory: code, constants and what the dynamic
+/// linker read; it stays in the page cache.
+fn let_go(before: &[Place]) {
+    for place in mapped().iter().filter(|place| before.contains(place)) {
+        let (_, (start, end)) = place;
+        drop_mapping(*start, end - start);
+    }
 }
 
 #[allow(unsafe_code, reason = "madvise has no safe wrapper in nix")]
@@ -61,9 +70,9 @@ fn drop_mapping(start: u64, len: u64) {
     let Some(address) = NonNull::new(std::ptr::with_exposed_provenance_mut(start)) else {
         return;
     };
-    // SAFETY: The range is a mapping of the program's own file that nothing replaces while it runs, private
-    // and not writable, and no page of it differs from the file (`Anonymous`, proc_pid_smaps(5)); after
-    // this call each reads as the same again (madvise(2), MADV_DONTNEED).
+    // SAFETY: The range is a mapping of a file that was there before and still is (what is being loaded at
+    // the moment is not), private and not writable, and no page of it differs from the file (`Anonymous`,
+    // proc_pid_smaps(5)); after this call each reads as the same again (madvise(2), MADV_DONTNEED).
     let dropped = unsafe { madvise(address, len, MmapAdvise::MADV_DONTNEED) };
     if let Err(error) = dropped {
         tracing::debug!(%error, "what the start-up needed of the program stays in memory");
@@ -78,16 +87,16 @@ mod tests {
     fn the_program_goes_on_with_less_of_it_in_memory() {
         let resident = || -> u64 {
             let own = Process::myself().expect("it lives");
-            let program = MMapPath::Path(own.exe().expect("told"));
             let maps = own.smaps().expect("told").into_iter();
-            let own = maps.filter(|map| map.pathname == program && is_as_in_its_file(map));
-            own.map(|map| map.extension.map["Rss"]).sum()
+            let unchanged = maps.filter(is_unchanged);
+            unchanged.map(|map| map.extension.map["Rss"]).sum()
         };
 
         let schema = serde_json::json!({ "type": "object", "patternProperties": { "^a+$": { "format": "uri" } } });
         jsonschema::validator_for(&schema).expect("a schema");
+        let places = mapped();
         let before = resident();
-        let_go_of_program();
+        let_go(&places);
         let after = resident();
         assert!(after < before, "{after} of {before} bytes");
     }
