@@ -81,6 +81,7 @@ impl Guard {
     }
 
     fn is_ours(&self, name: &str) -> bool {
+        // The usual ones, before anything is parsed.
         let is_loopback = name == "127.0.0.1"
             || name.eq_ignore_ascii_case("localhost")
             || name

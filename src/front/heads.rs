@@ -3,6 +3,8 @@
 //! hyper asks a timer for a sleep before each head, and drops it when the head is there. With those of tokio that
 //! is two visits to the runtime's timers for each request. Here the request only leaves a note; one sleep for
 //! each connection, which is left to run, looks now and then whether the same head is still being waited for.
+//!
+//! Over HTTP/2, where requests overlap, only the first is waited for.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -36,50 +36,26 @@ impl<'a> From<&'a RawValue> for RawJson<'a> {
 }
 
 /// One JSON-RPC message whose members are views into the text it was read from.
-#[derive(Debug)]
+#[derive(Deserialize, Debug)]
 pub struct Envelope<'a> {
     /// Must be `"2.0"`; checked by [`Envelope::parse`].
+    #[serde(borrow)]
     pub(super) jsonrpc: Option<Cow<'a, str>>,
     /// As written, quotes included.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub id: Option<RawJson<'a>>,
     /// Present in requests and notifications.
+    #[serde(borrow)]
     pub method: Option<Cow<'a, str>>,
     /// Parameters of a request or notification.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub params: Option<RawJson<'a>>,
     /// The result of a successful response.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub result: Option<RawJson<'a>>,
     /// The error of a failed response.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub error: Option<RawJson<'a>>,
-}
-
-/// The same as `serde_json` reads it.
-#[derive(Deserialize)]
-struct Read<'a> {
-    #[serde(borrow, default, deserialize_with = "text")]
-    jsonrpc: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<RawJson<'a>>,
-    #[serde(borrow, default, deserialize_with = "text")]
-    method: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    params: Option<RawJson<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    result: Option<RawJson<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    error: Option<RawJson<'a>>,
-}
-
-impl<'a> From<Read<'a>> for Envelope<'a> {
-    fn from(read: Read<'a>) -> Self {
-        Self {
-            jsonrpc: read.jsonrpc,
-            id: read.id,
-            method: read.method,
-            params: read.params,
-            result: read.result,
-            error: read.error,
-        }
-    }
 }
 
 impl<'a> From<Members<'a>> for Envelope<'a> {
@@ -101,17 +77,6 @@ fn present<'de, D: serde::Deserializer<'de>>(
 ) -> Result<Option<RawJson<'de>>, D::Error> {
     let value = <&RawValue>::deserialize(deserializer)?;
     Ok(Some(value.into()))
-}
-
-/// A text or `null`, borrowed where it has no escapes: an optional one is otherwise always copied.
-fn text<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Cow<'de, str>>, D::Error> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    let text = Option::<Text<'_>>::deserialize(deserializer)?;
-    Ok(text.map(|text| text.0))
 }
 
 /// A JSON-RPC id as it was written: raw JSON. Nearly every one is short, and then stands for itself
@@ -157,15 +122,15 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
+    /// As `serde_json` reads it.
     pub(super) fn read(text: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let read: Read<'_> = serde_json::from_slice(text).map_err(|error| {
+        serde_json::from_slice(text).map_err(|error| {
             if error.is_data() {
                 EnvelopeError::Shape(error.to_string())
             } else {
                 EnvelopeError::Syntax(error)
             }
-        })?;
-        Ok(read.into())
+        })
     }
 
     fn check(&self) -> Result<(), EnvelopeError> {

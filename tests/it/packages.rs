@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use super::support::stateless::{ask, params, send};
 use super::support::{
-    BINARY, Client, PATIENCE, Stdiopool, alive, command_line_of, eventually, in_tree_of, until,
+    BINARY, Client, Events, PATIENCE, Stdiopool, alive, command_line_of, eventually, in_tree_of,
+    until,
 };
 
 /// Installs before anyone waits.
@@ -245,6 +246,31 @@ async fn whoever_asks_first_a_package_is_installed_once() {
     assert!(events.await + of_b.await <= 1.0);
 }
 
+/// Two steps of the install of `thing`, told under the token `t`.
+async fn hears_of_the_install(events: &mut Events) {
+    let mut last = 0;
+    for _ in 0..2 {
+        let progress = events.next().await.expect("progress");
+        assert_eq!(progress["method"], "notifications/progress", "{progress}");
+        assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
+        let message = progress["params"]["message"].as_str().expect("words");
+        assert!(message.contains("thing@1.0.0"), "{message}");
+        let step = progress["params"]["progress"].as_u64().expect("a number");
+        assert!(step > last, "{progress}");
+        last = step;
+    }
+}
+
+/// The response to the request of that id.
+async fn answer_of(events: &mut Events, id: Value) -> Value {
+    loop {
+        let message = events.next().await.expect("an answer");
+        if message["id"] == id {
+            return message;
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
     let npm = Npm::new();
@@ -283,24 +309,9 @@ async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
         "name": "whoami", "arguments": {}, "_meta": {"progressToken": "t"},
     }});
     let mut events = client.stream(&call).await;
-    let mut last = 0;
-    for _ in 0..2 {
-        let progress = events.next().await.expect("progress");
-        assert_eq!(progress["method"], "notifications/progress", "{progress}");
-        assert_eq!(progress["params"]["progressToken"], "t");
-        let message = progress["params"]["message"].as_str().expect("words");
-        assert!(message.contains("thing@1.0.0"), "{message}");
-        let step = progress["params"]["progress"].as_u64().expect("a number");
-        assert!(step > last, "{progress}");
-        last = step;
-    }
+    hears_of_the_install(&mut events).await;
     npm.remove("hold");
-    let answer = loop {
-        let message = events.next().await.expect("an answer");
-        if message["id"] == 7 {
-            break message;
-        }
-    };
+    let answer = answer_of(&mut events, json!(7)).await;
     let text = answer["result"]["content"][0]["text"].as_str();
     assert!(text.unwrap_or_default().contains("1.0.1"), "{answer}");
 }
@@ -323,12 +334,7 @@ async fn at_the_address_of_all_servers_an_install_is_told_of_too() {
     let message = progress["params"]["message"].as_str().expect("words");
     assert!(message.contains("thing@1.0.0"), "{message}");
     npm.remove("hold");
-    let answer = loop {
-        let message = events.next().await.expect("an answer");
-        if message["id"] == 7 {
-            break message;
-        }
-    };
+    let answer = answer_of(&mut events, json!(7)).await;
     assert!(answer["result"]["content"].is_array(), "{answer}");
 }
 
@@ -347,23 +353,9 @@ async fn clients_without_sessions_are_told_of_an_install_too() {
 
         call["_meta"]["progressToken"] = json!("t");
         let mut events = client.stream_of(send(&client, "tools/call", call).await);
-        let mut last = 0;
-        for _ in 0..2 {
-            let progress = events.next().await.expect("progress");
-            assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
-            let message = progress["params"]["message"].as_str().expect("words");
-            assert!(message.contains("thing@1.0.0"), "{message}");
-            let step = progress["params"]["progress"].as_u64().expect("a number");
-            assert!(step > last, "{progress}");
-            last = step;
-        }
+        hears_of_the_install(&mut events).await;
         npm.remove("hold");
-        let answer = loop {
-            let message = events.next().await.expect("an answer");
-            if message["id"] == "r1" {
-                break message;
-            }
-        };
+        let answer = answer_of(&mut events, json!("r1")).await;
         assert!(answer["result"]["content"].is_array(), "{answer}");
         for (outcome, count) in [("ok", 1.0), ("failed", 1.0)] {
             let labels = format!("method=\"tools/call\",outcome=\"{outcome}\",server=\"thing\"");
@@ -386,12 +378,7 @@ async fn a_start_that_fails_after_an_install_is_told_in_the_same_stream() {
     let mut events = client.stream_of(send(&client, "tools/call", call).await);
     events.next().await.expect("progress");
     npm.remove("hold");
-    let last = loop {
-        let message = events.next().await.expect("an answer");
-        if message["id"] == "r1" {
-            break message;
-        }
-    };
+    let last = answer_of(&mut events, json!("r1")).await;
     assert_eq!(last["error"]["data"]["reason"], "start_failed", "{last}");
     assert!(events.next().await.is_none(), "nothing follows");
 }

@@ -42,16 +42,21 @@ fn count(log: &str, part: &str) -> usize {
     log.matches(part).count()
 }
 
+/// The demo server with a variable from that file, which is looked at ten times a second.
+fn with_key_of(file: &Path) -> Stdiopool {
+    Stdiopool::serve(&format!(
+        "secrets_refresh = \"100ms\"\n{}[tenants.default]\nsecrets.key = {{ file = \"{}\" }}\n",
+        demo("demo", "env = { KEY = \"${secret.key}\" }"),
+        file.display()
+    ))
+}
+
 #[tokio::test]
 async fn a_secret_that_changes_in_its_file_leads_to_another_worker_and_the_session_goes_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("key");
     std::fs::write(&file, "first-value").expect("written");
-    let pool = Stdiopool::serve(&format!(
-        "secrets_refresh = \"100ms\"\n{}[tenants.default]\nsecrets.key = {{ file = \"{}\" }}\n",
-        demo("demo", "env = { KEY = \"${secret.key}\" }"),
-        file.display()
-    ));
+    let pool = with_key_of(&file);
     let client = pool.client("demo").connect().await;
     assert_eq!(key_of(&client, &pool).await.as_deref(), Some("first-value"));
     // What is in flight finishes on the worker that it began on.
@@ -109,11 +114,7 @@ async fn callers_without_sessions_get_a_changed_secret_too_and_workers_are_repla
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("key");
     std::fs::write(&file, "first-value").expect("written");
-    let pool = Stdiopool::serve(&format!(
-        "secrets_refresh = \"100ms\"\n{}[tenants.default]\nsecrets.key = {{ file = \"{}\" }}\n",
-        demo("demo", "env = { KEY = \"${secret.key}\" }"),
-        file.display()
-    ));
+    let pool = with_key_of(&file);
     let (one, all) = (
         pool.client("demo"),
         Client::new(format!("{}/mcp", pool.url)),

@@ -7,7 +7,7 @@ pub(crate) mod provider;
 mod server;
 pub(crate) mod stateless;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Events};
 pub(crate) use processes::{
     Process, alive, command_line_of, environment_of, group_of, in_tree_of, until_gone,
 };
