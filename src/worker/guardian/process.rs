@@ -279,8 +279,12 @@ impl Guardian {
                     findings.doomed.push(process);
                 }
             }
-            if doomed {
+            if doomed && owner.is_some() {
                 findings.held.extend(owner);
+            } else if doomed && self.rounds < QUICK_ROUNDS {
+                // With its environment cleared and never seen below its worker, it may be any dying one's.
+                let dying = self.workers.iter().filter(|(_, worker)| worker.dying);
+                findings.held.extend(dying.map(|(&id, _)| id));
             }
         }
         self.lineage = lineage;
