@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> daemon, tune -> admin, front -> session, bridge -> pool -> worker
-//!        below them all: tenancy, config, launch, store, telemetry, protocol, ids
+//!        below them all: tenancy, config, launch, store, telemetry, protocol, held, ids
 //! ```
 //!
 //! Decisions are pure, effects are thin: [`pool::policy`] and [`bridge`] are state machines
@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod front;
+pub mod held;
 pub mod ids;
 pub mod launch;
 pub mod pool;

@@ -1,0 +1,74 @@
+//! What bytes are held for.
+
+/// What bytes are held for: the label `kind` of `stdiopool_held_bytes`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Bodies of requests, while they are read and worked on.
+    Body,
+    /// Sessions: what their clients said of themselves, and what they set.
+    Session,
+    /// URIs that sessions subscribe to.
+    Subscription,
+    /// Notifications and requests of workers that wait for a client.
+    Message,
+    /// Answers that wait for a client.
+    Answer,
+    /// Events that are kept for a client that may resume its stream.
+    Replay,
+    /// What is kept for callers without sessions.
+    Caller,
+    /// Calls that wait for their client's next request.
+    Suspended,
+    /// What servers said of themselves and their lists.
+    Catalog,
+    /// Start plans that sessions remember.
+    Route,
+    /// Messages on their way to a worker.
+    Stdin,
+    /// Changes that wait for the store.
+    Store,
+    /// Lines that wait for the audit log.
+    Audit,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 13] = [
+        Self::Body,
+        Self::Session,
+        Self::Subscription,
+        Self::Message,
+        Self::Answer,
+        Self::Replay,
+        Self::Caller,
+        Self::Suspended,
+        Self::Catalog,
+        Self::Route,
+        Self::Stdin,
+        Self::Store,
+        Self::Audit,
+    ];
+
+    /// As it stands in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Session => "session",
+            Self::Subscription => "subscription",
+            Self::Message => "message",
+            Self::Answer => "answer",
+            Self::Replay => "replay",
+            Self::Caller => "caller",
+            Self::Suspended => "suspended",
+            Self::Catalog => "catalog",
+            Self::Route => "route",
+            Self::Stdin => "stdin",
+            Self::Store => "store",
+            Self::Audit => "audit",
+        }
+    }
+
+    pub(super) fn number(self) -> usize {
+        self as usize
+    }
+}

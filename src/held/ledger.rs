@@ -1,0 +1,401 @@
+//! Counts what is held, by tenant, by kind and in all.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use thiserror::Error;
+
+use super::kind::Kind;
+use crate::ids::TenantId;
+
+/// How many accounts there may be before those that hold nothing are looked for.
+const FIRST_LOOK: usize = 1024;
+
+/// What may be held, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Of one tenant, unless it has a limit of its own.
+    pub of_tenant: u64,
+    /// Of all tenants together.
+    pub of_all: u64,
+}
+
+/// Why bytes were not taken in. The caller says what was to be held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Full {
+    /// The tenant would hold more than it may.
+    #[error("this tenant holds {held} bytes of the {limit} that it may (`limits.memory_held`)")]
+    OfTenant {
+        /// Bytes that it holds.
+        held: u64,
+        /// Bytes that it may hold.
+        limit: u64,
+    },
+    /// All tenants together would hold more than they may.
+    #[error("all tenants together hold {held} bytes of the {limit} that they may (`http.memory`)")]
+    OfAll {
+        /// Bytes that are held.
+        held: u64,
+        /// Bytes that may be held.
+        limit: u64,
+    },
+}
+
+/// What is held, and what may be. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    held: AtomicU64,
+    limit: AtomicU64,
+    of_tenant: AtomicU64,
+    of_kind: [AtomicU64; Kind::ALL.len()],
+    refused: AtomicU64,
+    tenants: Mutex<Tenants>,
+}
+
+struct Tenants {
+    accounts: FxHashMap<TenantId, Arc<Tenant>>,
+    /// With how many accounts the next look for empty ones is due.
+    look_at: usize,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    held: AtomicU64,
+    limit: AtomicU64,
+}
+
+impl Ledger {
+    /// An empty one.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            held: AtomicU64::new(0),
+            limit: AtomicU64::new(limits.of_all),
+            of_tenant: AtomicU64::new(limits.of_tenant),
+            of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
+            refused: AtomicU64::new(0),
+            tenants: Mutex::new(Tenants {
+                accounts: FxHashMap::default(),
+                look_at: FIRST_LOOK,
+            }),
+        }))
+    }
+
+    /// The account of a tenant, made if there is none.
+    pub fn account(&self, tenant: &TenantId) -> Account {
+        let mut tenants = self.0.tenants.lock();
+        if let Some(known) = tenants.accounts.get(tenant) {
+            return Account {
+                tenant: Arc::clone(known),
+                ledger: self.clone(),
+            };
+        }
+        if tenants.accounts.len() >= tenants.look_at {
+            tenants.accounts.retain(|_, account| {
+                Arc::strong_count(account) > 1 || account.held.load(Ordering::Relaxed) > 0
+            });
+            tenants.look_at = FIRST_LOOK.max(2 * tenants.accounts.len());
+        }
+        let account = Arc::new(Tenant {
+            held: AtomicU64::new(0),
+            limit: AtomicU64::new(self.0.of_tenant.load(Ordering::Relaxed)),
+        });
+        tenants
+            .accounts
+            .insert(tenant.clone(), Arc::clone(&account));
+        Account {
+            tenant: account,
+            ledger: self.clone(),
+        }
+    }
+
+    /// Puts other limits in force. What is held already stays. `own` gives the limit of a tenant that
+    /// has one of its own.
+    pub fn set_limits(&self, limits: Limits, own: impl Fn(&TenantId) -> Option<u64>) {
+        self.0.limit.store(limits.of_all, Ordering::Relaxed);
+        self.0.of_tenant.store(limits.of_tenant, Ordering::Relaxed);
+        for (tenant, account) in &self.0.tenants.lock().accounts {
+            let limit = own(tenant).unwrap_or(limits.of_tenant);
+            account.limit.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes held by all tenants.
+    pub fn held(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that all tenants may hold.
+    pub fn limit(&self) -> u64 {
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held of that kind.
+    pub fn held_of(&self, kind: Kind) -> u64 {
+        self.0.of_kind[kind.number()].load(Ordering::Relaxed)
+    }
+
+    /// How often bytes were not taken in.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
+    /// What each tenant holds that holds something, in no order.
+    pub fn by_tenant(&self) -> Vec<(TenantId, u64)> {
+        let tenants = self.0.tenants.lock();
+        let held = tenants.accounts.iter();
+        held.map(|(tenant, account)| (tenant.clone(), account.held.load(Ordering::Relaxed)))
+            .filter(|(_, held)| *held > 0)
+            .collect()
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("held", &self.held())
+            .field("limit", &self.limit())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one tenant holds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Account {
+    tenant: Arc<Tenant>,
+    ledger: Ledger,
+}
+
+impl Account {
+    /// Takes that many bytes in.
+    ///
+    /// # Errors
+    /// [`Full`] when the tenant or all together would hold more than they may; nothing is charged then.
+    pub fn charge(&self, kind: Kind, bytes: usize) -> Result<Charge, Full> {
+        let mut charge = self.nothing(kind);
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// Takes that many bytes in whatever the limits: for what is there already and cannot be refused, but has
+    /// to count against what comes next.
+    pub fn charge_anyway(&self, kind: Kind, bytes: usize) -> Charge {
+        let mut charge = self.nothing(kind);
+        charge.add(bytes as u64);
+        charge
+    }
+
+    /// A charge of no bytes, to grow.
+    pub fn nothing(&self, kind: Kind) -> Charge {
+        Charge {
+            account: self.clone(),
+            kind,
+            bytes: 0,
+        }
+    }
+
+    /// Bytes that the tenant holds.
+    pub fn held(&self) -> u64 {
+        self.tenant.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the tenant may hold.
+    pub fn limit(&self) -> u64 {
+        self.tenant.limit.load(Ordering::Relaxed)
+    }
+
+    /// Gives this tenant a limit of its own.
+    pub fn set_limit(&self, bytes: u64) {
+        self.tenant.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    fn refuse(&self, full: Full) -> Full {
+        self.ledger.0.refused.fetch_add(1, Ordering::Relaxed);
+        full
+    }
+}
+
+/// Adds to a count unless it would pass the limit; the count before if it would.
+fn add_within(count: &AtomicU64, bytes: u64, limit: u64) -> Result<(), u64> {
+    let sum = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= limit);
+    let added = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
+    added.map(drop)
+}
+
+/// Bytes that are held. Dropping it gives them back.
+#[derive(Debug)]
+#[must_use = "the bytes count only as long as it lives"]
+pub struct Charge {
+    account: Account,
+    kind: Kind,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Bytes of it.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes more bytes in.
+    ///
+    /// # Errors
+    /// [`Full`], and it is as it was.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
+        let bytes = bytes as u64;
+        let Account { tenant, ledger } = &self.account;
+        let limit = self.account.limit();
+        add_within(&tenant.held, bytes, limit)
+            .map_err(|held| self.account.refuse(Full::OfTenant { held, limit }))?;
+        let limit = ledger.limit();
+        if let Err(held) = add_within(&ledger.0.held, bytes, limit) {
+            tenant.held.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(self.account.refuse(Full::OfAll { held, limit }));
+        }
+        ledger.0.of_kind[self.kind.number()].fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives that many bytes back, at most all of them.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = (bytes as u64).min(self.bytes);
+        let ledger = &self.account.ledger.0;
+        self.account.tenant.held.fetch_sub(bytes, Ordering::Relaxed);
+        ledger.held.fetch_sub(bytes, Ordering::Relaxed);
+        ledger.of_kind[self.kind.number()].fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
+    }
+
+    /// Makes it one of that many bytes.
+    ///
+    /// # Errors
+    /// [`Full`] when that is more than before and too much, and it is as it was.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+        let now = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        match bytes.checked_sub(now) {
+            Some(more) => self.grow(more),
+            None => {
+                self.shrink(now - bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        let ledger = &self.account.ledger.0;
+        self.account.tenant.held.fetch_add(bytes, Ordering::Relaxed);
+        ledger.held.fetch_add(bytes, Ordering::Relaxed);
+        ledger.of_kind[self.kind.number()].fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ledger(of_tenant: u64, of_all: u64) -> Ledger {
+        Ledger::new(Limits { of_tenant, of_all })
+    }
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name.to_owned())
+    }
+
+    #[test]
+    fn a_tenant_is_refused_at_its_limit_and_another_is_not() {
+        let ledger = ledger(100, 150);
+        let (one, other) = (
+            ledger.account(&tenant("one")),
+            ledger.account(&tenant("other")),
+        );
+        let held = one.charge(Kind::Body, 100).expect("room");
+        let refused = one.charge(Kind::Session, 1).expect_err("full");
+        assert_eq!(
+            refused,
+            Full::OfTenant {
+                held: 100,
+                limit: 100
+            }
+        );
+        let _theirs = other.charge(Kind::Body, 50).expect("room");
+        let refused = other.charge(Kind::Body, 1).expect_err("full");
+        assert_eq!(
+            refused,
+            Full::OfAll {
+                held: 150,
+                limit: 150
+            }
+        );
+        assert_eq!((ledger.refused(), ledger.held_of(Kind::Session)), (2, 0));
+        drop(held);
+        assert_eq!((one.held(), ledger.held()), (0, 50));
+        assert_eq!(ledger.by_tenant(), [(tenant("other"), 50)]);
+    }
+
+    #[test]
+    fn what_cannot_be_refused_counts_against_what_comes_next() {
+        let ledger = ledger(10, 100);
+        let account = ledger.account(&tenant("one"));
+        let large = account.charge_anyway(Kind::Answer, 60);
+        assert!(account.charge(Kind::Body, 1).is_err());
+        drop(large);
+        assert!(account.charge(Kind::Body, 1).is_ok());
+    }
+
+    #[test]
+    fn accounts_of_tenants_that_hold_nothing_go() {
+        let ledger = ledger(10, 100);
+        let kept = ledger
+            .account(&tenant("kept"))
+            .charge(Kind::Body, 1)
+            .expect("room");
+        for n in 0..4 * FIRST_LOOK {
+            let _account = ledger.account(&tenant(&format!("t{n}")));
+        }
+        assert!(ledger.0.tenants.lock().accounts.len() <= FIRST_LOOK);
+        assert_eq!(ledger.account(&tenant("kept")).held(), kept.bytes());
+    }
+
+    proptest! {
+        /// What is held is the sum of the charges that live, and never more than the limits.
+        #[test]
+        fn the_sums_agree(steps in proptest::collection::vec((0_usize..3, 0_usize..13, 0_usize..60, 0_u8..4), 0..200)) {
+            let ledger = ledger(100, 220);
+            let accounts: Vec<_> = (0..3).map(|n| ledger.account(&tenant(&n.to_string()))).collect();
+            let mut charges: Vec<(usize, Charge)> = vec![];
+            for (whose, kind, bytes, what) in steps {
+                match what {
+                    0 | 1 => charges.extend(accounts[whose].charge(Kind::ALL[kind], bytes).ok().map(|charge| (whose, charge))),
+                    2 if !charges.is_empty() => drop(charges.swap_remove(bytes % charges.len())),
+                    _ => if let Some((_, charge)) = charges.last_mut() { let _refused = charge.resize(bytes); },
+                }
+                for (n, account) in accounts.iter().enumerate() {
+                    let sum: u64 = charges.iter().filter(|(of, _)| *of == n).map(|(_, charge)| charge.bytes()).sum();
+                    prop_assert_eq!(account.held(), sum);
+                    prop_assert!(sum <= 100);
+                }
+                let sum: u64 = charges.iter().map(|(_, charge)| charge.bytes()).sum();
+                prop_assert_eq!(ledger.held(), sum);
+                prop_assert!(sum <= 220);
+                let kinds: u64 = Kind::ALL.iter().map(|kind| ledger.held_of(*kind)).sum();
+                prop_assert_eq!(kinds, sum);
+            }
+            drop(charges);
+            prop_assert_eq!(ledger.held(), 0);
+        }
+    }
+}

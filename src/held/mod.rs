@@ -1,0 +1,26 @@
+//! Memory that is held for tenants: each byte is charged to a tenant and to the whole.
+//!
+//! ```text
+//!  Ledger (limit of all, what is held where)
+//!    └─ Account (of one tenant, with its limit; cheap to clone)
+//!         └─ Charge (some bytes of one kind; given back when it is dropped)
+//! ```
+//!
+//! Whoever keeps what a client or a worker sent, beyond the moment, keeps a [`Charge`] beside it. A charge is
+//! refused with [`Full`] when the tenant's limit or the limit of all would be passed; what happens then is
+//! decided where the bytes are: the request is refused, the oldest of that tenant dropped, or the slow
+//! connection closed.
+//!
+//! Invariants:
+//! - what is held is the sum of the charges that live, of each tenant, of each kind, and of all;
+//! - no tenant holds more than its limit, and all no more than theirs, except by [`Account::charge_anyway`]
+//!   and after a limit was lowered: what is there stays;
+//! - an account that holds nothing and that nobody has takes no place in the ledger after its next look.
+//!
+//! It deliberately knows no HTTP, no sessions and no reasons: it counts.
+
+mod kind;
+mod ledger;
+
+pub use kind::Kind;
+pub use ledger::{Account, Charge, Full, Ledger, Limits};

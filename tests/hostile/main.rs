@@ -1,0 +1,11 @@
+//! What one tenant sends, or one server does, must not hurt another: hostile clients, tenants and
+//! servers against the real binary, with another tenant's calls beside them.
+
+#[path = "../it/support/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the other integration tests, which use more of it"
+)]
+mod support;
+
+mod beside;
