@@ -4,6 +4,7 @@
 #[path = "../it/support/mod.rs"]
 #[allow(
     dead_code,
+    unused_imports,
     reason = "shared with the other integration tests, which use more of it"
 )]
 mod support;
