@@ -21,6 +21,7 @@ pub mod held;
 pub mod ids;
 pub mod launch;
 pub mod pool;
+mod process;
 pub mod protocol;
 pub mod session;
 pub mod store;

@@ -191,7 +191,7 @@ print(os.getcwd(), os.getsid(0) == os.getpgid(0) == os.getpid())
         cpu_seconds: Some(5),
     };
     let (worker, inbox) = start(&guardian, &spec, &Options::default()).await;
-    assert_eq!(inbox.line().await, "['STDIOPOOL_WORKER', 'TEST_TAG']");
+    assert_eq!(inbox.line().await, "['TEST_TAG']");
     // 3 is the folder that is being listed.
     assert_eq!(inbox.line().await, "[0, 1, 2, 3]");
     assert_eq!(inbox.line().await, "(77, 77) (5, 5)");

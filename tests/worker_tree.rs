@@ -134,7 +134,7 @@ async fn the_death_of_the_guardian_takes_all_and_a_new_one_serves() {
     let (worker, inbox) = shell(&guardian, &tag, &script, &Options::default()).await;
     assert_eq!(inbox.line().await, "up");
     until_tagged(&tag, BROOD).await;
-    let first = stat(worker.pid(), 4);
+    let first = guardian_of(&worker);
     kill9(first);
     let exit = inbox.exit().await;
     assert_eq!(exit.to_string(), "was lost with its guardian");
@@ -143,7 +143,7 @@ async fn the_death_of_the_guardian_takes_all_and_a_new_one_serves() {
     assert_none(&tag);
 
     let (worker, inbox) = start(&guardian, &spec(&tag, &["cat"]), &Options::default()).await;
-    assert_ne!(stat(worker.pid(), 4), first);
+    assert_ne!(guardian_of(&worker), first);
     worker.send("again".into()).expect("room");
     assert_eq!(inbox.line().await, "again");
     guardian.shutdown().await;
@@ -168,7 +168,7 @@ async fn shutdown_leaves_nothing() {
 async fn ctrl_c_and_term_do_not_reach_guardian_or_worker() {
     let (guardian, tag) = (guardian().await, tag());
     let (worker, inbox) = start(&guardian, &spec(&tag, &["cat"]), &Options::default()).await;
-    let parent = stat(worker.pid(), 4);
+    let parent = guardian_of(&worker);
     assert_eq!(stat(parent, 6), parent, "a session of its own");
     assert_eq!(stat(worker.pid(), 6), worker.pid());
     let pid = nix::unistd::Pid::from_raw(parent.try_into().expect("a pid"));

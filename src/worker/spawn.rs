@@ -44,6 +44,14 @@ pub enum SpawnError {
         /// The directory.
         cwd: PathBuf,
     },
+    /// The kernel did not come to execute it.
+    #[error("`{program}` was not executed within {}; does the file system that holds it answer?", humantime::format_duration(*limit))]
+    Late {
+        /// The command as written.
+        program: String,
+        /// How long was waited.
+        limit: std::time::Duration,
+    },
     /// The process that starts workers failed.
     #[error("{0}; workers cannot be started without the guardian")]
     Guardian(String),
@@ -170,6 +178,15 @@ fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
         }) => SpawnError::NotExecutable { program },
         LaunchError::Failed(SpawnFailure { stage, errno }) => {
             let what = match (stage, errno) {
+                (_, libc::EAGAIN) => format!(
+                    "run `{program}`, as the limit on processes is reached (raise `ulimit -u`, TasksMax in systemd or the container's pids limit, or lower `pool.max_workers`)"
+                ),
+                (_, libc::EMFILE | libc::ENFILE) => format!(
+                    "run `{program}`, as the limit on open files is reached (raise `ulimit -n` or LimitNOFILE in systemd, or lower `pool.max_workers`)"
+                ),
+                (Stage::Init, _) => {
+                    format!("run `{program}`, as something killed the process that was to start it")
+                }
                 // The file was there a moment ago: the kernel misses what it names in `#!` or as loader.
                 (Stage::Exec, libc::ENOENT) => {
                     format!("run `{program}` (is the interpreter in its first line installed?)")
@@ -182,6 +199,7 @@ fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
         LaunchError::Unreached => {
             SpawnError::Guardian("the guardian process was lost twice".to_owned())
         }
+        LaunchError::Late(limit) => SpawnError::Late { program, limit },
         LaunchError::Guardian(text) => SpawnError::Guardian(text),
         LaunchError::Io(error) => SpawnError::io("pass on the launch data")(error),
     }

@@ -215,6 +215,11 @@ pub fn stat(pid: u32, field: usize) -> u32 {
     value.parse().expect("a number")
 }
 
+/// The guardian of a worker: parent of its init process, which is the parent of its first process.
+pub fn guardian_of(worker: &Worker) -> u32 {
+    stat(stat(worker.pid(), 4), 4)
+}
+
 /// SIGKILL.
 pub fn kill9(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(pid.try_into().expect("a pid"));

@@ -13,21 +13,23 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
+use super::heartbeat::{self, Heartbeat, Step};
 use super::process::ARGUMENT;
-use super::spawn::prctl;
 use super::sweep;
-use super::tree::{Marker, Process, ProcessTable};
 use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
 use crate::ids::WorkerId;
+use crate::process::{Process, ProcessTable, RunState, prctl};
 use crate::worker::ExitStatusKind;
 
 /// How long a new guardian may take to say that it runs.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the exec of a program may take. It reads the program's file, so it can hang where that is on a file system
+/// that does not answer.
+const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 /// Name in process lists; not the program's own, so that killing that by name spares the guardian.
 const NAME: &str = "sp-guardian";
 
@@ -71,10 +73,6 @@ struct Link {
     socket: AsyncFd<OwnedFd>,
     /// Pid of the process.
     guardian: u32,
-    marker: Marker,
-    /// The marker of each child of the guardian in whose environment one was found: to read an
-    /// environment costs more than to read everything else of a process.
-    marked: Mutex<FxHashMap<Process, u64>>,
     state: Mutex<State>,
     /// Becomes true when the process is gone and nothing is left of its workers.
     ended: watch::Sender<bool>,
@@ -86,7 +84,7 @@ struct State {
 }
 
 struct Entry {
-    started: Option<oneshot::Sender<Result<u32, SpawnFailure>>>,
+    started: Option<oneshot::Sender<Result<Pids, SpawnFailure>>>,
     news: watch::Sender<News>,
 }
 
@@ -97,6 +95,13 @@ pub(crate) struct News {
     pub(crate) leader: Option<ExitStatusKind>,
     /// Nothing of the worker is left.
     pub(crate) gone: bool,
+}
+
+/// The processes of a worker that the guardian names.
+#[derive(Debug, Clone, Copy)]
+struct Pids {
+    leader: u32,
+    init: u32,
 }
 
 /// A worker that runs.
@@ -113,6 +118,8 @@ pub(crate) enum LaunchError {
     Failed(SpawnFailure),
     /// The request did not get to the guardian.
     Unreached,
+    /// The program was not executed within this time.
+    Late(Duration),
     /// There is no guardian, or it was lost meanwhile.
     Guardian(String),
     /// Something failed in the supervisor.
@@ -124,6 +131,8 @@ pub(crate) enum LaunchError {
 pub(crate) struct Control {
     link: Arc<Link>,
     id: u64,
+    /// The init process: everything of the worker descends from it. 0 while it is not known.
+    init: u32,
 }
 
 impl Guardian {
@@ -241,50 +250,25 @@ impl Control {
         Ok(trees.pop().unwrap_or_default())
     }
 
-    /// The same of many workers, from one scan.
+    /// All processes of each of many workers, from one scan: what descends from its init process, that
+    /// excluded.
     ///
     /// # Errors
     /// When `/proc` cannot be listed.
     pub(crate) fn trees(workers: &[(&Self, u32)]) -> io::Result<Vec<Vec<u32>>> {
         let table = ProcessTable::scan()?;
-        let mut by_session = FxHashMap::default();
-        let mut by_id = FxHashMap::default();
-        let mut links = FxHashMap::default();
-        for (index, (control, leader)) in workers.iter().enumerate() {
-            let guardian = control.link.guardian;
-            by_session.insert((guardian, *leader), index);
-            by_id.insert((guardian, control.id), index);
-            links.insert(guardian, &control.link);
-        }
-        let mut roots = vec![Vec::new(); workers.len()];
-        for (guardian, link) in links {
-            let mut marked = link.marked.lock();
-            marked.retain(|process, _| table.get(process.pid) == Some(*process));
-            for child in table.children(guardian) {
-                let mut marked = || {
-                    let id = match marked.get(&child) {
-                        Some(id) => *id,
-                        None => {
-                            let id = link.marker.of_process(child.pid)?;
-                            marked.insert(child, id);
-                            id
-                        }
-                    };
-                    by_id.get(&(guardian, id))
-                };
-                let session = by_session.get(&(guardian, child.session));
-                if let Some(&index) = session.or_else(&mut marked) {
-                    roots[index].push(child);
-                }
-            }
-        }
-        let tree = |(mut roots, (_, leader)): (Vec<Process>, &(&Self, u32))| {
-            // A leader that was reaped is no child of the guardian, whatever its pid means now.
-            roots.sort_by_key(|child| child.pid != *leader);
-            let tree = table.descent(roots);
+        let tree = |(control, leader): &(&Self, u32)| {
+            // An init process that has ended is no child of the guardian, whatever its pid means now.
+            let init = table.get(control.init);
+            let Some(init) = init.filter(|init| init.parent == control.link.guardian) else {
+                return Vec::new();
+            };
+            let mut children: Vec<Process> = table.children(init.pid).collect();
+            children.sort_by_key(|child| child.pid != *leader);
+            let tree = table.descent(children);
             tree.into_iter().map(|process| process.pid).collect()
         };
-        Ok(roots.into_iter().zip(workers).map(tree).collect())
+        Ok(workers.iter().map(tree).collect())
     }
 }
 
@@ -297,11 +281,13 @@ impl Link {
             SockFlag::SOCK_CLOEXEC,
         )
         .map_err(|errno| GuardianError::Setup(errno.into()))?;
-        let nonce = nonce().map_err(GuardianError::Setup)?;
         let mut command = Command::new(program);
         command
             .arg0(NAME)
-            .args([ARGUMENT, &nonce])
+            .arg(ARGUMENT)
+            // What it begins with can be read for as long as it lives (/proc/PID/environ): nothing of ours.
+            .env_clear()
+            .current_dir("/")
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null());
         let child = sweep::start(&mut command).map_err(|error| GuardianError::Start {
@@ -316,8 +302,6 @@ impl Link {
         let link = Arc::new(Self {
             socket,
             guardian: child.id(),
-            marker: Marker::new(&nonce),
-            marked: Mutex::default(),
             state: Mutex::new(State {
                 open: true,
                 workers: HashMap::new(),
@@ -375,15 +359,18 @@ impl Link {
             tracing::debug!(%error, "guardian not reached");
             return Err(LaunchError::Unreached);
         }
-        let pid = start
-            .await
-            .map_err(|_| lost())?
-            .map_err(LaunchError::Failed)?;
         let link = self.clone();
+        let mut control = Control { link, id, init: 0 };
+        let Ok(started) = tokio::time::timeout(EXEC_TIMEOUT, start).await else {
+            control.kill_tree().await;
+            return Err(LaunchError::Late(EXEC_TIMEOUT));
+        };
+        let pids = started.map_err(|_| lost())?.map_err(LaunchError::Failed)?;
+        control.init = pids.init;
         Ok(Launched {
-            pid,
+            pid: pids.leader,
             news,
-            control: Control { link, id },
+            control,
         })
     }
 
@@ -396,25 +383,84 @@ impl Link {
     }
 
     async fn take_all(self: &Arc<Self>) {
+        enum Woken {
+            Received(io::Result<Received<Report>>),
+            Tick,
+        }
+        let mut heartbeat = Heartbeat::default();
+        let mut ticks = tokio::time::interval(heartbeat::PERIOD);
+        // A supervisor that was stopped meanwhile has missed the answers, not the guardian.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            match self.receive().await {
-                Ok(Received::Message(report, _)) => self.take(report),
-                Ok(Received::Garbage) => tracing::warn!("unreadable report from the guardian"),
-                Ok(Received::End) | Err(_) => return,
+            let woken = tokio::select! {
+                // What was said is heard before silence is counted.
+                biased;
+                received = self.receive() => Woken::Received(received),
+                _ = ticks.tick() => Woken::Tick,
+            };
+            match woken {
+                Woken::Received(Ok(Received::Message(report, _))) => {
+                    heartbeat.heard();
+                    self.take(report);
+                }
+                Woken::Received(Ok(Received::Garbage)) => {
+                    tracing::warn!("unreadable report from the guardian");
+                }
+                Woken::Received(Ok(Received::End) | Err(_)) => return,
+                Woken::Tick => {
+                    let step = heartbeat.tick(|| self.is_stopped());
+                    if !self.act(step) {
+                        return;
+                    }
+                }
             }
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        Process::now(self.guardian).is_some_and(|it| it.state == RunState::Stopped)
+    }
+
+    /// Does what the heartbeat says; whether the guardian is kept.
+    fn act(&self, step: Step) -> bool {
+        match step {
+            Step::Wait => {}
+            Step::Ping => {
+                // Not waited for: where there is no room, there is no answer either, and silence is counted.
+                let _no_room = send(self.socket.as_raw_fd(), &Request::Ping, &[]);
+            }
+            Step::Continue => {
+                tracing::warn!(
+                    pid = self.guardian,
+                    "the guardian process was stopped (SIGSTOP, or a debugger); it is let go on: while it is stopped no worker starts or ends"
+                );
+                // It is not reaped before this task ends, so that the pid is its own.
+                let pid = nix::unistd::Pid::from_raw(self.guardian.cast_signed());
+                let _ended_meanwhile =
+                    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT);
+            }
+            Step::GiveUp => {
+                tracing::error!(
+                    pid = self.guardian,
+                    "the guardian process does not answer; it is killed, and with it all workers"
+                );
+                return false;
+            }
+        }
+        true
+    }
+
     fn take(self: &Arc<Self>, report: Report) {
         match report {
-            Report::Ready => {}
-            Report::Spawned { id, pid } => {
+            Report::Ready | Report::Pong => {}
+            Report::Spawned { id, pid, init } => {
+                let pids = Pids { leader: pid, init };
                 let waiting = self.with(id, |entry| entry.started.take()).flatten();
                 // Whoever asked may have given up; then nobody owns the worker.
-                if waiting.is_none_or(|waiting| waiting.send(Ok(pid)).is_err()) {
+                if waiting.is_none_or(|waiting| waiting.send(Ok(pids)).is_err()) {
                     let link = self.clone();
                     // Not here: this task must go on reading while the request waits for room.
-                    tokio::spawn(async move { Control { link, id }.kill_tree().await });
+                    tokio::spawn(async move { Control { link, id, init }.kill_tree().await });
                 }
             }
             Report::SpawnFailed { id, failure } => {
@@ -449,7 +495,10 @@ impl Link {
             state.workers.drain().map(|(_, entry)| entry).collect()
         };
         if !entries.is_empty() {
-            tracing::error!(workers = entries.len(), "the guardian process was lost");
+            tracing::error!(
+                workers = entries.len(),
+                "the guardian process was lost: its workers end, calls in flight at them fail, sessions of stateful servers end; the next call starts another guardian and new workers"
+            );
         }
         for entry in &entries {
             entry.news.send_modify(|news| {
@@ -489,11 +538,4 @@ fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` names one open descriptor until it is dropped, which `AsyncFd` does
     // after taking it off its poller.
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
-}
-
-/// Tells the workers of this guardian from those of others on the machine.
-fn nonce() -> io::Result<String> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(format!("{:016x}", u64::from_le_bytes(bytes)))
 }

@@ -1,20 +1,22 @@
 //! The guardian's own main loop. Runs before any thread exists and starts none.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, dup2_stdin, setsid};
 
-use super::spawn::{IGNORED, close_from_3, prctl, spawn};
-use super::tree::{Lineage, Marker, Process, ProcessTable, kill};
+use super::init::{self, Event, Told};
+use super::spawn::IGNORED;
 use super::wire::{Received, Report, Request, SpawnFailure, Stage, receive, send};
+use crate::process::{ProcessTable, RunState, close_from_3, keep_private, kill, prctl, set_name};
 
 /// First argument that makes this program a guardian.
 pub(super) const ARGUMENT: &str = "__guardian";
@@ -23,8 +25,11 @@ const KILL_ROUND: Duration = Duration::from_millis(5);
 /// The same once [`QUICK_ROUNDS`] were not enough: something is stuck in the kernel.
 const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
 const QUICK_ROUNDS: u32 = 200;
-/// Between two looks for orphans that belong to no worker, while there are workers.
-const ORPHAN_SCAN: Duration = Duration::from_secs(5);
+/// Between two looks for what belongs to no worker, while there are workers. What falls to this process is looked for
+/// when an init process ends; this is for what that look may have missed.
+const STRAY_SCAN: Duration = Duration::from_secs(30);
+/// Status, as waitpid(2) gives it, of a leader of which only that it was killed is known.
+const KILLED: i32 = libc::SIGKILL;
 
 /// Becomes the guardian and never returns, if the program was started as one; else does nothing.
 ///
@@ -34,8 +39,7 @@ pub fn run_guardian_if_asked() {
     if args.next().is_none_or(|arg| arg != ARGUMENT) {
         return;
     }
-    let nonce = args.next().unwrap_or_default();
-    let code = match Guardian::set_up(&nonce.to_string_lossy()).map(Guardian::run) {
+    let code = match Guardian::set_up().map(Guardian::run) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("the guardian is started by stdiopool itself, not by hand: {error}");
@@ -48,33 +52,42 @@ pub fn run_guardian_if_asked() {
 struct Guardian {
     socket: OwnedFd,
     signals: SignalFd,
-    marker: Marker,
+    /// What init processes say, and where they say it.
+    told: PipeReader,
+    teller: PipeWriter,
     workers: BTreeMap<u64, Worker>,
-    lineage: Lineage,
     /// The supervisor is gone: kill everything, then exit.
     ending: bool,
     next_scan: Instant,
     rounds: u32,
 }
 
+/// A worker; every process of it descends from `init`.
 struct Worker {
-    /// Also the id of its session and process group.
-    leader: u32,
-    /// The leader was waited for: its pid must not be signalled any more.
-    reaped: bool,
+    init: u32,
+    /// `init` was waited for; what it left, if anything, has fallen to this process.
+    init_reaped: bool,
+    /// The first process, also the id of its session and process group. `init` does not reap it, so that its pid
+    /// keeps its meaning as long as `init` is there.
+    leader: Option<u32>,
+    /// Why there is no leader.
+    failure: Option<SpawnFailure>,
+    /// That the leader ended has been reported.
+    exited: bool,
     dying: bool,
 }
 
 /// What a look at the process table says.
 #[derive(Default)]
 struct Findings {
-    doomed: Vec<Process>,
-    /// Dying workers of which something is left.
-    held: BTreeSet<u64>,
+    /// Children that are no worker's init process: all must go.
+    strays: usize,
+    /// Init processes of workers that are ended.
+    inits: usize,
 }
 
 impl Guardian {
-    fn set_up(nonce: &str) -> io::Result<Self> {
+    fn set_up() -> io::Result<Self> {
         let stdin = io::stdin();
         getsockopt(&stdin, sockopt::SockType)?;
         // Whatever the supervisor inherited or left open; this process has opened nothing yet.
@@ -84,18 +97,21 @@ impl Guardian {
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.
         setsid()?;
         prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
-        std::fs::write("/proc/self/comm", "sp-guardian")?;
+        set_name(c"sp-guardian")?;
+        keep_private()?;
         ignore_signals()?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let (told, teller) = io::pipe()?;
+        fcntl(&told, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Self {
             socket,
             signals: SignalFd::with_flags(&mask, flags)?,
-            marker: Marker::new(nonce),
+            told,
+            teller,
             workers: BTreeMap::new(),
-            lineage: Lineage::new(),
             ending: false,
             next_scan: Instant::now(),
             rounds: 0,
@@ -106,7 +122,8 @@ impl Guardian {
         self.report(&Report::Ready);
         loop {
             self.wait();
-            // Before any request, so that a signal never goes to a leader that is known to be dead.
+            // Before the ends of init processes, which have said all they had to.
+            self.hear();
             self.reap();
             let killing = self.ending || self.workers.values().any(|w| w.dying);
             if killing || (!self.workers.is_empty() && Instant::now() >= self.next_scan) {
@@ -123,12 +140,13 @@ impl Guardian {
         let timeout = self.timeout();
         let mut polled = [
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
         ];
         // A socket at its end is always readable: not asked any more.
-        let count = if self.ending { 1 } else { 2 };
+        let count = if self.ending { 2 } else { 3 };
         let ready = poll(&mut polled[..count], timeout);
-        let asked = !self.ending && polled[1].any() == Some(true);
+        let asked = !self.ending && polled[2].any() == Some(true);
         if matches!(ready, Ok(n) if n > 0) {
             // Only wakes; which children ended is asked of waitpid(2), as signals coalesce.
             while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -165,6 +183,7 @@ impl Guardian {
         match request {
             Request::Spawn { id } => self.spawn(id, fds),
             Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Ping => self.report(&Report::Pong),
             Request::KillTree { id } => {
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.dying = true;
@@ -175,54 +194,111 @@ impl Guardian {
     }
 
     fn spawn(&mut self, id: u64, fds: Vec<OwnedFd>) {
-        let result = if self.workers.contains_key(&id) {
-            Err(SpawnFailure {
-                stage: Stage::Launch,
-                errno: libc::EEXIST,
-            })
-        } else {
-            spawn(fds, self.marker.value(id))
+        let failed = |errno| SpawnFailure {
+            stage: Stage::Launch,
+            errno,
         };
-        match result {
-            Ok(pid) => {
+        let started = if self.workers.contains_key(&id) {
+            Err(failed(libc::EEXIST))
+        } else {
+            // Left out by the kernel where this process may open no more files.
+            let fds = fds.try_into().map_err(|_| failed(libc::EMFILE));
+            fds.and_then(|fds| init::start(id, fds, self.teller.as_fd()))
+        };
+        match started {
+            Ok(init) => {
                 if self.workers.is_empty() {
-                    self.next_scan = Instant::now() + ORPHAN_SCAN;
+                    self.next_scan = Instant::now() + STRAY_SCAN;
                 }
                 let worker = Worker {
-                    leader: pid,
-                    reaped: false,
+                    init,
+                    init_reaped: false,
+                    leader: None,
+                    failure: None,
+                    exited: false,
                     dying: false,
                 };
                 self.workers.insert(id, worker);
-                self.report(&Report::Spawned { id, pid });
             }
             Err(failure) => self.report(&Report::SpawnFailed { id, failure }),
         }
     }
 
     fn signal(&mut self, id: u64, number: i32) {
-        // Its end may wait to be noticed; a zombie's pid and group id are still its own.
+        // The leader may be a zombie, whose pid and group id are still its own: nobody but this process could reap
+        // it once its init process is dead, and has not.
         if let Some(worker) = self.workers.get(&id)
-            && !worker.reaped
+            && !worker.init_reaped
+            && let Some(leader) = worker.leader
             && let Ok(signal) = Signal::try_from(number)
         {
             // ESRCH: the leader is a zombie and the group has no other member.
-            let _no_one_left = killpg(pid_of(worker.leader), signal);
+            let _no_one_left = killpg(pid_of(leader), signal);
         }
     }
 
-    /// Waits for every child that ended, own or adopted.
-    fn reap(&mut self) {
-        while let Some((pid, status)) = reap_one() {
-            let leader = self
-                .workers
-                .iter_mut()
-                .find(|(_, worker)| !worker.reaped && worker.leader == pid);
-            if let Some((&id, worker)) = leader {
-                worker.reaped = true;
+    /// Takes what init processes have said.
+    fn hear(&mut self) {
+        let mut bytes = [0; Told::LEN * 64];
+        // WouldBlock: nothing more was said. All packets are as long, so that none is read in part.
+        while let Ok(len @ 1..) = self.told.read(&mut bytes) {
+            for told in bytes[..len]
+                .chunks_exact(Told::LEN)
+                .filter_map(Told::from_bytes)
+            {
+                self.take(told);
+            }
+        }
+    }
+
+    fn take(&mut self, Told { id, event }: Told) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        match event {
+            Event::Started { leader } => {
+                worker.leader = Some(leader);
+                let init = worker.init;
+                let pid = leader;
+                self.report(&Report::Spawned { id, pid, init });
+            }
+            Event::Failed(failure) => worker.failure = Some(failure),
+            Event::Exited { status } => {
                 worker.dying = true;
                 self.rounds = 0;
-                self.report(&Report::LeaderExited { id, status });
+                self.leader_exited(id, status);
+            }
+        }
+    }
+
+    /// Reports the end of a leader, once.
+    fn leader_exited(&mut self, id: u64, status: i32) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && !std::mem::replace(&mut worker.exited, true)
+        {
+            self.report(&Report::LeaderExited { id, status });
+        }
+    }
+
+    /// Waits for every child that ended: init processes, and what has fallen to this process.
+    fn reap(&mut self) {
+        while let Some((pid, status)) = reap_one() {
+            if libc::WIFSTOPPED(status) {
+                // Only a worker would do that to its init process, to be rid of it.
+                let _ended_meanwhile = nix::sys::signal::kill(pid_of(pid), Signal::SIGCONT);
+                continue;
+            }
+            let mut workers = self.workers.iter_mut();
+            if let Some((_, worker)) = workers.find(|(_, w)| !w.init_reaped && w.init == pid) {
+                worker.init_reaped = true;
+                worker.dying = true;
+                self.rounds = 0;
+                continue;
+            }
+            let mut workers = self.workers.iter();
+            let leader = workers.find(|(_, w)| w.init_reaped && w.leader == Some(pid));
+            if let Some((&id, _)) = leader {
+                self.leader_exited(id, status);
             }
         }
     }
@@ -230,81 +306,71 @@ impl Guardian {
     /// One look at the process table: kills what must go, reports what is gone. Whether nothing
     /// at all is left below this process.
     fn sweep(&mut self) -> bool {
-        self.next_scan = Instant::now() + ORPHAN_SCAN;
+        self.next_scan = Instant::now() + STRAY_SCAN;
         self.rounds = self.rounds.saturating_add(1);
         let Some(first) = self.look() else {
             return false;
         };
-        let mut gone: Vec<u64> = self.dead(&first);
-        if gone.is_empty() && !(self.ending && first.doomed.is_empty()) {
+        if first.strays > 0 {
             return false;
         }
         // A table is read entry by entry and may miss a process born meanwhile: look twice.
         let Some(second) = self.look() else {
             return false;
         };
-        gone.retain(|id| !second.held.contains(id));
-        for id in gone {
-            self.workers.remove(&id);
-            self.report(&Report::Gone { id });
+        if second.strays > 0 {
+            return false;
         }
-        first.doomed.is_empty() && second.doomed.is_empty()
+        let over = self.workers.iter().filter(|(_, w)| w.init_reaped);
+        let over: Vec<u64> = over.map(|(&id, _)| id).collect();
+        for id in over {
+            self.gone(id);
+        }
+        first.inits == 0 && second.inits == 0
     }
 
-    fn dead(&self, findings: &Findings) -> Vec<u64> {
-        let reaped = self.workers.iter().filter(|(_, w)| w.dying && w.reaped);
-        reaped
-            .map(|(&id, _)| id)
-            .filter(|id| !findings.held.contains(id))
-            .collect()
+    /// Nothing of a worker is left.
+    fn gone(&mut self, id: u64) {
+        if self.workers.get(&id).is_some_and(|w| w.leader.is_some()) {
+            self.leader_exited(id, KILLED);
+            self.report(&Report::Gone { id });
+            self.workers.remove(&id);
+        } else if let Some(worker) = self.workers.remove(&id) {
+            let failure = worker.failure.unwrap_or(SpawnFailure {
+                stage: Stage::Init,
+                errno: libc::ECHILD,
+            });
+            self.report(&Report::SpawnFailed { id, failure });
+        }
     }
 
-    /// Attributes everything below this process to a worker, and kills what has no living one.
+    /// Kills what must go: everything below the init process of a worker that is ended, and then that; and what has
+    /// no init process any more, because something killed it.
     fn look(&mut self) -> Option<Findings> {
         let table = ProcessTable::scan().ok()?;
         let mut findings = Findings::default();
-        let mut lineage = Lineage::new();
+        let workers = self.workers.values().filter(|worker| !worker.init_reaped);
+        let workers: HashMap<u32, &Worker> = workers.map(|w| (w.init, w)).collect();
         for child in table.children(std::process::id()) {
-            let owner = self.owner(child);
-            let doomed = self.ending
-                || owner
-                    .and_then(|id| self.workers.get(&id))
-                    .is_none_or(|worker| worker.dying);
-            for process in table.descent([child]) {
-                if let Some(id) = owner {
-                    lineage.insert((process.pid, process.started), id);
-                }
-                if doomed {
-                    kill(process);
-                    findings.doomed.push(process);
-                }
+            let Some(worker) = workers.get(&child.pid) else {
+                findings.strays += 1;
+                table.descent([child]).into_iter().for_each(kill);
+                continue;
+            };
+            if !worker.dying && !self.ending {
+                continue;
             }
-            if doomed && owner.is_some() {
-                findings.held.extend(owner);
-            } else if doomed && self.rounds < QUICK_ROUNDS {
-                // With its environment cleared and never seen below its worker, it may be any dying one's.
-                let dying = self.workers.iter().filter(|(_, worker)| worker.dying);
-                findings.held.extend(dying.map(|(&id, _)| id));
+            findings.inits += 1;
+            let mut living = table.descent(table.children(child.pid));
+            living.retain(|process| process.state != RunState::Zombie);
+            living.iter().for_each(|process| kill(*process));
+            // It has yet to say how the leader ended, unless something keeps it from that.
+            let has_said_all = worker.exited || worker.failure.is_some();
+            if living.is_empty() && (has_said_all || self.rounds >= QUICK_ROUNDS) {
+                kill(child);
             }
         }
-        self.lineage = lineage;
         Some(findings)
-    }
-
-    /// The worker to which a child of this process, often an adopted orphan, belongs.
-    fn owner(&self, child: Process) -> Option<u64> {
-        let session = self
-            .workers
-            .iter()
-            // The id of a session is not reused while a member lives, even if its leader is reaped.
-            .find(|(_, w)| w.leader == child.session && (!w.reaped || w.leader != child.pid))
-            .map(|(&id, _)| id);
-        let seen = || self.lineage.get(&(child.pid, child.started)).copied();
-        let marked = || self.marker.of_process(child.pid);
-        session
-            .or_else(seen)
-            .or_else(marked)
-            .filter(|id| self.workers.contains_key(id))
     }
 
     fn report(&mut self, report: &Report) {
@@ -318,7 +384,7 @@ fn pid_of(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
-/// One child that ended, and its raw status. Not by nix, which cannot express an end by a
+/// One child that ended or was stopped, and its raw status. Not by nix, which cannot express an end by a
 /// real-time signal: the child would be reaped and its pid unknown.
 #[allow(
     unsafe_code,
@@ -327,7 +393,7 @@ fn pid_of(pid: u32) -> Pid {
 fn reap_one() -> Option<(u32, i32)> {
     let mut status = 0;
     // SAFETY: `status` is a valid place for an int for the whole call.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
     // 0: none ended; -1: there is none.
     u32::try_from(pid)
         .ok()

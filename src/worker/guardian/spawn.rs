@@ -1,5 +1,5 @@
-//! Forks and executes a worker, in the guardian.
-#![allow(unsafe_code, reason = "code between fork and exec, and prctl")]
+//! Executes a worker's program, in a process that its init process has forked for it.
+#![allow(unsafe_code, reason = "code between fork and exec")]
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::unistd::{Pid, getpid, getppid, setsid};
+use nix::unistd::{Pid, getppid, setsid};
 
-use super::MARKER_VARIABLE;
 use super::wire::{Launch, SPAWN_FDS, SpawnFailure, Stage};
+use crate::process::{close_from_3, prctl};
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
 pub(super) const IGNORED: [Signal; 4] = [
@@ -21,27 +21,28 @@ pub(super) const IGNORED: [Signal; 4] = [
     Signal::SIGPIPE,
 ];
 
-/// Starts a worker on the descriptors of a `Spawn`. Returns when its program runs, with its pid.
-pub(super) fn spawn(fds: Vec<OwnedFd>, marker: String) -> Result<u32, SpawnFailure> {
-    let failed = |stage, errno| SpawnFailure { stage, errno };
-    let fds: [OwnedFd; SPAWN_FDS] = fds
-        .try_into()
-        .map_err(|_| failed(Stage::Launch, libc::EBADF))?;
+/// Becomes the leader of a worker, in a process forked for it by its init process `init`. Returns only when that
+/// fails. The launch data, which holds secrets, is read here and nowhere else.
+pub(super) fn execute(fds: [OwnedFd; SPAWN_FDS], init: Pid) -> SpawnFailure {
+    let failed = |stage, error: &io::Error| SpawnFailure {
+        stage,
+        errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+    };
     let [stdin, stdout, stderr, launch] = fds;
-    let launch = Launch::from_memfd(launch)
-        .map_err(|error| failed(Stage::Launch, error.raw_os_error().unwrap_or(libc::EINVAL)))?;
+    let launch = match Launch::from_memfd(launch) {
+        Ok(launch) => launch,
+        Err(error) => return failed(Stage::Launch, &error),
+    };
     let mut command = Command::new(&launch.program);
     command
         .arg0(&launch.arg0)
         .args(&launch.args)
         .env_clear()
         .envs(launch.env.iter().map(|(name, value)| (name, value)))
-        .env(MARKER_VARIABLE, marker)
         .current_dir(&launch.cwd)
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(stdout))
         .stderr(Stdio::from(stderr));
-    let guardian = getpid();
     let limits = Limits {
         open_files: launch.open_files,
         cpu_seconds: launch.cpu_seconds,
@@ -49,18 +50,9 @@ pub(super) fn spawn(fds: Vec<OwnedFd>, marker: String) -> Result<u32, SpawnFailu
     };
     // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
     unsafe {
-        command.pre_exec(move || prepare(guardian, &limits));
+        command.pre_exec(move || prepare(init, &limits));
     }
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the one place that starts workers"
-    )]
-    let child = command.spawn();
-    // Dropping a `Child` neither kills nor reaps it; the guardian reaps by pid.
-    child.map(|child| child.id()).map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-        failed(Stage::Exec, errno)
-    })
+    failed(Stage::Exec, &command.exec())
 }
 
 /// What the kernel holds the worker to.
@@ -71,9 +63,9 @@ struct Limits {
 }
 
 /// Runs in the child between fork and exec.
-fn prepare(guardian: Pid, limits: &Limits) -> io::Result<()> {
+fn prepare(init: Pid, limits: &Limits) -> io::Result<()> {
     setsid()?;
-    kill_with_parent(guardian)?;
+    kill_with_parent(init)?;
     if !limits.may_gain_privileges {
         prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
     }
@@ -89,14 +81,14 @@ fn prepare(guardian: Pid, limits: &Limits) -> io::Result<()> {
     Ok(())
 }
 
-/// The leader dies with the guardian. The guardian has one thread, so "the creating thread" of
-/// prctl(2) is the process; and it may have died before the request was made.
-fn kill_with_parent(guardian: Pid) -> io::Result<()> {
+/// The leader dies with its init process, which has one thread, so that "the creating thread" of prctl(2) is the
+/// process; and it may have died before the request was made.
+fn kill_with_parent(init: Pid) -> io::Result<()> {
     prctl(
         libc::PR_SET_PDEATHSIG,
         libc::c_ulong::try_from(libc::SIGKILL).unwrap_or(9),
     )?;
-    if getppid() != guardian {
+    if getppid() != init {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(())
@@ -110,23 +102,4 @@ fn limit(resource: Resource, value: Option<u64>) -> io::Result<()> {
         setrlimit(resource, value, value)?;
     }
     Ok(())
-}
-
-/// Closes every descriptor from 3 on, as `flags` of close_range(2) say.
-pub(super) fn close_from_3(flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: takes numbers only. Callers own no descriptor from 3 on, or let exec close it.
-    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, flags) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// prctl(2) with one argument.
-pub(super) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
-    let zero: libc::c_ulong = 0;
-    // SAFETY: the options used here take numbers, no pointers.
-    match unsafe { libc::prctl(option, argument, zero, zero, zero) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

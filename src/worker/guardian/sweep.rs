@@ -8,13 +8,15 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use parking_lot::Mutex;
 
-use super::tree::{ProcessTable, kill};
+use crate::process::{ProcessTable, kill};
 
 /// Between two looks while something is dying.
 const ROUND: Duration = Duration::from_millis(5);
 /// The same once [`QUICK_ROUNDS`] were not enough.
 const SLOW_ROUND: Duration = Duration::from_millis(100);
 const QUICK_ROUNDS: u32 = 200;
+/// After so many rounds, half a minute, what is left hangs in the kernel, and waiting for it would hang too.
+const MAX_ROUNDS: u32 = QUICK_ROUNDS + 290;
 
 /// Guardians of this process that are in use. They are in sessions of their own, like orphans of
 /// workers, and must not be taken for such. As long as there are guardians; normally one.
@@ -37,7 +39,7 @@ pub(super) fn unregister(pid: u32) {
     GUARDIANS.lock().retain(|&known| known != pid);
 }
 
-/// Kills and reaps everything the guardian left, until nothing is found.
+/// Kills and reaps everything the guardian left, until nothing is found or half a minute has passed.
 ///
 /// What falls to this process from a dead guardian is a child in a foreign session: every worker
 /// starts one, and the supervisor's own children stay in the supervisor's. So a helper command
@@ -49,6 +51,13 @@ pub(super) async fn sweep() {
         clean = if matches!(found, Ok(0)) { clean + 1 } else { 0 };
         // A table is read entry by entry and may miss a process born meanwhile: look twice.
         if clean == 2 {
+            return;
+        }
+        if round == MAX_ROUNDS {
+            tracing::error!(
+                processes = found.unwrap_or_default(),
+                "processes of workers do not end though they were killed: they hang in the kernel (a disk or network file system that does not answer?)"
+            );
             return;
         }
         if clean == 0 {

@@ -30,6 +30,8 @@ pub(super) enum Request {
     Signal { id: u64, signal: i32 },
     /// Kill the worker's whole tree.
     KillTree { id: u64 },
+    /// Say that you are there.
+    Ping,
 }
 
 /// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
@@ -37,8 +39,10 @@ pub(super) enum Request {
 pub(super) enum Report {
     /// It runs; the first of all.
     Ready,
-    /// The program runs.
-    Spawned { id: u64, pid: u32 },
+    /// The answer to a `Ping`.
+    Pong,
+    /// The program runs as `pid`; everything of the worker descends from its init process, `init`.
+    Spawned { id: u64, pid: u32, init: u32 },
     /// The program could not be started, and nothing is left of the attempt.
     SpawnFailed { id: u64, failure: SpawnFailure },
     /// The first process ended; `status` as waitpid(2) gives it. The rest is being killed.
@@ -63,6 +67,8 @@ pub(crate) enum Stage {
     Launch,
     /// fork, changing into the folder, limits, or exec.
     Exec,
+    /// The worker's init process was killed before it could start anything.
+    Init,
 }
 
 /// What to execute, as the guardian gets it. Holds secrets: no `Debug`.
@@ -156,6 +162,7 @@ pub(super) fn receive<T: DeserializeOwned>(socket: RawFd) -> nix::Result<Receive
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
     let len = message.bytes;
+    let is_cut = message.flags.contains(MsgFlags::MSG_CTRUNC);
     let mut fds = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = part {
@@ -166,6 +173,10 @@ pub(super) fn receive<T: DeserializeOwned>(socket: RawFd) -> nix::Result<Receive
                     .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
             );
         }
+    }
+    // The limit on open files is reached: the kernel leaves out what has no room.
+    if is_cut {
+        fds.clear();
     }
     if len == 0 && fds.is_empty() {
         return Ok(Received::End);

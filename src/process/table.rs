@@ -1,15 +1,10 @@
 //! Who descends from whom: a view of `/proc`, and a way to kill without hitting a stranger.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 
 use rustc_hash::FxHashMap;
-
-use super::MARKER_VARIABLE;
-
-/// Most of `/proc/PID/environ` that is searched for the marker, in bytes.
-const MAX_ENVIRON: u64 = 4 * 1024 * 1024;
 
 /// One process at the time of the scan. Pid and start time together are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +14,18 @@ pub(crate) struct Process {
     pub(crate) started: u64,
     pub(crate) parent: u32,
     pub(crate) session: u32,
+    pub(crate) state: RunState,
+}
+
+/// What a process was doing at the time of the scan, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum RunState {
+    /// It runs or waits.
+    Living,
+    /// A signal or a debugger stopped it.
+    Stopped,
+    /// It has ended and was not waited for.
+    Zombie,
 }
 
 /// All processes that this one may see, at about one point in time: a process that is born while
@@ -81,6 +88,13 @@ impl ProcessTable {
     }
 }
 
+impl Process {
+    /// The process that has this pid now, if any.
+    pub(crate) fn now(pid: u32) -> Option<Self> {
+        read(pid)
+    }
+}
+
 /// Reads `/proc/PID/stat` (proc_pid_stat(5)).
 fn read(pid: u32) -> Option<Process> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -95,54 +109,14 @@ fn read(pid: u32) -> Option<Process> {
         pid,
         parent: field(4)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
+        state: match *field(3)? {
+            "T" | "t" => RunState::Stopped,
+            "Z" | "X" => RunState::Zombie,
+            _ => RunState::Living,
+        },
         started: field(22)?.parse().ok()?,
     })
 }
-
-/// The value of [`MARKER_VARIABLE`] for the workers of one guardian.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Marker {
-    prefix: String,
-}
-
-impl Marker {
-    /// The marker of the guardian with this nonce.
-    pub(crate) fn new(nonce: &str) -> Self {
-        Self {
-            prefix: format!("{nonce}-"),
-        }
-    }
-
-    /// The variable's value for one worker.
-    pub(crate) fn value(&self, id: u64) -> String {
-        format!("{}{id}", self.prefix)
-    }
-
-    /// The worker named in the environment with which `pid` was executed. `None` also when that
-    /// cannot be read, as of a zombie or a process of another user.
-    pub(crate) fn of_process(&self, pid: u32) -> Option<u64> {
-        use std::io::Read;
-        let mut text = Vec::new();
-        fs::File::open(format!("/proc/{pid}/environ"))
-            .and_then(|file| file.take(MAX_ENVIRON).read_to_end(&mut text))
-            .ok()?;
-        self.find(&text)
-    }
-
-    fn find(&self, environ: &[u8]) -> Option<u64> {
-        environ.split(|&byte| byte == 0).find_map(|variable| {
-            let value = variable
-                .strip_prefix(MARKER_VARIABLE.as_bytes())?
-                .strip_prefix(b"=")?
-                .strip_prefix(self.prefix.as_bytes())?;
-            std::str::from_utf8(value).ok()?.parse().ok()
-        })
-    }
-}
-
-/// Which worker each descendant belonged to when it was last seen, so that one that is orphaned
-/// later, with its environment cleared, is still known.
-pub(crate) type Lineage = HashMap<(u32, u64), u64>;
 
 /// Kills `process`, unless it has ended and its pid means another by now.
 #[allow(unsafe_code, reason = "the pidfd calls have no safe wrapper in nix")]
@@ -183,6 +157,7 @@ mod tests {
             started: 1,
             parent,
             session: pid,
+            state: RunState::Living,
         }
     }
 
@@ -201,15 +176,5 @@ mod tests {
         table.insert(process(2, 1));
         table.insert(process(3, 2));
         assert_eq!(table.descent(table.get(1)).len(), 3);
-    }
-
-    #[test]
-    fn only_the_own_marker_counts() {
-        let marker = Marker::new("ab");
-        assert_eq!(marker.value(7), "ab-7");
-        assert_eq!(marker.find(b"A=1\0STDIOPOOL_WORKER=ab-7\0"), Some(7));
-        assert_eq!(marker.find(b"STDIOPOOL_WORKER=cd-7\0"), None);
-        assert_eq!(marker.find(b"XSTDIOPOOL_WORKER=ab-7\0"), None);
-        assert_eq!(marker.find(b""), None);
     }
 }

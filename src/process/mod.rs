@@ -1,0 +1,12 @@
+//! Processes of this host, below everything that starts some: who descends from whom, how to end them without
+//! hitting a stranger, and what a helper process of stdiopool's own sets for itself.
+//!
+//! Not done here: starting workers ([`crate::worker`]) and commands ([`crate::launch`]).
+
+mod descendants;
+mod own;
+mod table;
+
+pub(crate) use descendants::end_descendants;
+pub(crate) use own::{close_all_but, close_from_3, keep_private, prctl, set_name};
+pub(crate) use table::{Process, ProcessTable, RunState, kill};
