@@ -50,7 +50,7 @@ async fn the_death_of_the_supervisor_takes_all() {
     let script = brood(&tag, "trap '' TERM; read line; sleep 9000");
     let mut child = supervisor(&tag, &script);
     // The supervisor has the tag in its environment too.
-    until_tagged(&tag, BROOD + 1 + 1).await;
+    until_tagged(&tag, BROOD + 1).await;
     child.kill().expect("kills");
     child.wait().expect("reaps");
     until_tagged(&tag, 0).await;

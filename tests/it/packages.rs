@@ -199,7 +199,6 @@ async fn the_program_has_the_arguments_environment_and_folder_of_the_command() {
             "NODE_COMPILE_CACHE",
             "PWD",
             "OLDPWD",
-            "STDIOPOOL_WORKER",
             "_",
         ];
         let rest = all

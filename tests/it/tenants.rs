@@ -129,7 +129,6 @@ async fn each_tenant_has_its_own_process_with_its_own_config() {
             "TMPDIR",
             "GREETING",
             "KEY",
-            "STDIOPOOL_WORKER",
             "SSL_CERT_FILE",
             "SSL_CERT_DIR",
             "NODE_EXTRA_CA_CERTS",
