@@ -13,6 +13,7 @@
 //!
 //! It deliberately starts no worker.
 
+mod command_init;
 mod direct;
 mod group;
 mod host;
@@ -22,8 +23,9 @@ pub mod packages;
 mod secret_files;
 mod spec;
 
+pub use command_init::run_command_if_asked;
 pub use direct::direct;
-pub use group::CommandGroup;
+pub use group::{CommandGroup, CommandLine};
 pub use host::takes_precedence;
 pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +10,12 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
 use crate::config::SecretSource;
 use crate::ids::TenantId;
-use crate::launch::{CommandGroup, Redactor};
+use crate::launch::{CommandGroup, CommandLine, Redactor};
 use crate::protocol::{Failure, Reason};
 use crate::store::Vault;
 
@@ -206,10 +204,15 @@ async fn run(argv: &[String], limit: Duration) -> Result<SecretString, String> {
     let Some((program, args)) = argv.split_first() else {
         return Err("the command is empty".to_owned());
     };
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null());
+    let line = CommandLine {
+        program,
+        args: args.iter().map(String::as_str).collect(),
+        env: None,
+        dir: None,
+        stdin: None,
+    };
     let mut running =
-        CommandGroup::start(command).map_err(|error| format!("cannot run `{program}`: {error}"))?;
+        CommandGroup::start(line).map_err(|error| format!("cannot run `{program}`: {error}"))?;
     match tokio::time::timeout(limit, output(running.output())).await {
         Ok(printed) => printed.map_err(|why| format!("`{program}` {why}")),
         Err(_elapsed) => Err(format!(

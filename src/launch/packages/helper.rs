@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::process::Command;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
-use crate::launch::CommandGroup;
+use crate::launch::{CommandGroup, CommandLine};
 
 /// How long one command may take: downloads on a slow line, and builds of native parts.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -38,17 +36,17 @@ impl Helper<'_> {
     /// Why it did not succeed, with the end of its stderr.
     ///
     /// # Cancel-Safety
-    /// A dropped call kills the command and its process group.
+    /// A dropped call kills the command and everything it started.
     pub(super) async fn run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let cannot = |error| format!("`{program}` cannot be run: {error}");
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env_clear()
-            .envs(self.env)
-            .current_dir(self.dir)
-            .stdin(Stdio::from(self.lock.try_clone().map_err(cannot)?));
-        let mut running = CommandGroup::start(command).map_err(cannot)?;
+        let line = CommandLine {
+            program,
+            args: args.to_vec(),
+            env: Some(self.env),
+            dir: Some(self.dir),
+            stdin: Some(self.lock.try_clone().map_err(cannot)?),
+        };
+        let mut running = CommandGroup::start(line).map_err(cannot)?;
         let shown = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
         match tokio::time::timeout(PATIENCE, output(running.output())).await {
             Ok(printed) => printed.map_err(|why| format!("{} {why}", shown())),
