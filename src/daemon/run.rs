@@ -39,6 +39,9 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
 const PACKAGES_PERIOD: Duration = Duration::from_secs(60);
 /// How long connections may take to close once everything they waited for is answered.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the shutdown may take beside `pool.drain_timeout`: workers stop within seconds, a guardian that does not
+/// answer is given up after half a minute, and so are processes that hang in the kernel.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(90);
 
 /// What to serve.
 #[derive(Clone, Debug)]
@@ -136,6 +139,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let settling = tokio::spawn(start_up::settle(shutdown.child_token()));
     service.until_drain().await?;
 
+    let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
+    let _in_time = EndLimit::start(drain_timeout + MAX_SHUTDOWN);
     // Said when it is so.
     front.draining.store(true, Ordering::Relaxed);
     // Who would have to come back for an answer cannot.
@@ -147,7 +152,6 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     tracing::info!("draining: no new work; waiting for what is in flight");
     let events = &service.running.events;
     events.tell(EventKind::Draining, "draining".to_owned());
-    let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
     if tokio::time::timeout(drain_timeout, pool.quiet())
         .await
         .is_err()
@@ -182,6 +186,30 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     guardian.shutdown().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends this process when its shutdown hangs; what is left of workers the guardian then kills. A thread of its own
+/// watches, since a runtime that is stuck runs no timer.
+#[derive(Debug)]
+struct EndLimit {
+    /// Dropped in time: the thread ends.
+    _in_time: std::sync::mpsc::Sender<()>,
+}
+
+impl EndLimit {
+    fn start(limit: Duration) -> Self {
+        let (in_time, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                tracing::error!(
+                    "the shutdown did not end within {}: stopped at once, and all workers with it",
+                    humantime::format_duration(limit)
+                );
+                std::process::exit(1);
+            }
+        });
+        Self { _in_time: in_time }
+    }
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeError> {

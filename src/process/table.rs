@@ -40,13 +40,17 @@ impl ProcessTable {
     /// Reads `/proc`. About 10 microseconds a process; blocks, but on no disk.
     ///
     /// # Errors
-    /// When `/proc` cannot be listed.
+    /// When `/proc` cannot be listed, or a process in it cannot be read though it may be there: a table that
+    /// misses it would say that nothing is left.
     pub(crate) fn scan() -> io::Result<Self> {
         let mut table = Self::default();
         for entry in fs::read_dir("/proc")? {
-            // An entry that cannot be read belongs to a process that just ended.
             let pid = entry?.file_name().to_str().and_then(|n| n.parse().ok());
-            if let Some(process) = pid.and_then(read) {
+            let process = match pid {
+                Some(pid) => read(pid)?,
+                None => None,
+            };
+            if let Some(process) = process {
                 table.insert(process);
             }
         }
@@ -91,15 +95,25 @@ impl ProcessTable {
 impl Process {
     /// The process that has this pid now, if any.
     pub(crate) fn now(pid: u32) -> Option<Self> {
-        read(pid)
+        read(pid).ok().flatten()
     }
 }
 
-/// Reads `/proc/PID/stat` (proc_pid_stat(5)).
-fn read(pid: u32) -> Option<Process> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+/// Reads `/proc/PID/stat` (proc_pid_stat(5)); `None` when the process has ended.
+fn read(pid: u32) -> io::Result<Option<Process>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(pid, &text)),
+        Err(error) => match error.raw_os_error() {
+            // It ended before the file was opened, or read; or it is hidden (`hidepid`), and none of ours.
+            Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn parse(pid: u32, text: &[u8]) -> Option<Process> {
     // The name, field 2, may hold spaces and parentheses: count from the last one.
-    let rest = &text[memchr::memrchr(b')', &text)? + 1..];
+    let rest = &text[memchr::memrchr(b')', text)? + 1..];
     let fields: Vec<&str> = std::str::from_utf8(rest)
         .ok()?
         .split_ascii_whitespace()
@@ -131,7 +145,7 @@ pub(crate) fn kill(process: Process) {
     // SAFETY: the kernel just made this descriptor for us; nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // The pidfd holds on to one process; only now is it safe to ask which one that is.
-    if read(process.pid).is_none_or(|now| now.started != process.started) {
+    if Process::now(process.pid).is_none_or(|now| now.started != process.started) {
         return;
     }
     let no_info = std::ptr::null::<libc::siginfo_t>();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -320,7 +320,7 @@ impl Link {
 
     async fn receive(&self) -> io::Result<Received<Report>> {
         self.socket
-            .async_io(Interest::READABLE, |fd| Ok(receive(fd.as_raw_fd())?))
+            .async_io(Interest::READABLE, |fd| receive(fd.as_fd()))
             .await
     }
 

@@ -172,9 +172,10 @@ impl Guardian {
     }
 
     fn request(&mut self) {
-        let (request, fds) = match receive::<Request>(self.socket.as_raw_fd()) {
+        let (request, fds) = match receive::<Request>(self.socket.as_fd()) {
             Ok(Received::Message(request, fds)) => (request, fds),
-            Ok(Received::Garbage) | Err(Errno::EINTR | Errno::EAGAIN) => return,
+            Ok(Received::Garbage) => return,
+            Err(error) if is_passing(&error) => return,
             Ok(Received::End) | Err(_) => {
                 self.ending = true;
                 return;
@@ -377,6 +378,14 @@ impl Guardian {
         // Blocks while the supervisor is stopped. That it is gone shows as the socket's end.
         while let Err(Errno::EINTR) = send(self.socket.as_raw_fd(), report, &[]) {}
     }
+}
+
+/// Whether the socket is still good.
+fn is_passing(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+    // Of memory the kernel may be short for a moment.
+    kinds.contains(&error.kind())
+        || matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
 }
 
 fn pid_of(pid: u32) -> Pid {

@@ -4,15 +4,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut, Read, Seek, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::launch::LaunchSpec;
+use crate::process::receive_packet;
 
 /// Longest packet, in bytes. All fields are numbers or short names.
 pub(super) const MAX_PACKET: usize = 512;
@@ -150,34 +150,10 @@ pub(super) enum Received<T> {
     End,
 }
 
-/// Receives one packet; descriptors in it are close-on-exec.
-#[allow(
-    unsafe_code,
-    reason = "received descriptors are plain numbers until they are owned"
-)]
-pub(super) fn receive<T: DeserializeOwned>(socket: RawFd) -> nix::Result<Received<T>> {
+/// Receives one packet; descriptors in it are close-on-exec, and none where there is no room for all.
+pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Received<T>> {
     let mut text = [0u8; MAX_PACKET];
-    let mut control = cmsg_space!([RawFd; SPAWN_FDS]);
-    let mut parts = [IoSliceMut::new(&mut text)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
-    let len = message.bytes;
-    let is_cut = message.flags.contains(MsgFlags::MSG_CTRUNC);
-    let mut fds = Vec::new();
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = part {
-            // SAFETY: the kernel just made these descriptors for this process; nothing else owns them.
-            fds.extend(
-                numbers
-                    .into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
-        }
-    }
-    // The limit on open files is reached: the kernel leaves out what has no room.
-    if is_cut {
-        fds.clear();
-    }
+    let (len, fds) = receive_packet(socket, &mut text)?;
     if len == 0 && fds.is_empty() {
         return Ok(Received::End);
     }
@@ -190,7 +166,7 @@ pub(super) fn receive<T: DeserializeOwned>(socket: RawFd) -> nix::Result<Receive
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -220,7 +196,7 @@ mod tests {
         )
         .expect("sends");
         let Received::Message(Request::Spawn { id: 7 }, mut fds) =
-            receive(theirs.as_raw_fd()).expect("receives")
+            receive(theirs.as_fd()).expect("receives")
         else {
             panic!("another message came");
         };
@@ -242,7 +218,7 @@ mod tests {
         };
         assert!(serde_json::to_vec(&longest).expect("serialises").len() <= MAX_PACKET);
         drop(ours);
-        let end = receive::<Report>(theirs.as_raw_fd()).expect("receives");
+        let end = receive::<Report>(theirs.as_fd()).expect("receives");
         assert!(matches!(end, Received::End));
     }
 }

@@ -1,0 +1,258 @@
+//! The guardian stopped, killed, short of descriptors; and what stdiopool runs for itself when that is killed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, rlim_t};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::beside::Beside;
+use super::support::{
+    Process, Stdiopool, alive, command_line_of, demo, environment_of, eventually, in_tree_of,
+    until, until_gone,
+};
+
+/// Longest that stdiopool may take to end with a stopped guardian: it finds out within a few seconds.
+const MAX_END: Duration = Duration::from_secs(30);
+
+fn name_of(process: Process) -> String {
+    let name = fs::read_to_string(format!("/proc/{}/comm", process.pid));
+    name.unwrap_or_default().trim().to_owned()
+}
+
+/// The processes of stdiopool's own with that name.
+fn named(pool: &Stdiopool, name: &str) -> Vec<Process> {
+    let mut tree = in_tree_of(pool.pid());
+    tree.retain(|process| name_of(*process) == name);
+    tree
+}
+
+fn guardian(pool: &Stdiopool) -> Process {
+    named(pool, "sp-guardian")[0]
+}
+
+fn send(process: Process, signal: Signal) {
+    kill(Pid::from_raw(process.pid.cast_signed()), signal).expect("it is there");
+}
+
+fn is_stopped(process: Process) -> bool {
+    let text = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    text.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+#[tokio::test]
+async fn a_stopped_guardian_goes_on_and_is_replaced_when_it_is_stopped_again() {
+    let pool = Stdiopool::serve(&demo("good", ""));
+    let anna = Beside::open(&pool, "anna", "good").await;
+    let first = guardian(&pool);
+    send(first, Signal::SIGSTOP);
+    // A start, which needs it.
+    let bob = Beside::open(&pool, "bob", "good").await;
+    bob.goes_on(1).await;
+    assert!(pool.log().contains("the guardian process was stopped"));
+    anna.goes_on(1).await;
+    assert!(alive(first), "nothing was lost");
+
+    let workers = in_tree_of(first.pid);
+    send(first, Signal::SIGSTOP);
+    until_gone(&workers);
+    until("it is said what is lost", || {
+        let log = pool.log();
+        let said = ["does not answer", "sessions of stateful servers end"];
+        said.iter().all(|it| log.contains(it)).then_some(())
+    });
+    anna.goes_on(1).await;
+    bob.goes_on(1).await;
+    assert_ne!(guardian(&pool), first);
+}
+
+#[tokio::test]
+async fn sigterm_ends_all_though_the_guardian_is_stopped() {
+    let mut pool = Stdiopool::serve(&demo("good", ""));
+    Beside::open(&pool, "anna", "good").await.goes_on(1).await;
+    let tree = in_tree_of(pool.pid());
+    let guardian = guardian(&pool);
+    send(guardian, Signal::SIGSTOP);
+    until("it is stopped", || is_stopped(guardian).then_some(()));
+    let asked = Instant::now();
+    pool.terminate();
+    assert!(asked.elapsed() < MAX_END, "{:?}", asked.elapsed());
+    until_gone(&tree);
+}
+
+#[tokio::test]
+async fn a_killed_guardian_takes_its_workers_and_the_service_goes_on() {
+    let pool = Stdiopool::serve(&demo("good", ""));
+    let anna = Beside::open(&pool, "anna", "good").await;
+    for _ in 0..3 {
+        anna.goes_on(1).await;
+        let guardian = guardian(&pool);
+        let tree = in_tree_of(guardian.pid);
+        assert!(tree.len() >= 3, "guardian, init process, worker: {tree:?}");
+        send(guardian, Signal::SIGKILL);
+        until_gone(&tree);
+    }
+    anna.goes_on(1).await;
+    assert!(pool.log().contains("the guardian process was lost"));
+}
+
+#[tokio::test]
+async fn supervisor_and_guardian_killed_at_once_leave_nothing() {
+    let mut pool = Stdiopool::serve(&demo("good", ""));
+    Beside::open(&pool, "anna", "good").await.goes_on(1).await;
+    let tree = in_tree_of(pool.pid());
+    let guardian = guardian(&pool);
+    // Stopped, so that it cannot see the end of its socket.
+    send(guardian, Signal::SIGSTOP);
+    pool.signal(Signal::SIGKILL);
+    send(guardian, Signal::SIGKILL);
+    pool.wait();
+    until_gone(&tree);
+}
+
+#[tokio::test]
+async fn helper_processes_hold_no_environment_and_are_closed_to_their_user() {
+    const MARK: &str = "a-key-that-nobody-may-find";
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
+    let config = dir.path().join("pool.toml").display().to_string();
+    let args = ["--config".to_owned(), config];
+    let pool = Stdiopool::run(dir, &args, &[("STATE_KEY_OF_TEST", MARK)]);
+    Beside::open(&pool, "anna", "good").await.goes_on(1).await;
+    assert!(
+        environment_of(pool.pid())
+            .iter()
+            .any(|it| it.contains(MARK))
+    );
+    let helpers = [guardian(&pool), named(&pool, "sp-init")[0]];
+    for helper in helpers {
+        assert!(environment_of(helper.pid).is_empty(), "{}", name_of(helper));
+        let limits = fs::read_to_string(format!("/proc/{}/limits", helper.pid)).expect("lives");
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        assert!(core.is_some_and(|it| it.contains(" 1 ")), "{limits}");
+    }
+}
+
+#[tokio::test]
+async fn a_helper_process_of_a_plain_user_belongs_to_root() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("not root: nobody else to run it as");
+        return;
+    }
+    let user = 65_534;
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
+    let config = dir.path().join("pool.toml");
+    for path in [dir.path(), &config] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+    }
+    let args = ["--config".to_owned(), config.display().to_string()];
+    let pool = Stdiopool::run_as(user, dir, &args);
+    Beside::open(&pool, "anna", "good").await.goes_on(1).await;
+    for helper in [guardian(&pool), named(&pool, "sp-init")[0]] {
+        // The owner of what the kernel shows of a process that is not dumpable (proc(5)).
+        let shown = fs::metadata(format!("/proc/{}/environ", helper.pid)).expect("lives");
+        assert_eq!(shown.uid(), 0, "{}", name_of(helper));
+    }
+}
+
+/// Sets the limit on open files of another process; what it was.
+#[allow(
+    unsafe_code,
+    reason = "prlimit of another process has no safe wrapper in nix"
+)]
+fn set_open_files(process: Process, soft: rlim_t) -> rlim_t {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let pid = process.pid.cast_signed();
+    let kind = Resource::RLIMIT_NOFILE as _;
+    // SAFETY: `old` is a valid place for the whole call; nothing is set by it.
+    let got = unsafe { libc::prlimit(pid, kind, std::ptr::null(), &raw mut old) };
+    assert_eq!(got, 0);
+    let new = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: old.rlim_max,
+    };
+    // SAFETY: `new` is valid for the whole call; nothing is returned.
+    let set = unsafe { libc::prlimit(pid, kind, &raw const new, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+    old.rlim_cur
+}
+
+#[tokio::test]
+async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
+    let pool = Stdiopool::serve(&demo("good", ""));
+    let anna = Beside::open(&pool, "anna", "good").await;
+    let guardian = guardian(&pool);
+    // Of what it needs for a start, some has room and some has not.
+    let before = set_open_files(guardian, 9);
+    let client = pool.client_of("bob", "good");
+    let start = async || client.try_initialize("2025-06-18", json!({})).await;
+    let answer = start().await;
+    assert_eq!(answer.reason(), "start_failed", "{answer:?}");
+    assert!(
+        answer.message().contains("open files"),
+        "{}",
+        answer.message()
+    );
+    anna.goes_on(1).await;
+    set_open_files(guardian, before);
+    eventually("it starts again", async || {
+        start().await.response().get("result").is_some()
+    })
+    .await;
+}
+
+/// A program that starts a process in another session and waits, as a script in `folder`.
+fn waits(folder: &std::path::Path, name: &str) -> String {
+    let path = folder.join(name);
+    let text = "#!/bin/sh\nsetsid sleep 4711 &\nsetsid -f setsid -f sleep 4712\nsleep 4713\n";
+    fs::write(&path, text).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+    path.display().to_string()
+}
+
+/// Kills a supervisor whose client waits for that program of a folder; nothing may be left of it.
+async fn dies_with_its_supervisor(mut pool: Stdiopool, program: &str) {
+    let client = pool.client("thing");
+    let waiting = tokio::spawn(async move { client.connect().await });
+    eventually("the command and all it starts run", async || {
+        let tree = in_tree_of(pool.pid());
+        let of = |part: &str| tree.iter().any(|it| command_line_of(*it).contains(part));
+        of(program) && (4711..4714).all(|seconds| of(&format!("sleep {seconds}")))
+    })
+    .await;
+    let tree = in_tree_of(pool.pid());
+    pool.signal(Signal::SIGKILL);
+    pool.wait();
+    until_gone(&tree);
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn an_install_and_all_it_started_end_with_a_supervisor_that_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let npm = waits(folder.path(), "npm");
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", folder.path().display());
+    let server = format!(
+        "[servers.thing]\ncommand = \"npx\"\nargs = [\"-y\", \"thing@1.0.0\"]\nenv = {{ PATH = {path:?} }}\n"
+    );
+    dies_with_its_supervisor(Stdiopool::serve(&server), &npm).await;
+}
+
+#[tokio::test]
+async fn a_command_that_prints_a_secret_ends_with_a_supervisor_that_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = waits(folder.path(), "secret");
+    let toml = demo("thing", "env = { KEY = \"${secret.key}\" }")
+        + &format!("[tenants.default]\nsecrets.key = {{ command = [{program:?}] }}\n");
+    dies_with_its_supervisor(Stdiopool::serve(&toml), &program).await;
+}
