@@ -302,7 +302,6 @@ mod tests {
                 .insert(&whose, key, Some(charge), |_| false)
                 .expect("room");
         }
-        let mut gone = vec![];
         let refused = charged(&account, (Kind::Caller, 60), || false);
         assert!(refused.is_err(), "nothing was made room by");
         let mut ended = 0;
@@ -310,7 +309,7 @@ mod tests {
             ended += 1;
             table.take_oldest(&whose, |_| false).is_some()
         };
-        charged(&account, (Kind::Caller, 60), make_room).expect("room now");
+        let _charge = charged(&account, (Kind::Caller, 60), make_room).expect("room now");
         assert_eq!((ended, table.len()), (2, 0));
     }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::callers;
 use super::launchpad::Launchpad;
 use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
-use super::stateless;
 use crate::bridge::Era;
 use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
@@ -80,7 +80,7 @@ impl Sessions {
             facts,
             claim: Claim {
                 owner: if session.is_stateless {
-                    stateless::next_owner()
+                    callers::next_owner()
                 } else {
                     session.no.0
                 },

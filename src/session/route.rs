@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::catalog::Place;
 use super::eras::Eras;
 use super::link::Link;
 use super::packages::{InstallEnvironment, Start};
@@ -400,6 +401,16 @@ impl Order {
             keeps_seats: server.share != Share::Request,
             metrics: metrics.server(name),
         }
+    }
+
+    /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
+    pub(super) fn catalog_place(&self) -> Option<Place<'_>> {
+        Some((self.tenant.as_ref()?, self.identity))
+    }
+
+    /// How long that is remembered, and where; `None` if it is not.
+    pub(super) fn remembered(&self) -> Option<(Place<'_>, Duration)> {
+        Some((self.catalog_place()?, self.catalog_age?))
     }
 
     /// What a process is asked first.

@@ -427,7 +427,7 @@ impl Link {
         self.order.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let shared = self.shared.upgrade()?;
-        let edition = shared.catalog.edition(self.order.identity)?;
+        let edition = shared.catalog.edition(self.order.catalog_place()?)?;
         Some((session.words(&self.order), listing, edition))
     }
 
