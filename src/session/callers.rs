@@ -5,6 +5,7 @@
 //! that are under way through them. A caller that nobody has asked for during `pool.session_timeout` is
 //! forgotten.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::record::Session;
+use super::service::Sessions;
 use super::shared::Shared;
 use crate::held::{Bounds, Crowded, TenantTable};
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -115,9 +117,13 @@ impl Callers {
         kept.map(|(_, _, kept)| Arc::clone(&kept.session)).collect()
     }
 
-    /// How many callers are kept, of all tenants.
-    pub(super) fn len(&self) -> usize {
-        self.sessions.lock().len()
+    /// How many callers are kept, of all tenants, by server.
+    fn by_server(&self) -> BTreeMap<ServerName, usize> {
+        let mut by_server = BTreeMap::new();
+        for (_, caller, _) in self.sessions.lock().iter() {
+            *by_server.entry(caller.server.clone()).or_default() += 1;
+        }
+        by_server
     }
 
     /// The session that is kept for that caller.
@@ -179,6 +185,13 @@ impl Callers {
     pub(super) fn worker_of(&self, tenant: &TenantId, state: &str) -> Option<WorkerId> {
         let hash: StateHash = Sha256::digest(state.as_bytes()).into();
         self.states.lock().get(tenant, &hash).copied()
+    }
+}
+
+impl Sessions {
+    /// How many callers without sessions are remembered, by server.
+    pub fn callers_by_server(&self) -> BTreeMap<ServerName, usize> {
+        self.shared.callers.by_server()
     }
 }
 

@@ -159,7 +159,7 @@ impl Sessions {
                         "server `{}` does not read its input ({unsent} bytes wait for it)",
                         session.server
                     );
-                    let failure = Failure::new(Reason::PoolExhausted, why);
+                    let failure = Failure::new(Reason::Busy, why);
                     return Err(failure.retry_after(Duration::from_secs(5)));
                 }
             }

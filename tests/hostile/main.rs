@@ -9,3 +9,5 @@
 mod support;
 
 mod beside;
+mod fairness;
+mod tables;
