@@ -177,6 +177,9 @@ pub struct StartCounts {
 pub struct CircuitRow {
     /// Which.
     pub server: ServerName,
+    /// For whom; absent for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// Failures in a row.
     pub failures: u32,
     /// Until it is tried again.

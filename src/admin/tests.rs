@@ -63,6 +63,7 @@ impl Supervisor for Fake {
             sessions: 1,
             starts: StartCounts { ok: 1, failed: 0 },
             circuits: vec![CircuitRow {
+                tenant: None,
                 server: ServerName::new("broken"),
                 failures: 5,
                 retry_in_seconds: 12.0,

@@ -76,7 +76,7 @@ impl Running {
             tenant: view.tenant,
             state: label(view.state),
             pid: worker.map(Worker::pid),
-            memory_bytes: (view.state != pool::WorkerState::Starting).then_some(view.memory),
+            memory_bytes: view.measured,
             processes,
             in_flight: view.in_flight,
             pinned: view.is_pinned,
@@ -160,7 +160,9 @@ impl Supervisor for Running {
                 queue_timeout_seconds: config.pool.queue_timeout.as_secs_f64(),
                 idle_timeout_seconds: config.pool.idle_timeout.as_secs_f64(),
             },
-            memory_bytes: snapshot.workers.iter().map(|worker| worker.memory).sum(),
+            memory_bytes: (snapshot.workers.iter())
+                .filter_map(|worker| worker.measured)
+                .sum(),
             queue_depth: self.sessions.pool().queue_depth(),
             sessions: self.sessions.count(),
             starts,
@@ -169,6 +171,7 @@ impl Supervisor for Running {
                 .into_iter()
                 .map(|circuit| CircuitRow {
                     server: circuit.server,
+                    tenant: circuit.tenant,
                     failures: u32::try_from(circuit.failing_keys).unwrap_or(u32::MAX),
                     retry_in_seconds: circuit.retry_in.as_secs_f64(),
                 })
@@ -353,7 +356,7 @@ impl Supervisor for Running {
 pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
     let snapshot = sessions.pool().snapshot();
     metrics.set_queue_depth(sessions.pool().queue_depth());
-    let all = sessions.all();
+    let (all, callers) = (sessions.all(), sessions.callers_by_server());
     for link in sessions.links() {
         link.count_stderr();
     }
@@ -366,13 +369,17 @@ pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
         }
         of_server.set_sessions(
             Era::Legacy,
-            all.iter().filter(|s| s.server == *name).count(),
+            all.iter()
+                .filter(|s| s.server == *name && !s.is_stateless)
+                .count(),
         );
+        let modern = callers.get(name).copied().unwrap_or(0);
+        of_server.set_sessions(Era::Modern, modern);
         let of_name = || {
             let workers = snapshot.workers.iter();
             workers.filter(|worker| worker.server == *name)
         };
-        of_server.set_memory_bytes(of_name().map(|worker| worker.memory).sum());
+        of_server.set_memory_bytes(of_name().filter_map(|worker| worker.measured).sum());
     }
     let asleep = snapshot
         .workers

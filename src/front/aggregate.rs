@@ -24,7 +24,7 @@ impl Post<'_> {
     ) -> Response<Body> {
         let sessions = &self.front.sessions;
         if let Some(config) = &self.config
-            && let Err(failure) = sessions.check_parts(self.principal, config)
+            && let Err(failure) = sessions.check_parts(self.principal, config).await
         {
             return tally.refuse(&failure, request.id);
         }
@@ -84,16 +84,14 @@ impl Post<'_> {
             Ok(envelope) => envelope,
             Err(error) => return tally.refuse(&internal(error.to_string()), request.id),
         };
-        let read = StatelessRequest::read_again(&envelope)
-            .map_err(|fault| internal(fault.message))
-            .and_then(|request| {
-                let (user, config) = (post.principal, self.config.as_ref());
-                let wants = wants(&request);
-                let caller = sessions.caller_through_all(user, &post.server, wants, config)?;
-                Ok((request, caller))
-            });
-        match read {
-            Ok((request, caller)) => post.call(&request, caller, tally).await,
+        let own = match StatelessRequest::read_again(&envelope) {
+            Ok(own) => own,
+            Err(fault) => return tally.refuse(&internal(fault.message), request.id),
+        };
+        let (user, config) = (post.principal, self.config.as_ref());
+        let caller = sessions.caller_through_all(user, &post.server, wants(&own), config);
+        match caller.await {
+            Ok(caller) => post.call(&own, caller, tally).await,
             Err(failure) => tally.refuse(&failure, request.id),
         }
     }

@@ -99,7 +99,7 @@ impl Configs<'_> {
         } else {
             self.of_one(given, self.server)?
         };
-        *whole = Some(whole.take().unwrap_or_default().with(&over));
+        *whole = Some(whole.take().unwrap_or_default().with(&over).fits()?);
         Ok(())
     }
 
@@ -155,12 +155,15 @@ fn at(name: &str, failure: Failure) -> Failure {
 }
 
 /// `over` over `under`.
+///
+/// # Errors
+/// [`Reason::MessageTooLarge`] when the two are too long together.
 pub(super) fn together(
     under: Option<ClientConfig>,
     over: Option<ClientConfig>,
-) -> Option<ClientConfig> {
+) -> Result<Option<ClientConfig>, Failure> {
     match (under, over) {
-        (Some(under), Some(over)) => Some(under.with(&over)),
-        (under, over) => over.or(under),
+        (Some(under), Some(over)) => under.with(&over).fits().map(Some),
+        (under, over) => Ok(over.or(under)),
     }
 }

@@ -21,10 +21,9 @@ use super::{reply, trail};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::store::IdHash;
-use crate::tenancy::{ClientConfig, DEFAULT_TTL, HandleInfo, MAX_TTL, Named, Principal};
-
-/// Largest config with its secrets that is stored, in bytes of the request.
-const MAX_STORED: usize = 64 << 10;
+use crate::tenancy::{
+    ClientConfig, DEFAULT_TTL, HandleInfo, MAX_CONFIG, MAX_TTL, Named, Principal,
+};
 
 /// What is to be stored: a config of one server, or of several.
 #[derive(Deserialize)]
@@ -163,7 +162,7 @@ async fn serve_all(
     }
     check_content_type(&parts.headers)?;
     let permit = front.limits.admit(&setup.config, principal)?;
-    let body = read_body(&parts.headers, body, front.max_body.min(MAX_STORED)).await?;
+    let body = read_body(&parts.headers, body, front.max_body.min(MAX_CONFIG)).await?;
     let act = Act {
         front,
         principal,
@@ -242,9 +241,9 @@ async fn store(
     }
     let (resolver, tenant) = (&setup.resolver, &principal.tenant);
     if server == ServerName::all() {
-        resolver.check_parts(tenant, &config)?;
+        resolver.check_parts(tenant, &config).await?;
     } else {
-        resolver.check_client(tenant, &server, &config)?;
+        resolver.check_client(tenant, &server, &config).await?;
     }
     let may_be_read = resolver.may_be_kept(&server, &config);
     let stored = front

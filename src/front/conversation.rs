@@ -148,6 +148,7 @@ impl Conversation {
         let call = Suspended {
             exchange: std::mem::take(&mut self.exchange),
             questions: questions.clone(),
+            caller: Arc::clone(&self.caller),
             lacking: self.lacking.take(),
         };
         match self.sessions.suspend(purpose, call) {
@@ -268,7 +269,8 @@ impl Conversation {
         if self.era == Era::Stateless {
             // Said in the client's own words already.
             if let Some(state) = envelope.result.and_then(|result| state_of(result.get())) {
-                self.sessions.note_state(&state, &self.exchange);
+                let sessions = &self.sessions;
+                sessions.note_state(&self.principal, &state, &self.exchange);
             }
             let status = envelope.error.map_or(200, |error| status_of(error.get()));
             let message = message.clone();

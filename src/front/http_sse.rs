@@ -217,7 +217,7 @@ pub(super) fn take_in(
         server,
     };
     let (own, rest) = configs.of_message(&body)?;
-    let (config, body) = (together(config, own), rest.unwrap_or(body));
+    let (config, body) = (together(config, own)?, rest.unwrap_or(body));
     let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
     let session = channel.session.lock().clone();
     match (envelope.kind(), session) {
@@ -336,7 +336,7 @@ async fn open_session(
     let hello = ClientHello::parse(envelope.params)
         .map_err(|why| Failure::new(Reason::InvalidRequest, why))?;
     let (principal, server) = (channel.principal.clone(), channel.server.clone());
-    let config = together(channel.config.clone(), config).map(Arc::new);
+    let config = together(channel.config.clone(), config)?.map(Arc::new);
     let opened = sessions.initialize_with(principal, server, hello, config);
     let opened = opened.await?;
     let answer = initialized(envelope, &opened);

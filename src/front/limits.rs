@@ -1,7 +1,6 @@
 //! How much each tenant and each user may ask: buckets that fill at a steady rate, and counts of
 //! what is not answered yet.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,13 +15,19 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use crate::config::{Config, Rates};
+use crate::held::{Bounds, Crowded, TenantTable};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
 
-/// Tenants and users that are remembered. When there are more, those that have all of their limit
-/// again are forgotten; a new one is refused if none has.
-const MAX_KNOWN: usize = 100_000;
+/// Tenants and users that are remembered. Who has all of its limit again may be forgotten, which changes
+/// nothing; where none has, a new one is refused.
+const KNOWN: Bounds = Bounds {
+    of_tenant: 20_000,
+    of_all: 200_000,
+};
+/// How soon those are looked for again, of all tenants, that may be forgotten.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// When to come again if too much is under way: nobody knows when it ends.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -65,6 +70,13 @@ struct Standing {
     under_way: u32,
 }
 
+impl Standing {
+    /// Whether it differs from one that was never seen.
+    fn is_in_use(&self, now: Duration) -> bool {
+        self.under_way > 0 || self.bucket.full_at > now
+    }
+}
+
 /// A tenant, or a user of it.
 type Who = (TenantId, Option<Arc<str>>);
 
@@ -72,14 +84,60 @@ type Who = (TenantId, Option<Arc<str>>);
 #[derive(Debug)]
 pub struct RateLimits {
     began: Instant,
-    known: Mutex<HashMap<Who, Standing>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// By user; `None` for the tenant itself.
+    table: TenantTable<Option<Arc<str>>, Standing>,
+    /// When those of all tenants that may be forgotten are looked for.
+    look_at: Duration,
+}
+
+impl Known {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            table: TenantTable::new(bounds),
+            look_at: Duration::ZERO,
+        }
+    }
+
+    /// A request of theirs is not under way any more.
+    fn ended(&mut self, (tenant, user): &Who) {
+        if let Some(standing) = self.table.get(tenant, user) {
+            standing.under_way = standing.under_way.saturating_sub(1);
+        }
+    }
+
+    /// Notes where someone stands.
+    fn note(
+        &mut self,
+        now: Duration,
+        (tenant, user): &Who,
+        standing: Standing,
+    ) -> Result<(), Crowded> {
+        let is_in_use = |standing: &Standing| standing.is_in_use(now);
+        let noted = self.table.insert(tenant, user.clone(), standing, is_in_use);
+        if let Err(Crowded::OfAll(_)) = noted
+            && now >= self.look_at
+        {
+            self.look_at = now + LOOK_AGAIN;
+            let _forgotten = self.table.take_where(|standing| !standing.is_in_use(now));
+            return self
+                .table
+                .insert(tenant, user.clone(), standing, is_in_use)
+                .map(drop);
+        }
+        noted.map(drop)
+    }
 }
 
 impl Default for RateLimits {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            known: Mutex::default(),
+            known: Mutex::new(Known::new(KNOWN)),
         }
     }
 }
@@ -119,16 +177,9 @@ impl RateLimits {
     /// Takes one of each, or none of any.
     fn take(&self, now: Duration, limited: &[(Who, Rates)]) -> Result<(), Failure> {
         let mut known = self.known.lock();
-        if known.len() + limited.len() > MAX_KNOWN {
-            known.retain(|_, standing| standing.under_way > 0 || standing.bucket.full_at > now);
-        }
         let mut after = Vec::with_capacity(limited.len());
         for (who, rates) in limited {
-            let standing = known.get(who).copied();
-            if standing.is_none() && known.len() + limited.len() > MAX_KNOWN {
-                let why = "too many tenants and users are limited at once";
-                return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
-            }
+            let standing = known.table.peek(&who.0, &who.1).copied();
             let mut standing = standing.unwrap_or_default();
             if rates.concurrent != 0 && standing.under_way >= rates.concurrent {
                 let limit = rates.concurrent;
@@ -149,9 +200,17 @@ impl RateLimits {
                 ));
             }
             standing.under_way += 1;
-            after.push((who.clone(), standing));
+            after.push((who, standing));
         }
-        known.extend(after);
+        for (at, (who, standing)) in after.iter().enumerate() {
+            if let Err(crowded) = known.note(now, who, *standing) {
+                for (who, _) in &after[..at] {
+                    known.ended(who);
+                }
+                let why = format!("too many tenants or users are limited at once: {crowded}");
+                return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
+            }
+        }
         Ok(())
     }
 }
@@ -200,9 +259,7 @@ impl Drop for Permit {
         }
         let mut known = self.limits.known.lock();
         for who in &self.holders {
-            if let Some(standing) = known.get_mut(who) {
-                standing.under_way = standing.under_way.saturating_sub(1);
-            }
+            known.ended(who);
         }
     }
 }
@@ -319,11 +376,21 @@ mod tests {
         assert!(refused.expect_err("its own").message.contains("`acme`"));
     }
 
+    fn limits_of(bounds: Bounds) -> Arc<RateLimits> {
+        Arc::new(RateLimits {
+            known: Mutex::new(Known::new(bounds)),
+            ..RateLimits::default()
+        })
+    }
+
     #[test]
     fn the_table_is_bounded() {
-        let limits = Arc::new(RateLimits::default());
+        let limits = limits_of(Bounds {
+            of_tenant: 10,
+            of_all: 100,
+        });
         let rate = rates(60, 1, 0);
-        for n in 0..MAX_KNOWN {
+        for n in 0..100 {
             let who = (TenantId::new(n.to_string()), None);
             let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)]);
             taken.expect("room");
@@ -340,6 +407,37 @@ mod tests {
         limits
             .take(Duration::from_secs(1), &one_more)
             .expect("room");
-        assert_eq!(limits.known.lock().len(), 1);
+        assert_eq!(limits.known.lock().table.len(), 1);
+    }
+
+    #[test]
+    fn many_users_of_one_tenant_shut_no_other_out() {
+        let limits = limits_of(Bounds {
+            of_tenant: 10,
+            of_all: 100,
+        });
+        let rate = rates(60, 1, 0);
+        let user = |tenant: &str, n: usize| {
+            let name: Arc<str> = n.to_string().into();
+            [((TenantId::new(tenant), Some(name)), rate)]
+        };
+        for n in 0..10 {
+            limits
+                .take(Duration::ZERO, &user("crowded", n))
+                .expect("room");
+        }
+        for n in 10..1_000 {
+            let refused = limits.take(Duration::ZERO, &user("crowded", n));
+            assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
+        }
+        limits
+            .take(Duration::ZERO, &user("other", 0))
+            .expect("its own room");
+        let own = limits.take(Duration::ZERO, &user("other", 0));
+        assert!(
+            own.expect_err("remembered")
+                .message
+                .contains("requests_per_minute")
+        );
     }
 }

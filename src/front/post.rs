@@ -55,15 +55,20 @@ impl Post<'_> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
             return Box::pin(self.batch()).await;
         }
-        let (own, rest) = match self.configs().of_message(self.body) {
-            Ok(read) => read,
+        let read = self.configs().of_message(self.body);
+        let under = self.config.take();
+        let read = read.and_then(|(own, rest)| Ok((together(under, own)?, rest)));
+        let rest = match read {
+            Ok((config, rest)) => {
+                self.config = config;
+                rest
+            }
             Err(failure) => {
                 let envelope = Envelope::parse(self.body).ok();
                 let id = envelope.and_then(|envelope| envelope.id);
                 return self.refuse(&failure, id.map(|id| id.get()));
             }
         };
-        self.config = together(self.config.take(), own);
         // From here on nobody sees what was for stdiopool alone.
         let rest = rest.unwrap_or_else(|| self.body.clone());
         let front = self.front;
@@ -250,12 +255,13 @@ impl Post<'_> {
         }
         let mut plain = Vec::with_capacity(items.len());
         for item in items {
-            match self.configs().of_message(item.get().as_bytes()) {
-                Ok((own, rest)) => {
+            let read = self.configs().of_message(item.get().as_bytes());
+            match read.and_then(|(own, rest)| Ok((together(self.config.clone(), own)?, rest))) {
+                Ok((config, rest)) => {
                     let rest = rest.map_or(Cow::Borrowed(item.get().as_bytes()), |rest| {
                         Cow::Owned(rest.to_vec())
                     });
-                    plain.push((rest, together(self.config.clone(), own)));
+                    plain.push((rest, config));
                 }
                 Err(failure) => return self.refuse(&failure, None),
             }

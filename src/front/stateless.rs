@@ -65,7 +65,7 @@ impl Post<'_> {
         let served = match &*request.method {
             "server/discover" => self.discover(&request, &mut tally).await,
             "subscriptions/listen" => self.listen(&request, &mut tally).await,
-            _ => match self.caller(&request) {
+            _ => match self.caller(&request).await {
                 Ok(caller) => return self.call(&request, caller, tally).await,
                 Err(failure) => Err(failure),
             },
@@ -74,10 +74,11 @@ impl Post<'_> {
     }
 
     /// The session through which the request goes.
-    fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
+    async fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
         let config = self.config.clone();
         let sessions = &self.front.sessions;
-        sessions.caller_with(self.principal, &self.server, wants(request), config)
+        let found = sessions.caller_with(self.principal, &self.server, wants(request), config);
+        found.await
     }
 
     async fn discover(
@@ -86,7 +87,7 @@ impl Post<'_> {
         tally: &mut Tally,
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
-        let caller = self.caller(request)?;
+        let caller = self.caller(request).await?;
         let hello = sessions.introduction(&caller).await?;
         tally.answered(false);
         let body = match hello.discovery() {

@@ -99,7 +99,8 @@ impl Call<'_> {
             }
             state => {
                 if let Some(state) = state {
-                    sessions.follow_state(state, &mut conversation.exchange);
+                    let exchange = &mut conversation.exchange;
+                    sessions.follow_state(self.principal, state, exchange);
                 }
                 let line = match era {
                     Era::Initialize => Bytes::from(request.for_worker()),

@@ -21,6 +21,8 @@
 
 mod kind;
 mod ledger;
+mod table;
 
 pub use kind::Kind;
 pub use ledger::{Account, Charge, Full, Ledger, Limits};
+pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};

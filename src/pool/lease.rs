@@ -13,6 +13,8 @@ pub struct Lease<L: Launcher> {
     pub(super) pool: Arc<Inner<L>>,
     pub(super) id: WorkerId,
     pub(super) worker: L::Worker,
+    /// Whose request it is for.
+    pub(super) session: u64,
     pub(super) served: bool,
 }
 
@@ -32,9 +34,10 @@ impl<L: Launcher> Lease<L> {
         self.served = true;
     }
 
-    /// Gives the slot back and lets nobody else use the worker.
-    pub fn spoil(self) {
-        self.pool.on(Event::Retire(self.id, StopReason::Spoiled));
+    /// Gives the slot back of a request that was cancelled and is not answered, and lets nobody else use
+    /// the worker.
+    pub fn give_up(self) {
+        self.pool.on(Event::Retire(self.id, StopReason::Unanswered));
     }
 }
 
@@ -42,6 +45,7 @@ impl<L: Launcher> Drop for Lease<L> {
     fn drop(&mut self) {
         self.pool.on(Event::Release {
             worker: self.id,
+            session: self.session,
             served: self.served,
         });
     }

@@ -32,6 +32,6 @@ mod snapshot;
 
 pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Want};
 pub use lease::Lease;
-pub use policy::{Claim, KeyFacts, Limits, StopReason, Warmth};
+pub use policy::{Claim, KeyFacts, Limits, StopReason, Warmth, share_of_session};
 pub use runtime::Pool;
 pub use snapshot::{OpenCircuit, Snapshot, WorkerState, WorkerView};

@@ -46,9 +46,12 @@ struct Core<L: Launcher> {
     /// The ticket of the want that is being decided, which nobody waits for yet: most are answered
     /// with the decision.
     asking: Option<TicketId>,
+    /// The session of the want that is being decided.
+    asking_session: u64,
     /// Its answer.
     answer: Option<Result<Lease<L>, Failure>>,
-    waiting: FxHashMap<TicketId, oneshot::Sender<Result<Lease<L>, Failure>>>,
+    /// With the session that each is for.
+    waiting: FxHashMap<TicketId, (u64, oneshot::Sender<Result<Lease<L>, Failure>>)>,
     handles: FxHashMap<WorkerId, L::Worker>,
     specs: FxHashMap<PoolKey, Arc<L::Spec>>,
     /// What spares are started as.
@@ -91,6 +94,7 @@ impl<L: Launcher> Pool<L> {
             core: Mutex::new(Core {
                 policy: Policy::new(limits, u64::from_le_bytes(seed)),
                 asking: None,
+                asking_session: 0,
                 answer: None,
                 waiting: FxHashMap::default(),
                 handles: FxHashMap::default(),
@@ -150,6 +154,11 @@ impl<L: Launcher> Pool<L> {
         if let Some((server, since)) = start {
             self.inner.observer.started(&server, true, since.elapsed());
         }
+    }
+
+    /// A worker that is being started waits for something else than the CPU.
+    pub fn waits(&self, id: WorkerId) {
+        self.inner.on(Event::Waits(id));
     }
 
     /// A started worker will never serve; `failure` is what those who wait for it are told.
@@ -328,6 +337,7 @@ impl<L: Launcher> Inner<L> {
             let mut core = self.core.lock();
             core.specs.insert(key, spec);
             core.asking = Some(ticket);
+            core.asking_session = claim.session;
             let event = Event::Want {
                 ticket,
                 key,
@@ -340,7 +350,7 @@ impl<L: Launcher> Inner<L> {
                 Some(answer) => Answered::AtOnce(answer),
                 None => {
                     let (tell, answer) = oneshot::channel();
-                    core.waiting.insert(ticket, tell);
+                    core.waiting.insert(ticket, (claim.session, tell));
                     Answered::Later(answer)
                 }
             };
@@ -411,18 +421,19 @@ impl<L: Launcher> Inner<L> {
             Action::Grant(ticket, id) => {
                 let worker = core.handles.get(&id)?.clone();
                 // Not before it is known who gets it: dropped here, it would wait for the lock.
-                let lease = || Lease {
+                let lease = |session| Lease {
                     pool: Arc::clone(self),
                     id,
                     worker,
+                    session,
                     served: false,
                 };
                 if core.asking == Some(ticket) {
-                    core.answer = Some(Ok(lease()));
+                    core.answer = Some(Ok(lease(core.asking_session)));
                     return None;
                 }
-                let tell = core.waiting.remove(&ticket)?;
-                Some(Effect::Grant(tell, lease()))
+                let (session, tell) = core.waiting.remove(&ticket)?;
+                Some(Effect::Grant(tell, lease(session)))
             }
             Action::Refuse(ticket, failure) => {
                 let reason = failure.reason;
@@ -430,7 +441,8 @@ impl<L: Launcher> Inner<L> {
                     core.answer = Some(Err(failure));
                     return Some(Effect::Refused(reason));
                 }
-                Some(Effect::Refuse(core.waiting.remove(&ticket)?, failure))
+                let (_, tell) = core.waiting.remove(&ticket)?;
+                Some(Effect::Refuse(tell, failure))
             }
             Action::Gone {
                 worker,

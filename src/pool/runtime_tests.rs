@@ -57,6 +57,7 @@ fn want(n: u8) -> Want<()> {
         server: ServerName::new("s"),
         server_max_workers: 0,
         max_in_flight: 1,
+        max_of_session: 1,
         max_workers_per_key: 1,
         exclusive: false,
         max_requests: 0,
@@ -166,7 +167,7 @@ async fn time_passes_for_the_policy() {
     let since = Instant::now();
     let lease = first(&pool).await;
     let refused = acquire(&pool, want(1)).await.expect_err("at its deadline");
-    assert_eq!(refused.reason, Reason::PoolExhausted);
+    assert_eq!(refused.reason, Reason::Busy);
     assert_eq!(since.elapsed().as_secs(), 30);
     drop(lease);
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -202,9 +203,15 @@ async fn quiet_is_when_nothing_is_in_flight_and_nobody_waits() {
 async fn a_spoiled_worker_serves_nobody_else() {
     let (pool, fake) = pool(Limits::default());
     let lease = first(&pool).await;
-    lease.spoil();
-    assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Spoiled)]);
-    assert!(acquire(&pool, want(1)).now_or_never().is_none());
+    lease.give_up();
+    assert_eq!(
+        *fake.stopped.lock(),
+        [(WorkerId(1), StopReason::Unanswered)]
+    );
+    let mut waiting = Box::pin(acquire(&pool, want(1)));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    assert_eq!(fake.started.lock().len(), 1, "it has not ended");
+    pool.exited(WorkerId(1), ExitCause::Asked);
     assert_eq!(fake.started.lock().len(), 2);
 }
 

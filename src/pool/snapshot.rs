@@ -41,6 +41,8 @@ pub struct WorkerView {
     pub in_flight: usize,
     /// Bytes it is charged with: what it was last measured to hold, or is expected to.
     pub memory: u64,
+    /// Bytes it was last measured to hold; `None` before that.
+    pub measured: Option<u64>,
     /// Bytes it held when it was last measured awake; with [`Self::memory`] what sleep has saved.
     pub awake_memory: u64,
     /// Kept from being evicted.
@@ -71,6 +73,8 @@ pub struct Snapshot {
 pub struct OpenCircuit {
     /// Which.
     pub server: ServerName,
+    /// For whom; `None` for everyone.
+    pub tenant: Option<TenantId>,
     /// How many keys of it failed to start.
     pub failing_keys: usize,
     /// For how much longer.
@@ -97,6 +101,7 @@ impl Snapshot {
                 },
                 in_flight: worker.in_flight,
                 memory: worker.memory,
+                measured: worker.is_measured.then_some(worker.memory),
                 awake_memory: worker.awake_memory,
                 is_pinned: worker.pins > 0,
                 requests: worker.granted,
@@ -110,9 +115,10 @@ impl Snapshot {
         let mut waiting: Vec<_> = policy.waiting().map(|(id, n)| (id.clone(), n)).collect();
         waiting.sort();
         let mut open_circuits: Vec<_> = policy
-            .open_circuits()
-            .map(|(server, until, failing_keys)| OpenCircuit {
+            .open_circuits(now)
+            .map(|(server, tenant, until, failing_keys)| OpenCircuit {
                 server: server.clone(),
+                tenant: tenant.cloned(),
                 failing_keys,
                 retry_in: until.saturating_duration_since(now),
             })

@@ -37,6 +37,12 @@ macro_rules! reasons {
 reasons! {
     /// No slot within the queue timeout, or the queue is full.
     PoolExhausted = "pool_exhausted", 503, code::SERVER_ERROR;
+    /// The package of its server is still being installed; the failure says how far that is.
+    Installing = "installing", 503, code::SERVER_ERROR;
+    /// The process is there, and has not answered its first request within the caller's wait.
+    Starting = "starting", 503, code::SERVER_ERROR;
+    /// All processes that may serve it have as many requests as they may.
+    Busy = "busy", 503, code::SERVER_ERROR;
     /// The tenant's own limit.
     TenantLimit = "tenant_limit", 429, code::SERVER_ERROR;
     /// The process exited before it was ready, or never answered.
@@ -172,6 +178,9 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table, @r"
         pool_exhausted 503 -32000
+        installing 503 -32000
+        starting 503 -32000
+        busy 503 -32000
         tenant_limit 429 -32000
         start_failed 502 -32000
         circuit_open 503 -32000

@@ -95,9 +95,16 @@ impl Sessions {
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] for the first part that does not fit.
-    pub fn check_parts(&self, principal: &Principal, config: &ClientConfig) -> Result<(), Failure> {
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn check_parts(
+        &self,
+        principal: &Principal,
+        config: &ClientConfig,
+    ) -> Result<(), Failure> {
         let setup = self.setup();
-        setup.resolver.check_parts(&principal.tenant, config)
+        setup.resolver.check_parts(&principal.tenant, config).await
     }
 
     /// Whom a request is for that names something of one server, if that server is offered.
@@ -192,7 +199,7 @@ impl Sessions {
         let id = envelope.id.map_or("null", |id| id.get());
         // What its session has set was checked when it began.
         if let Some(config) = &exchange.config {
-            self.check_parts(&whole.principal, config)?;
+            self.check_parts(&whole.principal, config).await?;
         }
         if let Some(listing) = Listing::of(method) {
             let asker = exchange.principal.as_ref().unwrap_or(&whole.principal);
@@ -337,7 +344,8 @@ impl Sessions {
             Some(whole) => (self.member(whole, server)?, Era::Initialize),
             None => {
                 let (user, config) = (&lister.principal, lister.config.as_deref());
-                let session = self.caller_through_all(user, server, Default::default(), config)?;
+                let session = self.caller_through_all(user, server, Default::default(), config);
+                let session = session.await?;
                 let era = self.era(&session).await?;
                 (session, era)
             }

@@ -8,23 +8,25 @@
 //!
 //! Equal texts of different tenants are kept once.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lru::LruCache;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::bridge::{Era, Hello, Listing, repeatable_tools};
-use crate::ids::PoolKey;
+use crate::held::{Bounds, TenantTable};
+use crate::ids::{PoolKey, TenantId};
 
-/// Most identities that are remembered; the least recently used goes first.
-const MAX_ENTRIES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
+/// Identities that are remembered; the tenant's least recently used goes first.
+const ENTRIES: Bounds = Bounds {
+    of_tenant: 1_000,
+    of_all: 50_000,
+};
 /// Longest list that is remembered, in bytes.
-const MAX_LIST: usize = 4 << 20;
+const MAX_LIST: usize = 1 << 20;
 /// How often texts that nobody holds any more are looked for: each time so many were added.
 const SWEEP_EVERY: usize = 256;
 
@@ -42,11 +44,16 @@ struct Entry {
     lists: FxHashMap<(Era, Listing), Arc<[u8]>>,
     /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
     repeatable: Vec<String>,
+    /// It was said that a list is too long to be remembered.
+    said_too_long: bool,
 }
+
+/// What an entry belongs to: a launch identity, and the tenant whose it is.
+pub(super) type Place<'a> = (&'a TenantId, PoolKey);
 
 #[derive(Debug)]
 struct Tables {
-    entries: LruCache<PoolKey, Entry>,
+    entries: TenantTable<PoolKey, Entry>,
     /// By content.
     texts: FxHashMap<[u8; 32], Weak<[u8]>>,
     added: usize,
@@ -59,7 +66,7 @@ pub(super) struct Catalog(Mutex<Tables>);
 impl Default for Catalog {
     fn default() -> Self {
         Self(Mutex::new(Tables {
-            entries: LruCache::new(MAX_ENTRIES),
+            entries: TenantTable::new(ENTRIES),
             texts: FxHashMap::default(),
             added: 0,
         }))
@@ -68,37 +75,37 @@ impl Default for Catalog {
 
 impl Catalog {
     /// What a worker of that identity answers to `initialize`, if one has within `max_age`.
-    pub(super) fn hello(&self, identity: PoolKey, max_age: Duration) -> Option<Hello> {
+    pub(super) fn hello(&self, place: Place<'_>, max_age: Duration) -> Option<Hello> {
         let mut tables = self.0.lock();
-        let entry = tables.fresh(identity, max_age)?;
+        let entry = tables.fresh(place, max_age)?;
         Some(entry.hello.clone())
     }
 
     /// What it answers to that list request.
     pub(super) fn list(
         &self,
-        identity: PoolKey,
+        place: Place<'_>,
         era: Era,
         listing: Listing,
         max_age: Duration,
     ) -> Option<Arc<[u8]>> {
         let mut tables = self.0.lock();
         tables
-            .fresh(identity, max_age)?
+            .fresh(place, max_age)?
             .lists
             .get(&(era, listing))
             .cloned()
     }
 
     /// A worker has introduced itself.
-    pub(super) fn greeted(&self, identity: PoolKey, hello: &Hello) {
+    pub(super) fn greeted(&self, (tenant, identity): Place<'_>, hello: &Hello) {
         let mut tables = self.0.lock();
         let now = Instant::now();
-        match tables.entries.get_mut(&identity) {
+        match tables.entries.get(tenant, &identity) {
             // The same as ever: what it listed before, it will list again.
             Some(entry) if entry.hello.says_the_same(hello) => entry.at = now,
             _ => {
-                let before = tables.entries.pop(&identity);
+                let before = tables.entries.take(tenant, &identity);
                 let edition = before.map_or(Edition::default(), |entry| entry.edition.next());
                 let entry = Entry {
                     hello: hello.clone(),
@@ -106,38 +113,57 @@ impl Catalog {
                     edition,
                     lists: FxHashMap::default(),
                     repeatable: Vec::new(),
+                    said_too_long: false,
                 };
-                tables.entries.push(identity, entry);
+                if let Err(crowded) = tables.entries.insert(tenant, identity, entry, |_| false) {
+                    tracing::debug!(%tenant, "what a server says of itself is not remembered: {crowded}");
+                }
             }
         }
     }
 
     /// The edition that a list asked for now will belong to.
-    pub(super) fn edition(&self, identity: PoolKey) -> Option<Edition> {
+    pub(super) fn edition(&self, (tenant, identity): Place<'_>) -> Option<Edition> {
         let tables = self.0.lock();
-        tables.entries.peek(&identity).map(|entry| entry.edition)
+        tables
+            .entries
+            .peek(tenant, &identity)
+            .map(|entry| entry.edition)
     }
 
-    /// A worker has answered a list request that was sent in that edition.
+    /// A worker has answered a list request that was sent in that edition. A list that is too long is not
+    /// remembered, which is said once: each client that asks for it costs a request to a worker.
     pub(super) fn listed(
         &self,
-        identity: PoolKey,
+        (tenant, identity): Place<'_>,
         edition: Edition,
         (era, listing): (Era, Listing),
         result: &[u8],
     ) {
+        let mut tables = self.0.lock();
         if result.len() > MAX_LIST {
+            if let Some(entry) = tables.entries.get(tenant, &identity)
+                && !std::mem::replace(&mut entry.said_too_long, true)
+            {
+                tracing::warn!(
+                    %tenant, bytes = result.len(), limit = MAX_LIST, list = listing.method(),
+                    "a server's list is too long to be remembered: a worker is asked for it each time"
+                );
+            }
             return;
         }
-        let mut tables = self.0.lock();
         let is_current = |entry: &Entry| entry.edition == edition;
-        if tables.entries.peek(&identity).is_some_and(is_current) {
+        if tables
+            .entries
+            .peek(tenant, &identity)
+            .is_some_and(is_current)
+        {
             let repeatable = match (listing, std::str::from_utf8(result)) {
                 (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
                 _ => None,
             };
             let text = tables.intern(result);
-            if let Some(entry) = tables.entries.get_mut(&identity) {
+            if let Some(entry) = tables.entries.get(tenant, &identity) {
                 entry.lists.insert((era, listing), text);
                 entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
             }
@@ -145,25 +171,29 @@ impl Catalog {
     }
 
     /// Whether a tool can be called twice by what its server said of it.
-    pub(super) fn is_repeatable(&self, identity: PoolKey, tool: &str) -> bool {
+    pub(super) fn is_repeatable(&self, (tenant, identity): Place<'_>, tool: &str) -> bool {
         let tables = self.0.lock();
-        let entry = tables.entries.peek(&identity);
+        let entry = tables.entries.peek(tenant, &identity);
         entry.is_some_and(|entry| entry.repeatable.iter().any(|name| name == tool))
     }
 
     /// A package has another version: what any server listed before may have changed.
     pub(super) fn all_changed(&self) {
         let mut tables = self.0.lock();
-        for (_, entry) in tables.entries.iter_mut() {
+        for entry in tables.entries.values_mut() {
             entry.edition = entry.edition.next();
             entry.lists.clear();
         }
     }
 
     /// A worker says that some of its lists have changed.
-    pub(super) fn changed(&self, identity: PoolKey, is_meant: impl Fn(Listing) -> bool) {
+    pub(super) fn changed(
+        &self,
+        (tenant, identity): Place<'_>,
+        is_meant: impl Fn(Listing) -> bool,
+    ) {
         let mut tables = self.0.lock();
-        if let Some(entry) = tables.entries.peek_mut(&identity) {
+        if let Some(entry) = tables.entries.get(tenant, &identity) {
             entry.edition = entry.edition.next();
             entry.lists.retain(|(_, listing), _| !is_meant(*listing));
         }
@@ -177,13 +207,13 @@ impl Edition {
 }
 
 impl Tables {
-    fn fresh(&mut self, identity: PoolKey, max_age: Duration) -> Option<&Entry> {
-        let entry = self.entries.get(&identity)?;
+    fn fresh(&mut self, (tenant, identity): Place<'_>, max_age: Duration) -> Option<&Entry> {
+        let entry = self.entries.get(tenant, &identity)?;
         if entry.at.elapsed() >= max_age {
-            self.entries.pop(&identity);
+            self.entries.take(tenant, &identity);
             return None;
         }
-        self.entries.peek(&identity)
+        self.entries.peek(tenant, &identity)
     }
 
     fn intern(&mut self, text: &[u8]) -> Arc<[u8]> {
@@ -204,6 +234,8 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -215,8 +247,38 @@ mod tests {
         Hello::parse(&text).expect("valid")
     }
 
-    fn key(n: u8) -> PoolKey {
-        PoolKey([n; 16])
+    fn key(n: u8) -> Place<'static> {
+        static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("t"));
+        (&TENANT, PoolKey([n; 16]))
+    }
+
+    #[test]
+    fn many_identities_of_one_tenant_leave_anothers_and_long_lists_are_not_remembered() {
+        let (catalog, other) = (Catalog::default(), TenantId::new("other"));
+        let (theirs, tools) = (
+            (&other, PoolKey([0; 16])),
+            (Era::Initialize, Listing::Tools),
+        );
+        catalog.greeted(theirs, &hello("1"));
+        let edition = catalog.edition(theirs).expect("known");
+        catalog.listed(theirs, edition, tools, b"{}");
+        for n in 0..2 * ENTRIES.of_tenant {
+            let mut identity = [0; 16];
+            identity[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            catalog.greeted((key(0).0, PoolKey(identity)), &hello("1"));
+        }
+        assert_eq!(catalog.0.lock().entries.len(), ENTRIES.of_tenant + 1);
+        let list = || catalog.list(theirs, tools.0, tools.1, HOUR);
+        assert_eq!(list().as_deref(), Some(&b"{}"[..]));
+        catalog.listed(theirs, edition, tools, &vec![b'x'; MAX_LIST + 1]);
+        assert_eq!(list().as_deref(), Some(&b"{}"[..]), "as it was");
+        let entries = &catalog.0.lock().entries;
+        assert!(
+            entries
+                .peek(theirs.0, &theirs.1)
+                .expect("there")
+                .said_too_long
+        );
     }
 
     #[tokio::test(start_paused = true)]

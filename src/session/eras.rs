@@ -32,6 +32,10 @@ struct Known {
     program: Option<Box<str>>,
     /// How often in a row it refused what it is known to speak.
     doubts: u8,
+    /// That it does not speak the stateless revision is concluded from its silence.
+    was_silent: bool,
+    /// It was silent, and does not speak the other era either: it may need longer than others.
+    is_slow: bool,
 }
 
 /// After so many doubts nothing is known any more.
@@ -77,7 +81,7 @@ impl Eras {
                 initialize: row.initialize,
                 stateless: row.stateless,
                 program: row.program.map(String::into_boxed_str),
-                doubts: 0,
+                ..Known::default()
             };
             (row.id, known)
         });
@@ -123,9 +127,15 @@ impl Eras {
         });
     }
 
-    /// A process of that program refused to be greeted in that era. Says whether the other one
-    /// is worth a try.
-    pub(super) fn refuses(&self, program: ProgramId, era: Era) -> bool {
+    /// Whether its processes need longer than others before they answer.
+    pub(super) fn is_slow(&self, program: ProgramId) -> bool {
+        let known = self.known.lock();
+        known.get(&program).is_some_and(|known| known.is_slow)
+    }
+
+    /// A process of that program refused to be greeted in that era, or was silent for as long as that
+    /// may take. Says whether the other one is worth a try.
+    pub(super) fn refuses(&self, program: ProgramId, era: Era, was_silent: bool) -> bool {
         self.change(program, |known| {
             let other = match era {
                 Era::Initialize => Era::Stateless,
@@ -141,11 +151,17 @@ impl Eras {
                 return false;
             }
             if *known.of(other) == Some(false) {
-                // It speaks neither today, which says more of today than of the program.
-                *known = Known::default();
+                // It speaks neither today, which says more of today than of the program; or one only,
+                // and takes longer to say so.
+                let is_slow = known.was_silent || known.is_slow;
+                *known = Known {
+                    is_slow,
+                    ..Known::default()
+                };
                 return false;
             }
             *known.of(era) = Some(false);
+            known.was_silent = was_silent && era == Era::Stateless;
             true
         })
     }
@@ -189,7 +205,7 @@ mod tests {
         let eras = Eras::default();
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
-        assert!(eras.refuses(PROGRAM, Era::Stateless));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
         assert_eq!(eras.edition(), 1);
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Initialize, true));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
@@ -201,7 +217,7 @@ mod tests {
     #[test]
     fn another_version_is_tried_anew() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Stateless));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
         eras.speaks(
             PROGRAM,
@@ -215,20 +231,33 @@ mod tests {
     fn one_failure_does_not_outweigh_what_was_seen() {
         let eras = Eras::default();
         eras.speaks(PROGRAM, Era::Initialize, INFO);
-        assert!(!eras.refuses(PROGRAM, Era::Initialize));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, true));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
     }
 
     #[test]
     fn who_refuses_everything_is_not_known() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Initialize));
+        assert!(eras.refuses(PROGRAM, Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Stateless, true));
-        assert!(!eras.refuses(PROGRAM, Era::Stateless));
+        assert!(!eras.refuses(PROGRAM, Era::Stateless, false));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+    }
+
+    #[test]
+    fn one_that_was_silent_and_refuses_the_other_era_gets_more_time() {
+        let eras = Eras::default();
+        assert!(eras.refuses(PROGRAM, Era::Stateless, true));
+        assert!(!eras.is_slow(PROGRAM), "perhaps it speaks the other");
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(eras.is_slow(PROGRAM));
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+        eras.speaks(PROGRAM, Era::Stateless, INFO);
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, true));
+        assert!(eras.is_slow(PROGRAM));
     }
 }

@@ -19,8 +19,12 @@ use crate::telemetry::labels::StartOutcome;
 use crate::worker::{self, memory};
 
 /// How long a process may be silent before it is asked whether it is there at all. One that
-/// answers that, and not `server/discover`, does not know the latter.
-const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+/// answers that, and not `server/discover`, does not know the latter. It takes no starting place from
+/// then on: whatever it does, it waits.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process may take to answer `server/discover` before it is spoken to in the other era; one
+/// of a program that turned out to be slow has its `start_timeout`.
+const PROBE_TIME: Duration = Duration::from_secs(8);
 
 /// The pool's launcher.
 #[derive(Debug)]
@@ -147,9 +151,13 @@ async fn page_out(shared: &Arc<Shared>, link: Arc<Link>) {
 /// Why a worker could not be had.
 struct StartError {
     outcome: StartOutcome,
+    /// [`Reason::ConfigInvalid`] if it is for what it was to be started with, whatever the server.
+    reason: Reason,
     why: String,
     /// A process that is asked otherwise may do better.
     may_take_the_other: bool,
+    /// It said nothing at all.
+    was_silent: bool,
     /// The process, if there is one.
     worker: Option<worker::Worker>,
 }
@@ -231,16 +239,21 @@ async fn start(
     let spawned = worker::spawn(&shared.guardian, link.id(), &spec, &order.options, inbox).await;
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,
+        reason: match error {
+            worker::SpawnError::TooLong { .. } => Reason::ConfigInvalid,
+            _ => Reason::StartFailed,
+        },
         why: error.to_string(),
         may_take_the_other: false,
+        was_silent: false,
         worker: None,
     })?;
-    greet(link, &worker).await?;
+    greet(shared, link, &worker).await?;
     Ok(worker)
 }
 
 /// Shakes hands with the process.
-async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
+async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
     let order = link.order();
     let greeted = link.greet(worker.clone());
     let is_discovery = order.greeting.era == Era::Stateless;
@@ -253,10 +266,17 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
             return told;
         }
         // Silent: does it not read yet, or not know the question?
+        shared.pool().waits(link.id());
         link.ask_whether_it_is_there();
         greeted.await
     };
-    let told = tokio::time::timeout(order.start_timeout, waited).await;
+    let limit = if is_discovery && !shared.eras.is_slow(order.program) {
+        PROBE_TIME.min(order.start_timeout)
+    } else {
+        order.start_timeout
+    };
+    let told = tokio::time::timeout(limit, waited).await;
+    let was_silent = told.is_err();
     let (outcome, why, may_take_the_other) = match told {
         Ok(Ok(Ok(()))) => return Ok(()),
         Ok(Ok(Err(refusal))) => {
@@ -272,7 +292,7 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
             format!(
                 "it did not answer `{}` within {} (raise `servers.{}.start_timeout` if it needs longer)",
                 order.first_question(),
-                humantime::format_duration(order.start_timeout),
+                humantime::format_duration(limit),
                 order.server,
             ),
             // One that does not know the question may do anything.
@@ -282,8 +302,10 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
     let why = format!("{why}{}", link.quote_stderr());
     Err(StartError {
         outcome,
+        reason: Reason::StartFailed,
         why,
         may_take_the_other,
+        was_silent,
         worker: Some(worker.clone()),
     })
 }
@@ -292,7 +314,7 @@ async fn greet(link: &Link, worker: &worker::Worker) -> Result<(), StartError> {
 async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) {
     let (id, order) = (link.id(), link.order());
     let since = Instant::now();
-    match greet(&link, &worker).await {
+    match greet(shared, &link, &worker).await {
         Ok(()) => {
             order.metrics.spare_adopted(since.elapsed());
             tracing::info!(
@@ -315,13 +337,13 @@ fn not_started(shared: &Shared, link: &Link, error: &StartError) {
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, order.spec.redactor.redact(&error.why));
     let message = format!("server `{}` could not be started: {why}", order.server);
-    let failure = Failure::new(Reason::StartFailed, message.clone());
+    let failure = Failure::new(error.reason, message.clone());
     let era = order.greeting.era;
     let may_take_the_other = match outcome {
         StartOutcome::Cancelled => false,
         _ => error.may_take_the_other && !order.is_spare(),
     };
-    if may_take_the_other && shared.eras.refuses(order.program, era) {
+    if may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent) {
         tracing::info!(
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::callers;
 use super::launchpad::Launchpad;
 use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
-use super::stateless;
 use crate::bridge::Era;
 use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
@@ -80,17 +80,31 @@ impl Sessions {
             facts,
             claim: Claim {
                 owner: if session.is_stateless {
-                    stateless::next_owner()
+                    callers::next_owner()
                 } else {
                     session.no.0
                 },
+                session: session.no.0,
                 prefers,
             },
             spec: Arc::clone(&route.order),
         };
         let (lease, took) = self.shared.pool().acquire(want).await;
         *waited += took;
-        lease
+        lease.map_err(|failure| match failure.reason {
+            Reason::Starting => self.with_what_it_says(key, failure),
+            _ => failure,
+        })
+    }
+
+    /// Adds to the failure of a start that goes on what its process has said so far.
+    fn with_what_it_says(&self, key: PoolKey, mut failure: Failure) -> Failure {
+        let links = self.links();
+        let starting = links.iter().find(|link| link.is_starting_for(key));
+        if let Some(link) = starting {
+            failure.message.push_str(&link.quote_stderr());
+        }
+        failure
     }
 
     /// Has the ways that are `meant`, by their pool key and what would be started, worked out again

@@ -25,6 +25,7 @@
 
 mod aggregate;
 mod berth;
+mod callers;
 mod catalog;
 mod directory;
 mod eras;

@@ -147,7 +147,7 @@ impl Sessions {
     /// for a worker.
     ///
     /// # Errors
-    /// [`Reason::PoolExhausted`] when it takes longer; a later try may succeed.
+    /// [`Reason::Installing`] when it takes longer; a later try may succeed.
     ///
     /// # Cancel-Safety
     /// A dropped call leaves the install under way.
@@ -157,13 +157,24 @@ impl Sessions {
         match tokio::time::timeout(limit, until_settled(slot)).await {
             Ok(()) => Ok(()),
             Err(_elapsed) => {
+                let stage = match slot.state() {
+                    State::Installing { since, stage } => {
+                        let took = Duration::from_secs(since.elapsed().as_secs());
+                        format!(
+                            "{}, for {}",
+                            stage.as_str(),
+                            humantime::format_duration(took)
+                        )
+                    }
+                    _ => "waiting for other installs".to_owned(),
+                };
                 let why = format!(
-                    "package `{}` of server `{}` is still being installed after {} (`stdiopool prefetch` does so before anyone waits)",
+                    "package `{}` of server `{}` is still being installed after {}: {stage} (`stdiopool prefetch` does so before anyone waits)",
                     slot.name(),
                     slot.server,
                     humantime::format_duration(Duration::from_secs(since.elapsed().as_secs())),
                 );
-                Err(Failure::new(Reason::PoolExhausted, why).retry_after(RETRY_AFTER))
+                Err(Failure::new(Reason::Installing, why).retry_after(RETRY_AFTER))
             }
         }
     }

@@ -3,12 +3,10 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use lru::LruCache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -19,13 +17,14 @@ use super::replay::Replay;
 use super::route::{Order, Route};
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
+use crate::held::Shelf;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
 use crate::tenancy::{ClientConfig, Principal};
 
-/// Most configs of one session whose ways are remembered; the least recently used goes first, and
-/// is worked out again when it comes back.
-const MAX_OTHER_ROUTES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+/// Most configs of one session whose ways are remembered; the least recently used that no request is
+/// going goes first, and is worked out again when it comes back.
+const MAX_OTHER_ROUTES: usize = 64;
 
 /// The value of `Mcp-Session-Id`: a credential, 128 random bits as hexadecimal digits
 /// (basic/transports, "Session Management": globally unique and cryptographically secure).
@@ -120,7 +119,7 @@ struct State {
     ended: bool,
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
-    others: Option<Box<LruCache<[u8; 32], Arc<Route>>>>,
+    others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
     /// The workers at which it has a seat.
     seats: BTreeSet<WorkerId>,
 }
@@ -340,20 +339,24 @@ impl Session {
     /// The way of its requests that set what has that fingerprint.
     pub(super) fn other_route(&self, fingerprint: &[u8; 32]) -> Option<Arc<Route>> {
         let mut state = self.state.lock();
-        state.others.as_mut()?.get(fingerprint).cloned()
+        let route = state.others.as_mut()?.get(fingerprint)?;
+        Some(Arc::clone(route))
     }
 
-    /// Remembers such a way; returns the one that goes for it.
+    /// Remembers such a way; returns the one that goes for it. If all are in use it is not remembered.
     pub(super) fn set_other_route(
         &self,
         fingerprint: [u8; 32],
         route: Arc<Route>,
     ) -> Option<Arc<Route>> {
         let mut state = self.state.lock();
-        let others = state
-            .others
-            .get_or_insert_with(|| Box::new(LruCache::new(MAX_OTHER_ROUTES)));
-        others.push(fingerprint, route).map(|(_, old)| old)
+        let others = state.others.get_or_insert_default();
+        if others.peek(&fingerprint).is_some() || others.len() < MAX_OTHER_ROUTES {
+            return others.put(fingerprint, route);
+        }
+        let gone = others.take_oldest(|route| Arc::strong_count(route) > 1)?;
+        others.put(fingerprint, route);
+        Some(gone)
     }
 
     /// All its ways.

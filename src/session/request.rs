@@ -40,15 +40,15 @@ impl Sessions {
         // What goes wrong here goes wrong again, and is told, on the way to a worker.
         let route = self.route(session, config).await.ok()?;
         let order = &route.order;
-        let (catalog, age) = (&self.shared.catalog, order.catalog_age?);
+        let (catalog, (place, age)) = (&self.shared.catalog, order.remembered()?);
         let warmth = self.shared.pool().warmth(route.key);
         let result: Bytes = match asked {
             Some(listing) if warmth < Warmth::Awake => {
-                let list = catalog.list(order.identity, session.words(order), listing, age)?;
+                let list = catalog.list(place, session.words(order), listing, age)?;
                 Bytes::copy_from_slice(&list)
             }
             None if warmth == Warmth::Cold => {
-                let hello = catalog.hello(order.identity, age)?;
+                let hello = catalog.hello(place, age)?;
                 let level = asked_level(envelope.params).filter(|_| hello.logs)?;
                 session.set_level(level);
                 self.shared.keep_standing(session);
@@ -159,7 +159,7 @@ impl Sessions {
                         "server `{}` does not read its input ({unsent} bytes wait for it)",
                         session.server
                     );
-                    let failure = Failure::new(Reason::PoolExhausted, why);
+                    let failure = Failure::new(Reason::Busy, why);
                     return Err(failure.retry_after(Duration::from_secs(5)));
                 }
             }
@@ -231,8 +231,10 @@ impl Sessions {
         let method = envelope.method.as_deref().unwrap_or_default();
         Method::of(method).is_some_and(|method| method.may_repeat)
             || called_tool(method, envelope.params).is_some_and(|tool| {
-                let identity = session.route().map(|route| route.order.identity);
-                identity.is_some_and(|identity| self.shared.catalog.is_repeatable(identity, &tool))
+                session.route().is_some_and(|route| {
+                    let place = route.order.catalog_place();
+                    place.is_some_and(|place| self.shared.catalog.is_repeatable(place, &tool))
+                })
             })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::catalog::Place;
 use super::eras::Eras;
 use super::link::Link;
 use super::packages::{InstallEnvironment, Start};
@@ -15,7 +16,7 @@ use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
-use crate::pool::{KeyFacts, Want};
+use crate::pool::{KeyFacts, Want, share_of_session};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, policy, pool_key, program_id};
@@ -256,6 +257,7 @@ impl Route {
             } else {
                 server.max_in_flight
             },
+            max_of_session: share_of_session(server.max_in_flight),
             // Whose state lives in one process cannot be served by another.
             max_workers_per_key: if server.stateful {
                 1
@@ -329,6 +331,7 @@ pub(super) fn spares(
         server: name.clone(),
         server_max_workers: server.max_workers,
         max_in_flight: 1,
+        max_of_session: 1,
         max_workers_per_key: server.min_idle,
         exclusive: false,
         max_requests: 0,
@@ -400,6 +403,16 @@ impl Order {
             keeps_seats: server.share != Share::Request,
             metrics: metrics.server(name),
         }
+    }
+
+    /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
+    pub(super) fn catalog_place(&self) -> Option<Place<'_>> {
+        Some((self.tenant.as_ref()?, self.identity))
+    }
+
+    /// How long that is remembered, and where; `None` if it is not.
+    pub(super) fn remembered(&self) -> Option<(Place<'_>, Duration)> {
+        Some((self.catalog_place()?, self.catalog_age?))
     }
 
     /// What a process is asked first.

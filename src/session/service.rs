@@ -238,7 +238,8 @@ impl Sessions {
         if server != ServerName::all() {
             setup.server_for(&principal, server.as_str())?;
         } else if let Some(config) = &config {
-            setup.resolver.check_parts(&principal.tenant, config)?;
+            let checked = setup.resolver.check_parts(&principal.tenant, config);
+            checked.await?;
         }
         let max_of_tenant = setup.config.pool.max_sessions_per_tenant;
         let directory = &self.shared.directory;
@@ -308,15 +309,19 @@ impl Sessions {
             Err(failure) if failure.reason == Reason::ConfigInvalid => failure,
             otherwise => return otherwise,
         };
-        let setup = self.setup();
-        let (tenant, config) = (session.tenant(), session.config.as_deref());
-        if !setup
-            .resolver
-            .awaits_client(tenant, &session.server, config)
-        {
+        if !self.awaits_client(&self.setup(), session).await {
             return Err(failure);
         }
         Hello::unknown(session.server.as_str()).map_err(|_| failure)
+    }
+
+    /// Whether nothing keeps the session's server from being started but what its client may still set.
+    pub(super) async fn awaits_client(&self, setup: &Setup, session: &Session) -> bool {
+        let (tenant, config) = (session.tenant(), session.config.as_deref());
+        let resolver = &setup.resolver;
+        resolver
+            .awaits_client(tenant, &session.server, config)
+            .await
     }
 
     /// What a worker for this session says of itself: as remembered, or from one that is there or
@@ -324,8 +329,8 @@ impl Sessions {
     pub(super) async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
         let order = Arc::clone(&self.route(session, None).await?.order);
         let known = order
-            .catalog_age
-            .and_then(|age| self.shared.catalog.hello(order.identity, age));
+            .remembered()
+            .and_then(|(place, age)| self.shared.catalog.hello(place, age));
         if let Some(known) = known {
             self.shared.metrics.catalog_hit();
             if order.starts_on_connect {
@@ -412,6 +417,7 @@ impl Sessions {
     /// Ends the sessions that nothing has used for `timeout`; returns how many.
     pub fn expire(&self, timeout: Duration) -> usize {
         let now = Instant::now();
+        self.shared.forget_idle_callers(timeout);
         let ended = self
             .all()
             .iter()
@@ -440,6 +446,7 @@ impl Sessions {
         for session in theirs.filter(|session| session.tenant() == tenant) {
             self.end(&session);
         }
+        self.shared.forget_callers_of(tenant);
         self.forget_dormant(|row| row.tenant == tenant.as_str());
     }
 

@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::callers::Callers;
 use super::catalog::Catalog;
 use super::directory::Directory;
 use super::eras::Eras;
@@ -14,7 +15,6 @@ use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
 use super::route::{Route, Setup};
-use super::stateless::Callers;
 use super::suspended::Waiting;
 use crate::bridge::SessionNo;
 use crate::ids::{ServerName, WorkerId};

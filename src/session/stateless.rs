@@ -13,43 +13,24 @@
 //! their answers, so that any number of calls can be under way; only whoever wants log lines, which
 //! name no request, has one for itself meanwhile.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lru::LruCache;
-use parking_lot::Mutex;
-use rustc_hash::FxHashSet;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::callers::{Caller, Told};
 use super::exchange::Exchange;
 use super::offer::Offer;
 use super::record::{Session, SessionId};
+use super::route::Setup;
 use super::service::Sessions;
 use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
-use crate::ids::{ServerName, WorkerId};
+use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::tenancy::{ClientConfig, Principal};
-
-/// Most callers that are kept; the least recently used goes first.
-const MAX_CALLERS: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
-
-/// Most states given out by workers that are remembered; the oldest go first.
-const MAX_STATES: NonZeroUsize = NonZeroUsize::new(20_000).expect("not zero");
-
-/// What a worker is told of the clients it serves.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Told {
-    /// That they can be asked nothing.
-    Nothing,
-    /// That they can be asked everything.
-    Everything,
-}
 
 /// What a client can take beside the answer to its request.
 #[derive(Clone, Copy, Default, Debug)]
@@ -58,69 +39,6 @@ pub struct Wants {
     pub questions: bool,
     /// Log lines.
     pub logs: bool,
-}
-
-#[derive(PartialEq, Eq, Hash, Debug)]
-struct Caller {
-    tenant: crate::ids::TenantId,
-    subject: Option<String>,
-    server: ServerName,
-    told: Told,
-    /// It has come through all servers at once.
-    through_all: bool,
-    /// What they set for the server, as a fingerprint.
-    config: Option<[u8; 32]>,
-    /// What their credentials say of them, for a server that is started with it.
-    claims: Option<[u8; 32]>,
-}
-
-/// SHA-256 of a `requestState`.
-type StateHash = [u8; 32];
-
-/// The sessions kept for callers without sessions.
-#[derive(Debug)]
-pub(super) struct Callers {
-    sessions: Mutex<LruCache<Caller, Arc<Session>>>,
-    /// Which worker gave out a state that its client is to bring back: many servers seal them with a
-    /// key of the process, so that no other can read them.
-    states: Mutex<LruCache<StateHash, WorkerId>>,
-    /// Servers whose workers have asked their clients something.
-    asking: Mutex<FxHashSet<ServerName>>,
-}
-
-impl Default for Callers {
-    fn default() -> Self {
-        Self {
-            sessions: Mutex::new(LruCache::new(MAX_CALLERS)),
-            states: Mutex::new(LruCache::new(MAX_STATES)),
-            asking: Mutex::default(),
-        }
-    }
-}
-
-impl Callers {
-    /// A worker of that server has asked its client something.
-    pub(super) fn note_asking(&self, server: &ServerName) {
-        let mut asking = self.asking.lock();
-        if !asking.contains(server) {
-            asking.insert(server.clone());
-        }
-    }
-
-    /// The sessions that are kept for callers: the directory has none of them.
-    pub(super) fn all(&self) -> Vec<Arc<Session>> {
-        let sessions = self.sessions.lock();
-        sessions
-            .iter()
-            .map(|(_, session)| Arc::clone(session))
-            .collect()
-    }
-}
-
-/// Owners of leases on workers that serve one call at a time. Sessions count from the other end.
-pub(super) fn next_owner() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn everything() -> Value {
@@ -132,25 +50,17 @@ fn everything() -> Value {
 }
 
 impl Sessions {
-    /// The session through which a request of that caller goes.
+    /// The session through which a request of that caller goes that sets something for its server, or
+    /// nothing: all requests that set the same have one session. Nothing is kept for a request that
+    /// cannot be served.
     ///
     /// # Errors
-    /// [`Reason::Internal`] when the system has no randomness.
-    pub fn caller(
-        &self,
-        principal: &Principal,
-        server: &ServerName,
-        wants: Wants,
-    ) -> Result<Arc<Session>, Failure> {
-        self.find_caller(principal, server, wants, (false, None))
-    }
-
-    /// The same for a request that sets something for its server: all requests that set the same
-    /// have one session.
+    /// Whatever is wrong with its config; [`Reason::TenantLimit`] and [`Reason::PoolExhausted`] when
+    /// there are too many callers at once; [`Reason::Internal`] when the system has no randomness.
     ///
-    /// # Errors
-    /// As [`Sessions::caller`].
-    pub fn caller_with(
+    /// # Cancel-Safety
+    /// A dropped call keeps nothing.
+    pub async fn caller_with(
         &self,
         principal: &Principal,
         server: &ServerName,
@@ -158,14 +68,18 @@ impl Sessions {
         config: Option<ClientConfig>,
     ) -> Result<Arc<Session>, Failure> {
         self.find_caller(principal, server, wants, (false, config))
+            .await
     }
 
-    /// The same for a request that has come through all servers at once, and sets something for each of
-    /// them: what its server answers is told in the names that its things have there.
+    /// The session of a request that has come through all servers at once, and sets something for each
+    /// of them: what its server answers is told in the names that its things have there.
     ///
     /// # Errors
-    /// As [`Sessions::caller`].
-    pub fn caller_through_all(
+    /// As [`Sessions::caller_with`].
+    ///
+    /// # Cancel-Safety
+    /// A dropped call keeps nothing.
+    pub async fn caller_through_all(
         &self,
         principal: &Principal,
         server: &ServerName,
@@ -174,9 +88,10 @@ impl Sessions {
     ) -> Result<Arc<Session>, Failure> {
         let own = config.and_then(|config| config.part(server)).cloned();
         self.find_caller(principal, server, wants, (true, own))
+            .await
     }
 
-    fn find_caller(
+    async fn find_caller(
         &self,
         principal: &Principal,
         server: &ServerName,
@@ -186,32 +101,8 @@ impl Sessions {
         let config = config.filter(|config| !config.is_empty());
         let setup = self.setup();
         setup.server_for(principal, server.as_str())?;
-        let settings = setup.config.servers.get(server);
-        let eras = &self.shared.eras;
-        let told = match settings.map(|server| server.interactive) {
-            // It asks in its answers: only who wants log lines must have it alone.
-            _ if setup
-                .program(server)
-                .is_some_and(|program| eras.speaks_stateless(program)) =>
-            {
-                if wants.logs {
-                    Told::Everything
-                } else {
-                    Told::Nothing
-                }
-            }
-            Some(Interactive::Never) => Told::Nothing,
-            Some(Interactive::Always) => Told::Everything,
-            _ if wants.questions
-                || wants.logs
-                || self.shared.callers.asking.lock().contains(server) =>
-            {
-                Told::Everything
-            }
-            _ => Told::Nothing,
-        };
+        let told = self.told(&setup, server, wants);
         let caller = Caller {
-            tenant: principal.tenant.clone(),
             subject: principal.subject.clone(),
             server: server.clone(),
             told,
@@ -221,21 +112,45 @@ impl Sessions {
                 .starts_with_claims(server)
                 .then(|| principal.fingerprint()),
         };
-        let mut sessions = self.shared.callers.sessions.lock();
-        if let Some(known) = sessions.get(&caller) {
-            return Ok(Arc::clone(known));
+        let callers = &self.shared.callers;
+        if let Some(known) = callers.known(&principal.tenant, &caller) {
+            return Ok(known);
         }
         let mut session = self.without_client(principal, server, told)?;
         if through_all {
             session = session.through_all(self.names().of(server));
         }
         let session = Arc::new(session.with_config(config.map(Arc::new)));
-        let dropped = sessions.push(caller, Arc::clone(&session));
-        drop(sessions);
-        if let Some((_, old)) = dropped {
-            self.shared.end_session(&old);
+        // Whether it can be served is found out before anything of it is kept.
+        if let Err(failure) = self.route(&session, None).await {
+            let awaits_more = failure.reason == Reason::ConfigInvalid
+                && self.awaits_client(&setup, &session).await;
+            return if awaits_more {
+                Ok(session)
+            } else {
+                Err(failure)
+            };
         }
-        Ok(session)
+        self.shared.keep_caller(caller, session)
+    }
+
+    /// What a worker that serves such a request is told of its clients.
+    fn told(&self, setup: &Setup, server: &ServerName, wants: Wants) -> Told {
+        let settings = setup.config.servers.get(server);
+        let speaks_stateless = setup
+            .program(server)
+            .is_some_and(|program| self.shared.eras.speaks_stateless(program));
+        match settings.map(|server| server.interactive) {
+            // It asks in its answers: only who wants log lines must have it alone.
+            _ if speaks_stateless && wants.logs => Told::Everything,
+            _ if speaks_stateless => Told::Nothing,
+            Some(Interactive::Never) => Told::Nothing,
+            Some(Interactive::Always) => Told::Everything,
+            _ if wants.questions || wants.logs || self.shared.callers.is_asking(server) => {
+                Told::Everything
+            }
+            _ => Told::Nothing,
+        }
     }
 
     fn without_client(
@@ -281,18 +196,18 @@ impl Sessions {
         Ok(route.era())
     }
 
-    /// A worker has answered with a state that the client is to bring back.
-    pub fn note_state(&self, state: &str, exchange: &Exchange) {
+    /// A worker has answered a request of that principal with a state that the client is to bring back.
+    pub fn note_state(&self, principal: &Principal, state: &str, exchange: &Exchange) {
         if let Some(worker) = exchange.worker() {
-            let hash = Sha256::digest(state.as_bytes()).into();
-            self.shared.callers.states.lock().push(hash, worker);
+            let callers = &self.shared.callers;
+            callers.note_state(&principal.tenant, state, worker);
         }
     }
 
-    /// The request brings that state back: the worker that gave it out is asked, if it can be.
-    pub fn follow_state(&self, state: &str, exchange: &mut Exchange) {
-        let hash: StateHash = Sha256::digest(state.as_bytes()).into();
-        exchange.prefers = self.shared.callers.states.lock().get(&hash).copied();
+    /// A request of that principal brings that state back: the worker that gave it out is asked, if it
+    /// can be.
+    pub fn follow_state(&self, principal: &Principal, state: &str, exchange: &mut Exchange) {
+        exchange.prefers = self.shared.callers.worker_of(&principal.tenant, state);
     }
 
     /// What a worker for that caller says of itself.
@@ -316,8 +231,8 @@ impl Sessions {
     pub async fn known_introduction(&self, session: &Arc<Session>) -> Option<Hello> {
         let order = Arc::clone(&self.route(session, None).await.ok()?.order);
         let known = order
-            .catalog_age
-            .and_then(|age| self.shared.catalog.hello(order.identity, age));
+            .remembered()
+            .and_then(|(place, age)| self.shared.catalog.hello(place, age));
         known.or_else(|| {
             let link = session.seats().into_iter().find_map(|id| self.link(id))?;
             link.hello()
@@ -337,10 +252,10 @@ impl Sessions {
             return None;
         }
         let route = self.route(session, None).await.ok()?;
-        let age = route.order.catalog_age?;
+        let (place, age) = route.order.remembered()?;
         let catalog = &self.shared.catalog;
         let (order, tools) = (&route.order, Listing::Tools);
-        let list = catalog.list(order.identity, session.words(order), tools, age)?;
+        let list = catalog.list(place, session.words(order), tools, age)?;
         // Few servers ask for headers; for the others the list is not read.
         memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
         let mut list: Value = serde_json::from_slice(&list).ok()?;

@@ -12,19 +12,24 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::exchange::Exchange;
+use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::stateless::Question;
-use crate::ids::{ServerName, TenantId};
+use crate::held::{Bounds, Crowded, TenantTable};
+use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
 
-/// Most calls of one tenant that wait so.
-const MAX_OF_TENANT: usize = 64;
+/// Calls that wait so. Each is in use until it is taken up or its time is over.
+const CALLS: Bounds = Bounds {
+    of_tenant: 64,
+    of_all: 10_000,
+};
 
 /// A call that waits for its client's next request.
 #[derive(Debug)]
@@ -33,8 +38,17 @@ pub struct Suspended {
     pub exchange: Exchange,
     /// What its client was asked.
     pub questions: Vec<Question>,
+    /// The session that stands for its caller, which is kept as long as the call waits.
+    pub caller: Arc<Session>,
     /// Capabilities that the worker needed and the client does not have.
     pub lacking: Option<Value>,
+}
+
+/// A call that waits, and what ends it when its time is over.
+#[derive(Debug)]
+struct Waits {
+    call: Suspended,
+    ends: AbortOnDropHandle<()>,
 }
 
 /// Whose call it is, and which.
@@ -72,7 +86,7 @@ struct CallNo([u8; 16]);
 
 /// The calls that wait.
 pub(super) struct Waiting {
-    calls: Mutex<FxHashMap<CallNo, (TenantId, Suspended)>>,
+    calls: Mutex<TenantTable<CallNo, Waits>>,
     cipher: XChaCha20Poly1305,
 }
 
@@ -88,7 +102,7 @@ impl Waiting {
         let mut key = [0_u8; 32];
         getrandom::fill(&mut key)?;
         Ok(Self {
-            calls: Mutex::default(),
+            calls: Mutex::new(TenantTable::new(CALLS)),
             cipher: XChaCha20Poly1305::new(&key.into()),
         })
     }
@@ -124,7 +138,7 @@ impl Waiting {
 
     /// Ends all of them.
     pub(super) fn clear(&self) {
-        let calls = std::mem::take(&mut *self.calls.lock());
+        let calls = self.calls.lock().take_where(|_| true);
         drop(calls);
     }
 }
@@ -139,7 +153,8 @@ impl Sessions {
     /// the server may take over a request, and is cancelled then.
     ///
     /// # Errors
-    /// [`Reason::TenantLimit`] when too many calls of the tenant wait already.
+    /// [`Reason::TenantLimit`] when too many calls of the tenant wait already,
+    /// [`Reason::PoolExhausted`] when too many of all tenants do.
     pub fn suspend(&self, purpose: Purpose<'_>, call: Suspended) -> Result<String, Failure> {
         let mut no = [0_u8; 16];
         getrandom::fill(&mut no)
@@ -149,30 +164,35 @@ impl Sessions {
         let waiting = &self.shared.waiting;
         let expires = unix_now().saturating_add(waits.as_secs().max(1));
         let state = waiting.seal(no, expires, purpose.digest())?;
-        let tenant = &purpose.principal.tenant;
-        {
-            let mut calls = waiting.calls.lock();
-            let of_tenant = calls.values().filter(|(of, _)| of == tenant).count();
-            if of_tenant >= MAX_OF_TENANT {
-                drop(calls);
-                let why = format!(
-                    "{MAX_OF_TENANT} calls of this tenant wait for their clients' answers already"
-                );
-                return Err(
-                    Failure::new(Reason::TenantLimit, why).retry_after(Duration::from_secs(5))
-                );
-            }
-            calls.insert(no, (tenant.clone(), call));
-        }
+        let tenant = purpose.principal.tenant.clone();
         let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(async move {
+        let whose = tenant.clone();
+        let ends = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep(waits).await;
-            if let Some(shared) = shared.upgrade() {
-                let late = shared.waiting.calls.lock().remove(&no);
-                drop(late);
+            let late = shared.upgrade().and_then(|shared| {
+                let mut calls = shared.waiting.calls.lock();
+                calls.take(&whose, &no)
+            });
+            if let Some(Waits { call, ends }) = late {
+                // This task itself, which is not to be ended before the call is.
+                let _ended = ends.detach();
+                drop(call);
             }
-        });
-        Ok(state)
+        }));
+        let waits = Waits { call, ends };
+        let taken_in = waiting.calls.lock().insert(&tenant, no, waits, |_| true);
+        match taken_in {
+            Ok(_) => Ok(state),
+            Err(crowded) => {
+                let reason = match crowded {
+                    Crowded::OfTenant(_) => Reason::TenantLimit,
+                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                };
+                let why =
+                    format!("no room for a call that waits for its client's answer: {crowded}");
+                Err(Failure::new(reason, why).retry_after(Duration::from_secs(5)))
+            }
+        }
     }
 
     /// The call that waits for this request, if what it brings is genuine, in time, for this
@@ -180,14 +200,15 @@ impl Sessions {
     pub fn resume(&self, purpose: Purpose<'_>, state: &str) -> Option<Suspended> {
         let waiting = &self.shared.waiting;
         let no = waiting.open(state, purpose.digest(), unix_now())?;
-        let (_, call) = waiting.calls.lock().remove(&no)?;
-        Some(call)
+        let found = waiting.calls.lock().take(&purpose.principal.tenant, &no);
+        Some(found?.call)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::TenantId;
 
     #[test]
     fn a_seal_opens_for_its_purpose_in_time_and_unchanged() {

@@ -121,6 +121,8 @@ label! {
         Memory = "memory",
         /// Ended by itself after it was ready.
         Crashed = "crashed",
+        /// Did not answer a request that was cancelled, and could not be trusted with another.
+        Unanswered = "unanswered",
         /// Never became ready.
         StartFailed = "start_failed",
         /// Its server's or tenant's config changed.

@@ -15,7 +15,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`](crate::protocol::Reason::ConfigInvalid) when a value is missing or
-    /// the config does not fit: nothing is called then.
+    /// the caller may not set it: nothing is called then.
     pub fn bound_arguments(
         &self,
         user: &Principal,
@@ -26,7 +26,8 @@ impl Resolver {
         let Some(arguments) = self.server(name)?.bind.get(tool) else {
             return Ok(vec![]);
         };
-        let config = self.config_of(&user.tenant, name, client)?;
+        // Whether it fits is found out on the way to a worker, without which nothing is called.
+        let config = self.unchecked_config_of(&user.tenant, name, client)?;
         let values = Values {
             // A bound argument cannot refer to a secret.
             secret_root: std::path::Path::new(""),

@@ -18,6 +18,9 @@ use crate::protocol::{Failure, Reason};
 /// What handles begin with.
 pub const HANDLE_PREFIX: &str = "cfg_";
 
+/// Longest config of a caller that is taken, in bytes, wherever it stands and altogether.
+pub const MAX_CONFIG: usize = 64 << 10;
+
 /// The alphabet of URLs (RFC 4648, 5), padded or not.
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
@@ -89,6 +92,29 @@ impl ClientConfig {
     /// Whether it sets nothing.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.secrets.is_empty() && self.parts.values().all(Self::is_empty)
+    }
+
+    /// How long it is, in bytes of JSON; secrets as they are.
+    pub fn bytes(&self) -> usize {
+        let values = Value::Object(self.values.clone()).to_string().len();
+        let secrets = self.secrets.iter();
+        let secrets: usize = secrets
+            .map(|(name, secret)| name.len() + secret.expose_secret().len())
+            .sum();
+        let parts = self.parts.iter();
+        let parts: usize = parts
+            .map(|(server, part)| server.as_str().len() + part.bytes())
+            .sum();
+        values + secrets + parts
+    }
+
+    /// Checks that it is no longer than [`MAX_CONFIG`].
+    ///
+    /// # Errors
+    /// [`Reason::MessageTooLarge`] when it is.
+    pub fn fits(self) -> Result<Self, Failure> {
+        fits("what the caller sets altogether", self.bytes())?;
+        Ok(self)
     }
 
     /// The values without the secrets, as JSON; by server, if it is for several.
@@ -172,7 +198,9 @@ impl Given {
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] for what is neither an object nor a handle.
+    /// [`Reason::MessageTooLarge`] for one that is longer than [`MAX_CONFIG`].
     pub fn of_json(place: &str, json: &str) -> Result<Self, Failure> {
+        fits(place, json.len())?;
         // What cannot be read is no object either.
         Self::of_value(place, serde_json::from_str(json).unwrap_or_default())
     }
@@ -198,6 +226,8 @@ impl Given {
     /// [`Reason::ConfigInvalid`] for what is neither.
     pub fn of_text(place: &str, text: &str) -> Result<Self, Failure> {
         let text = text.trim();
+        // Four characters for three bytes.
+        fits(place, text.len() / 4 * 3)?;
         if text.starts_with(HANDLE_PREFIX) {
             return Ok(Self::Handle(text.to_owned()));
         }
@@ -210,6 +240,14 @@ impl Given {
             .map_err(|_| not_given(place, "base64url of something other than JSON"))?;
         Self::of_json(place, &json)
     }
+}
+
+fn fits(place: &str, bytes: usize) -> Result<(), Failure> {
+    if bytes <= MAX_CONFIG {
+        return Ok(());
+    }
+    let why = format!("{place} is a config of {bytes} bytes; {MAX_CONFIG} are taken");
+    Err(Failure::new(Reason::MessageTooLarge, why))
 }
 
 fn not_given(place: &str, what: &str) -> Failure {
@@ -245,6 +283,33 @@ mod tests {
         assert!(given(" cfg_12 ") == Ok(Given::Handle("cfg_12".into())));
         let quoted = general_purpose::URL_SAFE.encode("\"cfg_12\"");
         assert!(given(&quoted) == Ok(Given::Handle("cfg_12".into())));
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_in_every_spelling_and_altogether() {
+        let long = json!({ "a": "x".repeat(MAX_CONFIG) });
+        let fits = json!({ "a": "x".repeat(MAX_CONFIG / 2 + 1) });
+        let too_long = |result: Result<Given, Failure>| {
+            result.is_err_and(|failure| failure.reason == Reason::MessageTooLarge)
+        };
+        let encoded = general_purpose::URL_SAFE.encode(long.to_string());
+        assert!(too_long(Given::of_text("the header", &encoded)));
+        assert!(too_long(Given::of_json("`x`", &long.to_string())));
+        assert!(Given::of_json("`x`", &fits.to_string()).is_ok());
+        let half = |name: &str| {
+            let values = json!({ name: fits["a"] });
+            ClientConfig::new(
+                values.as_object().cloned().expect("an object"),
+                BTreeMap::new(),
+            )
+        };
+        assert!(half("a").fits().is_ok());
+        let whole = half("a").with(&half("b"));
+        assert!(
+            whole
+                .fits()
+                .is_err_and(|failure| failure.reason == Reason::MessageTooLarge)
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 mod authenticator;
 mod bound;
+mod checks;
 mod client_config;
 mod environment;
 mod handles;
@@ -34,7 +35,7 @@ mod uses;
 mod values;
 
 pub use authenticator::{Authenticator, Credentials};
-pub use client_config::{ClientConfig, Given, HANDLE_PREFIX};
+pub use client_config::{ClientConfig, Given, HANDLE_PREFIX, MAX_CONFIG};
 pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
 pub use key::{derived_key, pool_key, program_id};
 pub use merge::{TenantSettings, merged};

@@ -1,10 +1,12 @@
 //! What callers may set of a server's config, and what holds then.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::client_config::ClientConfig;
 use super::resolver::Resolver;
-use super::values::{escaped, refused};
+use super::values::{MAX_MISFITS, Misfit, Schema, escaped, refused};
 use crate::config::template::Reference;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -15,7 +17,37 @@ impl Resolver {
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] when it does not fit, or sets what callers may not set.
-    pub fn config_of(
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn config_of(
+        &self,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: Option<&ClientConfig>,
+    ) -> Result<Map<String, Value>, Failure> {
+        let Some(schema) = self.schemas.get(name) else {
+            return self.unchecked_config_of(tenant, name, client);
+        };
+        if let Some(client) = client {
+            self.may_set(name, client)?;
+        }
+        let applied = self.applied(schema, tenant, name, client).await?;
+        applied.map_err(|misfits| {
+            let mend = self.mend(tenant, name);
+            let failure = refused(&misfits, name, tenant, &mend);
+            match self.advert(tenant, name) {
+                Some(schema) => failure.detail("schema", schema),
+                None => failure,
+            }
+        })
+    }
+
+    /// The same, without a look at whether it fits.
+    ///
+    /// # Errors
+    /// [`Reason::ConfigInvalid`] when it sets what callers may not set.
+    pub(super) fn unchecked_config_of(
         &self,
         tenant: &TenantId,
         name: &ServerName,
@@ -25,17 +57,28 @@ impl Resolver {
             self.may_set(name, client)?;
         }
         let layers = self.layers(tenant, name, client);
-        let Some(schema) = self.schemas.get(name) else {
-            return Ok(layers.last().map(|map| (*map).clone()).unwrap_or_default());
-        };
-        schema.apply(layers).map_err(|misfits| {
-            let mend = self.mend(tenant, name);
-            let failure = refused(&misfits, name, tenant, &mend);
-            match self.advert(tenant, name) {
-                Some(schema) => failure.detail("schema", schema),
-                None => failure,
-            }
+        Ok(match self.schemas.get(name) {
+            Some(schema) => schema.merged(layers),
+            None => layers.last().map(|map| (*map).clone()).unwrap_or_default(),
         })
+    }
+
+    /// The config that holds, or where it does not fit. What the operator has set alone, and what is
+    /// small, is checked at once; what a caller sets in addition may take its time, elsewhere.
+    async fn applied(
+        &self,
+        schema: &Arc<Schema>,
+        tenant: &TenantId,
+        name: &ServerName,
+        client: Option<&ClientConfig>,
+    ) -> Result<Result<Map<String, Value>, Vec<Misfit>>, Failure> {
+        let layers = self.layers(tenant, name, client);
+        if client.is_none_or(|client| schema.is_quick(client.bytes())) {
+            return Ok(schema.apply(layers));
+        }
+        let schema = Arc::clone(schema);
+        let layers: Vec<_> = layers.into_iter().cloned().collect();
+        self.checks.run(tenant, move || schema.apply(&layers)).await
     }
 
     fn layers<'a>(
@@ -106,7 +149,10 @@ impl Resolver {
     ///
     /// # Errors
     /// As for [`Resolver::config_of`].
-    pub fn check_client(
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn check_client(
         &self,
         tenant: &TenantId,
         name: &ServerName,
@@ -116,7 +162,7 @@ impl Resolver {
         let Some(schema) = self.schemas.get(name) else {
             return Ok(());
         };
-        let mut misfits = match schema.apply(self.layers(tenant, name, Some(client))) {
+        let mut misfits = match self.applied(schema, tenant, name, Some(client)).await? {
             Ok(_) => return Ok(()),
             Err(misfits) => misfits,
         };
@@ -131,13 +177,20 @@ impl Resolver {
     ///
     /// # Errors
     /// As for [`Resolver::config_of`], [of a part](of_part).
-    pub fn check_parts(&self, tenant: &TenantId, client: &ClientConfig) -> Result<(), Failure> {
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn check_parts(
+        &self,
+        tenant: &TenantId,
+        client: &ClientConfig,
+    ) -> Result<(), Failure> {
         let parts = client.parts().iter();
-        let mut there = parts.filter(|(name, _)| self.config.servers.contains_key(*name));
-        there.try_for_each(|(name, part)| {
-            let checked = self.check_client(tenant, name, part);
-            checked.map_err(|failure| of_part(failure, name))
-        })
+        for (name, part) in parts.filter(|(name, _)| self.config.servers.contains_key(*name)) {
+            let checked = self.check_client(tenant, name, part).await;
+            checked.map_err(|failure| of_part(failure, name))?;
+        }
+        Ok(())
     }
 
     /// What a server tells its clients of the config they may send: a JSON Schema of nothing but
@@ -186,7 +239,10 @@ impl Resolver {
     }
 
     /// Whether nothing keeps the server from being started but what a caller may still set.
-    pub fn awaits_client(
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub async fn awaits_client(
         &self,
         tenant: &TenantId,
         name: &ServerName,
@@ -203,14 +259,18 @@ impl Resolver {
             let mut open = server.client_config.iter();
             open.any(|open| open == key || open == top)
         };
-        let layers = self.layers(tenant, name, client);
-        let misfits = match self.schemas.get(name).map(|schema| schema.apply(layers)) {
-            Some(Err(misfits)) => misfits,
-            Some(Ok(_)) | None => vec![],
+        let misfits = match self.schemas.get(name) {
+            None => vec![],
+            Some(schema) => match self.applied(schema, tenant, name, client).await {
+                Ok(Ok(_)) => vec![],
+                Ok(Err(misfits)) => misfits,
+                Err(_unchecked) => return false,
+            },
         };
-        misfits
-            .iter()
-            .all(|misfit| misfit.missing.as_deref().is_some_and(is_open))
+        misfits.len() <= MAX_MISFITS
+            && misfits
+                .iter()
+                .all(|misfit| misfit.missing.as_deref().is_some_and(is_open))
             && (!misfits.is_empty()
                 || server.references().any(|(_, reference)| match reference {
                     Reference::Config(key) => is_open(&key),

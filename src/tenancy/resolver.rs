@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::checks::Checks;
 use super::client_config::ClientConfig;
 use super::environment::Environment;
 use super::oauth::Grants;
@@ -33,7 +34,8 @@ pub struct ResolverError {
 pub struct Resolver {
     pub(super) config: Arc<Config>,
     state: Arc<StateDir>,
-    pub(super) schemas: BTreeMap<ServerName, Schema>,
+    pub(super) schemas: BTreeMap<ServerName, Arc<Schema>>,
+    pub(super) checks: Checks,
     environment: Environment,
     secrets: Arc<Secrets>,
     grants: Arc<Grants>,
@@ -58,13 +60,14 @@ impl Resolver {
                 server: name.clone(),
                 why,
             })?;
-            schemas.insert(name.clone(), compiled);
+            schemas.insert(name.clone(), Arc::new(compiled));
         }
         Ok(Self {
             environment: Environment::new(&config, |name| std::env::var_os(name)),
             config,
             state,
             schemas,
+            checks: Checks::default(),
             secrets,
             grants: Arc::default(),
         })
@@ -108,7 +111,7 @@ impl Resolver {
         let tenant = &user.tenant;
         let server = self.server(name)?;
         let settings = self.config.tenants.get(tenant);
-        let config = self.config_of(tenant, name, client)?;
+        let config = self.config_of(tenant, name, client).await?;
         let (mut secrets, mut sourced) = (BTreeMap::new(), BTreeMap::new());
         for secret in secrets_of(server) {
             if let Some(own) = client.and_then(|client| client.secrets().get(&secret)) {

@@ -2,18 +2,39 @@
 
 use std::sync::Arc;
 
-use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
+
+/// Steps back that the match of one pattern may take; a value that needs more does not fit.
+const MAX_BACKTRACKS: usize = 100_000;
+/// Most misfits that are looked for and told.
+pub(super) const MAX_MISFITS: usize = 32;
+/// Values of at most so many bytes are checked at once, if their schema is quick to check.
+const QUICK_BYTES: usize = 4 << 10;
+/// Keywords whose checks may take longer than their values are long.
+const SLOW_KEYWORDS: [&str; 9] = [
+    "pattern",
+    "patternProperties",
+    "uniqueItems",
+    "contains",
+    "anyOf",
+    "oneOf",
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+];
 
 /// A server's config schema, ready to use.
 #[derive(Debug)]
 pub(super) struct Schema {
     validator: Validator,
     defaults: Map<String, Value>,
+    /// Its checks may take longer than the values are long.
+    is_slow: bool,
 }
 
 impl Schema {
@@ -22,27 +43,44 @@ impl Schema {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn new(schema: &Arc<Value>) -> Result<Self, String> {
-        let validator = jsonschema::validator_for(schema).map_err(|error| error.to_string())?;
+        let patterns = PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS);
+        let options = jsonschema::options().with_pattern_options(patterns);
+        let validator = options.build(schema).map_err(|error| error.to_string())?;
         Ok(Self {
+            is_slow: has_slow_keyword(schema),
             validator,
             defaults: defaults(schema),
         })
     }
 
-    /// The tenant's values over the defaults, and the caller's over both.
-    ///
-    /// # Errors
-    /// Every place at which they do not fit.
-    pub(super) fn apply<'v>(
+    /// Whether values of so many bytes are checked in no time.
+    pub(super) fn is_quick(&self, bytes: usize) -> bool {
+        !self.is_slow && bytes <= QUICK_BYTES
+    }
+
+    /// The tenant's values over the defaults, and the caller's over both, unchecked.
+    pub(super) fn merged<'v>(
         &self,
         layers: impl IntoIterator<Item = &'v Map<String, Value>>,
-    ) -> Result<Map<String, Value>, Vec<Misfit>> {
+    ) -> Map<String, Value> {
         let mut merged = self.defaults.clone();
         for layer in layers {
             merge(&mut merged, layer);
         }
-        let instance = Value::Object(merged);
-        let misfits: Vec<_> = self.validator.iter_errors(&instance).map(misfit).collect();
+        merged
+    }
+
+    /// The same, checked.
+    ///
+    /// # Errors
+    /// Places at which they do not fit, at most one more than [`MAX_MISFITS`].
+    pub(super) fn apply<'v>(
+        &self,
+        layers: impl IntoIterator<Item = &'v Map<String, Value>>,
+    ) -> Result<Map<String, Value>, Vec<Misfit>> {
+        let instance = Value::Object(self.merged(layers));
+        let misfits = self.validator.iter_errors(&instance).map(misfit);
+        let misfits: Vec<_> = misfits.take(MAX_MISFITS + 1).collect();
         match instance {
             Value::Object(merged) if misfits.is_empty() => Ok(merged),
             _ => Err(misfits),
@@ -89,15 +127,30 @@ pub(super) fn refused(
     tenant: &TenantId,
     mend: &str,
 ) -> Failure {
-    let whys: Vec<_> = misfits.iter().map(|misfit| misfit.why.as_str()).collect();
+    let told = &misfits[..misfits.len().min(MAX_MISFITS)];
+    let mut whys: Vec<_> = told.iter().map(|misfit| misfit.why.as_str()).collect();
+    if told.len() < misfits.len() {
+        whys.push("and more");
+    }
     let message = format!(
         "the config of tenant `{tenant}` does not fit server `{server}`: {} ({mend})",
         whys.join("; ")
     );
-    let errors = misfits
+    let errors = told
         .iter()
         .map(|misfit| json!({ "pointer": misfit.pointer, "message": misfit.why }));
     Failure::new(Reason::ConfigInvalid, message).detail("errors", errors.collect())
+}
+
+/// Whether a schema, or a schema in it, has one of [`SLOW_KEYWORDS`]; a property of that name counts too.
+fn has_slow_keyword(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, value)| SLOW_KEYWORDS.contains(&&**name) || has_slow_keyword(value)),
+        Value::Array(items) => items.iter().any(has_slow_keyword),
+        _ => false,
+    }
 }
 
 /// A step of a JSON pointer (RFC 6901, 3).
@@ -183,8 +236,39 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_backtracks_without_end_is_given_up() {
+        let schema = Arc::new(json!({ "properties": { "a": { "pattern": "^(?=(a+)+$)b" } } }));
+        let schema = Schema::new(&schema).expect("valid");
+        let values = json!({ "a": "a".repeat(60) + "!" });
+        let began = std::time::Instant::now();
+        let values = values.as_object().cloned();
+        schema.apply(&values).expect_err("no match");
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+        assert!(!schema.is_quick(1));
+    }
+
+    #[test]
     fn every_misfit_is_named_with_what_is_allowed_and_without_its_value() {
         insta::assert_snapshot!(apply(json!(null)).expect_err("misses"));
+        let many = Schema::new(&Arc::new(json!({ "additionalProperties": false }))).expect("valid");
+        let extra: Map<_, _> = (0..2_000).map(|n| (format!("p{n}"), json!([]))).collect();
+        let nested = json!({ "a": vec![0; 5_000] });
+        let numbers = Arc::new(json!({ "properties": { "a": { "items": { "type": "string" } } } }));
+        let numbers = Schema::new(&numbers).expect("valid");
+        for (schema, values) in [
+            (&many, extra),
+            (&numbers, nested.as_object().cloned().expect("an object")),
+        ] {
+            let misfits = schema.apply([&values]).expect_err("misfits");
+            assert!(misfits.len() <= MAX_MISFITS + 1, "{}", misfits.len());
+            let told = refused(
+                &misfits,
+                &ServerName::new("s"),
+                &TenantId::new("t"),
+                "mend it",
+            );
+            assert!(told.message.len() < 100_000, "{}", told.message.len());
+        }
         let text = apply(json!({ "repo": "hunter22", "limit": 101, "x": 1 })).expect_err("misfits");
         assert!(!text.contains("hunter22"), "{text}");
         insta::assert_snapshot!(text);

@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::setting::Setting;
 use super::workload::{Call, Workload};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::pool::policy::{Action, Event, Policy, TicketId};
+use crate::pool::policy::{Action, Claim, Event, Policy, TicketId};
 use crate::pool::{KeyFacts, StopReason};
 
 /// How long a worker's processes take to be gone.
@@ -201,7 +201,12 @@ impl Simulation<'_> {
             ticket,
             key,
             facts,
-            claim: owner.into(),
+            claim: Claim {
+                owner,
+                // Who calls is not recorded.
+                session: 0,
+                prefers: None,
+            },
         });
     }
 
@@ -217,6 +222,7 @@ impl Simulation<'_> {
             }
             Later::Release(worker) => self.tell(Event::Release {
                 worker,
+                session: 0,
                 served: true,
             }),
             Later::Exited(worker) => {
@@ -326,6 +332,7 @@ fn facts(workload: &Workload, setting: &Setting, call: Call) -> Arc<KeyFacts> {
         server: ServerName::new(server.name.clone()),
         server_max_workers: 0,
         max_in_flight: 32,
+        max_of_session: 32,
         max_workers_per_key: 1,
         exclusive: false,
         max_requests: 0,

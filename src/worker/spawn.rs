@@ -38,6 +38,14 @@ pub enum SpawnError {
         /// The command as written.
         program: String,
     },
+    /// Its arguments and environment are more than the system takes (execve(2), E2BIG).
+    #[error(
+        "the arguments and environment of `{program}` are longer than the system takes (128 KiB each, and together a quarter of the stack limit, 2 MiB as a rule); shorten the config values that go into them"
+    )]
+    TooLong {
+        /// The command as written.
+        program: String,
+    },
     /// The working directory is missing.
     #[error("working directory `{}` does not exist; create it, or change `cwd`", cwd.display())]
     NoSuchFolder {
@@ -176,6 +184,9 @@ fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
             stage: Stage::Exec,
             errno: libc::EACCES | libc::ENOEXEC,
         }) => SpawnError::NotExecutable { program },
+        LaunchError::Failed(SpawnFailure {
+            errno: libc::E2BIG, ..
+        }) => SpawnError::TooLong { program },
         LaunchError::Failed(SpawnFailure { stage, errno }) => {
             let what = match (stage, errno) {
                 (_, libc::EAGAIN) => format!(

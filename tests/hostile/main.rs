@@ -10,5 +10,7 @@
 mod support;
 
 mod beside;
+mod fairness;
 mod guardian;
 mod ownership;
+mod tables;

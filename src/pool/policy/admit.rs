@@ -12,6 +12,16 @@ use crate::protocol::{Failure, Reason};
 /// How soon a refused caller is told to try again.
 const RETRY_MS: u64 = 1_000;
 
+/// What a key's workers have for a claim.
+enum Slot {
+    /// A free slot.
+    Of(WorkerId),
+    /// Free slots, of which its session has its share already.
+    OverShare,
+    /// None that is free.
+    None,
+}
+
 impl Policy {
     pub(super) fn want(
         &mut self,
@@ -35,11 +45,11 @@ impl Policy {
             // More may be allowed now than when the others came.
             self.feed(now, key, out);
         }
-        // Tickets that wait were there first: a newcomer must not take the slot they are owed.
-        if self.keys[&key].waiting.is_empty()
-            && let Some(worker) = self.free_slot(key, claim)
-        {
-            self.grant(now, id, worker, claim.owner, out);
+        // Tickets that wait were there first: a newcomer must not take the slot they are owed. Where
+        // workers are shared, those that wait have been offered every free slot, and may have none.
+        let is_first = !facts.exclusive || self.keys[&key].waiting.is_empty();
+        if is_first && let Some(worker) = self.free_slot(key, claim) {
+            self.grant(now, id, worker, claim, out);
             return;
         }
         if let Err(failure) = self.may_wait(now, key, &facts, out) {
@@ -55,19 +65,39 @@ impl Policy {
     /// A ready worker of the key on which the owner may have a slot: the one it prefers, else the
     /// least loaded.
     pub(super) fn free_slot(&self, key: PoolKey, claim: Claim) -> Option<WorkerId> {
-        let record = self.keys.get(&key)?;
-        record
-            .workers
-            .iter()
+        match self.slot(key, claim) {
+            Slot::Of(worker) => Some(worker),
+            Slot::OverShare | Slot::None => None,
+        }
+    }
+
+    fn slot(&self, key: PoolKey, claim: Claim) -> Slot {
+        let Some(record) = self.keys.get(&key) else {
+            return Slot::None;
+        };
+        let facts = &record.facts;
+        let workers = record.workers.iter();
+        let mut is_over_share = false;
+        let found = workers
             .filter_map(|id| Some((*id, self.workers.get(id)?)))
             .filter(|(_, worker)| {
                 worker.phase == Phase::Ready
                     && worker.retiring.is_none()
-                    && worker.in_flight < record.facts.max_in_flight
-                    && (!record.facts.exclusive || worker.owner.is_none_or(|o| o == claim.owner))
+                    && worker.in_flight < facts.max_in_flight
+                    && (!facts.exclusive || worker.owner.is_none_or(|o| o == claim.owner))
             })
-            .min_by_key(|(id, worker)| (claim.prefers != Some(*id), worker.in_flight, *id))
-            .map(|(id, _)| id)
+            .filter(|(_, worker)| {
+                let own = worker.of_sessions.get(&claim.session).copied();
+                let has_share = !facts.exclusive && own.unwrap_or(0) >= facts.max_of_session;
+                is_over_share |= has_share;
+                !has_share
+            })
+            .min_by_key(|(id, worker)| (claim.prefers != Some(*id), worker.in_flight, *id));
+        match found {
+            Some((id, _)) => Slot::Of(id),
+            None if is_over_share => Slot::OverShare,
+            None => Slot::None,
+        }
     }
 
     /// Takes a slot.
@@ -76,7 +106,7 @@ impl Policy {
         now: Instant,
         ticket: TicketId,
         id: WorkerId,
-        owner: u64,
+        claim: Claim,
         out: &mut Vec<Action>,
     ) {
         self.no_longer_idle(id);
@@ -85,9 +115,10 @@ impl Policy {
             return;
         };
         worker.in_flight += 1;
+        *worker.of_sessions.entry(claim.session).or_default() += 1;
         worker.granted += 1;
         worker.idle_since = None;
-        worker.owner = worker.facts.exclusive.then_some(owner);
+        worker.owner = worker.facts.exclusive.then_some(claim.owner);
         let facts = self
             .keys
             .get(&worker.key)
@@ -241,24 +272,29 @@ impl Policy {
         }
     }
 
-    /// Grants waiting tickets of the key, strictly in their order, as long as its workers have
-    /// free slots. On an exclusive worker the head of the queue thus waits until the owner has
-    /// nothing in flight, and the owner's own next request waits behind it.
+    /// Grants waiting tickets of the key in their order, as long as its workers have free slots. Those
+    /// of a session that has its share of them are passed over. On an exclusive worker the head of the
+    /// queue waits until the owner has nothing in flight, and the owner's own next request waits behind
+    /// it.
     pub(super) fn feed(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
+        let mut passed_over = 0;
         loop {
-            let head = self
+            let next = self
                 .keys
                 .get(&key)
-                .and_then(|record| record.waiting.front().copied());
-            let next = head.and_then(|id| {
-                let claim = self.tickets.get(&id)?.claim;
-                Some((id, claim.owner, self.free_slot(key, claim)?))
-            });
-            let Some((id, owner, worker)) = next else {
+                .and_then(|record| record.waiting.get(passed_over).copied());
+            let next = next.and_then(|id| Some((id, self.tickets.get(&id)?.claim)));
+            let Some((id, claim)) = next else {
                 return;
             };
-            self.take_ticket(id);
-            self.grant(now, id, worker, owner, out);
+            match self.slot(key, claim) {
+                Slot::Of(worker) => {
+                    self.take_ticket(id);
+                    self.grant(now, id, worker, claim, out);
+                }
+                Slot::OverShare => passed_over += 1,
+                Slot::None => return,
+            }
         }
     }
 
@@ -267,11 +303,11 @@ impl Policy {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
-        let failure = self.why_not(ticket.key, &ticket.tenant);
+        let failure = self.why_not(ticket.key, &ticket.tenant, ticket.claim);
         self.refuse(now, id, failure, out);
     }
 
-    fn why_not(&self, key: PoolKey, tenant: &TenantId) -> Failure {
+    fn why_not(&self, key: PoolKey, tenant: &TenantId, claim: Claim) -> Failure {
         let waited = humantime::format_duration(self.limits.queue_timeout);
         let Some(record) = self.keys.get(&key) else {
             return draining();
@@ -284,24 +320,37 @@ impl Policy {
         {
             return last;
         }
+        if matches!(self.slot(key, claim), Slot::OverShare) {
+            let message = format!(
+                "this session has {} unanswered requests at server `{}` already: that many of a worker's {} are for one session (raise `servers.{}.max_in_flight`)",
+                facts.max_of_session, facts.server, facts.max_in_flight, facts.server
+            );
+            return refusal(Reason::Busy, message, RETRY_MS);
+        }
+        let starting = record.workers.iter().filter_map(|id| self.workers.get(id));
+        if starting
+            .into_iter()
+            .any(|worker| worker.phase == Phase::Starting)
+        {
+            let message = format!(
+                "server `{}` has not answered its first request for {waited} (raise `pool.queue_timeout` if it needs longer)",
+                facts.server
+            );
+            return refusal(Reason::Starting, message, RETRY_MS);
+        }
         if record.workers.len() >= facts.max_workers_per_key {
-            let is_starting = |id| {
-                self.workers
-                    .get(id)
-                    .is_some_and(|w| w.phase == Phase::Starting)
-            };
-            let message = if record.workers.iter().any(is_starting) {
-                format!(
-                    "server `{}` was still starting after {waited} (raise `pool.queue_timeout`)",
-                    facts.server
-                )
-            } else {
-                format!(
-                    "every worker of server `{}` was busy for {waited} ({} requests each; raise `servers.{}.max_in_flight` or `max_workers_per_key`)",
-                    facts.server, facts.max_in_flight, facts.server
-                )
-            };
-            return refusal(Reason::PoolExhausted, message, RETRY_MS);
+            let message = format!(
+                "every worker of server `{}` was busy for {waited} ({} requests each; raise `servers.{}.max_in_flight` or `max_workers_per_key`)",
+                facts.server, facts.max_in_flight, facts.server
+            );
+            return refusal(Reason::Busy, message, RETRY_MS);
+        }
+        if record.workers.len() + record.stopping >= facts.max_workers_per_key {
+            let message = format!(
+                "the worker of server `{}` was told to stop and has not ended for {waited}; the next is started after it (raise `servers.{}.max_workers_per_key` if two may run side by side)",
+                facts.server, facts.server
+            );
+            return refusal(Reason::Busy, message, RETRY_MS);
         }
         let of_tenant = self.tenants.get(tenant).map_or(0, |record| record.alive);
         if of_tenant >= facts.tenant_max_workers {
@@ -325,7 +374,7 @@ impl Policy {
                 "no worker within {waited} ({} of {} are in use, {} starting; raise `pool.max_workers` or `pool.queue_timeout`)",
                 self.workers.len(),
                 self.limits.max_workers,
-                self.starting
+                self.starting.len()
             )
         };
         refusal(Reason::PoolExhausted, message, RETRY_MS)

@@ -1,7 +1,10 @@
-//! Failed starts: waits that double per key, and a circuit per server when every key fails.
+//! Failed starts: waits that double per key, and what they do to the [circuit](super::circuit) of their
+//! server.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::circuit::{Thresholds, Whose};
 use super::event::{Action, refusal};
 use super::limits::KeyFacts;
 use super::state::{Phase, Policy, Timer};
@@ -11,13 +14,15 @@ use crate::protocol::{Failure, Reason};
 /// How long after the wait is over a failure is remembered, in multiples of the longest wait. A
 /// key that nobody asks for any more is then forgotten.
 const REMEMBERED: u32 = 5;
-/// Most failing keys remembered per server: enough to know that it is not one key's fault.
-const MAX_FAILING: usize = 64;
 
-/// Whether a failed start is held against its key and server.
+/// What a failed start is held against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Blame {
+    /// Its key, its tenant and its server.
     Counts,
+    /// Its key alone: it cannot be started with what it is started with.
+    Key,
+    /// Nothing.
     None,
 }
 
@@ -44,6 +49,11 @@ impl Policy {
         };
         if let Some(until) = record.blocked_until.filter(|until| now < *until) {
             let wait = until - now;
+            // Time does not mend what it is started with: nobody is kept waiting for that.
+            let invalid = |last: &&Failure| last.reason == Reason::ConfigInvalid;
+            if let Some(last) = record.last_failure.as_ref().filter(invalid) {
+                return Err(last.clone());
+            }
             if record.failures >= self.limits.refuse_after {
                 let message = format!(
                     "server `{}` failed to start {} times in a row and is tried again in {}{}",
@@ -66,13 +76,15 @@ impl Policy {
             }
         }
         let server = self.servers.get(&facts.server);
-        if let Some(until) = server
-            .and_then(|server| server.open_until)
-            .filter(|until| now < *until)
-        {
+        let open = server.and_then(|server| server.circuit.open_until(now, &facts.tenant));
+        if let Some((until, whose)) = open {
             let wait = until - now;
+            let for_whom = match whose {
+                Whose::Everyone => "everyone".to_owned(),
+                Whose::Tenant => format!("tenant `{}`, whatever it is started with,", facts.tenant),
+            };
             let message = format!(
-                "server `{}` fails to start for everyone and is tried again in {}{}",
+                "server `{}` fails to start for {for_whom} and is tried again in {}{}",
                 facts.server,
                 in_words(wait),
                 last(record)
@@ -82,14 +94,10 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether the server's circuit allows a start: closed, or half open with no try under way.
-    pub(super) fn circuit_lets_through(&self, now: Instant, server: &ServerName) -> bool {
-        self.servers
-            .get(server)
-            .is_none_or(|record| match record.open_until {
-                None => true,
-                Some(until) => now >= until && record.probe.is_none(),
-            })
+    /// Whether the server's circuit allows a start of that key: closed, or half open with no try under way.
+    pub(super) fn circuit_lets_through(&self, now: Instant, facts: &KeyFacts) -> bool {
+        let server = self.servers.get(&facts.server);
+        server.is_none_or(|server| server.circuit.lets_through(now, &facts.tenant))
     }
 
     /// A worker never became ready, or crashed right after: whoever waits for its key is told,
@@ -110,17 +118,16 @@ impl Policy {
         }
         // One that was told to stop while it started has not failed.
         let was_retiring = worker.retiring.is_some();
-        let (key, server) = (worker.key, worker.facts.server.clone());
-        let was_probe = self
-            .servers
-            .get(&server)
-            .is_some_and(|s| s.probe == Some(id));
+        let (key, facts) = (worker.key, Arc::clone(&worker.facts));
         self.mark_stopping(id, super::StopReason::StartFailed);
         if !was_retiring {
+            if blame != Blame::None {
+                self.note_failure(now, key, failure.clone());
+            }
             if blame == Blame::Counts {
-                self.note_failure(now, key, &server, was_probe, failure.clone());
-            } else if was_probe && let Some(record) = self.servers.get_mut(&server) {
-                record.probe = None;
+                self.blame(now, (&facts, key, id));
+            } else if let Some(server) = self.servers.get_mut(&facts.server) {
+                server.circuit.ended(id);
             }
             let no_one_left = self
                 .keys
@@ -128,7 +135,7 @@ impl Policy {
                 .is_some_and(|record| record.workers.is_empty());
             // What declines one start declines every other of the key: another try for those that
             // wait would go on for ever while two are under way.
-            if no_one_left || blame == Blame::None {
+            if no_one_left || blame != Blame::Counts {
                 self.refuse_all_of(now, key, &failure, out);
             }
         }
@@ -148,14 +155,8 @@ impl Policy {
         }
     }
 
-    pub(super) fn note_failure(
-        &mut self,
-        now: Instant,
-        key: PoolKey,
-        server: &ServerName,
-        was_probe: bool,
-        failure: Failure,
-    ) {
+    /// Holds a failure against its key: the next start waits.
+    pub(super) fn note_failure(&mut self, now: Instant, key: PoolKey, failure: Failure) {
         let jitter = self.jitter();
         let limits = &self.limits;
         if let Some(record) = self.keys.get_mut(&key)
@@ -176,34 +177,36 @@ impl Policy {
             self.arm(until, Timer::Backoff(key));
             self.arm(forget, Timer::ForgetKey(key));
         }
-        let open_for = self.limits.circuit_open.mul_f64(jitter);
-        let threshold = self.limits.circuit_keys;
-        let forget = now + self.limits.backoff_max * REMEMBERED;
-        if let Some(record) = self.servers.get_mut(server) {
-            if record.failing.len() < MAX_FAILING {
-                record.failing.insert(key);
-            }
-            if was_probe {
-                record.probe = None;
-            }
-            if record.failing.len() >= threshold || was_probe {
-                let until = now + open_for;
-                record.open_until = Some(until);
-                self.arm(until, Timer::Circuit(server.clone()));
-            }
-            self.arm(
-                forget.max(now + open_for),
-                Timer::ForgetServer(server.clone()),
-            );
+    }
+
+    /// Holds a failure against its tenant and server.
+    pub(super) fn blame(
+        &mut self,
+        now: Instant,
+        (facts, key, worker): (&KeyFacts, PoolKey, WorkerId),
+    ) {
+        let thresholds = Thresholds {
+            keys: self.limits.circuit_keys,
+            tenants: self.limits.circuit_tenants,
+            open_for: self.limits.circuit_open.mul_f64(self.jitter()),
+        };
+        let remembered = self.limits.backoff_max * REMEMBERED;
+        let Some(server) = self.servers.get_mut(&facts.server) else {
+            return;
+        };
+        let failed = (&facts.tenant, key, worker);
+        let open_until = server.circuit.failed(now, failed, thresholds);
+        if let Some(until) = open_until {
+            self.arm(until, Timer::Circuit(facts.server.clone()));
         }
+        let forget = (now + remembered).max(open_until.unwrap_or(now));
+        self.arm(forget, Timer::ForgetServer(facts.server.clone()));
     }
 
     /// A worker became ready: its server works.
     pub(super) fn close_circuit(&mut self, server: &ServerName) {
         if let Some(record) = self.servers.get_mut(server) {
-            record.failing.clear();
-            record.open_until = None;
-            record.probe = None;
+            record.circuit.close();
         }
     }
 
@@ -229,11 +232,9 @@ impl Policy {
     }
 
     pub(super) fn forget_server_timer(&mut self, now: Instant, server: &ServerName) {
-        if let Some(record) = self.servers.get_mut(server)
-            && record.open_until.is_none_or(|until| until <= now)
-        {
-            record.failing.clear();
-            record.open_until = None;
+        let remembered = self.limits.backoff_max * REMEMBERED;
+        if let Some(record) = self.servers.get_mut(server) {
+            record.circuit.forget(now, remembered);
         }
         self.drop_server_if_unused(server);
     }

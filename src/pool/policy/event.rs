@@ -16,6 +16,8 @@ pub struct TicketId(pub u64);
 pub struct Claim {
     /// Who holds the slot, where workers are exclusive.
     pub owner: u64,
+    /// The session whose request it is for: it has a share of each worker's slots.
+    pub session: u64,
     /// The worker that knows something of the request: it is taken if it has a free slot, and
     /// otherwise it is as if this had not been said.
     pub prefers: Option<WorkerId>,
@@ -25,6 +27,7 @@ impl From<u64> for Claim {
     fn from(owner: u64) -> Self {
         Self {
             owner,
+            session: owner,
             prefers: None,
         }
     }
@@ -48,7 +51,11 @@ pub enum Event {
     Withdraw(TicketId),
     /// A started worker can serve.
     Ready(WorkerId),
-    /// A started worker will never serve; [`Event::Exited`] still follows.
+    /// A worker that is being started waits for something else than the CPU: it takes no starting place
+    /// any more.
+    Waits(WorkerId),
+    /// A started worker will never serve; [`Event::Exited`] still follows. With
+    /// [`Reason::ConfigInvalid`] it is the fault of what its key is started with, and nobody else's.
     StartFailed(WorkerId, Failure),
     /// A started worker cannot be spoken to in the way of its key; [`Event::Exited`] still follows.
     /// Whoever waits for it is told, and nothing is held against the key or its server.
@@ -64,6 +71,8 @@ pub enum Event {
     Release {
         /// Of which worker.
         worker: WorkerId,
+        /// Of which session's request.
+        session: u64,
         /// Whether the worker answered a request.
         served: bool,
     },
@@ -168,6 +177,8 @@ stop_reasons! {
     Session = "released";
     /// It cannot be trusted with further requests, or is dead already.
     Spoiled = "crashed";
+    /// It did not answer a request that was cancelled.
+    Unanswered = "unanswered";
     /// It never became ready.
     StartFailed = "start_failed";
 }

@@ -138,10 +138,7 @@ impl Policy {
         if self.need(now, key) == Need::Place
             && let Some((victim, reason)) = self.who_should_yield(now, key)
         {
-            self.yielding.insert(victim);
-            if let Some(record) = self.keys.get_mut(&key) {
-                record.evicting = Some(victim);
-            }
+            self.yields(victim, key);
             self.close_to_requests(victim, reason);
             self.becomes_idle(now, victim, out);
         }
@@ -184,7 +181,7 @@ impl Policy {
                     && self.has_had_its_turn(now, worker)
                     && worker.retiring.is_none()
                     && worker.key != key
-                    && !self.yielding.contains(id)
+                    && !self.yielding.contains_key(id)
                     && (!own_is_full || worker.facts.tenant == facts.tenant)
                     && (!server_is_full || worker.facts.server == facts.server)
             })

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::event::{Action, StopReason};
+use super::places::Places;
 use super::state::{Phase, Policy};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 
@@ -27,10 +28,10 @@ impl Policy {
         if self.draining {
             return;
         }
-        // An eviction under way will become a start: together they are bound like starts, or
-        // ten who wait would evict ten at once for places that are used two at a time.
-        while !self.ring.is_empty() && self.starting + self.evictions() < self.limits.max_starting {
-            let Some((key, need)) = self.next_turn(now) else {
+        while !self.ring.is_empty()
+            && let Some(places) = self.places(now)
+        {
+            let Some((key, need)) = self.next_turn(now, &places) else {
                 return;
             };
             self.adopt_for(now, key, out);
@@ -40,10 +41,7 @@ impl Policy {
             match need {
                 Need::Start => self.start(now, key, out),
                 Need::Evict(victim, reason) => {
-                    self.yielding.insert(victim);
-                    if let Some(record) = self.keys.get_mut(&key) {
-                        record.evicting = Some(victim);
-                    }
+                    self.yields(victim, key);
                     self.stop(victim, reason, out);
                 }
                 Need::Memory(bytes) => {
@@ -54,23 +52,24 @@ impl Policy {
         }
     }
 
-    /// Workers that were told to stop so that another can start.
-    pub(super) fn evictions(&self) -> usize {
-        self.yielding
-            .iter()
-            .filter(|id| {
-                self.workers
-                    .get(id)
-                    .is_some_and(|w| w.phase == Phase::Stopping)
-            })
-            .count()
+    /// Notes that a worker goes so that the key can have another.
+    pub(super) fn yields(&mut self, victim: WorkerId, key: PoolKey) {
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.evicting = Some(victim);
+            let tenant = record.facts.tenant.clone();
+            self.yielding.insert(victim, tenant);
+        }
     }
 
     /// The next key that can be helped. A start costs its tenant one credit; a tenant whose turn
     /// comes gets as many as its weight.
-    fn next_turn(&mut self, now: Instant) -> Option<(PoolKey, Need)> {
+    fn next_turn(&mut self, now: Instant, places: &Places) -> Option<(PoolKey, Need)> {
         for _ in 0..self.ring.len() {
             let id = self.ring.front()?.clone();
+            if !places.are_for(&id) {
+                self.ring.rotate_left(1);
+                continue;
+            }
             let hungry = self
                 .tenants
                 .get(&id)
@@ -122,9 +121,10 @@ impl Policy {
         };
         let is_covered = starting.saturating_mul(per_worker) >= record.waiting.len();
         if is_covered
-            || record.workers.len() >= facts.max_workers_per_key
+            // One that is being stopped may hold what its successor needs.
+            || record.workers.len() + record.stopping >= facts.max_workers_per_key
             || record.blocked_until.is_some_and(|until| now < until)
-            || !self.circuit_lets_through(now, &facts.server)
+            || !self.circuit_lets_through(now, facts)
             || record
                 .evicting
                 .is_some_and(|victim| self.workers.contains_key(&victim))

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::memory::Sleep;
-use super::state::{Phase, Policy, Timer};
+use super::state::{Phase, Policy, Timer, WorkerRecord};
 
 impl Policy {
     /// Panics when the tables disagree with each other. Walks everything: for debug builds and tests.
@@ -21,7 +21,9 @@ impl Policy {
             counted.clone().all(|w| w.phase == Phase::Starting),
             "counts as a start"
         );
-        assert_eq!(self.starting, counted.count(), "starting");
+        assert_eq!(self.starting.len(), counted.count(), "starting");
+        let takes_place = |id| self.workers[id].counts_until.is_some();
+        assert!(self.starting.iter().all(takes_place), "who takes a place");
         assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
         let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
         let mut of_server: FxHashMap<_, usize> = FxHashMap::default();
@@ -42,6 +44,8 @@ impl Policy {
                 worker.owner.is_none() || worker.in_flight > 0,
                 "an owner holds a slot"
             );
+            let of_sessions: usize = worker.of_sessions.values().sum();
+            assert_eq!(worker.in_flight, of_sessions, "slots are sessions'");
         }
         for (id, tenant) in &self.tenants {
             assert_eq!(
@@ -62,6 +66,9 @@ impl Policy {
         }
         for (key, record) in &self.keys {
             assert_eq!(record.alive, of_key.get(key).copied().unwrap_or(0), "{key}");
+            let stops = |w: &&WorkerRecord| w.key == *key && w.phase == Phase::Stopping;
+            let stopping = self.workers.values().filter(stops).count();
+            assert_eq!(record.stopping, stopping, "{key}");
         }
     }
 
@@ -83,7 +90,7 @@ impl Policy {
             assert!(self.tenants[&worker.facts.tenant].idle.contains(&place));
             assert!(self.servers[&worker.facts.server].idle.contains(&place));
         }
-        assert!(self.yielding.iter().all(|id| self.workers.contains_key(id)));
+        assert!(self.yielding.keys().all(|id| self.workers.contains_key(id)));
     }
 
     fn check_memory(&self) {
@@ -123,8 +130,14 @@ impl Policy {
             assert!(self.ring.contains(&ticket.tenant));
         }
         for (key, record) in &self.keys {
-            if let Some(head) = record.waiting.front() {
-                let claim = self.tickets[head].claim;
+            // On an exclusive worker, whoever is first waits until its owner has ended.
+            let served = if record.facts.exclusive {
+                1
+            } else {
+                usize::MAX
+            };
+            for id in record.waiting.iter().take(served) {
+                let claim = self.tickets[id].claim;
                 assert!(
                     self.free_slot(*key, claim).is_none(),
                     "who waits could be served"

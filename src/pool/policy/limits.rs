@@ -15,7 +15,8 @@ pub struct Limits {
     pub unknown_memory: u64,
     /// How long until an idle worker is paged out; `None` where that cannot be done. Default `None`.
     pub hibernate_after: Option<Duration>,
-    /// Workers being started at once, at least 1: a start is bound by CPU. Default 2.
+    /// Workers being started at once, at least 1: a start is bound by CPU. One more is started for a
+    /// tenant that has none of them when another's take longer than usual. Default 2.
     pub max_starting: usize,
     /// How long a start counts as one: what takes longer waits for something else than the CPU, and
     /// a server that hangs must not keep the others from being started. Default 10 s.
@@ -33,8 +34,12 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// Failures in a row after which a key's requests are refused at once during the wait. Default 5.
     pub refuse_after: u32,
-    /// Distinct keys of a server that must fail in a row for its circuit to open. Default 3.
+    /// Distinct keys of a tenant and server that must fail in a row for the circuit of that tenant and
+    /// server to open. Default 3.
     pub circuit_keys: usize,
+    /// Distinct tenants for which a server must fail in a row for its circuit to open for everyone.
+    /// Default 3.
+    pub circuit_tenants: usize,
     /// How long a circuit stays open before one start is tried. Default 30 s.
     pub circuit_open: Duration,
     /// A worker that crashes sooner than this after it was ready, without having served anything,
@@ -58,6 +63,7 @@ impl Default for Limits {
             backoff_max: Duration::from_secs(60),
             refuse_after: 5,
             circuit_keys: 3,
+            circuit_tenants: 3,
             circuit_open: Duration::from_secs(30),
             crash_loop_within: Duration::from_secs(10),
         }
@@ -83,7 +89,10 @@ pub struct KeyFacts {
     pub server_max_workers: usize,
     /// Requests at once per worker, at least 1.
     pub max_in_flight: usize,
-    /// Workers of this key, at least 1.
+    /// Requests at once per worker of one session, at least 1: what it leaves is for others. Without
+    /// meaning where a worker is exclusive.
+    pub max_of_session: usize,
+    /// Workers of this key, at least 1; those that are being stopped count.
     pub max_workers_per_key: usize,
     /// One owner's requests at a time per worker.
     pub exclusive: bool,
@@ -93,4 +102,22 @@ pub struct KeyFacts {
     pub idle_timeout: Duration,
     /// How long a worker may live.
     pub max_lifetime: Duration,
+}
+
+/// How many requests at once one session may have on a worker that serves `max_in_flight`: three quarters,
+/// so that sessions whose requests are never answered leave room for the others.
+pub fn share_of_session(max_in_flight: usize) -> usize {
+    let left = max_in_flight.div_ceil(4);
+    max_in_flight.saturating_sub(left).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_of_session;
+
+    #[test]
+    fn a_session_leaves_room_where_there_is_any() {
+        let shares = [1, 2, 3, 4, 8, 32, 100].map(share_of_session);
+        assert_eq!(shares, [1, 1, 2, 3, 6, 24, 75]);
+    }
 }

@@ -158,6 +158,9 @@ impl Policy {
             // Between the two nothing is learnt, and what goes is gone when it is gone.
             _ => return,
         }
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.is_measured = true;
+        }
         self.charge(id, bytes);
         self.shed_excess(now, out);
         self.fill(now, out);

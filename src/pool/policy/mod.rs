@@ -10,6 +10,10 @@
 //! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
+//! One tenant does not take all that is shared: of the starting places another gets one more
+//! ([`places`]), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
+//! failures of one tenant close the server to that tenant alone ([`circuit`]).
+//!
 //! A start also needs room for what it will hold in memory. Where that lacks, idle workers fall
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
 //!
@@ -20,18 +24,20 @@
 
 mod admit;
 mod backoff;
+mod circuit;
 mod event;
 mod evict;
 mod fair;
 mod invariants;
 mod limits;
 mod memory;
+mod places;
 mod spares;
 mod state;
 mod turn;
 
 pub use event::{Action, Claim, Event, StopReason, TicketId};
-pub use limits::{KeyFacts, Limits};
+pub use limits::{KeyFacts, Limits, share_of_session};
 pub use memory::Sleep;
 pub use spares::Stock;
 pub use state::{Phase, Policy, Warmth, WorkerRecord};

@@ -74,8 +74,9 @@ impl Policy {
 
     fn has_capacity_for(&self, now: Instant, key: PoolKey, facts: &KeyFacts) -> bool {
         let record = self.keys.get(&key);
-        let is_missing =
-            record.is_none_or(|record| record.workers.len() < facts.max_workers_per_key);
+        let is_missing = record.is_none_or(|record| {
+            record.workers.len() + record.stopping < facts.max_workers_per_key
+        });
         let is_blocked = record
             .and_then(|record| record.blocked_until)
             .is_some_and(|until| now < until);
@@ -84,9 +85,9 @@ impl Policy {
         is_missing
             && !is_blocked
             && server_has_room
-            && self.starting + self.evictions() < self.limits.max_starting
+            && self.places_taken() < self.limits.max_starting
             && self.workers.len() < self.limits.max_workers
-            && self.circuit_lets_through(now, &facts.server)
+            && self.circuit_lets_through(now, facts)
             && self.has_room_beside_reserve(self.expected_memory(&facts.server))
     }
 

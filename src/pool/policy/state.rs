@@ -8,12 +8,13 @@ use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::backoff::Blame;
+use super::circuit::Circuit;
 use super::event::{Action, Claim, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
 use super::spares::Stock;
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::Failure;
+use crate::protocol::{Failure, Reason};
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +63,8 @@ pub struct WorkerRecord {
     pub in_flight: usize,
     /// Whose they are, on an exclusive worker with slots taken.
     pub owner: Option<u64>,
+    /// Slots taken, by session.
+    pub(super) of_sessions: FxHashMap<u64, usize>,
     /// Pins held.
     pub pins: usize,
     /// Slots granted since its start.
@@ -82,6 +85,8 @@ pub struct WorkerRecord {
     pub memory: u64,
     /// Bytes it held when it was last measured awake.
     pub awake_memory: u64,
+    /// What it is charged with was measured, and is no expectation.
+    pub is_measured: bool,
     /// It could not be paged out, and it is not tried again.
     pub(super) is_sleepless: bool,
     pub(super) sleep_timer: Option<Instant>,
@@ -108,6 +113,8 @@ pub(super) struct KeyRecord {
     pub(super) workers: Vec<WorkerId>,
     /// Every worker that is not gone.
     pub(super) alive: usize,
+    /// Those of them that were told to stop, or are dead.
+    pub(super) stopping: usize,
     pub(super) waiting: VecDeque<TicketId>,
     /// The worker being evicted to make a place for this key.
     pub(super) evicting: Option<WorkerId>,
@@ -122,6 +129,7 @@ impl KeyRecord {
             facts: Arc::clone(facts),
             workers: Vec::new(),
             alive: 0,
+            stopping: 0,
             waiting: VecDeque::new(),
             evicting: None,
             failures: 0,
@@ -146,11 +154,7 @@ pub(super) struct TenantRecord {
 pub(super) struct ServerRecord {
     pub(super) alive: usize,
     pub(super) idle: BTreeSet<(u64, WorkerId)>,
-    /// Keys whose starts failed since one last succeeded.
-    pub(super) failing: FxHashSet<PoolKey>,
-    pub(super) open_until: Option<Instant>,
-    /// The start that is tried while the circuit is half open.
-    pub(super) probe: Option<WorkerId>,
+    pub(super) circuit: Circuit,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -183,11 +187,12 @@ pub struct Policy {
     pub(super) memory: Memory,
     /// Spares that are wanted.
     pub(super) stock: Vec<Stock>,
-    /// Workers being started, spares being adopted not counted.
-    pub(super) starting: usize,
+    /// Workers that take a starting place; spares being adopted do not.
+    pub(super) starting: FxHashSet<WorkerId>,
     pub(super) stopping: usize,
-    /// Workers being evicted on behalf of a key, or closed to new requests so that they can be.
-    pub(super) yielding: FxHashSet<WorkerId>,
+    /// Workers being evicted on behalf of a key, or closed to new requests so that they can be;
+    /// and that key's tenant.
+    pub(super) yielding: FxHashMap<WorkerId, TenantId>,
     /// Sum of the weights of the tenants in [`Self::tenants`].
     pub(super) total_weight: u64,
     pub(super) draining: bool,
@@ -211,9 +216,9 @@ impl Policy {
             timers: BTreeSet::new(),
             memory: Memory::default(),
             stock: Vec::new(),
-            starting: 0,
+            starting: FxHashSet::default(),
             stopping: 0,
-            yielding: FxHashSet::default(),
+            yielding: FxHashMap::default(),
             total_weight: 0,
             draining: false,
             next_worker: 1,
@@ -273,11 +278,16 @@ impl Policy {
         waiting.into_iter().collect()
     }
 
-    /// Servers whose circuit is open, until when, and how many of their keys fail.
-    pub fn open_circuits(&self) -> impl Iterator<Item = (&ServerName, Instant, usize)> {
-        self.servers
-            .iter()
-            .filter_map(|(name, server)| Some((name, server.open_until?, server.failing.len())))
+    /// Circuits that are open: of which server and tenant, if it is not open for everyone, until when,
+    /// and how many keys fail.
+    pub fn open_circuits(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (&ServerName, Option<&TenantId>, Instant, usize)> {
+        self.servers.iter().flat_map(move |(name, server)| {
+            let open = server.circuit.open(now).into_iter();
+            open.map(move |(tenant, until, keys)| (name, tenant, until, keys))
+        })
     }
 
     /// Whether nothing is in flight and nobody waits.
@@ -304,13 +314,26 @@ impl Policy {
             Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
             Event::Ready(worker) => self.ready(now, worker, out),
             Event::StartFailed(worker, failure) => {
-                self.start_failed(now, worker, failure, Blame::Counts, out);
+                // What a caller sets says nothing of the server, nor of what others set.
+                let blame = match failure.reason {
+                    Reason::ConfigInvalid => Blame::Key,
+                    _ => Blame::Counts,
+                };
+                self.start_failed(now, worker, failure, blame, out);
             }
             Event::Declined(worker, failure) => {
                 self.start_failed(now, worker, failure, Blame::None, out);
             }
             Event::Exited { worker, asked } => self.exited(now, worker, asked, out),
-            Event::Release { worker, served } => self.release(now, worker, served, out),
+            Event::Waits(worker) => {
+                self.no_longer_starts(worker);
+                self.fill(now, out);
+            }
+            Event::Release {
+                worker,
+                session,
+                served,
+            } => self.release(now, (worker, session), served, out),
             Event::Pin(worker) => self.pin(now, worker, out),
             Event::Unpin(worker) => self.unpin(now, worker, out),
             Event::Measured(worker, bytes) => self.measured(now, worker, bytes, out),
@@ -388,8 +411,7 @@ impl Policy {
     pub(super) fn drop_server_if_unused(&mut self, name: &ServerName) {
         if let Some(server) = self.servers.get(name)
             && server.alive == 0
-            && server.failing.is_empty()
-            && server.open_until.is_none()
+            && server.circuit.is_closed()
         {
             self.servers.remove(name);
         }

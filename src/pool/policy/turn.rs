@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
+
 use super::admit::draining;
 use super::event::{Action, StopReason};
 use super::limits::Limits;
@@ -27,10 +29,8 @@ impl Policy {
         self.tenant(&facts).alive += 1;
         let server = self.servers.entry(facts.server.clone()).or_default();
         server.alive += 1;
-        if server.open_until.is_some() {
-            server.probe = Some(id);
-        }
-        self.starting += 1;
+        server.circuit.started(&facts.tenant, id);
+        self.starting.insert(id);
         let counts_until = Self::after(now, self.limits.start_counts_for);
         self.arm(counts_until, Timer::Overdue(id));
         self.workers.insert(
@@ -42,6 +42,7 @@ impl Policy {
                 is_adopted: false,
                 in_flight: 0,
                 owner: None,
+                of_sessions: FxHashMap::default(),
                 pins: 0,
                 granted: 0,
                 started: now,
@@ -52,6 +53,7 @@ impl Policy {
                 sleep: Sleep::Awake,
                 memory,
                 awake_memory: memory,
+                is_measured: false,
                 is_sleepless: false,
                 sleep_timer: None,
                 idle_rank: None,
@@ -88,7 +90,7 @@ impl Policy {
     pub(super) fn release(
         &mut self,
         now: Instant,
-        id: WorkerId,
+        (id, session): (WorkerId, u64),
         served: bool,
         out: &mut Vec<Action>,
     ) {
@@ -97,6 +99,12 @@ impl Policy {
         };
         debug_assert!(worker.in_flight > 0, "a slot was given back twice");
         worker.in_flight = worker.in_flight.saturating_sub(1);
+        if let Some(of_session) = worker.of_sessions.get_mut(&session) {
+            *of_session -= 1;
+            if *of_session == 0 {
+                worker.of_sessions.remove(&session);
+            }
+        }
         let key = worker.key;
         if worker.in_flight == 0 {
             worker.owner = None;
@@ -155,7 +163,8 @@ impl Policy {
         if is_early_crash {
             let message = format!("server `{}` crashed right after its start", facts.server);
             let failure = Failure::new(Reason::StartFailed, message);
-            self.note_failure(now, key, &facts.server, false, failure.clone());
+            self.note_failure(now, key, failure.clone());
+            self.blame(now, (&facts, key, id));
             if self
                 .keys
                 .get(&key)
@@ -166,15 +175,14 @@ impl Policy {
         }
         if let Some(record) = self.keys.get_mut(&key) {
             record.alive -= 1;
+            record.stopping -= 1;
         }
         if let Some(tenant) = self.tenants.get_mut(&facts.tenant) {
             tenant.alive -= 1;
         }
         if let Some(server) = self.servers.get_mut(&facts.server) {
             server.alive -= 1;
-            if server.probe == Some(id) {
-                server.probe = None;
-            }
+            server.circuit.ended(id);
         }
         out.push(Action::Gone {
             worker: id,
@@ -209,23 +217,27 @@ impl Policy {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        let key = worker.key;
         match std::mem::replace(&mut worker.phase, Phase::Stopping) {
             Phase::Starting => self.no_longer_starts(id),
             Phase::Ready => {}
             Phase::Stopping => return,
+        }
+        if let Some(record) = self.keys.get_mut(&key) {
+            record.stopping += 1;
         }
         self.memory.leaving.insert(id);
         self.stopping += 1;
     }
 
     /// It is started, or will not be, or takes longer than a start counts.
-    fn no_longer_starts(&mut self, id: WorkerId) {
+    pub(super) fn no_longer_starts(&mut self, id: WorkerId) {
         let counts_until = self
             .workers
             .get_mut(&id)
             .and_then(|w| w.counts_until.take());
         if let Some(at) = counts_until {
-            self.starting -= 1;
+            self.starting.remove(&id);
             self.disarm(at, Timer::Overdue(id));
         }
     }

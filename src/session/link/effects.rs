@@ -169,7 +169,9 @@ impl Link {
             }
             Deferred::Introduced(hello) => {
                 if let Some(shared) = self.shared.upgrade() {
-                    shared.catalog.greeted(self.order.identity, &hello);
+                    if let Some(place) = self.order.catalog_place() {
+                        shared.catalog.greeted(place, &hello);
+                    }
                     let info = hello.server_info();
                     let (program, era) = (self.order.program, hello.era());
                     shared.eras.speaks(program, era, info.as_deref());
@@ -286,12 +288,11 @@ impl Link {
         if let Some(shared) = self.shared.upgrade()
             && let Ok(envelope) = Envelope::parse(message)
             && let Some(result) = envelope.result.filter(|r| Listing::is_whole(r.get()))
+            && let Some(place) = self.order.catalog_place()
         {
             let result = result.get().as_bytes();
-            let identity = self.order.identity;
-            shared
-                .catalog
-                .listed(identity, edition, (era, listing), result);
+            let catalog = &shared.catalog;
+            catalog.listed(place, edition, (era, listing), result);
         }
     }
 
@@ -312,9 +313,10 @@ impl Link {
         if let Some(shared) = self.shared.upgrade()
             && let Ok(envelope) = Envelope::parse(message)
             && let Some(method) = envelope.method.as_deref()
+            && let Some(place) = self.order.catalog_place()
         {
             let is_meant = |listing: Listing| listing.is_changed_by(method);
-            shared.catalog.changed(self.order.identity, is_meant);
+            shared.catalog.changed(place, is_meant);
         }
     }
 

@@ -177,6 +177,11 @@ impl Link {
         self.entry.get().map(String::as_str)
     }
 
+    /// Whether it is a process of that key that has not answered its first request yet.
+    pub(super) fn is_starting_for(&self, key: PoolKey) -> bool {
+        self.key == key && self.worker.get().is_some() && self.hello().is_none()
+    }
+
     /// Its process, once there is one.
     pub fn worker(&self) -> Option<&Worker> {
         self.worker.get()
@@ -427,7 +432,7 @@ impl Link {
         self.order.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let shared = self.shared.upgrade()?;
-        let edition = shared.catalog.edition(self.order.identity)?;
+        let edition = shared.catalog.edition(self.order.catalog_place()?)?;
         Some((session.words(&self.order), listing, edition))
     }
 
@@ -547,7 +552,7 @@ impl Link {
             && self.order.greeting.is_interactive()
         {
             // It may still ask something on behalf of the cancelled call.
-            desk.lease.spoil();
+            desk.lease.give_up();
         }
     }
 

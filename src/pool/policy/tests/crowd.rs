@@ -82,6 +82,7 @@ impl Crowd {
                 server: ServerName::new("s"),
                 server_max_workers: 0,
                 max_in_flight: 1,
+                max_of_session: 1,
                 max_workers_per_key: 4,
                 exclusive: false,
                 max_requests: 0,
@@ -138,6 +139,7 @@ impl Crowd {
                 Step::Release(id, tenant) => {
                     crowd.tell(Event::Release {
                         worker: id,
+                        session: 0,
                         served: true,
                     });
                     crowd.want(tenant);

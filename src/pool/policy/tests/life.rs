@@ -142,24 +142,55 @@ fn a_key_that_keeps_failing_is_refused_at_once() {
 }
 
 #[test]
-fn a_circuit_opens_when_every_key_fails_and_closes_with_one_success() {
+fn the_circuit_of_a_tenant_opens_when_its_keys_fail_and_of_nobody_else() {
     let mut bench = Bench::new(limits(8));
-    for n in 1..=3 {
-        bench.want(n, "a");
+    for n in 1..=5 {
+        let ticket = bench.want(n, "a");
+        match bench.started() {
+            Some(id) => bench.fail(id),
+            None => assert!(n > 3 && bench.refusal(ticket).is_some()),
+        }
+    }
+    let ticket = bench.want(6, "a");
+    let failure = bench.refusal(ticket).expect("its own circuit");
+    assert_eq!(failure.reason, Reason::CircuitOpen);
+    assert!(failure.message.contains("for tenant `a`"), "{failure}");
+    let open: Vec<_> = bench.policy.open_circuits(bench.now).collect();
+    assert_eq!(open[0].1, Some(&TenantId::new("a")));
+    bench.want(7, "b");
+    let other = bench.started().expect("it never failed");
+    bench.tell(Event::Ready(other));
+    assert_eq!(bench.policy.open_circuits(bench.now).count(), 0);
+}
+
+#[test]
+fn a_circuit_opens_when_it_fails_for_several_tenants_and_closes_with_one_success() {
+    let mut bench = Bench::new(limits(8));
+    for (n, tenant) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.want(n, tenant);
         let id = bench.started().expect("started");
         bench.fail(id);
     }
-    let ticket = bench.want(4, "b");
+    let ticket = bench.want(4, "d");
     let failure = bench.refusal(ticket).expect("the server is at fault");
     assert_eq!(failure.reason, Reason::CircuitOpen);
-    assert_eq!(bench.policy.open_circuits().count(), 1);
+    assert!(
+        !failure.message.contains("no luck"),
+        "another's failure is not told"
+    );
+    assert_eq!(bench.policy.open_circuits(bench.now).count(), 1);
     bench.after(37.0);
-    bench.want(4, "b");
-    let probe = bench.started().expect("one is tried");
-    bench.want(5, "c");
+    bench.want(1, "a");
+    let again = bench.started().expect("for itself");
+    bench.want(4, "d");
+    let probe = bench
+        .started()
+        .expect("who failed before is not in its way");
+    bench.want(5, "e");
     assert_eq!(bench.started(), None, "one only");
+    bench.fail(again);
     bench.tell(Event::Ready(probe));
-    assert_eq!(bench.policy.open_circuits().count(), 0);
+    assert_eq!(bench.policy.open_circuits(bench.now).count(), 0);
     assert!(bench.started().is_some(), "and then the others");
 }
 

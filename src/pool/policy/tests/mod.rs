@@ -2,6 +2,7 @@
 
 mod crowd;
 mod dice;
+mod fairness;
 mod life;
 mod placing;
 mod spares;
@@ -31,6 +32,7 @@ fn facts(tenant: &str) -> KeyFacts {
         server: ServerName::new("s"),
         server_max_workers: 0,
         max_in_flight: 2,
+        max_of_session: 2,
         max_workers_per_key: 1,
         exclusive: false,
         max_requests: 0,
@@ -108,8 +110,11 @@ impl Bench {
     }
 
     fn release(&mut self, worker: WorkerId) -> &[Action] {
+        let of_sessions = self.policy.worker(worker).map(|w| &w.of_sessions);
+        let session = of_sessions.and_then(|sessions| sessions.keys().next().copied());
         self.tell(Event::Release {
             worker,
+            session: session.unwrap_or(0),
             served: true,
         })
     }

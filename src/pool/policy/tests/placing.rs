@@ -45,6 +45,7 @@ fn who_prefers_a_worker_gets_it_if_it_is_free() {
     let mut bench = Bench::new(limits(4));
     let facts = KeyFacts {
         max_in_flight: 2,
+        max_of_session: 2,
         max_workers_per_key: 2,
         ..facts("a")
     };
@@ -67,6 +68,7 @@ fn who_prefers_a_worker_gets_it_if_it_is_free() {
             facts: Arc::new(facts.clone()),
             claim: Claim {
                 owner: 0,
+                session: 0,
                 prefers: Some(second),
             },
         });

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Action, Claim, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
+use super::super::{
+    Action, Claim, Event, KeyFacts, Limits, Phase, Policy, Stock, StopReason, TicketId,
+};
 use super::dice::{Dice, limits, spares_of};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -36,6 +38,8 @@ struct Process {
     sleeps: bool,
     is_paging_out: bool,
     was_spare: bool,
+    /// It takes no starting place any more.
+    waits: bool,
 }
 
 /// What is outside the policy: processes, callers, the clock.
@@ -89,6 +93,7 @@ impl World {
                         server: ServerName::new(format!("s{server}")),
                         server_max_workers,
                         max_in_flight: dice.between(1, 3),
+                        max_of_session: dice.between(1, 3),
                         max_workers_per_key: dice.between(1, 2),
                         exclusive: dice.below(3) == 0,
                         max_requests: dice.below(6),
@@ -212,10 +217,11 @@ impl World {
         let facts = self.facts(key).clone();
         let of_tenant = self.count(|_, f| f.tenant == facts.tenant);
         let of_server = self.count(|_, f| f.server == facts.server);
-        // One that takes no new requests has its successor beside it.
+        // One that takes no new requests has its successor beside it, until it is told to stop.
         let is_open = |id: &WorkerId| {
             let worker = self.policy.worker(*id);
-            worker.is_some_and(|worker| worker.retiring.is_none())
+            worker
+                .is_some_and(|worker| worker.retiring.is_none() || worker.phase == Phase::Stopping)
         };
         let of_key = self
             .processes
@@ -226,12 +232,15 @@ impl World {
             self.processes.len() < self.limits.max_workers,
             "max_workers"
         );
+        let takes_place = |p: &Process| {
+            let counts = self.now - p.since < self.limits.start_counts_for && !p.waits;
+            p.life == Life::Starting && !p.was_spare && counts
+        };
+        let places = self.count(|p, _| takes_place(p));
+        let own = self.count(|p, f| takes_place(p) && f.tenant == facts.tenant);
         assert!(
-            self.count(|p, _| {
-                let counts = self.now - p.since < self.limits.start_counts_for;
-                p.life == Life::Starting && !p.was_spare && counts
-            }) < self.limits.max_starting,
-            "max_starting"
+            places < self.limits.max_starting || (places == self.limits.max_starting && own == 0),
+            "max_starting, and one more for a tenant that has none"
         );
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
         let server_max = facts.server_max_workers;
@@ -254,6 +263,7 @@ impl World {
             sleeps: false,
             is_paging_out: false,
             was_spare: false,
+            waits: false,
         };
         assert!(self.processes.insert(id, process).is_none(), "a new worker");
     }
@@ -300,6 +310,11 @@ impl World {
         assert_eq!((process.key, process.life), (key, Life::Ready));
         assert!(!process.sleeps, "woken first");
         assert!(process.owners.len() < facts.max_in_flight, "max_in_flight");
+        let own = process.owners.iter().filter(|other| **other == owner);
+        assert!(
+            facts.exclusive || own.count() < facts.max_of_session,
+            "a session's share"
+        );
         if facts.exclusive {
             assert!(
                 process.owners.iter().all(|other| *other == owner),
@@ -374,7 +389,11 @@ impl World {
             ticket,
             key,
             facts,
-            claim: Claim { owner, prefers },
+            claim: Claim {
+                owner,
+                session: owner,
+                prefers,
+            },
         });
     }
 
@@ -389,7 +408,11 @@ impl World {
             process.owners.swap_remove(held.expect("it was granted"));
         }
         let served = self.dice.below(4) > 0;
-        self.tell(Event::Release { worker: id, served });
+        self.tell(Event::Release {
+            worker: id,
+            session: owner,
+            served,
+        });
     }
 
     fn start_ends(&mut self) {
@@ -398,7 +421,13 @@ impl World {
             return;
         };
         let is_well = self.dice.below(6) > 0;
+        let waits = self.dice.below(5) == 0;
         let process = self.processes.get_mut(&id).expect("it is there");
+        if waits {
+            process.waits = true;
+            self.tell(Event::Waits(id));
+            return;
+        }
         if is_well {
             process.life = Life::Ready;
             self.tell(Event::Ready(id));
@@ -406,8 +435,9 @@ impl World {
             process.life = Life::Ending;
             let failure = Failure::new(Reason::StartFailed, "no luck");
             let failure = failure.retry_after(Duration::from_secs(1));
-            let event = match self.dice.below(3) {
+            let event = match self.dice.below(4) {
                 0 => Event::Declined(id, failure),
+                1 => Event::StartFailed(id, Failure::new(Reason::ConfigInvalid, "no good")),
                 _ => Event::StartFailed(id, failure),
             };
             self.tell(event);

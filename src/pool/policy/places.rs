@@ -1,0 +1,89 @@
+//! Starting places: how many workers may be started at once, and whose.
+//!
+//! There are [`Limits::max_starting`](super::Limits::max_starting) places. When all are taken by starts
+//! that take longer than usual, and one tenant has all of them or more than one, a tenant that has none
+//! may have one more, and no further one is given until two are free. So servers of one tenant that do
+//! not answer keep nobody else from starting, and there are never more starts than one above the limit.
+//! While starts go on as usual, turns alone decide, by weight. A start that goes on for longer
+//! than [`Limits::start_counts_for`](super::Limits::start_counts_for), or that is known to wait rather
+//! than to work, takes no place any more.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::state::{Phase, Policy, WorkerRecord};
+use crate::ids::TenantId;
+
+/// Who may start another worker.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Places {
+    /// Everyone.
+    ForAll,
+    /// Everyone but these, who have what there is.
+    ForOthers(SmallVec<[TenantId; 4]>),
+}
+
+impl Places {
+    /// Whether one is for that tenant.
+    pub(super) fn are_for(&self, tenant: &TenantId) -> bool {
+        match self {
+            Self::ForAll => true,
+            Self::ForOthers(holders) => !holders.contains(tenant),
+        }
+    }
+}
+
+impl Policy {
+    /// Places that are taken: starts, and evictions under way that will become starts. Together they are
+    /// bound, or ten who wait would evict ten at once for places that are used two at a time.
+    pub(super) fn places_taken(&self) -> usize {
+        self.starting.len() + self.evicted_for().count()
+    }
+
+    /// Who may start another worker now; `None`: nobody.
+    pub(super) fn places(&self, now: Instant) -> Option<Places> {
+        let (taken, limit) = (self.places_taken(), self.limits.max_starting);
+        if taken < limit {
+            return Some(Places::ForAll);
+        }
+        if taken > limit {
+            return None;
+        }
+        let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
+        if self.evicted_for().next().is_some()
+            || starting.clone().any(|worker| !self.is_late(now, worker))
+        {
+            return None;
+        }
+        let holders = starting.map(|worker| &worker.facts.tenant);
+        let mut known = SmallVec::<[TenantId; 4]>::new();
+        let mut has_more = false;
+        for tenant in holders {
+            if known.contains(tenant) {
+                has_more = true;
+            } else {
+                known.push(tenant.clone());
+            }
+        }
+        (has_more || known.len() == 1).then_some(Places::ForOthers(known))
+    }
+
+    /// Whether a start takes longer than those of its server do.
+    fn is_late(&self, now: Instant, worker: &WorkerRecord) -> bool {
+        let usual = 2 * self.expected_start(&worker.facts.server);
+        now.saturating_duration_since(worker.started) >= usual.max(self.limits.yield_after)
+    }
+
+    /// For whom workers were told to stop that have not yet.
+    fn evicted_for(&self) -> impl Iterator<Item = &TenantId> {
+        let stops = |id| {
+            let worker = self.workers.get(id);
+            worker.is_some_and(|worker| worker.phase == Phase::Stopping)
+        };
+        let yielding = self.yielding.iter();
+        yielding
+            .filter(move |(id, _)| stops(id))
+            .map(|(_, tenant)| tenant)
+    }
+}

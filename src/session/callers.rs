@@ -1,0 +1,247 @@
+//! What is kept for callers without sessions: the session that stands for each, and which worker gave out
+//! a state that a client is to bring back.
+//!
+//! Both are tables by tenant: however many callers one tenant has, another's stay, and so do the calls
+//! that are under way through them. A caller that nobody has asked for during `pool.session_timeout` is
+//! forgotten.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::record::Session;
+use super::service::Sessions;
+use super::shared::Shared;
+use crate::held::{Bounds, Crowded, TenantTable};
+use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// Callers that are kept. Each is a user of a server, and a config if it sets one.
+const CALLERS: Bounds = Bounds {
+    of_tenant: 5_000,
+    of_all: 50_000,
+};
+/// States given out by workers that are remembered.
+const STATES: Bounds = Bounds {
+    of_tenant: 5_000,
+    of_all: 50_000,
+};
+/// When a caller for whom there is no room is to come again: when calls that are under way have ended.
+const RETRY_CROWDED: Duration = Duration::from_secs(1);
+
+/// What a worker is told of the clients it serves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Told {
+    /// That they can be asked nothing.
+    Nothing,
+    /// That they can be asked everything.
+    Everything,
+}
+
+/// Whose requests go through one session, beside their tenant.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Caller {
+    pub(super) subject: Option<String>,
+    pub(super) server: ServerName,
+    pub(super) told: Told,
+    /// It has come through all servers at once.
+    pub(super) through_all: bool,
+    /// What they set for the server, as a fingerprint.
+    pub(super) config: Option<[u8; 32]>,
+    /// What their credentials say of them, for a server that is started with it.
+    pub(super) claims: Option<[u8; 32]>,
+}
+
+/// SHA-256 of a `requestState`.
+type StateHash = [u8; 32];
+
+/// A session that is kept, and when it was last asked for.
+#[derive(Debug)]
+struct Kept {
+    session: Arc<Session>,
+    last_used: Instant,
+}
+
+impl Kept {
+    /// Whether a request has it: each takes it out of the table under its lock, or from one that has it.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.session) > 1
+    }
+}
+
+/// The sessions kept for callers without sessions.
+#[derive(Debug)]
+pub(super) struct Callers {
+    sessions: Mutex<TenantTable<Caller, Kept>>,
+    /// Which worker gave out a state that its client is to bring back: many servers seal them with a
+    /// key of the process, so that no other can read them.
+    states: Mutex<TenantTable<StateHash, WorkerId>>,
+    /// Servers whose workers have asked their clients something.
+    asking: Mutex<FxHashSet<ServerName>>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self {
+            sessions: Mutex::new(TenantTable::new(CALLERS)),
+            states: Mutex::new(TenantTable::new(STATES)),
+            asking: Mutex::default(),
+        }
+    }
+}
+
+impl Callers {
+    /// A worker of that server has asked its client something.
+    pub(super) fn note_asking(&self, server: &ServerName) {
+        let mut asking = self.asking.lock();
+        if !asking.contains(server) {
+            asking.insert(server.clone());
+        }
+    }
+
+    /// Whether a worker of that server has asked its client something.
+    pub(super) fn is_asking(&self, server: &ServerName) -> bool {
+        self.asking.lock().contains(server)
+    }
+
+    /// The sessions that are kept for callers: the directory has none of them.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        let sessions = self.sessions.lock();
+        let kept = sessions.iter();
+        kept.map(|(_, _, kept)| Arc::clone(&kept.session)).collect()
+    }
+
+    /// How many callers are kept, of all tenants, by server.
+    fn by_server(&self) -> BTreeMap<ServerName, usize> {
+        let mut by_server = BTreeMap::new();
+        for (_, caller, _) in self.sessions.lock().iter() {
+            *by_server.entry(caller.server.clone()).or_default() += 1;
+        }
+        by_server
+    }
+
+    /// The session that is kept for that caller.
+    pub(super) fn known(&self, tenant: &TenantId, caller: &Caller) -> Option<Arc<Session>> {
+        let mut sessions = self.sessions.lock();
+        let kept = sessions.get(tenant, caller)?;
+        kept.last_used = Instant::now();
+        Some(Arc::clone(&kept.session))
+    }
+
+    /// Keeps a session for a caller, unless there is one meanwhile. Gives back the one that is kept, and
+    /// those that are to be ended.
+    fn keep(
+        &self,
+        caller: Caller,
+        session: Arc<Session>,
+    ) -> Result<(Arc<Session>, Option<Arc<Session>>), Crowded> {
+        let tenant = session.tenant().clone();
+        let mut sessions = self.sessions.lock();
+        if let Some(known) = sessions.get(&tenant, &caller) {
+            return Ok((Arc::clone(&known.session), Some(session)));
+        }
+        let kept = Kept {
+            session: Arc::clone(&session),
+            last_used: Instant::now(),
+        };
+        let gone = sessions.insert(&tenant, caller, kept, Kept::is_in_use)?;
+        Ok((session, gone.map(|gone| gone.session)))
+    }
+
+    /// Takes out the sessions that nobody uses or has asked for during `timeout`.
+    fn take_idle(&self, timeout: Duration) -> Vec<Arc<Session>> {
+        let now = Instant::now();
+        let is_idle = |kept: &Kept| {
+            !kept.is_in_use() && now.saturating_duration_since(kept.last_used) >= timeout
+        };
+        let idle = self.sessions.lock().take_where(is_idle);
+        idle.into_iter().map(|kept| kept.session).collect()
+    }
+
+    /// Takes out the sessions of that tenant.
+    fn take_all_of(&self, tenant: &TenantId) -> Vec<Arc<Session>> {
+        let theirs = |kept: &Kept| kept.session.tenant() == tenant;
+        let taken = self.sessions.lock().take_where(theirs);
+        taken.into_iter().map(|kept| kept.session).collect()
+    }
+
+    /// Notes which worker of the tenant gave out a state. One for which there is no room is not noted:
+    /// another worker is asked then, which may do.
+    pub(super) fn note_state(&self, tenant: &TenantId, state: &str, worker: WorkerId) {
+        let hash: StateHash = Sha256::digest(state.as_bytes()).into();
+        let mut states = self.states.lock();
+        if let Err(crowded) = states.insert(tenant, hash, worker, |_| false) {
+            tracing::debug!(%tenant, "which worker gave out a state is not remembered: {crowded}");
+        }
+    }
+
+    /// The worker of the tenant that gave out a state, if that is remembered.
+    pub(super) fn worker_of(&self, tenant: &TenantId, state: &str) -> Option<WorkerId> {
+        let hash: StateHash = Sha256::digest(state.as_bytes()).into();
+        self.states.lock().get(tenant, &hash).copied()
+    }
+}
+
+impl Sessions {
+    /// How many callers without sessions are remembered, by server.
+    pub fn callers_by_server(&self) -> BTreeMap<ServerName, usize> {
+        self.shared.callers.by_server()
+    }
+}
+
+impl Shared {
+    /// Keeps a session for a caller whose requests can be served, and gives back the one that is kept.
+    ///
+    /// # Errors
+    /// [`Reason::TenantLimit`] when all that the tenant may have are in use, [`Reason::PoolExhausted`]
+    /// when there are too many of all tenants.
+    pub(super) fn keep_caller(
+        &self,
+        caller: Caller,
+        session: Arc<Session>,
+    ) -> Result<Arc<Session>, Failure> {
+        match self.callers.keep(caller, Arc::clone(&session)) {
+            Ok((kept, gone)) => {
+                if let Some(gone) = gone {
+                    self.end_session(&gone);
+                }
+                Ok(kept)
+            }
+            Err(crowded) => {
+                self.end_session(&session);
+                let reason = match crowded {
+                    Crowded::OfTenant(_) => Reason::TenantLimit,
+                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                };
+                let why = format!("no room for another caller without a session: {crowded}");
+                Err(Failure::new(reason, why).retry_after(RETRY_CROWDED))
+            }
+        }
+    }
+
+    /// Ends what is kept for callers that have asked for nothing during `timeout`.
+    pub(super) fn forget_idle_callers(&self, timeout: Duration) {
+        for session in self.callers.take_idle(timeout) {
+            self.end_session(&session);
+        }
+    }
+
+    /// Ends what is kept for callers of that tenant.
+    pub(super) fn forget_callers_of(&self, tenant: &TenantId) {
+        for session in self.callers.take_all_of(tenant) {
+            self.end_session(&session);
+        }
+    }
+}
+
+/// Owners of leases on workers that serve one call at a time. Sessions count from the other end.
+pub(super) fn next_owner() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1 << 63);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
