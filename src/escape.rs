@@ -114,14 +114,29 @@ mod tests {
         );
         assert_eq!(for_log("a\r\nb\tc"), r"a\r\nb\tc");
         assert_eq!(for_log("txt\u{202e}gpj.exe"), r"txt\u{202e}gpj.exe");
-        assert_eq!(for_log("naïve 日本 👩‍👩‍👧"), "naïve 日本 👩‍👩‍👧", "all that is shown stays");
+        assert_eq!(
+            for_log("naïve 日本 👩‍👩‍👧"),
+            "naïve 日本 👩‍👩‍👧",
+            "all that is shown stays"
+        );
     }
 
     /// Any text, with what acts in it more often than chance would put it there.
     fn hostile() -> impl Strategy<Value = String> {
         let acting = prop::sample::select(vec![
-            '\n', '\r', '\t', '\x1b', '\x07', '\x7f', '\u{9b}', '\u{85}', '\u{202e}', '\u{2066}',
-            '\u{2028}', '\u{feff}', '\u{e0041}',
+            '\n',
+            '\r',
+            '\t',
+            '\x1b',
+            '\x07',
+            '\x7f',
+            '\u{9b}',
+            '\u{85}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{2028}',
+            '\u{feff}',
+            '\u{e0041}',
         ]);
         let piece = prop_oneof![acting.prop_map(String::from), ".{0,8}"];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())

@@ -19,7 +19,7 @@
 mod remove;
 mod trash;
 
-pub use remove::{RemoveError, remove, removals_failed};
+pub use remove::{RemoveError, removals_failed, remove};
 pub use trash::{empty, empty_trash, empty_trash_in_background, is_trash, put_aside};
 
 use std::path::Path;
