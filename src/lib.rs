@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> daemon, tune -> admin, front -> session, bridge -> pool -> worker
-//!        below them all: tenancy, config, launch, store, telemetry, protocol, held, ids
+//!        below them all: tenancy, config, launch, store, telemetry, protocol, held, folders, escape, ids
 //! ```
 //!
 //! Decisions are pure, effects are thin: [`pool::policy`] and [`bridge`] are state machines
@@ -16,6 +16,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod escape;
+pub mod folders;
 pub mod front;
 pub mod held;
 pub mod ids;

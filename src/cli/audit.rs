@@ -10,6 +10,7 @@ use miette::miette;
 use super::error::CliError;
 use super::output;
 use crate::config;
+use crate::escape;
 use crate::telemetry::audit::{AuditFilter, AuditKind, AuditRecord, read_audit};
 
 /// Shows who called what, who was turned away, and what the operator did
@@ -82,12 +83,12 @@ impl AuditArgs {
         };
         let mut failed: Option<CliError> = None;
         let unreadable = read_audit(&file, &filter, |record, line| {
-            let text = if self.json {
-                format!("{line}\n")
+            let printed = if self.json {
+                output::print_json(&format!("{line}\n"))
             } else {
-                shown(record)
+                output::print(&shown(record))
             };
-            match output::print(&text) {
+            match printed {
                 Ok(ControlFlow::Continue(())) => true,
                 Ok(ControlFlow::Break(())) => false,
                 Err(error) => {
@@ -115,7 +116,7 @@ fn shown(record: &AuditRecord) -> String {
     let mut line = record.at.clone();
     let mut add = |text: &str| {
         line.push(' ');
-        line.push_str(text);
+        line.push_str(&escape::for_log(text));
     };
     if let (AuditKind::Lost, Some(lost)) = (record.kind, record.lost) {
         add(&format!("{lost} lines are missing here"));

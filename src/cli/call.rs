@@ -90,14 +90,15 @@ impl CallArgs {
     /// When the front door, the server or the tool says no, or nobody answers in time.
     pub async fn run(self) -> Result<(), miette::Report> {
         let answer = self.answer().await?;
-        if !answer.failed {
-            let _ = output::print(&answer.text)?;
-            return Ok(());
-        }
         if self.json {
-            let _ = output::print(&answer.text)?;
-        } else {
+            let _is_read = output::print_json(&answer.text)?;
+        } else if answer.failed {
             output::notice(&answer.text);
+        } else {
+            let _is_read = output::print(&answer.text)?;
+        }
+        if !answer.failed {
+            return Ok(());
         }
         let tool = self.tool.unwrap_or_default();
         Err(CliError::ToolFailed { tool }.into())

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output;
 use crate::{config, store};
 
 /// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
@@ -28,9 +29,10 @@ impl CheckArgs {
         let config = match config::load(&self.config) {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("{error}");
+                output::notice(&error.to_string());
                 if let config::ConfigErrors::Mistakes(mistakes) = &error {
-                    eprintln!("\n{shown}: {}", counted(mistakes.mistakes.len(), "mistake"));
+                    let count = counted(mistakes.mistakes.len(), "mistake");
+                    output::notice(&format!("\n{shown}: {count}"));
                 }
                 return ExitCode::FAILURE;
             }
@@ -39,13 +41,13 @@ impl CheckArgs {
             .into_iter()
             .find(|name| config.tenants.contains_key(name.as_str()));
         if let Some(name) = in_both {
-            eprintln!(
+            output::notice(&format!(
                 "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
-            );
+            ));
             return ExitCode::FAILURE;
         }
         for warning in &config.warnings {
-            eprintln!("warning: {warning}");
+            output::notice(&format!("warning: {warning}"));
         }
         println!(
             "{shown}: ok ({}, {}, {})",

@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
     LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs,
     ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
+use crate::telemetry;
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
 #[derive(Parser, Debug)]
@@ -73,9 +75,13 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => block_on(args.run()),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            telemetry::flush_stderr();
+            ExitCode::SUCCESS
+        }
         Err(report) => {
-            eprintln!("Error: {report:?}");
+            // Behind what was logged, and without waiting for a reader that never comes.
+            telemetry::say_on_stderr(&output::shown(&report));
             ExitCode::FAILURE
         }
     }

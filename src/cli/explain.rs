@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::accounts::AccountArgs;
+use super::output;
 use crate::admin::{Act, TenantDetails, TokenDetails};
 use crate::config::{self, AuthMode, Config, Token};
 use crate::ids::{TenantId, is_valid_name};
@@ -87,12 +88,11 @@ impl ExplainArgs {
     ///
     /// # Errors
     /// When the state store has to be looked at and cannot be.
-    #[expect(clippy::print_stdout, reason = "the decision is what was asked for")]
     pub async fn run(self) -> Result<ExitCode, miette::Report> {
         let config = match config::load(&self.accounts.config) {
             Ok(config) => config,
             Err(error) => {
-                eprintln!("{error}");
+                output::notice(&error.to_string());
                 return Ok(ExitCode::FAILURE);
             }
         };
@@ -105,9 +105,10 @@ impl ExplainArgs {
         }
         let is_allowed = steps.iter().all(|step| step.is_allowed);
         if self.json {
-            println!("{:#}", self.as_json(is_allowed, &steps, &who));
+            let json = self.as_json(is_allowed, &steps, &who);
+            let _is_read = output::print_json(&format!("{json:#}\n"))?;
         } else {
-            print!("{}", self.as_text(is_allowed, &steps, &who));
+            let _is_read = output::print(&self.as_text(is_allowed, &steps, &who))?;
         }
         Ok(if is_allowed {
             ExitCode::SUCCESS

@@ -1,11 +1,11 @@
 //! Standard output and error, for text that strangers wrote.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 
 use super::error::CliError;
+use crate::escape;
 
 /// Writes `text` to standard output. `Break` when nobody reads it any more (`… | head`), which is no
 /// failure. On a terminal, control characters are shown, not obeyed.
@@ -15,7 +15,7 @@ use super::error::CliError;
 pub(super) fn print(text: &str) -> Result<ControlFlow<()>, CliError> {
     let mut stdout = io::stdout().lock();
     let text = if stdout.is_terminal() {
-        printable(text)
+        escape::for_terminal(text)
     } else {
         Cow::Borrowed(text)
     };
@@ -29,33 +29,35 @@ pub(super) fn print(text: &str) -> Result<ControlFlow<()>, CliError> {
     }
 }
 
-/// Writes `text` and a line end to standard error. There is nobody to tell when that fails.
-pub(super) fn notice(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let text = if stderr.is_terminal() {
-        printable(text)
+/// Writes JSON to standard output as [`print`] does. On a terminal it stays JSON too.
+///
+/// # Errors
+/// As those of [`print`].
+pub(super) fn print_json(json: &str) -> Result<ControlFlow<()>, CliError> {
+    if io::stdout().is_terminal() {
+        print(&escape::in_json(json))
     } else {
-        Cow::Borrowed(text)
-    };
-    drop(writeln!(stderr, "{}", text.trim_end_matches('\n')));
+        print(json)
+    }
 }
 
-/// `text` with every control character but line feed and tab written out, so that a worker or a
-/// tool cannot move the cursor, rename the window or answer for the user.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(acts) {
-        return Cow::Borrowed(text);
+/// Writes `text` and a line end to standard error; it is for people, so control characters are shown there
+/// wherever it leads. There is nobody to tell when that fails.
+pub(super) fn notice(text: &str) {
+    let text = escape::for_terminal(text.trim_end_matches('\n'));
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// An error as it is shown: what, why, and what to do, each on a line of its own however long it is.
+pub(super) fn shown(report: &miette::Report) -> String {
+    let mut text = format!("Error: {report}");
+    for cause in report.chain().skip(1) {
+        text.push_str(&format!("\n  because: {cause}"));
     }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if acts(c) {
-            write!(out, "\\x{:02x}", u32::from(c)).expect("a String takes every write");
-        } else {
-            out.push(c);
-        }
+    if let Some(help) = report.help() {
+        text.push_str(&format!("\n  help: {help}"));
     }
-    Cow::Owned(out)
+    escape::for_terminal(&text).into_owned()
 }
 
 #[cfg(test)]
@@ -63,11 +65,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stranger_s_text_cannot_drive_the_terminal() {
-        assert_eq!(printable("plain\n\tätext"), "plain\n\tätext");
+    fn an_error_is_not_wrapped_and_drives_no_terminal() {
+        let long = "word ".repeat(60);
+        let report = miette::miette!(help = "do\x1b[2J that", "{long}\x07end");
         assert_eq!(
-            printable("\x1b]0;owned\x07 \r\u{9b}2J"),
-            r"\x1b]0;owned\x07 \x0d\x9b2J"
+            shown(&report),
+            format!("Error: {long}\\x07end\n  help: do\\x1b[2J that")
+        );
+        let report = miette::Report::from(CliError::Output(io::Error::other("disk full")));
+        assert_eq!(
+            shown(&report),
+            "Error: standard output cannot be written\n  because: disk full"
         );
     }
 }

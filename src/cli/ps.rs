@@ -29,19 +29,18 @@ impl PsArgs {
     /// When nobody answers, or not with workers.
     pub async fn run(self) -> Result<(), miette::Report> {
         let client = self.admin.client()?;
-        let text = if self.json {
-            let rows: Value = client.get("api/v1/workers").await?;
-            format!("{rows:#}\n")
-        } else {
-            let rows: Vec<WorkerRow> = client.get("api/v1/workers").await?;
-            if rows.is_empty() {
-                output::notice("no workers now; one is started when a request first needs it");
-                return Ok(());
-            }
-            render(&rows)
-        };
         // Nothing comes after it, so it does not matter whether anybody read to the end.
-        let _ = output::print(&text)?;
+        if self.json {
+            let rows: Value = client.get("api/v1/workers").await?;
+            let _is_read = output::print_json(&format!("{rows:#}\n"))?;
+            return Ok(());
+        }
+        let rows: Vec<WorkerRow> = client.get("api/v1/workers").await?;
+        if rows.is_empty() {
+            output::notice("no workers now; one is started when a request first needs it");
+            return Ok(());
+        }
+        let _is_read = output::print(&render(&rows))?;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output;
 use crate::config;
 
 /// Prints the JSON Schema of pool.toml, for editors
@@ -23,7 +24,7 @@ impl SchemaArgs {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("cannot write to stdout: {error}");
+                output::notice(&format!("cannot write to stdout: {error}"));
                 ExitCode::FAILURE
             }
         }

@@ -1,5 +1,9 @@
 //! Aligned tables, and numbers as people read them.
 
+use std::borrow::Cow;
+
+use crate::escape;
+
 /// How a column stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Align {
@@ -12,10 +16,14 @@ pub(super) enum Align {
 /// Space between columns.
 const GAP: &str = "  ";
 
-/// `rows` under `columns`, two spaces between, no spaces at line ends.
+/// `rows` under `columns`, two spaces between, no spaces at line ends. A cell stays in its line, whoever wrote it.
 pub(super) fn render<const N: usize>(columns: [(&str, Align); N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[Cow<'_, str>; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| escape::for_log(cell)))
+        .collect();
     let mut widths = columns.map(|(title, _)| width(title));
-    for row in rows {
+    for row in &rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
             *widest = width(cell).max(*widest);
         }
@@ -34,8 +42,8 @@ pub(super) fn render<const N: usize>(columns: [(&str, Align); N], rows: &[[Strin
         out.push('\n');
     };
     line(columns.map(|(title, _)| title));
-    for row in rows {
-        line(row.each_ref().map(String::as_str));
+    for row in &rows {
+        line(row.each_ref().map(|cell| &**cell));
     }
     out
 }
@@ -100,6 +108,12 @@ mod tests {
             render(columns, &rows),
             "NAME         N\na            1\nlängerer  1000  x\n"
         );
+    }
+
+    #[test]
+    fn a_cell_cannot_make_a_row_of_its_own() {
+        let rows = [["a\nforged".to_owned()]];
+        assert_eq!(render([("NAME", Align::Left)], &rows), "NAME\na\\nforged\n");
     }
 
     #[test]

@@ -22,11 +22,13 @@ use super::start_up;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
+use crate::folders;
 use crate::front::{Front, Guard, Listener, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir, Vault};
+use crate::telemetry;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::tenancy::{Handles, Secrets, Uses};
@@ -361,6 +363,8 @@ impl Service {
         let scraped = sessions.downgrade();
         let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
+            metrics.set_log_dropped(telemetry::log_lines_dropped());
+            metrics.set_removals_failed(folders::removals_failed());
             if let Some(audit) = &audited {
                 metrics.set_audit_lost(audit.lost());
             }

@@ -28,6 +28,7 @@ mod tests;
 mod tools;
 mod waiting;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use server::{Identity, Server};
@@ -44,7 +45,8 @@ pub fn run(args: Vec<String>) -> ExitCode {
         Ok(code) => code,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            eprintln!("demo server: {error}");
+            // Nobody may be there to read it.
+            let _unread = writeln!(std::io::stderr(), "demo server: {error}");
             1
         }
     };

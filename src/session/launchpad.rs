@@ -1,6 +1,5 @@
 //! Starts and stops workers for the pool: the process, then the handshake.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use super::link::Link;
 use super::route::Order;
 use super::shared::{Happening, Shared};
 use crate::bridge::Era;
+use crate::folders;
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{ExitCause, Launcher, StopReason};
 use crate::protocol::{Failure, Reason};
@@ -362,12 +362,9 @@ fn not_started(shared: &Shared, link: &Link, error: &StartError) {
 
 /// Removes the folder of a worker that is gone.
 async fn remove(folder: PathBuf) {
-    let shown = folder.clone();
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
-    match removed.map_err(io::Error::other).flatten() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(folder = %shown.display(), %error, "cannot remove the folder of a worker");
-        }
-        Ok(()) | Err(_) => {}
+    match tokio::task::spawn_blocking(move || folders::remove(&folder)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("the folder of a worker stays: {error}"),
+        Err(error) => tracing::error!(%error, "removing the folder of a worker failed"),
     }
 }

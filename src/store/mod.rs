@@ -22,6 +22,7 @@ mod eras;
 mod handles;
 mod sessions;
 mod state_dir;
+mod state_lock;
 mod times;
 mod vault;
 

@@ -1,16 +1,15 @@
 //! The state folder, and the lock that keeps a second supervisor out of it.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
-use tempfile::TempDir;
 
+use super::state_lock::Lock;
+use crate::folders::{self, Temporary};
 use crate::ids::{ServerName, TenantId};
 
 /// What the folder of secrets' files begins with.
@@ -46,15 +45,15 @@ pub enum StateDirError {
 pub struct StateDir {
     path: PathBuf,
     /// Made when it is first asked for.
-    secrets: OnceLock<TempDir>,
+    secrets: OnceLock<Temporary>,
     making_secrets: Mutex<()>,
     // Released before the folder, if temporary, is removed: fields drop in order.
-    _lock: Flock<File>,
-    _temporary: Option<TempDir>,
+    _lock: Lock,
+    _temporary: Option<Temporary>,
 }
 
 impl StateDir {
-    /// Opens or makes the folder, locks it, and empties its temporary part.
+    /// Opens or makes the folder, locks it, and puts its temporary part aside, to be removed in the background.
     ///
     /// # Errors
     /// [`StateDirError`] when another supervisor holds it or the system refuses.
@@ -73,10 +72,10 @@ impl StateDir {
             .tempdir_in(base)
             .map_err(failed(base, "create a folder in it"))?;
         let path = folder.path().to_owned();
-        Self::lock(&path, Some(folder))
+        Self::lock(&path, Some(Temporary::new(folder)))
     }
 
-    fn lock(dir: &Path, temporary: Option<TempDir>) -> Result<Self, StateDirError> {
+    fn lock(dir: &Path, temporary: Option<Temporary>) -> Result<Self, StateDirError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -86,38 +85,12 @@ impl StateDir {
         // One that was there before may be open to others, and tenants' data will be in it.
         std::fs::set_permissions(&path, Permissions::from_mode(0o700))
             .map_err(failed(dir, "make private"))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(failed(dir, "open its lock"))?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((mut held, Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                let read = held.read_to_string(&mut pid);
-                let known = read.is_ok() && !pid.trim().is_empty();
-                return Err(StateDirError::InUse {
-                    dir: path,
-                    pid: if known { pid.trim() } else { "unknown" }.to_owned(),
-                });
-            }
-            Err((_, errno)) => return Err(failed(dir, "lock")(errno.into())),
-        };
-        lock.set_len(0)
-            .and_then(|()| writeln!(*lock, "{}", std::process::id()))
-            .map_err(failed(dir, "write its lock"))?;
+        let lock = Lock::take(&path)?;
         remove_stale_secrets(&path);
+        // What workers left may be without permissions, deep, and much: nothing in it stops a start.
         let tmp = path.join("tmp");
-        match std::fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(dir, "empty `tmp` in it")(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        folders::empty(&tmp);
+        folders::empty_trash_in_background(vec![path.clone(), tmp]);
         Ok(Self {
             path,
             secrets: OnceLock::new(),
@@ -152,6 +125,7 @@ impl StateDir {
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(memory_dir())?;
         // Noted before anything is in it.
+        let folder = Temporary::new(folder);
         let noted = folder.path().as_os_str().as_encoded_bytes();
         std::fs::write(self.path.join(SECRETS_NOTE), noted)?;
         Ok(self.secrets.get_or_init(|| folder).path())
@@ -212,17 +186,16 @@ fn remove_stale_secrets(dir: &Path) {
     let name = stale.file_name().and_then(|name| name.to_str());
     // The note is in a private folder; even so, nothing else is removed on its word.
     if name.is_some_and(|name| name.starts_with(SECRETS_PREFIX))
-        && let Err(error) = std::fs::remove_dir_all(stale)
-        && error.kind() != io::ErrorKind::NotFound
+        && let Err(error) = folders::remove(stale)
     {
-        tracing::warn!(folder = %stale.display(), %error, "files with secrets of the last run cannot be removed");
+        tracing::warn!("files with secrets of the last run stay for now: {error}");
         return;
     }
     // Removed again at the next start, if not now.
     let _removed = std::fs::remove_file(note);
 }
 
-fn failed(dir: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {
+pub(super) fn failed(dir: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {
     let dir = dir.to_owned();
     move |source| StateDirError::Io { dir, what, source }
 }
@@ -243,6 +216,23 @@ mod tests {
             "{text}"
         );
         drop(first);
+        StateDir::open(&dir).expect("free again");
+    }
+
+    #[test]
+    fn whatever_is_deleted_in_it_the_folder_stays_locked() {
+        let base = tempfile::tempdir().expect("a folder");
+        let dir = base.path().join("state");
+        let first = StateDir::open(&dir).expect("free");
+        for entry in std::fs::read_dir(&dir).expect("there") {
+            folders::remove(&entry.expect("an entry").path()).expect("removed");
+        }
+        let error = StateDir::open(&dir).expect_err("held");
+        assert!(matches!(error, StateDirError::InUse { .. }), "{error}");
+        drop(first);
+        // Nor does what is in place of the file with the process id keep anyone out.
+        folders::remove(&dir.join("lock")).expect("removed");
+        std::fs::create_dir(dir.join("lock")).expect("made");
         StateDir::open(&dir).expect("free again");
     }
 

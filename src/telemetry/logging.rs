@@ -1,10 +1,17 @@
 //! The supervisor's own log, on stderr.
 
 use std::env::{self, VarError};
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
+use std::thread;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::log_fields::OneLine;
+use super::stderr;
+use crate::escape;
 
 /// Environment variable that holds the filter: `info` (the default), `debug`,
 /// `info,stdiopool::pool=trace` and so on (syntax of tracing-subscriber's `EnvFilter`).
@@ -44,7 +51,8 @@ pub enum LoggingError {
     AlreadySet(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sends the log of this process to stderr, as the environment's filter says.
+/// Sends the log of this process to stderr, as the environment's filter says; panics too, as errors. Nobody
+/// who logs ever waits for stderr: lines that it does not take are dropped and counted.
 ///
 /// # Errors
 /// A filter that cannot be read, or a second call.
@@ -56,7 +64,7 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(ToStderr { format });
     match format {
         LogFormat::Human => {
             // https://no-color.org: present and not empty means no colour.
@@ -64,11 +72,55 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
             builder
                 .with_ansi(io::stderr().is_terminal() && !plain)
                 .with_target(false)
+                .fmt_fields(OneLine)
                 .try_init()?;
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init()?,
     }
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// The usual hook writes to stderr itself, and would wait for it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = std::backtrace::Backtrace::capture();
+    tracing::error!(thread, %backtrace, "{panic}");
+}
+
+/// Where the lines go.
+struct ToStderr {
+    format: LogFormat,
+}
+
+impl<'w> MakeWriter<'w> for ToStderr {
+    type Writer = OneWrite;
+
+    fn make_writer(&'w self) -> OneWrite {
+        OneWrite {
+            format: self.format,
+        }
+    }
+}
+
+/// Takes a line, which comes in one piece.
+struct OneWrite {
+    format: LogFormat,
+}
+
+impl Write for OneWrite {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match (self.format, std::str::from_utf8(line)) {
+            (LogFormat::Json, Ok(text)) => stderr::put(escape::in_json(text).as_bytes()),
+            _ => stderr::put(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn filter(value: &str) -> Result<EnvFilter, LoggingError> {
@@ -82,7 +134,68 @@ fn filter(value: &str) -> Result<EnvFilter, LoggingError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What an event with that text in its message and its fields, in a span with it, looks like.
+    fn logged(text: &str) -> String {
+        let kept = Kept::default();
+        let to = kept.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || to.clone())
+            .with_ansi(false)
+            .fmt_fields(OneLine)
+            .finish();
+        let error = io::Error::other(text);
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::info_span!("worker", name = text).entered();
+            let cause: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(shown = %text, debug = ?text, str = text, cause, "stderr: {text}");
+        });
+        let bytes = kept.0.lock().expect("not poisoned").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    proptest! {
+        #[test]
+        fn an_event_is_one_line_whatever_is_in_it(
+            text in prop::collection::vec(prop_oneof![
+                any::<char>(),
+                prop::sample::select(vec!['\n', '\r', '\x1b', '\u{9b}', '\u{202e}', '\u{2028}']),
+            ], 0..40).prop_map(|chars| chars.into_iter().collect::<String>())
+        ) {
+            let line = logged(&text);
+            prop_assert!(line.ends_with('\n'));
+            prop_assert!(!line[..line.len() - 1].contains(escape::acts), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_reads_as_before() {
+        let line = logged("plain");
+        let line = line.split_once(" WARN ").expect("has a level").1;
+        assert_eq!(
+            line,
+            "worker{name=\"plain\"}: stdiopool::telemetry::logging::tests: stderr: plain shown=plain debug=\"plain\" str=\"plain\" cause=plain\n"
+        );
+    }
 
     #[test]
     fn a_bad_filter_is_named() {

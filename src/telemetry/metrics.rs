@@ -48,6 +48,8 @@ pub struct Metrics {
     hibernated_bytes: IntGauge,
     catalog_hits: IntCounter,
     audit_lost: IntCounter,
+    log_dropped: IntCounter,
+    removals_failed: IntCounter,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -108,6 +110,20 @@ impl Metrics {
                 "Lines of the audit log that could not be kept: the disk does not keep up.",
             )),
         );
+        let log_dropped = register(
+            &registry,
+            IntCounter::with_opts(opts(
+                "log_lines_dropped_total",
+                "Lines of the log that were dropped: stderr is closed, or nobody reads it.",
+            )),
+        );
+        let removals_failed = register(
+            &registry,
+            IntCounter::with_opts(opts(
+                "folder_removals_failed_total",
+                "Folders of workers, installs and earlier runs that could not be removed whole.",
+            )),
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -136,6 +152,8 @@ impl Metrics {
             hibernated_bytes,
             catalog_hits,
             audit_lost,
+            log_dropped,
+            removals_failed,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -196,6 +214,18 @@ impl Metrics {
     pub fn set_audit_lost(&self, lost: u64) {
         self.audit_lost
             .inc_by(lost.saturating_sub(self.audit_lost.get()));
+    }
+
+    /// Lines of the log dropped since the start.
+    pub fn set_log_dropped(&self, dropped: u64) {
+        self.log_dropped
+            .inc_by(dropped.saturating_sub(self.log_dropped.get()));
+    }
+
+    /// Folders that could not be removed since the start.
+    pub fn set_removals_failed(&self, failed: u64) {
+        self.removals_failed
+            .inc_by(failed.saturating_sub(self.removals_failed.get()));
     }
 
     /// Bytes that hibernation saves now.

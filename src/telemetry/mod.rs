@@ -18,13 +18,16 @@
 pub mod audit;
 pub mod exposition;
 pub mod labels;
+mod log_fields;
 mod logging;
 mod metrics;
 mod process;
 mod server;
+mod stderr;
 mod trace;
 
 pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
 pub use metrics::Metrics;
 pub use server::ServerMetrics;
+pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};
 pub use trace::{TraceLine, TraceRecorder};

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use crate::escape;
 use crate::ids::WorkerId;
 use crate::launch::Redactor;
 
@@ -181,7 +182,7 @@ fn without_controls(text: &str) -> String {
         match c {
             '\t' => plain.push(' '),
             '\u{1b}' => skip_escape(&mut chars),
-            c if c.is_control() => {}
+            c if escape::acts(c) => {}
             c => plain.push(c),
         }
     }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
+
+use crate::folders::{self, Temporary};
 
 /// How often a lock that another process holds is tried again.
 const LOCK_PERIOD: Duration = Duration::from_millis(200);
@@ -63,6 +65,8 @@ impl Cache {
                 .mode(0o700)
                 .create(&folder)
                 .map_err(failed(&folder, "create"))?;
+            // Someone may have taken them away. Where that is not ours to mend, what needs them says so.
+            let _kept = set_mode(&folder, |mode| mode | 0o700);
         }
         // Names in it are used in shebangs and for comparison: they must stay true.
         let root = root.canonicalize().map_err(failed(root, "resolve"))?;
@@ -74,9 +78,59 @@ impl Cache {
         self.root.join("home")
     }
 
-    /// Where things are made that become something else later.
-    pub(super) fn tmp(&self) -> PathBuf {
+    /// Where things are made that become something else later; see [`Workspace`].
+    fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
+    }
+
+    /// A new folder to work in, which is not taken for a leftover as long as the value lives.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system refuses.
+    pub(super) fn workspace(&self) -> Result<Workspace, CacheError> {
+        let tmp = self.tmp();
+        let make = || {
+            let _kept = self.keep_tmp()?;
+            let folder = Temporary::new(tempfile::Builder::new().tempdir_in(&tmp)?);
+            let lock = File::open(folder.path())?;
+            let lock = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
+            Ok(Workspace {
+                _lock: lock,
+                folder,
+            })
+        };
+        make().map_err(failed(&tmp, "make a folder in it"))
+    }
+
+    /// As long as this is held, nothing in `tmp` is taken for a leftover. Waits for a rename at the most.
+    fn keep_tmp(&self) -> io::Result<Flock<File>> {
+        let folder = File::open(self.tmp())?;
+        Ok(Flock::lock(folder, FlockArg::LockShared).map_err(|(_, errno)| errno)?)
+    }
+
+    /// Puts aside what installs have left that were killed, and removes it in the background. What another
+    /// process works in stays.
+    pub fn clear_leftovers(&self) {
+        let tmp = self.tmp();
+        let put_aside = || {
+            let folder = File::open(&tmp)?;
+            // Someone is making something just now: there is a next time.
+            let Ok(_alone) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else {
+                return Ok(());
+            };
+            for entry in std::fs::read_dir(&tmp)? {
+                let entry = entry?;
+                let is_trash = entry.file_name().to_str().is_some_and(folders::is_trash);
+                if !is_trash && !is_worked_in(&entry.path()) {
+                    folders::put_aside(&entry.path())?;
+                }
+            }
+            io::Result::Ok(())
+        };
+        if let Err(error) = put_aside() {
+            tracing::warn!(folder = %tmp.display(), %error, "what killed installs have left stays for now");
+        }
+        folders::empty_trash_in_background(vec![tmp, self.root.join("entries")]);
     }
 
     /// The folder of an entry.
@@ -111,6 +165,7 @@ impl Cache {
         let path = self.reference_path(request);
         let write = || {
             let text = serde_json::to_vec_pretty(reference)?;
+            let _kept = self.keep_tmp()?;
             let mut file = tempfile::NamedTempFile::new_in(self.tmp())?;
             io::Write::write_all(&mut file, &text)?;
             file.persist(&path)?;
@@ -169,20 +224,20 @@ impl Cache {
     /// Makes a finished entry read-only.
     pub(super) fn seal(&self, entry: &str) -> Result<(), CacheError> {
         let path = self.entry(entry);
-        set_writable(&path, false).map_err(failed(&path, "make read-only"))
+        make_read_only(&path).map_err(failed(&path, "make read-only"))
     }
 
     /// Removes an entry, whole or not.
     pub(super) fn remove(&self, entry: &str) -> Result<(), CacheError> {
         let path = self.entry(entry);
-        let remove = || {
-            if !path.exists() {
-                return Ok(());
-            }
-            set_writable(&path, true)?;
-            std::fs::remove_dir_all(&path)
-        };
-        remove().map_err(failed(&path, "remove"))
+        // At once, so that nobody starts from half an entry.
+        let aside = folders::put_aside(&path).map_err(failed(&path, "remove"))?;
+        if let Some(aside) = aside
+            && let Err(error) = folders::remove(&aside)
+        {
+            tracing::warn!("what is left of a package stays for now: {error}");
+        }
+        Ok(())
     }
 
     /// Removes references that were not used for `keep`, and entries that none names and no worker
@@ -237,7 +292,9 @@ impl Cache {
             for item in std::fs::read_dir(&path)? {
                 let item = item?;
                 let changed = item.metadata()?.modified()?;
-                if let Ok(name) = item.file_name().into_string() {
+                if let Ok(name) = item.file_name().into_string()
+                    && !folders::is_trash(&name)
+                {
                     found.push((name, now.duration_since(changed).unwrap_or_default()));
                 }
             }
@@ -247,22 +304,50 @@ impl Cache {
     }
 }
 
-/// Gives the owner the right to write in a folder and all below it, or takes it from everyone.
-fn set_writable(path: &Path, writable: bool) -> io::Result<()> {
+/// A folder in which something is made. It goes with this value; should the process be killed, the lock goes
+/// with it, and the folder at the next start.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    folder: Temporary,
+    _lock: Flock<File>,
+}
+
+impl Workspace {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Whether a process has that folder for its [`Workspace`].
+fn is_worked_in(path: &Path) -> bool {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
+    let folder = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path);
+    // What cannot be opened so is no such folder.
+    folder.is_ok_and(|folder| {
+        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
+        matches!(lock, Err((_, Errno::EWOULDBLOCK)))
+    })
+}
+
+fn set_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Result<()> {
+    let mode = path.symlink_metadata()?.permissions().mode();
+    std::fs::set_permissions(path, Permissions::from_mode(change(mode)))
+}
+
+/// Takes the right to write in a folder and all below it from everyone.
+fn make_read_only(path: &Path) -> io::Result<()> {
     let kind = path.symlink_metadata()?;
     if kind.is_symlink() {
         return Ok(());
     }
-    let mode = kind.permissions().mode();
-    let mode = if writable {
-        mode | 0o200
-    } else {
-        mode & !0o222
-    };
-    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    set_mode(path, |mode| mode & !0o222)?;
     if kind.is_dir() {
         for item in std::fs::read_dir(path)? {
-            set_writable(&item?.path(), writable)?;
+            make_read_only(&item?.path())?;
         }
     }
     Ok(())
@@ -339,6 +424,22 @@ mod tests {
         assert_eq!(cache.collect(30 * day, later, runs).expect("collects"), 2);
         assert!(cache.is_whole("npm-used") && cache.is_whole("npm-runs"));
         assert!(!cache.is_whole("npm-old") && !cache.is_whole("npm-orphan"));
+    }
+
+    #[test]
+    fn what_killed_installs_left_goes_and_what_is_worked_in_stays() {
+        let (cache, _folder) = cache();
+        let left = cache.tmp().join("left");
+        std::fs::create_dir_all(left.join("node_modules/a")).expect("made");
+        std::fs::write(cache.tmp().join("file"), "x").expect("written");
+        let workspace = cache.workspace().expect("made");
+        std::fs::write(workspace.path().join("half"), "x").expect("written");
+        cache.clear_leftovers();
+        assert!(!left.exists() && !cache.tmp().join("file").exists());
+        assert!(workspace.path().join("half").exists());
+        let path = workspace.path().to_owned();
+        drop(workspace);
+        assert!(!path.exists());
     }
 
     #[tokio::test]

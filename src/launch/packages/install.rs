@@ -175,9 +175,7 @@ impl Job<'_> {
     async fn install(&self, id: &str, pins: Option<&Pins>) -> Result<Outcome, String> {
         let said = |error: CacheError| error.to_string();
         let recipe = &self.request.recipe;
-        let staging = tempfile::Builder::new()
-            .tempdir_in(self.cache.tmp())
-            .map_err(|error| format!("no folder to work in: {error}"))?;
+        let staging = self.cache.workspace().map_err(said)?;
         let helper = self.helper(staging.path());
         (self.tell)(Stage::Resolving);
         let runtime = self.runtime(&helper).await?;

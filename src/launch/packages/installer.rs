@@ -174,8 +174,10 @@ impl Installer {
     /// # Errors
     /// [`CacheError`] when the folder cannot be made.
     pub fn open(root: &Path, beside: Option<&Path>) -> Result<Self, CacheError> {
+        let cache = Cache::open(root)?;
+        cache.clear_leftovers();
         Ok(Self {
-            cache: Cache::open(root)?,
+            cache,
             pins: beside.map(Pins::beside),
             slots: Mutex::default(),
             turns: Semaphore::new(MAX_INSTALLS),
@@ -248,7 +250,10 @@ impl Installer {
         is_running: impl Fn(&str) -> bool + Send + 'static,
     ) {
         let cache = self.cache.clone();
-        let collect = move || cache.collect(keep, SystemTime::now(), is_running);
+        let collect = move || {
+            cache.clear_leftovers();
+            cache.collect(keep, SystemTime::now(), is_running)
+        };
         match tokio::task::spawn_blocking(collect).await {
             Ok(Ok(0)) => {}
             Ok(Ok(removed)) => tracing::info!(removed, "old packages were removed from the cache"),
