@@ -63,6 +63,30 @@ impl Bucket {
 struct Standing {
     bucket: Bucket,
     under_way: u32,
+    /// Event streams that are open.
+    streams: u32,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Counted {
+    /// A request, until it is answered.
+    Request,
+    /// An event stream, as long as it is open.
+    Stream,
+}
+
+impl Standing {
+    fn count(&mut self, counted: Counted) -> &mut u32 {
+        match counted {
+            Counted::Request => &mut self.under_way,
+            Counted::Stream => &mut self.streams,
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.under_way > 0 || self.streams > 0
+    }
 }
 
 /// A tenant, or a user of it.
@@ -93,6 +117,7 @@ impl RateLimits {
         self: &Arc<Self>,
         config: &Config,
         principal: &Principal,
+        counted: Counted,
     ) -> Result<Permit, Failure> {
         let tenant = &principal.tenant;
         let of_tenant = config.tenants.get(tenant).and_then(|tenant| tenant.rates);
@@ -108,19 +133,25 @@ impl RateLimits {
             limited.extend(user.map(|user| ((tenant.clone(), Some(user)), of_user)));
         }
         if !limited.is_empty() {
-            self.take(self.began.elapsed(), &limited)?;
+            self.take(self.began.elapsed(), &limited, counted)?;
         }
         Ok(Permit {
             limits: Arc::clone(self),
+            counted,
             holders: limited.into_iter().map(|(who, _)| who).collect(),
         })
     }
 
     /// Takes one of each, or none of any.
-    fn take(&self, now: Duration, limited: &[(Who, Rates)]) -> Result<(), Failure> {
+    fn take(
+        &self,
+        now: Duration,
+        limited: &[(Who, Rates)],
+        counted: Counted,
+    ) -> Result<(), Failure> {
         let mut known = self.known.lock();
         if known.len() + limited.len() > MAX_KNOWN {
-            known.retain(|_, standing| standing.under_way > 0 || standing.bucket.full_at > now);
+            known.retain(|_, standing| standing.is_in_use() || standing.bucket.full_at > now);
         }
         let mut after = Vec::with_capacity(limited.len());
         for (who, rates) in limited {
@@ -130,15 +161,16 @@ impl RateLimits {
                 return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
             }
             let mut standing = standing.unwrap_or_default();
-            if rates.concurrent != 0 && standing.under_way >= rates.concurrent {
-                let limit = rates.concurrent;
-                return Err(refused(
-                    who,
-                    "concurrent",
-                    &format!("{limit} requests are under way"),
-                    RETRY_BUSY,
-                ));
+            let (key, limit, what) = match counted {
+                Counted::Request => ("concurrent", rates.concurrent, "requests are under way"),
+                Counted::Stream => ("streams", rates.open_streams(), "event streams are open"),
+            };
+            let count = standing.count(counted);
+            if limit != 0 && *count >= limit {
+                let limit = format!("{limit} {what}");
+                return Err(refused(who, key, &limit, RETRY_BUSY));
             }
+            *count += 1;
             if let Err(wait) = standing.bucket.take(now, *rates) {
                 let rate = rates.requests_per_minute;
                 return Err(refused(
@@ -148,7 +180,6 @@ impl RateLimits {
                     wait,
                 ));
             }
-            standing.under_way += 1;
             after.push((who.clone(), standing));
         }
         known.extend(after);
@@ -169,6 +200,7 @@ fn refused((tenant, user): &Who, key: &str, limit: &str, wait: Duration) -> Fail
 /// A request under way.
 pub(super) struct Permit {
     limits: Arc<RateLimits>,
+    counted: Counted,
     holders: Vec<Who>,
 }
 
@@ -201,7 +233,8 @@ impl Drop for Permit {
         let mut known = self.limits.known.lock();
         for who in &self.holders {
             if let Some(standing) = known.get_mut(who) {
-                standing.under_way = standing.under_way.saturating_sub(1);
+                let count = standing.count(self.counted);
+                *count = count.saturating_sub(1);
             }
         }
     }
@@ -244,6 +277,7 @@ mod tests {
             requests_per_minute,
             burst,
             concurrent,
+            streams: 0,
         }
     }
 
@@ -288,10 +322,15 @@ mod tests {
         let limits = Arc::new(RateLimits::default());
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
         let permit = |who: &Who, rates| {
-            limits.take(Duration::ZERO, &[(who.clone(), rates)])?;
+            limits.take(Duration::ZERO, &[(who.clone(), rates)], Counted::Request)?;
             let holders = vec![who.clone()];
             let limits = Arc::clone(&limits);
-            Ok::<_, Failure>(Permit { limits, holders })
+            let counted = Counted::Request;
+            Ok::<_, Failure>(Permit {
+                limits,
+                counted,
+                holders,
+            })
         };
         let who = (acme, None);
         let first = permit(&who, rates(0, 0, 1)).expect("one");
@@ -304,18 +343,41 @@ mod tests {
     }
 
     #[test]
+    fn event_streams_are_counted_beside_requests() {
+        let limits = RateLimits::default();
+        let who: Who = (TenantId::new("acme"), None);
+        let one = [(who.clone(), rates(0, 0, 1))];
+        let take = |asked, of: &[(Who, Rates)]| limits.take(Duration::ZERO, of, asked);
+        take(Counted::Stream, &one).expect("a stream");
+        take(Counted::Request, &one).expect("and a request");
+        let refused = take(Counted::Stream, &one).expect_err("no second");
+        assert!(refused.message.contains("`streams`"), "{refused}");
+        let more = Rates {
+            streams: 2,
+            ..rates(0, 0, 1)
+        };
+        take(Counted::Stream, &[(who, more)]).expect("its own limit");
+    }
+
+    #[test]
     fn a_refusal_by_the_second_takes_nothing_of_the_first() {
         let limits = RateLimits::default();
         let tenant = (TenantId::new("acme"), None);
         let user: Who = (TenantId::new("acme"), Some("anna".into()));
         let both = [(tenant.clone(), rates(60, 2, 0)), (user, rates(60, 1, 0))];
-        assert!(limits.take(Duration::ZERO, &both).is_ok());
+        assert!(limits.take(Duration::ZERO, &both, Counted::Request).is_ok());
         for _ in 0..9 {
-            let refused = limits.take(Duration::ZERO, &both).expect_err("the user's");
+            let refused = limits
+                .take(Duration::ZERO, &both, Counted::Request)
+                .expect_err("the user's");
             assert!(refused.message.contains("limits.user"), "{refused}");
         }
-        assert!(limits.take(Duration::ZERO, &both[..1]).is_ok());
-        let refused = limits.take(Duration::ZERO, &both[..1]);
+        assert!(
+            limits
+                .take(Duration::ZERO, &both[..1], Counted::Request)
+                .is_ok()
+        );
+        let refused = limits.take(Duration::ZERO, &both[..1], Counted::Request);
         assert!(refused.expect_err("its own").message.contains("`acme`"));
     }
 
@@ -325,20 +387,21 @@ mod tests {
         let rate = rates(60, 1, 0);
         for n in 0..MAX_KNOWN {
             let who = (TenantId::new(n.to_string()), None);
-            let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)]);
+            let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)], Counted::Request);
             taken.expect("room");
             drop(Permit {
                 limits: Arc::clone(&limits),
+                counted: Counted::Request,
                 holders: vec![who],
             });
         }
         let one_more = [((TenantId::new("more"), None), rate)];
         limits
-            .take(Duration::ZERO, &one_more)
+            .take(Duration::ZERO, &one_more, Counted::Request)
             .expect_err("all have asked just now");
         // A second later each has its limit again.
         limits
-            .take(Duration::from_secs(1), &one_more)
+            .take(Duration::from_secs(1), &one_more, Counted::Request)
             .expect("room");
         assert_eq!(limits.known.lock().len(), 1);
     }

@@ -11,7 +11,7 @@ use prometheus::{
 };
 use rustc_hash::FxHashMap;
 
-use super::labels::{DropReason, EvictionReason};
+use super::labels::{ConnectionEnd, DropReason, EvictionReason};
 use super::process::ProcessCollector;
 use super::server::{ServerMetrics, ServerVecs};
 use crate::ids::ServerName;
@@ -48,6 +48,8 @@ pub struct Metrics {
     hibernated_bytes: IntGauge,
     catalog_hits: IntCounter,
     audit_lost: IntCounter,
+    connections: IntGauge,
+    connections_closed: Vec<IntCounter>,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -108,6 +110,19 @@ impl Metrics {
                 "Lines of the audit log that could not be kept: the disk does not keep up.",
             )),
         );
+        let connections = register(
+            &registry,
+            IntGauge::with_opts(opts(
+                "connections",
+                "Connections of clients to the front door now.",
+            )),
+        );
+        let connections_closed = counters(
+            &registry,
+            "connections_closed_total",
+            "Connections of clients that stdiopool did not let stay, by reason.",
+            ConnectionEnd::ALL,
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -136,6 +151,8 @@ impl Metrics {
             hibernated_bytes,
             catalog_hits,
             audit_lost,
+            connections,
+            connections_closed,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -196,6 +213,15 @@ impl Metrics {
     pub fn set_audit_lost(&self, lost: u64) {
         self.audit_lost
             .inc_by(lost.saturating_sub(self.audit_lost.get()));
+    }
+
+    /// Connections of clients now, and how many were closed since the start, in the order of
+    /// [`ConnectionEnd`].
+    pub fn set_connections(&self, now: usize, closed: [u64; ConnectionEnd::ALL.len()]) {
+        self.connections.set(gauge_value(now));
+        for (counter, closed) in self.connections_closed.iter().zip(closed) {
+            counter.inc_by(closed.saturating_sub(counter.get()));
+        }
     }
 
     /// Bytes that hibernation saves now.
@@ -361,7 +387,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 32, "a new metric is not recorded here");
+        assert_eq!(families.len(), 34, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
