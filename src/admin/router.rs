@@ -14,19 +14,17 @@ use axum::{Json, Router, middleware};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{self, Guard};
 use super::model::{LogLine, WorkerRow};
+use super::stream::{self, OpenStream, Streams};
 use super::supervisor::Supervisor;
-use super::{account_routes, model, stream};
+use super::{account_routes, model};
 use crate::ids::WorkerId;
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
 
-/// Streams (events, followed logs) open at once; one more is answered 503.
-const MAX_STREAMS: usize = 64;
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
 
@@ -89,7 +87,7 @@ pub(super) struct Admin<S> {
     pub(super) supervisor: Arc<S>,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-    streams: Arc<Semaphore>,
+    streams: Arc<Streams>,
 }
 
 impl<S> Clone for Admin<S> {
@@ -124,7 +122,7 @@ pub fn router<S: Supervisor>(
         supervisor,
         metrics,
         shutdown: options.shutdown,
-        streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+        streams: Arc::default(),
     };
     let router = Router::new()
         .route("/", get(|| async { INDEX }))
@@ -276,34 +274,24 @@ async fn logs<S: Supervisor>(
         let lines = lines.ok_or(ApiError::no_worker(id))?;
         return Ok(Json(json!({ "worker": id.to_string(), "lines": lines })).into_response());
     }
-    let permit = admin.stream_permit()?;
     let follow = admin.supervisor.follow_logs(id, lines);
     let follow = follow.ok_or(ApiError::no_worker(id))?;
     Ok(stream::events(
         follow.past,
         follow.next,
         |line| LogLine { line },
-        admin.shutdown,
-        permit,
+        admin.open_stream(),
     ))
 }
 
-async fn events<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Response, ApiError> {
-    let permit = admin.stream_permit()?;
+async fn events<S: Supervisor>(State(admin): State<Admin<S>>) -> Response {
     let next = admin.supervisor.events();
-    Ok(stream::events(vec![], next, |e| e, admin.shutdown, permit))
+    stream::events(vec![], next, |e| e, admin.open_stream())
 }
 
 impl<S> Admin<S> {
-    fn stream_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned();
-        permit.map_err(|_| {
-            ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_many_streams",
-                format!("{MAX_STREAMS} event streams are open, which is the most; close one"),
-            )
-        })
+    fn open_stream(&self) -> OpenStream {
+        self.streams.open(&self.shutdown)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Endless answers: a broadcast channel as an event stream.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,8 +10,8 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
@@ -21,22 +23,66 @@ use crate::protocol::sse;
 /// vanished client is noticed.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
 
+/// Streams (events, followed logs) open at once. One more closes the oldest: whoever opens streams and leaves them
+/// must not keep the operator out.
+const MAX_STREAMS: usize = 64;
+
+/// The streams that are open.
+#[derive(Debug, Default)]
+pub(super) struct Streams(Mutex<VecDeque<Arc<CancellationToken>>>);
+
+impl Streams {
+    /// Opens one more, which also ends with `shutdown`.
+    pub(super) fn open(self: &Arc<Self>, shutdown: &CancellationToken) -> OpenStream {
+        let ended = Arc::new(shutdown.child_token());
+        let mut all = self.0.lock();
+        while all.len() >= MAX_STREAMS
+            && let Some(oldest) = all.pop_front()
+        {
+            tracing::warn!(
+                most = MAX_STREAMS,
+                "the oldest event stream of the admin API is closed: there are too many"
+            );
+            oldest.cancel();
+        }
+        all.push_back(Arc::clone(&ended));
+        OpenStream {
+            ended,
+            all: Arc::clone(self),
+        }
+    }
+}
+
+/// One stream, as long as it is open.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    ended: Arc<CancellationToken>,
+    all: Arc<Streams>,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let is_other = |other: &Arc<CancellationToken>| !Arc::ptr_eq(other, &self.ended);
+        self.all.0.lock().retain(is_other);
+    }
+}
+
 /// First `past`, then what `next` brings, each made an event by `row`, until the channel closes, the
-/// client goes, or `shutdown`. A reader that is too slow gets an event `lagged` with the number it
-/// has missed. `permit` is held as long as the stream is.
+/// client goes, or `open` is to end. A reader that is too slow gets an event `lagged` with the number it
+/// has missed.
 pub(super) fn events<T, R>(
     past: Vec<T>,
     next: Receiver<T>,
     row: fn(T) -> R,
-    shutdown: CancellationToken,
-    permit: OwnedSemaphorePermit,
+    open: OpenStream,
 ) -> Response
 where
     T: Clone + Send + 'static,
     R: Serialize + 'static,
 {
+    let ended = open.ended.child_token().cancelled_owned();
     let past = stream::iter(past).map(move |item| encode(&row(item)));
-    let live = stream::unfold((next, permit), move |(mut next, permit)| async move {
+    let live = stream::unfold((next, open), move |(mut next, open)| async move {
         let piece = match timeout(KEEP_ALIVE_AFTER, next.recv()).await {
             Ok(Ok(item)) => encode(&row(item)),
             Ok(Err(RecvError::Lagged(missed))) => {
@@ -45,12 +91,9 @@ where
             Ok(Err(RecvError::Closed)) => return None,
             Err(_) => Bytes::from_static(sse::KEEP_ALIVE),
         };
-        Some((piece, (next, permit)))
+        Some((piece, (next, open)))
     });
-    let stream = past
-        .chain(live)
-        .take_until(shutdown.cancelled_owned())
-        .map(Ok::<_, Infallible>);
+    let stream = past.chain(live).take_until(ended).map(Ok::<_, Infallible>);
     let content_type = HeaderValue::from_static("text/event-stream");
     ([(CONTENT_TYPE, content_type)], Body::from_stream(stream)).into_response()
 }

@@ -218,17 +218,26 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     }
 }
 
-fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
-    let trusted = reader.texts("trusted_proxies", &[], "header: addresses of the proxies whose headers count, such as \"127.0.0.1\" or \"10.0.0.0/8\". A request from any other address is refused with 401. The proxy must remove these headers from what clients send.");
+/// Addresses and networks, of a key that lists them.
+pub(super) fn networks(reader: &mut Reader<'_, '_>, key: &str, texts: &[String]) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for text in &trusted {
+    for text in texts {
         let network: Option<IpNet> = text.parse().ok();
         let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
         match network.or(address.ok()) {
             Some(network) => networks.push(network),
-            None => reader.wrong("trusted_proxies", format!("\"{text}\" in `auth.trusted_proxies` is not an address such as \"127.0.0.1\" or a network such as \"10.0.0.0/8\"")),
+            None => {
+                let name = reader.name(key);
+                reader.wrong(key, format!("\"{text}\" in `{name}` is not an address such as \"127.0.0.1\" or a network such as \"10.0.0.0/8\""));
+            }
         }
     }
+    networks
+}
+
+fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
+    let trusted = reader.texts("trusted_proxies", &[], "header: addresses of the proxies whose headers count, such as \"127.0.0.1\" or \"10.0.0.0/8\". A request from any other address is refused with 401. The proxy must remove these headers from what clients send.");
+    let networks = networks(reader, "trusted_proxies", &trusted);
     if is_used && networks.is_empty() {
         reader.wrong(
             "mode",

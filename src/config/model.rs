@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
@@ -65,8 +66,27 @@ pub struct Http {
     pub allowed_origins: Vec<String>,
     /// Largest request body, in bytes.
     pub max_body: u64,
+    /// Who may have how many connections, and for how long.
+    pub connections: Connections,
     /// `[http.tls]`; `None`: plain HTTP.
     pub tls: Option<Tls>,
+}
+
+/// Connections of the front door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Connections {
+    /// At once.
+    pub all: usize,
+    /// Of one peer.
+    pub per_peer: usize,
+    /// Of one tenant.
+    pub per_tenant: usize,
+    /// Peers for which the two above do not hold.
+    pub proxies: Vec<IpNet>,
+    /// How long one may be without a request.
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
 }
 
 /// `[http.tls]`
@@ -377,6 +397,11 @@ impl Config {
 
     /// Whether another config listens elsewhere or otherwise, which takes a restart.
     pub fn listens_like(&self, other: &Self) -> bool {
-        self.http == other.http && self.admin.listen == other.admin.listen
+        // What is said of connections holds from the reload on.
+        let http = Http {
+            connections: self.http.connections.clone(),
+            ..other.http.clone()
+        };
+        self.http == http && self.admin.listen == other.admin.listen
     }
 }

@@ -11,6 +11,18 @@ pub struct Rates {
     pub burst: u32,
     /// Requests that are not answered yet.
     pub concurrent: u32,
+    /// Event streams of sessions that are open; 0: as many as `concurrent`.
+    pub streams: u32,
+}
+
+impl Rates {
+    /// Event streams that may be open; 0 is no limit.
+    pub fn open_streams(&self) -> u32 {
+        match self.streams {
+            0 => self.concurrent,
+            streams => streams,
+        }
+    }
 }
 
 /// `[limits]`: what holds for every tenant and every user.
@@ -53,6 +65,11 @@ pub(super) fn rates(reader: &mut Reader<'_, '_>, fallback: Rates) -> Rates {
             "concurrent",
             fallback.concurrent,
             "Requests that are not answered yet; one more is refused with 429. 0: no limit.",
+        ),
+        streams: number(
+            "streams",
+            fallback.streams,
+            "Event streams (GET) that are open, beside those requests; one more is refused with 429. 0: as many as `concurrent`.",
         ),
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::model::{Admin, Aggregate, Config, Http, Packages, Pool, State, Tls};
+use super::model::{Admin, Aggregate, Config, Connections, Http, Packages, Pool, State, Tls};
 use super::reader::Reader;
 use super::{audit, auth, policy, rates, servers, tenants};
 
@@ -92,7 +92,28 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
         public_url,
         allowed_origins,
         max_body: max_body.unwrap_or(8 << 20),
+        connections: connections(reader),
         tls: reader.table("tls", |reader| tls(reader, base_dir)),
+    }
+}
+
+fn connections(reader: &mut Reader<'_, '_>) -> Connections {
+    let all = reader.count("connections", 16_384, 1, "Connections of clients at once. Fewer where the limit on open files does not reach for them and for the workers. When all are in use, those that no caller with valid credentials has used are closed first, then idle ones; the rest waits.");
+    let per_peer = reader.count("connections_per_peer", 4096, 1, "Connections of one address (of IPv6: of one /64 network). One more closes an idle one of it that shows no credentials, or is refused.");
+    let per_tenant = reader.count(
+        "connections_per_tenant",
+        8192,
+        1,
+        "Connections that callers of one tenant use. A request over one more is refused with 429.",
+    );
+    let proxies = reader.texts("proxies", &[], "Addresses or networks of proxies in front, whose connections are many clients': the two limits above do not hold for them.");
+    Connections {
+        all,
+        per_peer,
+        per_tenant,
+        proxies: auth::networks(reader, "proxies", &proxies),
+        idle_timeout: reader.duration("idle_timeout", secs(80), "How long a connection may be without a request before it is closed; clients of HTTP/1.1 are told a little less in `Keep-Alive`. More than the 60 or 75 seconds for which proxies commonly keep connections, so that none is closed while a request is on its way. The head of a request may take this long too, and 30s at the most."),
+        write_timeout: reader.duration("write_timeout", secs(30), "How long a client may take nothing of what is written to it before its connection is closed, or its stream of HTTP/2 is."),
     }
 }
 

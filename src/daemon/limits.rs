@@ -1,15 +1,21 @@
 //! From pool.toml to the pool's limits, and the process's own.
 
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::{Config, SizeOrShare};
+use crate::config::{AuthMode, Config, SizeOrShare};
+use crate::front::ConnectionLimits;
 use crate::pool::Limits;
 use crate::worker::memory::{can_hibernate, host_memory};
 
 /// Descriptors a worker costs: its three pipes, and one to spare.
 const FDS_PER_WORKER: u64 = 4;
-/// Descriptors for everything else: listeners, the state folder, a few connections.
-const FDS_BESIDE: u64 = 256;
+/// Descriptors for everything else: the store, the log, installs, connections of the admin listener.
+const FDS_BESIDE: u64 = 512;
+/// Connections of clients that there are at least, even where descriptors are too few for them.
+const FEWEST_CONNECTIONS: u64 = 64;
+/// Connections of the admin listener.
+pub(super) const ADMIN_CONNECTIONS: usize = 256;
 
 /// The pool's limits as configured.
 pub(super) fn of(config: &Config) -> Limits {
@@ -55,22 +61,55 @@ pub(super) fn keep_out_of_core_dumps() {
     }
 }
 
-/// Raises the soft limit on open files to the hard one, and says so if that is still too few.
-pub(super) fn raise_open_files(config: &Config) {
+/// Raises the soft limit on open files to the hard one, which is returned.
+pub(super) fn raise_open_files() -> Option<u64> {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < hard {
             setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
         }
         Ok(hard)
     });
-    let needed = FDS_BESIDE + FDS_PER_WORKER * config.pool.max_workers as u64;
-    match raised {
-        Ok(limit) if limit < needed => tracing::warn!(
+    raised
+        .inspect_err(|error| {
+            tracing::warn!(%error, "the limit on open files could not be raised");
+        })
+        .ok()
+}
+
+/// The limits of connections as configured, and as far as descriptors go when those for workers and everything
+/// else are set aside. Says so where that is less.
+pub(super) fn of_connections(config: &Config) -> ConnectionLimits {
+    let asked = &config.http.connections;
+    let reserved = FDS_BESIDE + FDS_PER_WORKER * config.pool.max_workers as u64;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let left = limit.saturating_sub(reserved).max(FEWEST_CONNECTIONS);
+    let all = usize::try_from(left).unwrap_or(usize::MAX).min(asked.all);
+    if all < asked.all {
+        tracing::warn!(
             limit,
-            needed,
-            "too few open files for `pool.max_workers`: raise the hard limit (ulimit -Hn) or lower the key"
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+            reserved,
+            connections = all,
+            "too few open files for `http.connections` beside `pool.max_workers`: raise the hard limit (ulimit -Hn, LimitNOFILE), or lower the keys"
+        );
     }
+    // One address and one tenant never hold all.
+    let most = (all * 3 / 4).max(1);
+    ConnectionLimits {
+        all,
+        per_peer: asked.per_peer.min(most),
+        per_tenant: asked.per_tenant.min(most),
+        proxies: proxies(config),
+        idle_timeout: asked.idle_timeout,
+        write_timeout: asked.write_timeout,
+    }
+}
+
+/// Peers that stand for many clients.
+fn proxies(config: &Config) -> Vec<IpNet> {
+    let trusted = match &config.auth.mode {
+        AuthMode::Header(headers) => headers.trusted.as_slice(),
+        AuthMode::None | AuthMode::Token | AuthMode::Jwt(_) => &[],
+    };
+    let named = config.http.connections.proxies.iter();
+    named.chain(trusted).copied().collect()
 }

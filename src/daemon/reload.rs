@@ -13,7 +13,7 @@ use super::events::Events;
 use super::limits;
 use crate::admin::{AccountError, Act, EventKind, Told};
 use crate::config::{self, Config};
-use crate::front::Tls;
+use crate::front::{Places, Tls};
 use crate::ids::TenantId;
 use crate::pool::StopReason;
 use crate::session::{Sessions, Setup};
@@ -41,6 +41,8 @@ pub(super) struct Reloader {
     pub(super) handles: Arc<Handles>,
     /// The front door's certificates, if it has some.
     pub(super) tls: Option<Tls>,
+    /// Connections of the front door.
+    pub(super) places: Arc<Places>,
     pub(super) uses: Arc<Uses>,
     /// What the file said when it was last read.
     pub(super) said: Mutex<Said>,
@@ -105,6 +107,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         self.sessions.pool().reconfigure(limits::of(&new));
+        self.places.set_limits(limits::of_connections(&new));
         self.sessions.replace_setup(Arc::new(setup));
         self.forget_handles();
         self.reloaded.notify_one();
@@ -244,7 +247,7 @@ fn summary(old: &Config, new: &Config, retired: usize) -> String {
         new.tenants.len(),
     );
     if !old.listens_like(new) {
-        text.push_str("; changes to `[http]` and `[admin]` take effect after a restart");
+        text.push_str("; changes to `[http]` other than those about connections and certificates, and to `[admin]`, take effect after a restart");
     }
     text
 }

@@ -23,7 +23,7 @@ use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
-use crate::front::{Front, Guard, Listener, Tls};
+use crate::front::{ConnectionLimits, Front, Guard, Listener, Places, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -91,7 +91,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    limits::raise_open_files(&config);
+    limits::raise_open_files();
     limits::keep_out_of_core_dumps();
     limits::say_if_sleepless(&config);
     let state = Arc::new(if config.only_server.is_some() {
@@ -123,8 +123,12 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
-    listeners.spawn(http.serve(Arc::clone(&front).into(), tls, front_stop.clone(), patience));
-    listeners.spawn(admin_listener.serve(admin_router.into(), None, shutdown.clone(), patience));
+    let places = Arc::clone(&service.reloader.places);
+    let stop = front_stop.clone();
+    listeners.spawn(http.serve(Arc::clone(&front).into(), tls, places, stop, patience));
+    let places = Places::new(ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS));
+    let stop = shutdown.clone();
+    listeners.spawn(admin_listener.serve(admin_router.into(), None, places, stop, patience));
 
     let sampling_stop = shutdown.child_token();
     let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
@@ -360,6 +364,8 @@ impl Service {
                 packages: Arc::new(packages),
             },
         );
+        let places = Places::new(limits::of_connections(config));
+        let counted = Arc::clone(&places);
         let scraped = sessions.downgrade();
         let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
@@ -368,6 +374,7 @@ impl Service {
             if let Some(audit) = &audited {
                 metrics.set_audit_lost(audit.lost());
             }
+            metrics.set_connections(counted.count(), counted.closed());
             if let Some(sessions) = scraped.upgrade() {
                 supervisor::set_gauges(&sessions, metrics);
             }
@@ -383,6 +390,7 @@ impl Service {
             accounts,
             handles: Arc::clone(&handles),
             tls,
+            places,
             uses,
             said: parking_lot::Mutex::new(said),
             events: events.clone(),

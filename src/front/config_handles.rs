@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::entrance::Entrance;
+use super::limits::Counted;
 use super::router::{Front, check_content_type, read_body, take_unread};
 use super::{reply, trail};
 use crate::ids::ServerName;
@@ -161,7 +162,9 @@ async fn serve_all(
         return Ok(reply::method_not_allowed("POST"));
     }
     check_content_type(&parts.headers)?;
-    let permit = front.limits.admit(&setup.config, principal)?;
+    let permit = front
+        .limits
+        .admit(&setup.config, principal, Counted::Request)?;
     let body = read_body(&parts.headers, body, front.max_body.min(MAX_CONFIG)).await?;
     let act = Act {
         front,
@@ -275,7 +278,9 @@ async fn serve_one(
     let began = Instant::now();
     let (setup, principal) = entrance.admitted(front, tenant).await?;
     let principal: &Principal = who.insert(principal);
-    let permit = front.limits.admit(&setup.config, principal)?;
+    let permit = front
+        .limits
+        .admit(&setup.config, principal, Counted::Request)?;
     let unknown = || {
         let why = "no such config handle (it expired, was deleted, or never was)";
         Failure::new(Reason::NotFound, why)

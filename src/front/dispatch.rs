@@ -5,19 +5,27 @@
 //! shows beside what a tool call costs here (docs/performance.md).
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::util::ServiceExt;
 
 use super::body::Body;
-use super::heads::Heads;
 use super::listener::Peer;
+use super::net::{Served, unambiguous};
+use super::reply;
 use super::router::{self, Front, Offer};
+use crate::protocol::{Failure, Reason};
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// How much sooner than we close an idle connection its client is told to give it up, at the most: so that no
+/// request is on its way then.
+const HINT_MARGIN: Duration = Duration::from_secs(5);
 
 /// What is served at an address. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -50,45 +58,81 @@ impl From<Arc<Front>> for Dispatch {
 }
 
 impl Dispatch {
-    /// For one connection, the heads of whose requests are noted.
+    /// For one connection, which is closed when it has been idle for so long.
     pub(super) fn service(
         self,
         peer: Peer,
-        heads: Heads,
+        idle_timeout: Duration,
     ) -> impl Service<
         Request<Incoming>,
-        Response = Response<Body>,
+        Response = Response<Served>,
         Error = Infallible,
         Future: Send + 'static,
     > + Send
     + 'static {
+        let hint = keep_alive_hint(idle_timeout);
         service_fn(move |request| {
-            heads.came();
-            self.clone().answer(request, peer)
+            let activity = peer.place.activity();
+            let (served, is_ambiguous) = Served::begin(activity, request.version());
+            let answer = self.clone().answer(request, peer.clone(), is_ambiguous);
+            let hint = hint.clone();
+            Box::pin(async move {
+                let (version, mut answer) = answer.await;
+                if let Some(hint) = hint.filter(|_| version == Version::HTTP_11) {
+                    answer.headers_mut().insert(KEEP_ALIVE.clone(), hint);
+                }
+                Ok(answer.map(|body| served.with(body)))
+            })
         })
     }
 
     /// Boxed, because a connection without a request under way is to be small.
-    fn answer(self, request: Request<Incoming>, peer: Peer) -> Answered {
-        Box::pin(async move {
-            let (mut parts, body) = request.into_parts();
-            if let Some(front) = &self.front
-                && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
-            {
-                let endpoint = router::endpoint(front, tenant, offer, (&parts, body), Some(peer));
-                return Ok(endpoint.await);
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+        is_ambiguous: bool,
+    ) -> (Version, Response<Body>) {
+        let (mut parts, body) = request.into_parts();
+        let version = parts.version;
+        let clear = match is_ambiguous {
+            false => unambiguous(&mut parts),
+            true => {
+                let why = "the length of the body is said more than once (`Content-Length`, `Transfer-Encoding`)";
+                Err(Failure::new(Reason::InvalidRequest, why))
             }
-            parts.extensions.insert(peer);
-            let answer = self
-                .router
-                .oneshot(Request::from_parts(parts, body))
-                .await?;
-            Ok(answer.map(Body::Stream))
-        })
+        };
+        if let Err(failure) = clear {
+            tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
+            router::take_unread(version, body).await;
+            let mut refused = reply::failure(&failure, None);
+            // What comes after it may not be what its sender takes it for.
+            if version != Version::HTTP_2 {
+                let close = HeaderValue::from_static("close");
+                refused.headers_mut().insert(CONNECTION, close);
+            }
+            return (version, refused);
+        }
+        if let Some(front) = &self.front
+            && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
+        {
+            let endpoint = router::endpoint(front, tenant, offer, (&parts, body), Some(&peer));
+            return (version, endpoint.await);
+        }
+        parts.extensions.insert(peer);
+        let answer = self.router.oneshot(Request::from_parts(parts, body));
+        let answer = answer.await.unwrap_or_else(|never| match never {});
+        (version, answer.map(Body::Stream))
     }
 }
 
-type Answered = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+/// What clients of HTTP/1.1 are told of when an idle connection is closed.
+fn keep_alive_hint(idle_timeout: Duration) -> Option<HeaderValue> {
+    let margin = HINT_MARGIN.min(idle_timeout / 4);
+    let seconds = (idle_timeout - margin).as_secs();
+    let text = (seconds > 0).then(|| format!("timeout={seconds}"))?;
+    HeaderValue::try_from(text).ok()
+}
 
 /// The endpoint of the front door at that path, if its names need no decoding.
 fn endpoint_at<'a>(front: &'a Front, path: &'a str) -> Option<(Option<&'a str>, Offer<'a>)> {

@@ -1,7 +1,6 @@
 //! What every endpoint for which credentials are needed has in common: who comes in, and how a refusal
 //! is answered, counted and written down.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -20,22 +19,22 @@ use crate::tenancy::{Credentials, Principal};
 pub(super) struct Entrance<'a> {
     headers: &'a HeaderMap,
     path: &'a str,
-    peer: Option<IpAddr>,
+    peer: Option<&'a Peer>,
 }
 
 impl<'a> Entrance<'a> {
     /// Of a request to the resource at its path.
-    pub(super) fn of(request: &'a Parts, peer: Option<Peer>) -> Self {
+    pub(super) fn of(request: &'a Parts, peer: Option<&'a Peer>) -> Self {
         Self {
             headers: &request.headers,
             path: request.uri.path(),
-            peer: peer.map(|peer| peer.0),
+            peer,
         }
     }
 
     /// Of a routed request to the resource at `path`, whose own path says more than may be repeated.
     pub(super) fn of_resource(request: &'a Parts, path: &'a str) -> Self {
-        let peer = request.extensions.get::<Peer>().copied();
+        let peer = request.extensions.get::<Peer>();
         Self {
             path,
             ..Self::of(request, peer)
@@ -55,10 +54,13 @@ impl<'a> Entrance<'a> {
         let setup = front.sessions.setup();
         let credentials = Credentials {
             headers: self.headers,
-            peer: self.peer,
+            peer: self.peer.map(|peer| peer.ip),
             path_tenant,
         };
         let principal = setup.authenticator.authenticate(credentials).await?;
+        if let Some(peer) = self.peer {
+            peer.is_used_by(&principal.tenant)?;
+        }
         Ok((setup, principal))
     }
 
@@ -73,7 +75,8 @@ impl<'a> Entrance<'a> {
         let mut response = outcome.unwrap_or_else(|failure| {
             front.sessions.metrics().rejected(failure.reason);
             if let Some(audit) = &front.audit {
-                trail::refused(audit, (who, None), &failure, self.peer, Some(self.path));
+                let peer = self.peer.map(|peer| peer.ip);
+                trail::refused(audit, (who, None), &failure, peer, Some(self.path));
             }
             reply::failure(&failure, None)
         });

@@ -68,12 +68,30 @@ impl Bucket {
 struct Standing {
     bucket: Bucket,
     under_way: u32,
+    /// Event streams that are open.
+    streams: u32,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Counted {
+    /// A request, until it is answered.
+    Request,
+    /// An event stream, as long as it is open.
+    Stream,
 }
 
 impl Standing {
+    fn count(&mut self, counted: Counted) -> &mut u32 {
+        match counted {
+            Counted::Request => &mut self.under_way,
+            Counted::Stream => &mut self.streams,
+        }
+    }
+
     /// Whether it differs from one that was never seen.
     fn is_in_use(&self, now: Duration) -> bool {
-        self.under_way > 0 || self.bucket.full_at > now
+        self.under_way > 0 || self.streams > 0 || self.bucket.full_at > now
     }
 }
 
@@ -103,10 +121,11 @@ impl Known {
         }
     }
 
-    /// A request of theirs is not under way any more.
-    fn ended(&mut self, (tenant, user): &Who) {
+    /// A request of theirs is not under way any more, or a stream not open.
+    fn ended(&mut self, (tenant, user): &Who, counted: Counted) {
         if let Some(standing) = self.table.get(tenant, user) {
-            standing.under_way = standing.under_way.saturating_sub(1);
+            let count = standing.count(counted);
+            *count = count.saturating_sub(1);
         }
     }
 
@@ -151,6 +170,7 @@ impl RateLimits {
         self: &Arc<Self>,
         config: &Config,
         principal: &Principal,
+        counted: Counted,
     ) -> Result<Permit, Failure> {
         let tenant = &principal.tenant;
         let of_tenant = config.tenants.get(tenant).and_then(|tenant| tenant.rates);
@@ -166,30 +186,37 @@ impl RateLimits {
             limited.extend(user.map(|user| ((tenant.clone(), Some(user)), of_user)));
         }
         if !limited.is_empty() {
-            self.take(self.began.elapsed(), &limited)?;
+            self.take(self.began.elapsed(), &limited, counted)?;
         }
         Ok(Permit {
             limits: Arc::clone(self),
+            counted,
             holders: limited.into_iter().map(|(who, _)| who).collect(),
         })
     }
 
     /// Takes one of each, or none of any.
-    fn take(&self, now: Duration, limited: &[(Who, Rates)]) -> Result<(), Failure> {
+    fn take(
+        &self,
+        now: Duration,
+        limited: &[(Who, Rates)],
+        counted: Counted,
+    ) -> Result<(), Failure> {
         let mut known = self.known.lock();
         let mut after = Vec::with_capacity(limited.len());
         for (who, rates) in limited {
             let standing = known.table.peek(&who.0, &who.1).copied();
             let mut standing = standing.unwrap_or_default();
-            if rates.concurrent != 0 && standing.under_way >= rates.concurrent {
-                let limit = rates.concurrent;
-                return Err(refused(
-                    who,
-                    "concurrent",
-                    &format!("{limit} requests are under way"),
-                    RETRY_BUSY,
-                ));
+            let (key, limit, what) = match counted {
+                Counted::Request => ("concurrent", rates.concurrent, "requests are under way"),
+                Counted::Stream => ("streams", rates.open_streams(), "event streams are open"),
+            };
+            let count = standing.count(counted);
+            if limit != 0 && *count >= limit {
+                let limit = format!("{limit} {what}");
+                return Err(refused(who, key, &limit, RETRY_BUSY));
             }
+            *count += 1;
             if let Err(wait) = standing.bucket.take(now, *rates) {
                 let rate = rates.requests_per_minute;
                 return Err(refused(
@@ -199,13 +226,12 @@ impl RateLimits {
                     wait,
                 ));
             }
-            standing.under_way += 1;
             after.push((who, standing));
         }
         for (at, (who, standing)) in after.iter().enumerate() {
             if let Err(crowded) = known.note(now, who, *standing) {
                 for (who, _) in &after[..at] {
-                    known.ended(who);
+                    known.ended(who, counted);
                 }
                 let why = format!("too many tenants or users are limited at once: {crowded}");
                 return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
@@ -228,6 +254,7 @@ fn refused((tenant, user): &Who, key: &str, limit: &str, wait: Duration) -> Fail
 /// A request under way.
 pub(super) struct Permit {
     limits: Arc<RateLimits>,
+    counted: Counted,
     holders: Vec<Who>,
 }
 
@@ -259,7 +286,7 @@ impl Drop for Permit {
         }
         let mut known = self.limits.known.lock();
         for who in &self.holders {
-            known.ended(who);
+            known.ended(who, self.counted);
         }
     }
 }
@@ -301,6 +328,7 @@ mod tests {
             requests_per_minute,
             burst,
             concurrent,
+            streams: 0,
         }
     }
 
@@ -345,10 +373,15 @@ mod tests {
         let limits = Arc::new(RateLimits::default());
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
         let permit = |who: &Who, rates| {
-            limits.take(Duration::ZERO, &[(who.clone(), rates)])?;
+            limits.take(Duration::ZERO, &[(who.clone(), rates)], Counted::Request)?;
             let holders = vec![who.clone()];
             let limits = Arc::clone(&limits);
-            Ok::<_, Failure>(Permit { limits, holders })
+            let counted = Counted::Request;
+            Ok::<_, Failure>(Permit {
+                limits,
+                counted,
+                holders,
+            })
         };
         let who = (acme, None);
         let first = permit(&who, rates(0, 0, 1)).expect("one");
@@ -361,18 +394,41 @@ mod tests {
     }
 
     #[test]
+    fn event_streams_are_counted_beside_requests() {
+        let limits = RateLimits::default();
+        let who: Who = (TenantId::new("acme"), None);
+        let one = [(who.clone(), rates(0, 0, 1))];
+        let take = |asked, of: &[(Who, Rates)]| limits.take(Duration::ZERO, of, asked);
+        take(Counted::Stream, &one).expect("a stream");
+        take(Counted::Request, &one).expect("and a request");
+        let refused = take(Counted::Stream, &one).expect_err("no second");
+        assert!(refused.message.contains("`streams`"), "{refused}");
+        let more = Rates {
+            streams: 2,
+            ..rates(0, 0, 1)
+        };
+        take(Counted::Stream, &[(who, more)]).expect("its own limit");
+    }
+
+    #[test]
     fn a_refusal_by_the_second_takes_nothing_of_the_first() {
         let limits = RateLimits::default();
         let tenant = (TenantId::new("acme"), None);
         let user: Who = (TenantId::new("acme"), Some("anna".into()));
         let both = [(tenant.clone(), rates(60, 2, 0)), (user, rates(60, 1, 0))];
-        assert!(limits.take(Duration::ZERO, &both).is_ok());
+        assert!(limits.take(Duration::ZERO, &both, Counted::Request).is_ok());
         for _ in 0..9 {
-            let refused = limits.take(Duration::ZERO, &both).expect_err("the user's");
+            let refused = limits
+                .take(Duration::ZERO, &both, Counted::Request)
+                .expect_err("the user's");
             assert!(refused.message.contains("limits.user"), "{refused}");
         }
-        assert!(limits.take(Duration::ZERO, &both[..1]).is_ok());
-        let refused = limits.take(Duration::ZERO, &both[..1]);
+        assert!(
+            limits
+                .take(Duration::ZERO, &both[..1], Counted::Request)
+                .is_ok()
+        );
+        let refused = limits.take(Duration::ZERO, &both[..1], Counted::Request);
         assert!(refused.expect_err("its own").message.contains("`acme`"));
     }
 
@@ -392,20 +448,21 @@ mod tests {
         let rate = rates(60, 1, 0);
         for n in 0..100 {
             let who = (TenantId::new(n.to_string()), None);
-            let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)]);
+            let taken = limits.take(Duration::ZERO, &[(who.clone(), rate)], Counted::Request);
             taken.expect("room");
             drop(Permit {
                 limits: Arc::clone(&limits),
+                counted: Counted::Request,
                 holders: vec![who],
             });
         }
         let one_more = [((TenantId::new("more"), None), rate)];
         limits
-            .take(Duration::ZERO, &one_more)
+            .take(Duration::ZERO, &one_more, Counted::Request)
             .expect_err("all have asked just now");
         // A second later each has its limit again.
         limits
-            .take(Duration::from_secs(1), &one_more)
+            .take(Duration::from_secs(1), &one_more, Counted::Request)
             .expect("room");
         assert_eq!(limits.known.lock().table.len(), 1);
     }
@@ -423,17 +480,17 @@ mod tests {
         };
         for n in 0..10 {
             limits
-                .take(Duration::ZERO, &user("crowded", n))
+                .take(Duration::ZERO, &user("crowded", n), Counted::Request)
                 .expect("room");
         }
         for n in 10..1_000 {
-            let refused = limits.take(Duration::ZERO, &user("crowded", n));
+            let refused = limits.take(Duration::ZERO, &user("crowded", n), Counted::Request);
             assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
         }
         limits
-            .take(Duration::ZERO, &user("other", 0))
+            .take(Duration::ZERO, &user("other", 0), Counted::Request)
             .expect("its own room");
-        let own = limits.take(Duration::ZERO, &user("other", 0));
+        let own = limits.take(Duration::ZERO, &user("other", 0), Counted::Request);
         assert!(
             own.expect_err("remembered")
                 .message

@@ -1,107 +1,51 @@
 //! Accepts connections and serves a router on them, until told to stop.
 
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use tokio::io::{AsyncRead, AsyncWrite};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Body;
 use super::dispatch::Dispatch;
-use super::heads::{HEAD_TIMEOUT, Heads, Watch};
+use super::net::{Connection, Places, Taken};
 use super::tls::Tls;
+use crate::ids::TenantId;
+use crate::protocol::Failure;
 
-/// Most connections at a time; further ones wait in the kernel's backlog.
-pub const MAX_CONNECTIONS: usize = 16_384;
 /// How long to wait after the system refused a connection for lack of descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How long a client may take to shake hands for TLS.
+const TLS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection is silent before the system asks whether its peer is still there, how often it
+/// asks then, and how often in vain at the most.
+const TCP_KEEP_ALIVE: (Duration, Duration, u32) =
+    (Duration::from_secs(60), Duration::from_secs(15), 4);
+/// What a peer with too many connections is told, if it can be said at once.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\nContent-Length: 84\r\n\r\ntoo many connections from this address (`http.connections_per_peer`, `http.proxies`)";
 
 /// Where a request comes from, as an extension of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) IpAddr);
-
-/// Tells connections that it is time to end.
-///
-/// A connection asks each time it is polled, which is several times a request: so that costs one load.
-#[derive(Debug, Default)]
-struct Closing {
-    has_begun: AtomicBool,
-    /// Of the tasks of connections: each is polled by one task from its first poll to its last.
-    tasks: Mutex<FxHashMap<u64, Waker>>,
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) ip: IpAddr,
+    /// The place of its connection.
+    pub(super) place: Arc<Taken>,
 }
 
-impl Closing {
-    fn begin(&self) {
-        self.has_begun.store(true, Ordering::Release);
-        // One that is polled for the first time after this look sees the flag.
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        tasks.into_values().for_each(Waker::wake);
-    }
-}
-
-/// One connection, before anything is read from it.
-struct Connection<S> {
-    number: u64,
-    builder: Builder<TokioExecutor>,
-    service: S,
-    closing: Arc<Closing>,
-    heads: Heads,
-}
-
-impl<S, F> Connection<S>
-where
-    S: hyper::service::Service<
-            Request<Incoming>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = F,
-        > + Send
-        + 'static,
-    F: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
-{
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let stream = TokioIo::new(stream);
-        let connection = self.builder.serve_connection(stream, self.service);
-        let mut connection = pin!(connection);
-        let mut watch = pin!(Watch::over(self.heads));
-        let closing = &*self.closing;
-        let (mut is_known, mut was_told) = (false, false);
-        let ended = poll_fn(|cx| {
-            if !is_known {
-                is_known = true;
-                let task = cx.waker().clone();
-                closing.tasks.lock().insert(self.number, task);
-            }
-            if !was_told && closing.has_begun.load(Ordering::Acquire) {
-                was_told = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            let ended = connection.as_mut().poll(cx);
-            if ended.is_pending() && watch.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Err("no request came in time".into()));
-            }
-            ended
-        });
-        let ended = ended.await;
-        closing.tasks.lock().remove(&self.number);
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection ended with an error");
+impl Peer {
+    /// A caller of that tenant uses the connection.
+    ///
+    /// # Errors
+    /// [`Reason::TenantLimit`](crate::protocol::Reason::TenantLimit) when the tenant has too many connections.
+    pub(super) fn is_used_by(&self, tenant: &TenantId) -> Result<(), Failure> {
+        // Nearly always one of those before.
+        match self.place.activity().is_known() {
+            true => Ok(()),
+            false => self.place.is_known_to(tenant),
         }
     }
 }
@@ -135,64 +79,20 @@ impl Listener {
         self,
         dispatch: Dispatch,
         tls: Option<Tls>,
+        places: Arc<Places>,
         stop: CancellationToken,
         patience: Duration,
     ) {
-        let builder = Builder::new(TokioExecutor::new());
-        let closing = Arc::new(Closing::default());
         let mut connections = JoinSet::new();
-        let mut number = 0;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = self.accept(&places) => accepted,
-                // A panic was logged where it happened.
-                Some(_ended) = connections.join_next() => continue,
-            };
-            let (stream, peer, place) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "no connection could be accepted");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                    continue;
-                }
-            };
-            let heads = Heads::new();
-            let service = dispatch.clone().service(Peer(peer.ip()), heads.clone());
-            let mut builder = builder.clone();
-            let timer = heads.clone();
-            builder
-                .http1()
-                .timer(timer)
-                .header_read_timeout(HEAD_TIMEOUT);
-            number += 1;
-            let connection = Connection {
-                number,
-                builder,
-                service,
-                closing: Arc::clone(&closing),
-                heads,
-            };
-            let (tls, stop) = (tls.clone(), stop.clone());
-            connections.spawn(async move {
-                let _place = place;
-                let Some(tls) = tls else {
-                    return connection.serve(stream).await;
-                };
-                let hands = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream));
-                let shaken = tokio::select! {
-                    () = stop.cancelled() => return,
-                    shaken = hands => shaken,
-                };
-                match shaken.map_err(io::Error::from).flatten() {
-                    Ok(stream) => connection.serve(stream).await,
-                    Err(error) => tracing::debug!(%peer, %error, "no TLS connection"),
-                }
-            });
-        }
+        let service = Service {
+            dispatch,
+            tls,
+            places: Arc::clone(&places),
+            stop,
+        };
+        self.accept_until_stop(&service, &mut connections).await;
         drop(self.tcp);
-        closing.begin();
+        places.close();
         let all_ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, all_ended).await.is_err() {
             tracing::warn!("connections were cut because they did not finish in time");
@@ -200,20 +100,101 @@ impl Listener {
         connections.shutdown().await;
     }
 
+    async fn accept_until_stop(&self, service: &Service, connections: &mut JoinSet<()>) {
+        let places = &service.places;
+        let mut accepting = pin!(self.accept(places));
+        loop {
+            let accepted = tokio::select! {
+                () = service.stop.cancelled() => return,
+                // Kept over the other branches: it may hold a connection that waits for its place.
+                accepted = &mut accepting => accepted,
+                // A panic was logged where it happened.
+                Some(_ended) = connections.join_next() => continue,
+            };
+            accepting.set(self.accept(places));
+            match accepted {
+                Ok(Some((stream, peer, place))) => {
+                    connections.spawn(service.clone().serve(stream, peer, place));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    /// The next connection, with a place. `None`: its peer has too many.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call may lose a connection that has no place yet.
     async fn accept(
         &self,
-        places: &Arc<Semaphore>,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let place = Arc::clone(places)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
+        places: &Arc<Places>,
+    ) -> io::Result<Option<(TcpStream, SocketAddr, Arc<Taken>)>> {
         let (stream, peer) = self.tcp.accept().await?;
-        // Replies are written whole; waiting to fill a segment only delays them. It fails only on
-        // a connection that is gone already, which reading it will tell.
-        let _nodelay = stream.set_nodelay(true);
-        Ok((stream, peer, place))
+        let Some(place) = places.take(peer.ip()).await else {
+            // What cannot be said at once is not said: whoever floods must not be waited for.
+            let _said = stream.try_write(TOO_MANY);
+            return Ok(None);
+        };
+        prepare(&stream, places.timeouts().write);
+        Ok(Some((stream, peer, Arc::new(place))))
     }
+}
+
+/// What is served to each connection. Cheap to clone.
+#[derive(Clone)]
+struct Service {
+    dispatch: Dispatch,
+    tls: Option<Tls>,
+    places: Arc<Places>,
+    stop: CancellationToken,
+}
+
+impl Service {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr, place: Arc<Taken>) {
+        let timeouts = self.places.timeouts();
+        let of = Peer {
+            ip: peer.ip(),
+            place: Arc::clone(&place),
+        };
+        let connection = Connection {
+            place: Arc::clone(&place),
+            service: self.dispatch.service(of, timeouts.idle),
+            timeouts,
+        };
+        let Some(tls) = self.tls else {
+            return connection.serve(stream).await;
+        };
+        let limit = TLS_TIMEOUT.min(timeouts.idle);
+        let hands = tokio::time::timeout(limit, tls.accept(stream));
+        let shaken = tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = place.activity().leaves() => return,
+            shaken = hands => shaken,
+        };
+        match shaken.map_err(io::Error::from).flatten() {
+            Ok(stream) => connection.serve(stream).await,
+            Err(error) => tracing::debug!(%peer, %error, "no TLS connection"),
+        }
+    }
+}
+
+/// Sets what a connection needs. All of it fails only on one that is gone already, which reading it will tell.
+fn prepare(stream: &TcpStream, write_timeout: Duration) {
+    // Replies are written whole; waiting to fill a segment only delays them.
+    let _nodelay = stream.set_nodelay(true);
+    let (time, interval, retries) = TCP_KEEP_ALIVE;
+    let keep_alive = TcpKeepalive::new()
+        .with_time(time)
+        .with_interval(interval)
+        .with_retries(retries);
+    let socket = SockRef::from(stream);
+    let _keep_alive = socket.set_tcp_keepalive(&keep_alive);
+    // What fits into the socket is not seen to be waiting here.
+    let _timeout = socket.set_tcp_user_timeout(Some(write_timeout));
 }
 
 #[cfg(test)]
@@ -224,6 +205,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::front::net::ConnectionLimits;
 
     #[tokio::test(start_paused = true)]
     async fn connections_on_which_no_request_comes_are_closed() {
@@ -233,12 +215,15 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
         let patience = Duration::from_secs(1);
-        let serving = tokio::spawn(listener.serve(router.into(), None, stop.clone(), patience));
-        for (sent, answer) in [
-            ("", ""),
-            ("GET / HT", ""),
-            ("PRI * HTTP/2", ""),
-            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "answer"),
+        let places = Places::new(ConnectionLimits::of_few(10));
+        let serving = listener.serve(router.into(), None, places, stop.clone(), patience);
+        let serving = tokio::spawn(serving);
+        for (sent, answer, limit) in [
+            ("", "", 30),
+            ("GET / HT", "", 30),
+            ("PRI * HTTP/2", "", 30),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", "answer", 80),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\nGET", "answer", 30),
         ] {
             let began = Instant::now();
             let mut stream = TcpStream::connect(address).await.expect("connected");
@@ -248,8 +233,9 @@ mod tests {
             assert!(told.ends_with(answer), "{sent}: {told}");
             assert_eq!(told.is_empty(), answer.is_empty(), "{sent}: {told}");
             let took = began.elapsed();
+            let limit = Duration::from_secs(limit);
             assert!(
-                took >= HEAD_TIMEOUT && took < 2 * HEAD_TIMEOUT,
+                took >= limit && took < limit + Duration::from_secs(15),
                 "{sent}: {took:?}"
             );
         }

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::body::Body;
 use super::entrance::Entrance;
+use super::limits::Counted;
 use super::reply;
 use super::router::Front;
 use crate::config::OAuth;
@@ -73,7 +74,9 @@ async fn serve(
     let (setup, principal) = entrance.admitted(front, tenant).await?;
     let principal: &Principal = who.insert(principal);
     let name = setup.server_for(principal, server)?;
-    let _permit = front.limits.admit(&setup.config, principal)?;
+    let _permit = front
+        .limits
+        .admit(&setup.config, principal, Counted::Request)?;
     let oauth = setup
         .config
         .servers

@@ -22,7 +22,7 @@ use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
-use super::limits::RateLimits;
+use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
 use super::oauth;
 use super::post::{Post, Tally, find_session};
@@ -232,7 +232,7 @@ async fn routed(
     request: Request,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>().copied();
+    let peer = parts.extensions.get::<Peer>();
     endpoint(front, tenant, offer, (&parts, body), peer).await
 }
 
@@ -242,7 +242,7 @@ pub(super) async fn endpoint<B>(
     tenant: Option<&str>,
     offer: Offer<'_>,
     (parts, mut body): (&Parts, B),
-    peer: Option<Peer>,
+    peer: Option<&Peer>,
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
@@ -289,14 +289,20 @@ where
         if front.draining.load(Ordering::Relaxed) {
             return Err(draining());
         }
-        return http_sse::open(front, principal.clone(), server, config, &parts.uri);
+        let permit = front
+            .limits
+            .admit(&setup.config, principal, Counted::Stream)?;
+        let opened = http_sse::open(front, principal.clone(), server, config, &parts.uri);
+        return opened.map(|stream| permit.kept_by(stream));
     }
     if path.ends_with("/messages") {
         if parts.method != Method::POST {
             return Ok(reply::method_not_allowed("POST"));
         }
         check_content_type(headers)?;
-        let permit = front.limits.admit(&setup.config, principal)?;
+        let permit = front
+            .limits
+            .admit(&setup.config, principal, Counted::Request)?;
         let body = read_body(headers, body, front.max_body).await?;
         let message = (config, body);
         return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
@@ -308,7 +314,9 @@ where
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
-            let permit = front.limits.admit(&setup.config, principal)?;
+            let permit = front
+                .limits
+                .admit(&setup.config, principal, Counted::Request)?;
             let body = read_body(headers, body, front.max_body).await?;
             let post = Post {
                 front,
@@ -327,6 +335,9 @@ where
             if front.draining.load(Ordering::Relaxed) {
                 return Err(draining());
             }
+            let permit = front
+                .limits
+                .admit(&setup.config, principal, Counted::Stream)?;
             let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
             let last = last.and_then(EventId::parse);
             let broken = match last {
@@ -340,7 +351,7 @@ where
                 Some((broken, last)) => stream::resumed(broken, last, session.no, &front.parked),
                 None => stream::of_session(session, last.filter(|last| last.stream == 0)),
             };
-            Ok(reply::event_stream(body))
+            Ok(permit.kept_by(reply::event_stream(body)))
         }
         Method::DELETE => {
             let session = find_session(front, headers, principal, &server)?;

@@ -191,6 +191,18 @@ label! {
 }
 
 label! {
+    /// `reason` of `connections_closed_total`: why a client's connection could not stay.
+    ConnectionEnd {
+        /// Its peer had as many as it may.
+        Refused = "refused",
+        /// Its place was needed.
+        Evicted = "evicted",
+        /// It was idle, its head took too long, or its peer took nothing of what was written.
+        TimedOut = "timed_out",
+    }
+}
+
+label! {
     /// `reason` of `notifications_dropped_total`: why a client did not get one.
     DropReason {
         /// The session's queue is full: the client reads too slowly, or has no stream open.

@@ -11,7 +11,7 @@ use prometheus::{
 };
 use rustc_hash::FxHashMap;
 
-use super::labels::{DropReason, EvictionReason};
+use super::labels::{ConnectionEnd, DropReason, EvictionReason};
 use super::process::ProcessCollector;
 use super::server::{ServerMetrics, ServerVecs};
 use crate::ids::ServerName;
@@ -50,6 +50,8 @@ pub struct Metrics {
     audit_lost: IntCounter,
     log_dropped: IntCounter,
     removals_failed: IntCounter,
+    connections: IntGauge,
+    connections_closed: Vec<IntCounter>,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -124,6 +126,19 @@ impl Metrics {
                 "Folders of workers, installs and earlier runs that could not be removed whole.",
             )),
         );
+        let connections = register(
+            &registry,
+            IntGauge::with_opts(opts(
+                "connections",
+                "Connections of clients to the front door now.",
+            )),
+        );
+        let connections_closed = counters(
+            &registry,
+            "connections_closed_total",
+            "Connections of clients that stdiopool did not let stay, by reason.",
+            ConnectionEnd::ALL,
+        );
         let queue_wait = register(
             &registry,
             Histogram::with_opts(histogram(
@@ -154,6 +169,8 @@ impl Metrics {
             audit_lost,
             log_dropped,
             removals_failed,
+            connections,
+            connections_closed,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -226,6 +243,15 @@ impl Metrics {
     pub fn set_removals_failed(&self, failed: u64) {
         self.removals_failed
             .inc_by(failed.saturating_sub(self.removals_failed.get()));
+    }
+
+    /// Connections of clients now, and how many were closed since the start, in the order of
+    /// [`ConnectionEnd`].
+    pub fn set_connections(&self, now: usize, closed: [u64; ConnectionEnd::ALL.len()]) {
+        self.connections.set(gauge_value(now));
+        for (counter, closed) in self.connections_closed.iter().zip(closed) {
+            counter.inc_by(closed.saturating_sub(counter.get()));
+        }
     }
 
     /// Bytes that hibernation saves now.
@@ -391,7 +417,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 32, "a new metric is not recorded here");
+        assert_eq!(families.len(), 34, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

@@ -106,6 +106,7 @@ impl TenantSettings {
                 .unwrap_or(default.requests_per_minute),
             burst: self.burst.unwrap_or(default.burst),
             concurrent: self.concurrent.unwrap_or(default.concurrent),
+            streams: default.streams,
         };
         Tenant {
             tokens: vec![],

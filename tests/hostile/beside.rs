@@ -19,6 +19,11 @@ impl Beside {
         Self(pool.client_of(tenant, server).connect().await)
     }
 
+    /// A session that is open.
+    pub(crate) fn of(client: Client) -> Self {
+        Self(client)
+    }
+
     /// Makes `count` calls, one after the other; each must be answered with what it said, in time.
     pub(crate) async fn goes_on(&self, count: usize) {
         for number in 0..count {

@@ -10,6 +10,7 @@
 mod support;
 
 mod beside;
+mod connections;
 mod fairness;
 mod guardian;
 mod ownership;

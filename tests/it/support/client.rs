@@ -257,7 +257,7 @@ impl Events {
     }
 
     /// Reads one piece of the body; false at its end.
-    async fn chunk(&mut self) -> bool {
+    pub(crate) async fn chunk(&mut self) -> bool {
         let next = tokio::time::timeout(PATIENCE, self.body.next())
             .await
             .expect("in time");

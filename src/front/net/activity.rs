@@ -1,0 +1,401 @@
+//! What one connection is at, and whether its time is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::streams::Progress;
+
+/// Longest that a client may take for the head of a request.
+const MAX_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that takes fewer bytes than this within `write_timeout` takes nothing: control frames are as large.
+const LEAST_TAKEN: u64 = 1024;
+/// How long a connection that has to make room may take to end in good order.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a connection may take for what. Each connection keeps those with which it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::front) struct Timeouts {
+    /// Without a request under way.
+    pub(in crate::front) idle: Duration,
+    /// Without taking anything of what is written to it.
+    pub(in crate::front) write: Duration,
+}
+
+impl Timeouts {
+    /// For the head of a request, from its first byte on; for the first, from the beginning of the connection on.
+    pub(super) fn head(&self) -> Duration {
+        self.idle.min(MAX_HEAD_TIMEOUT)
+    }
+
+    /// How often a connection looks whether its time is over; so much later it may end at most.
+    pub(super) fn look_period(&self) -> Duration {
+        let shortest = self.idle.min(self.write);
+        (shortest / 4).clamp(Duration::from_millis(20), Duration::from_secs(10))
+    }
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// It stays.
+    Stay,
+    /// It ends once what is under way is answered, and says so as HTTP allows.
+    Finish,
+    /// It ends now.
+    Close(&'static str),
+}
+
+/// What others want of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(super) enum Wish {
+    /// Nothing.
+    None = 0,
+    /// The listener ends: finish.
+    Finish = 1,
+    /// Its place is needed.
+    Leave = 2,
+}
+
+/// What one connection is at. Times are milliseconds since it began, plus one; 0 is never.
+#[derive(Debug)]
+pub(in crate::front) struct Activity {
+    began: Instant,
+    /// Requests under way: whose answers hyper has not been handed whole.
+    under_way: AtomicU32,
+    /// Requests that were begun.
+    served: AtomicU64,
+    /// When the last request ended.
+    quiet_since: AtomicU64,
+    /// When the head that is not complete began.
+    head_since: AtomicU64,
+    /// Since when the socket takes nothing.
+    blocked_since: AtomicU64,
+    /// Bytes that the socket took.
+    written: AtomicU64,
+    /// The number of the request whose body has two lengths.
+    ambiguous: AtomicU64,
+    /// A caller with valid credentials has used it.
+    known: AtomicBool,
+    wish: AtomicU8,
+    task: AtomicWaker,
+    /// The answer over HTTP/2 that was begun last, until its task has it.
+    begun: Mutex<Option<Arc<Progress>>>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            under_way: AtomicU32::new(0),
+            served: AtomicU64::new(0),
+            quiet_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            ambiguous: AtomicU64::new(0),
+            known: AtomicBool::new(false),
+            wish: AtomicU8::new(Wish::None as u8),
+            task: AtomicWaker::new(),
+            begun: Mutex::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        let passed = self.began.elapsed().as_millis();
+        u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    /// A request begins; its number, from 1.
+    pub(super) fn request_begins(&self) -> u64 {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Its answer is out of our hands.
+    pub(super) fn request_ended(&self) {
+        self.quiet_since.store(self.now(), Ordering::Relaxed);
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether no request is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+    }
+
+    /// Since when no request ended or began to be waited for.
+    pub(super) fn quiet_since(&self) -> Instant {
+        let since = self.quiet_since.load(Ordering::Relaxed);
+        self.began + Duration::from_millis(since.saturating_sub(1))
+    }
+
+    /// Whether a head is being read.
+    pub(super) fn is_within_head(&self, is_within: bool) {
+        let since = self.head_since.load(Ordering::Relaxed);
+        if is_within && since == 0 {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        } else if !is_within && since != 0 {
+            self.head_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The request of that number can be read in two ways.
+    pub(super) fn found_ambiguous(&self, number: u64) {
+        self.ambiguous.store(number, Ordering::Relaxed);
+    }
+
+    /// Whether the request of that number can be read in two ways.
+    pub(super) fn is_ambiguous(&self, number: u64) -> bool {
+        self.ambiguous.load(Ordering::Relaxed) == number
+    }
+
+    /// The socket took so many bytes.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The socket takes nothing at the moment.
+    pub(super) fn is_blocked(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.blocked_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// An answer over HTTP/2 begins, whose task comes next.
+    pub(super) fn answer_begins(&self, progress: Arc<Progress>) {
+        *self.begun.lock() = Some(progress);
+    }
+
+    /// The answer that begins.
+    pub(super) fn take_begun(&self) -> Option<Arc<Progress>> {
+        self.begun.lock().take()
+    }
+
+    /// Whether a caller with valid credentials has used it.
+    pub(in crate::front) fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// A caller with valid credentials uses it.
+    pub(super) fn becomes_known(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the connection to end.
+    pub(super) fn wish(&self, wish: Wish) {
+        // Seen by a first poll after this; an earlier one has left its waker.
+        self.wish.fetch_max(wish as u8, Ordering::AcqRel);
+        self.task.wake();
+    }
+
+    /// Whether it was asked to end to make room.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.wish.load(Ordering::Acquire) == Wish::Leave as u8
+    }
+
+    pub(super) fn wished(&self) -> Wish {
+        match self.wish.load(Ordering::Acquire) {
+            0 => Wish::None,
+            1 => Wish::Finish,
+            _ => Wish::Leave,
+        }
+    }
+
+    /// Ends when it is asked to leave.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call loses nothing.
+    pub(in crate::front) async fn leaves(&self) {
+        std::future::poll_fn(|cx| {
+            self.task.register(cx.waker());
+            match self.is_leaving() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// The task that is to be woken when something is wished.
+    pub(super) fn register(&self, task: &std::task::Waker) {
+        self.task.register(task);
+    }
+}
+
+/// Looks at a connection from time to time, and says what is to become of it.
+#[derive(Debug)]
+pub(super) struct Judge {
+    timeouts: Timeouts,
+    /// Since when it is finishing, and the bytes written then or when it last took enough.
+    finishing: Option<(u64, u64)>,
+}
+
+impl Judge {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        Self {
+            timeouts,
+            finishing: None,
+        }
+    }
+
+    /// What is to become of it at that time.
+    pub(super) fn verdict(&mut self, activity: &Activity, now: u64) -> Verdict {
+        let get = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let has_lasted = |since: u64, limit: Duration| {
+            since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
+        };
+        let is_idle = activity.is_idle();
+        if has_lasted(get(&activity.blocked_since), self.timeouts.write) {
+            return Verdict::Close("the peer takes nothing of what is written to it");
+        }
+        if has_lasted(get(&activity.head_since), self.timeouts.head()) {
+            return Verdict::Close("the head of a request took too long");
+        }
+        if get(&activity.served) == 0 && has_lasted(1, self.timeouts.head()) {
+            return Verdict::Close("no request came in time");
+        }
+        let wish = activity.wished();
+        if wish == Wish::Leave && get(&activity.served) == 0 {
+            return Verdict::Close("its place was needed");
+        }
+        if let Some((since, written)) = self.finishing {
+            let taken = get(&activity.written).saturating_sub(written);
+            let patience = match wish {
+                Wish::Leave => LINGER,
+                Wish::None | Wish::Finish => self.timeouts.write,
+            };
+            let is_over = has_lasted(since, patience) && (is_idle || wish == Wish::Leave);
+            if is_over && (taken < LEAST_TAKEN || wish == Wish::Leave) {
+                return Verdict::Close("it was to end, and did not");
+            }
+            if taken >= LEAST_TAKEN {
+                self.finishing = Some((now, get(&activity.written)));
+            }
+            return Verdict::Finish;
+        }
+        let is_over = is_idle && has_lasted(get(&activity.quiet_since), self.timeouts.idle);
+        if is_over || wish != Wish::None {
+            self.finishing = Some((now, get(&activity.written)));
+            return Verdict::Finish;
+        }
+        Verdict::Stay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        idle: Duration::from_secs(80),
+        write: Duration::from_secs(20),
+    };
+
+    /// What is found each second up to `end`, until it is closed.
+    fn seen(activity: &Activity, at: impl Fn(u64)) -> Vec<(u64, Verdict)> {
+        let mut judge = Judge::new(TIMEOUTS);
+        let mut seen = vec![];
+        for second in 0..300 {
+            at(second);
+            let verdict = judge.verdict(activity, second * 1000 + 1);
+            let last = seen.last().map_or(Verdict::Stay, |(_, last)| *last);
+            if verdict != last {
+                seen.push((second, verdict));
+            }
+            if matches!(verdict, Verdict::Close(_)) {
+                break;
+            }
+        }
+        seen
+    }
+
+    fn set(value: &AtomicU64, second: u64) {
+        value.store(second * 1000 + 1, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_connection_without_a_request_is_closed() {
+        let seen = seen(&Activity::new(), |_| {});
+        assert!(matches!(seen[..], [(30, Verdict::Close(_))]), "{seen:?}");
+    }
+
+    #[test]
+    fn a_request_may_take_as_long_as_it_likes() {
+        let activity = Activity::new();
+        activity.request_begins();
+        assert_eq!(seen(&activity, |_| {}), []);
+    }
+
+    #[test]
+    fn an_idle_connection_finishes_and_is_closed_if_it_does_not() {
+        let activity = Activity::new();
+        activity.request_begins();
+        let seen = seen(&activity, |second| {
+            if second == 10 {
+                activity.request_ended();
+                set(&activity.quiet_since, 10);
+            }
+        });
+        assert!(
+            matches!(seen[..], [(90, Verdict::Finish), (110, Verdict::Close(_))]),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn who_still_takes_what_is_written_may_finish() {
+        let activity = Activity::new();
+        activity.request_begins();
+        activity.request_ended();
+        set(&activity.quiet_since, 0);
+        let seen = seen(&activity, |second| {
+            if second < 200 {
+                activity.wrote(2 * usize::try_from(LEAST_TAKEN).expect("fits"));
+            }
+        });
+        assert!(
+            matches!(seen[..], [(80, Verdict::Finish), (219, Verdict::Close(_))]),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn who_takes_nothing_or_sends_half_a_head_is_closed() {
+        let activity = Activity::new();
+        activity.request_begins();
+        set(&activity.blocked_since, 50);
+        let blocked = seen(&activity, |_| {});
+        assert!(
+            matches!(blocked[..], [(70, Verdict::Close(_))]),
+            "{blocked:?}"
+        );
+        activity.wrote(1);
+        set(&activity.head_since, 100);
+        let half = seen(&activity, |_| {});
+        assert!(matches!(half[..], [(130, Verdict::Close(_))]), "{half:?}");
+    }
+
+    #[test]
+    fn who_has_to_make_room_goes_soon() {
+        let fresh = Activity::new();
+        fresh.wish(Wish::Leave);
+        assert!(matches!(seen(&fresh, |_| {})[..], [(0, Verdict::Close(_))]));
+        let used = Activity::new();
+        used.request_begins();
+        used.wish(Wish::Leave);
+        let seen = seen(&used, |_| used.wrote(1 << 20));
+        assert!(
+            matches!(seen[..], [(0, Verdict::Finish), (1, Verdict::Close(_))])
+                || matches!(seen[..], [(0, Verdict::Finish), (2, Verdict::Close(_))]),
+            "{seen:?}"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! The life of one connection.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+
+use super::activity::{Judge, Timeouts, Verdict, Wish};
+use super::places::Taken;
+use super::request::Served;
+use super::streams::StreamExecutor;
+use super::watched::Watched;
+
+/// Requests at once over one connection of HTTP/2; further ones wait with the client.
+const MAX_STREAMS: u32 = 200;
+/// How often a peer is asked over HTTP/2 whether it is still there.
+const PING_PERIOD: Duration = Duration::from_secs(30);
+
+/// One connection, before anything is read from it.
+#[derive(Debug)]
+pub(in crate::front) struct Connection<S> {
+    pub(in crate::front) place: Arc<Taken>,
+    pub(in crate::front) service: S,
+    pub(in crate::front) timeouts: Timeouts,
+}
+
+impl<S, F> Connection<S>
+where
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<Served>,
+            Error = Infallible,
+            Future = F,
+        > + Send
+        + 'static,
+    F: Future<Output = Result<Response<Served>, Infallible>> + Send + 'static,
+{
+    /// Serves its requests until it ends, or its time is over.
+    pub(in crate::front) async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        let activity = Arc::clone(self.place.activity());
+        let timeouts = self.timeouts;
+        let mut builder = Builder::new(StreamExecutor {
+            activity: Arc::clone(&activity),
+            timeouts,
+        });
+        // Heads are timed here, by `Judge`.
+        builder.http1().header_read_timeout(None);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(PING_PERIOD)
+            .keep_alive_timeout(timeouts.write);
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let connection = builder.serve_connection(stream, self.service);
+        let mut connection = pin!(connection);
+        let mut looks = pin!(Looks::new(timeouts.look_period()));
+        let mut judge = Judge::new(timeouts);
+        let (mut is_known, mut was_told) = (false, Wish::None);
+        let mut is_finishing = false;
+        let ended = poll_fn(|cx| {
+            if !is_known {
+                is_known = true;
+                activity.register(cx.waker());
+            }
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+            let wish = activity.wished();
+            let is_due = looks.as_mut().poll_look(cx) || wish != was_told;
+            was_told = wish;
+            if !is_due {
+                return Poll::Pending;
+            }
+            match judge.verdict(&activity, activity.now()) {
+                Verdict::Finish if !is_finishing => {
+                    is_finishing = true;
+                    if wish == Wish::None {
+                        self.place.places().timed_out();
+                    }
+                    looks.as_mut().hurry(cx);
+                    connection.as_mut().graceful_shutdown();
+                    connection.as_mut().poll(cx)
+                }
+                Verdict::Stay | Verdict::Finish => Poll::Pending,
+                Verdict::Close(why) => {
+                    if wish == Wish::None && !is_finishing {
+                        self.place.places().timed_out();
+                    }
+                    Poll::Ready(Err(why.into()))
+                }
+            }
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "connection ended with an error");
+        }
+    }
+}
+
+/// Says from time to time that it is time to look.
+struct Looks {
+    period: Duration,
+    sleep: Pin<Box<Sleep>>,
+    is_armed: bool,
+}
+
+impl Looks {
+    fn new(period: Duration) -> Self {
+        Self {
+            period,
+            sleep: Box::pin(tokio::time::sleep(period)),
+            is_armed: false,
+        }
+    }
+
+    /// Whether it is time. It is polled with each step of its connection: one load, nearly always.
+    fn poll_look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
+        let mut is_due = false;
+        while !self.is_armed || self.sleep.is_elapsed() {
+            self.is_armed = true;
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            is_due = true;
+            let next = Instant::now() + self.period;
+            self.sleep.as_mut().reset(next);
+            self.is_armed = false;
+        }
+        is_due
+    }
+
+    /// Looks more often from now on.
+    fn hurry(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        self.period = self.period.min(Duration::from_millis(500));
+        let next = Instant::now() + self.period;
+        self.sleep.as_mut().reset(next);
+        // So that it wakes this task; it is not due yet.
+        self.is_armed = self.sleep.as_mut().poll(cx).is_pending();
+    }
+}

@@ -1,0 +1,322 @@
+//! Where heads of HTTP/1.1 begin and end in the bytes of a connection, and whether the length of a body is said
+//! in more than one way.
+//!
+//! hyper forgets `Content-Length` where there is `Transfer-Encoding` too, and a repeated one of equal value. Something
+//! in front of stdiopool may have gone by the other, so that what it took for a body is a request here (RFC 9112, 11.2).
+//! So both are looked for before hyper reads them.
+
+use memchr::memchr;
+
+/// Bytes of a line that are kept when it comes in pieces. The two headers need fewer.
+const MAX_KEPT: usize = 96;
+
+/// What comes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// Lines of a head.
+    Head(Head),
+    /// So many bytes of a body.
+    Body(u64),
+    /// The line with the size of a chunk.
+    ChunkSize,
+    /// So many bytes of a chunk, its line break included.
+    Chunk(u64),
+    /// Lines after the last chunk.
+    Trailers,
+    /// Not HTTP/1, or nothing that is read any more.
+    Other,
+}
+
+/// The head that is being read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Head {
+    has_request_line: bool,
+    lengths: u32,
+    length: u64,
+    is_chunked: bool,
+}
+
+/// Follows the bytes that a client sends. Pure.
+#[derive(Debug)]
+pub(super) struct Framing {
+    part: Part,
+    /// The beginning of a line whose end has not come.
+    line: Vec<u8>,
+    /// Heads that are complete.
+    heads: u64,
+    /// The number of the head whose body has more than one length, from 1.
+    ambiguous: Option<u64>,
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Self {
+            part: Part::Head(Head::default()),
+            line: Vec::new(),
+            heads: 0,
+            ambiguous: None,
+        }
+    }
+}
+
+impl Framing {
+    /// The head that can be read in two ways, by its number from 1. Nothing is followed after it.
+    pub(super) fn ambiguous(&self) -> Option<u64> {
+        self.ambiguous
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(super) fn is_within_head(&self) -> bool {
+        match self.part {
+            Part::Head(head) => head.has_request_line || !self.line.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Takes in what came.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.part {
+                Part::Other => return,
+                Part::Body(left) => match skip(&mut bytes, left) {
+                    0 => self.next_head(),
+                    left => self.part = Part::Body(left),
+                },
+                Part::Chunk(left) => match skip(&mut bytes, left) {
+                    0 => self.part = Part::ChunkSize,
+                    left => self.part = Part::Chunk(left),
+                },
+                Part::Head(_) | Part::ChunkSize | Part::Trailers => {
+                    let Some(end) = memchr(b'\n', bytes) else {
+                        self.keep(bytes);
+                        return;
+                    };
+                    let (line, rest) = bytes.split_at(end);
+                    bytes = &rest[1..];
+                    if self.line.is_empty() {
+                        self.line(line);
+                    } else {
+                        self.keep(line);
+                        let line = std::mem::take(&mut self.line);
+                        self.line(&line);
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = MAX_KEPT.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn next_head(&mut self) {
+        self.part = Part::Head(Head::default());
+    }
+
+    /// A line, without the line feed at its end.
+    fn line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        match self.part {
+            Part::Head(head) => self.line_of_head(head, line),
+            Part::ChunkSize => match chunk_size(line) {
+                Some(0) => self.part = Part::Trailers,
+                // The line break after the chunk belongs to it.
+                Some(size) => self.part = Part::Chunk(size.saturating_add(2)),
+                // hyper refuses it too, and ends the connection.
+                None => self.part = Part::Other,
+            },
+            Part::Trailers if line.is_empty() => self.next_head(),
+            Part::Trailers | Part::Body(_) | Part::Chunk(_) | Part::Other => {}
+        }
+    }
+
+    fn line_of_head(&mut self, mut head: Head, line: &[u8]) {
+        if line.is_empty() {
+            if head.has_request_line {
+                self.end_head(head);
+            }
+            // Else a line break too many after the last body, which is skipped (RFC 9112, 2.2).
+            return;
+        }
+        if !head.has_request_line {
+            head.has_request_line = true;
+            self.part = match line.starts_with(b"PRI * HTTP/2") {
+                true => Part::Other,
+                false => Part::Head(head),
+            };
+            return;
+        }
+        if let Some(value) = value_of(line, b"content-length") {
+            head.lengths += 1;
+            let value = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
+            // hyper refuses what is no number.
+            head.length = value.parse().unwrap_or(0);
+        } else if value_of(line, b"transfer-encoding").is_some() {
+            head.is_chunked = true;
+        }
+        self.part = Part::Head(head);
+    }
+
+    fn end_head(&mut self, head: Head) {
+        self.heads += 1;
+        if head.lengths > 1 || (head.lengths > 0 && head.is_chunked) {
+            self.ambiguous = Some(self.heads);
+            self.part = Part::Other;
+        } else if head.is_chunked {
+            self.part = Part::ChunkSize;
+        } else if head.length > 0 {
+            self.part = Part::Body(head.length);
+        } else {
+            self.next_head();
+        }
+    }
+}
+
+/// Takes up to `left` bytes off, and says how many are left to take.
+fn skip(bytes: &mut &[u8], left: u64) -> u64 {
+    let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+    *bytes = &bytes[taken..];
+    left - taken as u64
+}
+
+/// The value of a header, if the line is of that name. hyper refuses blanks before the colon.
+fn value_of<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    let (found, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b":")?;
+    found.eq_ignore_ascii_case(name).then_some(value)
+}
+
+/// The size of a chunk: hexadecimal, and what follows a semicolon or a blank does not count.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit());
+    let digits = &line[..end.unwrap_or(line.len())];
+    let digits = std::str::from_utf8(digits).ok()?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn followed(pieces: &[&[u8]]) -> Framing {
+        let mut framing = Framing::default();
+        for piece in pieces {
+            framing.feed(piece);
+        }
+        framing
+    }
+
+    #[test]
+    fn a_body_with_two_lengths_is_found() {
+        let length = "Content-Length: 5\r\n";
+        let chunked = "transfer-encoding: chunked\r\n";
+        for (headers, expected) in [
+            (length.to_owned(), None),
+            (chunked.to_owned(), None),
+            (format!("{length}{chunked}"), Some(1)),
+            (format!("{chunked}{length}"), Some(1)),
+            (format!("{length}{length}"), Some(1)),
+            (format!("{length}Transfer-Encoding: identity\r\n"), Some(1)),
+            (
+                format!("{length}x: a\r\nTRANSFER-ENCODING:chunked\r\n"),
+                Some(1),
+            ),
+            (format!("{length}x-transfer-encoding: chunked\r\n"), None),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+            assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected, "{text}");
+            // Line feeds alone are line breaks too.
+            let bare = text.replace('\r', "");
+            assert_eq!(followed(&[bare.as_bytes()]).ambiguous(), expected, "{bare}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_head_within_a_body_is_none() {
+        let inner = "POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";
+        let plain = format!(
+            "POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n{inner}",
+            inner.len()
+        );
+        let chunked = format!(
+            "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{:x};a=b\r\n{inner}\r\n0\r\nx: y\r\n\r\n",
+            inner.len()
+        );
+        for first in [plain, chunked] {
+            let framing = followed(&[first.as_bytes()]);
+            assert_eq!((framing.ambiguous(), framing.heads), (None, 1), "{first}");
+            assert!(!framing.is_within_head(), "{first}");
+            let framing = followed(&[first.as_bytes(), inner.as_bytes()]);
+            assert_eq!(framing.ambiguous(), Some(2), "{first}");
+        }
+    }
+
+    #[test]
+    fn http_2_is_left_alone() {
+        let framing = followed(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00content-length: 1\n"]);
+        assert_eq!(
+            (framing.ambiguous(), framing.is_within_head()),
+            (None, false)
+        );
+    }
+
+    /// A request, and whether its length is said twice.
+    fn requests() -> impl Strategy<Value = Vec<(Vec<u8>, bool)>> {
+        let body = prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..40);
+        let one = (body, 0..4_u8, "[a-z]{0,120}").prop_map(|(body, kind, filler)| {
+            let mut text = format!("POST /mcp HTTP/1.1\r\nx-filler: {filler}\r\n").into_bytes();
+            let len = body.len();
+            match kind {
+                0 => text.extend(format!("Content-Length: {len}\r\n\r\n").bytes()),
+                1 => text.extend(
+                    format!("content-length: {len}\r\nTransfer-Encoding: chunked\r\n\r\n").bytes(),
+                ),
+                _ => text.extend(b"Transfer-Encoding: chunked\r\n\r\n"),
+            }
+            if kind == 0 || kind == 1 {
+                text.extend(body);
+            } else {
+                if !body.is_empty() {
+                    text.extend(format!("{len:X}\r\n").bytes());
+                    text.extend(body);
+                    text.extend(b"\r\n");
+                }
+                text.extend(b"0\r\n\r\n");
+            }
+            (text, kind == 1)
+        });
+        prop::collection::vec(one, 1..6)
+    }
+
+    proptest! {
+        /// However the bytes are cut into pieces, the first ambiguous request is found, and it is that one.
+        #[test]
+        fn pieces_do_not_matter(requests in requests(), size in 1_usize..60) {
+            let first = requests.iter().position(|(_, ambiguous)| *ambiguous);
+            let expected = first.map(|at| at as u64 + 1);
+            let bytes: Vec<u8> = requests.iter().flat_map(|(text, _)| text.clone()).collect();
+            let mut framing = Framing::default();
+            for piece in bytes.chunks(size) {
+                framing.feed(piece);
+            }
+            prop_assert_eq!(framing.ambiguous(), expected);
+            if expected.is_none() {
+                prop_assert_eq!(framing.heads, requests.len() as u64);
+                prop_assert!(!framing.is_within_head());
+            }
+        }
+
+        /// No input makes it panic, or keep much.
+        #[test]
+        fn anything_is_taken_in(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8)) {
+            let mut framing = Framing::default();
+            for piece in &pieces {
+                framing.feed(piece);
+                prop_assert!(framing.line.len() <= MAX_KEPT);
+            }
+        }
+    }
+}

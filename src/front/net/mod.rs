@@ -1,0 +1,31 @@
+//! Connections of a listener: how many there may be, how long each may keep its place, and whether what
+//! it sends can be read in one way only.
+//!
+//! ```text
+//!  accepted ─▶ waits for its first request ─▶ serves ─▶ idle ─▶ finishing ─▶ closed
+//!                     │ head_timeout            ▲ │ ▲     │ idle_timeout: GOAWAY, or the end
+//!                     ▼                         │ ▼ │     ▼
+//!                  closed                       idle└── a request
+//! ```
+//!
+//! A peer that takes nothing of what is written to it for `write_timeout` is cut off: the connection where the
+//! socket takes nothing, the one stream where its window over HTTP/2 is used up.
+//!
+//! Invariants: a place is given back when its connection's task ends, however it ends; a connection with a request
+//! of a known caller under way is never closed to make room.
+//!
+//! It deliberately knows no path and no credentials: who reads those says whom a connection is known to.
+
+mod activity;
+mod connection;
+mod framing;
+mod places;
+mod request;
+mod streams;
+mod victims;
+mod watched;
+
+pub(super) use connection::Connection;
+pub(super) use places::Taken;
+pub use places::{ConnectionLimits, Places};
+pub(super) use request::{Served, unambiguous};

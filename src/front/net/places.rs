@@ -1,0 +1,446 @@
+//! The connections of one listener: how many there are, of which peer and tenant, and who makes room.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::activity::{Activity, Timeouts, Wish};
+use super::victims::{Candidate, victims};
+use crate::ids::TenantId;
+use crate::protocol::{Failure, Reason};
+
+/// One in so many places is freed at once where strangers hold them all: a flood must not make each new
+/// connection look through all of them.
+const FREED_SHARE: usize = 64;
+/// Connections of a peer that are asked to leave, and still there, at the least.
+const LEAVING: usize = 16;
+/// How often it is said at the most that connections were refused or closed to make room.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// What connections of a listener may take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConnectionLimits {
+    /// Connections at once.
+    pub all: usize,
+    /// Of one peer: an address, or a /64 network of IPv6.
+    pub per_peer: usize,
+    /// Of one tenant.
+    pub per_tenant: usize,
+    /// Peers for which the two above do not hold.
+    pub proxies: Vec<IpNet>,
+    /// How long a connection may be without a request.
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
+}
+
+impl ConnectionLimits {
+    /// Those of a listener for few clients, which all come from one address.
+    pub fn of_few(all: usize) -> Self {
+        Self {
+            all,
+            per_peer: all,
+            per_tenant: all,
+            proxies: Vec::new(),
+            idle_timeout: Duration::from_secs(80),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|proxies| proxies.contains(&peer))
+    }
+}
+
+/// Counts connections that did not stay as long as their peers wanted; the label `reason` of
+/// `stdiopool_connections_closed_total`.
+#[derive(Debug, Default)]
+struct Counts {
+    refused: AtomicU64,
+    evicted: AtomicU64,
+    timed_out: AtomicU64,
+}
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub struct Places {
+    limits: RwLock<ConnectionLimits>,
+    table: Mutex<Table>,
+    freed: Notify,
+    counts: Counts,
+    said_at: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    taken: FxHashMap<u64, Taker>,
+    of_peer: FxHashMap<IpAddr, usize>,
+    of_tenant: FxHashMap<TenantId, usize>,
+    is_closing: bool,
+}
+
+#[derive(Debug)]
+struct Taker {
+    activity: Arc<Activity>,
+    peer: IpAddr,
+    tenant: Option<TenantId>,
+    is_counted: bool,
+}
+
+/// Why there is no place for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum NoPlace {
+    /// Its peer has as many as it may.
+    OfPeer,
+    /// All are taken; some may become free.
+    AtAll,
+}
+
+impl Places {
+    /// All free.
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits: RwLock::new(limits),
+            table: Mutex::default(),
+            freed: Notify::new(),
+            counts: Counts::default(),
+            said_at: Mutex::default(),
+        })
+    }
+
+    /// Puts other limits in force. Connections that are there stay, with the time-outs they have.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        *self.limits.write() = limits;
+    }
+
+    /// Connections now.
+    pub fn count(&self) -> usize {
+        self.table.lock().taken.len()
+    }
+
+    /// Connections that were closed by a rule: refused, evicted to make room, timed out.
+    pub fn closed(&self) -> [u64; 3] {
+        let Counts {
+            refused,
+            evicted,
+            timed_out,
+        } = &self.counts;
+        [refused, evicted, timed_out].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// The time-outs of connections from now on.
+    pub(in crate::front) fn timeouts(&self) -> Timeouts {
+        let limits = self.limits.read();
+        Timeouts {
+            idle: limits.idle_timeout,
+            write: limits.write_timeout,
+        }
+    }
+
+    /// A place for a connection of that peer, once there is one. `None`: the peer has too many.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call takes no place.
+    pub(in crate::front) async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Taken> {
+        let peer = peer.to_canonical();
+        loop {
+            let freed = self.freed.notified();
+            match self.try_take(peer) {
+                Ok(taken) => return Some(taken),
+                Err(NoPlace::OfPeer) => {
+                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    let most = self.limits.read().per_peer;
+                    self.say(|| tracing::warn!(%peer, most, "connections of a peer are refused: it has as many as it may (raise `http.connections_per_peer`, or list a proxy in `http.proxies`)"));
+                    return None;
+                }
+                Err(NoPlace::AtAll) => freed.await,
+            }
+        }
+    }
+
+    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Result<Taken, NoPlace> {
+        let limits = self.limits.read();
+        let is_counted = !limits.is_proxy(peer);
+        let network = network_of(peer);
+        let mut table = self.table.lock();
+        let of_peer = table.of_peer.get(&network).copied().unwrap_or(0);
+        if is_counted && of_peer >= limits.per_peer {
+            // Those that are asked to leave are there for a moment.
+            let slack = (limits.per_peer / 8).max(LEAVING);
+            let is_much = of_peer >= limits.per_peer + slack;
+            if is_much || self.evict(&table, 1, Some(network)) == 0 {
+                return Err(NoPlace::OfPeer);
+            }
+        }
+        if table.taken.len() >= limits.all {
+            let leaves = |taker: &Taker| taker.activity.is_leaving();
+            if !table.taken.values().any(leaves) {
+                let evicted = self.evict(&table, limits.all / FREED_SHARE, None);
+                self.say(|| tracing::warn!(most = limits.all, evicted, "all connections are in use: those of strangers are closed first, then idle ones (raise `http.connections`, and the limit on open files)"));
+            }
+            return Err(NoPlace::AtAll);
+        }
+        let number = table.next;
+        table.next += 1;
+        let activity = Arc::new(Activity::new());
+        if table.is_closing {
+            activity.wish(Wish::Finish);
+        }
+        let taker = Taker {
+            activity: Arc::clone(&activity),
+            peer: network,
+            tenant: None,
+            is_counted,
+        };
+        table.taken.insert(number, taker);
+        if is_counted {
+            *table.of_peer.entry(network).or_default() += 1;
+        }
+        Ok(Taken {
+            number,
+            activity,
+            places: Arc::clone(self),
+        })
+    }
+
+    /// Asks up to `most` connections to leave, those of that peer only if one is given; how many were asked.
+    fn evict(&self, table: &Table, most: usize, of: Option<IpAddr>) -> usize {
+        let candidates = table.taken.iter().filter_map(|(number, taker)| {
+            let activity = &taker.activity;
+            let is_meant = of.is_none_or(|peer| peer == taker.peer) && !activity.is_leaving();
+            is_meant.then(|| Candidate {
+                number: *number,
+                is_known: taker.tenant.is_some(),
+                is_idle: activity.is_idle(),
+                quiet_since: activity.quiet_since(),
+            })
+        });
+        let gone = victims(candidates, most);
+        for taker in gone.iter().filter_map(|number| table.taken.get(number)) {
+            taker.activity.wish(Wish::Leave);
+        }
+        let count = gone.len() as u64;
+        self.counts.evicted.fetch_add(count, Ordering::Relaxed);
+        gone.len()
+    }
+
+    /// Every connection, present and to come, finishes what it has under way.
+    pub(in crate::front) fn close(&self) {
+        let mut table = self.table.lock();
+        table.is_closing = true;
+        for taker in table.taken.values() {
+            taker.activity.wish(Wish::Finish);
+        }
+    }
+
+    pub(super) fn timed_out(&self) {
+        self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says something, unless something was said a short time ago.
+    fn say(&self, say: impl FnOnce()) {
+        let mut said_at = self.said_at.lock();
+        if said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
+            *said_at = Some(Instant::now());
+            say();
+        }
+    }
+}
+
+/// What counts as one peer: an address; of IPv6 the network that one host is commonly given.
+fn network_of(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+    }
+}
+
+/// The place of one connection. Dropping it gives it back.
+pub(in crate::front) struct Taken {
+    number: u64,
+    activity: Arc<Activity>,
+    places: Arc<Places>,
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taken")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Taken {
+    /// What its connection is at.
+    pub(in crate::front) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// A caller of that tenant uses the connection, which counts as the tenant's from the first such caller on.
+    ///
+    /// # Errors
+    /// [`Reason::TenantLimit`] when the tenant has as many as it may.
+    pub(in crate::front) fn is_known_to(&self, tenant: &TenantId) -> Result<(), Failure> {
+        let most = self.places.limits.read().per_tenant;
+        let mut table = self.places.table.lock();
+        let Table {
+            taken, of_tenant, ..
+        } = &mut *table;
+        let Some(taker) = taken.get_mut(&self.number) else {
+            return Ok(());
+        };
+        if taker.tenant.is_some() {
+            return Ok(());
+        }
+        if taker.is_counted {
+            let count = of_tenant.entry(tenant.clone()).or_default();
+            if *count >= most {
+                let why = format!(
+                    "tenant `{tenant}` has {count} connections open, which is the most (raise `http.connections_per_tenant`, or list a proxy in `http.proxies`)"
+                );
+                let failure = Failure::new(Reason::TenantLimit, why);
+                return Err(failure.retry_after(Duration::from_secs(1)));
+            }
+            *count += 1;
+        }
+        taker.tenant = Some(tenant.clone());
+        self.activity.becomes_known();
+        Ok(())
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut table = self.places.table.lock();
+        if let Some(taker) = table.taken.remove(&self.number)
+            && taker.is_counted
+        {
+            less_one(&mut table.of_peer, &taker.peer);
+            if let Some(tenant) = &taker.tenant {
+                less_one(&mut table.of_tenant, tenant);
+            }
+        }
+        drop(table);
+        self.places.freed.notify_one();
+    }
+}
+
+fn less_one<K: Eq + std::hash::Hash>(counts: &mut FxHashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn limits(all: usize, per_peer: usize, per_tenant: usize) -> ConnectionLimits {
+        ConnectionLimits {
+            per_peer,
+            per_tenant,
+            proxies: vec!["10.9.0.0/16".parse().expect("a network")],
+            ..ConnectionLimits::of_few(all)
+        }
+    }
+
+    fn take(places: &Arc<Places>, peer: &str) -> Option<Option<Taken>> {
+        let peer = peer.parse().expect("an address");
+        places.take(peer).now_or_never()
+    }
+
+    fn taken(places: &Arc<Places>, peer: &str) -> Taken {
+        take(places, peer).flatten().expect("a place")
+    }
+
+    #[test]
+    fn a_peer_may_have_so_many_and_a_proxy_more() {
+        let places = Places::new(limits(100, 2, 100));
+        let mut mine = vec![];
+        for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            mine.push(taken(&places, peer));
+        }
+        mine.iter().for_each(|one| {
+            one.activity().request_begins();
+            one.is_known_to(&TenantId::new("acme")).expect("few");
+        });
+        assert!(matches!(take(&places, "192.0.2.1"), Some(None)));
+        let others: Vec<_> = ["192.0.2.2", "2001:db8::1"]
+            .map(|peer| taken(&places, peer))
+            .into();
+        let network = taken(&places, "2001:db8::2");
+        network.activity().request_begins();
+        for one in &others {
+            one.activity().request_begins();
+        }
+        // Strangers make room for the next of their own network.
+        assert!(take(&places, "2001:db8::3").flatten().is_some());
+        assert!(others[1].activity().is_leaving() || network.activity().is_leaving());
+        let of_proxy: Vec<_> = (0..50).map(|_| taken(&places, "10.9.1.1")).collect();
+        assert_eq!(of_proxy.len(), 50);
+        drop(mine);
+        drop(taken(&places, "192.0.2.1"));
+        drop((others, network, of_proxy));
+        let table = places.table.lock();
+        assert!(table.taken.is_empty() && table.of_peer.is_empty() && table.of_tenant.is_empty());
+    }
+
+    #[test]
+    fn strangers_make_room_before_idle_callers_and_busy_callers_stay() {
+        let places = Places::new(limits(3, 3, 3));
+        let busy = taken(&places, "192.0.2.1");
+        let known = taken(&places, "192.0.2.2");
+        let stranger = taken(&places, "192.0.2.3");
+        busy.activity().request_begins();
+        for one in [&busy, &known] {
+            one.is_known_to(&TenantId::new("acme")).expect("few");
+        }
+        assert!(take(&places, "192.0.2.4").is_none(), "it waits");
+        assert!(stranger.activity().is_leaving() && !known.activity().is_leaving());
+        assert!(take(&places, "192.0.2.4").is_none(), "it waits");
+        assert!(!known.activity().is_leaving(), "one leaves already");
+        drop(stranger);
+        let next = taken(&places, "192.0.2.4");
+        next.is_known_to(&TenantId::new("globex")).expect("few");
+        next.activity().request_begins();
+        assert!(take(&places, "192.0.2.5").is_none(), "it waits");
+        assert!(known.activity().is_leaving());
+        assert!(!busy.activity().is_leaving() && !next.activity().is_leaving());
+        assert_eq!(places.closed(), [0, 2, 0]);
+    }
+
+    #[test]
+    fn a_tenant_may_have_so_many() {
+        let places = Places::new(limits(100, 100, 2));
+        let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
+        let all: Vec<_> = (0..4).map(|_| taken(&places, "192.0.2.1")).collect();
+        for one in &all[..2] {
+            one.is_known_to(&acme).expect("few");
+            one.is_known_to(&acme).expect("it is counted once");
+        }
+        let refused = all[2].is_known_to(&acme).expect_err("a third");
+        assert_eq!(refused.reason, Reason::TenantLimit);
+        all[3].is_known_to(&globex).expect("another tenant");
+    }
+}

@@ -1,0 +1,78 @@
+//! Answers over HTTP/2 that their client does not take: its window for the stream is used up.
+//!
+//! hyper takes the next piece of a body, then waits for leave to send it, without end. So an answer that has given
+//! a piece and is not asked for more for too long is ended, and with it its stream; others of the connection go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+
+use super::activity::{Activity, Timeouts};
+
+/// How far one answer is.
+#[derive(Debug)]
+pub(super) struct Progress {
+    activity: Arc<Activity>,
+    /// When it gave a piece, as of [`Activity::now`]; 0: it was asked for more and has none.
+    gave_at: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        Self {
+            activity,
+            gave_at: AtomicU64::new(0),
+        }
+    }
+
+    /// It has given a piece, or has been asked for one that is not there yet.
+    pub(super) fn gave(&self, is_given: bool) {
+        let at = if is_given { self.activity.now() } else { 0 };
+        self.gave_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Ends when nobody has asked for more for so long.
+    async fn stalls(&self, limit: Duration, period: Duration) {
+        loop {
+            tokio::time::sleep(period).await;
+            let gave = self.gave_at.load(Ordering::Relaxed);
+            let waits = self.activity.now().saturating_sub(gave);
+            if gave != 0 && u128::from(waits) >= limit.as_millis() {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs the answers of one connection over HTTP/2, and ends those that stall.
+#[derive(Clone, Debug)]
+pub(super) struct StreamExecutor {
+    pub(super) activity: Arc<Activity>,
+    pub(super) timeouts: Timeouts,
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, answer: F) {
+        // hyper hands a request to the service, and its answer to this right after.
+        let Some(progress) = self.activity.take_begun() else {
+            tokio::spawn(async move { drop(answer.await) });
+            return;
+        };
+        let Timeouts { write, .. } = self.timeouts;
+        let period = self.timeouts.look_period();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ended = answer => {}
+                () = progress.stalls(write, period) => {
+                    tracing::debug!("a stream was reset: its client takes nothing of it");
+                }
+            }
+        });
+    }
+}
