@@ -112,25 +112,28 @@ fn start(order: Order, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
     if let Some(dir) = order.dir {
         command.current_dir(dir);
     }
-    // SAFETY: only system calls: allocates nothing and takes no lock, and a default disposition runs no code of ours.
-    unsafe {
-        command.pre_exec(|| {
-            // Should this process be killed; it has one thread.
-            prctl(
-                libc::PR_SET_PDEATHSIG,
-                libc::c_ulong::from(libc::SIGKILL.unsigned_abs()),
-            )?;
-            signal(Signal::SIGPIPE, SigHandler::SigDfl)?;
-            sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-            Ok(())
-        });
-    }
+    // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
     #[allow(
         clippy::disallowed_methods,
         reason = "a command of stdiopool's own, not a worker"
     )]
     let child = command.spawn()?;
     Ok((child.id(), held))
+}
+
+/// Runs in the child between fork and exec.
+#[allow(unsafe_code, reason = "a signal's disposition")]
+fn prepare() -> io::Result<()> {
+    // Should this process be killed; it has one thread.
+    prctl(
+        libc::PR_SET_PDEATHSIG,
+        libc::c_ulong::from(libc::SIGKILL.unsigned_abs()),
+    )?;
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
 }
 
 /// Waits until the command has ended, or nobody wants it any more (`None`).

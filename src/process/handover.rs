@@ -88,12 +88,14 @@ pub(crate) fn receive_packet(
         if (message.cmsg_level, message.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: only calculates.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = (message.cmsg_len as usize).saturating_sub(empty) / size_of::<RawFd>();
+            let count = message.cmsg_len.saturating_sub(empty) / size_of::<RawFd>();
             // SAFETY: only calculates; the data begin behind the header.
             let data = unsafe { libc::CMSG_DATA(next) }.cast::<RawFd>();
             for index in 0..count {
                 // SAFETY: the message holds `count` numbers.
-                let fd = unsafe { data.add(index).read_unaligned() };
+                let place = unsafe { data.add(index) };
+                // SAFETY: the kernel has written a number there.
+                let fd = unsafe { place.read_unaligned() };
                 // SAFETY: the kernel just made this descriptor for this process; nothing else owns it.
                 fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }

@@ -231,6 +231,8 @@ async fn dies_with_its_supervisor(mut pool: Stdiopool, program: &str) {
     })
     .await;
     let tree = in_tree_of(pool.pid());
+    let above = named(&pool, "sp-command")[0];
+    assert!(environment_of(above.pid).is_empty());
     pool.signal(Signal::SIGKILL);
     pool.wait();
     until_gone(&tree);

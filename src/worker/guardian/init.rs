@@ -234,8 +234,10 @@ fn peek() -> Option<(u32, i32)> {
     if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) } != 0 {
         return None;
     }
-    // SAFETY: waitid fills these in, or leaves the zeroes when no child has ended.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    // SAFETY: waitid fills this in, or leaves the zeroes when no child has ended.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
     let status = match info.si_code {
         libc::CLD_EXITED => (status & 0xff) << 8,
         libc::CLD_DUMPED => status | 0x80,
