@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::code;
+use crate::held::Full;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal, $code:expr;)*) => {
@@ -39,6 +40,8 @@ reasons! {
     PoolExhausted = "pool_exhausted", 503, code::SERVER_ERROR;
     /// The tenant's own limit.
     TenantLimit = "tenant_limit", 429, code::SERVER_ERROR;
+    /// All tenants together hold as much memory as they may.
+    MemoryExhausted = "memory_exhausted", 503, code::SERVER_ERROR;
     /// The process exited before it was ready, or never answered.
     StartFailed = "start_failed", 502, code::SERVER_ERROR;
     /// It failed repeatedly; the failure says when it will be tried again.
@@ -160,6 +163,30 @@ impl Failure {
     }
 }
 
+/// How long whoever was refused memory waits before it asks again: nobody knows when others give theirs back.
+const RETRY_FULL: Duration = Duration::from_secs(1);
+
+impl From<Full> for Failure {
+    /// The failure of a request whose bytes were not taken in. It says nothing of what others hold.
+    fn from(full: Full) -> Self {
+        let (reason, why) = match full {
+            Full::OfTenant { held, limit } => (
+                Reason::TenantLimit,
+                format!(
+                    "this tenant's bodies, sessions, messages and answers take {held} bytes of memory already, of the {limit} that they may (read answers, end sessions, or raise `limits.memory_held`)"
+                ),
+            ),
+            Full::OfAll { limit, .. } => (
+                Reason::MemoryExhausted,
+                format!(
+                    "what all tenants together may make stdiopool hold, {limit} bytes, is used up (raise `http.memory`)"
+                ),
+            ),
+        };
+        Self::new(reason, why).retry_after(RETRY_FULL)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +200,7 @@ mod tests {
         insta::assert_snapshot!(table, @r"
         pool_exhausted 503 -32000
         tenant_limit 429 -32000
+        memory_exhausted 503 -32000
         start_failed 502 -32000
         circuit_open 503 -32000
         worker_exited 502 -32000
@@ -193,6 +221,29 @@ mod tests {
         draining 503 -32000
         internal 500 -32603
         ");
+    }
+
+    #[test]
+    fn whoever_is_refused_memory_is_told_whose_limit_it_was() {
+        let full = Full::OfTenant { held: 7, limit: 9 };
+        let failure = Failure::from(full);
+        assert_eq!(failure.reason, Reason::TenantLimit);
+        assert!(
+            failure.message.contains("`limits.memory_held`"),
+            "{failure}"
+        );
+        assert!(failure.retry_after.is_some());
+        let full = Full::OfAll {
+            held: 12_345,
+            limit: 23_456,
+        };
+        let failure = Failure::from(full);
+        assert_eq!(failure.reason, Reason::MemoryExhausted);
+        assert!(failure.message.contains("`http.memory`"), "{failure}");
+        assert!(
+            !failure.message.contains("12345"),
+            "what others hold: {failure}"
+        );
     }
 
     #[test]

@@ -11,9 +11,11 @@ use prometheus::{
 };
 use rustc_hash::FxHashMap;
 
+use super::held::HeldMetrics;
 use super::labels::{DropReason, EvictionReason};
 use super::process::ProcessCollector;
 use super::server::{ServerMetrics, ServerVecs};
+use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::protocol::Reason;
 
@@ -48,6 +50,7 @@ pub struct Metrics {
     hibernated_bytes: IntGauge,
     catalog_hits: IntCounter,
     audit_lost: IntCounter,
+    held: HeldMetrics,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -125,6 +128,7 @@ impl Metrics {
             )),
         );
         let vecs = Arc::new(ServerVecs::new(&registry));
+        let held = HeldMetrics::new(&registry);
         Arc::new(Self {
             registry,
             servers: RwLock::default(),
@@ -136,6 +140,7 @@ impl Metrics {
             hibernated_bytes,
             catalog_hits,
             audit_lost,
+            held,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -196,6 +201,11 @@ impl Metrics {
     pub fn set_audit_lost(&self, lost: u64) {
         self.audit_lost
             .inc_by(lost.saturating_sub(self.audit_lost.get()));
+    }
+
+    /// What is held for tenants now, and what was refused since the start.
+    pub fn set_held(&self, ledger: &Ledger) {
+        self.held.set(ledger);
     }
 
     /// Bytes that hibernation saves now.
@@ -361,7 +371,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 32, "a new metric is not recorded here");
+        assert_eq!(families.len(), 35, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -375,6 +385,7 @@ mod tests {
         let values = values.chain(Era::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(RefreshOutcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(InstallOutcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(crate::held::Kind::ALL.iter().map(|v| v.as_str()));
         for word in names.chain(values) {
             assert!(docs.contains(&format!("`{word}`")), "`{word}` is missing");
         }

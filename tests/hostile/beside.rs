@@ -34,5 +34,8 @@ impl Beside {
 #[tokio::test]
 async fn calls_of_a_tenant_beside_are_checked_one_by_one() {
     let pool = Stdiopool::serve(&crate::support::demo("good", ""));
-    Beside::open(&pool, "bystander", "good").await.goes_on(3).await;
+    Beside::open(&pool, "bystander", "good")
+        .await
+        .goes_on(3)
+        .await;
 }
