@@ -15,6 +15,7 @@ use super::auth::{Auth, AuthMode};
 use super::rates::{DefaultRates, Rates};
 use super::template::Template;
 use super::units::SizeOrShare;
+use crate::held;
 use crate::ids::{ServerName, TenantId, is_valid_name};
 
 /// The tenant of callers that name none, where nobody has to say who they are.
@@ -68,6 +69,8 @@ pub struct Http {
     pub max_body: u64,
     /// Who may have how many connections, and for how long.
     pub connections: Connections,
+    /// Bytes that all tenants together may make stdiopool hold.
+    pub memory: u64,
     /// `[http.tls]`; `None`: plain HTTP.
     pub tls: Option<Tls>,
 }
@@ -308,6 +311,8 @@ pub struct Tenant {
     pub tokens: Vec<Token>,
     /// How much it may ask; `None` for `[limits] tenant`.
     pub rates: Option<Rates>,
+    /// Bytes that it may make stdiopool hold; `None` for `limits.memory_held`.
+    pub memory_held: Option<u64>,
     /// Its share under contention.
     pub weight: u32,
     /// Workers it may have; `None` for `pool.max_workers_per_tenant`.
@@ -395,11 +400,26 @@ impl Config {
         }
     }
 
+    /// What tenants may make stdiopool hold, in bytes.
+    pub fn held_limits(&self) -> held::Limits {
+        held::Limits {
+            of_tenant: self.rates.memory_held,
+            of_all: self.http.memory,
+        }
+    }
+
+    /// The tenants that may make stdiopool hold more or less than others, and how many bytes.
+    pub fn own_held_limits(&self) -> impl Iterator<Item = (TenantId, u64)> {
+        let tenants = self.tenants.iter();
+        tenants.filter_map(|(id, tenant)| Some((id.clone(), tenant.memory_held?)))
+    }
+
     /// Whether another config listens elsewhere or otherwise, which takes a restart.
     pub fn listens_like(&self, other: &Self) -> bool {
-        // What is said of connections holds from the reload on.
+        // What is said of connections and of memory held holds from the reload on.
         let http = Http {
             connections: self.http.connections.clone(),
+            memory: self.http.memory,
             ..other.http.clone()
         };
         self.http == http && self.admin.listen == other.admin.listen

@@ -1,6 +1,8 @@
 //! `[limits]`, and `limits` of a tenant: how much may be asked, and how much at once.
 
+use super::model::Config;
 use super::reader::Reader;
+use super::units;
 
 /// How much one tenant or one user may ask. 0 is no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -25,17 +27,29 @@ impl Rates {
     }
 }
 
+/// Bytes that one tenant may make stdiopool hold, unless one request needs more.
+const MEMORY_HELD: u64 = 64 << 20;
+/// Bytes that all tenants together may make stdiopool hold, unless one request needs more.
+const MEMORY_OF_ALL: u64 = 512 << 20;
+
 /// `[limits]`: what holds for every tenant and every user.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DefaultRates {
+    /// Bytes that one tenant may make stdiopool hold, unless the tenant has a limit of its own.
+    pub memory_held: u64,
     /// For all users of a tenant together, unless the tenant has limits of its own.
     pub tenant: Rates,
     /// For each user of a tenant, or each token where it names no user.
     pub user: Rates,
 }
 
+/// Reads `[limits]`.
 pub(super) fn defaults(reader: &mut Reader<'_, '_>) -> DefaultRates {
+    let doc = "Memory that one tenant may make stdiopool hold: the bodies of its requests that are not answered yet. At the limit a request is refused with 429. At least twice `http.max_body` and the largest `max_message` of a server, which one request needs; raised to that where it is not written.";
     DefaultRates {
+        memory_held: reader
+            .size("memory_held", Some(MEMORY_HELD), doc)
+            .unwrap_or(MEMORY_HELD),
         tenant: reader.table("tenant", |reader| rates(reader, Rates::default())),
         user: reader.table("user", |reader| rates(reader, Rates::default())),
     }
@@ -72,4 +86,76 @@ pub(super) fn rates(reader: &mut Reader<'_, '_>, fallback: Rates) -> Rates {
             "Event streams (GET) that are open, beside those requests; one more is refused with 429. 0: as many as `concurrent`.",
         ),
     }
+}
+
+/// `limits.memory_held` of one tenant, in bytes; `None`: as for every tenant.
+pub(super) fn memory_held(reader: &mut Reader<'_, '_>) -> Option<u64> {
+    let doc =
+        "Memory that this tenant may make stdiopool hold, instead of `memory_held` in `[limits]`.";
+    reader.size("memory_held", None, doc)
+}
+
+/// `http.memory`, in bytes.
+pub(super) fn memory_of_all(reader: &mut Reader<'_, '_>) -> u64 {
+    let doc = "Memory that all tenants together may make stdiopool hold, counted as `limits.memory_held`. At the limit requests are refused with 503. At least what one tenant may hold; raised to that where it is not written. Changed by a reload.";
+    reader
+        .size("memory", Some(MEMORY_OF_ALL), doc)
+        .unwrap_or(MEMORY_OF_ALL)
+}
+
+/// Sees to it that one request of the largest size fits into what may be held, in bytes: its body, its copy
+/// on the way to the worker, and the answer.
+pub(super) fn fit_memory(root: &mut Reader<'_, '_>, config: &mut Config) {
+    let needed = needed(config);
+    let why = |key: &str, bytes: u64, needed: u64, of: &str| {
+        let (bytes, needed) = (units::size_text(bytes), units::size_text(needed));
+        format!(
+            "`{key}` is {bytes}, less than the {needed} that {of}: raise it, or lower `http.max_body` or the `max_message` of servers"
+        )
+    };
+    let request = "one request needs (twice `http.max_body` and the largest `max_message`)";
+    let of_tenants = config.rates.memory_held;
+    if of_tenants < needed {
+        if let Some(span) = root.span_within(&["limits", "memory_held"]) {
+            let why = why("limits.memory_held", of_tenants, needed, request);
+            root.notes.mistakes.push((span, why));
+        }
+        config.rates.memory_held = needed;
+    }
+    for (tenant, entry) in &config.tenants {
+        let path = ["tenants", tenant.as_str(), "limits", "memory_held"];
+        if let Some(bytes) = entry.memory_held.filter(|bytes| *bytes < needed)
+            && let Some(span) = root.span_within(&path)
+        {
+            root.notes
+                .mistakes
+                .push((span, why(&path.join("."), bytes, needed, request)));
+        }
+    }
+    let own = config.tenants.values().filter_map(|it| it.memory_held);
+    let of_one = own.fold(config.rates.memory_held, u64::max);
+    let of_all = config.http.memory;
+    if of_all < of_one {
+        if let Some(span) = root.span_within(&["http", "memory"]) {
+            let one = "one tenant may hold (`limits.memory_held`)";
+            root.notes
+                .mistakes
+                .push((span, why("http.memory", of_all, of_one, one)));
+        }
+        config.http.memory = of_one;
+    }
+}
+
+fn needed(config: &Config) -> u64 {
+    let largest = config
+        .servers
+        .values()
+        .map(|server| server.max_message)
+        .max();
+    let largest = largest.unwrap_or_default() as u64;
+    config
+        .http
+        .max_body
+        .saturating_mul(2)
+        .saturating_add(largest)
 }

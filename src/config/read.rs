@@ -30,7 +30,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let servers = servers::servers(root, &pool, base_dir);
     let policy = root.table("policy", policy::read);
     let tenants = tenants::tenants(root, &servers, &rates, base_dir);
-    Config {
+    let mut config = Config {
         http,
         admin,
         auth,
@@ -46,7 +46,9 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         only_server: None,
         base_dir: base_dir.to_owned(),
         warnings: Vec::new(),
-    }
+    };
+    rates::fit_memory(root, &mut config);
+    config
 }
 
 fn listen(reader: &mut Reader<'_, '_>, default: &'static str, doc: &'static str) -> SocketAddr {
@@ -93,6 +95,7 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
         allowed_origins,
         max_body: max_body.unwrap_or(8 << 20),
         connections: connections(reader),
+        memory: rates::memory_of_all(reader),
         tls: reader.table("tls", |reader| tls(reader, base_dir)),
     }
 }

@@ -137,6 +137,22 @@ impl<'n, 't> Reader<'n, 't> {
             .map_or_else(|| self.span.clone(), |value| value.span())
     }
 
+    /// Where the value stands to which those keys lead through tables, if it is written.
+    pub(super) fn span_within(&self, path: &[&str]) -> Option<Range<usize>> {
+        let (last, tables) = path.split_last()?;
+        let find = |table: &'t DeTable<'t>, key: &str| {
+            let mut entries = table.iter();
+            entries
+                .find(|(name, _)| name.get_ref() == key)
+                .map(|(_, value)| value)
+        };
+        let mut table = self.table?;
+        for key in tables {
+            table = find(table, key)?.get_ref().as_table()?;
+        }
+        find(table, last).map(Spanned::span)
+    }
+
     /// The line where the table stands, from 1.
     pub(super) fn line(&self) -> usize {
         self.notes.line_at(self.span.start)

@@ -60,17 +60,17 @@ fn tenant(
         1..=1_000_000,
         "Worker processes it may have, instead of `pool.max_workers_per_tenant`.",
     );
-    let rates = if reader.has("limits") {
-        Some(reader.table("limits", |reader| rates::rates(reader, defaults.tenant)))
-    } else {
-        reader.table("limits", |reader| rates::rates(reader, defaults.tenant));
-        None
-    };
+    let has_limits = reader.has("limits");
+    let (rates, memory_held) = reader.table("limits", |reader| {
+        let rates = rates::rates(reader, defaults.tenant);
+        (has_limits.then_some(rates), rates::memory_held(reader))
+    });
     let config = config(reader, servers);
     let secrets = secrets(reader, base_dir);
     Tenant {
         tokens,
         rates,
+        memory_held,
         weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         max_workers: max_workers.and_then(|n| usize::try_from(n).ok()),
         config,

@@ -194,6 +194,7 @@ fn the_example_shows_the_defaults() {
     let default = read(SMALLEST).expect("valid");
     assert_eq!(shown.http.listen, default.http.listen);
     assert_eq!(shown.http.max_body, default.http.max_body);
+    assert_eq!(shown.http.memory, default.http.memory);
     assert_eq!(shown.admin.listen, default.admin.listen);
     assert_eq!(shown.pool, default.pool);
     assert_eq!((shown.rates, shown.audit), (default.rates, default.audit));
@@ -302,4 +303,31 @@ fn a_confidential_value_that_does_not_fit_is_not_shown() {
         assert!(mistakes.contains("shorter than 30"), "{mistakes}");
         assert!(!mistakes.contains("hunter22"), "{mistakes}");
     }
+}
+
+#[test]
+fn what_one_request_needs_fits_into_what_may_be_held() {
+    let with = |text: &str| read(&format!("{text}\n{SMALLEST}"));
+    let default = with("").expect("valid");
+    let limits = (default.rates.memory_held, default.http.memory);
+    assert_eq!(limits, (64 << 20, 512 << 20));
+    let raised = with("[http]\nmax_body = \"64MiB\"").expect("valid");
+    assert_eq!(raised.rates.memory_held, (128 + 32) << 20);
+    let small = [
+        "[limits]\nmemory_held = \"40MiB\"",
+        "[http]\nmemory = \"60MiB\"",
+        "[tenants.a.limits]\nmemory_held = \"1MiB\"",
+    ];
+    for text in small {
+        let mistakes = with(text).expect_err("too little").to_string();
+        assert!(
+            mistakes.contains("needs") || mistakes.contains("may hold"),
+            "{mistakes}"
+        );
+        assert!(mistakes.contains("memory"), "{mistakes}");
+    }
+    let own = with("[tenants.a.limits]\nmemory_held = \"1GiB\"").expect("valid");
+    assert_eq!(own.http.memory, 1 << 30, "as much as one tenant may hold");
+    let of_a: Vec<_> = own.own_held_limits().collect();
+    assert_eq!(of_a, [(TenantId::new("a"), 1 << 30)]);
 }

@@ -356,6 +356,7 @@ impl Supervisor for Running {
 pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
     let snapshot = sessions.pool().snapshot();
     metrics.set_queue_depth(sessions.pool().queue_depth());
+    metrics.set_held(sessions.ledger());
     let (all, callers) = (sessions.all(), sessions.callers_by_server());
     for link in sessions.links() {
         link.count_stderr();

@@ -165,7 +165,9 @@ async fn serve_all(
     let permit = front
         .limits
         .admit(&setup.config, principal, Counted::Request)?;
-    let body = read_body(&parts.headers, body, front.max_body.min(MAX_CONFIG)).await?;
+    let account = front.sessions.ledger().account(&principal.tenant);
+    let max = front.max_body.min(MAX_CONFIG);
+    let (body, _held) = read_body(&parts.headers, body, max, &account).await?;
     let act = Act {
         front,
         principal,

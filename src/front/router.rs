@@ -30,6 +30,7 @@ use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
 use super::trail::{self, Trail};
 use super::{stream, well_known};
+use crate::held::{Account, Charge, Kind};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
@@ -46,6 +47,8 @@ const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 const MAX_UNREAD: usize = 64 << 10;
 /// How long that may take.
 const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a client may send nothing of a body that it has begun.
+const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What the front door needs.
 #[derive(Debug)]
@@ -303,7 +306,8 @@ where
         let permit = front
             .limits
             .admit(&setup.config, principal, Counted::Request)?;
-        let body = read_body(headers, body, front.max_body).await?;
+        let account = front.sessions.ledger().account(&principal.tenant);
+        let (body, _held) = read_body(headers, body, front.max_body, &account).await?;
         let message = (config, body);
         return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
     }
@@ -317,7 +321,8 @@ where
             let permit = front
                 .limits
                 .admit(&setup.config, principal, Counted::Request)?;
-            let body = read_body(headers, body, front.max_body).await?;
+            let account = front.sessions.ledger().account(&principal.tenant);
+            let (body, _held) = read_body(headers, body, front.max_body, &account).await?;
             let post = Post {
                 front,
                 principal,
@@ -442,12 +447,21 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     ))
 }
 
-/// Reads a body of at most `max` bytes.
+/// Reads a body of at most `max` bytes, which are held for that tenant as long as the charge lives: what is
+/// announced from the beginning, the rest as it comes.
+///
+/// # Errors
+/// [`Reason::MessageTooLarge`], [`Reason::BodyTimeout`] when nothing more comes for [`BODY_TIMEOUT`], and as
+/// [`Full`](crate::held::Full) says when the tenant or all together hold too much.
+///
+/// # Cancel-Safety
+/// A dropped call gives back what it held; what was read is lost.
 pub(super) async fn read_body<B>(
     headers: &HeaderMap,
     mut body: B,
     max: usize,
-) -> Result<Bytes, Failure>
+    account: &Account,
+) -> Result<(Bytes, Charge), Failure>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
 {
@@ -459,12 +473,17 @@ where
         }
         return Err(too_large(&at_least.to_string(), max));
     }
+    // It is at most `max`.
+    let at_least = usize::try_from(at_least).unwrap_or(max);
+    let mut held = account.charge(Kind::Body, at_least)?;
     // Most bodies come in one piece, which is then not copied.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while !body.is_end_stream()
-        && let Some(frame) = body.frame().await
-    {
+    while !body.is_end_stream() {
+        let next = tokio::time::timeout(BODY_TIMEOUT, body.frame()).await;
+        let Some(frame) = next.map_err(|_| body_timeout())? else {
+            break;
+        };
         let frame = frame.map_err(|error| {
             let why = format!("the body ended early: {error}");
             Failure::new(Reason::InvalidRequest, why)
@@ -476,6 +495,10 @@ where
             discard(body, MAX_DISCARDED, DISCARD_TIMEOUT).await;
             return Err(too_large(&format!("over {max}"), max));
         }
+        let so_far = first.len() + rest.len() + data.len();
+        if so_far as u64 > held.bytes() {
+            held.resize(so_far)?;
+        }
         if first.is_empty() {
             first = data;
         } else {
@@ -483,12 +506,18 @@ where
         }
     }
     if rest.is_empty() {
-        return Ok(first);
+        return Ok((first, held));
     }
     let mut whole = BytesMut::with_capacity(first.len() + rest.len());
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok((whole.freeze(), held))
+}
+
+fn body_timeout() -> Failure {
+    let seconds = BODY_TIMEOUT.as_secs();
+    let why = format!("nothing more of the body came for {seconds} s");
+    Failure::new(Reason::BodyTimeout, why)
 }
 
 fn too_large(size: &str, max: usize) -> Failure {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
@@ -46,53 +47,75 @@ pub enum Full {
 
 /// What is held, and what may be. Cheap to clone.
 #[derive(Clone)]
-pub struct Ledger(Arc<Inner>);
+pub struct Ledger {
+    totals: Arc<Totals>,
+    tenants: Arc<Mutex<Tenants>>,
+}
 
-struct Inner {
+/// What all tenants together hold.
+struct Totals {
     held: AtomicU64,
     limit: AtomicU64,
-    of_tenant: AtomicU64,
     of_kind: [AtomicU64; Kind::ALL.len()],
-    refused: AtomicU64,
-    tenants: Mutex<Tenants>,
+    refused_of_tenants: AtomicU64,
+    refused_of_all: AtomicU64,
 }
 
 struct Tenants {
     accounts: FxHashMap<TenantId, Arc<Tenant>>,
+    /// Bytes that a tenant without a limit of its own may hold.
+    limit: u64,
+    /// Limits of tenants that have their own.
+    own: FxHashMap<TenantId, u64>,
     /// With how many accounts the next look for empty ones is due.
     look_at: usize,
 }
 
-#[derive(Debug)]
 struct Tenant {
     held: AtomicU64,
     limit: AtomicU64,
+    totals: Arc<Totals>,
+}
+
+impl Tenants {
+    fn limit_of(&self, tenant: &TenantId) -> u64 {
+        self.own.get(tenant).copied().unwrap_or(self.limit)
+    }
 }
 
 impl Ledger {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Inner {
-            held: AtomicU64::new(0),
-            limit: AtomicU64::new(limits.of_all),
-            of_tenant: AtomicU64::new(limits.of_tenant),
-            of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
-            refused: AtomicU64::new(0),
-            tenants: Mutex::new(Tenants {
-                accounts: FxHashMap::default(),
-                look_at: FIRST_LOOK,
+        Self {
+            totals: Arc::new(Totals {
+                held: AtomicU64::new(0),
+                limit: AtomicU64::new(limits.of_all),
+                of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
+                refused_of_tenants: AtomicU64::new(0),
+                refused_of_all: AtomicU64::new(0),
             }),
-        }))
+            tenants: Arc::new(Mutex::new(Tenants {
+                accounts: FxHashMap::default(),
+                limit: limits.of_tenant,
+                own: FxHashMap::default(),
+                look_at: FIRST_LOOK,
+            })),
+        }
     }
 
-    /// The account of a tenant, made if there is none.
+    /// One without limits, for tests and tools.
+    pub fn unlimited() -> Self {
+        Self::new(Limits {
+            of_tenant: u64::MAX,
+            of_all: u64::MAX,
+        })
+    }
+
+    /// The account of a tenant, made if there is none. To be looked up once and kept beside what is charged.
     pub fn account(&self, tenant: &TenantId) -> Account {
-        let mut tenants = self.0.tenants.lock();
+        let mut tenants = self.tenants.lock();
         if let Some(known) = tenants.accounts.get(tenant) {
-            return Account {
-                tenant: Arc::clone(known),
-                ledger: self.clone(),
-            };
+            return Account(Arc::clone(known));
         }
         if tenants.accounts.len() >= tenants.look_at {
             tenants.accounts.retain(|_, account| {
@@ -102,51 +125,62 @@ impl Ledger {
         }
         let account = Arc::new(Tenant {
             held: AtomicU64::new(0),
-            limit: AtomicU64::new(self.0.of_tenant.load(Ordering::Relaxed)),
+            limit: AtomicU64::new(tenants.limit_of(tenant)),
+            totals: Arc::clone(&self.totals),
         });
         tenants
             .accounts
             .insert(tenant.clone(), Arc::clone(&account));
-        Account {
-            tenant: account,
-            ledger: self.clone(),
-        }
+        Account(account)
     }
 
-    /// Puts other limits in force. What is held already stays. `own` gives the limit of a tenant that
-    /// has one of its own.
-    pub fn set_limits(&self, limits: Limits, own: impl Fn(&TenantId) -> Option<u64>) {
-        self.0.limit.store(limits.of_all, Ordering::Relaxed);
-        self.0.of_tenant.store(limits.of_tenant, Ordering::Relaxed);
-        for (tenant, account) in &self.0.tenants.lock().accounts {
-            let limit = own(tenant).unwrap_or(limits.of_tenant);
-            account.limit.store(limit, Ordering::Relaxed);
+    /// Puts other limits in force, of tenants that have accounts and of those that get them later. What is
+    /// held already stays. `own` are the limits, in bytes, of tenants that have their own.
+    pub fn set_limits(&self, limits: Limits, own: impl IntoIterator<Item = (TenantId, u64)>) {
+        self.totals.limit.store(limits.of_all, Ordering::Relaxed);
+        let mut tenants = self.tenants.lock();
+        tenants.limit = limits.of_tenant;
+        tenants.own = own.into_iter().collect();
+        for (tenant, account) in &tenants.accounts {
+            account
+                .limit
+                .store(tenants.limit_of(tenant), Ordering::Relaxed);
         }
     }
 
     /// Bytes held by all tenants.
     pub fn held(&self) -> u64 {
-        self.0.held.load(Ordering::Relaxed)
+        self.totals.held.load(Ordering::Relaxed)
     }
 
     /// Bytes that all tenants may hold.
     pub fn limit(&self) -> u64 {
-        self.0.limit.load(Ordering::Relaxed)
+        self.totals.limit.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that a tenant without a limit of its own may hold.
+    pub fn limit_of_tenants(&self) -> u64 {
+        self.tenants.lock().limit
     }
 
     /// Bytes held of that kind.
     pub fn held_of(&self, kind: Kind) -> u64 {
-        self.0.of_kind[kind.number()].load(Ordering::Relaxed)
+        self.totals.of_kind[kind.number()].load(Ordering::Relaxed)
     }
 
-    /// How often bytes were not taken in.
-    pub fn refused(&self) -> u64 {
-        self.0.refused.load(Ordering::Relaxed)
+    /// How often bytes were not taken in because a tenant would have held too many.
+    pub fn refused_of_tenants(&self) -> u64 {
+        self.totals.refused_of_tenants.load(Ordering::Relaxed)
+    }
+
+    /// How often bytes were not taken in because all tenants together would have held too many.
+    pub fn refused_of_all(&self) -> u64 {
+        self.totals.refused_of_all.load(Ordering::Relaxed)
     }
 
     /// What each tenant holds that holds something, in no order.
     pub fn by_tenant(&self) -> Vec<(TenantId, u64)> {
-        let tenants = self.0.tenants.lock();
+        let tenants = self.tenants.lock();
         let held = tenants.accounts.iter();
         held.map(|(tenant, account)| (tenant.clone(), account.held.load(Ordering::Relaxed)))
             .filter(|(_, held)| *held > 0)
@@ -163,12 +197,9 @@ impl fmt::Debug for Ledger {
     }
 }
 
-/// What one tenant holds. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Account {
-    tenant: Arc<Tenant>,
-    ledger: Ledger,
-}
+/// What one tenant holds. Cheap to clone: one reference count.
+#[derive(Clone)]
+pub struct Account(Arc<Tenant>);
 
 impl Account {
     /// Takes that many bytes in.
@@ -185,7 +216,7 @@ impl Account {
     /// to count against what comes next.
     pub fn charge_anyway(&self, kind: Kind, bytes: usize) -> Charge {
         let mut charge = self.nothing(kind);
-        charge.add(bytes as u64);
+        charge.grow_anyway(bytes);
         charge
     }
 
@@ -200,22 +231,52 @@ impl Account {
 
     /// Bytes that the tenant holds.
     pub fn held(&self) -> u64 {
-        self.tenant.held.load(Ordering::Relaxed)
+        self.0.held.load(Ordering::Relaxed)
     }
 
     /// Bytes that the tenant may hold.
     pub fn limit(&self) -> u64 {
-        self.tenant.limit.load(Ordering::Relaxed)
+        self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// Gives this tenant a limit of its own.
-    pub fn set_limit(&self, bytes: u64) {
-        self.tenant.limit.store(bytes, Ordering::Relaxed);
+    fn add(&self, kind: Kind, bytes: u64) {
+        let totals = &self.0.totals;
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        totals.held.fetch_add(bytes, Ordering::Relaxed);
+        totals.of_kind[kind.number()].fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn refuse(&self, full: Full) -> Full {
-        self.ledger.0.refused.fetch_add(1, Ordering::Relaxed);
-        full
+    fn add_if_room(&self, kind: Kind, bytes: u64) -> Result<(), Full> {
+        let totals = &self.0.totals;
+        let limit = self.limit();
+        add_within(&self.0.held, bytes, limit).map_err(|held| {
+            totals.refused_of_tenants.fetch_add(1, Ordering::Relaxed);
+            Full::OfTenant { held, limit }
+        })?;
+        let limit = totals.limit.load(Ordering::Relaxed);
+        if let Err(held) = add_within(&totals.held, bytes, limit) {
+            self.0.held.fetch_sub(bytes, Ordering::Relaxed);
+            totals.refused_of_all.fetch_add(1, Ordering::Relaxed);
+            return Err(Full::OfAll { held, limit });
+        }
+        totals.of_kind[kind.number()].fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn remove(&self, kind: Kind, bytes: u64) {
+        let totals = &self.0.totals;
+        self.0.held.fetch_sub(bytes, Ordering::Relaxed);
+        totals.held.fetch_sub(bytes, Ordering::Relaxed);
+        totals.of_kind[kind.number()].fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("held", &self.held())
+            .field("limit", &self.limit())
+            .finish_non_exhaustive()
     }
 }
 
@@ -241,33 +302,33 @@ impl Charge {
         self.bytes
     }
 
+    /// Whose bytes they are.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// Takes more bytes in.
     ///
     /// # Errors
     /// [`Full`], and it is as it was.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Full> {
         let bytes = bytes as u64;
-        let Account { tenant, ledger } = &self.account;
-        let limit = self.account.limit();
-        add_within(&tenant.held, bytes, limit)
-            .map_err(|held| self.account.refuse(Full::OfTenant { held, limit }))?;
-        let limit = ledger.limit();
-        if let Err(held) = add_within(&ledger.0.held, bytes, limit) {
-            tenant.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(self.account.refuse(Full::OfAll { held, limit }));
-        }
-        ledger.0.of_kind[self.kind.number()].fetch_add(bytes, Ordering::Relaxed);
+        self.account.add_if_room(self.kind, bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Takes more bytes in whatever the limits, as [`Account::charge_anyway`].
+    pub fn grow_anyway(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.account.add(self.kind, bytes);
+        self.bytes += bytes;
     }
 
     /// Gives that many bytes back, at most all of them.
     pub fn shrink(&mut self, bytes: usize) {
         let bytes = (bytes as u64).min(self.bytes);
-        let ledger = &self.account.ledger.0;
-        self.account.tenant.held.fetch_sub(bytes, Ordering::Relaxed);
-        ledger.held.fetch_sub(bytes, Ordering::Relaxed);
-        ledger.of_kind[self.kind.number()].fetch_sub(bytes, Ordering::Relaxed);
+        self.account.remove(self.kind, bytes);
         self.bytes -= bytes;
     }
 
@@ -286,18 +347,42 @@ impl Charge {
         }
     }
 
-    fn add(&mut self, bytes: u64) {
-        let ledger = &self.account.ledger.0;
-        self.account.tenant.held.fetch_add(bytes, Ordering::Relaxed);
-        ledger.held.fetch_add(bytes, Ordering::Relaxed);
-        ledger.of_kind[self.kind.number()].fetch_add(bytes, Ordering::Relaxed);
-        self.bytes += bytes;
+    /// Makes it one of that many bytes whatever the limits.
+    pub fn resize_anyway(&mut self, bytes: usize) {
+        let now = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        match bytes.checked_sub(now) {
+            Some(more) => self.grow_anyway(more),
+            None => self.shrink(now - bytes),
+        }
+    }
+
+    /// The bytes of a message that carries its charge from here on: it is given back when the last clone
+    /// or slice of them is dropped, wherever that is. Costs an allocation.
+    pub fn carried_by(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Carrier {
+            bytes,
+            _charge: self,
+        })
+    }
+}
+
+/// Bytes and what was charged for them.
+struct Carrier {
+    bytes: Bytes,
+    _charge: Charge,
+}
+
+impl AsRef<[u8]> for Carrier {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.shrink(usize::MAX);
+        if self.bytes > 0 {
+            self.shrink(usize::MAX);
+        }
     }
 }
 
@@ -340,7 +425,8 @@ mod tests {
                 limit: 150
             }
         );
-        assert_eq!((ledger.refused(), ledger.held_of(Kind::Session)), (2, 0));
+        let refused = (ledger.refused_of_tenants(), ledger.refused_of_all());
+        assert_eq!((refused, ledger.held_of(Kind::Session)), ((1, 1), 0));
         drop(held);
         assert_eq!((one.held(), ledger.held()), (0, 50));
         assert_eq!(ledger.by_tenant(), [(tenant("other"), 50)]);
@@ -357,6 +443,35 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_tenants_hold_for_accounts_that_come_later() {
+        let ledger = ledger(10, 1000);
+        let early = ledger.account(&tenant("early"));
+        let limits = Limits {
+            of_tenant: 20,
+            of_all: 1000,
+        };
+        ledger.set_limits(limits, [(tenant("early"), 30), (tenant("late"), 40)]);
+        let late = ledger.account(&tenant("late"));
+        let other = ledger.account(&tenant("other"));
+        assert_eq!((early.limit(), late.limit(), other.limit()), (30, 40, 20));
+        ledger.set_limits(limits, []);
+        assert_eq!((early.limit(), late.limit()), (20, 20));
+    }
+
+    #[test]
+    fn a_message_carries_its_charge_until_its_last_clone_is_gone() {
+        let ledger = ledger(100, 100);
+        let account = ledger.account(&tenant("one"));
+        let charge = account.charge(Kind::Answer, 5).expect("room");
+        let message = charge.carried_by(Bytes::from_static(b"hello"));
+        let slice = message.clone().slice(1..3);
+        drop(message);
+        assert_eq!((&slice[..], account.held()), (&b"el"[..], 5));
+        drop(slice);
+        assert_eq!((account.held(), ledger.held_of(Kind::Answer)), (0, 0));
+    }
+
+    #[test]
     fn accounts_of_tenants_that_hold_nothing_go() {
         let ledger = ledger(10, 100);
         let kept = ledger
@@ -366,7 +481,7 @@ mod tests {
         for n in 0..4 * FIRST_LOOK {
             let _account = ledger.account(&tenant(&format!("t{n}")));
         }
-        assert!(ledger.0.tenants.lock().accounts.len() <= FIRST_LOOK);
+        assert!(ledger.tenants.lock().accounts.len() <= FIRST_LOOK);
         assert_eq!(ledger.account(&tenant("kept")).held(), kept.bytes());
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::code;
+use crate::held::Full;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal, $code:expr;)*) => {
@@ -45,6 +46,10 @@ reasons! {
     Busy = "busy", 503, code::SERVER_ERROR;
     /// The tenant's own limit.
     TenantLimit = "tenant_limit", 429, code::SERVER_ERROR;
+    /// All tenants together hold as much memory as they may.
+    MemoryExhausted = "memory_exhausted", 503, code::SERVER_ERROR;
+    /// The body stopped coming.
+    BodyTimeout = "body_timeout", 408, code::INVALID_REQUEST;
     /// The process exited before it was ready, or never answered.
     StartFailed = "start_failed", 502, code::SERVER_ERROR;
     /// It failed repeatedly; the failure says when it will be tried again.
@@ -166,6 +171,30 @@ impl Failure {
     }
 }
 
+/// How long whoever was refused memory waits before it asks again: nobody knows when others give theirs back.
+const RETRY_FULL: Duration = Duration::from_secs(1);
+
+impl From<Full> for Failure {
+    /// The failure of a request whose bytes were not taken in. It says nothing of what others hold.
+    fn from(full: Full) -> Self {
+        let (reason, why) = match full {
+            Full::OfTenant { held, limit } => (
+                Reason::TenantLimit,
+                format!(
+                    "the bodies of this tenant's requests take {held} bytes of memory already, of the {limit} that they may (send fewer at once, or raise `limits.memory_held`)"
+                ),
+            ),
+            Full::OfAll { limit, .. } => (
+                Reason::MemoryExhausted,
+                format!(
+                    "what all tenants together may make stdiopool hold, {limit} bytes, is used up (raise `http.memory`)"
+                ),
+            ),
+        };
+        Self::new(reason, why).retry_after(RETRY_FULL)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +211,8 @@ mod tests {
         starting 503 -32000
         busy 503 -32000
         tenant_limit 429 -32000
+        memory_exhausted 503 -32000
+        body_timeout 408 -32600
         start_failed 502 -32000
         circuit_open 503 -32000
         worker_exited 502 -32000
@@ -202,6 +233,29 @@ mod tests {
         draining 503 -32000
         internal 500 -32603
         ");
+    }
+
+    #[test]
+    fn whoever_is_refused_memory_is_told_whose_limit_it_was() {
+        let full = Full::OfTenant { held: 7, limit: 9 };
+        let failure = Failure::from(full);
+        assert_eq!(failure.reason, Reason::TenantLimit);
+        assert!(
+            failure.message.contains("`limits.memory_held`"),
+            "{failure}"
+        );
+        assert!(failure.retry_after.is_some());
+        let full = Full::OfAll {
+            held: 12_345,
+            limit: 23_456,
+        };
+        let failure = Failure::from(full);
+        assert_eq!(failure.reason, Reason::MemoryExhausted);
+        assert!(failure.message.contains("`http.memory`"), "{failure}");
+        assert!(
+            !failure.message.contains("12345"),
+            "what others hold: {failure}"
+        );
     }
 
     #[test]

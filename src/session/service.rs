@@ -16,6 +16,7 @@ use super::record::{Session, SessionId};
 use super::route::{self, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, advertised};
+use crate::held::Ledger;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Limits, Observer, Pool};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
@@ -110,6 +111,11 @@ impl Sessions {
     /// Where things are counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
+    }
+
+    /// What is held for tenants.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
     }
 
     /// Puts a new pool.toml in force. Sessions of servers and tenants that are gone end; the

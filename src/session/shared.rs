@@ -17,6 +17,7 @@ use super::record::Session;
 use super::route::{Route, Setup};
 use super::suspended::Waiting;
 use crate::bridge::SessionNo;
+use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
@@ -68,6 +69,8 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
 #[derive(Debug)]
 pub struct Shared {
     pub(super) directory: Directory,
+    /// What is held for tenants.
+    pub(super) ledger: Ledger,
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
     pub(super) eras: Eras,
@@ -100,9 +103,12 @@ impl Shared {
         (store, eras): (Option<SessionStore>, Eras),
         (trace, installer): (Option<TraceRecorder>, Arc<Installer>),
     ) -> Self {
+        let ledger = Ledger::new(setup.config.held_limits());
+        ledger.set_limits(setup.config.held_limits(), setup.config.own_held_limits());
         Self {
             eras,
             directory: Directory::default(),
+            ledger,
             catalog: Catalog::default(),
             callers: Callers::default(),
             waiting: Waiting::new()
@@ -135,6 +141,9 @@ impl Shared {
     }
 
     pub(super) fn replace_setup(&self, setup: Arc<Setup>) {
+        let config = &setup.config;
+        let own = config.own_held_limits();
+        self.ledger.set_limits(config.held_limits(), own);
         *self.setup.write() = setup;
     }
 

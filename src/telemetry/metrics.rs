@@ -11,9 +11,11 @@ use prometheus::{
 };
 use rustc_hash::FxHashMap;
 
+use super::held::HeldMetrics;
 use super::labels::{ConnectionEnd, DropReason, EvictionReason};
 use super::process::ProcessCollector;
 use super::server::{ServerMetrics, ServerVecs};
+use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::protocol::Reason;
 
@@ -52,6 +54,7 @@ pub struct Metrics {
     removals_failed: IntCounter,
     connections: IntGauge,
     connections_closed: Vec<IntCounter>,
+    held: HeldMetrics,
     queue_wait: Histogram,
     overhead: Histogram,
     hooks: Mutex<Vec<ScrapeHook>>,
@@ -156,6 +159,7 @@ impl Metrics {
             )),
         );
         let vecs = Arc::new(ServerVecs::new(&registry));
+        let held = HeldMetrics::new(&registry);
         Arc::new(Self {
             registry,
             servers: RwLock::default(),
@@ -171,6 +175,7 @@ impl Metrics {
             removals_failed,
             connections,
             connections_closed,
+            held,
             queue_wait,
             overhead,
             hooks: Mutex::default(),
@@ -252,6 +257,11 @@ impl Metrics {
         for (counter, closed) in self.connections_closed.iter().zip(closed) {
             counter.inc_by(closed.saturating_sub(counter.get()));
         }
+    }
+
+    /// What is held for tenants now, and what was refused since the start.
+    pub fn set_held(&self, ledger: &Ledger) {
+        self.held.set(ledger);
     }
 
     /// Bytes that hibernation saves now.
@@ -417,7 +427,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 34, "a new metric is not recorded here");
+        assert_eq!(families.len(), 38, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -431,6 +441,7 @@ mod tests {
         let values = values.chain(Era::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(RefreshOutcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(InstallOutcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(crate::held::Kind::ALL.iter().map(|v| v.as_str()));
         for word in names.chain(values) {
             assert!(docs.contains(&format!("`{word}`")), "`{word}` is missing");
         }

@@ -17,6 +17,7 @@
 
 pub mod audit;
 pub mod exposition;
+mod held;
 pub mod labels;
 mod log_fields;
 mod logging;

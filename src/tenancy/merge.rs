@@ -111,6 +111,7 @@ impl TenantSettings {
         Tenant {
             tokens: vec![],
             rates: Some(rates),
+            memory_held: None,
             weight: self.weight.unwrap_or(1),
             max_workers: self.max_workers,
             config: of_servers,
