@@ -9,3 +9,5 @@
 mod support;
 
 mod beside;
+mod leftovers;
+mod terminals;
