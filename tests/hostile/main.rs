@@ -13,5 +13,7 @@ mod beside;
 mod connections;
 mod fairness;
 mod guardian;
+mod leftovers;
 mod ownership;
 mod tables;
+mod terminals;
