@@ -244,6 +244,8 @@ pub struct Server {
     pub max_workers: usize,
     /// How long a request may take without progress.
     pub request_timeout: Duration,
+    /// How long a request may take, whatever its progress.
+    pub max_request_time: Duration,
     /// How long a start may take.
     pub start_timeout: Duration,
     /// Largest message from a worker, in bytes.
@@ -393,6 +395,12 @@ impl Config {
             Some(cache) => cache.join("stdiopool/packages"),
             None => state.join("packages"),
         }
+    }
+
+    /// Whether clients have to show certificates.
+    pub fn has_client_certificates(&self) -> bool {
+        let tls = self.http.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_ca.is_some())
     }
 
     /// Whether another config listens elsewhere or otherwise, which takes a restart.

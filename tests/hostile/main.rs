@@ -10,6 +10,7 @@
 mod support;
 
 mod beside;
+mod ceiling;
 mod connections;
 mod fairness;
 mod guardian;
