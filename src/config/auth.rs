@@ -1,10 +1,11 @@
 //! `[auth]`: who callers are, and how they say so.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jsonwebtoken::Algorithm;
 use url::Url;
 
@@ -70,6 +71,10 @@ pub enum KeySource {
 pub struct ProxyHeaders {
     /// Addresses of these proxies.
     pub trusted: Vec<IpNet>,
+    /// Has the proxy's secret.
+    pub secret_header: http::HeaderName,
+    /// SHA-256 of the secrets that it may have; none: it needs none.
+    pub secrets: Vec<[u8; 32]>,
     /// Names the tenant.
     pub tenant: http::HeaderName,
     /// Names the user.
@@ -78,6 +83,20 @@ pub struct ProxyHeaders {
     pub email: http::HeaderName,
     /// Their scopes, with blanks or commas between them.
     pub scopes: http::HeaderName,
+}
+
+impl ProxyHeaders {
+    /// A trusted network that has loopback addresses in it.
+    pub fn trusted_loopback(&self) -> Option<&IpNet> {
+        let loopback = [
+            IpNet::from(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).trunc()),
+            IpNet::from(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+        ];
+        self.trusted.iter().find(|network| {
+            let overlaps = |own: &IpNet| own.contains(*network) || network.contains(own);
+            loopback.iter().any(overlaps)
+        })
+    }
 }
 
 impl Auth {
@@ -228,7 +247,7 @@ pub(super) fn networks(reader: &mut Reader<'_, '_>, key: &str, texts: &[String])
             Some(network) => networks.push(network),
             None => {
                 let name = reader.name(key);
-                reader.wrong(key, format!("\"{text}\" in `{name}` is not an address such as \"127.0.0.1\" or a network such as \"10.0.0.0/8\""));
+                reader.wrong(key, format!("\"{text}\" in `{name}` is not an address such as \"10.0.0.7\" or a network such as \"10.0.0.0/8\""));
             }
         }
     }
@@ -236,7 +255,7 @@ pub(super) fn networks(reader: &mut Reader<'_, '_>, key: &str, texts: &[String])
 }
 
 fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
-    let trusted = reader.texts("trusted_proxies", &[], "header: addresses of the proxies whose headers count, such as \"127.0.0.1\" or \"10.0.0.0/8\". A request from any other address is refused with 401. The proxy must remove these headers from what clients send.");
+    let trusted = reader.texts("trusted_proxies", &[], "header: addresses of the proxies whose headers count, such as \"10.0.0.7\" or \"10.0.0.0/8\". A request from any other address is refused with 401, and so is one from this host without one of `proxy_secrets`. The proxy must remove these headers from what clients send.");
     let networks = networks(reader, "trusted_proxies", &trusted);
     if is_used && networks.is_empty() {
         reader.wrong(
@@ -249,6 +268,15 @@ fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
         .filter(|network| is_used && network.prefix_len() == 0)
     {
         reader.notes.warnings.push(format!("`auth.trusted_proxies` has {network}: whoever reaches the front door can name any tenant; list the proxies' own addresses"));
+    }
+    reader.keep_private("proxy_secrets");
+    let texts = reader.texts("proxy_secrets", &[], "header: secrets of the proxies, one of which each request needs in `secret_header`, as \"sha256:\" and the SHA-256 of the secret in hexadecimal digits (printf %s SECRET | sha256sum). Needed where a proxy is on this host, as servers are too and could say the same as it, unless `http.tls.client_ca` has clients show certificates. Two at once let a secret be replaced.");
+    let mut secrets = Vec::new();
+    for text in &texts {
+        match super::tenants::hash(text) {
+            Some(hash) => secrets.push(hash),
+            None => reader.wrong("proxy_secrets", "an entry of `auth.proxy_secrets` is not \"sha256:\" with 64 hexadecimal digits (make one with: printf %s SECRET | sha256sum)"),
+        }
     }
     let mut name = |key, default: &'static str, doc| {
         let text = reader.text(key, Some(default), doc);
@@ -265,6 +293,12 @@ fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
         .unwrap_or_else(|| http::HeaderName::from_static(default))
     };
     ProxyHeaders {
+        secret_header: name(
+            "secret_header",
+            "x-proxy-secret",
+            "header: the header with the proxy's secret, where `proxy_secrets` lists some.",
+        ),
+        secrets,
         tenant: name(
             "tenant_header",
             "x-tenant",

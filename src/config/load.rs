@@ -91,10 +91,27 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
             root.wrong("servers", format!("the things of server `{name}` cannot be told apart where `/mcp` offers all servers as one: its name runs into the separator \"{separator}\" (set `servers.{name}.aggregate = false`, another `aggregate.separator`, or another name)"));
         }
     }
+    if let Some(mistake) = trusts_servers(config) {
+        root.wrong("auth", mistake);
+    }
     if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
         let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
         root.notes.warnings.push(warning.to_owned());
     }
+}
+
+/// Proxies on this host that show nothing which its servers do not have.
+fn trusts_servers(config: &Config) -> Option<String> {
+    let AuthMode::Header(headers) = &config.auth.mode else {
+        return None;
+    };
+    if !headers.secrets.is_empty() || config.has_client_certificates() {
+        return None;
+    }
+    let network = headers.trusted_loopback()?;
+    Some(format!(
+        "`auth.trusted_proxies` has {network}, and servers run on this host too: each could name any tenant. Have the proxy send a secret in `auth.secret_header` and list its hash in `auth.proxy_secrets`, or a certificate of `http.tls.client_ca`"
+    ))
 }
 
 /// Whether the first separator in the names of that server's things is the one after its own name.

@@ -247,6 +247,8 @@ pub struct Server {
     pub max_workers: usize,
     /// How long a request may take without progress.
     pub request_timeout: Duration,
+    /// How long a request may take, whatever its progress.
+    pub max_request_time: Duration,
     /// How long a start may take.
     pub start_timeout: Duration,
     /// Largest message from a worker, in bytes.
@@ -412,6 +414,12 @@ impl Config {
     pub fn own_held_limits(&self) -> impl Iterator<Item = (TenantId, u64)> {
         let tenants = self.tenants.iter();
         tenants.filter_map(|(id, tenant)| Some((id.clone(), tenant.memory_held?)))
+    }
+
+    /// Whether clients have to show certificates.
+    pub fn has_client_certificates(&self) -> bool {
+        let tls = self.http.tls.as_ref();
+        tls.is_some_and(|tls| tls.client_ca.is_some())
     }
 
     /// Whether another config listens elsewhere or otherwise, which takes a restart.

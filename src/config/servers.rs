@@ -103,6 +103,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         "Workers of this server, of all tenants; 0: only the pool's limit.",
     );
     let request_timeout = reader.duration("request_timeout", secs(300), "How long a request may take without progress before it fails with 504 and the server is told that it is cancelled.");
+    let max_request_time = reader.duration("max_request_time", secs(3600), "How long a request may take in all, from when its process has it, however much progress it reports. Then it fails with 504 and the server is told that it is cancelled.");
     let start_timeout = reader.duration("start_timeout", secs(60), "How long the server may take to answer `initialize`. Installing its package does not count, unless it is started as written.");
     let max_message = reader.size(
         "max_message",
@@ -172,6 +173,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         max_workers_per_key,
         max_workers,
         request_timeout,
+        max_request_time,
         start_timeout,
         max_message: usize::try_from(max_message).unwrap_or(usize::MAX),
         idle_timeout: idle_timeout.unwrap_or(pool.idle_timeout),

@@ -154,7 +154,8 @@ fn token(reader: &mut Reader<'_, '_>) -> (Option<String>, Token) {
     (hash, token)
 }
 
-fn hash(text: &str) -> Option<[u8; 32]> {
+/// The hash in "sha256:…".
+pub(super) fn hash(text: &str) -> Option<[u8; 32]> {
     let digits = text
         .strip_prefix("sha256:")
         .filter(|digits| digits.len() == 64)?;

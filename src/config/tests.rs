@@ -289,8 +289,44 @@ fn what_lets_others_write_credentials_is_warned_of() {
         assert!(!jwt(safe).contains("jwks_url"), "{safe}");
     }
     let proxies = |list: &str| warnings(&format!("mode = \"header\"\ntrusted_proxies = [{list}]"));
-    assert!(proxies("\"10.0.0.1\", \"::/0\"").contains("has ::/0"));
+    let secret = format!("proxy_secrets = [\"sha256:{}\"]", "ab".repeat(32));
+    assert!(
+        proxies(&format!(
+            "\"10.0.0.1\", \"::/0\"]\n{secret}\nrequired_scopes = ["
+        ))
+        .contains("has ::/0")
+    );
     assert!(!proxies("\"10.0.0.0/8\"").contains("trusted_proxies"));
+}
+
+#[test]
+fn proxies_on_this_host_are_trusted_by_more_than_their_address() {
+    let mistake = |auth: &str, http: &str| {
+        let text = format!("{http}\n[auth]\nmode = \"header\"\n{auth}\n{SMALLEST}");
+        read(&text).err().map(|error| error.to_string())
+    };
+    for loopback in ["127.0.0.1", "127.9.0.0/16", "::1", "0.0.0.0/0", "::/0"] {
+        let auth = format!("trusted_proxies = [\"10.0.0.1\", \"{loopback}\"]");
+        let told = mistake(&auth, "").expect(loopback);
+        assert!(told.contains("`auth.proxy_secrets`"), "{told}");
+        let secret = format!("{auth}\nproxy_secrets = [\"sha256:{}\"]", "ab".repeat(32));
+        assert_eq!(mistake(&secret, ""), None, "{loopback}");
+        let tls = "[http.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"r\"";
+        assert_eq!(mistake(&auth, tls), None, "{loopback}");
+    }
+    assert_eq!(
+        mistake("trusted_proxies = [\"10.0.0.0/8\", \"fd00::/8\"]", ""),
+        None
+    );
+    let hash = mistake(
+        "trusted_proxies = [\"10.0.0.1\"]\nproxy_secrets = [\"plain\"]",
+        "",
+    );
+    let hash = hash.expect("no hash");
+    assert!(
+        hash.contains("sha256sum") && !hash.contains("plain"),
+        "{hash}"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::body::Body;
-use super::post::{Tally, timed_out};
+use super::post::Tally;
 use super::reply;
 use super::stateless::LISTS_LAST;
 use super::stream::QUIET_PERIOD;
@@ -199,8 +199,8 @@ impl Conversation {
                 Next::Parcel(Parcel::Failed { failure, .. }) => {
                     return Said::Final(self.failed(&failure));
                 }
-                Next::TimedOut { timeout, .. } => {
-                    return Said::Final(self.failed(&timed_out(timeout)));
+                Next::TimedOut { limit, .. } => {
+                    return Said::Final(self.failed(&limit.failure()));
                 }
                 Next::Done => {
                     let why = "the call ended without an answer";

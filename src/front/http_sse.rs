@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::client_config::{Configs, together};
 use super::limits::Permit;
-use super::post::{Tally, answered_here, initialized, timed_out, unreadable};
+use super::post::{Tally, answered_here, initialized, unreadable};
 use super::reply;
 use super::router::Front;
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, message_of};
@@ -316,8 +316,8 @@ async fn serve(
                 break;
             }
             Next::Done => break,
-            Next::TimedOut { timeout, .. } => {
-                let failure = timed_out(timeout);
+            Next::TimedOut { limit, .. } => {
+                let failure = limit.failure();
                 tally.failed(failure.reason);
                 channel.settle(permit, Parcel::Failed { id, failure });
                 break;

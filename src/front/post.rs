@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -217,8 +216,8 @@ impl Post<'_> {
             // The client cancelled it: there is nothing to answer
             // (basic/utilities/cancellation), and an empty stream says so.
             Next::Done => reply::event_stream(Body::empty()),
-            Next::TimedOut { timeout, .. } => {
-                let failure = timed_out(timeout);
+            Next::TimedOut { limit, .. } => {
+                let failure = limit.failure();
                 tally.failed(failure.reason);
                 reply::failure(&failure, id)
             }
@@ -341,12 +340,9 @@ impl Post<'_> {
                 }
                 Some(Next::Parcel(parcel)) => settled.push_back(parcel),
                 Some(Next::Done) => return array(settled, tally, &exchange),
-                Some(Next::TimedOut {
-                    timeout,
-                    unanswered,
-                }) => {
+                Some(Next::TimedOut { limit, unanswered }) => {
                     settled.extend(unanswered.into_iter().map(|id| {
-                        let failure = timed_out(timeout);
+                        let failure = limit.failure();
                         Parcel::Failed { id, failure }
                     }));
                     return array(settled, tally, &exchange);
@@ -425,16 +421,6 @@ pub(super) fn unreadable(error: &EnvelopeError) -> Failure {
         EnvelopeError::Shape(_) => Reason::InvalidRequest,
     };
     Failure::new(reason, error.to_string())
-}
-
-pub(super) fn timed_out(timeout: Duration) -> Failure {
-    Failure::new(
-        Reason::RequestTimeout,
-        format!(
-            "no answer and no progress within {}; the server was told that the request is cancelled (raise the server's `request_timeout`)",
-            humantime::format_duration(timeout)
-        ),
-    )
 }
 
 /// A batch's answers as one JSON array.

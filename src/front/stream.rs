@@ -11,7 +11,7 @@ use futures_util::future::Fuse;
 use futures_util::stream;
 
 use super::body::Body;
-use super::post::{Tally, timed_out};
+use super::post::Tally;
 use super::resume::{HandOver, Parked};
 use crate::bridge::SessionNo;
 use crate::session::{EventId, Exchange, InUse, Next, Parcel, Replay, Session};
@@ -192,11 +192,8 @@ impl PostStream {
                     self.finish();
                     return None;
                 }
-                Some(Next::TimedOut {
-                    timeout,
-                    unanswered,
-                }) => {
-                    let failure = timed_out(timeout);
+                Some(Next::TimedOut { limit, unanswered }) => {
+                    let failure = limit.failure();
                     for id in unanswered {
                         self.tally.failed(failure.reason);
                         let response = Bytes::from(failure.to_response(Some(&id)));

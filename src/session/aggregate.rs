@@ -489,10 +489,7 @@ async fn page_of(exchange: &mut Exchange) -> Result<Option<String>, Failure> {
             }
             Next::Parcel(Parcel::Message(_)) => {}
             Next::Parcel(Parcel::Failed { failure, .. }) => return Err(failure),
-            Next::TimedOut { timeout, .. } => {
-                let why = format!("no answer within {}", humantime::format_duration(timeout));
-                return Err(Failure::new(Reason::RequestTimeout, why));
-            }
+            Next::TimedOut { limit, .. } => return Err(limit.failure()),
             Next::Done => {
                 return Err(Failure::new(
                     Reason::Internal,

@@ -33,6 +33,8 @@ pub struct Exchange {
     /// How long the worker may take, counted from the last sign of life of the call.
     timeout: Duration,
     deadline: Option<Instant>,
+    /// When its time is over however alive it is, and how long that time was: of the first of its calls.
+    ceiling: Option<(Instant, Duration)>,
     /// Log lines that its caller, who has no session to set a level in, wants.
     pub(super) level: Option<Level>,
     /// In the words of which era its request is, if its caller has no session.
@@ -83,13 +85,41 @@ pub enum Next {
     Parcel(Parcel),
     /// Every request is answered.
     Done,
-    /// No sign of life from the worker for as long as it may take: the calls were cancelled.
+    /// The worker took longer than it may: the calls were cancelled.
     TimedOut {
-        /// How long it may take.
-        timeout: Duration,
+        /// Which time is over.
+        limit: TimeLimit,
         /// The ids of the requests without an answer, as raw JSON.
         unanswered: Vec<RawId>,
     },
+}
+
+/// A time that a request may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeLimit {
+    /// Without a sign of life: `request_timeout`.
+    Quiet(Duration),
+    /// In all: `max_request_time`.
+    Whole(Duration),
+}
+
+impl TimeLimit {
+    /// What is said of a request that took longer.
+    pub fn failure(self) -> Failure {
+        let (what, limit, key) = match self {
+            Self::Quiet(limit) => ("no answer and no progress", limit, "request_timeout"),
+            Self::Whole(limit) => (
+                "no answer, whatever progress there was,",
+                limit,
+                "max_request_time",
+            ),
+        };
+        let limit = humantime::format_duration(limit);
+        let why = format!(
+            "{what} within {limit}; the server was told that the request is cancelled (raise the server's `{key}`)"
+        );
+        Failure::new(Reason::RequestTimeout, why)
+    }
 }
 
 impl Exchange {
@@ -100,6 +130,7 @@ impl Exchange {
             open: SmallVec::new(),
             timeout: Duration::MAX,
             deadline: None,
+            ceiling: None,
             level: None,
             era: Era::Initialize,
             prefers: None,
@@ -195,6 +226,11 @@ impl Exchange {
         self.sent = Some(at);
         self.worker = Some(link.id());
         self.deadline = at.checked_add(self.timeout);
+        let most = link.order().max_request_time;
+        // A request that is sent once more has had some of its time.
+        if let Some(until) = at.checked_add(most) {
+            self.ceiling.get_or_insert((until, most));
+        }
         self.open.push((link, call));
     }
 
@@ -274,23 +310,28 @@ impl Exchange {
     }
 
     async fn next_parcel(&mut self, until: Option<Instant>) -> Option<Next> {
-        let ends = match (self.deadline, until) {
-            (Some(deadline), Some(until)) => Some(deadline.min(until)),
-            (deadline, until) => deadline.or(until),
+        let whole = self.ceiling.filter(|_| self.deadline.is_some());
+        let over = match (self.deadline, whole) {
+            (Some(deadline), Some((until, most))) if until <= deadline => {
+                Some((until, TimeLimit::Whole(most)))
+            }
+            (deadline, _) => deadline.map(|at| (at, TimeLimit::Quiet(self.timeout))),
+        };
+        let ends = match (over, until) {
+            (Some((over, _)), Some(until)) => Some(over.min(until)),
+            (over, until) => over.map(|(at, _)| at).or(until),
         };
         let parcel = match ends {
             None => self.mailbox.next_of_call().await,
             Some(at) => match tokio::time::timeout_at(at, self.mailbox.next_of_call()).await {
                 Ok(parcel) => parcel,
-                Err(_elapsed) if self.deadline.is_some_and(|deadline| deadline <= at) => {
-                    let timeout = self.timeout;
-                    let unanswered = self.abandon("the request timed out");
-                    return Some(Next::TimedOut {
-                        timeout,
-                        unanswered,
-                    });
-                }
-                Err(_quiet) => return None,
+                Err(_elapsed) => match over.filter(|(over, _)| *over <= at) {
+                    Some((_, limit)) => {
+                        let unanswered = self.abandon("the request timed out");
+                        return Some(Next::TimedOut { limit, unanswered });
+                    }
+                    None => return None,
+                },
             },
         };
         let Some(parcel) = parcel else {
@@ -300,7 +341,14 @@ impl Exchange {
         if self.mailbox.all_answered() {
             self.open.clear();
         } else if let Some(timeout) = self.deadline.and(Some(self.timeout)) {
-            self.deadline = Instant::now().checked_add(timeout);
+            let now = Instant::now();
+            // A worker that always has something to say is never waited for above.
+            if let Some((_, most)) = self.ceiling.filter(|(until, _)| *until <= now) {
+                let unanswered = self.abandon("the request timed out");
+                let limit = TimeLimit::Whole(most);
+                return Some(Next::TimedOut { limit, unanswered });
+            }
+            self.deadline = now.checked_add(timeout);
         }
         Some(Next::Parcel(parcel))
     }
@@ -336,6 +384,7 @@ impl Exchange {
     fn again(&self) -> Self {
         let mut again = Self::stateless(self.level, self.era);
         again.waited = self.waited;
+        again.ceiling = self.ceiling;
         again.config.clone_from(&self.config);
         again.principal.clone_from(&self.principal);
         again

@@ -47,7 +47,7 @@ mod stateless;
 mod suspended;
 
 pub use aggregate::Lister;
-pub use exchange::{Exchange, Next};
+pub use exchange::{Exchange, Next, TimeLimit};
 pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;

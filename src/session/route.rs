@@ -138,6 +138,8 @@ pub struct Order {
     pub start_timeout: Duration,
     /// How long it may take over a request.
     pub request_timeout: Duration,
+    /// How long a request may take, whatever its progress.
+    pub max_request_time: Duration,
     /// Bounds of its pipes.
     pub options: worker::Options,
     /// Bytes of memory it may hold.
@@ -391,6 +393,7 @@ impl Order {
             asks_clients: true,
             start_timeout: server.start_timeout,
             request_timeout: server.request_timeout,
+            max_request_time: server.max_request_time,
             options: worker::Options {
                 max_message: server.max_message,
                 ..worker::Options::default()

@@ -1,7 +1,7 @@
 //! From credentials to a principal.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +9,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 
 use super::jwks::Keys;
 use super::jwt::{self, JwtError};
@@ -53,6 +54,8 @@ impl Bearer {
 #[derive(Debug)]
 pub struct Authenticator {
     auth: Auth,
+    /// Clients have shown certificates.
+    has_certificates: bool,
     tenants: BTreeSet<TenantId>,
     /// By hash. Looking one up takes a time that depends on the hash, from which nobody can
     /// find a token: to steer the hash is to invert SHA-256.
@@ -80,6 +83,7 @@ impl Authenticator {
         };
         Self {
             auth: config.auth.clone(),
+            has_certificates: config.has_client_certificates(),
             tenants: config.tenants.keys().cloned().collect(),
             tokens: tokens.collect(),
             uses,
@@ -107,7 +111,7 @@ impl Authenticator {
             }
             AuthMode::Token => self.by_token(bearer(given.headers)?)?,
             AuthMode::Jwt(settings) => self.by_jwt(bearer(given.headers)?, settings).await?,
-            AuthMode::Header(headers) => by_headers(headers, &given)?,
+            AuthMode::Header(headers) => by_headers(headers, &given, self.has_certificates)?,
         };
         if !self.tenants.contains(&principal.tenant) {
             return Err(unauthorized(
@@ -173,16 +177,53 @@ impl Authenticator {
     }
 }
 
+/// Whether a peer is on this host, as servers are: the system lets nobody else's address be bound.
+fn is_of_this_host(peer: IpAddr) -> bool {
+    peer.is_loopback() || UdpSocket::bind((peer, 0)).is_ok()
+}
+
+/// That a proxy is what it says, by more than its address.
+fn check_proxy(
+    names: &ProxyHeaders,
+    headers: &HeaderMap,
+    peer: IpAddr,
+    has_certificates: bool,
+) -> Result<(), Failure> {
+    if names.secrets.is_empty() {
+        if has_certificates || !is_of_this_host(peer) {
+            return Ok(());
+        }
+        return Err(unauthorized(
+            "the request comes from this host, where servers run too (set `auth.proxy_secrets`, or `http.tls.client_ca`)",
+        ));
+    }
+    let shown = only(headers, &names.secret_header)?.unwrap_or_default();
+    let shown: [u8; 32] = Sha256::digest(shown).into();
+    let is_known = names.secrets.iter().fold(Choice::from(0), |known, secret| {
+        known | secret.ct_eq(&shown)
+    });
+    if is_known.into() {
+        return Ok(());
+    }
+    let name = &names.secret_header;
+    Err(unauthorized(&format!(
+        "the proxy's secret in `{name}` is missing or not one of `auth.proxy_secrets`"
+    )))
+}
+
 /// Whom a trusted proxy names.
-fn by_headers(names: &ProxyHeaders, given: &Credentials<'_>) -> Result<Principal, Failure> {
+fn by_headers(
+    names: &ProxyHeaders,
+    given: &Credentials<'_>,
+    has_certificates: bool,
+) -> Result<Principal, Failure> {
     // A listener on IPv6 shows IPv4 peers in a form of its own.
     let peer = given.peer.map(|peer| peer.to_canonical());
     let is_trusted = |peer: &IpAddr| names.trusted.iter().any(|network| network.contains(peer));
-    if !peer.is_some_and(|peer| is_trusted(&peer)) {
-        return Err(unauthorized(
-            "the request does not come from a proxy of `auth.trusted_proxies`",
-        ));
-    }
+    let peer = peer.filter(is_trusted).ok_or_else(|| {
+        unauthorized("the request does not come from a proxy of `auth.trusted_proxies`")
+    })?;
+    check_proxy(names, given.headers, peer, has_certificates)?;
     let tenant = only(given.headers, &names.tenant)?
         .ok_or_else(|| unauthorized(&format!("the proxy names no tenant in `{}`", names.tenant)))?;
     if !is_valid_name(tenant) {

@@ -169,7 +169,7 @@ async fn a_signed_token_of_a_tenant_that_is_there() {
 
 #[tokio::test]
 async fn a_proxy_is_believed_by_its_address_alone() {
-    let auth = "mode = \"header\"\ntrusted_proxies = [\"10.1.0.0/16\", \"::1\"]\nsubject_header = \"X-Forwarded-User\"";
+    let auth = "mode = \"header\"\ntrusted_proxies = [\"10.1.0.0/16\", \"2001:db8::1\"]\nsubject_header = \"X-Forwarded-User\"";
     let authenticator = authenticator(auth, Path::new("/"));
     let ask = async |peer: Option<&str>, pairs: &[(&'static str, &str)]| {
         let credentials = Credentials {
@@ -185,7 +185,7 @@ async fn a_proxy_is_believed_by_its_address_alone() {
         ("x-forwarded-user", "anna"),
         ("x-scopes", "a, b c"),
     ];
-    for peer in ["10.1.2.3", "::1", "::ffff:10.1.2.3"] {
+    for peer in ["10.1.2.3", "2001:db8::1", "::ffff:10.1.2.3"] {
         let who = ask(Some(peer), &good).await.expect(peer);
         assert_eq!(
             (who.tenant.as_str(), who.subject.as_deref()),
@@ -213,5 +213,39 @@ async fn a_proxy_is_believed_by_its_address_alone() {
     for pairs in bad {
         let refused = ask(Some("10.1.2.3"), pairs).await;
         assert_eq!(refused, Err(Reason::Unauthorized), "{pairs:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_on_this_host_needs_a_secret() {
+    let hash = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    let auth = format!(
+        "mode = \"header\"\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nproxy_secrets = [\"sha256:{hash}\"]"
+    );
+    let authenticator = authenticator(&auth, Path::new("/"));
+    let ask = async |peer: &str, pairs: &[(&'static str, &str)]| {
+        let credentials = Credentials {
+            headers: &headers(pairs),
+            peer: Some(peer.parse().expect("an address")),
+            path_tenant: None,
+        };
+        authenticator.authenticate(credentials).await.is_ok()
+    };
+    let acme = ("x-tenant", "acme");
+    for (pairs, is_let_in) in [
+        (vec![acme, ("x-proxy-secret", "secret")], true),
+        (vec![acme], false),
+        (vec![acme, ("x-proxy-secret", "Secret")], false),
+        (vec![acme, ("x-proxy-secret", "")], false),
+        (
+            vec![acme, ("x-proxy-secret", "x"), ("x-proxy-secret", "secret")],
+            false,
+        ),
+    ] {
+        // Where there are secrets, every proxy needs one.
+        for peer in ["127.0.0.1", "10.1.2.3"] {
+            assert_eq!(ask(peer, &pairs).await, is_let_in, "{peer} {pairs:?}");
+        }
+        assert!(!ask("192.0.2.1", &pairs).await, "not a proxy");
     }
 }

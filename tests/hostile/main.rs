@@ -10,6 +10,8 @@
 mod support;
 
 mod beside;
+mod bodies;
+mod ceiling;
 mod connections;
 mod fairness;
 mod guardian;

@@ -202,19 +202,32 @@ async fn a_client_without_credentials_finds_the_authorization_server_and_comes_b
 #[tokio::test]
 async fn headers_count_from_a_trusted_proxy_only() {
     let serve = |trusted: &str| {
-        let auth = format!("[auth]\nmode = \"header\"\ntrusted_proxies = [\"{trusted}\"]\n");
+        // Of `secret`.
+        let hash = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+        let auth = format!(
+            "[auth]\nmode = \"header\"\ntrusted_proxies = [\"{trusted}\"]\nproxy_secrets = [\"sha256:{hash}\"]\n"
+        );
         Stdiopool::serve_with(&auth, &(demo("demo", "") + "[tenants.acme]\n"))
     };
-    let ask = async |pool: &Stdiopool, tenant: Option<&str>| {
+    let ask_with = async |pool: &Stdiopool, tenant: Option<&str>, secret: Option<&str>| {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
             "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
         let mut request = pool.client("demo").request(http::Method::POST).json(&body);
         if let Some(tenant) = tenant {
             request = request.header("x-tenant", tenant).header("x-user", "anna");
         }
+        if let Some(secret) = secret {
+            request = request.header("x-proxy-secret", secret);
+        }
         request.send().await.expect("answers").status()
     };
+    let ask = async |pool: &Stdiopool, tenant| ask_with(pool, tenant, Some("secret")).await;
     let pool = serve("127.0.0.0/8");
+    // A server on this host knows the headers, but not the secret.
+    for secret in [None, Some("guessed")] {
+        let status = ask_with(&pool, Some("acme"), secret).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{secret:?}");
+    }
     assert_eq!(ask(&pool, Some("acme")).await, StatusCode::OK);
     for tenant in [None, Some("nobody")] {
         assert_eq!(
