@@ -166,7 +166,7 @@ async fn is_used_and_ends(mut child: Child, ports: [u16; 2], are_dropped: bool) 
     });
     let beside = Client::new(url).connect().await;
     let mut lost = 0.0;
-    for round in 0..2_000 {
+    for round in 0..20_000 {
         let said = format!("round {round}");
         let answer = beside
             .call("echo", serde_json::json!({ "message": said }))

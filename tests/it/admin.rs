@@ -7,7 +7,7 @@ use http::StatusCode;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo, faulty};
+use super::support::{Stdiopool, demo, eventually, faulty};
 
 fn ran(pool: &Stdiopool, args: &[&str]) -> (bool, String, String) {
     let output = pool.command(args).output().expect("runs");
@@ -73,8 +73,8 @@ async fn metrics_come_in_both_formats_and_count_what_happened() {
         ),
         ("process_resident_memory_bytes", 1_000_000.0),
     ] {
-        let value = pool.metric(series).await;
-        assert!(value >= at_least, "{series} is {value}");
+        // Memory is told once it is measured.
+        eventually(series, async || pool.metric(series).await >= at_least).await;
     }
     let refused = pool.client("nowhere").call("echo", json!({})).await;
     assert_eq!(refused.status, StatusCode::NOT_FOUND);
@@ -97,6 +97,11 @@ async fn the_api_shows_what_runs() {
         (&status["workers"]["idle"], &status["sessions"]),
         (&json!(1), &json!(1))
     );
+    // Memory is told once it is measured.
+    eventually("a worker is measured", async || {
+        pool.workers().await[0]["memory_bytes"].is_u64()
+    })
+    .await;
     let workers = pool.workers().await;
     assert_eq!(workers[0]["server"], "demo");
     assert_eq!(workers[0]["tenant"], "acme");
