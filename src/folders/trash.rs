@@ -120,7 +120,7 @@ mod tests {
         let folder = base.path().join("tmp");
         for round in 0..3 {
             std::fs::create_dir_all(folder.join("a/b")).expect("made");
-            std::fs::set_permissions(&folder, Permissions::from_mode(0)).expect("set");
+            std::fs::set_permissions(&folder, Permissions::from_mode(0o0)).expect("set");
             empty(&folder);
             assert!(!folder.exists(), "{round}");
         }

@@ -41,6 +41,9 @@ pub(super) struct Inner<L: Launcher> {
     changed: Notify,
 }
 
+/// Where a ticket's answer goes.
+type Answer<L> = oneshot::Sender<Result<Lease<L>, Failure>>;
+
 struct Core<L: Launcher> {
     policy: Policy,
     /// The ticket of the want that is being decided, which nobody waits for yet: most are answered
@@ -51,7 +54,7 @@ struct Core<L: Launcher> {
     /// Its answer.
     answer: Option<Result<Lease<L>, Failure>>,
     /// With the session that each is for.
-    waiting: FxHashMap<TicketId, (u64, oneshot::Sender<Result<Lease<L>, Failure>>)>,
+    waiting: FxHashMap<TicketId, (u64, Answer<L>)>,
     handles: FxHashMap<WorkerId, L::Worker>,
     specs: FxHashMap<PoolKey, Arc<L::Spec>>,
     /// What spares are started as.

@@ -81,7 +81,7 @@ async fn no_progress_prolongs_a_request_over_its_whole_time() {
     post(json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": endless()})).await;
     let text = until("\"id\":7,").await;
     let last = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let last = last.filter(|data| data.contains("\"id\":7,")).last();
+    let last = last.filter(|data| data.contains("\"id\":7,")).next_back();
     is_over(
         &serde_json::from_str(last.expect("a response")).expect("JSON"),
         began,

@@ -285,7 +285,7 @@ async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
         StatusCode::SERVICE_UNAVAILABLE,
         "{refused:?}"
     );
-    assert_eq!(refused.reason(), "pool_exhausted");
+    assert_eq!(refused.reason(), "installing");
     assert!(refused.message().contains("thing@1.0.0"), "{refused:?}");
     assert!(refused.headers.contains_key("retry-after"));
     npm.remove("hold");

@@ -66,7 +66,7 @@ impl Policy {
         }
         for (key, record) in &self.keys {
             assert_eq!(record.alive, of_key.get(key).copied().unwrap_or(0), "{key}");
-            let stops = |w: &&WorkerRecord| w.key == *key && w.phase == Phase::Stopping;
+            let stops = |w: &&WorkerRecord| w.key == *key && w.holds_key;
             let stopping = self.workers.values().filter(stops).count();
             assert_eq!(record.stopping, stopping, "{key}");
         }

@@ -63,6 +63,8 @@ pub struct WorkerRecord {
     pub in_flight: usize,
     /// Whose they are, on an exclusive worker with slots taken.
     pub owner: Option<u64>,
+    /// It was told to stop and may still run: the next worker of its key is started after it.
+    pub(super) holds_key: bool,
     /// Slots taken, by session.
     pub(super) of_sessions: FxHashMap<u64, usize>,
     /// Pins held.
@@ -113,7 +115,7 @@ pub(super) struct KeyRecord {
     pub(super) workers: Vec<WorkerId>,
     /// Every worker that is not gone.
     pub(super) alive: usize,
-    /// Those of them that were told to stop, or are dead.
+    /// Those of them that were told to stop and may still run.
     pub(super) stopping: usize,
     pub(super) waiting: VecDeque<TicketId>,
     /// The worker being evicted to make a place for this key.

@@ -42,6 +42,7 @@ impl Policy {
                 is_adopted: false,
                 in_flight: 0,
                 owner: None,
+                holds_key: false,
                 of_sessions: FxHashMap::default(),
                 pins: 0,
                 granted: 0,
@@ -145,6 +146,7 @@ impl Policy {
         let reason = worker.retiring.map_or("crashed", StopReason::as_str);
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
         let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
+        let holds_key = worker.holds_key;
         self.mark_stopping(id, StopReason::Spoiled);
         self.stopping -= 1;
         if let Some(at) = lifetime {
@@ -175,7 +177,7 @@ impl Policy {
         }
         if let Some(record) = self.keys.get_mut(&key) {
             record.alive -= 1;
-            record.stopping -= 1;
+            record.stopping -= usize::from(holds_key);
         }
         if let Some(tenant) = self.tenants.get_mut(&facts.tenant) {
             tenant.alive -= 1;
@@ -218,13 +220,19 @@ impl Policy {
             return;
         };
         let key = worker.key;
-        match std::mem::replace(&mut worker.phase, Phase::Stopping) {
-            Phase::Starting => self.no_longer_starts(id),
-            Phase::Ready => {}
-            Phase::Stopping => return,
+        let before = std::mem::replace(&mut worker.phase, Phase::Stopping);
+        if before == Phase::Stopping {
+            return;
         }
-        if let Some(record) = self.keys.get_mut(&key) {
+        // Of one that has ended by itself only the rest of its tree is left.
+        worker.holds_key = reason != StopReason::Spoiled;
+        if worker.holds_key
+            && let Some(record) = self.keys.get_mut(&key)
+        {
             record.stopping += 1;
+        }
+        if before == Phase::Starting {
+            self.no_longer_starts(id);
         }
         self.memory.leaving.insert(id);
         self.stopping += 1;

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{
-    Action, Claim, Event, KeyFacts, Limits, Phase, Policy, Stock, StopReason, TicketId,
-};
+use super::super::{Action, Claim, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
 use super::dice::{Dice, limits, spares_of};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -220,8 +218,7 @@ impl World {
         // One that takes no new requests has its successor beside it, until it is told to stop.
         let is_open = |id: &WorkerId| {
             let worker = self.policy.worker(*id);
-            worker
-                .is_some_and(|worker| worker.retiring.is_none() || worker.phase == Phase::Stopping)
+            worker.is_some_and(|worker| worker.retiring.is_none() || worker.holds_key)
         };
         let of_key = self
             .processes
