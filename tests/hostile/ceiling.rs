@@ -80,8 +80,8 @@ async fn no_progress_prolongs_a_request_over_its_whole_time() {
     let began = Instant::now();
     post(json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": endless()})).await;
     let text = until("\"id\":7,").await;
-    let last = text.lines().filter_map(|line| line.strip_prefix("data: "));
-    let last = last.filter(|data| data.contains("\"id\":7,")).next_back();
+    let mut last = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let last = last.rfind(|data| data.contains("\"id\":7,"));
     is_over(
         &serde_json::from_str(last.expect("a response")).expect("JSON"),
         began,
