@@ -102,7 +102,7 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
     }
 }
 
-/// A bounded table of entries by tenant and key. See the [module](self) for its rules.
+/// A bounded table of entries by tenant and key: none goes for another tenant's, none that is in use goes.
 #[derive(Debug)]
 pub struct TenantTable<K: Hash + Eq, V> {
     bounds: Bounds,

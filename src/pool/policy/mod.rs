@@ -11,8 +11,8 @@
 //!    turn, within a key first come, first served.
 //!
 //! One tenant does not take all that is shared: of the starting places another gets one more
-//! ([`places`]), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
-//! failures of one tenant close the server to that tenant alone ([`circuit`]).
+//! (`places`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
+//! failures of one tenant close the server to that tenant alone (`circuit`).
 //!
 //! A start also needs room for what it will hold in memory. Where that lacks, idle workers fall
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
