@@ -193,7 +193,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
     let pool = Pool {
         max_workers: reader.count("max_workers", 64, 1, "Worker processes of all tenants. When all are in use, idle ones are evicted and requests wait."),
         max_workers_per_tenant: reader.count("max_workers_per_tenant", 8, 1, "Worker processes of one tenant, unless the tenant has a limit of its own."),
-        max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower. One counts for 10 s: what takes longer waits for something else."),
+        max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower. One counts for 10 s: what takes longer waits for something else. A tenant that has none of them gets one more while others take longer than usual."),
         max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size. When it is used up, idle workers hibernate or stop before others start, and requests wait."),
         queue_limit: reader.count("queue_limit", 1024, 1, "Requests that wait for a worker, of all tenants. One more is refused with 503, or one of the tenant that waits with most."),
         queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),

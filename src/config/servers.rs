@@ -88,13 +88,13 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         "max_in_flight",
         32,
         1,
-        "Requests at once per worker; further ones wait.",
+        "Requests at once per worker; further ones wait. One session has three quarters of them at the most.",
     );
     let max_workers_per_key = reader.count(
         "max_workers_per_key",
         1,
         1,
-        "Workers for the same tenant and config, when all are at max_in_flight.",
+        "Workers for the same tenant and config, when all are at max_in_flight. One that was told to stop counts until it has ended.",
     );
     let max_workers = reader.count(
         "max_workers",

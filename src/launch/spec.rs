@@ -65,6 +65,14 @@ pub struct TokenMark {
 }
 
 impl LaunchSpec {
+    /// How long its arguments and environment are, in bytes.
+    pub fn bytes(&self) -> usize {
+        let args = self.args.iter().map(|arg| arg.expose_secret().len());
+        let env = self.env.iter();
+        let env = env.map(|(name, value)| name.len() + value.expose_secret().len());
+        args.chain(env).sum()
+    }
+
     /// Equal for launches that differ in nothing but the access token of one authorisation.
     pub fn lasting_fingerprint(&self) -> [u8; 32] {
         self.token

@@ -181,7 +181,7 @@ impl From<Full> for Failure {
             Full::OfTenant { held, limit } => (
                 Reason::TenantLimit,
                 format!(
-                    "the bodies of this tenant's requests take {held} bytes of memory already, of the {limit} that they may (send fewer at once, or raise `limits.memory_held`)"
+                    "what is held for this tenant (bodies of requests, callers, configs, lists of servers) takes {held} bytes of memory already, of the {limit} that it may (send less at once, or raise `limits.memory_held`)"
                 ),
             ),
             Full::OfAll { limit, .. } => (

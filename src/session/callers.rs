@@ -18,9 +18,10 @@ use tokio::time::Instant;
 use super::record::Session;
 use super::service::Sessions;
 use super::shared::Shared;
-use crate::held::{Bounds, Crowded, TenantTable};
+use crate::held::{Bounds, Charge, Crowded, Kind, TenantTable, charged};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
+use crate::tenancy::ClientConfig;
 
 /// Callers that are kept. Each is a user of a server, and a config if it sets one.
 const CALLERS: Bounds = Bounds {
@@ -32,6 +33,8 @@ const STATES: Bounds = Bounds {
     of_tenant: 5_000,
     of_all: 50_000,
 };
+/// What a caller takes beside what it sets, in bytes: its session, and its place in the tables.
+const CALLER_BYTES: usize = 2 << 10;
 /// When a caller for whom there is no room is to come again: when calls that are under way have ended.
 const RETRY_CROWDED: Duration = Duration::from_secs(1);
 
@@ -66,6 +69,7 @@ type StateHash = [u8; 32];
 struct Kept {
     session: Arc<Session>,
     last_used: Instant,
+    _charge: Charge,
 }
 
 impl Kept {
@@ -140,6 +144,7 @@ impl Callers {
         &self,
         caller: Caller,
         session: Arc<Session>,
+        charge: Charge,
     ) -> Result<(Arc<Session>, Option<Arc<Session>>), Crowded> {
         let tenant = session.tenant().clone();
         let mut sessions = self.sessions.lock();
@@ -149,9 +154,17 @@ impl Callers {
         let kept = Kept {
             session: Arc::clone(&session),
             last_used: Instant::now(),
+            _charge: charge,
         };
         let gone = sessions.insert(&tenant, caller, kept, Kept::is_in_use)?;
         Ok((session, gone.map(|gone| gone.session)))
+    }
+
+    /// Takes out the session of that tenant that was asked for longest ago and that nobody uses.
+    fn take_oldest(&self, tenant: &TenantId) -> Option<Arc<Session>> {
+        let mut sessions = self.sessions.lock();
+        let oldest = sessions.take_oldest(tenant, Kept::is_in_use)?;
+        Some(oldest.session)
     }
 
     /// Takes out the sessions that nobody uses or has asked for during `timeout`.
@@ -199,14 +212,28 @@ impl Shared {
     /// Keeps a session for a caller whose requests can be served, and gives back the one that is kept.
     ///
     /// # Errors
-    /// [`Reason::TenantLimit`] when all that the tenant may have are in use, [`Reason::PoolExhausted`]
-    /// when there are too many of all tenants.
+    /// [`Reason::TenantLimit`] when all that the tenant may have are in use, or it holds too much;
+    /// [`Reason::PoolExhausted`] when there are too many of all tenants.
     pub(super) fn keep_caller(
         &self,
         caller: Caller,
         session: Arc<Session>,
     ) -> Result<Arc<Session>, Failure> {
-        match self.callers.keep(caller, Arc::clone(&session)) {
+        let config = session.config.as_deref();
+        let bytes = CALLER_BYTES + config.map_or(0, ClientConfig::bytes);
+        let account = self.ledger.account(session.tenant());
+        let make_room = || {
+            let oldest = self.callers.take_oldest(session.tenant());
+            oldest.is_some_and(|oldest| self.end_session(&oldest))
+        };
+        let charge = match charged(&account, (Kind::Caller, bytes), make_room) {
+            Ok(charge) => charge,
+            Err(full) => {
+                self.end_session(&session);
+                return Err(full.into());
+            }
+        };
+        match self.callers.keep(caller, Arc::clone(&session), charge) {
             Ok((kept, gone)) => {
                 if let Some(gone) = gone {
                     self.end_session(&gone);

@@ -8,6 +8,7 @@
 //!
 //! Equal texts of different tenants are kept once.
 
+use std::ops::Deref;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::bridge::{Era, Hello, Listing, repeatable_tools};
-use crate::held::{Bounds, TenantTable};
+use crate::held::{Account, Bounds, Charge, Full, Kind, Ledger, TenantTable, charged};
 use crate::ids::{PoolKey, TenantId};
 
 /// Identities that are remembered; the tenant's least recently used goes first.
@@ -27,6 +28,8 @@ const ENTRIES: Bounds = Bounds {
 };
 /// Longest list that is remembered, in bytes.
 const MAX_LIST: usize = 1 << 20;
+/// What an identity takes beside what its server said, in bytes.
+const ENTRY_BYTES: usize = 512;
 /// How often texts that nobody holds any more are looked for: each time so many were added.
 const SWEEP_EVERY: usize = 256;
 
@@ -41,11 +44,27 @@ struct Entry {
     at: Instant,
     edition: Edition,
     /// In the words of either era.
-    lists: FxHashMap<(Era, Listing), Arc<[u8]>>,
+    lists: FxHashMap<(Era, Listing), Arc<Text>>,
     /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
     repeatable: Vec<String>,
     /// It was said that a list is too long to be remembered.
     said_too_long: bool,
+    _charge: Charge,
+}
+
+/// A list as a worker gave it, charged to the tenant whose worker was the first to do so.
+#[derive(Debug)]
+pub(super) struct Text {
+    bytes: Box<[u8]>,
+    _charge: Charge,
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// What an entry belongs to: a launch identity, and the tenant whose it is.
@@ -55,25 +74,25 @@ pub(super) type Place<'a> = (&'a TenantId, PoolKey);
 struct Tables {
     entries: TenantTable<PoolKey, Entry>,
     /// By content.
-    texts: FxHashMap<[u8; 32], Weak<[u8]>>,
+    texts: FxHashMap<[u8; 32], Weak<Text>>,
     added: usize,
 }
 
 /// What is remembered of all servers.
 #[derive(Debug)]
-pub(super) struct Catalog(Mutex<Tables>);
+pub(super) struct Catalog(Mutex<Tables>, Ledger);
 
-impl Default for Catalog {
-    fn default() -> Self {
-        Self(Mutex::new(Tables {
+impl Catalog {
+    /// An empty one, whose entries are charged to their tenants there.
+    pub(super) fn new(ledger: Ledger) -> Self {
+        let tables = Tables {
             entries: TenantTable::new(ENTRIES),
             texts: FxHashMap::default(),
             added: 0,
-        }))
+        };
+        Self(Mutex::new(tables), ledger)
     }
-}
 
-impl Catalog {
     /// What a worker of that identity answers to `initialize`, if one has within `max_age`.
     pub(super) fn hello(&self, place: Place<'_>, max_age: Duration) -> Option<Hello> {
         let mut tables = self.0.lock();
@@ -88,7 +107,7 @@ impl Catalog {
         era: Era,
         listing: Listing,
         max_age: Duration,
-    ) -> Option<Arc<[u8]>> {
+    ) -> Option<Arc<Text>> {
         let mut tables = self.0.lock();
         tables
             .fresh(place, max_age)?
@@ -107,6 +126,16 @@ impl Catalog {
             _ => {
                 let before = tables.entries.take(tenant, &identity);
                 let edition = before.map_or(Edition::default(), |entry| entry.edition.next());
+                let account = self.1.account(tenant);
+                let bytes = ENTRY_BYTES + hello.text().len();
+                let make_room = || tables.entries.take_oldest(tenant, |_| false).is_some();
+                let charge = match charged(&account, (Kind::Catalog, bytes), make_room) {
+                    Ok(charge) => charge,
+                    Err(full) => {
+                        tracing::debug!(%tenant, "what a server says of itself is not remembered: {full}");
+                        return;
+                    }
+                };
                 let entry = Entry {
                     hello: hello.clone(),
                     at: now,
@@ -114,6 +143,7 @@ impl Catalog {
                     lists: FxHashMap::default(),
                     repeatable: Vec::new(),
                     said_too_long: false,
+                    _charge: charge,
                 };
                 if let Err(crowded) = tables.entries.insert(tenant, identity, entry, |_| false) {
                     tracing::debug!(%tenant, "what a server says of itself is not remembered: {crowded}");
@@ -162,7 +192,14 @@ impl Catalog {
                 (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
                 _ => None,
             };
-            let text = tables.intern(result);
+            let account = self.1.account(tenant);
+            let text = match tables.intern(&account, result) {
+                Ok(text) => text,
+                Err(full) => {
+                    tracing::debug!(%tenant, list = listing.method(), "a list is not remembered: {full}");
+                    return;
+                }
+            };
             if let Some(entry) = tables.entries.get(tenant, &identity) {
                 entry.lists.insert((era, listing), text);
                 entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
@@ -216,19 +253,23 @@ impl Tables {
         self.entries.peek(tenant, &identity)
     }
 
-    fn intern(&mut self, text: &[u8]) -> Arc<[u8]> {
+    fn intern(&mut self, account: &Account, text: &[u8]) -> Result<Arc<Text>, Full> {
         let digest = Sha256::digest(text).into();
         if let Some(known) = self.texts.get(&digest).and_then(Weak::upgrade) {
-            return known;
+            return Ok(known);
         }
-        let text: Arc<[u8]> = text.into();
+        let charge = account.charge(Kind::Catalog, text.len())?;
+        let text = Arc::new(Text {
+            bytes: text.into(),
+            _charge: charge,
+        });
         self.texts.insert(digest, Arc::downgrade(&text));
         self.added += 1;
         if self.added >= SWEEP_EVERY {
             self.added = 0;
             self.texts.retain(|_, text| text.strong_count() > 0);
         }
-        text
+        Ok(text)
     }
 }
 
@@ -237,6 +278,18 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+
+    fn catalog() -> Catalog {
+        Catalog::new(Ledger::new(crate::held::Limits {
+            of_tenant: 64 << 20,
+            of_all: 64 << 20,
+        }))
+    }
+
+    /// What is remembered of a list.
+    fn bytes(text: &Option<Arc<Text>>) -> Option<&[u8]> {
+        text.as_ref().map(|text| &***text)
+    }
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -254,7 +307,7 @@ mod tests {
 
     #[test]
     fn many_identities_of_one_tenant_leave_anothers_and_long_lists_are_not_remembered() {
-        let (catalog, other) = (Catalog::default(), TenantId::new("other"));
+        let (catalog, other) = (catalog(), TenantId::new("other"));
         let (theirs, tools) = (
             (&other, PoolKey([0; 16])),
             (Era::Initialize, Listing::Tools),
@@ -269,9 +322,9 @@ mod tests {
         }
         assert_eq!(catalog.0.lock().entries.len(), ENTRIES.of_tenant + 1);
         let list = || catalog.list(theirs, tools.0, tools.1, HOUR);
-        assert_eq!(list().as_deref(), Some(&b"{}"[..]));
+        assert_eq!(bytes(&list()), Some(&b"{}"[..]));
         catalog.listed(theirs, edition, tools, &vec![b'x'; MAX_LIST + 1]);
-        assert_eq!(list().as_deref(), Some(&b"{}"[..]), "as it was");
+        assert_eq!(bytes(&list()), Some(&b"{}"[..]), "as it was");
         let entries = &catalog.0.lock().entries;
         assert!(
             entries
@@ -283,30 +336,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_said_is_remembered_for_its_time_and_its_own() {
-        let catalog = Catalog::default();
+        let catalog = catalog();
         assert!(catalog.hello(key(1), HOUR).is_none());
         catalog.greeted(key(1), &hello("1"));
         let edition = catalog.edition(key(1)).expect("known");
         catalog.listed(key(1), edition, (Era::Initialize, Listing::Tools), b"{}");
         assert!(catalog.hello(key(1), HOUR).is_some());
         assert_eq!(
-            catalog
-                .list(key(1), Era::Initialize, Listing::Tools, HOUR)
-                .as_deref(),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             Some(&b"{}"[..])
         );
         assert_eq!(
-            catalog.list(key(1), Era::Initialize, Listing::Prompts, HOUR),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Prompts, HOUR)),
             None
         );
         assert_eq!(
-            catalog.list(key(2), Era::Initialize, Listing::Tools, HOUR),
+            bytes(&catalog.list(key(2), Era::Initialize, Listing::Tools, HOUR)),
             None,
             "another's"
         );
         tokio::time::advance(HOUR).await;
         assert_eq!(
-            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             None
         );
         assert!(catalog.hello(key(1), HOUR).is_none());
@@ -314,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_takes_the_list_and_what_was_under_way() {
-        let catalog = Catalog::default();
+        let catalog = catalog();
         catalog.greeted(key(1), &hello("1"));
         let before = catalog.edition(key(1)).expect("known");
         catalog.listed(key(1), before, (Era::Initialize, Listing::Tools), b"old");
@@ -327,7 +378,7 @@ mod tests {
             b"asked before",
         );
         assert_eq!(
-            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             None
         );
         assert!(
@@ -338,9 +389,7 @@ mod tests {
         let now = catalog.edition(key(1)).expect("known");
         catalog.listed(key(1), now, (Era::Initialize, Listing::Tools), b"new");
         assert_eq!(
-            catalog
-                .list(key(1), Era::Initialize, Listing::Tools, HOUR)
-                .as_deref(),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             Some(&b"new"[..])
         );
 
@@ -353,7 +402,7 @@ mod tests {
         );
         catalog.greeted(key(1), &hello("2"));
         assert_eq!(
-            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             None,
             "another version"
         );
@@ -364,14 +413,14 @@ mod tests {
             b"of the old version",
         );
         assert_eq!(
-            catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR),
+            bytes(&catalog.list(key(1), Era::Initialize, Listing::Tools, HOUR)),
             None
         );
     }
 
     #[test]
     fn equal_texts_are_kept_once() {
-        let catalog = Catalog::default();
+        let catalog = catalog();
         for n in 1..=2 {
             catalog.greeted(key(n), &hello("1"));
             let edition = catalog.edition(key(n)).expect("known");

@@ -141,9 +141,10 @@ impl Sessions {
             return Ok(route);
         }
         let config = config.or(session.config.as_ref());
-        let (eras, metrics) = (&self.shared.eras, &self.shared.metrics);
+        let eras = &self.shared.eras;
+        let accounts = (&*self.shared.metrics, &self.shared.ledger);
         // Boxed, because it is rare, and what every request has room for is to be small.
-        let found = Box::pin(Route::find(&setup, session, config, eras, metrics)).await;
+        let found = Box::pin(Route::find(&setup, session, config, eras, accounts)).await;
         // Where all servers are offered as one, configs are given by server.
         let told = |failure| match session.alias() {
             Some(_) => of_part(failure, &session.server),

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
 use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
+use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want, share_of_session};
@@ -21,6 +22,9 @@ use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, policy, pool_key, program_id};
 use crate::worker;
+
+/// What a route takes beside what its worker is started with, in bytes.
+const ROUTE_BYTES: usize = 2 << 10;
 
 /// Everything that follows from one pool.toml; replaced whole by a reload.
 #[derive(Debug)]
@@ -168,6 +172,7 @@ pub(super) struct Route {
     pub(super) order: Arc<Order>,
     /// It is worked out again when it is next gone.
     reconsidered: AtomicBool,
+    _charge: Charge,
 }
 
 impl Route {
@@ -197,13 +202,14 @@ impl Route {
     /// Works out the way of a session's requests under that setup, with what the caller sets.
     ///
     /// # Errors
-    /// A [`Failure`] for the caller when its config does not make a launch spec.
+    /// A [`Failure`] for the caller when its config does not make a launch spec, or its tenant holds too
+    /// much.
     pub(super) async fn find(
         setup: &Setup,
         session: &Session,
         client: Option<&Arc<ClientConfig>>,
         eras: &Eras,
-        metrics: &Metrics,
+        (metrics, ledger): (&Metrics, &Ledger),
     ) -> Result<Self, Failure> {
         let config = &setup.config;
         let (name, tenant) = (&session.server, session.tenant());
@@ -214,6 +220,10 @@ impl Route {
         let own = client.map(|client| &**client);
         let resolved = setup.resolver.resolve(user, name, &fingerprint, own);
         let spec = resolved.await?;
+        // What it is started with, and with what the caller sets once more.
+        let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
+        let charge = ledger.account(tenant).charge(Kind::Route, bytes);
+        let charge = charge.map_err(Failure::from)?;
         let edition = eras.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
@@ -301,6 +311,7 @@ impl Route {
             facts: Arc::new(facts),
             order: Arc::new(order),
             reconsidered: AtomicBool::new(false),
+            _charge: charge,
         })
     }
 }

@@ -69,13 +69,13 @@ pub trait Watcher: Send + Sync + std::fmt::Debug + 'static {
 #[derive(Debug)]
 pub struct Shared {
     pub(super) directory: Directory,
-    /// What is held for tenants.
-    pub(super) ledger: Ledger,
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
     pub(super) eras: Eras,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
+    /// What is held for tenants.
+    pub(super) ledger: Ledger,
     pub(super) metrics: Arc<Metrics>,
     pub(super) guardian: Guardian,
     pub(super) tasks: TaskTracker,
@@ -108,11 +108,11 @@ impl Shared {
         Self {
             eras,
             directory: Directory::default(),
-            ledger,
-            catalog: Catalog::default(),
+            catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
             waiting: Waiting::new()
                 .expect("the system has randomness, or nothing here can be safe"),
+            ledger,
             metrics,
             guardian,
             tasks: TaskTracker::new(),

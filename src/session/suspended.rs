@@ -20,7 +20,7 @@ use super::exchange::Exchange;
 use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::stateless::Question;
-use crate::held::{Bounds, Crowded, TenantTable};
+use crate::held::{Bounds, Charge, Crowded, Kind, TenantTable};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
@@ -30,6 +30,9 @@ const CALLS: Bounds = Bounds {
     of_tenant: 64,
     of_all: 10_000,
 };
+
+/// What such a call takes beside its questions, in bytes.
+const CALL_BYTES: usize = 4 << 10;
 
 /// A call that waits for its client's next request.
 #[derive(Debug)]
@@ -49,6 +52,7 @@ pub struct Suspended {
 struct Waits {
     call: Suspended,
     ends: AbortOnDropHandle<()>,
+    _charge: Charge,
 }
 
 /// Whose call it is, and which.
@@ -165,6 +169,10 @@ impl Sessions {
         let expires = unix_now().saturating_add(waits.as_secs().max(1));
         let state = waiting.seal(no, expires, purpose.digest())?;
         let tenant = purpose.principal.tenant.clone();
+        let questions: usize = call.questions.iter().map(Question::bytes).sum();
+        let account = self.shared.ledger.account(&tenant);
+        let charge = account.charge(Kind::Suspended, CALL_BYTES + questions);
+        let charge = charge.map_err(Failure::from)?;
         let shared = Arc::downgrade(&self.shared);
         let whose = tenant.clone();
         let ends = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -173,13 +181,17 @@ impl Sessions {
                 let mut calls = shared.waiting.calls.lock();
                 calls.take(&whose, &no)
             });
-            if let Some(Waits { call, ends }) = late {
+            if let Some(Waits { call, ends, .. }) = late {
                 // This task itself, which is not to be ended before the call is.
                 let _ended = ends.detach();
                 drop(call);
             }
         }));
-        let waits = Waits { call, ends };
+        let waits = Waits {
+            call,
+            ends,
+            _charge: charge,
+        };
         let taken_in = waiting.calls.lock().insert(&tenant, no, waits, |_| true);
         match taken_in {
             Ok(_) => Ok(state),

@@ -34,6 +34,11 @@ impl Question {
         })
     }
 
+    /// How long it is, in bytes of JSON.
+    pub fn bytes(&self) -> usize {
+        self.params.to_string().len() + self.ask.len() + self.key.len()
+    }
+
     /// What the client must have declared.
     pub fn needs(&self) -> Value {
         match &*self.method {
