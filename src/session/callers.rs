@@ -222,10 +222,7 @@ impl Shared {
         let config = session.config.as_deref();
         let bytes = CALLER_BYTES + config.map_or(0, ClientConfig::bytes);
         let account = self.ledger.account(session.tenant());
-        let make_room = || {
-            let oldest = self.callers.take_oldest(session.tenant());
-            oldest.is_some_and(|oldest| self.end_session(&oldest))
-        };
+        let make_room = || self.end_oldest_caller(session.tenant());
         let charge = match charged(&account, (Kind::Caller, bytes), make_room) {
             Ok(charge) => charge,
             Err(full) => {
@@ -250,6 +247,13 @@ impl Shared {
                 Err(Failure::new(reason, why).retry_after(RETRY_CROWDED))
             }
         }
+    }
+
+    /// Ends the session of that tenant's caller that was asked for longest ago and that nobody uses, and
+    /// says whether there was one.
+    pub(super) fn end_oldest_caller(&self, tenant: &TenantId) -> bool {
+        let oldest = self.callers.take_oldest(tenant);
+        oldest.is_some_and(|oldest| self.end_session(&oldest))
     }
 
     /// Ends what is kept for callers that have asked for nothing during `timeout`.

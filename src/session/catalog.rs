@@ -193,7 +193,7 @@ impl Catalog {
                 _ => None,
             };
             let account = self.1.account(tenant);
-            let text = match tables.intern(&account, result) {
+            let text = match tables.intern((tenant, &account), result) {
                 Ok(text) => text,
                 Err(full) => {
                     tracing::debug!(%tenant, list = listing.method(), "a list is not remembered: {full}");
@@ -253,12 +253,17 @@ impl Tables {
         self.entries.peek(tenant, &identity)
     }
 
-    fn intern(&mut self, account: &Account, text: &[u8]) -> Result<Arc<Text>, Full> {
+    fn intern(
+        &mut self,
+        (tenant, account): (&TenantId, &Account),
+        text: &[u8],
+    ) -> Result<Arc<Text>, Full> {
         let digest = Sha256::digest(text).into();
         if let Some(known) = self.texts.get(&digest).and_then(Weak::upgrade) {
             return Ok(known);
         }
-        let charge = account.charge(Kind::Catalog, text.len())?;
+        let make_room = || self.entries.take_oldest(tenant, |_| false).is_some();
+        let charge = charged(account, (Kind::Catalog, text.len()), make_room)?;
         let text = Arc::new(Text {
             bytes: text.into(),
             _charge: charge,

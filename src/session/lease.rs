@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::callers;
 use super::launchpad::Launchpad;
 use super::record::Session;
-use super::route::{Order, Route};
+use super::route::{Order, Room, Route};
 use super::service::Sessions;
 use crate::bridge::Era;
 use crate::config::Share;
@@ -142,7 +142,12 @@ impl Sessions {
         }
         let config = config.or(session.config.as_ref());
         let eras = &self.shared.eras;
-        let accounts = (&*self.shared.metrics, &self.shared.ledger);
+        let make = || self.shared.end_oldest_caller(session.tenant());
+        let room = Room {
+            ledger: &self.shared.ledger,
+            make: &make,
+        };
+        let accounts = (&*self.shared.metrics, room);
         // Boxed, because it is rare, and what every request has room for is to be small.
         let found = Box::pin(Route::find(&setup, session, config, eras, accounts)).await;
         // Where all servers are offered as one, configs are given by server.

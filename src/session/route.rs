@@ -14,7 +14,7 @@ use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
 use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
-use crate::held::{Charge, Kind, Ledger};
+use crate::held::{Charge, Kind, Ledger, charged};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want, share_of_session};
@@ -160,6 +160,14 @@ pub struct Order {
     pub metrics: Arc<ServerMetrics>,
 }
 
+/// Where a route is charged, and what makes room for it: ends something of its tenant that nobody uses, and
+/// says whether there was anything.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) make: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
 /// A session's way to its workers.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -209,7 +217,7 @@ impl Route {
         session: &Session,
         client: Option<&Arc<ClientConfig>>,
         eras: &Eras,
-        (metrics, ledger): (&Metrics, &Ledger),
+        (metrics, room): (&Metrics, Room<'_>),
     ) -> Result<Self, Failure> {
         let config = &setup.config;
         let (name, tenant) = (&session.server, session.tenant());
@@ -222,8 +230,8 @@ impl Route {
         let spec = resolved.await?;
         // What it is started with, and with what the caller sets once more.
         let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
-        let charge = ledger.account(tenant).charge(Kind::Route, bytes);
-        let charge = charge.map_err(Failure::from)?;
+        let account = room.ledger.account(tenant);
+        let charge = charged(&account, (Kind::Route, bytes), room.make).map_err(Failure::from)?;
         let edition = eras.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);

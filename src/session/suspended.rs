@@ -20,7 +20,7 @@ use super::exchange::Exchange;
 use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::stateless::Question;
-use crate::held::{Bounds, Charge, Crowded, Kind, TenantTable};
+use crate::held::{Bounds, Charge, Crowded, Kind, TenantTable, charged};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
@@ -171,7 +171,12 @@ impl Sessions {
         let tenant = purpose.principal.tenant.clone();
         let questions: usize = call.questions.iter().map(Question::bytes).sum();
         let account = self.shared.ledger.account(&tenant);
-        let charge = account.charge(Kind::Suspended, CALL_BYTES + questions);
+        let make_room = || self.shared.end_oldest_caller(&tenant);
+        let charge = charged(
+            &account,
+            (Kind::Suspended, CALL_BYTES + questions),
+            make_room,
+        );
         let charge = charge.map_err(Failure::from)?;
         let shared = Arc::downgrade(&self.shared);
         let whose = tenant.clone();

@@ -67,6 +67,34 @@ async fn requests_that_are_refused_are_not_remembered_and_end_no_call() {
     assert_eq!(pool.metric(modern).await, 1.0);
 }
 
+/// What is kept of callers goes for newer ones of their tenant when it holds as much as it may.
+#[tokio::test]
+async fn callers_with_large_configs_take_their_tenants_own_memory() {
+    let plain = demo(
+        "plain",
+        "max_message = \"128KiB\"\nclient_config = [\"a\"]\n[servers.plain.config]\ntype = \"object\"\nproperties.a = { type = \"string\" }\n",
+    );
+    let limits = "[limits]\nmemory_held = \"3MiB\"\n";
+    let pool =
+        Stdiopool::serve(&(limits.to_owned() + &demo("good", "max_message = \"128KiB\"") + &plain));
+    let beside = Beside::open(&pool, "bystander", "good").await;
+    for n in 0..90 {
+        let mut client = pool.client_of("hostile", "plain");
+        client.config = Some(encoded(
+            &json!({ "a": format!("{n}{}", "x".repeat(40 << 10)) }),
+        ));
+        let echoed = call(&client, "echo", json!({ "message": "m" }), &json!({})).await;
+        assert_eq!(text(&echoed), "m", "the oldest makes room");
+    }
+    let held: f64 = {
+        let kinds =
+            ["caller", "route"].map(|kind| format!("stdiopool_held_bytes{{kind=\"{kind}\"}}"));
+        pool.metric(&kinds[0]).await + pool.metric(&kinds[1]).await
+    };
+    assert!(held > 1e6 && held < 3.2e6, "{held}");
+    beside.goes_on(3).await;
+}
+
 #[tokio::test]
 async fn a_config_that_is_too_long_is_refused_wherever_it_stands() {
     let pool = Stdiopool::serve(&configurable("picky", ""));
