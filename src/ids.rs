@@ -111,7 +111,7 @@ pub struct PoolKey(pub [u8; 16]);
 
 impl fmt::Display for PoolKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        data_encoding::HEXLOWER.encode_display(&self.0).fmt(f)
     }
 }
 

@@ -19,7 +19,7 @@ impl Fingerprint {
     /// The fingerprint of a session id.
     pub fn of(session_id: &str) -> Self {
         let digest = Sha256::digest(session_id.as_bytes());
-        Self(digest[..4].iter().map(|b| format!("{b:02x}")).collect())
+        Self(data_encoding::HEXLOWER.encode(&digest[..4]))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -159,12 +160,8 @@ pub(super) fn hash(text: &str) -> Option<[u8; 32]> {
     let digits = text
         .strip_prefix("sha256:")
         .filter(|digits| digits.len() == 64)?;
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(hash)
+    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
+    bytes.try_into().ok()
 }
 
 fn config(

@@ -108,6 +108,22 @@ fn what_would_let_strangers_in_is_a_mistake() {
 }
 
 #[test]
+fn a_hash_is_hexadecimal_digits_alone() {
+    let of = |digits: &str| {
+        read(&format!(
+            "{SMALLEST}[tenants.x]\ntokens = [\"sha256:{digits}\"]\n"
+        ))
+    };
+    for good in ["ab", "AB", "0f"] {
+        of(&good.repeat(32)).expect("a hash");
+    }
+    for bad in ["+f", "-0", " f", "0x"] {
+        let error = of(&bad.repeat(32)).expect_err("no hash").to_string();
+        assert!(error.contains("64 hexadecimal digits"), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn a_syntax_error_has_its_place() {
     insta::assert_snapshot!(read("[servers.a]\ncommand = \"a\nargs = [\n").expect_err("no TOML"));
 }

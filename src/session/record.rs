@@ -73,7 +73,7 @@ impl fmt::Debug for SessionId {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    data_encoding::HEXLOWER.encode(bytes)
 }
 
 /// A legacy client's session. It is virtual: it outlives the worker that serves it.

@@ -28,7 +28,7 @@ impl IdHash {
 
     /// Names what the id names, without giving the credential away.
     pub fn fingerprint(self) -> String {
-        self.0[..6].iter().map(|b| format!("{b:02x}")).collect()
+        data_encoding::HEXLOWER.encode(&self.0[..6])
     }
 
     pub(super) fn bytes(self) -> [u8; 32] {

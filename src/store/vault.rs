@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -195,12 +196,8 @@ fn bound_to(what: &[u8], tenant: &str, name: &[u8]) -> Vec<u8> {
 }
 
 fn of_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits.chunks(2).map(pair).collect()
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+    (bytes.len() == 32).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -219,7 +216,7 @@ mod tests {
         let sealed = vault("ab").seal("t", "n", &"x".into()).expect("sealed");
         let same = Vault::new(&format!("{base64}\n").into()).expect("a key");
         assert!(same.open("t", "n", &sealed).is_ok());
-        for bad in ["", "ab", &"ab".repeat(31), &"zz".repeat(32), "c2hvcnQ="] {
+        for bad in ["", "ab", &"ab".repeat(31), &"zz".repeat(32), &"+f".repeat(32), "c2hvcnQ="] {
             assert_eq!(Vault::new(&bad.into()).err(), Some(VaultError::BadKey));
         }
     }

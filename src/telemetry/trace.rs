@@ -106,7 +106,7 @@ impl TraceRecorder {
         let at = arrived.saturating_duration_since(self.began);
         self.put(TraceLine::Call {
             at: at.as_secs_f64(),
-            tenant: digest[..6].iter().map(|b| format!("{b:02x}")).collect(),
+            tenant: data_encoding::HEXLOWER.encode(&digest[..6]),
             server: server.to_string(),
             took: took.as_secs_f64(),
         });

@@ -157,7 +157,7 @@ impl Handles {
                 format!("no randomness for a handle: {error}"),
             )
         })?;
-        let digits: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = data_encoding::HEXLOWER.encode(&bits);
         let handle = format!("{HANDLE_PREFIX}{digits}");
         let id = IdHash::of(&handle);
         // The store keeps whole seconds.

@@ -35,10 +35,7 @@ impl Digester {
         mac.update(tenant.as_bytes());
         mac.update(arguments);
         let digest = mac.finalize().into_bytes();
-        digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        data_encoding::HEXLOWER.encode(&digest[..16])
     }
 }
 

@@ -97,8 +97,8 @@ pub(super) fn digest(text: &str) -> [u8; 32] {
 /// Of that link: two in one browser do not get in each other's way.
 pub(super) fn cookie_name(state: &str) -> String {
     let digest = digest(state);
-    let hex = digest[..8].iter().map(|b| format!("{b:02x}"));
-    format!("stdiopool_oauth_{}", hex.collect::<String>())
+    let hex = data_encoding::HEXLOWER.encode(&digest[..8]);
+    format!("stdiopool_oauth_{hex}")
 }
 
 impl Table {
