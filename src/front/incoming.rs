@@ -11,7 +11,7 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::router::{DISCARD_TIMEOUT, MAX_DISCARDED, discard, too_large};
+use super::router::{DISCARD_TIMEOUT, MAX_DISCARDED, UNREAD_TIMEOUT, discard, too_large};
 use crate::held::{Account, Charge, Full, Kind};
 use crate::protocol::{Failure, Reason};
 
@@ -79,24 +79,22 @@ impl Reading {
     {
         let at_least = body.size_hint().lower();
         let Some(expected) = usize::try_from(at_least).ok().filter(|len| *len <= max) else {
-            return self
-                .refuse(body, too_large(&at_least.to_string(), max))
-                .await;
+            let failure = too_large(&at_least.to_string(), max);
+            return self.refuse(body, failure, DISCARD_TIMEOUT).await;
         };
         if let Err(full) = self.charge.grow(expected) {
-            return self.refuse(body, full.into()).await;
+            return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
         }
         while !body.is_end_stream() {
             let Some(data) = self.next(&mut body).await? else {
                 break;
             };
             if self.len() + data.len() > max {
-                return self
-                    .refuse(body, too_large(&format!("over {max}"), max))
-                    .await;
+                let failure = too_large(&format!("over {max}"), max);
+                return self.refuse(body, failure, DISCARD_TIMEOUT).await;
             }
             if let Err(full) = self.add(data, expected) {
-                return self.refuse(body, full.into()).await;
+                return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
             }
         }
         Ok(self.whole())
@@ -169,14 +167,19 @@ impl Reading {
     }
 
     /// Takes in what is still being sent, within bounds, and says why it is not wanted.
-    async fn refuse<B>(self, body: B, failure: Failure) -> Result<Incoming, Failure>
+    async fn refuse<B>(
+        self,
+        body: B,
+        failure: Failure,
+        patience: Duration,
+    ) -> Result<Incoming, Failure>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
         let asks_first = self.asks_first;
         drop(self);
         if !asks_first {
-            Box::pin(discard(body, MAX_DISCARDED, DISCARD_TIMEOUT)).await;
+            Box::pin(discard(body, MAX_DISCARDED, patience)).await;
         }
         Err(failure)
     }

@@ -46,7 +46,7 @@ pub(super) const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::fro
 /// The same of a request that is refused before its body is read: whose it is may not be known.
 const MAX_UNREAD: usize = 64 << 10;
 /// How long that may take.
-const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the front door needs.
 #[derive(Debug)]
