@@ -10,8 +10,7 @@ use super::era::{Era, discover_request};
 use super::initialize::{ClientHello, Greeting, initialize_request};
 use super::level::Level;
 use super::mux::{
-    Accepts, Action, AskRef, Call, CallId, Guests, MAX_ORPHANS, MAX_SUBSCRIPTIONS, Mux, Purpose,
-    SessionNo,
+    Accepts, Action, AskRef, Call, CallId, Guests, MAX_ORPHANS, Mux, Purpose, SessionNo,
 };
 use super::params;
 use super::stateless::identity;
@@ -49,6 +48,7 @@ impl Mux {
             calls: Default::default(),
             asks: Default::default(),
             seats: Default::default(),
+            watchers: Default::default(),
             guests: Default::default(),
             active: Default::default(),
             orphans: Default::default(),
@@ -114,8 +114,9 @@ impl Mux {
         }
         self.seat(session).level = level;
         if self.era == Era::Stateless {
-            let subscriptions = subscriptions.into_iter().map(ToOwned::to_owned);
-            self.seat(session).subscriptions = subscriptions.collect();
+            for uri in subscriptions {
+                self.subscribe(session, uri);
+            }
             self.listen(out);
             return;
         }
@@ -124,8 +125,7 @@ impl Mux {
                 let params = json!({ "uri": uri }).to_string();
                 self.own_request("resources/subscribe", &params, out);
             }
-            let seat = self.seat(session);
-            seat.subscriptions.insert(uri.to_owned());
+            self.subscribe(session, uri);
         }
         if let Some(level) = level
             && self.worker_level.is_none_or(|current| level < current)
@@ -206,6 +206,9 @@ impl Mux {
             self.ask_failed(number, "the client's session ended", out);
         }
         let seat = self.seats.remove(&session).unwrap_or_default();
+        for uri in &seat.subscriptions {
+            self.watchers.remove(uri, session);
+        }
         if self.era == Era::Stateless {
             self.listen(out);
             return;
@@ -247,19 +250,17 @@ impl Mux {
                 None => Purpose::Plain,
             },
             Some("resources/subscribe") => match params::uri(raw_params) {
-                Some(_) if self.subscriptions_of(session) >= MAX_SUBSCRIPTIONS => {
-                    let why =
-                        format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
-                    return Opened::Local(error_response(client_id, code::SERVER_ERROR, &why));
-                }
-                Some(uri) => Purpose::Subscribe(uri.into_owned()),
+                Some(uri) => match self.cannot_subscribe(session, &uri) {
+                    Some((code, why)) => {
+                        return Opened::Local(error_response(client_id, code, &why));
+                    }
+                    None => Purpose::Subscribe(uri.into_owned()),
+                },
                 None => Purpose::Plain,
             },
             Some("resources/unsubscribe") => match params::uri(raw_params) {
                 Some(uri) if self.others_subscribe(session, &uri) => {
-                    if let Some(seat) = self.seats.get_mut(&session) {
-                        seat.subscriptions.remove(uri.as_ref());
-                    }
+                    self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri.into_owned()));
                     let answer = format!(r#"{{"jsonrpc":"2.0","id":{client_id},"result":{{}}}}"#);
                     return Opened::Local(answer.into());
@@ -442,21 +443,11 @@ impl Mux {
     }
 
     fn is_subscribed(&self, uri: &str) -> bool {
-        self.seats
-            .values()
-            .any(|seat| seat.subscriptions.contains(uri))
+        self.watchers.has(uri)
     }
 
     fn others_subscribe(&self, session: SessionNo, uri: &str) -> bool {
-        self.seats
-            .iter()
-            .any(|(other, seat)| *other != session && seat.subscriptions.contains(uri))
-    }
-
-    pub(super) fn subscriptions_of(&self, session: SessionNo) -> usize {
-        self.seats
-            .get(&session)
-            .map_or(0, |seat| seat.subscriptions.len())
+        self.watchers.has_others(uri, session)
     }
 
     /// The most verbose of what this session asks for now and the others asked for before.

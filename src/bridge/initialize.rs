@@ -8,10 +8,56 @@ use serde_json::{Map, Value, json};
 
 use super::era::Era;
 use super::stateless::STATELESS;
-use crate::protocol::{RawJson, Revision, span_of, splice};
+use crate::protocol::{Failure, RawJson, Reason, Revision, span_of, splice};
 
 /// Capabilities by which a client accepts requests from a server.
 const INTERACTIVE: [&str; 3] = ["roots", "sampling", "elicitation"];
+
+/// Longest `params` of a client's `initialize`, in bytes: what it says of itself, `clientInfo` and its capabilities,
+/// is kept as long as its session.
+pub const MAX_INTRODUCTION: usize = 64 << 10;
+
+/// Why a client's `initialize` cannot be accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum NotIntroduced {
+    /// There is nothing to read.
+    #[error("`initialize` needs params")]
+    NoParams,
+    /// A required member is missing or of the wrong type.
+    #[error("`initialize` params: {0}")]
+    Params(serde_json::Error),
+    /// It is kept as long as the session, and too long for that.
+    #[error(
+        "`initialize` params are {0} bytes long, more than the {MAX_INTRODUCTION} that are accepted: send a shorter `clientInfo` and fewer capabilities"
+    )]
+    TooLong(usize),
+}
+
+impl From<NotIntroduced> for Failure {
+    fn from(why: NotIntroduced) -> Self {
+        let reason = match why {
+            NotIntroduced::NoParams | NotIntroduced::Params(_) => Reason::InvalidRequest,
+            NotIntroduced::TooLong(_) => Reason::MessageTooLarge,
+        };
+        Self::new(reason, why.to_string())
+    }
+}
+
+/// What a JSON value takes in memory, in bytes, about: the places of its parts and their texts.
+pub fn weight_of(value: &Value) -> usize {
+    /// A member of an object beside its name and value: objects have room for several.
+    const MEMBER: usize = 64;
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight_of).sum(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(name, value)| MEMBER + name.len() + weight_of(value))
+                .sum(),
+        }
+}
 
 /// `params` of a client's `initialize`.
 #[derive(Clone, Debug)]
@@ -28,8 +74,20 @@ impl ClientHello {
     /// Reads `initialize` parameters.
     ///
     /// # Errors
-    /// A message for the caller when a required member is missing or of the wrong type.
-    pub fn parse(params: Option<RawJson<'_>>) -> Result<Self, String> {
+    /// When a required member is missing or of the wrong type, or all of it is too long.
+    pub fn parse(params: Option<RawJson<'_>>) -> Result<Self, NotIntroduced> {
+        let params = params.ok_or(NotIntroduced::NoParams)?.get();
+        if params.len() > MAX_INTRODUCTION {
+            return Err(NotIntroduced::TooLong(params.len()));
+        }
+        Self::read(params).map_err(NotIntroduced::Params)
+    }
+
+    /// Reads parameters that were accepted before.
+    ///
+    /// # Errors
+    /// When a required member is missing or of the wrong type.
+    pub fn read(params: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Params {
@@ -39,14 +97,19 @@ impl ClientHello {
             #[serde(default)]
             client_info: Value,
         }
-        let params = params.ok_or("`initialize` needs params")?;
-        let params: Params = serde_json::from_str(params.get())
-            .map_err(|error| format!("`initialize` params: {error}"))?;
+        let params: Params = serde_json::from_str(params)?;
         Ok(Self {
             protocol_version: params.protocol_version,
             capabilities: params.capabilities,
             client_info: params.client_info,
         })
+    }
+
+    /// What it takes in memory, in bytes, about.
+    pub fn weight(&self) -> usize {
+        let members = self.capabilities.iter();
+        let capabilities = members.map(|(name, value)| name.len() + weight_of(value));
+        self.protocol_version.len() + capabilities.sum::<usize>() + weight_of(&self.client_info)
     }
 
     /// The same for a client that is not to be asked anything.

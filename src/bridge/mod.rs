@@ -40,6 +40,7 @@ mod repeat;
 mod rounds;
 pub mod stateless;
 mod subscriptions;
+mod watchers;
 mod worker_side;
 
 pub use additions::{Additions, NotAdded, with_additions};
@@ -48,11 +49,14 @@ pub use addressed::{
 };
 pub use client_side::{ClientRequest, Opened};
 pub use era::Era;
-pub use initialize::{ClientHello, Greeting, Hello, HelloError, initialize_request};
+pub use initialize::{
+    ClientHello, Greeting, Hello, HelloError, MAX_INTRODUCTION, NotIntroduced, initialize_request,
+    weight_of,
+};
 pub use level::Level;
 pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
-pub use params::{asked_level, progress_token};
+pub use params::{asked_level, progress_token, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};
 
 #[cfg(test)]

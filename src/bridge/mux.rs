@@ -12,8 +12,9 @@ use super::initialize::Hello;
 use super::level::Level;
 use super::rounds::{Input, Rounds};
 use super::subscriptions::Listening;
+use super::watchers::Watchers;
 use crate::ids::WorkerId;
-use crate::protocol::RawId;
+use crate::protocol::{RawId, code};
 
 /// A session as the bridge knows it: a number, unique while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -81,6 +82,15 @@ pub enum Action {
         /// Names the question.
         ask: AskRef,
         /// The request, under that name.
+        message: Bytes,
+    },
+    /// A resource has changed: for those who subscribe to it.
+    ToSubscribers {
+        /// The sessions, in order.
+        sessions: Vec<SessionNo>,
+        /// The resource.
+        uri: String,
+        /// The notification.
         message: Bytes,
     },
     /// A notification for every session of the worker's pool key.
@@ -192,6 +202,8 @@ pub(super) struct Seat {
     pub(super) level: Option<Level>,
     /// URIs it subscribes to.
     pub(super) subscriptions: BTreeSet<String>,
+    /// Bytes of those URIs.
+    pub(super) subscribed: usize,
     /// How its client is introduced with each request, to a worker of the stateless revision.
     pub(super) identity: Option<Box<str>>,
 }
@@ -205,6 +217,8 @@ pub struct Mux {
     pub(super) calls: FxHashMap<CallId, Call>,
     pub(super) asks: FxHashMap<u64, Question>,
     pub(super) seats: FxHashMap<SessionNo, Seat>,
+    /// The subscriptions of all seats, by resource.
+    pub(super) watchers: Watchers,
     pub(super) guests: Guests,
     /// Sessions with a call in flight, kept beside the seats so that the owner of a worker's
     /// message is found without walking every session.
@@ -251,6 +265,10 @@ pub(super) const MAX_ASKS: usize = 256;
 pub(super) const MAX_ORPHANS: usize = 1024;
 /// Most subscriptions of one session; further ones are refused.
 pub(super) const MAX_SUBSCRIPTIONS: usize = 1024;
+/// Longest URI that a session can subscribe to, in bytes.
+pub(super) const MAX_URI: usize = 8 << 10;
+/// Most bytes of the URIs that one session subscribes to.
+pub(super) const MAX_SUBSCRIBED: usize = 256 << 10;
 
 impl Mux {
     /// How many calls the worker has not answered.
@@ -351,6 +369,45 @@ impl Mux {
         self.seats.entry(session).or_default()
     }
 
+    /// The session subscribes to that resource.
+    pub(super) fn subscribe(&mut self, session: SessionNo, uri: &str) {
+        let seat = self.seat(session);
+        if seat.subscriptions.insert(uri.to_owned()) {
+            seat.subscribed += uri.len();
+            self.watchers.add(uri, session);
+        }
+    }
+
+    /// The session subscribes to that resource no more.
+    pub(super) fn unsubscribe(&mut self, session: SessionNo, uri: &str) {
+        if let Some(seat) = self.seats.get_mut(&session)
+            && seat.subscriptions.remove(uri)
+        {
+            seat.subscribed -= uri.len();
+            self.watchers.remove(uri, session);
+        }
+    }
+
+    /// Why the session cannot subscribe to that resource, if it cannot.
+    pub(super) fn cannot_subscribe(&self, session: SessionNo, uri: &str) -> Option<(i32, String)> {
+        if uri.len() > MAX_URI {
+            let len = uri.len();
+            let why = format!(
+                "`uri` is {len} bytes long, more than the {MAX_URI} of a resource that can be subscribed to"
+            );
+            return Some((code::INVALID_PARAMS, why));
+        }
+        let seat = self.seats.get(&session)?;
+        if seat.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            let why = format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
+            return Some((code::SERVER_ERROR, why));
+        }
+        (seat.subscribed + uri.len() > MAX_SUBSCRIBED).then(|| {
+            let why = format!("the subscriptions of this session take {} bytes already, of the {MAX_SUBSCRIBED} that they may", seat.subscribed);
+            (code::SERVER_ERROR, why)
+        })
+    }
+
     /// The session's latest call that still has a caller.
     pub(super) fn stream_of(&self, session: SessionNo) -> Option<CallId> {
         let in_flight = &self.seats.get(&session)?.in_flight;
@@ -371,7 +428,13 @@ impl Mux {
                 assert!(seat.in_flight.contains(id), "call missing in its seat");
             }
         }
+        let mut watchers = Watchers::default();
         for (session, seat) in &self.seats {
+            let bytes: usize = seat.subscriptions.iter().map(String::len).sum();
+            assert_eq!(seat.subscribed, bytes, "bytes of subscriptions");
+            for uri in &seat.subscriptions {
+                watchers.add(uri, *session);
+            }
             assert!(seat.in_flight.iter().all(|id| self.calls.contains_key(id)));
             assert_eq!(
                 self.active.contains(session),
@@ -379,6 +442,7 @@ impl Mux {
                 "active must be the sessions with calls in flight"
             );
         }
+        assert_eq!(self.watchers, watchers, "the index of the subscriptions");
         assert!(self.active.iter().all(|s| self.seats.contains_key(s)));
         assert!(
             self.asks

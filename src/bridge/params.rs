@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::level::Level;
-use crate::protocol::RawJson;
+use crate::protocol::{Envelope, RawJson};
 
 /// `_meta.progressToken` of a request (basic/utilities/progress).
 #[derive(Deserialize)]
@@ -77,6 +77,13 @@ pub(super) fn level(params: &str) -> Option<Level> {
 /// The level that a client's `logging/setLevel` asks for.
 pub fn asked_level(params: Option<RawJson<'_>>) -> Option<Level> {
     level(params?.get())
+}
+
+/// The resource that a request subscribes to, if it does.
+pub fn subscribed_uri<'a>(envelope: &Envelope<'a>) -> Option<Cow<'a, str>> {
+    (envelope.method.as_deref() == Some("resources/subscribe"))
+        .then(|| uri(envelope.params?.get()))
+        .flatten()
 }
 
 #[cfg(test)]

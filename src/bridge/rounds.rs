@@ -11,9 +11,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::client_side::{ClientRequest, Opened, error_response};
-use super::mux::{
-    Action, AskRef, Call, CallId, MAX_ASKS, MAX_SUBSCRIPTIONS, Mux, Purpose, Question,
-};
+use super::mux::{Action, AskRef, Call, CallId, MAX_ASKS, Mux, Purpose, Question};
 use super::params;
 use super::stateless::{InputRequest, Outcome, Template, plain_error, plain_result};
 use crate::protocol::{Envelope, code};
@@ -76,13 +74,11 @@ impl Mux {
                 if self.hello.as_ref().is_some_and(|hello| !hello.subscribes) {
                     return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
                 }
-                if self.subscriptions_of(session) >= MAX_SUBSCRIPTIONS {
-                    let why =
-                        format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
-                    return refuse(code::SERVER_ERROR, &why);
+                if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
+                    return refuse(code, &why);
                 }
                 let uri = uri.into_owned();
-                self.seat(session).subscriptions.insert(uri.clone());
+                self.subscribe(session, &uri);
                 out.push(Action::Subscribed(session, uri));
                 self.listen(out);
                 return Some(done(client_id));
@@ -91,7 +87,7 @@ impl Mux {
                 let Some(uri) = params::uri(raw_params) else {
                     return refuse(code::INVALID_PARAMS, "`uri` is missing");
                 };
-                self.seat(session).subscriptions.remove(uri.as_ref());
+                self.unsubscribe(session, &uri);
                 out.push(Action::Unsubscribed(session, uri.into_owned()));
                 self.listen(out);
                 return Some(done(client_id));

@@ -37,16 +37,11 @@ impl Mux {
         if self.listening.refused {
             return;
         }
-        let uris: std::collections::BTreeSet<_> = self
-            .seats
-            .values()
-            .flat_map(|seat| seat.subscriptions.iter().cloned())
-            .collect();
         let filter = Filter {
             tools_list_changed: true,
             prompts_list_changed: true,
             resources_list_changed: true,
-            resource_subscriptions: uris.into_iter().collect(),
+            resource_subscriptions: self.watchers.uris().map(ToOwned::to_owned).collect(),
         };
         let filter = filter.agreed(hello.text());
         if self.listening.asked.as_ref() == Some(&filter) {

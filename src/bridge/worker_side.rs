@@ -116,17 +116,14 @@ impl Mux {
             }
             Purpose::Subscribe(uri) if accepted => match call.session {
                 Some(session) => {
-                    let seat = self.seat(session);
-                    seat.subscriptions.insert(uri.clone());
+                    self.subscribe(session, &uri);
                     out.push(Action::Subscribed(session, uri));
                 }
                 None => self.drop_unwanted(&uri, out),
             },
             Purpose::Unsubscribe(uri) if accepted => {
                 if let Some(session) = call.session {
-                    if let Some(seat) = self.seats.get_mut(&session) {
-                        seat.subscriptions.remove(&uri);
-                    }
+                    self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri));
                 }
             }
@@ -398,30 +395,20 @@ impl Mux {
         });
     }
 
-    /// To the subscribers of the resource, or of one it is part of (server/resources,
-    /// "Subscriptions": the URI may be a sub-resource of the one subscribed to).
+    /// To the subscribers of the resource, or of one it is part of.
     fn resource_updated(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
         let Some(uri) = params::uri(params) else {
             out.push(Action::Anomaly(Anomaly::Unattributable));
             return;
         };
-        let is_part_of = |whole: &String| {
-            uri.strip_prefix(whole.as_str()).is_some_and(|rest| {
-                rest.is_empty() || whole.ends_with('/') || rest.starts_with(['/', '#', '?'])
-            })
-        };
-        let mut sessions: Vec<_> = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| seat.subscriptions.iter().any(is_part_of))
-            .map(|(session, _)| *session)
-            .collect();
-        sessions.sort_unstable();
-        out.extend(
-            sessions
-                .into_iter()
-                .map(|s| Action::ToSession(s, line.clone())),
-        );
+        let sessions = self.watchers.of(&uri);
+        if !sessions.is_empty() {
+            out.push(Action::ToSubscribers {
+                sessions,
+                uri: uri.into_owned(),
+                message: line.clone(),
+            });
+        }
     }
 }
 

@@ -29,11 +29,12 @@ impl Post<'_> {
             return tally.refuse(&failure, request.id);
         }
         let served = match &*request.method {
-            "server/discover" => sessions.hello_of_all(self.principal).map(|hello| {
+            "server/discover" => sessions.hello_of_all(self.principal).and_then(|hello| {
                 tally.answered(false);
                 let body = discovered(request.id, hello.text(), LISTS_LAST);
                 let schema = sessions.advert_of_all(self.principal);
-                reply::json(StatusCode::OK, with_advert(body, schema))
+                let body = self.hold(with_advert(body, schema))?;
+                Ok(reply::json(StatusCode::OK, body))
             }),
             "subscriptions/listen" => self.listen(request, &mut tally).await,
             method => match Listing::of(method) {
@@ -48,7 +49,8 @@ impl Post<'_> {
                         server_info: None,
                         lists_last: LISTS_LAST,
                     };
-                    Ok(reply::json(StatusCode::OK, dress.result(&list)))
+                    self.hold(dress.result(&list))
+                        .map(|list| reply::json(StatusCode::OK, list))
                 }
                 None => return self.call_of_one(envelope, request, tally).await,
             },
@@ -76,6 +78,7 @@ impl Post<'_> {
             server,
             headers: self.headers,
             body: &own.message,
+            account: self.account,
             config: None,
             arrived: self.arrived,
         };

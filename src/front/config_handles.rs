@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::entrance::Entrance;
+use super::incoming::read_body;
 use super::limits::Counted;
-use super::router::{Front, check_content_type, read_body, take_unread};
+use super::router::{Front, check_content_type, take_unread};
 use super::{reply, trail};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
@@ -167,14 +168,14 @@ async fn serve_all(
         .admit(&setup.config, principal, Counted::Request)?;
     let account = front.sessions.ledger().account(&principal.tenant);
     let max = front.max_body.min(MAX_CONFIG);
-    let (body, _held) = read_body(&parts.headers, body, max, &account).await?;
+    let body = read_body(&parts.headers, body, max, &account).await?;
     let act = Act {
         front,
         principal,
         name: "config create",
         began,
     };
-    let asked = read(&body);
+    let asked = read(&body.bytes);
     let server = asked.as_ref().ok().map(|asked| match &asked.server {
         Some(server) => server.clone(),
         None => ServerName::all().to_string(),

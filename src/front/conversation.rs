@@ -17,6 +17,7 @@ use super::stateless::LISTS_LAST;
 use super::stream::QUIET_PERIOD;
 use crate::bridge::stateless::{Dress, Fault, Question, input_required, pages_required, status_of};
 use crate::bridge::{Era, Level};
+use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, Reason, code};
 use crate::session::{Exchange, Next, Parcel, Purpose, Session, Sessions, Suspended};
@@ -299,14 +300,22 @@ impl Conversation {
                 Some(Err(lacking)) => Final::from((&Fault::missing(lacking), &*self.id)),
                 None => {
                     let (status, message) = dress.error(error.get());
+                    let message = self.in_place_of_what_came(message);
                     Final { status, message }
                 }
             };
         }
+        let message = dress.result(envelope.result.map_or("null", |result| result.get()));
         Final {
             status: 200,
-            message: dress.result(envelope.result.map_or("null", |result| result.get())),
+            message: self.in_place_of_what_came(message),
         }
+    }
+
+    /// What the client is told in place of an answer that was let in and goes now: charged as that was.
+    fn in_place_of_what_came(&self, message: Bytes) -> Bytes {
+        let account = self.caller.account();
+        account.hold_anyway(held::Kind::Answer, message)
     }
 }
 

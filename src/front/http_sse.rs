@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream as streams;
 use http::{Response, StatusCode, Uri};
 use parking_lot::Mutex;
@@ -17,12 +17,14 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::client_config::{Configs, together};
+use super::frames::Frames;
 use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, unreadable};
 use super::reply;
 use super::router::Front;
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, message_of};
 use crate::bridge::ClientHello;
+use crate::held::{self, Account};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, RawId, Reason};
 use crate::session::{
@@ -42,6 +44,8 @@ struct Channel {
     config: Option<ClientConfig>,
     /// What is for the client, but for what belongs to no request: that is in its session's own.
     mailbox: Arc<Mailbox>,
+    /// What its tenant holds.
+    account: Account,
     session: Mutex<Option<Arc<Session>>>,
     tasks: Mutex<JoinSet<()>>,
     /// Of the requests whose answers are in the mailbox, in their order there.
@@ -53,16 +57,11 @@ impl Channel {
     fn settle(&self, permit: Permit, parcel: Parcel) {
         // Held over both, so that the orders are the same. Never the other way round.
         let mut permits = self.permits.lock();
-        match parcel {
-            Parcel::Answer {
-                message, is_error, ..
-            } => self.mailbox.answer(message, is_error),
-            Parcel::Failed { id, failure } => self.mailbox.fail(id, failure),
-            // No last words; whoever calls this has none of them.
-            Parcel::Message(message) => {
-                self.mailbox.push(message);
-                return;
-            }
+        let is_last = !matches!(parcel, Parcel::Message(_));
+        self.mailbox.pass_on(parcel);
+        // Of what is no last word, whoever calls this has none.
+        if !is_last {
+            return;
         }
         permits.push_back(permit);
     }
@@ -103,11 +102,13 @@ pub(super) fn open(
         let why = format!("no randomness for a session id: {error}");
         Failure::new(Reason::Internal, why)
     })?;
+    let account = front.sessions.ledger().account(&principal.tenant);
     let channel = Arc::new(Channel {
         principal,
         server,
         config,
-        mailbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
+        mailbox: Arc::new(Mailbox::of(WhenFull::DropOldest, &account)),
+        account,
         session: Mutex::default(),
         tasks: Mutex::default(),
         permits: Mutex::default(),
@@ -128,66 +129,73 @@ pub(super) fn open(
         channels: Arc::clone(&front.channels),
         sessions: front.sessions.clone(),
     };
-    Ok(reply::event_stream(telling(open, endpoint.into())))
+    Ok(reply::event_stream(telling(open, endpoint.as_bytes())))
 }
 
-fn telling(open: Open, first: Bytes) -> Body {
-    let reader = open.channel.mailbox.take_over();
-    Body::from_stream(streams::unfold(
-        (open, Some(first), None, None),
-        move |(open, first, mut own, sent)| async move {
-            // Whoever asks for more has sent what it had.
-            drop::<Option<Permit>>(sent);
-            let (frame, permit) = match first {
-                Some(first) => (first, None),
-                None => next_frame(&open.channel, reader, &mut own).await?,
-            };
-            let next = (open, None, own, permit);
-            Some((Ok::<_, std::convert::Infallible>(frame), next))
-        },
-    ))
-}
-
-/// What the client is told next, and the permit of the request that it ends. `own` is its session,
-/// once there is one, and the number under which its own stream is read.
-async fn next_frame(
-    channel: &Channel,
+/// What a channel's client is told.
+struct ChannelStream {
+    open: Open,
     reader: u64,
-    own: &mut Option<(Arc<Session>, u64)>,
-) -> Option<(Bytes, Option<Permit>)> {
-    if own.is_none() {
-        let session = channel.session.lock().clone();
-        *own = session.map(|session| {
-            let reader = session.outbox.take_over();
-            (session, reader)
-        });
+    /// Its session, once there is one, and the number under which its own stream is read.
+    own: Option<(Arc<Session>, u64)>,
+    frames: Frames,
+    /// Of the request that the last piece ended.
+    sent: Option<Permit>,
+}
+
+fn telling(open: Open, first: &[u8]) -> Body {
+    let reader = open.channel.mailbox.take_over();
+    let mut frames = Frames::new(&open.channel.account);
+    frames.put(first);
+    let stream = ChannelStream {
+        open,
+        reader,
+        own: None,
+        frames,
+        sent: None,
+    };
+    Body::from_stream(streams::unfold(stream, |mut stream| async move {
+        let piece = stream.next_piece().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), stream))
+    }))
+}
+
+impl ChannelStream {
+    async fn next_piece(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.frames.next_piece() {
+            return Some(piece);
+        }
+        // Whoever asks for more has sent what it had.
+        drop(self.sent.take());
+        let channel = Arc::clone(&self.open.channel);
+        if self.own.is_none() {
+            let session = channel.session.lock().clone();
+            self.own = session.map(|session| {
+                let reader = session.outbox.take_over();
+                (session, reader)
+            });
+        }
+        let unasked = async {
+            match &self.own {
+                Some((session, reader)) => session.outbox.next_of_stream(*reader).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (parcel, is_own) = tokio::select! {
+            biased;
+            parcel = channel.mailbox.next_of_stream(self.reader) => (parcel?, false),
+            parcel = unasked => (parcel?, true),
+            () = tokio::time::sleep(QUIET_PERIOD) => {
+                return Some(Bytes::from_static(KEEP_ALIVE));
+            }
+        };
+        if !is_own && !matches!(parcel, Parcel::Message(_)) {
+            self.sent = channel.permits.lock().pop_front();
+        }
+        self.frames.put(b"event: message\n");
+        self.frames.put_event(&message_of(parcel));
+        self.frames.next_piece()
     }
-    let unasked = async {
-        match own {
-            Some((session, reader)) => session.outbox.next_of_stream(*reader).await,
-            None => std::future::pending().await,
-        }
-    };
-    let (parcel, is_own) = tokio::select! {
-        biased;
-        parcel = channel.mailbox.next_of_stream(reader) => (parcel?, false),
-        parcel = unasked => (parcel?, true),
-        () = tokio::time::sleep(QUIET_PERIOD) => {
-            return Some((Bytes::from_static(KEEP_ALIVE), None));
-        }
-    };
-    let permit = match parcel {
-        Parcel::Answer { .. } | Parcel::Failed { .. } if !is_own => {
-            channel.permits.lock().pop_front()
-        }
-        _ => None,
-    };
-    let message = message_of(parcel);
-    let mut frame = BytesMut::with_capacity(message.len() + 32);
-    frame.put_slice(b"event: message\ndata: ");
-    frame.put_slice(&message);
-    frame.put_slice(b"\n\n");
-    Some((frame.freeze(), permit))
 }
 
 /// POST: takes one message in; what it asks is answered on the stream.
@@ -265,10 +273,16 @@ async fn serve(
         return;
     };
     let id: RawId = envelope.id.map_or("null", |id| id.get()).into();
-    let answered = |message| Parcel::Answer {
-        message,
-        at: Instant::now(),
-        is_error: false,
+    let answered = |message| match channel.account.hold(held::Kind::Answer, message) {
+        Ok(message) => Parcel::Answer {
+            message,
+            at: Instant::now(),
+            is_error: false,
+        },
+        Err(full) => Parcel::Failed {
+            id: id.clone(),
+            failure: full.into(),
+        },
     };
     if envelope.method.as_deref() == Some("initialize") {
         match open_session(&sessions, &channel, config, &envelope).await {
@@ -308,7 +322,7 @@ async fn serve(
     loop {
         match exchange.next().await {
             Next::Parcel(Parcel::Message(message)) => {
-                channel.mailbox.push(message);
+                channel.mailbox.pass_on(Parcel::Message(message));
             }
             Next::Parcel(last) => {
                 tally.note(&last);
@@ -333,8 +347,7 @@ async fn open_session(
     config: Option<ClientConfig>,
     envelope: &Envelope<'_>,
 ) -> Result<Bytes, Failure> {
-    let hello = ClientHello::parse(envelope.params)
-        .map_err(|why| Failure::new(Reason::InvalidRequest, why))?;
+    let hello = ClientHello::parse(envelope.params)?;
     let (principal, server) = (channel.principal.clone(), channel.server.clone());
     let config = together(channel.config.clone(), config)?.map(Arc::new);
     let opened = sessions.initialize_with(principal, server, hello, config);

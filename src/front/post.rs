@@ -18,6 +18,7 @@ use super::stream::{self, QUIET_PERIOD};
 use super::trail::Trail;
 use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
+use crate::held::{self, Account};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
 use crate::session::{Exchange, Initialized, Next, Parcel, Session};
@@ -43,6 +44,8 @@ pub(super) struct Post<'a> {
     pub(super) server: ServerName,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a Bytes,
+    /// What its tenant holds.
+    pub(super) account: &'a Account,
     /// What it sets for its server.
     pub(super) config: Option<ClientConfig>,
     pub(super) arrived: Instant,
@@ -135,8 +138,9 @@ impl Post<'_> {
         let hello = match ClientHello::parse(envelope.params) {
             Ok(hello) => hello,
             Err(why) => {
-                tally.failed(Reason::InvalidRequest);
-                return reply::failure(&Failure::new(Reason::InvalidRequest, why), id);
+                let failure = Failure::from(why);
+                tally.failed(failure.reason);
+                return reply::failure(&failure, id);
             }
         };
         let sessions = &self.front.sessions;
@@ -146,7 +150,14 @@ impl Post<'_> {
         match opened.await {
             Ok(opened) => {
                 tally.answered(false);
-                let mut response = reply::json(StatusCode::OK, initialized(envelope, &opened));
+                let answer = match self.hold(initialized(envelope, &opened)) {
+                    Ok(answer) => answer,
+                    Err(failure) => {
+                        sessions.end(&opened.session);
+                        return reply::failure(&failure, id);
+                    }
+                };
+                let mut response = reply::json(StatusCode::OK, answer);
                 if let Ok(value) = HeaderValue::from_str(opened.session.id.as_str()) {
                     response.headers_mut().insert(&SESSION_HEADER, value);
                 }
@@ -157,6 +168,14 @@ impl Post<'_> {
                 reply::failure(&failure, id)
             }
         }
+    }
+
+    /// An answer that no mailbox has held, charged until it is sent.
+    ///
+    /// # Errors
+    /// When its tenant has no room for it.
+    pub(super) fn hold(&self, answer: Bytes) -> Result<Bytes, Failure> {
+        Ok(self.account.hold(held::Kind::Answer, answer)?)
     }
 
     /// The session the client names.
@@ -339,18 +358,47 @@ impl Post<'_> {
                     break;
                 }
                 Some(Next::Parcel(parcel)) => settled.push_back(parcel),
-                Some(Next::Done) => return array(settled, tally, &exchange),
+                Some(Next::Done) => return self.array(settled, tally, &exchange),
                 Some(Next::TimedOut { limit, unanswered }) => {
                     settled.extend(unanswered.into_iter().map(|id| {
                         let failure = limit.failure();
                         Parcel::Failed { id, failure }
                     }));
-                    return array(settled, tally, &exchange);
+                    return self.array(settled, tally, &exchange);
                 }
                 None => break,
             }
         }
         reply::event_stream(self.stream(exchange, settled, tally, session))
+    }
+
+    /// A batch's answers as one JSON array.
+    fn array(
+        &self,
+        settled: VecDeque<Parcel>,
+        mut tally: Tally,
+        exchange: &Exchange,
+    ) -> Response<Body> {
+        // Copied: they are charged here, and in the parcels until those are gone.
+        let mut charge = self.account.nothing(held::Kind::Answer);
+        let mut body = BytesMut::new();
+        for parcel in settled {
+            tally.note(&parcel);
+            body.put_u8(if body.is_empty() { b'[' } else { b',' });
+            let message = stream::message_of(parcel);
+            if let Err(full) = charge.grow(message.len() + 1) {
+                let failure = Failure::from(full);
+                self.front.sessions.metrics().rejected(failure.reason);
+                return reply::failure(&failure, None);
+            }
+            body.put_slice(&message);
+        }
+        if body.is_empty() {
+            body.put_u8(b'[');
+        }
+        body.put_u8(b']');
+        tally.finish(exchange);
+        reply::json(StatusCode::OK, charge.carried_by(body.freeze()))
     }
 
     fn stream(
@@ -421,27 +469,6 @@ pub(super) fn unreadable(error: &EnvelopeError) -> Failure {
         EnvelopeError::Shape(_) => Reason::InvalidRequest,
     };
     Failure::new(reason, error.to_string())
-}
-
-/// A batch's answers as one JSON array.
-fn array(settled: VecDeque<Parcel>, mut tally: Tally, exchange: &Exchange) -> Response<Body> {
-    let mut body = BytesMut::new();
-    for parcel in settled {
-        tally.note(&parcel);
-        body.put_u8(if body.is_empty() { b'[' } else { b',' });
-        match parcel {
-            Parcel::Message(message) | Parcel::Answer { message, .. } => body.put_slice(&message),
-            Parcel::Failed { id, failure } => {
-                body.put_slice(failure.to_response(Some(&id)).as_bytes());
-            }
-        }
-    }
-    if body.is_empty() {
-        body.put_u8(b'[');
-    }
-    body.put_u8(b']');
-    tally.finish(exchange);
-    reply::json(StatusCode::OK, body.freeze())
 }
 
 /// Counts a POST's requests and their outcomes.

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST, WWW_AUTHENTICATE};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -22,6 +22,7 @@ use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
+use super::incoming::read_body;
 use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
 use super::oauth;
@@ -30,7 +31,6 @@ use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
 use super::trail::{self, Trail};
 use super::{stream, well_known};
-use crate::held::{Account, Charge, Kind};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
@@ -39,16 +39,14 @@ use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
 
 /// How much of a body that is too large is taken in before it is refused, in bytes.
-const MAX_DISCARDED: usize = 64 << 20;
+pub(super) const MAX_DISCARDED: usize = 64 << 20;
 /// How long that may take.
-const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+pub(super) const DISCARD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The same of a request that is refused before its body is read: whose it is may not be known.
 const MAX_UNREAD: usize = 64 << 10;
 /// How long that may take.
-const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
-/// How long a client may send nothing of a body that it has begun.
-const BODY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+pub(super) const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the front door needs.
 #[derive(Debug)]
@@ -307,8 +305,8 @@ where
             .limits
             .admit(&setup.config, principal, Counted::Request)?;
         let account = front.sessions.ledger().account(&principal.tenant);
-        let (body, _held) = read_body(headers, body, front.max_body, &account).await?;
-        let message = (config, body);
+        let body = read_body(headers, body, front.max_body, &account).await?;
+        let message = (config, body.bytes);
         return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
     }
     if parts.method != Method::POST {
@@ -322,13 +320,14 @@ where
                 .limits
                 .admit(&setup.config, principal, Counted::Request)?;
             let account = front.sessions.ledger().account(&principal.tenant);
-            let (body, _held) = read_body(headers, body, front.max_body, &account).await?;
+            let body = read_body(headers, body, front.max_body, &account).await?;
             let post = Post {
+                account: &account,
                 front,
                 principal,
                 server,
                 headers,
-                body: &body,
+                body: &body.bytes,
                 config,
                 arrived,
             };
@@ -447,87 +446,15 @@ pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     ))
 }
 
-/// Reads a body of at most `max` bytes, which are held for that tenant as long as the charge lives: what is
-/// announced from the beginning, the rest as it comes.
-///
-/// # Errors
-/// [`Reason::MessageTooLarge`], [`Reason::BodyTimeout`] when nothing more comes for [`BODY_TIMEOUT`], and as
-/// [`Full`](crate::held::Full) says when the tenant or all together hold too much.
-///
-/// # Cancel-Safety
-/// A dropped call gives back what it held; what was read is lost.
-pub(super) async fn read_body<B>(
-    headers: &HeaderMap,
-    mut body: B,
-    max: usize,
-    account: &Account,
-) -> Result<(Bytes, Charge), Failure>
-where
-    B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
-{
-    let at_least = body.size_hint().lower();
-    if at_least > max as u64 {
-        // Whoever asks first is told before it sends.
-        if !headers.contains_key(EXPECT) {
-            discard(body, MAX_DISCARDED, DISCARD_TIMEOUT).await;
-        }
-        return Err(too_large(&at_least.to_string(), max));
-    }
-    // It is at most `max`.
-    let at_least = usize::try_from(at_least).unwrap_or(max);
-    let mut held = account.charge(Kind::Body, at_least)?;
-    // Most bodies come in one piece, which is then not copied.
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while !body.is_end_stream() {
-        let next = tokio::time::timeout(BODY_TIMEOUT, body.frame()).await;
-        let Some(frame) = next.map_err(|_| body_timeout())? else {
-            break;
-        };
-        let frame = frame.map_err(|error| {
-            let why = format!("the body ended early: {error}");
-            Failure::new(Reason::InvalidRequest, why)
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        if first.len() + rest.len() + data.len() > max {
-            discard(body, MAX_DISCARDED, DISCARD_TIMEOUT).await;
-            return Err(too_large(&format!("over {max}"), max));
-        }
-        let so_far = first.len() + rest.len() + data.len();
-        if so_far as u64 > held.bytes() {
-            held.resize(so_far)?;
-        }
-        if first.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
-        }
-    }
-    if rest.is_empty() {
-        return Ok((first, held));
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok((whole.freeze(), held))
-}
-
-fn body_timeout() -> Failure {
-    let seconds = BODY_TIMEOUT.as_secs();
-    let why = format!("nothing more of the body came for {seconds} s");
-    Failure::new(Reason::BodyTimeout, why)
-}
-
-fn too_large(size: &str, max: usize) -> Failure {
+/// A body of that many bytes is more than it may be.
+pub(super) fn too_large(size: &str, max: usize) -> Failure {
     let why = format!("the body is {size} bytes, more than {max} (raise `http.max_body`)");
     Failure::new(Reason::MessageTooLarge, why)
 }
 
 /// Takes in what a client is still sending, within bounds: many read the answer only when they
 /// have sent everything, and a connection closed before that loses it (RFC 9112, 9.6).
-async fn discard(
+pub(super) async fn discard(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
     mut left: usize,
     timeout: std::time::Duration,

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream as streams;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
 use super::body::Body;
 use super::conversation::{Final, Said};
+use super::frames::Frames;
 use super::post::{Post, Tally};
 use super::reply;
 use super::stateless_call::{Begun, Call};
-use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};
+use super::stream::{KEEP_ALIVE, QUIET_PERIOD};
 use super::telling::Telling;
 use crate::bridge::advertised;
 use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, rediscovered};
+use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
-use crate::session::{Listener, Parcel, Session, Wants};
+use crate::session::{InUse, Listener, Parcel, Session, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
 /// they have changed.
@@ -95,7 +97,7 @@ impl Post<'_> {
             None => discovered(request.id, hello.text(), LISTS_LAST),
         };
         let body = with_advert(body, sessions.advert(&caller));
-        Ok(reply::json(StatusCode::OK, body))
+        Ok(reply::json(StatusCode::OK, self.hold(body)?))
     }
 
     pub(super) async fn listen(
@@ -140,12 +142,15 @@ impl Post<'_> {
         {
             let later = call.later(caller, tally);
             let told = Telling::of_install(install, token, request.id, later);
-            return reply::event_stream(told.into());
+            return reply::event_stream(told.into_body(self.account));
         }
         match call.begin(request, caller, tally).await {
             Begun::Under(mut conversation) => match conversation.next().await {
                 Said::Final(last) => last.into(),
-                first => reply::event_stream(Telling::of_call(conversation, first).into()),
+                first => {
+                    let told = Telling::of_call(conversation, first);
+                    reply::event_stream(told.into_body(self.account))
+                }
             },
             Begun::Over(last) => last.into(),
             Begun::Refused(failure) => reply::failure(&failure, Some(request.id)),
@@ -165,44 +170,65 @@ fn told_of_config(response: &Bytes, schema: &str) -> Option<Bytes> {
     Some(splice(response, span_of(response, result), &told))
 }
 
+/// The stream of a listener, as far as it has not been told.
+struct ListenerStream {
+    /// Until the end was told.
+    listener: Option<(Listener, InUse)>,
+    reader: u64,
+    id: String,
+    frames: Frames,
+}
+
 /// The stream of a listener.
 fn listening(listener: Listener, id: String) -> Body {
-    let reader = listener.session().outbox.take_over();
-    let in_use = listener.session().in_use();
-    let state = Some((listener, in_use, true));
-    Body::from_stream(streams::unfold(
-        (state, id),
-        move |(state, id)| async move {
-            let (listener, in_use, is_first) = state?;
-            let mut frame = BytesMut::new();
-            if is_first {
-                put_event(&mut frame, &listener.filter().acknowledgement(&id));
-                let state = Some((listener, in_use, false));
-                return Some((
-                    Ok::<_, std::convert::Infallible>(frame.freeze()),
-                    (state, id),
-                ));
-            }
-            loop {
-                let outbox = &listener.session().outbox;
-                let next = tokio::time::timeout(QUIET_PERIOD, outbox.next_of_stream(reader)).await;
-                match next {
-                    Err(_quiet) => frame.extend_from_slice(KEEP_ALIVE),
-                    Ok(None) => {
-                        put_event(&mut frame, &Filter::farewell(&id));
-                        return Some((Ok(frame.freeze()), (None, id)));
-                    }
-                    Ok(Some(Parcel::Message(message))) => {
-                        match listener.filter().passes(&message, &id) {
-                            Some(message) => put_event(&mut frame, &message),
-                            None => continue,
-                        }
-                    }
-                    Ok(Some(Parcel::Answer { .. } | Parcel::Failed { .. })) => continue,
+    let session = listener.session();
+    let mut frames = Frames::new(session.account());
+    frames.put_event(&listener.filter().acknowledgement(&id));
+    let stream = ListenerStream {
+        reader: session.outbox.take_over(),
+        listener: None,
+        id,
+        frames,
+    };
+    let in_use = session.in_use();
+    let stream = ListenerStream {
+        listener: Some((listener, in_use)),
+        ..stream
+    };
+    Body::from_stream(streams::unfold(stream, |mut stream| async move {
+        let piece = stream.next_piece().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), stream))
+    }))
+}
+
+impl ListenerStream {
+    async fn next_piece(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.frames.next_piece() {
+            return Some(piece);
+        }
+        loop {
+            let (listener, _) = self.listener.as_ref()?;
+            let outbox = &listener.session().outbox;
+            let next = tokio::time::timeout(QUIET_PERIOD, outbox.next_of_stream(self.reader));
+            match next.await {
+                Err(_quiet) => return Some(Bytes::from_static(KEEP_ALIVE)),
+                Ok(None) => {
+                    self.frames.put_event(&Filter::farewell(&self.id));
+                    self.listener = None;
+                    return self.frames.next_piece();
                 }
-                let state = Some((listener, in_use, false));
-                return Some((Ok(frame.freeze()), (state, id)));
+                Ok(Some(Parcel::Message(message))) => {
+                    let told = listener.filter().passes(&message, &self.id);
+                    if let Some(told) = told {
+                        let account = listener.session().account();
+                        // Another text of what was let in already, which goes here.
+                        let told = account.hold_anyway(held::Kind::Message, told);
+                        self.frames.put_event(&told);
+                        return self.frames.next_piece();
+                    }
+                }
+                Ok(Some(Parcel::Answer { .. } | Parcel::Failed { .. })) => {}
             }
-        },
-    ))
+        }
+    }
 }

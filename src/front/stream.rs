@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Fuse;
 use futures_util::stream;
 
 use super::body::Body;
+use super::frames::Frames;
 use super::post::Tally;
 use super::resume::{HandOver, Parked};
 use crate::bridge::SessionNo;
@@ -19,25 +20,10 @@ use crate::session::{EventId, Exchange, InUse, Next, Parcel, Replay, Session};
 /// How long a stream may say nothing before a comment keeps it alive, and how long a POST waits
 /// for its result before it turns into a stream. Proxies commonly give up after 30 or 60 seconds.
 pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(15);
+/// A stream that is over waits for its client while the tenant holds less than this part of what it may.
+const PARKED_PART: u64 = 4;
 /// A comment, which clients ignore (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
-/// Ready events are written in one go up to this many bytes.
-const COALESCE_BYTES: usize = 64 << 10;
-
-/// Appends one event. Messages hold no line breaks: a worker's line has none, and carriage
-/// returns are taken out of it.
-pub(super) fn put_event(frame: &mut BytesMut, message: &[u8]) {
-    frame.reserve(message.len() + 8);
-    frame.put_slice(b"data: ");
-    frame.put_slice(message);
-    frame.put_slice(b"\n\n");
-}
-
-/// The same with a name.
-fn put_named(frame: &mut BytesMut, id: EventId, message: &[u8]) {
-    frame.put_slice(format!("id: {id}\n").as_bytes());
-    put_event(frame, message);
-}
 
 pub(super) fn message_of(parcel: Parcel) -> Bytes {
     match parcel {
@@ -53,6 +39,8 @@ pub(super) struct PostStream {
     backlog: VecDeque<Parcel>,
     /// What is told again.
     again: Vec<(EventId, Bytes)>,
+    /// What is about to be written.
+    frames: Frames,
     tally: Tally,
     in_use: Option<InUse>,
     no: u64,
@@ -83,6 +71,9 @@ struct Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         match self.stream.take() {
+            Some(stream) if stream.is_over_and_in_the_way() => {
+                self.parked.forget(self.session, self.no);
+            }
             Some(stream) if stream.can_be_resumed() => self.parked.park(self.session, stream),
             // Of a stream that told nothing, nobody knows a place to go on from.
             Some(_) => self.parked.forget(self.session, self.no),
@@ -107,10 +98,11 @@ pub(super) fn of_post(
         exchange,
         backlog,
         again: Vec::new(),
+        frames: Frames::new(session.account()),
         tally,
         in_use: Some(session.in_use()),
         no,
-        replay: Replay::new(no),
+        replay: Replay::new(no, session.account()),
         ended: false,
     };
     attached(Box::new(stream), session.no, parked)
@@ -123,6 +115,8 @@ pub(super) fn resumed(
     session: SessionNo,
     parked: &Arc<Parked>,
 ) -> Body {
+    // What was about to be written on the broken connection is among it.
+    stream.frames.clear();
     stream.again = stream.replay.after(last.place);
     attached(stream, session, parked)
 }
@@ -167,13 +161,21 @@ impl PostStream {
         !self.replay.after(0).is_empty()
     }
 
+    /// Whether its tenant has so little room left that what is over is better forgotten.
+    fn is_over_and_in_the_way(&self) -> bool {
+        let account = self.frames.account();
+        self.ended && account.held() > account.limit() / PARKED_PART
+    }
+
     async fn next_frame(&mut self) -> Option<Bytes> {
-        let mut frame = BytesMut::new();
-        for (id, message) in self.again.drain(..) {
-            put_named(&mut frame, id, &message);
+        if let Some(piece) = self.frames.next_piece() {
+            return Some(piece);
         }
-        if !frame.is_empty() {
-            return Some(frame.freeze());
+        for (id, message) in self.again.drain(..) {
+            self.frames.put_named(id, &message);
+        }
+        if let Some(piece) = self.frames.next_piece() {
+            return Some(piece);
         }
         if self.ended {
             return None;
@@ -182,12 +184,12 @@ impl PostStream {
             return Some(Bytes::from_static(KEEP_ALIVE));
         }
         while let Some(parcel) = self.backlog.pop_front() {
-            self.put(&mut frame, parcel);
+            self.put(parcel);
         }
-        if frame.is_empty() {
+        if self.frames.is_empty() {
             match self.exchange.next_within(QUIET_PERIOD).await {
                 None => return Some(Bytes::from_static(KEEP_ALIVE)),
-                Some(Next::Parcel(parcel)) => self.put(&mut frame, parcel),
+                Some(Next::Parcel(parcel)) => self.put(parcel),
                 Some(Next::Done) => {
                     self.finish();
                     return None;
@@ -198,26 +200,26 @@ impl PostStream {
                         self.tally.failed(failure.reason);
                         let response = Bytes::from(failure.to_response(Some(&id)));
                         let id = self.replay.note(&response);
-                        put_named(&mut frame, id, &response);
+                        self.frames.put_named(id, &response);
                     }
                     self.finish();
-                    return Some(frame.freeze());
+                    return self.frames.next_piece();
                 }
             }
         }
-        while frame.len() < COALESCE_BYTES
+        while !self.frames.is_full()
             && let Some(parcel) = self.exchange.try_next()
         {
-            self.put(&mut frame, parcel);
+            self.put(parcel);
         }
-        Some(frame.freeze())
+        self.frames.next_piece()
     }
 
-    fn put(&mut self, frame: &mut BytesMut, parcel: Parcel) {
+    fn put(&mut self, parcel: Parcel) {
         self.tally.note(&parcel);
         let message = message_of(parcel);
         let id = self.replay.note(&message);
-        put_named(frame, id, &message);
+        self.frames.put_named(id, &message);
     }
 
     fn finish(&mut self) {
@@ -229,50 +231,59 @@ impl PostStream {
     }
 }
 
+/// A session's own stream, as far as it has not been told.
+struct SessionStream {
+    session: Arc<Session>,
+    reader: u64,
+    frames: Frames,
+    _in_use: InUse,
+}
+
 /// A session's own stream, until the session ends or another GET takes over; what came after
 /// `last` is told first.
 pub(super) fn of_session(session: Arc<Session>, last: Option<EventId>) -> Body {
     let reader = session.outbox.take_over();
     let in_use = session.in_use();
+    let mut frames = Frames::new(session.account());
     // The first comment goes out at once, so that the client sees the stream open.
-    let mut first = BytesMut::from(KEEP_ALIVE);
+    frames.put(KEEP_ALIVE);
     let missed = last.map(|last| session.replay.lock().after(last.place));
     for (id, message) in missed.into_iter().flatten() {
-        put_named(&mut first, id, &message);
+        frames.put_named(id, &message);
     }
-    let state = (session, reader, in_use, Some(first.freeze()));
-    Body::from_stream(stream::unfold(
-        state,
-        |(session, reader, in_use, first)| async move {
-            let frame = match first {
-                Some(first) => first,
-                None => next_of_session(&session, reader).await?,
-            };
-            Some((
-                Ok::<_, std::convert::Infallible>(frame),
-                (session, reader, in_use, None),
-            ))
-        },
-    ))
+    let stream = SessionStream {
+        session,
+        reader,
+        frames,
+        _in_use: in_use,
+    };
+    Body::from_stream(stream::unfold(stream, |mut stream| async move {
+        let frame = stream.next_frame().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), stream))
+    }))
 }
 
-async fn next_of_session(session: &Session, reader: u64) -> Option<Bytes> {
-    let next = session.outbox.next_of_stream(reader);
-    let Ok(parcel) = tokio::time::timeout(QUIET_PERIOD, next).await else {
-        return Some(Bytes::from_static(KEEP_ALIVE));
-    };
-    let mut frame = BytesMut::new();
-    let mut put = |parcel| {
-        let message = message_of(parcel);
-        let id = session.replay.lock().note(&message);
-        put_named(&mut frame, id, &message);
-        frame.len()
-    };
-    let mut len = put(parcel?);
-    while len < COALESCE_BYTES
-        && let Some(parcel) = session.outbox.try_next()
-    {
-        len = put(parcel);
+impl SessionStream {
+    async fn next_frame(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.frames.next_piece() {
+            return Some(piece);
+        }
+        let next = self.session.outbox.next_of_stream(self.reader);
+        let Ok(parcel) = tokio::time::timeout(QUIET_PERIOD, next).await else {
+            return Some(Bytes::from_static(KEEP_ALIVE));
+        };
+        self.put(parcel?);
+        while !self.frames.is_full()
+            && let Some(parcel) = self.session.outbox.try_next()
+        {
+            self.put(parcel);
+        }
+        self.frames.next_piece()
     }
-    Some(frame.freeze())
+
+    fn put(&mut self, parcel: Parcel) {
+        let message = message_of(parcel);
+        let id = self.session.replay.lock().note(&message);
+        self.frames.put_named(id, &message);
+    }
 }

@@ -4,13 +4,15 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
 
 use super::body::Body;
 use super::conversation::{Conversation, Said};
+use super::frames::Frames;
 use super::stateless_call::{Begun, Later};
-use super::stream::{KEEP_ALIVE, QUIET_PERIOD, put_event};
+use super::stream::{KEEP_ALIVE, QUIET_PERIOD};
+use crate::held::Account;
 use crate::session::{Install, Mailbox, Parcel, WhenFull};
 
 /// What is still to be told. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
@@ -51,8 +53,8 @@ impl Telling {
         Self::Call(conversation, Some(first))
     }
 
-    /// What comes next, and what there is to tell after it.
-    async fn next(mut self) -> (Bytes, Option<Self>) {
+    /// The message that comes next, if one does for a while, and what there is to tell after it.
+    async fn next(mut self) -> (Option<Bytes>, Option<Self>) {
         loop {
             match self {
                 Self::Install {
@@ -63,19 +65,19 @@ impl Telling {
                     let begun = tokio::select! {
                         biased;
                         Some(Parcel::Message(message)) = mailbox.next_of_call() => {
-                            return (event(&message), Some(Self::Install { id, mailbox, begun }));
+                            return (Some(message), Some(Self::Install { id, mailbox, begun }));
                         }
                         begun = &mut begun => begun,
                         () = tokio::time::sleep(QUIET_PERIOD) => {
                             let rest = Self::Install { id, mailbox, begun };
-                            return (Bytes::from_static(KEEP_ALIVE), Some(rest));
+                            return (None, Some(rest));
                         }
                     };
                     self = match begun {
                         Begun::Under(conversation) => Self::Call(conversation, None),
-                        Begun::Over(last) => return (event(&last.message), None),
+                        Begun::Over(last) => return (Some(last.message), None),
                         Begun::Refused(failure) => {
-                            return (event(failure.to_response(Some(&id)).as_bytes()), None);
+                            return (Some(failure.to_response(Some(&id)).into()), None);
                         }
                     };
                 }
@@ -84,29 +86,33 @@ impl Telling {
                         Some(said) => said,
                         None => conversation.next().await,
                     };
-                    let frame = match said {
-                        Said::Nothing => Bytes::from_static(KEEP_ALIVE),
-                        Said::Notification(message) => event(&message),
-                        Said::Final(last) => return (event(&last.message), None),
+                    let message = match said {
+                        Said::Nothing => None,
+                        Said::Notification(message) => Some(message),
+                        Said::Final(last) => return (Some(last.message), None),
                     };
-                    return (frame, Some(Self::Call(conversation, None)));
+                    return (message, Some(Self::Call(conversation, None)));
                 }
             }
         }
     }
 }
 
-fn event(message: &[u8]) -> Bytes {
-    let mut frame = BytesMut::new();
-    put_event(&mut frame, message);
-    frame.freeze()
-}
-
-impl From<Telling> for Body {
-    fn from(telling: Telling) -> Self {
-        Self::from_stream(stream::unfold(Some(telling), |telling| async move {
-            let (frame, rest) = telling?.next().await;
-            Some((Ok::<_, Infallible>(frame), rest))
+impl Telling {
+    /// What is told, as the body of a response to a caller of that tenant.
+    pub(super) fn into_body(self, account: &Account) -> Body {
+        let frames = Frames::new(account);
+        let state = (Some(self), frames);
+        Body::from_stream(stream::unfold(state, |(telling, mut frames)| async move {
+            if let Some(piece) = frames.next_piece() {
+                return Some((Ok::<_, Infallible>(piece), (telling, frames)));
+            }
+            let (message, rest) = telling?.next().await;
+            match message {
+                Some(message) => frames.put_event(&message),
+                None => frames.put(KEEP_ALIVE),
+            }
+            Some((Ok(frames.next_piece()?), (rest, frames)))
         }))
     }
 }

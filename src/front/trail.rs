@@ -112,6 +112,7 @@ impl Trail {
     pub(super) fn was_of(&mut self, worker: Option<WorkerId>) {
         let link = worker.and_then(|worker| self.sessions.link(worker));
         let redactor = link.as_ref().map(|link| &link.order().spec.redactor);
+        let account = self.sessions.ledger().account(&self.principal.tenant);
         for mut record in self.done.drain(..) {
             record.worker = worker.map(|worker| worker.to_string());
             // Without its secrets at hand, what is a secret cannot be told.
@@ -119,7 +120,7 @@ impl Trail {
                 .arguments
                 .zip(redactor)
                 .map(|(arguments, redactor)| masked(&arguments, redactor));
-            self.audit.record(record);
+            self.audit.record_of(&account, record);
         }
     }
 }

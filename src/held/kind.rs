@@ -68,6 +68,34 @@ impl Kind {
         }
     }
 
+    /// Whether it may be dropped without failing anyone. It has half of each limit, so that a flood of it
+    /// leaves room for what cannot be dropped.
+    pub fn is_expendable(self) -> bool {
+        match self {
+            Self::Message | Self::Replay => true,
+            Self::Body
+            | Self::Session
+            | Self::Subscription
+            | Self::Answer
+            | Self::Caller
+            | Self::Suspended
+            | Self::Catalog
+            | Self::Route
+            | Self::Stdin
+            | Self::Store
+            | Self::Audit => false,
+        }
+    }
+
+    /// What of a limit, in bytes, is there for this kind.
+    pub(super) fn part_of(self, limit: u64) -> u64 {
+        if self.is_expendable() {
+            limit / 2
+        } else {
+            limit
+        }
+    }
+
     pub(super) fn number(self) -> usize {
         self as usize
     }

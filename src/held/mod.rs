@@ -11,6 +11,9 @@
 //! decided where the bytes are: the request is refused, the oldest of that tenant dropped, or the slow
 //! connection closed.
 //!
+//! A long message carries its charge in its bytes ([`Account::hold`]), so that it is counted once however many
+//! queues and connections share it, until the last of them has let go of it.
+//!
 //! Invariants:
 //! - what is held is the sum of the charges that live, of each tenant, of each kind, and of all;
 //! - no tenant holds more than its limit, and all no more than theirs, except by [`Account::charge_anyway`]
@@ -19,10 +22,12 @@
 //!
 //! It deliberately knows no HTTP, no sessions and no reasons: it counts.
 
+mod carried;
 mod kind;
 mod ledger;
 mod table;
 
+pub use carried::weight;
 pub use kind::Kind;
 pub use ledger::{Account, Charge, Full, Ledger, Limits};
 pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};

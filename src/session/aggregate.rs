@@ -19,7 +19,6 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::exchange::{Exchange, Next};
 use super::mailbox::Parcel;
@@ -146,7 +145,8 @@ impl Sessions {
         })?;
         let no = self.shared.directory.next_no();
         let (principal, client) = (whole.principal.clone(), whole.client.clone());
-        let member = Session::new(no, id, principal, server.clone(), client, Instant::now());
+        let account = whole.account().clone();
+        let member = Session::new(no, id, principal, server.clone(), client, account);
         let alias = self.names().of(server);
         member.agree(whole.revision());
         let (level, subscriptions) = whole.standing();

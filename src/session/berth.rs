@@ -69,6 +69,10 @@ impl Inbox for Berth {
         self.link().message(line);
     }
 
+    fn assembling(&self, bytes: usize) -> bool {
+        self.link().assembling(bytes)
+    }
+
     fn oversized(&self, line: Oversized) {
         self.link().oversized(line);
     }

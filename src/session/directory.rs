@@ -9,6 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::keep;
 use super::record::{Session, SessionId};
 use crate::bridge::SessionNo;
+use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::store::{IdHash, SessionRow};
 use crate::tenancy::Principal;
@@ -44,7 +45,14 @@ struct Tables {
     /// How many of each tenant, the dormant included.
     of_tenant: FxHashMap<TenantId, usize>,
     /// Sessions of an earlier run that nobody has asked for yet.
-    dormant: FxHashMap<IdHash, SessionRow>,
+    dormant: FxHashMap<IdHash, Dormant>,
+}
+
+/// A session of an earlier run.
+#[derive(Debug)]
+struct Dormant {
+    row: SessionRow,
+    _charge: Charge,
 }
 
 impl Directory {
@@ -82,20 +90,26 @@ impl Directory {
     }
 
     /// Takes in the sessions of an earlier run.
-    pub(super) fn add_dormant(&self, rows: Vec<SessionRow>) {
+    pub(super) fn add_dormant(&self, rows: Vec<SessionRow>, ledger: &Ledger) {
         let mut tables = self.tables.write();
         for row in rows {
-            tables.count(&TenantId::new(row.tenant.clone()), 1);
-            tables.dormant.insert(row.id, row);
+            let tenant = TenantId::new(row.tenant.clone());
+            let account = ledger.account(&tenant);
+            tables.count(&tenant, 1);
+            let _charge = account.charge_anyway(Kind::Session, row.weight());
+            tables.dormant.insert(row.id, Dormant { row, _charge });
         }
     }
 
     /// Drops the sessions of an earlier run that `is_meant`; returns which.
     pub(super) fn drop_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> Vec<IdHash> {
         let mut tables = self.tables.write();
-        let dropped: Vec<_> = tables.dormant.extract_if(|_, row| is_meant(row)).collect();
-        for (_, row) in &dropped {
-            tables.count(&TenantId::new(row.tenant.clone()), -1);
+        let dropped: Vec<_> = tables
+            .dormant
+            .extract_if(|_, dormant| is_meant(&dormant.row))
+            .collect();
+        for (_, dormant) in &dropped {
+            tables.count(&TenantId::new(dormant.row.tenant.clone()), -1);
         }
         dropped.into_iter().map(|(id, _)| id).collect()
     }
@@ -106,6 +120,7 @@ impl Directory {
         id: &str,
         principal: &Principal,
         server: &ServerName,
+        ledger: &Ledger,
     ) -> Option<Arc<Session>> {
         let hash = IdHash::of(id);
         if !self.tables.read().dormant.contains_key(&hash) {
@@ -115,10 +130,12 @@ impl Directory {
         let row = tables
             .dormant
             .get(&hash)
+            .map(|dormant| &dormant.row)
             .filter(|row| keep::is_theirs(row, principal, server))?;
+        let account = ledger.account(&principal.tenant);
         let principal_tenant = principal.tenant.clone();
         let (principal, server) = (principal.clone(), server.clone());
-        let session = keep::revive(row, self.next_no(), id.into(), principal, server);
+        let session = keep::revive(row, self.next_no(), id.into(), principal, server, account);
         tables.dormant.remove(&hash);
         let Some(session) = session.map(Arc::new) else {
             tables.count(&principal_tenant, -1);
@@ -176,6 +193,12 @@ impl Directory {
             tables.by_key.entry(*key).or_default().insert(no);
         }
         tables.keys_of.insert(no, keys);
+    }
+
+    /// How many sessions are served by workers of that key.
+    pub(super) fn count_of_key(&self, key: PoolKey) -> usize {
+        let tables = self.tables.read();
+        tables.by_key.get(&key).map_or(0, FxHashSet::len)
     }
 
     /// The sessions served by workers of that key.

@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::record::{Session, SessionId};
 use crate::bridge::{ClientHello, Level, SessionNo};
+use crate::held::Account;
 use crate::ids::{ServerName, TenantId};
 use crate::launch::packages::Installer;
 use crate::protocol::Revision;
-use crate::store::{IdHash, Opened, SessionRow};
+use crate::store::{IdHash, Opened, SessionRow, Standing};
 use crate::telemetry::TraceRecorder;
 use crate::tenancy::{ClientConfig, Principal};
 
@@ -59,6 +60,13 @@ pub(super) fn row_of(session: &Session) -> SessionRow {
     }
 }
 
+impl Standing for Session {
+    fn standing(&self) -> (Option<String>, Vec<String>) {
+        let (level, subscriptions) = Self::standing(self);
+        (level.map(|level| level.as_str().to_owned()), subscriptions)
+    }
+}
+
 /// Whether what was written down is this caller's session with this server.
 pub(super) fn is_theirs(row: &SessionRow, principal: &Principal, server: &ServerName) -> bool {
     let owner = Principal::new(TenantId::new(row.tenant.clone()), row.subject.clone());
@@ -72,15 +80,15 @@ pub(super) fn revive(
     id: SessionId,
     principal: Principal,
     server: ServerName,
+    account: Account,
 ) -> Option<Session> {
-    let params: &serde_json::value::RawValue = serde_json::from_str(&row.client).ok()?;
-    let client = ClientHello::parse(Some(params.into())).ok()?;
+    let client = ClientHello::read(&row.client).ok()?;
     let kept: Kept = serde_json::from_str(&row.client).ok()?;
     let config = kept
         .config
         .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));
     let revision = Revision::parse(&row.revision)?;
-    let session = Session::new(no, id, principal, server, client, Instant::now());
+    let session = Session::new(no, id, principal, server, client, account);
     let mut session = session.with_config(config);
     session.created = row.created;
     session.agree(revision);

@@ -6,15 +6,20 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
-use crate::protocol::{Failure, RawId};
+use crate::held::{self, Account, Charge, Full};
+use crate::ids::ServerName;
+use crate::protocol::{Envelope, Failure, RawId};
 
 /// Most notifications that wait for one slow stream.
 const MAX_QUEUED: usize = 256;
 /// Most bytes of notifications that wait for one slow stream. One message is let in whatever its
 /// size, so that a large one is not lost for ever.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
+/// What a place in the queue takes beside its message, in bytes.
+const PLACE: usize = size_of::<Queued>();
 
 /// What is to be written to a stream.
 #[derive(Debug)]
@@ -48,9 +53,33 @@ pub enum WhenFull {
     DropOldest,
 }
 
+/// Says of a notification what it tells: while one waits that tells the same, another is not needed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Topic(u64);
+
+impl Topic {
+    /// The topic of notifications with that method about that thing, if any.
+    pub fn of(method: &str, thing: Option<&str>) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        use std::sync::OnceLock;
+        // With a key of this process: nobody outside can make two things the same.
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        Self(KEY.get_or_init(RandomState::new).hash_one((method, thing)))
+    }
+
+    /// The topic of the same about a thing of that server, where several tell on one stream.
+    #[must_use]
+    pub fn of_server(self, server: &ServerName) -> Self {
+        use std::hash::{BuildHasher, BuildHasherDefault};
+        let hasher = BuildHasherDefault::<rustc_hash::FxHasher>::default();
+        Self(self.0.rotate_left(1) ^ hasher.hash_one(server.as_str()))
+    }
+}
+
 /// One reader, any number of writers, never a wait for a writer.
 ///
-/// Answers are always taken in: there are at most as many as the stream has requests.
+/// Answers are always taken in: there are at most as many as the stream has requests. What waits is charged
+/// to the mailbox's tenant; a long answer for which there is no room is replaced by a failure that says so.
 #[derive(Debug)]
 pub struct Mailbox {
     when_full: WhenFull,
@@ -59,7 +88,8 @@ pub struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    queue: VecDeque<Parcel>,
+    queue: VecDeque<Queued>,
+    /// Of notifications, whatever they are charged.
     queued_bytes: usize,
     /// Requests of this stream that have no answer yet.
     unanswered: usize,
@@ -67,6 +97,22 @@ struct Inner {
     reader: u64,
     closed: bool,
     waker: Option<Waker>,
+    /// What the queued notifications tell, as far as that is known.
+    topics: FxHashSet<Topic>,
+    /// Whose messages they are, and what those take that do not carry their charge.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    parcel: Parcel,
+    topic: Option<Topic>,
+}
+
+#[derive(Debug)]
+struct Held {
+    messages: Charge,
+    answers: Charge,
 }
 
 /// What became of a message.
@@ -74,19 +120,50 @@ struct Inner {
 pub enum Pushed {
     /// It is in the queue.
     Whole,
+    /// One that tells the same waits already.
+    Known,
     /// It is in the queue, and older ones are not any more.
     InPlaceOfOlder,
-    /// It was dropped: the mailbox is closed, or full.
+    /// It was dropped: the mailbox is closed, or full, or its tenant holds as much as it may.
     Refused,
 }
 
+impl Pushed {
+    /// Whether something was lost by it.
+    pub fn is_loss(self) -> bool {
+        matches!(self, Self::InPlaceOfOlder | Self::Refused)
+    }
+}
+
 impl Mailbox {
-    /// An empty, open mailbox.
+    /// An empty, open mailbox. Nobody is charged for what waits in it until [`Mailbox::charge_to`].
     pub fn new(when_full: WhenFull) -> Self {
         Self {
             when_full,
             inner: Mutex::default(),
         }
+    }
+
+    /// An empty, open mailbox of that tenant.
+    pub fn of(when_full: WhenFull, account: &Account) -> Self {
+        let mailbox = Self::new(when_full);
+        mailbox.charge_to(account);
+        mailbox
+    }
+
+    /// What comes from now on is charged to that tenant, unless another is already.
+    pub fn charge_to(&self, account: &Account) {
+        self.inner.lock().held.get_or_insert_with(|| Held {
+            messages: account.nothing(held::Kind::Message),
+            answers: account.nothing(held::Kind::Answer),
+        });
+    }
+
+    /// Whose messages they are, once that is known.
+    pub fn account(&self) -> Option<Account> {
+        let inner = self.inner.lock();
+        let held = inner.held.as_ref()?;
+        Some(held.messages.account().clone())
     }
 
     /// One more answer is to come.
@@ -96,9 +173,22 @@ impl Mailbox {
 
     /// Puts a message in the queue, if there is room or room can be made.
     pub fn push(&self, message: Bytes) -> Pushed {
+        let message = match self.hold(held::Kind::Message, message) {
+            Ok(message) => message,
+            Err(_full) => return Pushed::Refused,
+        };
+        self.push_held(message, None)
+    }
+
+    /// Puts a message in the queue that was [held](Account::hold) before, for one or for several mailboxes of
+    /// its tenant.
+    pub fn push_held(&self, message: Bytes, topic: Option<Topic>) -> Pushed {
         let mut inner = self.inner.lock();
         if inner.closed {
             return Pushed::Refused;
+        }
+        if topic.is_some_and(|topic| inner.topics.contains(&topic)) {
+            return Pushed::Known;
         }
         let size = message.len();
         let is_full = inner.queue.len() >= MAX_QUEUED
@@ -109,29 +199,64 @@ impl Mailbox {
                 WhenFull::DropOldest => inner.make_room(size),
             }
         }
+        let mut in_place = is_full;
+        while inner.take_weight(&message).is_err() {
+            if self.when_full == WhenFull::DropNewest || !inner.drop_oldest() {
+                return Pushed::Refused;
+            }
+            in_place = true;
+        }
         inner.queued_bytes += size;
-        inner.queue.push_back(Parcel::Message(message));
+        inner.topics.extend(topic);
+        inner.queue.push_back(Queued {
+            parcel: Parcel::Message(message),
+            topic,
+        });
         inner.wake();
-        if is_full {
+        if in_place {
             Pushed::InPlaceOfOlder
         } else {
             Pushed::Whole
         }
     }
 
-    /// Puts the worker's answer in the queue.
+    /// Puts the worker's answer in the queue. In place of a long one for which its tenant has no room, the
+    /// caller is told that.
     pub fn answer(&self, message: Bytes, is_error: bool) {
         let at = Instant::now();
-        self.settle(Parcel::Answer {
-            message,
-            at,
-            is_error,
-        });
+        let parcel = match self.hold(held::Kind::Answer, message.clone()) {
+            Ok(message) => Parcel::Answer {
+                message,
+                at,
+                is_error,
+            },
+            Err(full) => {
+                let envelope = Envelope::parse(&message).ok();
+                let id = envelope.and_then(|envelope| envelope.id);
+                Parcel::Failed {
+                    id: id.map_or("null", |id| id.get()).into(),
+                    failure: full.into(),
+                }
+            }
+        };
+        drop(message);
+        self.settle(parcel);
     }
 
     /// Puts the reason for which a request will have no answer in the queue.
     pub fn fail(&self, id: RawId, failure: Failure) {
         self.settle(Parcel::Failed { id, failure });
+    }
+
+    /// Puts the last words on a request in the queue that have waited in another mailbox of the same tenant,
+    /// or were [held](Account::hold) for it.
+    pub fn pass_on(&self, parcel: Parcel) {
+        match parcel {
+            Parcel::Message(message) => {
+                self.push_held(message, None);
+            }
+            Parcel::Answer { .. } | Parcel::Failed { .. } => self.settle(parcel),
+        }
     }
 
     /// A request ended without anything to say to its caller.
@@ -141,11 +266,27 @@ impl Mailbox {
         inner.wake();
     }
 
+    fn hold(&self, kind: held::Kind, message: Bytes) -> Result<Bytes, Full> {
+        if held::weight(&message) > 0 {
+            return Ok(message);
+        }
+        match self.account() {
+            Some(account) => account.hold(kind, message),
+            None => Ok(message),
+        }
+    }
+
     fn settle(&self, parcel: Parcel) {
         let mut inner = self.inner.lock();
         inner.unanswered = inner.unanswered.saturating_sub(1);
         if !inner.closed {
-            inner.queue.push_back(parcel);
+            // As many as there were requests; a short one is let in whatever the limits.
+            let weight = PLACE + weight_of(&parcel);
+            if let Some(held) = &mut inner.held {
+                held.answers.grow_anyway(weight);
+            }
+            let topic = None;
+            inner.queue.push_back(Queued { parcel, topic });
         }
         inner.wake();
     }
@@ -233,26 +374,66 @@ impl Mailbox {
     }
 }
 
+/// What a parcel's text takes in the queue, in bytes, unless it carries its charge.
+fn weight_of(parcel: &Parcel) -> usize {
+    match parcel {
+        Parcel::Message(message) | Parcel::Answer { message, .. } => held::weight(message),
+        Parcel::Failed { id, failure } => id.len() + failure.message.len(),
+    }
+}
+
 impl Inner {
     fn pop(&mut self) -> Option<Parcel> {
-        let parcel = self.queue.pop_front()?;
-        if let Parcel::Message(message) = &parcel {
-            self.queued_bytes -= message.len();
+        let queued = self.queue.pop_front()?;
+        Some(self.taken_out(queued))
+    }
+
+    fn taken_out(&mut self, Queued { parcel, topic }: Queued) -> Parcel {
+        if let Some(topic) = topic {
+            self.topics.remove(&topic);
         }
-        Some(parcel)
+        let weight = PLACE + weight_of(&parcel);
+        match &parcel {
+            Parcel::Message(message) => {
+                self.queued_bytes -= message.len();
+                if let Some(held) = &mut self.held {
+                    held.messages.shrink(weight);
+                }
+            }
+            Parcel::Answer { .. } | Parcel::Failed { .. } => {
+                if let Some(held) = &mut self.held {
+                    held.answers.shrink(weight);
+                }
+            }
+        }
+        parcel
+    }
+
+    fn take_weight(&mut self, message: &[u8]) -> Result<(), Full> {
+        match &mut self.held {
+            Some(held) => held.messages.grow(PLACE + held::weight(message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Drops the oldest notification; false if there is none. Answers stay: there are as many as there were
+    /// requests, and each is waited for.
+    fn drop_oldest(&mut self) -> bool {
+        let is_message = |queued: &Queued| matches!(queued.parcel, Parcel::Message(_));
+        let oldest = self.queue.iter().position(is_message);
+        let Some(oldest) = oldest.and_then(|at| self.queue.remove(at)) else {
+            return false;
+        };
+        self.taken_out(oldest);
+        true
     }
 
     fn make_room(&mut self, size: usize) {
         while self.queue.len() >= MAX_QUEUED
             || (self.queued_bytes > 0 && self.queued_bytes + size > MAX_QUEUED_BYTES)
         {
-            // Answers stay: there are as many as there were requests, and each is waited for.
-            let is_message = |parcel: &Parcel| matches!(parcel, Parcel::Message(_));
-            let Some(oldest) = self.queue.iter().position(is_message) else {
+            if !self.drop_oldest() {
                 break;
-            };
-            if let Some(Parcel::Message(message)) = self.queue.remove(oldest) {
-                self.queued_bytes -= message.len();
             }
         }
     }
@@ -327,6 +508,81 @@ mod tests {
         let mailbox = Mailbox::new(WhenFull::DropNewest);
         let large = Bytes::from(vec![b'x'; 2 * MAX_QUEUED_BYTES]);
         assert_eq!(mailbox.push(large), Pushed::Whole);
+    }
+
+    fn account(limit: u64) -> Account {
+        let limits = held::Limits {
+            of_tenant: limit,
+            of_all: limit,
+        };
+        held::Ledger::new(limits).account(&crate::ids::TenantId::new("t"))
+    }
+
+    #[test]
+    fn what_waits_is_charged_until_it_is_taken() {
+        let account = account(1 << 20);
+        let mailbox = Mailbox::of(WhenFull::DropNewest, &account);
+        mailbox.expect_answer();
+        mailbox.push("short".into());
+        mailbox.push(vec![b'x'; 10_000].into());
+        mailbox.answer(vec![b'y'; 20_000].into(), false);
+        let places = 3 * PLACE as u64;
+        assert_eq!(account.held(), 30_005 + places);
+        mailbox.try_next().expect("short");
+        mailbox.try_next().expect("long");
+        let answer = body(mailbox.try_next());
+        assert_eq!(account.held(), 20_000, "its bytes carry it");
+        drop(answer);
+        assert_eq!(account.held(), 0);
+        mailbox.push("left".into());
+        drop(mailbox);
+        assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn an_answer_without_room_becomes_a_failure_that_says_so() {
+        let account = account(10_000);
+        let mailbox = Mailbox::of(WhenFull::DropNewest, &account);
+        mailbox.expect_answer();
+        let long = format!(r#"{{"jsonrpc":"2.0","id":"a","result":"{:x>10000}"}}"#, "");
+        mailbox.answer(long.into(), false);
+        let Some(Parcel::Failed { id, failure }) = mailbox.try_next() else {
+            panic!("not failed")
+        };
+        assert_eq!((&*id, failure.reason.as_str()), ("\"a\"", "tenant_limit"));
+        mailbox.expect_answer();
+        mailbox.answer("short".into(), false);
+        assert_eq!(body(mailbox.try_next()), "short");
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_loses_its_oldest_notifications() {
+        let account = account(20 * PLACE as u64);
+        let mailbox = Mailbox::of(WhenFull::DropOldest, &account);
+        for n in 0..9 {
+            assert_eq!(mailbox.push(n.to_string().into()), Pushed::Whole);
+        }
+        assert_eq!(mailbox.push("last".into()), Pushed::InPlaceOfOlder);
+        assert_eq!(body(mailbox.try_next()), "1");
+        let of_call = Mailbox::of(WhenFull::DropNewest, &account);
+        of_call.push("a".into());
+        assert_eq!(of_call.push("b".into()), Pushed::Refused);
+    }
+
+    #[test]
+    fn what_waits_is_not_told_twice() {
+        let mailbox = Mailbox::new(WhenFull::DropOldest);
+        let changed = Topic::of("changed", None);
+        let other = Topic::of("changed", Some("uri"));
+        let push = |text: &'static str, topic| mailbox.push_held(text.into(), Some(topic));
+        assert_eq!(push("first", changed), Pushed::Whole);
+        assert_eq!(push("again", changed), Pushed::Known);
+        assert_eq!(push("other", other), Pushed::Whole);
+        assert_eq!(body(mailbox.try_next()), "first");
+        assert_eq!(push("later", changed), Pushed::Whole);
+        assert_eq!(body(mailbox.try_next()), "other");
+        assert_eq!(body(mailbox.try_next()), "later");
+        assert!(mailbox.is_empty() && mailbox.inner.lock().topics.is_empty());
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use super::replay::Replay;
 use super::route::{Order, Route};
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
-use crate::held::Shelf;
+use crate::held::{Account, Charge, Full, Kind, Shelf};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
 use crate::tenancy::{ClientConfig, Principal};
@@ -104,6 +104,10 @@ pub struct Session {
     pub outbox: Arc<Mailbox>,
     /// What that stream told lately.
     pub replay: Mutex<Replay>,
+    /// What its tenant holds.
+    account: Account,
+    /// What it takes itself.
+    _charge: Charge,
     streams: AtomicU64,
     state: Mutex<State>,
 }
@@ -113,6 +117,8 @@ struct State {
     revision: Revision,
     level: Option<Level>,
     subscriptions: BTreeSet<String>,
+    /// What those take.
+    subscribed: Charge,
     last_used: Instant,
     /// Requests and streams that keep it from expiring.
     in_use: usize,
@@ -131,8 +137,11 @@ impl Session {
         principal: Principal,
         server: ServerName,
         client: ClientHello,
-        now: Instant,
+        account: Account,
     ) -> Self {
+        // Whoever makes one for a client has asked for room first.
+        let charge = account.charge_anyway(Kind::Session, Self::weight(&client));
+        let subscribed = account.nothing(Kind::Subscription);
         Self {
             no,
             id,
@@ -144,14 +153,17 @@ impl Session {
             client,
             config: None,
             created: std::time::SystemTime::now(),
-            outbox: Arc::new(Mailbox::new(WhenFull::DropOldest)),
-            replay: Mutex::new(Replay::new(0)),
+            outbox: Arc::new(Mailbox::of(WhenFull::DropOldest, &account)),
+            replay: Mutex::new(Replay::of_session(&account)),
+            _charge: charge,
+            account,
             streams: AtomicU64::new(1),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
                 subscriptions: BTreeSet::new(),
-                last_used: now,
+                subscribed,
+                last_used: Instant::now(),
                 in_use: 0,
                 ended: false,
                 route: None,
@@ -159,6 +171,18 @@ impl Session {
                 seats: BTreeSet::new(),
             }),
         }
+    }
+
+    /// What one of a client that introduces itself so takes, in bytes, about.
+    pub(super) fn weight(client: &ClientHello) -> usize {
+        /// In the tables that find it.
+        const PLACES: usize = 512;
+        size_of::<Self>() + PLACES + client.weight()
+    }
+
+    /// What its tenant holds.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The same for a caller without sessions.
@@ -282,11 +306,28 @@ impl Session {
     }
 
     pub(super) fn add_subscription(&self, uri: String) {
-        self.state.lock().subscriptions.insert(uri);
+        let weight = subscription_weight(&uri);
+        let mut state = self.state.lock();
+        if state.subscriptions.insert(uri) {
+            // Whoever subscribes has asked for room first; what is in flight at once is little.
+            state.subscribed.grow_anyway(weight);
+        }
     }
 
     pub(super) fn remove_subscription(&self, uri: &str) {
-        self.state.lock().subscriptions.remove(uri);
+        let mut state = self.state.lock();
+        if state.subscriptions.remove(uri) {
+            state.subscribed.shrink(subscription_weight(uri));
+        }
+    }
+
+    /// Whether its tenant has room for another subscription of it.
+    ///
+    /// # Errors
+    /// [`Full`] when it has not.
+    pub(super) fn has_room_for(&self, uri: &str) -> Result<(), Full> {
+        let weight = subscription_weight(uri);
+        self.account.charge(Kind::Subscription, weight).map(drop)
     }
 
     /// What a new worker must be told to be where an earlier one was.
@@ -366,6 +407,13 @@ impl Session {
         let others = others.map(|(_, route)| route);
         state.route.iter().chain(others).cloned().collect()
     }
+}
+
+/// What a subscription takes, in bytes: its URI stands here, at the worker, and in the index there.
+fn subscription_weight(uri: &str) -> usize {
+    /// Beside the text, at each place.
+    const PLACE: usize = 64;
+    3 * (uri.len() + PLACE)
 }
 
 /// Keeps a session from expiring.

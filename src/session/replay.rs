@@ -6,10 +6,15 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::held::{self, Account, Charge, Kind};
+
 /// Most events of one stream that are kept.
 const MAX_EVENTS: usize = 256;
 /// Most bytes of one stream that are kept; the last event is kept whatever its size.
 const MAX_BYTES: usize = 1 << 20;
+
+/// What a kept event takes beside its text, in bytes.
+const PLACE: usize = size_of::<(u64, Bytes)>();
 
 /// Names an event: the number of its stream in the session, and its place in the stream. The
 /// session's own stream is number 0.
@@ -38,24 +43,34 @@ impl fmt::Display for EventId {
     }
 }
 
-/// What a stream told lately.
+/// What a stream told lately. It is charged to its tenant, who loses it rather than anything else for which there
+/// is no room.
 #[derive(Debug)]
 pub struct Replay {
     stream: u64,
     next: u64,
     kept: VecDeque<(u64, Bytes)>,
+    /// Of all that is kept, whatever it is charged.
     bytes: usize,
+    /// What those take that do not carry their charge.
+    charge: Charge,
 }
 
 impl Replay {
-    /// Of a stream that has told nothing yet.
-    pub fn new(stream: u64) -> Self {
+    /// Of a stream of a call that has told nothing yet.
+    pub fn new(stream: u64, account: &Account) -> Self {
         Self {
             stream,
             next: 1,
             kept: VecDeque::new(),
             bytes: 0,
+            charge: account.nothing(Kind::Replay),
         }
+    }
+
+    /// Of a session's own stream.
+    pub fn of_session(account: &Account) -> Self {
+        Self::new(0, account)
     }
 
     /// The name of the place before the first event.
@@ -66,19 +81,40 @@ impl Replay {
         }
     }
 
-    /// Notes an event and names it.
+    /// Notes an event and names it. The last event of a call's stream is kept whatever its size: it is the answer.
+    /// One of a session's own stream is not, since nobody knows how long.
     pub fn note(&mut self, message: &Bytes) -> EventId {
         let place = self.next;
         self.next += 1;
+        self.keep(place, message);
+        let stream = self.stream;
+        EventId { stream, place }
+    }
+
+    fn keep(&mut self, place: u64, message: &Bytes) {
+        let is_too_long = self.stream == 0 && message.len() > MAX_BYTES;
+        let weight = PLACE + held::weight(message);
+        if is_too_long || self.charge.grow(weight).is_err() {
+            self.forget();
+            if is_too_long || self.charge.grow(weight).is_err() {
+                return;
+            }
+        }
         self.bytes += message.len();
         self.kept.push_back((place, message.clone()));
         while self.kept.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
             if let Some((_, old)) = self.kept.pop_front() {
                 self.bytes -= old.len();
+                self.charge.shrink(PLACE + held::weight(&old));
             }
         }
-        let stream = self.stream;
-        EventId { stream, place }
+    }
+
+    /// Forgets what is kept: who comes back misses it.
+    fn forget(&mut self) {
+        self.kept.clear();
+        self.bytes = 0;
+        self.charge.shrink(usize::MAX);
     }
 
     /// What came after a place, as far as it is kept.
@@ -100,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_came_after_an_event_is_told_again_as_far_as_it_is_kept() {
-        let mut replay = Replay::new(3);
+        let mut replay = Replay::new(3, &account(u64::MAX));
         let ids: Vec<String> = (0..300)
             .map(|n| replay.note(&Bytes::from(n.to_string())).to_string())
             .collect();
@@ -113,6 +149,36 @@ mod tests {
         let large = Bytes::from(vec![b'x'; 2 * MAX_BYTES]);
         replay.note(&large);
         assert_eq!(replay.after(0).len(), 1, "the last one whatever its size");
+    }
+
+    fn account(limit: u64) -> Account {
+        let limits = held::Limits {
+            of_tenant: limit,
+            of_all: limit,
+        };
+        held::Ledger::new(limits).account(&crate::ids::TenantId::new("t"))
+    }
+
+    #[test]
+    fn a_tenant_without_room_loses_what_was_kept() {
+        let account = account(20 * PLACE as u64);
+        let mut replay = Replay::of_session(&account);
+        for _ in 0..9 {
+            replay.note(&"1".into());
+        }
+        assert_eq!(replay.after(0).len(), 9);
+        let last = replay.note(&"2".into());
+        assert_eq!(replay.after(0), [(last, "2".into())]);
+        drop(replay);
+        assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn a_session_keeps_no_event_that_is_very_long() {
+        let mut replay = Replay::of_session(&account(u64::MAX));
+        replay.note(&"short".into());
+        replay.note(&vec![b'x'; MAX_BYTES + 1].into());
+        assert_eq!(replay.after(0), []);
     }
 
     #[test]

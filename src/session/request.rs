@@ -13,7 +13,9 @@ use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
 use super::service::{Sessions, session_not_found};
-use crate::bridge::{Listing, asked_level, called_tool, progress_token, with_additions};
+use crate::bridge::{
+    Listing, asked_level, called_tool, progress_token, subscribed_uri, with_additions,
+};
 use crate::pool::Warmth;
 use crate::protocol::{Envelope, Failure, Method, Reason, code};
 use crate::tenancy::ClientConfig;
@@ -81,10 +83,14 @@ impl Sessions {
         envelope: &Envelope<'_>,
         exchange: &mut Exchange,
     ) -> Result<(), Failure> {
+        exchange.mailbox.charge_to(session.account());
         if session.is_with_all() {
             return self
                 .request_of_all(session, message, envelope, exchange)
                 .await;
+        }
+        if let Some(uri) = subscribed_uri(envelope) {
+            session.has_room_for(&uri)?;
         }
         let config = exchange.config.clone();
         let config = config.as_ref();
@@ -153,6 +159,7 @@ impl Sessions {
                 }
                 Ok(Called::Answered) => return Ok(()),
                 Err(CallRefused::Gone) => {}
+                Err(CallRefused::NoRoom(full)) => return Err(full.into()),
                 Err(CallRefused::SessionEnded) => return Err(session_not_found()),
                 Err(CallRefused::Stalled { unsent }) => {
                     let why = format!(

@@ -16,7 +16,7 @@ use super::record::{Session, SessionId};
 use super::route::{self, Setup};
 use super::shared::{Happening, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, advertised};
-use crate::held::Ledger;
+use crate::held::{self, Ledger};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::pool::{Limits, Observer, Pool};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
@@ -84,7 +84,7 @@ impl Sessions {
             (trace, packages),
         );
         let shared = Arc::new(shared);
-        shared.directory.add_dormant(rows);
+        shared.directory.add_dormant(rows, &shared.ledger);
         let launchpad = Arc::new(Launchpad::new(Arc::downgrade(&shared)));
         shared.set_pool(Pool::new(limits, launchpad, observer));
         let sessions = Self { shared };
@@ -260,7 +260,11 @@ impl Sessions {
         })?;
         let no = self.shared.directory.next_no();
         let asked = client.protocol_version.clone();
-        let session = Session::new(no, id, principal, server, client, Instant::now());
+        let account = self.shared.ledger.account(&principal.tenant);
+        account
+            .charge(held::Kind::Session, Session::weight(&client))
+            .map(drop)?;
+        let session = Session::new(no, id, principal, server, client, account);
         let session = Arc::new(session.with_config(config));
         let hello = if session.is_with_all() {
             self.hello_of_all(&session.principal)?
@@ -277,9 +281,13 @@ impl Sessions {
         }
         if let Some(store) = &self.shared.store
             && self.may_be_kept(&session)
-            && let Err(error) = store.insert(keep::row_of(&session)).await
         {
-            tracing::warn!(%error, "a session will not survive a restart");
+            let row = keep::row_of(&session);
+            let account = session.account();
+            let charge = account.charge_anyway(held::Kind::Store, row.weight());
+            if let Err(error) = store.insert(row, charge).await {
+                tracing::warn!(%error, "a session will not survive a restart");
+            }
         }
         self.shared
             .watcher
@@ -367,7 +375,7 @@ impl Sessions {
         let directory = &self.shared.directory;
         directory
             .find(id, principal, server)
-            .or_else(|| directory.revive(id, principal, server))
+            .or_else(|| directory.revive(id, principal, server, &self.shared.ledger))
     }
 
     /// Takes a listener in: its mailbox gets what belongs to it.

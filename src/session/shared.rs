@@ -21,7 +21,7 @@ use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
-use crate::store::{IdHash, SessionStore};
+use crate::store::{IdHash, SessionStore, Standing};
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::{Exit, Guardian};
 
@@ -165,12 +165,10 @@ impl Shared {
     }
 
     /// Writes down what a session has set.
-    pub(super) fn keep_standing(&self, session: &Session) {
+    pub(super) fn keep_standing(&self, session: &Arc<Session>) {
         if let Some(store) = &self.store {
-            let (level, subscriptions) = session.standing();
-            let level = level.map(|level| level.as_str().to_owned());
             let id = IdHash::of(session.id.as_str());
-            store.set_standing(id, level, &subscriptions);
+            store.set_standing(id, Arc::clone(session) as Arc<dyn Standing>);
         }
     }
 

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::callers::{Caller, Told};
 use super::exchange::Exchange;
@@ -174,7 +173,8 @@ impl Sessions {
         };
         let no = self.shared.directory.next_no();
         let (principal, server) = (principal.clone(), server.clone());
-        let session = Session::new(no, id, principal, server, hello, Instant::now());
+        let account = self.shared.ledger.account(&principal.tenant);
+        let session = Session::new(no, id, principal, server, hello, account);
         Ok(session.without_state())
     }
 

@@ -163,12 +163,14 @@ impl Database {
         written.map_err(DatabaseError::NotWritten)
     }
 
-    /// Applies a change some time soon.
-    pub(super) fn apply_later(&self, change: Change) {
+    /// Applies a change some time soon; false if it cannot be, which is logged.
+    pub(super) fn apply_later(&self, change: Change) -> bool {
         let job = Job { change, done: None };
-        if let Err(error) = self.jobs.try_send(job) {
+        let taken = self.jobs.try_send(job);
+        if let Err(error) = &taken {
             tracing::warn!(%error, "a change of state is not saved: it is lost at the next restart");
         }
+        taken.is_ok()
     }
 }
 

@@ -31,6 +31,6 @@ pub use backup::{backup, restore, tenant_names};
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
 pub use handles::{HandleRow, HandleStore};
-pub use sessions::{IdHash, Opened, SessionRow, SessionStore};
+pub use sessions::{IdHash, Opened, SessionRow, SessionStore, Standing};
 pub use state_dir::{StateDir, StateDirError};
 pub use vault::{Vault, VaultError};

@@ -3,9 +3,12 @@
 //! A session id is a credential, so only its hash is kept: a session is found again when its client
 //! presents the id.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, Row, params};
+use rustc_hash::FxHashMap;
 use secrecy::SecretBox;
 use sha2::{Digest, Sha256};
 
@@ -15,6 +18,7 @@ use super::eras::{self, EraRow, EraStore};
 use super::handles::{self, HandleRow, HandleStore};
 use super::state_dir::StateDir;
 use super::times::{seconds, time};
+use crate::held::Charge;
 
 /// SHA-256 of a session id, or of another credential that names something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,10 +69,35 @@ pub struct SessionRow {
     pub last_used: SystemTime,
 }
 
+impl SessionRow {
+    /// What it takes in memory, in bytes, about.
+    pub fn weight(&self) -> usize {
+        let subject = self.subject.as_ref().map_or(0, String::len);
+        let uris = self.subscriptions.iter();
+        let uris: usize = uris.map(|uri| size_of::<String>() + uri.len()).sum();
+        size_of::<Self>() + self.tenant.len() + subject + self.client.len() + uris
+    }
+}
+
+/// What a session has set by now; asked when it is written down.
+pub trait Standing: Send + Sync {
+    /// Its log level, and the resources it subscribes to.
+    fn standing(&self) -> (Option<String>, Vec<String>);
+}
+
 /// The sessions on disk. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SessionStore {
     database: Database,
+    unwritten: Arc<Mutex<Unwritten>>,
+}
+
+/// Sessions that have set something since it was last written down. All of them take one place in the
+/// database's queue.
+#[derive(Default)]
+struct Unwritten {
+    sessions: FxHashMap<IdHash, Arc<dyn Standing>>,
+    is_queued: bool,
 }
 
 /// The state folder's database, open, and what was in it.
@@ -118,7 +147,10 @@ impl Opened {
             },
             account_rows,
             digest_key: SecretBox::new(Box::new(digest_key)),
-            sessions: SessionStore { database },
+            sessions: SessionStore {
+                database,
+                unwritten: Arc::default(),
+            },
             session_rows,
             eras,
             era_rows,
@@ -128,16 +160,24 @@ impl Opened {
     }
 }
 
+impl std::fmt::Debug for SessionStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionStore").finish_non_exhaustive()
+    }
+}
+
 impl SessionStore {
-    /// Keeps a new session; returns when it is safe from the death of this process.
+    /// Keeps a new session; returns when it is safe from the death of this process. What is charged for the
+    /// row is given back then.
     ///
     /// # Errors
     /// When it could not be written.
     ///
     /// # Cancel-Safety
     /// A dropped call may or may not have kept it.
-    pub async fn insert(&self, row: SessionRow) -> Result<(), DatabaseError> {
+    pub async fn insert(&self, row: SessionRow, charge: Charge) -> Result<(), DatabaseError> {
         let change = move |db: &rusqlite::Transaction<'_>| {
+            let _held_until_written = &charge;
             db.prepare_cached(
                 "INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
@@ -158,16 +198,40 @@ impl SessionStore {
         self.database.apply(Box::new(change)).await
     }
 
-    /// Notes its log level and subscriptions.
-    pub fn set_standing(&self, id: IdHash, level: Option<String>, subscriptions: &[String]) {
-        let subscriptions = as_json(subscriptions);
-        self.database.apply_later(Box::new(move |db| {
-            db.prepare_cached(
+    /// Notes what a session has set: as it is when it is written, so that there is one write under way for all
+    /// sessions, however many set something meanwhile, and how often.
+    pub fn set_standing(&self, id: IdHash, session: Arc<dyn Standing>) {
+        {
+            let mut unwritten = self.unwritten.lock();
+            unwritten.sessions.insert(id, session);
+            if std::mem::replace(&mut unwritten.is_queued, true) {
+                return;
+            }
+        }
+        let unwritten = Arc::clone(&self.unwritten);
+        // Kept for another try, should a neighbour in the same transaction fail.
+        let taken = Mutex::new(Vec::new());
+        let change = move |db: &rusqlite::Transaction<'_>| {
+            let mut taken = taken.lock();
+            {
+                // Before they are asked: what is set from here on is written by the next.
+                let mut unwritten = unwritten.lock();
+                unwritten.is_queued = false;
+                taken.extend(std::mem::take(&mut unwritten.sessions));
+            }
+            let mut statement = db.prepare_cached(
                 "UPDATE sessions SET level = ?2, subscriptions = ?3 WHERE id_hash = ?1",
-            )?
-            .execute(params![id.0, level, subscriptions])
-            .map(drop)
-        }));
+            )?;
+            for (id, session) in taken.iter() {
+                let (level, subscriptions) = session.standing();
+                statement.execute(params![id.0, level, as_json(&subscriptions)])?;
+            }
+            Ok(())
+        };
+        if !self.database.apply_later(Box::new(change)) {
+            // Whoever sets something next tries again, for all.
+            self.unwritten.lock().is_queued = false;
+        }
     }
 
     /// Notes when sessions were last used; returns when that and everything before is committed.
@@ -232,6 +296,8 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::held::{Kind, Ledger};
+    use crate::ids::TenantId;
     use crate::store::DatabaseError;
 
     fn row(id: &str) -> SessionRow {
@@ -256,19 +322,63 @@ mod tests {
         (dir, state)
     }
 
+    struct Debugging;
+
+    impl Standing for Debugging {
+        fn standing(&self) -> (Option<String>, Vec<String>) {
+            (Some("debug".to_owned()), vec!["x://y".to_owned()])
+        }
+    }
+
+    /// Says which value it is asked for, and how often.
+    #[derive(Default)]
+    struct Counting {
+        set: std::sync::atomic::AtomicUsize,
+        asked: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Standing for Counting {
+        fn standing(&self) -> (Option<String>, Vec<String>) {
+            use std::sync::atomic::Ordering;
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let set = self.set.load(Ordering::SeqCst);
+            (None, vec![set.to_string()])
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_set_often_takes_one_place_in_the_queue_and_the_last_of_it_is_kept() {
+        use std::sync::atomic::Ordering;
+        let (_dir, state) = folder();
+        let store = Opened::open(&state).expect("opens").sessions;
+        let account = Ledger::unlimited().account(&TenantId::new("acme"));
+        let charge = account.charge(Kind::Store, 1).expect("room");
+        store.insert(row("a"), charge).await.expect("kept");
+        let session = Arc::new(Counting::default());
+        // More than the queue has places.
+        for n in 1..=20_000 {
+            session.set.store(n, Ordering::SeqCst);
+            store.set_standing(IdHash::of("a"), Arc::clone(&session) as Arc<dyn Standing>);
+        }
+        store.touch(vec![]).await.expect("all before is written");
+        assert!(session.asked.load(Ordering::SeqCst) < 20_000);
+        let rows = Opened::open(&state).expect("opens again").session_rows;
+        assert_eq!(rows[0].subscriptions, ["20000"]);
+        assert!(store.unwritten.lock().sessions.is_empty());
+    }
+
     #[tokio::test]
     async fn what_was_kept_is_there_again() {
         let (_dir, state) = folder();
         let opened = Opened::open(&state).expect("opens");
         let (store, rows) = (opened.sessions, opened.session_rows);
         assert_eq!(rows, []);
-        store.insert(row("a")).await.expect("kept");
-        store.insert(row("b")).await.expect("kept");
-        store.set_standing(
-            IdHash::of("a"),
-            Some("debug".to_owned()),
-            &["x://y".to_owned()],
-        );
+        let account = Ledger::unlimited().account(&TenantId::new("acme"));
+        let charge = || account.charge(Kind::Store, 1).expect("room");
+        store.insert(row("a"), charge()).await.expect("kept");
+        store.insert(row("b"), charge()).await.expect("kept");
+        assert_eq!(account.held(), 0, "they are written");
+        store.set_standing(IdHash::of("a"), Arc::new(Debugging));
         store.remove(IdHash::of("b"));
         let later = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let touched = store.touch(vec![(IdHash::of("a"), later), (IdHash::of("b"), later)]);

@@ -56,6 +56,22 @@ impl Framer {
         self.extend(chunk);
     }
 
+    /// Bytes of a long line that is not whole yet; `None` if it is short, or dropped anyway.
+    pub fn unfinished(&self) -> Option<usize> {
+        (self.partial.len() > LONG).then_some(self.partial.len())
+    }
+
+    /// Drops the line that is not whole yet, as one that is too long.
+    pub fn give_up(&mut self) {
+        if self.discard.is_none() {
+            let partial = std::mem::take(&mut self.partial);
+            let mut scanner = IdScanner::new();
+            scanner.feed(&partial);
+            let len = partial.len() as u64;
+            self.discard = Some(Discard { len, scanner });
+        }
+    }
+
     /// Hands out a last line that no line end followed.
     pub fn finish(&mut self) -> Option<Frame> {
         self.line_ends(&[])
@@ -164,6 +180,25 @@ mod tests {
             frames(4, [&b"12345\n"[..]])[..],
             [Frame::Oversized(_)]
         ));
+    }
+
+    #[test]
+    fn a_line_that_is_given_up_is_reported_and_the_next_one_read() {
+        let mut framer = Framer::new(8 << 20);
+        let mut got = Vec::new();
+        framer.feed(b"{\"id\":7,\"x\":\"", |frame| got.push(frame));
+        assert_eq!(framer.unfinished(), None, "it is short");
+        framer.feed(&vec![b'x'; 2 << 20], |frame| got.push(frame));
+        assert_eq!(framer.unfinished(), Some((2 << 20) + 13));
+        framer.give_up();
+        assert_eq!(framer.unfinished(), None);
+        framer.feed(b"xx\"}\n{}\n", |frame| got.push(frame));
+        let news = Oversized {
+            len: (2 << 20) + 17,
+            id: Some("7".to_owned()),
+            has_method: false,
+        };
+        assert_eq!(got, [Frame::Oversized(news), line("{}")]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub use spawn::{SpawnError, spawn};
 use stdin::Delivery;
 pub use stdin::SendError;
 
+use crate::held::Account;
 use crate::ids::WorkerId;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,
@@ -53,6 +54,12 @@ pub trait Inbox: Send + Sync + 'static {
     fn message(&self, line: Bytes);
     /// A line of stdout longer than [`Options::max_message`] was dropped.
     fn oversized(&self, line: Oversized);
+    /// A long line is not whole yet, and so many bytes of it are there. `false`: there is no room for more of it,
+    /// and it is dropped as one that is too long.
+    fn assembling(&self, bytes: usize) -> bool {
+        let _unbounded = bytes;
+        true
+    }
     /// The first process ended. The last call, and made exactly once; what else belongs to the
     /// worker is being killed, and can be awaited with [`Worker::wait`].
     fn exited(&self, exit: Exit);
@@ -138,10 +145,17 @@ impl Worker {
         self.0.started_at
     }
 
+    /// What waits to be written to its stdin is charged to that account from now on, unless another is charged
+    /// already.
+    pub fn charge_to(&self, account: &Account) {
+        self.0.unsent.charge_to(account);
+    }
+
     /// Sends one message, to which `\n` is appended; it must not contain one. Never waits.
     ///
     /// # Errors
-    /// [`SendError::Full`] when too much waits already, [`SendError::Closed`] when it takes no more.
+    /// [`SendError::Full`] when too much waits already, [`SendError::NoRoom`] when whoever is charged for it has no
+    /// room, [`SendError::Closed`] when it takes no more.
     pub fn send(&self, message: Bytes) -> Result<(), SendError> {
         self.0.unsent.push(message, Delivery::AtOnce)
     }

@@ -194,6 +194,12 @@ pub(super) async fn read_stdout(
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
         framer.feed(bytes, deliver);
+        if framer
+            .unfinished()
+            .is_some_and(|len| !inbox.assembling(len))
+        {
+            framer.give_up();
+        }
     })
     .await;
     drop(pipe);

@@ -21,6 +21,8 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::held::{self, Account, Charge, Kind};
+
 /// Buffers in one write: a line and its line end count two. Well under `IOV_MAX` (1024).
 const MAX_SLICES: usize = 64;
 
@@ -42,6 +44,9 @@ pub enum SendError {
         /// Bytes that wait.
         unsent: usize,
     },
+    /// Whoever is charged for what waits holds as much as it may.
+    #[error("{0}")]
+    NoRoom(held::Full),
     /// The worker ended, is stopping, or closed its input.
     #[error("the worker takes no more input")]
     Closed,
@@ -62,6 +67,8 @@ struct Queue {
     /// Bytes in `lines` and in flight, line ends included.
     bytes: usize,
     closed: bool,
+    /// What is charged for those bytes, once it is known to whom.
+    charge: Option<Charge>,
     /// The pipe, while the writer lives.
     pipe: Option<Arc<pipe::Sender>>,
 }
@@ -86,6 +93,14 @@ impl Unsent {
         }
     }
 
+    /// What waits from now on is charged to that account, unless another is charged already.
+    pub(crate) fn charge_to(&self, account: &Account) {
+        let mut queue = self.queue.lock();
+        if queue.charge.is_none() {
+            queue.charge = Some(account.charge_anyway(Kind::Stdin, queue.bytes));
+        }
+    }
+
     /// Adds a line, which must not contain a line end itself.
     pub(crate) fn push(&self, mut line: Bytes, delivery: Delivery) -> Result<(), SendError> {
         let mut queue = self.queue.lock();
@@ -96,6 +111,7 @@ impl Unsent {
         if unsent > 0 && unsent + line.len() + 1 > self.limit {
             return Err(SendError::Full { unsent });
         }
+        let mut has_begun = false;
         // Nothing waits and nothing is in flight: what is written now keeps its place. It spares the
         // writer a turn, which costs more than the write.
         if unsent == 0
@@ -108,6 +124,15 @@ impl Unsent {
                 return Ok(());
             }
             line.advance(count);
+            has_begun = true;
+        }
+        if let Some(charge) = &mut queue.charge {
+            match charge.grow(line.len() + 1) {
+                Ok(()) => {}
+                // The pipe has the beginning of it.
+                Err(_full) if has_begun => charge.grow_anyway(line.len() + 1),
+                Err(full) => return Err(SendError::NoRoom(full)),
+            }
         }
         queue.bytes += line.len() + 1;
         queue.lines.push_back(line);
@@ -159,6 +184,9 @@ impl Unsent {
         // `abandon` may have set the count to zero meanwhile.
         let mut queue = self.queue.lock();
         queue.bytes = queue.bytes.saturating_sub(bytes);
+        if let Some(charge) = &mut queue.charge {
+            charge.shrink(bytes);
+        }
         drop(queue);
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -329,6 +357,30 @@ mod tests {
             unsent.push("x".into(), Delivery::Gathered),
             Err(SendError::Full { unsent: 17 })
         );
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_charged_until_the_pipe_has_it() {
+        let limits = held::Limits {
+            of_tenant: 400_000,
+            of_all: 400_000,
+        };
+        let account = held::Ledger::new(limits).account(&crate::ids::TenantId::new("t"));
+        let (tx, mut rx) = pipe::pipe().expect("pipe");
+        let unsent = Arc::new(Unsent::new(1 << 20));
+        unsent.charge_to(&account);
+        let line = || Bytes::from(vec![b'x'; 300_000]);
+        unsent.push(line(), Delivery::Gathered).expect("room");
+        assert_eq!(account.held(), 300_001);
+        let refused = unsent.push(line(), Delivery::Gathered);
+        assert!(matches!(refused, Err(SendError::NoRoom(_))), "{refused:?}");
+        let of_writer = unsent.clone();
+        let writer = tokio::spawn(async move { write(&of_writer, tx, STALL).await });
+        unsent.close();
+        let mut got = Vec::new();
+        rx.read_to_end(&mut got).await.expect("reads");
+        writer.await.expect("joins");
+        assert_eq!((got.len(), account.held()), (300_001, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,14 @@
 //! Carries out what the multiplexer says: towards the worker at once, the rest after the lock.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::super::mailbox::Pushed;
+use super::super::mailbox::{Pushed, Topic};
 use super::super::record::Session;
+use super::fanout::Audience;
 use super::{DISCOVERY_GRACE, Desk, Link, State};
 use crate::bridge::{Action, Anomaly, AskRef, Era, Hello, Level, Listing, NotGreeted, SessionNo};
 use crate::protocol::Envelope;
@@ -17,6 +20,7 @@ enum Deferred {
     Release(Desk),
     ToSession(SessionNo, Bytes),
     AskSession(SessionNo, AskRef, Bytes),
+    ToSubscribers(Vec<SessionNo>, String, Bytes),
     Broadcast(Bytes),
     LevelSet(SessionNo, Level),
     Subscribed(SessionNo, String),
@@ -100,6 +104,11 @@ impl Link {
             Action::ToSession(session, message) => {
                 deferred.push(Deferred::ToSession(session, message));
             }
+            Action::ToSubscribers {
+                sessions,
+                uri,
+                message,
+            } => deferred.push(Deferred::ToSubscribers(sessions, uri, message)),
             Action::Broadcast(message) => deferred.push(Deferred::Broadcast(message)),
             Action::LevelSet(session, level) => deferred.push(Deferred::LevelSet(session, level)),
             Action::Subscribed(session, uri) => deferred.push(Deferred::Subscribed(session, uri)),
@@ -151,7 +160,7 @@ impl Link {
             Deferred::Release(desk) => drop(desk),
             Deferred::ToSession(no, message) => {
                 if let Some(session) = directory(no)
-                    && session.tell(message) != Pushed::Whole
+                    && session.tell(message).is_loss()
                 {
                     self.count_dropped();
                 }
@@ -182,20 +191,13 @@ impl Link {
                     }
                 }
             }
+            Deferred::ToSubscribers(sessions, uri, message) => {
+                let topic = Topic::of("notifications/resources/updated", Some(&uri));
+                self.spread(message, topic, Audience::Sessions(sessions));
+            }
             Deferred::Broadcast(message) => {
-                self.forget_changed(&message);
-                let Some(shared) = self.shared.upgrade() else {
-                    return;
-                };
-                let mut sessions = shared.directory.of_key(self.key);
-                sessions.retain(|session| !session.is_stateless);
-                if let Some(tenant) = &self.order.tenant {
-                    sessions.extend(shared.directory.listening(tenant, &self.order.server));
-                }
-                for session in sessions {
-                    if session.tell(message.clone()) != Pushed::Whole {
-                        self.count_dropped();
-                    }
+                if let Some(topic) = self.forget_changed(&message) {
+                    self.spread(message, topic, Audience::All);
                 }
             }
             Deferred::LevelSet(no, level) => {
@@ -308,19 +310,20 @@ impl Link {
         }
     }
 
-    /// A list has changed: what was remembered of it is wrong.
-    fn forget_changed(&self, message: &Bytes) {
+    /// A list has changed: what was remembered of it is wrong. Returns which list that is.
+    fn forget_changed(&self, message: &Bytes) -> Option<Topic> {
+        let envelope = Envelope::parse(message).ok()?;
+        let method = envelope.method.as_deref()?;
         if let Some(shared) = self.shared.upgrade()
-            && let Ok(envelope) = Envelope::parse(message)
-            && let Some(method) = envelope.method.as_deref()
             && let Some(place) = self.order.catalog_place()
         {
             let is_meant = |listing: Listing| listing.is_changed_by(method);
             shared.catalog.changed(place, is_meant);
         }
+        Some(Topic::of(method, None))
     }
 
-    fn keep_standing(&self, session: &Session) {
+    fn keep_standing(&self, session: &Arc<Session>) {
         if let Some(shared) = self.shared.upgrade() {
             match session.whole() {
                 Some(whole) => shared.keep_standing(&whole),
@@ -335,7 +338,7 @@ impl Link {
         }
     }
 
-    fn count_dropped(&self) {
+    pub(super) fn count_dropped(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared
                 .metrics

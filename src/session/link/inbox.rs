@@ -5,12 +5,15 @@ use bytes::Bytes;
 use super::Link;
 use super::slumber::Heard;
 use crate::bridge::CallId;
+use crate::held::Kind;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels;
 use crate::worker::{Exit, Inbox, Oversized};
 
 impl Inbox for Link {
     fn message(&self, line: Bytes) {
+        // What it is from here on is charged where it waits.
+        self.assembly.lock().charge = None;
         match self.slumber.heard() {
             Heard::Usual => {}
             Heard::Woke(took) => {
@@ -30,7 +33,24 @@ impl Inbox for Link {
         self.with_mux(|state, out| state.mux.worker_line(line, out));
     }
 
+    fn assembling(&self, bytes: usize) -> bool {
+        let Some(account) = &self.account else {
+            return true;
+        };
+        let mut assembly = self.assembly.lock();
+        let charge = assembly
+            .charge
+            .get_or_insert_with(|| account.nothing(Kind::Answer));
+        let grown = charge.resize(bytes);
+        if let Err(full) = grown {
+            assembly.charge = None;
+            assembly.refused = Some(full);
+        }
+        grown.is_ok()
+    }
+
     fn oversized(&self, line: Oversized) {
+        let refused = self.assembly.lock().refused.take();
         self.order.metrics.anomaly(labels::Anomaly::Oversized);
         let failed = self.with_mux(|state, out| {
             let named = line
@@ -58,13 +78,19 @@ impl Inbox for Link {
         }
         tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
         if let Some(desk) = failed {
-            let failure = Failure::new(
-                Reason::MessageTooLarge,
-                format!(
-                    "the answer of server `{}` is {} bytes long, more than the {} bytes that are let through (raise `servers.{}.max_message`)",
-                    self.order.server, line.len, self.order.options.max_message, self.order.server
-                ),
-            );
+            let too_large = || {
+                Failure::new(
+                    Reason::MessageTooLarge,
+                    format!(
+                        "the answer of server `{}` is {} bytes long, more than the {} bytes that are let through (raise `servers.{}.max_message`)",
+                        self.order.server,
+                        line.len,
+                        self.order.options.max_message,
+                        self.order.server
+                    ),
+                )
+            };
+            let failure = refused.map_or_else(too_large, Failure::from);
             drop(desk.lease);
             desk.mailbox.fail(desk.client_id, failure);
         }

@@ -1,6 +1,7 @@
 //! A worker as the sessions see it: its multiplexer, its process, and who waits for what.
 
 mod effects;
+mod fanout;
 mod inbox;
 mod slumber;
 
@@ -26,6 +27,7 @@ use crate::bridge::{
     Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, NotGreeted, Opened,
     SessionNo,
 };
+use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
 use crate::protocol::{Envelope, RawId};
@@ -56,11 +58,24 @@ pub struct Link {
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
     slumber: slumber::Slumber,
+    /// What its tenant holds; a spare has none.
+    account: Option<Account>,
+    /// A long message that is not whole yet.
+    assembly: Mutex<Assembly>,
+    /// Notifications for many sessions.
+    rounds: Mutex<fanout::Rounds>,
     /// Processes that were stopped for their sleep.
     frozen: Mutex<Vec<u32>>,
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
     shared: Weak<Shared>,
+}
+
+/// What is charged for a long message that is not whole yet, and whether there was room for it.
+#[derive(Debug, Default)]
+struct Assembly {
+    charge: Option<Charge>,
+    refused: Option<Full>,
 }
 
 struct State {
@@ -126,6 +141,8 @@ pub(super) enum CallRefused {
         /// Bytes that wait for it already.
         unsent: usize,
     },
+    /// The process does not read fast enough, and its tenant has no room for what waits.
+    NoRoom(Full),
     /// The session ended meanwhile.
     SessionEnded,
 }
@@ -133,7 +150,11 @@ pub(super) enum CallRefused {
 impl Link {
     pub(super) fn new(id: WorkerId, key: PoolKey, order: Arc<Order>, shared: Weak<Shared>) -> Self {
         let mux = Mux::new(id, &order.greeting);
+        let tenant = order.tenant.as_ref();
+        let account = tenant.and_then(|it| Some(shared.upgrade()?.ledger.account(it)));
         Self {
+            account,
+            assembly: Mutex::default(),
             id,
             key,
             order,
@@ -150,6 +171,7 @@ impl Link {
                 scratch: Vec::new(),
             }),
             slumber: slumber::Slumber::default(),
+            rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
             shared,
@@ -264,6 +286,9 @@ impl Link {
     pub(super) fn greet(&self, worker: Worker) -> oneshot::Receiver<Result<(), NotGreeted>> {
         let (tell, outcome) = oneshot::channel();
         let _first = self.worker.set(worker.clone());
+        if let Some(account) = &self.account {
+            worker.charge_to(account);
+        }
         // Set before this look: a stop that came earlier is seen here, a later one sees the worker.
         if self.state.lock().stop_asked {
             worker.stop();
@@ -394,6 +419,10 @@ impl Link {
                 Some(Err(SendError::Full { unsent })) => {
                     state.mux.fail(id, out);
                     return Err(CallRefused::Stalled { unsent });
+                }
+                Some(Err(SendError::NoRoom(full))) => {
+                    state.mux.fail(id, out);
+                    return Err(CallRefused::NoRoom(full));
                 }
                 Some(Err(SendError::Closed)) | None => {
                     state.mux.fail(id, out);

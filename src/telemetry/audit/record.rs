@@ -78,3 +78,21 @@ pub struct AuditRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
 }
+
+impl AuditRecord {
+    /// What it takes in memory, in bytes, about.
+    pub(super) fn weight(&self) -> usize {
+        let texts = [
+            &self.tenant,
+            &self.subject,
+            &self.token,
+            &self.server,
+            &self.method,
+            &self.object,
+            &self.arguments,
+            &self.path,
+        ];
+        let texts = texts.into_iter().flatten();
+        size_of::<Self>() + texts.map(String::len).sum::<usize>()
+    }
+}

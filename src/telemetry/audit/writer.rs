@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
@@ -14,9 +14,12 @@ use parking_lot::Mutex;
 
 use super::digest::Digester;
 use super::record::{AuditKind, AuditRecord};
+use crate::held::{Account, Charge, Kind};
 
 /// Lines that may wait for the disk. More are lost, counted and said.
 const MAX_WAITING: usize = 16_384;
+/// Bytes that may wait for the disk: a line can hold all arguments of a call. More are lost, counted and said.
+const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// How the log is written.
 #[derive(Clone, Debug)]
@@ -31,10 +34,27 @@ pub struct AuditOptions {
     pub keep: u32,
 }
 
+/// A line that waits for the disk.
+#[derive(Debug)]
+struct Waiting {
+    record: AuditRecord,
+    weight: usize,
+    /// Given back when it is written.
+    _charge: Option<Charge>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
 /// The audit log. Dropping it writes what waits.
 #[derive(Debug)]
 pub struct Audit {
-    lines: Option<SyncSender<AuditRecord>>,
+    lines: Option<SyncSender<Waiting>>,
+    waiting_bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
     lost_ever: Arc<AtomicU64>,
     /// Makes digests of arguments.
@@ -69,6 +89,7 @@ impl Audit {
             })?;
         Ok(Self {
             lines: Some(lines),
+            waiting_bytes: Arc::default(),
             lost,
             lost_ever,
             digester,
@@ -78,19 +99,37 @@ impl Audit {
     }
 
     /// Writes a line some time soon. Never waits.
-    pub fn record(&self, mut record: AuditRecord) {
+    pub fn record(&self, record: AuditRecord) {
+        self.put(record, None);
+    }
+
+    /// Writes a line about a caller of that tenant some time soon, which is charged until then: it is not lost
+    /// while there is room, but counts against what the tenant asks next. Never waits.
+    pub fn record_of(&self, account: &Account, record: AuditRecord) {
+        self.put(record, Some(account));
+    }
+
+    fn put(&self, mut record: AuditRecord, account: Option<&Account>) {
         record.at = now();
         let Some(lines) = &self.lines else { return };
-        match lines.try_send(record) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.lost_ever.fetch_add(1, Ordering::Relaxed);
-                // Said once for each gap, when it is closed, by the writer.
-                if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-                    tracing::error!(
-                        "lines of the audit log are lost: the disk does not keep up ({MAX_WAITING} wait)"
-                    );
-                }
+        let weight = record.weight();
+        let before = self.waiting_bytes.fetch_add(weight, Ordering::Relaxed);
+        let waiting = Waiting {
+            _charge: account.map(|account| account.charge_anyway(Kind::Audit, weight)),
+            record,
+            weight,
+            bytes: Arc::clone(&self.waiting_bytes),
+        };
+        // One that is alone is written whatever its length.
+        let has_room = before == 0 || before.saturating_add(weight) <= MAX_WAITING_BYTES;
+        let taken = has_room && lines.try_send(waiting).is_ok();
+        if !taken {
+            self.lost_ever.fetch_add(1, Ordering::Relaxed);
+            // Said once for each gap, when it is closed, by the writer.
+            if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::error!(
+                    "lines of the audit log are lost: the disk does not keep up ({MAX_WAITING} lines or {MAX_WAITING_BYTES} bytes wait)"
+                );
             }
         }
     }
@@ -132,7 +171,7 @@ fn now() -> String {
 
 fn write(
     file: &mut LogFile,
-    waiting: &Receiver<AuditRecord>,
+    waiting: &Receiver<Waiting>,
     (lost, lost_ever): (&AtomicU64, &AtomicU64),
     is_failing: &mut bool,
 ) {
@@ -142,7 +181,7 @@ fn write(
         let mut count = 0;
         while let Some(record) = next {
             count += 1;
-            written = written.and_then(|()| file.put(&record));
+            written = written.and_then(|()| file.put(&record.record));
             // Whatever waits goes to the disk in one go.
             next = waiting.try_recv().ok();
         }
@@ -320,6 +359,27 @@ mod tests {
                 .all(|tool| tool.ends_with(['1', '3', '5', '7', '9']))
         );
         assert!(!of_tenant.is_empty());
+    }
+
+    #[test]
+    fn long_lines_are_bounded_in_bytes_and_charged_until_they_are_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("audit.jsonl");
+        let audit = audit(&file, 1 << 40, 1);
+        let account = crate::held::Ledger::unlimited().account(&crate::ids::TenantId::new("t"));
+        let long = || AuditRecord {
+            arguments: Some("x".repeat(8 << 20)),
+            ..AuditRecord::default()
+        };
+        let mut most = 0;
+        for _ in 0..20 {
+            audit.record_of(&account, long());
+            most = most.max(account.held());
+        }
+        let most = usize::try_from(most).expect("small");
+        assert!((8 << 20..=MAX_WAITING_BYTES).contains(&most), "{most}");
+        drop(audit);
+        assert_eq!(account.held(), 0);
     }
 
     #[test]

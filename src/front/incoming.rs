@@ -1,0 +1,314 @@
+//! Bodies of requests: read within bounds, charged to their tenant from the first byte on, and not for ever.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::HeaderMap;
+use http::header::EXPECT;
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::router::{DISCARD_TIMEOUT, MAX_DISCARDED, UNREAD_TIMEOUT, discard, too_large};
+use crate::held::{Account, Charge, Full, Kind};
+use crate::protocol::{Failure, Reason};
+
+/// How long a body may bring nothing, and how long all of it may take beside what its pace allows for.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// Slowest that a body may come on average after that, in bytes a second.
+const SLOWEST: u64 = 4096;
+
+/// A body that is there.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// Its bytes; those of a long one carry what was charged for them.
+    pub(super) bytes: Bytes,
+    /// What was charged for a short one, as long as its request is worked on.
+    pub(super) _charge: Option<Charge>,
+}
+
+/// Reads a body of at most `max` bytes. Room for all of it is taken when its length is known, else as it comes.
+///
+/// # Errors
+/// [`Reason::MessageTooLarge`]; [`Full`] as a failure; [`Reason::BodyTimeout`] when it does not come;
+/// [`Reason::InvalidRequest`] when it breaks off.
+pub(super) async fn read_body<B>(
+    headers: &HeaderMap,
+    body: B,
+    max: usize,
+    account: &Account,
+) -> Result<Incoming, Failure>
+where
+    B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+{
+    let reading = Reading::new(account, headers.contains_key(EXPECT));
+    reading.read(body, max).await
+}
+
+/// A body of which some is there.
+struct Reading {
+    began: Instant,
+    charge: Charge,
+    /// Most bodies come in one piece, which is then not copied.
+    first: Bytes,
+    rest: BytesMut,
+    /// Whoever asks first is told before it sends.
+    asks_first: bool,
+}
+
+impl Reading {
+    fn new(account: &Account, asks_first: bool) -> Self {
+        Self {
+            began: Instant::now(),
+            charge: account.nothing(Kind::Body),
+            first: Bytes::new(),
+            rest: BytesMut::new(),
+            asks_first,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    async fn read<B>(mut self, mut body: B, max: usize) -> Result<Incoming, Failure>
+    where
+        B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+    {
+        let at_least = body.size_hint().lower();
+        let Some(expected) = usize::try_from(at_least).ok().filter(|len| *len <= max) else {
+            let failure = too_large(&at_least.to_string(), max);
+            return self.refuse(body, failure, DISCARD_TIMEOUT).await;
+        };
+        if let Err(full) = self.charge.grow(expected) {
+            return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
+        }
+        while !body.is_end_stream() {
+            let Some(data) = self.next(&mut body).await? else {
+                break;
+            };
+            if self.len() + data.len() > max {
+                let failure = too_large(&format!("over {max}"), max);
+                return self.refuse(body, failure, DISCARD_TIMEOUT).await;
+            }
+            if let Err(full) = self.add(data, expected) {
+                return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
+            }
+        }
+        Ok(self.whole())
+    }
+
+    /// The next piece of it; `None` at its end.
+    async fn next<B>(&self, body: &mut B) -> Result<Option<Bytes>, Failure>
+    where
+        B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+    {
+        loop {
+            let next = match body.frame().now_or_never() {
+                // Nearly always: no timer is needed.
+                Some(next) => next,
+                None => match timeout_at(self.deadline(), body.frame()).await {
+                    Ok(next) => next,
+                    Err(_elapsed) => return Err(self.too_slow()),
+                },
+            };
+            let Some(frame) = next else { return Ok(None) };
+            let frame = frame.map_err(|error| {
+                let why = format!("the body ended early: {error}");
+                Failure::new(Reason::InvalidRequest, why)
+            })?;
+            if let Ok(data) = Frame::into_data(frame) {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    /// When the next piece must be there.
+    fn deadline(&self) -> Instant {
+        let allowed = Duration::from_secs(self.len() as u64 / SLOWEST);
+        let of_all = self.began + BODY_PATIENCE + allowed;
+        of_all.min(Instant::now() + BODY_PATIENCE)
+    }
+
+    fn too_slow(&self) -> Failure {
+        let why = format!(
+            "the body does not come: {} bytes of it did in {} s (it may bring nothing for {} s, and {SLOWEST} bytes a second on average after that)",
+            self.len(),
+            self.began.elapsed().as_secs(),
+            BODY_PATIENCE.as_secs(),
+        );
+        Failure::new(Reason::BodyTimeout, why)
+    }
+
+    fn add(&mut self, data: Bytes, expected: usize) -> Result<(), Full> {
+        let len = self.len() + data.len();
+        let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
+        if self.first.is_empty() {
+            self.charge.grow(len.saturating_sub(charged))?;
+            self.first = data;
+            return Ok(());
+        }
+        if self.rest.is_empty() {
+            // All that is known to come goes into one place, and what came is moved there.
+            let room = len.max(expected);
+            self.charge.grow(room.saturating_sub(charged))?;
+            self.rest.reserve(room);
+            self.rest
+                .extend_from_slice(&std::mem::take(&mut self.first));
+        } else if len > self.rest.capacity() {
+            // Doubled; what it grows to is what it takes.
+            self.charge.grow((2 * len).saturating_sub(charged))?;
+            self.rest.reserve(2 * len - self.rest.len());
+        }
+        self.rest.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Takes in what is still being sent, within bounds, and says why it is not wanted.
+    async fn refuse<B>(
+        self,
+        body: B,
+        failure: Failure,
+        patience: Duration,
+    ) -> Result<Incoming, Failure>
+    where
+        B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+    {
+        let asks_first = self.asks_first;
+        drop(self);
+        if !asks_first {
+            Box::pin(discard(body, MAX_DISCARDED, patience)).await;
+        }
+        Err(failure)
+    }
+
+    fn whole(mut self) -> Incoming {
+        let bytes = if self.rest.is_empty() {
+            self.first
+        } else {
+            self.rest.freeze()
+        };
+        if self.charge.carries(&bytes) {
+            return Incoming {
+                bytes: self.charge.carried_by(bytes),
+                _charge: None,
+            };
+        }
+        self.charge.resize_anyway(bytes.len());
+        Incoming {
+            bytes,
+            _charge: Some(self.charge),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use futures_util::stream::{self, StreamExt};
+    use http_body_util::{Full as WholeBody, StreamBody};
+
+    use super::*;
+    use crate::held::{Ledger, Limits};
+    use crate::ids::TenantId;
+
+    fn account(limit: u64) -> Account {
+        let limits = Limits {
+            of_tenant: limit,
+            of_all: limit,
+        };
+        Ledger::new(limits).account(&TenantId::new("t"))
+    }
+
+    /// A body of pieces, each after that pause.
+    fn slow(
+        count: usize,
+        len: usize,
+        pause: Duration,
+    ) -> impl HttpBody<Data = Bytes, Error = Infallible> + Unpin {
+        let pieces = stream::iter(0..count).then(move |_| async move {
+            tokio::time::sleep(pause).await;
+            Ok(Frame::data(Bytes::from(vec![b'x'; len])))
+        });
+        StreamBody::new(Box::pin(pieces))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_charged_while_its_bytes_live() {
+        let account = account(100_000);
+        let headers = HeaderMap::new();
+        let long = WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
+        let read = read_body(&headers, long, 20_000, &account)
+            .await
+            .expect("room");
+        let (kept, charge) = (read.bytes.clone(), read._charge);
+        drop(read.bytes);
+        assert!(charge.is_none());
+        assert_eq!((kept.len(), account.held()), (10_000, 10_000));
+        drop(kept);
+        assert_eq!(account.held(), 0);
+        let short = WholeBody::new(Bytes::from_static(b"short"));
+        let read = read_body(&headers, short, 20_000, &account)
+            .await
+            .expect("room");
+        assert_eq!(account.held(), 5);
+        drop(read);
+        let pieces = slow(10, 1000, Duration::ZERO);
+        let read = read_body(&headers, pieces, 20_000, &account)
+            .await
+            .expect("room");
+        assert_eq!(read.bytes, vec![b'x'; 10_000]);
+        assert!(account.held() >= 10_000);
+        drop(read);
+        assert_eq!(account.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_without_room_is_refused_before_it_is_read() {
+        let account = account(15_000);
+        let headers = HeaderMap::from_iter([(EXPECT, "100-continue".parse().expect("a value"))]);
+        let body = || WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
+        let first = read_body(&headers, body(), 20_000, &account)
+            .await
+            .expect("room");
+        let refused = read_body(&headers, body(), 20_000, &account).await;
+        assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
+        let pieces = slow(10, 1000, Duration::ZERO);
+        let refused = read_body(&headers, pieces, 20_000, &account).await;
+        assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
+        assert_eq!(account.held(), 10_000);
+        drop(first);
+        assert_eq!(account.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let account = account(1 << 30);
+        let headers = HeaderMap::new();
+        let cases = [
+            // Silent; a byte now and then; a little at a time, for ever.
+            (1, 1, Duration::from_secs(3600), false),
+            (1000, 1, Duration::from_secs(20), false),
+            (100_000, 100, Duration::from_millis(100), false),
+            // Slow, and on its way.
+            (400, 5000, Duration::from_secs(1), true),
+        ];
+        for (count, len, pause, arrives) in cases {
+            let began = Instant::now();
+            let read = read_body(&headers, slow(count, len, pause), 8 << 20, &account).await;
+            match read {
+                Ok(read) => assert!(arrives && read.bytes.len() == count * len),
+                Err(failure) => {
+                    assert!(!arrives, "{failure}");
+                    assert_eq!(failure.reason, Reason::BodyTimeout);
+                    assert!(began.elapsed() < 3 * BODY_PATIENCE, "{:?}", began.elapsed());
+                }
+            }
+            assert_eq!(account.held(), 0);
+        }
+    }
+}
