@@ -167,6 +167,11 @@ impl Connection {
         self.reply()
     }
 
+    /// The body of the last answer.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.answer.body(&self.buffer)
+    }
+
     /// Ends the session, if there is one.
     ///
     /// # Errors

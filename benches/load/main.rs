@@ -1,6 +1,6 @@
 //! How fast and how dense stdiopool is, beside floors and other bridges measured in the same run.
 //!
-//! - `all` (also with no subcommand): everything below but `sessions` and `soak`, in one report; in
+//! - `all` (also with no subcommand): everything below but `sessions`, `soak` and `hostile`, in one report; in
 //!   less than 10 minutes on two CPUs, with `--quick` in about one.
 //! - `load`: how many tool calls a second go through it, how long they take, what they cost. Floors:
 //!   `raw pipe`, the same demo server spoken to over its own stdin and stdout; `bare http`, an HTTP
@@ -19,6 +19,7 @@
 //!   how long a call takes to one that is warm, asleep, or not there yet.
 //! - `sessions`: what an open session costs, with thousands of them over a few workers.
 //! - `soak`: clients that check every answer while everything is killed, stopped and restarted.
+//! - `hostile`: what another tenant notices while one floods in every way, and what stdiopool holds of it.
 //!
 //! Each measurement returns a section of tables, and `report` renders all of them: on stdout as they are done,
 //! with `--markdown` and `--json` into files too. One that fails is said in the report and does not
@@ -35,6 +36,7 @@
 //! scripts/bench density --tenants 20
 //! scripts/bench bridging --sessions 16
 //! scripts/bench sessions --count 10000
+//! scripts/bench hostile --seconds 10
 //! ```
 #![allow(clippy::print_stdout, reason = "the figures are what was asked for")]
 
@@ -47,6 +49,7 @@ mod cold_start;
 mod connection;
 mod density;
 mod host;
+mod hostile;
 mod http_load;
 mod large;
 mod latency;
@@ -115,7 +118,7 @@ struct AllArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Everything but `sessions` and `soak`
+    /// Everything but `sessions`, `soak` and `hostile`
     All(AllArgs),
     /// Calls under load
     Load(throughput::LoadArgs),
@@ -135,9 +138,14 @@ enum What {
     Sessions(many_sessions::SessionsArgs),
     /// Clients that check every answer while everything is killed, stopped and restarted
     Soak(soak::SoakArgs),
+    /// One tenant that floods in every way, and what another one notices
+    Hostile(hostile::HostileArgs),
     /// Serves the floor of the HTTP side (started by this program itself)
     #[command(hide = true)]
     BareHttp { bytes: usize },
+    /// Floods (started by `hostile`)
+    #[command(hide = true)]
+    Flood(hostile::AttackerArgs),
 }
 
 /// A number that is not 0, of an option.
@@ -210,11 +218,12 @@ fn main() -> ExitCode {
         What::Density(args) => one("density", Box::new(move || density::run(&args))),
         What::Sessions(args) => one("sessions", Box::new(move || many_sessions::run(&args))),
         What::Soak(args) => one("soak", Box::new(move || soak::run(&args))),
-        What::BareHttp { bytes } => {
-            return match bare_http::serve(bytes) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => refuse(&error.to_string()),
-            };
+        What::Hostile(args) => one("hostile", Box::new(move || hostile::run(&args))),
+        What::BareHttp { bytes } => return ended(bare_http::serve(bytes)),
+        What::Flood(args) => {
+            // Without it, fewer connections are opened, which the report says.
+            let _as_it_is = process::raise_open_files();
+            return ended(hostile::flood_as_attacker(&args));
         }
     };
     if let Err(error) = process::raise_open_files() {
@@ -234,6 +243,14 @@ fn main() -> ExitCode {
     }
     let has_failed = sections.iter().any(|section| !section.failures.is_empty());
     ExitCode::from(u8::from(has_failed))
+}
+
+/// How a helper process of this program ends.
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error.to_string()),
+    }
 }
 
 fn refuse(why: &str) -> ExitCode {

@@ -25,7 +25,8 @@ pub(crate) struct Config {
 pub(crate) struct Served {
     pub(crate) process: Process,
     _dir: tempfile::TempDir,
-    front: String,
+    /// Host and port of the front door.
+    pub(crate) front: String,
     /// The admin API's list of workers.
     pub(crate) workers: String,
 }
@@ -36,19 +37,23 @@ impl Served {
     /// # Errors
     /// If it does not, with what it said.
     pub(crate) fn start(config: &Config) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
         let mode = if config.tenants > 0 { "token" } else { "none" };
         let mut toml = format!(
             "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"{mode}\"\n[pool]\n{}\n[servers.demo]\n{}\n",
             config.pool, config.server
         );
         for tenant in 0..config.tenants {
-            let hash = Sha256::digest(token(tenant));
-            let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            toml.push_str(&format!(
-                "[tenants.tenant{tenant}]\ntokens = [\"sha256:{hash}\"]\n"
-            ));
+            toml.push_str(&tenant_table(tenant));
         }
+        Self::serve(&toml)
+    }
+
+    /// Serves that pool.toml, whose listeners are on ports of the system's choice, and waits until it listens.
+    ///
+    /// # Errors
+    /// If it does not, with what it said.
+    pub(crate) fn serve(toml: &str) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("pool.toml"), toml)?;
         let mut command = stdiopool();
         command
@@ -85,7 +90,14 @@ impl Served {
     }
 }
 
+/// A tenant's table of pool.toml, with its token.
+pub(crate) fn tenant_table(tenant: usize) -> String {
+    let hash = Sha256::digest(token(tenant));
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[tenants.tenant{tenant}]\ntokens = [\"sha256:{hash}\"]\n")
+}
+
 /// Of a stdiopool that only this program reaches, for as long as it measures.
-fn token(tenant: usize) -> String {
+pub(crate) fn token(tenant: usize) -> String {
     format!("of-the-benchmark-{tenant}")
 }
