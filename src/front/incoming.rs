@@ -145,7 +145,7 @@ impl Reading {
     fn add(&mut self, data: Bytes, expected: usize) -> Result<(), Full> {
         let len = self.len() + data.len();
         let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
-        if self.first.is_empty() {
+        if self.first.is_empty() && self.rest.is_empty() {
             self.charge.grow(len.saturating_sub(charged))?;
             self.first = data;
             return Ok(());

@@ -295,7 +295,10 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
             if let Err(error) = &outcome {
                 tracing::warn!(%error, "a change of state could not be saved");
             }
-            if let Some(done) = job.done {
+            let Job { change, done } = job;
+            // What it holds is given back before anyone is told that it is written.
+            drop(change);
+            if let Some(done) = done {
                 // Whoever waited may have gone.
                 let _gone = done.send(outcome);
             }

@@ -216,7 +216,14 @@ mod tests {
         let sealed = vault("ab").seal("t", "n", &"x".into()).expect("sealed");
         let same = Vault::new(&format!("{base64}\n").into()).expect("a key");
         assert!(same.open("t", "n", &sealed).is_ok());
-        for bad in ["", "ab", &"ab".repeat(31), &"zz".repeat(32), &"+f".repeat(32), "c2hvcnQ="] {
+        for bad in [
+            "",
+            "ab",
+            &"ab".repeat(31),
+            &"zz".repeat(32),
+            &"+f".repeat(32),
+            "c2hvcnQ=",
+        ] {
             assert_eq!(Vault::new(&bad.into()).err(), Some(VaultError::BadKey));
         }
     }

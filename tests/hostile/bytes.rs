@@ -429,6 +429,43 @@ const ROWS: &[(&str, Filled)] = &[
     ("exec of a worker's program", NeedNot("a time")),
     ("a shutdown", NeedNot("a time")),
     (
+        "starts at once",
+        By("servers_of_one_tenant_that_never_answer_keep_no_other_from_starting"),
+    ),
+    (
+        "requests of one session",
+        By("a_session_that_hangs_all_it_may_leaves_the_others_of_its_worker_their_slots"),
+    ),
+    (
+        "callers without sessions",
+        By("callers_with_large_configs_take_their_tenants_own_memory"),
+    ),
+    (
+        "states that stateless workers",
+        NeedNot("a table of each tenant, whose own tests fill it; entries of fixed size"),
+    ),
+    (
+        "what servers said of themselves",
+        NeedNot("a table of each tenant, whose own tests fill it; counted"),
+    ),
+    (
+        "config of a caller",
+        By("a_config_that_is_too_long_is_refused_wherever_it_stands"),
+    ),
+    (
+        "checks of callers' configs",
+        By("checks_of_configs_that_take_long_keep_nobody_waiting"),
+    ),
+    (
+        "failing keys",
+        NeedNot("entries of fixed size; the tests of circuits fill it"),
+    ),
+    ("the log", By("a_log_whose_reader_has_gone_stops_nothing")),
+    (
+        "what is to be removed",
+        By("a_folder_is_empty_at_once_and_its_trash_goes_later"),
+    ),
+    (
         "stderr kept",
         NeedNot("a ring of fixed size for each worker; `worker_io` fills it"),
     ),

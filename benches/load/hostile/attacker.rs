@@ -83,10 +83,15 @@ impl Attacker {
         let handle = Handle(Arc::new(Mutex::new(process.0.stdin.take())));
         let stdout = process.0.stdout.take().ok_or("its stdout is not piped")?;
         let stdout = ChildStdout::from_std(stdout)?;
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "it is this very program, which writes two short lines"
+        )]
+        let said = BufReader::new(stdout).lines();
         let attacker = Self {
             process,
             handle: handle.clone(),
-            said: BufReader::new(stdout).lines(),
+            said,
         };
         Ok((attacker, handle))
     }
@@ -124,7 +129,7 @@ impl Attacker {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
     let answers = Answers::default();
-    let (tell, mut set_up) = mpsc::unbounded_channel();
+    let (tell, mut set_up) = mpsc::channel(FLOODS.len());
     let mut flooding = JoinSet::new();
     let meant = |flood: &&Flood| args.floods.iter().any(|name| name == flood.name);
     for flood in FLOODS.iter().filter(meant) {

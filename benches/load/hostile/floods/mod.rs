@@ -9,7 +9,7 @@ mod sessions;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use super::super::Result;
@@ -64,14 +64,14 @@ pub(crate) struct Hostile {
     pub(crate) token: String,
     pub(crate) answers: Answers,
     /// Each flood says once that it is set up.
-    pub(crate) ready: UnboundedSender<()>,
+    pub(crate) ready: Sender<()>,
 }
 
 impl Hostile {
     /// Says that the flood is set up and begins.
     fn is_ready(&self) {
         // Nobody waits any more where setting up took too long.
-        let _late = self.ready.send(());
+        let _late = self.ready.try_send(());
     }
 
     /// A connection to that server, or with `None` to all of them as one.
