@@ -45,7 +45,7 @@ pub struct DefaultRates {
 
 /// Reads `[limits]`.
 pub(super) fn defaults(reader: &mut Reader<'_, '_>) -> DefaultRates {
-    let doc = "Memory that one tenant may make stdiopool hold: the bodies of its requests that are not answered yet. At the limit a request is refused with 429. At least twice `http.max_body` and the largest `max_message` of a server, which one request needs; raised to that where it is not written.";
+    let doc = "Memory that one tenant may make stdiopool hold: bodies that are read, sessions, subscriptions, messages and answers that wait, and what is remembered of callers and servers. At the limit a request is refused with 429, an answer that nobody reads is dropped and its request fails, a notification is dropped. At least twice `http.max_body` and the largest `max_message` of a server, which one request needs; raised to that where it is not written.";
     DefaultRates {
         memory_held: reader
             .size("memory_held", Some(MEMORY_HELD), doc)
