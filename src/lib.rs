@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod escape;
+pub mod fair;
 pub mod folders;
 pub mod front;
 pub mod held;

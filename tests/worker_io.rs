@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stdiopool::fair::Scheduler;
 use stdiopool::ids::WorkerId;
 use stdiopool::launch::{ProcessLimits, Redactor};
 use stdiopool::worker::{
@@ -91,7 +92,7 @@ async fn a_flood_on_stdout_delays_no_other_worker() {
         WorkerId(u64::MAX),
         &spec(&tag, &["yes"]),
         &hasty(),
-        Arc::new(Deaf),
+        (Arc::new(Deaf), Scheduler::default().flow()),
     )
     .await
     .expect("starts");
@@ -222,9 +223,15 @@ async fn stderr_is_kept_without_secrets() {
 
 async fn fails(guardian: &Guardian, spec: &stdiopool::launch::LaunchSpec) -> SpawnError {
     let inbox = Arc::new(Recorder::default());
-    spawn(guardian, WorkerId(0), spec, &Options::default(), inbox)
-        .await
-        .expect_err("cannot start")
+    spawn(
+        guardian,
+        WorkerId(0),
+        spec,
+        &Options::default(),
+        (inbox, Scheduler::default().flow()),
+    )
+    .await
+    .expect_err("cannot start")
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use super::start_up;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
+use crate::fair::Scheduler;
 use crate::folders;
 use crate::front::{ConnectionLimits, Front, Guard, Listener, Places, Tls};
 use crate::launch::packages::Installer;
@@ -126,7 +127,11 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let places = Arc::clone(&service.reloader.places);
     let stop = front_stop.clone();
     listeners.spawn(http.serve(Arc::clone(&front).into(), tls, places, stop, patience));
-    let places = Places::new(ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS));
+    let places = Places::new(
+        ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
+        // The operator waits for no tenant.
+        &Scheduler::default(),
+    );
     let stop = shutdown.clone();
     listeners.spawn(admin_listener.serve(admin_router.into(), None, places, stop, patience));
 
@@ -364,7 +369,10 @@ impl Service {
                 packages: Arc::new(packages),
             },
         );
-        let places = Places::new(limits::of_connections(config));
+        let places = Places::new(
+            limits::of_connections(config),
+            sessions.ledger().scheduler(),
+        );
         let counted = Arc::clone(&places);
         let scraped = sessions.downgrade();
         let audited = audit.clone();

@@ -59,7 +59,7 @@ impl<'a> Entrance<'a> {
         };
         let principal = setup.authenticator.authenticate(credentials).await?;
         if let Some(peer) = self.peer {
-            peer.is_used_by(&principal.tenant)?;
+            peer.is_used_by(&principal.tenant, front.sessions.ledger())?;
         }
         Ok((setup, principal))
     }

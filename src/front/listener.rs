@@ -1,5 +1,6 @@
 //! Accepts connections and serves a router on them, until told to stop.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::dispatch::Dispatch;
 use super::net::{Connection, Places, Taken};
 use super::tls::Tls;
+use crate::fair::{Flow, Gate};
+use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::protocol::Failure;
 
@@ -41,7 +44,8 @@ impl Peer {
     ///
     /// # Errors
     /// [`Reason::TenantLimit`](crate::protocol::Reason::TenantLimit) when the tenant has too many connections.
-    pub(super) fn is_used_by(&self, tenant: &TenantId) -> Result<(), Failure> {
+    pub(super) fn is_used_by(&self, tenant: &TenantId, ledger: &Ledger) -> Result<(), Failure> {
+        self.place.activity().works_for(tenant, ledger);
         // Nearly always one of those before.
         match self.place.activity().is_known() {
             true => Ok(()),
@@ -85,6 +89,7 @@ impl Listener {
     ) {
         let mut connections = JoinSet::new();
         let service = Service {
+            entries: places.strangers().another(),
             dispatch,
             tls,
             places: Arc::clone(&places),
@@ -102,7 +107,9 @@ impl Listener {
 
     async fn accept_until_stop(&self, service: &Service, connections: &mut JoinSet<()>) {
         let places = &service.places;
-        let mut accepting = pin!(self.accept(places));
+        // Those who come again and again are not let in before those who are there.
+        let flow = service.entries.clone();
+        let mut accepting = pin!(self.accept(places, &flow));
         loop {
             let accepted = tokio::select! {
                 () = service.stop.cancelled() => return,
@@ -111,7 +118,7 @@ impl Listener {
                 // A panic was logged where it happened.
                 Some(_ended) = connections.join_next() => continue,
             };
-            accepting.set(self.accept(places));
+            accepting.set(self.accept(places, &flow));
             match accepted {
                 Ok(Some((stream, peer, place))) => {
                     connections.spawn(service.clone().serve(stream, peer, place));
@@ -132,8 +139,11 @@ impl Listener {
     async fn accept(
         &self,
         places: &Arc<Places>,
+        flow: &Flow,
     ) -> io::Result<Option<(TcpStream, SocketAddr, Arc<Taken>)>> {
-        let (stream, peer) = self.tcp.accept().await?;
+        let mut gate = Gate::default();
+        let (stream, peer) =
+            poll_fn(|cx| gate.poll(flow, cx, |cx| self.tcp.poll_accept(cx))).await?;
         let Some(place) = places.take(peer.ip()).await else {
             // What cannot be said at once is not said: whoever floods must not be waited for.
             let _said = stream.try_write(TOO_MANY);
@@ -147,6 +157,8 @@ impl Listener {
 /// What is served to each connection. Cheap to clone.
 #[derive(Clone)]
 struct Service {
+    /// The work of letting connections in.
+    entries: Flow,
     dispatch: Dispatch,
     tls: Option<Tls>,
     places: Arc<Places>,
@@ -169,7 +181,8 @@ impl Service {
             return connection.serve(stream).await;
         };
         let limit = TLS_TIMEOUT.min(timeouts.idle);
-        let hands = tokio::time::timeout(limit, tls.accept(stream));
+        let flow = self.places.strangers().clone();
+        let hands = tokio::time::timeout(limit, flow.run(tls.accept(stream)));
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return,
             () = place.activity().leaves() => return,
@@ -205,6 +218,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::fair::Scheduler;
     use crate::front::net::ConnectionLimits;
 
     #[tokio::test(start_paused = true)]
@@ -215,7 +229,7 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
         let patience = Duration::from_secs(1);
-        let places = Places::new(ConnectionLimits::of_few(10));
+        let places = Places::new(ConnectionLimits::of_few(10), &Scheduler::default());
         let serving = listener.serve(router.into(), None, places, stop.clone(), patience);
         let serving = tokio::spawn(serving);
         for (sent, answer, limit) in [

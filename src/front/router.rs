@@ -31,6 +31,7 @@ use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
 use super::resume::Parked;
 use super::trail::{self, Trail};
 use super::{stream, well_known};
+use crate::fair::{LARGE, large_at_first};
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::session::{EventId, Sessions};
@@ -331,7 +332,12 @@ where
                 config,
                 arrived,
             };
-            Ok(permit.kept_by(post.serve().await))
+            let is_large = body.bytes.len() >= LARGE;
+            let response = match is_large {
+                false => post.serve().await,
+                true => large_at_first(account.flow(), Box::pin(post.serve())).await,
+            };
+            Ok(permit.kept_by(response))
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;

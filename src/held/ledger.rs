@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::kind::Kind;
+use crate::fair::{Flow, Scheduler};
 use crate::ids::TenantId;
 
 /// How many accounts there may be before those that hold nothing are looked for.
@@ -47,6 +48,7 @@ pub enum Full {
 /// What is held, and what may be. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
+    scheduler: Scheduler,
     totals: Arc<Totals>,
     tenants: Arc<Mutex<Tenants>>,
 }
@@ -74,6 +76,7 @@ struct Tenant {
     held: AtomicU64,
     limit: AtomicU64,
     totals: Arc<Totals>,
+    flow: Flow,
 }
 
 impl Tenants {
@@ -86,6 +89,7 @@ impl Ledger {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
         Self {
+            scheduler: Scheduler::default(),
             totals: Arc::new(Totals {
                 held: AtomicU64::new(0),
                 limit: AtomicU64::new(limits.of_all),
@@ -126,11 +130,17 @@ impl Ledger {
             held: AtomicU64::new(0),
             limit: AtomicU64::new(tenants.limit_of(tenant)),
             totals: Arc::clone(&self.totals),
+            flow: self.scheduler.flow(),
         });
         tenants
             .accounts
             .insert(tenant.clone(), Arc::clone(&account));
         Account(account)
+    }
+
+    /// Who grants turns to the flows of accounts, and of others that want time beside them.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
     }
 
     /// Puts other limits in force, of tenants that have accounts and of those that get them later. What is
@@ -226,6 +236,11 @@ impl Account {
             kind,
             bytes: 0,
         }
+    }
+
+    /// The work that is done for the tenant.
+    pub fn flow(&self) -> &Flow {
+        &self.0.flow
     }
 
     /// Bytes that the tenant holds.

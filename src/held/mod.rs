@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Ledger (limit of all, what is held where)
-//!    └─ Account (of one tenant, with its limit; cheap to clone)
+//!    └─ Account (of one tenant, with its limit and its flow of work; cheap to clone)
 //!         └─ Charge (some bytes of one kind; given back when it is dropped)
 //! ```
 //!

@@ -236,7 +236,14 @@ async fn start(
         None => Arc::clone(link) as Arc<dyn worker::Inbox>,
     };
     let spec = shared.to_start(link, order.spec.for_worker(link.id()));
-    let spawned = worker::spawn(&shared.guardian, link.id(), &spec, &order.options, inbox).await;
+    let spawned = worker::spawn(
+        &shared.guardian,
+        link.id(),
+        &spec,
+        &order.options,
+        (inbox, link.flow().clone()),
+    )
+    .await;
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,
         reason: match error {

@@ -18,6 +18,7 @@ use super::output::{Counters, read_stderr, read_stdout};
 use super::stderr::StderrLog;
 use super::stdin::{self, Unsent, WriterEnd};
 use super::{Exit, ExitStatusKind, Inbox, Options, Stats};
+use crate::fair::Flow;
 use crate::ids::WorkerId;
 
 /// What all handles and tasks of a worker share.
@@ -149,38 +150,39 @@ enum Wake {
     Task(Result<TaskEnd, JoinError>),
 }
 
-/// Runs a worker until nothing of it is left.
+/// Runs a worker until nothing of it is left. What it says and is told is worked on in the turns of `flow`.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipes: Pipes,
     inbox: Arc<dyn Inbox>,
     options: Options,
+    flow: Flow,
 ) {
     let mut tasks = JoinSet::new();
     let mut news = shared.news.clone();
     let stall = options.stall_timeout;
     let of_writer = shared.clone();
-    let writer = tasks.spawn(async move {
+    let writer = tasks.spawn(flow.clone().run(async move {
         TaskEnd::Writer(stdin::write(&of_writer.unsent, pipes.stdin, stall).await)
-    });
+    }));
     let (last_words, read_last_words) = oneshot::channel();
     let stdout = read_stdout(
         shared.clone(),
         pipes.stdout,
         news.clone(),
-        inbox,
+        (inbox, flow.clone()),
         options.max_message,
         read_last_words,
     );
     let stderr = read_stderr(shared.clone(), pipes.stderr, news.clone(), last_words);
-    tasks.spawn(async move {
+    tasks.spawn(flow.clone().run(async move {
         stdout.await;
         TaskEnd::Reader
-    });
-    tasks.spawn(async move {
+    }));
+    tasks.spawn(flow.run(async move {
         stderr.await;
         TaskEnd::Reader
-    });
+    }));
     let mut life = Life {
         ladder: Ladder::new(options.stdin_grace, options.term_grace),
         shared: shared.clone(),

@@ -13,6 +13,7 @@ use super::guardian::{Launch, LaunchError, SpawnFailure, Stage};
 use super::life::{self, Pipes, Shared};
 use super::stderr::StderrLog;
 use super::{Guardian, Inbox, Options, Worker};
+use crate::fair::Flow;
 use crate::ids::WorkerId;
 use crate::launch::LaunchSpec;
 
@@ -82,7 +83,7 @@ impl SpawnError {
 }
 
 /// Starts the process `spec` describes and the tasks that serve it. Creates the folders of `spec`
-/// first. `id` must not be in use by another worker of this guardian.
+/// first. `id` must not be in use by another worker of this guardian. What it says is worked on in the turns of `flow`.
 ///
 /// Must be called within a tokio runtime. When the call is cancelled, what was started is killed.
 ///
@@ -93,7 +94,7 @@ pub async fn spawn(
     id: WorkerId,
     spec: &LaunchSpec,
     options: &Options,
-    inbox: Arc<dyn Inbox>,
+    (inbox, flow): (Arc<dyn Inbox>, Flow),
 ) -> Result<Worker, SpawnError> {
     let program = {
         let spec = spec.clone();
@@ -116,7 +117,13 @@ pub async fn spawn(
         stdout,
         stderr,
     };
-    tokio::spawn(life::run(shared.clone(), pipes, inbox, options.clone()));
+    tokio::spawn(life::run(
+        shared.clone(),
+        pipes,
+        inbox,
+        options.clone(),
+        flow,
+    ));
     Ok(Worker(shared))
 }
 

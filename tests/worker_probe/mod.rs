@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use stdiopool::fair::Scheduler;
 use stdiopool::ids::WorkerId;
 use stdiopool::launch::{LaunchSpec, ProcessLimits, Redactor};
 use stdiopool::worker::{Exit, Guardian, Inbox, Options, Oversized, Worker, spawn};
@@ -159,9 +160,15 @@ pub async fn start(
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = WorkerId(NEXT.fetch_add(1, Ordering::Relaxed));
     let inbox = Arc::new(Recorder::default());
-    let worker = spawn(guardian, id, spec, options, inbox.clone())
-        .await
-        .expect("starts");
+    let worker = spawn(
+        guardian,
+        id,
+        spec,
+        options,
+        (inbox.clone(), Scheduler::default().flow()),
+    )
+    .await
+    .expect("starts");
     (worker, inbox)
 }
 

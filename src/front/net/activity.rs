@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::streams::Progress;
+use crate::fair::Flow;
+use crate::held::Ledger;
+use crate::ids::TenantId;
 
 /// Longest that a client may take for the head of a request.
 const MAX_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,14 +85,26 @@ pub(in crate::front) struct Activity {
     ambiguous: AtomicU64,
     /// A caller with valid credentials has used it.
     known: AtomicBool,
+    /// Whose work its requests are.
+    party: Mutex<Party>,
     wish: AtomicU8,
     task: AtomicWaker,
     /// The answer over HTTP/2 that was begun last, until its task has it.
     begun: Mutex<Option<Arc<Progress>>>,
 }
 
+/// Whose work the requests of a connection are.
+#[derive(Debug)]
+struct Party {
+    flow: Flow,
+    /// The tenant that has used it; none or several share no flow with one.
+    tenant: Option<TenantId>,
+    is_of_many: bool,
+}
+
 impl Activity {
-    pub(super) fn new() -> Self {
+    /// Of a new connection, whose work is of that flow until it is known whose it is.
+    pub(super) fn new(strangers: Flow) -> Self {
         Self {
             began: Instant::now(),
             under_way: AtomicU32::new(0),
@@ -100,6 +115,11 @@ impl Activity {
             written: AtomicU64::new(0),
             ambiguous: AtomicU64::new(0),
             known: AtomicBool::new(false),
+            party: Mutex::new(Party {
+                flow: strangers,
+                tenant: None,
+                is_of_many: false,
+            }),
             wish: AtomicU8::new(Wish::None as u8),
             task: AtomicWaker::new(),
             begun: Mutex::default(),
@@ -187,6 +207,27 @@ impl Activity {
     /// A caller with valid credentials uses it.
     pub(super) fn becomes_known(&self) {
         self.known.store(true, Ordering::Relaxed);
+    }
+
+    /// Whose work its requests are.
+    pub(in crate::front) fn flow(&self) -> Flow {
+        self.party.lock().flow.clone()
+    }
+
+    /// A caller of that tenant uses it. What several tenants use, as something in front of stdiopool does, is worked on
+    /// apart from each of them.
+    pub(in crate::front) fn works_for(&self, tenant: &TenantId, ledger: &Ledger) {
+        let mut party = self.party.lock();
+        if party.is_of_many || party.tenant.as_ref() == Some(tenant) {
+            return;
+        }
+        if party.tenant.is_some() {
+            party.is_of_many = true;
+            party.flow = ledger.scheduler().flow();
+        } else {
+            party.tenant = Some(tenant.clone());
+            party.flow = ledger.account(tenant).flow().clone();
+        }
     }
 
     /// Asks the connection to end.
@@ -293,6 +334,11 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Scheduler;
+
+    fn fresh() -> Activity {
+        Activity::new(Scheduler::default().flow())
+    }
 
     const TIMEOUTS: Timeouts = Timeouts {
         idle: Duration::from_secs(80),
@@ -323,20 +369,20 @@ mod tests {
 
     #[test]
     fn a_connection_without_a_request_is_closed() {
-        let seen = seen(&Activity::new(), |_| {});
+        let seen = seen(&fresh(), |_| {});
         assert!(matches!(seen[..], [(30, Verdict::Close(_))]), "{seen:?}");
     }
 
     #[test]
     fn a_request_may_take_as_long_as_it_likes() {
-        let activity = Activity::new();
+        let activity = fresh();
         activity.request_begins();
         assert_eq!(seen(&activity, |_| {}), []);
     }
 
     #[test]
     fn an_idle_connection_finishes_and_is_closed_if_it_does_not() {
-        let activity = Activity::new();
+        let activity = fresh();
         activity.request_begins();
         let seen = seen(&activity, |second| {
             if second == 10 {
@@ -352,7 +398,7 @@ mod tests {
 
     #[test]
     fn who_still_takes_what_is_written_may_finish() {
-        let activity = Activity::new();
+        let activity = fresh();
         activity.request_begins();
         activity.request_ended();
         set(&activity.quiet_since, 0);
@@ -369,7 +415,7 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_or_sends_half_a_head_is_closed() {
-        let activity = Activity::new();
+        let activity = fresh();
         activity.request_begins();
         set(&activity.blocked_since, 50);
         let blocked = seen(&activity, |_| {});
@@ -385,10 +431,13 @@ mod tests {
 
     #[test]
     fn who_has_to_make_room_goes_soon() {
-        let fresh = Activity::new();
-        fresh.wish(Wish::Leave);
-        assert!(matches!(seen(&fresh, |_| {})[..], [(0, Verdict::Close(_))]));
-        let used = Activity::new();
+        let unused = fresh();
+        unused.wish(Wish::Leave);
+        assert!(matches!(
+            seen(&unused, |_| {})[..],
+            [(0, Verdict::Close(_))]
+        ));
+        let used = fresh();
         used.request_begins();
         used.wish(Wish::Leave);
         let seen = seen(&used, |_| used.wrote(1 << 20));
@@ -397,5 +446,21 @@ mod tests {
                 || matches!(seen[..], [(0, Verdict::Finish), (2, Verdict::Close(_))]),
             "{seen:?}"
         );
+    }
+
+    #[test]
+    fn work_is_of_the_tenant_that_asks_and_of_nobody_where_several_do() {
+        let ledger = Ledger::unlimited();
+        let activity = Activity::new(ledger.scheduler().flow());
+        let is = |other: &Flow| format!("{:?}", activity.flow()) == format!("{other:?}");
+        let (one, other) = (TenantId::new("one"), TenantId::new("other"));
+        for _ in 0..2 {
+            activity.works_for(&one, &ledger);
+            assert!(is(ledger.account(&one).flow()));
+        }
+        for tenant in [&other, &one, &other] {
+            activity.works_for(tenant, &ledger);
+            assert!(!is(ledger.account(&one).flow()) && !is(ledger.account(&other).flow()));
+        }
     }
 }

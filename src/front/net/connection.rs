@@ -19,9 +19,12 @@ use super::places::Taken;
 use super::request::Served;
 use super::streams::StreamExecutor;
 use super::watched::Watched;
+use crate::fair::Gate;
 
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
+/// Bytes that are read at once over HTTP/1.1, and the longest head.
+const MAX_READ: usize = 128 << 10;
 /// How often a peer is asked over HTTP/2 whether it is still there.
 const PING_PERIOD: Duration = Duration::from_secs(30);
 
@@ -56,7 +59,10 @@ where
             timeouts,
         });
         // Heads are timed here, by `Judge`.
-        builder.http1().header_read_timeout(None);
+        builder
+            .http1()
+            .header_read_timeout(None)
+            .max_buf_size(MAX_READ);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -70,12 +76,14 @@ where
         let mut judge = Judge::new(timeouts);
         let (mut is_known, mut was_told) = (false, Wish::None);
         let mut is_finishing = false;
+        let mut gate = Gate::default();
         let ended = poll_fn(|cx| {
             if !is_known {
                 is_known = true;
                 activity.register(cx.waker());
             }
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            let flow = activity.flow();
+            if let Poll::Ready(ended) = gate.poll(&flow, cx, |cx| connection.as_mut().poll(cx)) {
                 return Poll::Ready(ended);
             }
             let wish = activity.wished();

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, Timeouts, Wish};
 use super::victims::{Candidate, victims};
+use crate::fair::{Flow, Scheduler};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 
@@ -77,6 +78,8 @@ pub struct Places {
     freed: Notify,
     counts: Counts,
     said_at: Mutex<Option<Instant>>,
+    /// The work for those of whom nothing is known yet.
+    strangers: Flow,
 }
 
 #[derive(Debug, Default)]
@@ -106,14 +109,15 @@ enum NoPlace {
 }
 
 impl Places {
-    /// All free.
-    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+    /// All free. What connections want before it is known for whom is work of one flow, beside those of tenants.
+    pub fn new(limits: ConnectionLimits, scheduler: &Scheduler) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(limits),
             table: Mutex::default(),
             freed: Notify::new(),
             counts: Counts::default(),
             said_at: Mutex::default(),
+            strangers: scheduler.flow(),
         })
     }
 
@@ -191,7 +195,7 @@ impl Places {
         }
         let number = table.next;
         table.next += 1;
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(self.strangers.clone()));
         if table.is_closing {
             activity.wish(Wish::Finish);
         }
@@ -240,6 +244,11 @@ impl Places {
         for taker in table.taken.values() {
             taker.activity.wish(Wish::Finish);
         }
+    }
+
+    /// The work for those of whom nothing is known yet.
+    pub(in crate::front) fn strangers(&self) -> &Flow {
+        &self.strangers
     }
 
     pub(super) fn timed_out(&self) {
@@ -376,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_peer_may_have_so_many_and_a_proxy_more() {
-        let places = Places::new(limits(100, 2, 100));
+        let places = Places::new(limits(100, 2, 100), &Scheduler::default());
         let mut mine = vec![];
         for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
             mine.push(taken(&places, peer));
@@ -408,7 +417,7 @@ mod tests {
 
     #[test]
     fn strangers_make_room_before_idle_callers_and_busy_callers_stay() {
-        let places = Places::new(limits(3, 3, 3));
+        let places = Places::new(limits(3, 3, 3), &Scheduler::default());
         let busy = taken(&places, "192.0.2.1");
         let known = taken(&places, "192.0.2.2");
         let stranger = taken(&places, "192.0.2.3");
@@ -432,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_tenant_may_have_so_many() {
-        let places = Places::new(limits(100, 100, 2));
+        let places = Places::new(limits(100, 100, 2), &Scheduler::default());
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
         let all: Vec<_> = (0..4).map(|_| taken(&places, "192.0.2.1")).collect();
         for one in &all[..2] {

@@ -3,6 +3,8 @@
 //! hyper takes the next piece of a body, then waits for leave to send it, without end. So an answer that has given
 //! a piece and is not asked for more for too long is ended, and with it its stream; others of the connection go on.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 
 use super::activity::{Activity, Timeouts};
+use crate::fair::Gate;
 
 /// How far one answer is.
 #[derive(Debug)]
@@ -60,12 +63,18 @@ where
     fn execute(&self, answer: F) {
         // hyper hands a request to the service, and its answer to this right after.
         let Some(progress) = self.activity.take_begun() else {
-            tokio::spawn(async move { drop(answer.await) });
+            let flow = self.activity.flow();
+            tokio::spawn(flow.run(async move { drop(answer.await) }));
             return;
         };
         let Timeouts { write, .. } = self.timeouts;
         let period = self.timeouts.look_period();
+        let activity = Arc::clone(&self.activity);
         tokio::spawn(async move {
+            // Looked up each time: whose connection it is becomes known by the first request.
+            let (mut answer, mut gate) = (pin!(answer), Gate::default());
+            let answer =
+                poll_fn(|cx| gate.poll(&activity.flow(), cx, |cx| answer.as_mut().poll(cx)));
             tokio::select! {
                 biased;
                 _ended = answer => {}

@@ -10,12 +10,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::Activity;
 use super::framing::Framing;
 
+/// Bytes that are read before others have their turn.
+const AT_A_TURN: usize = 128 << 10;
+
 /// A stream of bytes, watched.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     inner: T,
     activity: Arc<Activity>,
     framing: Framing,
+    /// Bytes that were read since others had their turn.
+    read: usize,
 }
 
 impl<T> Watched<T> {
@@ -24,6 +29,7 @@ impl<T> Watched<T> {
             inner,
             activity,
             framing: Framing::default(),
+            read: 0,
         }
     }
 
@@ -54,10 +60,22 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.read >= AT_A_TURN {
+            self.read = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Poll::Ready(Ok(())) = read {
-            self.came(&buf.filled()[before..]);
+        match read {
+            Poll::Ready(Ok(())) => {
+                let came = &buf.filled()[before..];
+                self.read += came.len();
+                self.came(came);
+            }
+            Poll::Ready(Err(_)) => {}
+            // There is no more: it is its own turn that ends.
+            Poll::Pending => self.read = 0,
         }
         read
     }

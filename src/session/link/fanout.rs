@@ -176,7 +176,10 @@ impl Link {
         let link = shared.as_ref().and_then(|shared| shared.link(self.id));
         match (shared, link) {
             (Some(shared), Some(link)) => {
-                shared.tasks.spawn(async move { link.make_rounds().await });
+                let flow = link.flow().clone();
+                shared
+                    .tasks
+                    .spawn(flow.run(async move { link.make_rounds().await }));
             }
             // It is gone, and so is who would be told.
             _ => *self.rounds.lock() = Rounds::default(),

@@ -27,6 +27,7 @@ use crate::bridge::{
     Action, AskRef, CallId, ClientRequest, Era, Hello, Level, Listing, Mux, NotGreeted, Opened,
     SessionNo,
 };
+use crate::fair::{Flow, Scheduler};
 use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, StopReason};
@@ -60,6 +61,8 @@ pub struct Link {
     slumber: slumber::Slumber,
     /// What its tenant holds; a spare has none.
     account: Option<Account>,
+    /// The work that its worker makes: its tenant's, or its own.
+    flow: Flow,
     /// A long message that is not whole yet.
     assembly: Mutex<Assembly>,
     /// Notifications for many sessions.
@@ -148,12 +151,24 @@ pub(super) enum CallRefused {
 }
 
 impl Link {
+    /// The work that its worker makes.
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
     pub(super) fn new(id: WorkerId, key: PoolKey, order: Arc<Order>, shared: Weak<Shared>) -> Self {
         let mux = Mux::new(id, &order.greeting);
         let tenant = order.tenant.as_ref();
         let account = tenant.and_then(|it| Some(shared.upgrade()?.ledger.account(it)));
+        let flow = match (&account, shared.upgrade()) {
+            (Some(account), _) => account.flow().clone(),
+            (None, Some(shared)) => shared.ledger.scheduler().flow(),
+            // It is ending.
+            (None, None) => Scheduler::default().flow(),
+        };
         Self {
             account,
+            flow,
             assembly: Mutex::default(),
             id,
             key,

@@ -1,0 +1,31 @@
+//! Fair shares of the time of the runtime's threads, between tenants.
+//!
+//! ```text
+//!  Scheduler (who runs beside whom; grants turns)
+//!    └─ Flow (the work done for one tenant, or for one other party; cheap to clone)
+//!         └─ Gate (of one task: polls what it guards when its flow may run)
+//! ```
+//!
+//! What is worked on in the order in which it comes belongs to whoever sends most. So the polls of tasks that do a
+//! tenant's work are timed and charged to its flow. A flow that used little of late runs at once: it pays two looks at a clock.
+//! One that used more than its part, while others run too, waits for turns, which flows get one after the other, a little at
+//! a time, each time that the runtime has looked for new events. So nothing of the processor is left unused, and whoever asks little
+//! waits for a bounded time however much others ask.
+//!
+//! Invariants:
+//! - flows that always want to run get the same time, whatever one poll of each takes (deficit round robin, Shreedhar and
+//!   Varghese 1995);
+//! - a flow within its allowance never waits (the generic cell rate algorithm, ITU-T I.371);
+//! - while one flow runs alone, nothing waits.
+//!
+//! It cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot).
+
+mod allowance;
+mod gate;
+mod large;
+mod rotation;
+mod scheduler;
+
+pub use gate::Gate;
+pub use large::{LARGE, large, large_at_first};
+pub use scheduler::{Flow, Scheduler};

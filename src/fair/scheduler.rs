@@ -1,0 +1,212 @@
+//! Flows, and the task that grants turns to those that wait.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::allowance::Allowance;
+use super::rotation::{FlowNo, Rotation};
+
+/// How long after another flow ran the processor counts as shared, in nanoseconds.
+const SHARED_FOR: u64 = 100_000_000;
+
+/// Grants turns. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler(Arc<Shared>);
+
+struct Shared {
+    began: Instant,
+    next_flow: AtomicU64,
+    /// The flow that ran last.
+    last: AtomicU64,
+    /// Until when the processor counts as shared by several flows, in nanoseconds.
+    shared_until: AtomicU64,
+    waiting: Mutex<Waiting>,
+    /// For pieces of work that take long.
+    large: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rotation: Rotation<Arc<Turn>>,
+    /// A task grants turns.
+    is_driven: bool,
+}
+
+/// The wait of one task for its turn.
+pub(super) struct Turn {
+    flow: Flow,
+    pub(super) is_granted: AtomicBool,
+    pub(super) task: AtomicWaker,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Shared {
+            began: Instant::now(),
+            next_flow: AtomicU64::new(1),
+            last: AtomicU64::new(0),
+            shared_until: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            large: Arc::new(Semaphore::new(threads)),
+        }))
+    }
+}
+
+impl Scheduler {
+    /// A new flow.
+    pub fn flow(&self) -> Flow {
+        Flow(Arc::new(Of {
+            no: self.0.next_flow.fetch_add(1, Ordering::Relaxed),
+            allowance: AtomicU64::new(0),
+            cost: AtomicU64::new(0),
+            large: Arc::new(Semaphore::new(1)),
+            scheduler: Arc::clone(&self.0),
+        }))
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_driven = self.0.waiting.lock().is_driven;
+        f.debug_struct("Scheduler")
+            .field("is_driven", &is_driven)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Nanoseconds since it was made.
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn is_shared(&self, now: u64) -> bool {
+        now < self.shared_until.load(Ordering::Relaxed)
+    }
+
+    /// Lets it wait; whoever waits first brings the task that grants turns.
+    fn wait(self: &Arc<Self>, turn: Arc<Turn>) {
+        let mut waiting = self.waiting.lock();
+        waiting.rotation.push(turn.flow.0.no, turn);
+        if !std::mem::replace(&mut waiting.is_driven, true) {
+            drop(waiting);
+            tokio::spawn(Arc::clone(self).drive());
+        }
+    }
+
+    /// Grants a few turns each time that all others have had theirs and the runtime has looked for events.
+    async fn drive(self: Arc<Self>) {
+        loop {
+            tokio::task::yield_now().await;
+            let mut granted: Vec<Waker> = vec![];
+            let is_over = {
+                let mut waiting = self.waiting.lock();
+                let Waiting {
+                    rotation,
+                    is_driven,
+                } = &mut *waiting;
+                rotation.pass(
+                    |turn| turn.flow.0.cost.load(Ordering::Relaxed),
+                    |turn| {
+                        // Its task may be gone.
+                        let is_there = Arc::strong_count(&turn) > 1;
+                        turn.is_granted.store(true, Ordering::Release);
+                        granted.extend(turn.task.take());
+                        is_there
+                    },
+                );
+                *is_driven = !rotation.is_empty();
+                !*is_driven
+            };
+            for task in granted {
+                task.wake();
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+}
+
+/// The work that is done for one party. Cheap to clone.
+#[derive(Clone)]
+pub struct Flow(Arc<Of>);
+
+struct Of {
+    no: FlowNo,
+    /// As of [`Allowance`].
+    allowance: AtomicU64,
+    /// The most that a poll took of late, in nanoseconds.
+    cost: AtomicU64,
+    /// Held for a piece of work that takes long.
+    large: Arc<Semaphore>,
+    scheduler: Arc<Shared>,
+}
+
+impl Flow {
+    /// The time, in nanoseconds, if it may run at once.
+    pub(super) fn may_run(&self) -> Option<u64> {
+        let scheduler = &self.0.scheduler;
+        let now = scheduler.now();
+        let allowance = Allowance(self.0.allowance.load(Ordering::Relaxed));
+        (allowance.has_room(now) || !scheduler.is_shared(now)).then_some(now)
+    }
+
+    /// A new flow beside it.
+    pub fn another(&self) -> Self {
+        Scheduler(Arc::clone(&self.0.scheduler)).flow()
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.0.scheduler.now()
+    }
+
+    /// It was at work since then.
+    pub(super) fn worked(&self, since: u64) {
+        let (of, scheduler) = (&self.0, &self.0.scheduler);
+        let now = scheduler.now();
+        let work = now.saturating_sub(since);
+        // Two threads may charge at once, and one of them be lost: it is charged again soon.
+        let allowance = Allowance(of.allowance.load(Ordering::Relaxed)).after(now, work);
+        of.allowance.store(allowance.0, Ordering::Relaxed);
+        let cost = of.cost.load(Ordering::Relaxed);
+        of.cost.store(work.max(cost - cost / 8), Ordering::Relaxed);
+        if scheduler.last.load(Ordering::Relaxed) != of.no {
+            scheduler.last.store(of.no, Ordering::Relaxed);
+            scheduler
+                .shared_until
+                .store(now + SHARED_FOR, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets a task wait for its turn.
+    pub(super) fn wait(&self, task: &Waker) -> Arc<Turn> {
+        let turn = Arc::new(Turn {
+            flow: self.clone(),
+            is_granted: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+        });
+        turn.task.register(task);
+        self.0.scheduler.wait(Arc::clone(&turn));
+        turn
+    }
+
+    /// Permits for pieces of work that take long: its own, and one of all.
+    pub(super) fn large(&self) -> [Arc<Semaphore>; 2] {
+        [&self.0.large, &self.0.scheduler.large].map(Arc::clone)
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Flow").field(&self.0.no).finish()
+    }
+}
