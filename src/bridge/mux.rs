@@ -84,10 +84,8 @@ pub enum Action {
         /// The request, under that name.
         message: Bytes,
     },
-    /// A resource has changed: for those who subscribe to it.
+    /// A resource has changed: for those who subscribe to it when they are told, as of [`Mux::subscribers_of`].
     ToSubscribers {
-        /// The sessions, in order.
-        sessions: Vec<SessionNo>,
         /// The resource.
         uri: String,
         /// The notification.

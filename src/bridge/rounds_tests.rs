@@ -205,15 +205,10 @@ fn changes_come_from_one_subscription_that_is_replaced_without_a_gap() {
         (&json!("notifications/cancelled"), &first["id"])
     );
     let out = from_worker(&mut mux, updated(&second["id"]));
-    let [
-        Action::ToSubscribers {
-            sessions, message, ..
-        },
-    ] = &out[..]
-    else {
+    let [Action::ToSubscribers { message, .. }] = &out[..] else {
         panic!("{out:?}")
     };
-    assert_eq!(*sessions, [BOB]);
+    assert_eq!(mux.subscribers_of("u:1"), [BOB]);
     let told: Value = serde_json::from_slice(message).expect("JSON");
     assert_eq!(
         told["params"],

@@ -48,32 +48,52 @@ impl Watchers {
 
     /// The subscribers of a resource that has changed, and of those that it is part of (server/resources,
     /// "Subscriptions": the URI may be a sub-resource of the one subscribed to). In order, each once.
+    pub(super) fn of(&self, uri: &str) -> Vec<SessionNo> {
+        let mut found = self.wholes(uri).map(|(_, sessions)| sessions);
+        match (found.next(), found.next()) {
+            (None, _) => Vec::new(),
+            // Nearly always.
+            (Some(sessions), None) => sessions.iter().copied().collect(),
+            (Some(first), Some(second)) => {
+                let more = [first, second].into_iter().chain(found);
+                let all: BTreeSet<_> = more.flatten().copied().collect();
+                all.into_iter().collect()
+            }
+        }
+    }
+
+    /// Whether a resource that has changed has any subscriber.
+    pub(super) fn has_any(&self, uri: &str) -> bool {
+        self.wholes(uri).next().is_some()
+    }
+
+    /// The resources with subscribers that this one is, or is part of; the longest first.
     ///
     /// Looks at URIs that are a prefix of this one and no others: the greatest that is not greater than it either
     /// is one, or what both have in common is as long as a prefix can be.
-    pub(super) fn of(&self, uri: &str) -> Vec<SessionNo> {
-        let mut found = BTreeSet::new();
-        let mut longest = uri;
-        loop {
-            let not_greater = (Bound::Unbounded, Bound::Included(longest));
-            let Some((whole, sessions)) = self.0.range::<str, _>(not_greater).next_back() else {
-                break;
-            };
-            let common = common_prefix(whole, longest);
-            if common == whole.len() {
-                if is_part_of(uri, whole) {
-                    found.extend(sessions.iter().copied());
+    fn wholes<'a>(
+        &'a self,
+        uri: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a BTreeSet<SessionNo>)> {
+        let mut longest = Some(uri);
+        std::iter::from_fn(move || {
+            while let Some(most) = longest {
+                let not_greater = (Bound::Unbounded, Bound::Included(most));
+                let (whole, sessions) = self.0.range::<str, _>(not_greater).next_back()?;
+                let common = common_prefix(whole, most);
+                if common < whole.len() {
+                    longest = Some(&most[..common]);
+                    continue;
                 }
                 // What is shorter still.
-                let Some((last, _)) = whole.char_indices().next_back() else {
-                    break;
-                };
-                longest = &longest[..last];
-            } else {
-                longest = &longest[..common];
+                let last = whole.char_indices().next_back();
+                longest = last.map(|(last, _)| &most[..last]);
+                if is_part_of(uri, whole) {
+                    return Some((&**whole, sessions));
+                }
             }
-        }
-        found.into_iter().collect()
+            None
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use super::client_side::error_response;
 use super::era::Era;
 use super::initialize::{Hello, HelloError};
 use super::level::Level;
+use super::mux::SessionNo;
 use super::mux::{
     Action, Anomaly, AskRef, Call, CallId, MAX_ASKS, Mux, NotGreeted, Purpose, Question, Seat,
 };
@@ -395,16 +396,19 @@ impl Mux {
         });
     }
 
+    /// Who subscribes to the resource, or to one it is part of: in order, each once.
+    pub fn subscribers_of(&self, uri: &str) -> Vec<SessionNo> {
+        self.watchers.of(uri)
+    }
+
     /// To the subscribers of the resource, or of one it is part of.
     fn resource_updated(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
         let Some(uri) = params::uri(params) else {
             out.push(Action::Anomaly(Anomaly::Unattributable));
             return;
         };
-        let sessions = self.watchers.of(&uri);
-        if !sessions.is_empty() {
+        if self.watchers.has_any(&uri) {
             out.push(Action::ToSubscribers {
-                sessions,
                 uri: uri.into_owned(),
                 message: line.clone(),
             });

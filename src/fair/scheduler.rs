@@ -179,8 +179,12 @@ impl Flow {
         of.allowance.store(allowance.0, Ordering::Relaxed);
         let cost = of.cost.load(Ordering::Relaxed);
         of.cost.store(work.max(cost - cost / 8), Ordering::Relaxed);
-        if scheduler.last.load(Ordering::Relaxed) != of.no {
+        let last = scheduler.last.load(Ordering::Relaxed);
+        if last != of.no {
             scheduler.last.store(of.no, Ordering::Relaxed);
+        }
+        // 0: nobody ran before.
+        if last != of.no && last != 0 {
             scheduler
                 .shared_until
                 .store(now + SHARED_FOR, Ordering::Relaxed);

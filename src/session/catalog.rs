@@ -170,11 +170,12 @@ impl Catalog {
         (era, listing): (Era, Listing),
         result: &[u8],
     ) {
-        let mut tables = self.0.lock();
         if result.len() > MAX_LIST {
+            let mut tables = self.0.lock();
             if let Some(entry) = tables.entries.get(tenant, &identity)
                 && !std::mem::replace(&mut entry.said_too_long, true)
             {
+                drop(tables);
                 tracing::warn!(
                     %tenant, bytes = result.len(), limit = MAX_LIST, list = listing.method(),
                     "a server's list is too long to be remembered: a worker is asked for it each time"
@@ -183,27 +184,35 @@ impl Catalog {
             return;
         }
         let is_current = |entry: &Entry| entry.edition == edition;
-        if tables
-            .entries
-            .peek(tenant, &identity)
-            .is_some_and(is_current)
-        {
-            let repeatable = match (listing, std::str::from_utf8(result)) {
-                (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
-                _ => None,
-            };
-            let account = self.1.account(tenant);
-            let text = match tables.intern((tenant, &account), result) {
-                Ok(text) => text,
-                Err(full) => {
-                    tracing::debug!(%tenant, list = listing.method(), "a list is not remembered: {full}");
-                    return;
-                }
-            };
-            if let Some(entry) = tables.entries.get(tenant, &identity) {
-                entry.lists.insert((era, listing), text);
-                entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
+        let is_wanted = |tables: &Tables| {
+            let entry = tables.entries.peek(tenant, &identity);
+            entry.is_some_and(is_current)
+        };
+        if !is_wanted(&self.0.lock()) {
+            return;
+        }
+        // Read before the lock is taken: other tenants wait for it.
+        let repeatable = match (listing, std::str::from_utf8(result)) {
+            (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
+            _ => None,
+        };
+        let digest = Sha256::digest(result).into();
+        let account = self.1.account(tenant);
+        let mut tables = self.0.lock();
+        if !is_wanted(&tables) {
+            return;
+        }
+        let text = match tables.intern((tenant, &account), digest, result) {
+            Ok(text) => text,
+            Err(full) => {
+                drop(tables);
+                tracing::debug!(%tenant, list = listing.method(), "a list is not remembered: {full}");
+                return;
             }
+        };
+        if let Some(entry) = tables.entries.get(tenant, &identity) {
+            entry.lists.insert((era, listing), text);
+            entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
         }
     }
 
@@ -256,9 +265,9 @@ impl Tables {
     fn intern(
         &mut self,
         (tenant, account): (&TenantId, &Account),
+        digest: [u8; 32],
         text: &[u8],
     ) -> Result<Arc<Text>, Full> {
-        let digest = Sha256::digest(text).into();
         if let Some(known) = self.texts.get(&digest).and_then(Weak::upgrade) {
             return Ok(known);
         }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::activity::Activity;
 use super::framing::Framing;
 
-/// Bytes that are read before others have their turn.
+/// Bytes that are read, and written, before others have their turn.
 const AT_A_TURN: usize = 128 << 10;
 
 /// A stream of bytes, watched.
@@ -21,6 +21,8 @@ pub(super) struct Watched<T> {
     framing: Framing,
     /// Bytes that were read since others had their turn.
     read: usize,
+    /// Bytes that were written since then.
+    written: usize,
 }
 
 impl<T> Watched<T> {
@@ -30,6 +32,7 @@ impl<T> Watched<T> {
             activity,
             framing: Framing::default(),
             read: 0,
+            written: 0,
         }
     }
 
@@ -44,14 +47,30 @@ impl<T> Watched<T> {
         }
     }
 
-    fn noted(&self, taken: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn noted(&mut self, taken: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &taken {
-            Poll::Ready(Ok(bytes)) => self.activity.wrote(*bytes),
+            Poll::Ready(Ok(bytes)) => {
+                self.written += bytes;
+                self.activity.wrote(*bytes);
+            }
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.activity.is_blocked(),
+            Poll::Pending => {
+                self.written = 0;
+                self.activity.is_blocked();
+            }
         }
         taken
     }
+}
+
+/// Whether so many bytes are a turn: then the count begins anew, and the task is polled again after others were.
+fn is_turn(count: &mut usize, cx: &Context<'_>) -> bool {
+    if *count < AT_A_TURN {
+        return false;
+    }
+    *count = 0;
+    cx.waker().wake_by_ref();
+    true
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
@@ -60,9 +79,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read >= AT_A_TURN {
-            self.read = 0;
-            cx.waker().wake_by_ref();
+        if is_turn(&mut self.read, cx) {
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -87,7 +104,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let taken = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        if is_turn(&mut self.written, cx) {
+            return Poll::Pending;
+        }
+        let some = &bytes[..bytes.len().min(AT_A_TURN)];
+        let taken = Pin::new(&mut self.inner).poll_write(cx, some);
         self.noted(taken)
     }
 
@@ -96,7 +117,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let taken = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
+        let mut sum = 0;
+        let fits = |bytes: &&io::IoSlice<'_>| {
+            sum += bytes.len();
+            sum <= AT_A_TURN
+        };
+        let count = bytes.iter().take_while(fits).count();
+        if let (0, Some(first)) = (count, bytes.first()) {
+            return self.poll_write(cx, first);
+        }
+        if is_turn(&mut self.written, cx) {
+            return Poll::Pending;
+        }
+        let taken = Pin::new(&mut self.inner).poll_write_vectored(cx, &bytes[..count]);
         self.noted(taken)
     }
 

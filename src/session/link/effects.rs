@@ -20,7 +20,7 @@ enum Deferred {
     Release(Desk),
     ToSession(SessionNo, Bytes),
     AskSession(SessionNo, AskRef, Bytes),
-    ToSubscribers(Vec<SessionNo>, String, Bytes),
+    ToSubscribers(String, Bytes),
     Broadcast(Bytes),
     LevelSet(SessionNo, Level),
     Subscribed(SessionNo, String),
@@ -104,11 +104,9 @@ impl Link {
             Action::ToSession(session, message) => {
                 deferred.push(Deferred::ToSession(session, message));
             }
-            Action::ToSubscribers {
-                sessions,
-                uri,
-                message,
-            } => deferred.push(Deferred::ToSubscribers(sessions, uri, message)),
+            Action::ToSubscribers { uri, message } => {
+                deferred.push(Deferred::ToSubscribers(uri, message))
+            }
             Action::Broadcast(message) => deferred.push(Deferred::Broadcast(message)),
             Action::LevelSet(session, level) => deferred.push(Deferred::LevelSet(session, level)),
             Action::Subscribed(session, uri) => deferred.push(Deferred::Subscribed(session, uri)),
@@ -191,9 +189,9 @@ impl Link {
                     }
                 }
             }
-            Deferred::ToSubscribers(sessions, uri, message) => {
+            Deferred::ToSubscribers(uri, message) => {
                 let topic = Topic::of("notifications/resources/updated", Some(&uri));
-                self.spread(message, topic, Audience::Sessions(sessions));
+                self.spread(message, topic, Audience::Subscribers(uri));
             }
             Deferred::Broadcast(message) => {
                 if let Some(topic) = self.forget_changed(&message) {

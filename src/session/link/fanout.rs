@@ -16,8 +16,8 @@ use super::super::mailbox::{Pushed, Topic};
 use super::super::record::Session;
 use super::super::shared::Shared;
 use super::Link;
-use crate::bridge::SessionNo;
 use crate::bridge::aggregate::Alias;
+use crate::fair::{LARGE, large};
 use crate::held::Kind;
 use crate::telemetry::labels;
 
@@ -35,8 +35,8 @@ const LONGEST_REST: Duration = Duration::from_millis(500);
 pub(super) enum Audience {
     /// All sessions of the worker's key, and those who listen.
     All,
-    /// Those.
-    Sessions(Vec<SessionNo>),
+    /// Those who subscribe to that resource when they are told.
+    Subscribers(String),
 }
 
 /// A notification, and to whom it goes.
@@ -122,29 +122,34 @@ impl Link {
             topic,
             audience,
         };
-        let count = match &round.audience {
-            Audience::All => shared.directory.count_of_key(self.key),
-            Audience::Sessions(sessions) => sessions.len(),
-        };
-        let Some(round) = self.put_off(round, count) else {
+        let Some(round) = self.told_soon(round) else {
             return;
         };
-        let (mut delivery, audience) = Delivery::new(round);
-        self.deliver(&shared, &mut delivery, &self.sessions_of(&shared, audience));
+        // Looked for only now: a worker may tell of a change over and over that many wait for.
+        let few = match &round.audience {
+            Audience::All if shared.directory.count_of_key(self.key) > AT_ONCE => None,
+            audience => Some(self.sessions_of(&shared, audience)),
+        };
+        let few = few.filter(|sessions| sessions.len() <= AT_ONCE);
+        let Some(round) = self.put_off(round, few.is_some()) else {
+            return;
+        };
+        let (mut delivery, _) = Delivery::new(round);
+        self.deliver(&shared, &mut delivery, &few.unwrap_or_default());
     }
 
-    /// Lets a notification for that many sessions wait for its round; gives it back if it can be delivered at
-    /// once.
-    fn put_off(&self, mut round: Round, count: usize) -> Option<Round> {
+    /// Gives a notification back, unless one waits for its round that tells the same.
+    fn told_soon(&self, round: Round) -> Option<Round> {
+        let rounds = self.rounds.lock();
+        let is_waiting = rounds.waiting.iter().any(|it| it.topic == round.topic);
+        (!is_waiting).then_some(round)
+    }
+
+    /// Lets a notification wait for its round; gives it back if it is for few and can be delivered at once.
+    fn put_off(&self, mut round: Round, is_for_few: bool) -> Option<Round> {
         let mut rounds = self.rounds.lock();
-        if !rounds.is_under_way && count <= AT_ONCE {
+        if !rounds.is_under_way && is_for_few {
             return Some(round);
-        }
-        let waiting = &mut rounds.waiting;
-        if let Some(same) = waiting.iter_mut().find(|it| it.topic == round.topic) {
-            // The change is the same; who is told of it may be others by now.
-            same.audience = round.audience;
-            return None;
         }
         let message = round.message.clone();
         let held = match &self.account {
@@ -158,12 +163,12 @@ impl Link {
         };
         round.message = message;
         round.is_held = true;
-        if waiting.len() >= MAX_WAITING {
+        if rounds.waiting.len() >= MAX_WAITING {
             drop(rounds);
             self.count_dropped();
             return None;
         }
-        waiting.push_back(round);
+        rounds.waiting.push_back(round);
         if !std::mem::replace(&mut rounds.is_under_way, true) {
             drop(rounds);
             self.begin_rounds();
@@ -199,10 +204,16 @@ impl Link {
             };
             let (mut delivery, audience) = Delivery::new(round);
             let mut took = Duration::ZERO;
-            let sessions = self.sessions_of(&shared, audience);
+            let sessions = self.sessions_of(&shared, &audience);
             for few in sessions.chunks(AT_ONCE) {
                 let began = Instant::now();
-                self.deliver(&shared, &mut delivery, few);
+                if delivery.message.len() >= LARGE {
+                    // Servers under aliases have it written anew.
+                    let work = || self.deliver(&shared, &mut delivery, few);
+                    large(&self.flow, work).await;
+                } else {
+                    self.deliver(&shared, &mut delivery, few);
+                }
                 took += began.elapsed();
                 tokio::task::yield_now().await;
             }
@@ -211,7 +222,7 @@ impl Link {
         }
     }
 
-    fn sessions_of(&self, shared: &Shared, audience: Audience) -> Vec<Arc<Session>> {
+    fn sessions_of(&self, shared: &Shared, audience: &Audience) -> Vec<Arc<Session>> {
         match audience {
             Audience::All => {
                 let mut sessions = shared.directory.of_key(self.key);
@@ -221,8 +232,8 @@ impl Link {
                 }
                 sessions
             }
-            Audience::Sessions(sessions) => {
-                let sessions = sessions.into_iter();
+            Audience::Subscribers(uri) => {
+                let sessions = self.state.lock().mux.subscribers_of(uri).into_iter();
                 sessions.filter_map(|no| shared.directory.get(no)).collect()
             }
         }
