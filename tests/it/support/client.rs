@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) version: Option<String>,
     /// Sent as `Mcp-Client-Config`.
     pub(crate) config: Option<String>,
+    /// Sent besides.
+    more: HeaderMap,
 }
 
 /// The answer to a POST.
@@ -83,7 +85,17 @@ impl Client {
             session: None,
             version: None,
             config: None,
+            more: HeaderMap::new(),
         }
+    }
+
+    /// Sends those headers with each request, as a proxy before stdiopool does.
+    pub(crate) fn with_headers(mut self, headers: &[(&'static str, &str)]) -> Self {
+        for (name, value) in headers {
+            let value = value.parse().expect("may stand in a head");
+            self.more.insert(*name, value);
+        }
+        self
     }
 
     pub(crate) fn with_token(mut self, token: &str) -> Self {
@@ -95,7 +107,8 @@ impl Client {
         let mut request = self
             .http
             .request(method, &self.url)
-            .header(ACCEPT, "application/json, text/event-stream");
+            .header(ACCEPT, "application/json, text/event-stream")
+            .headers(self.more.clone());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
