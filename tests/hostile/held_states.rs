@@ -22,12 +22,16 @@ fn serve(servers: &str) -> Stdiopool {
 
 /// A user of a tenant, as the proxy passes its requests on.
 fn user(pool: &Stdiopool, server: &str, (tenant, user): (&str, &str)) -> Client {
-    let client = pool.client(server);
-    client.with_headers(&[
+    let mut client = pool.client(server);
+    for (name, value) in [
         ("x-tenant", tenant),
         ("x-user", user),
         ("x-proxy-secret", "secret"),
-    ])
+    ] {
+        let value = value.parse().expect("may stand in a head");
+        client.headers.insert(name, value);
+    }
+    client
 }
 
 const ANNA: (&str, &str) = ("acme", "anna");

@@ -16,6 +16,8 @@ mod ceiling;
 mod connections;
 mod fairness;
 mod guardian;
+mod held_json;
+mod held_jwt;
 mod held_paths;
 mod held_sessions;
 mod held_states;

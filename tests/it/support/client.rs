@@ -21,8 +21,8 @@ pub(crate) struct Client {
     pub(crate) version: Option<String>,
     /// Sent as `Mcp-Client-Config`.
     pub(crate) config: Option<String>,
-    /// Sent besides.
-    more: HeaderMap,
+    /// Sent besides, as a proxy before stdiopool does.
+    pub(crate) headers: HeaderMap,
 }
 
 /// The answer to a POST.
@@ -85,17 +85,8 @@ impl Client {
             session: None,
             version: None,
             config: None,
-            more: HeaderMap::new(),
+            headers: HeaderMap::new(),
         }
-    }
-
-    /// Sends those headers with each request, as a proxy before stdiopool does.
-    pub(crate) fn with_headers(mut self, headers: &[(&'static str, &str)]) -> Self {
-        for (name, value) in headers {
-            let value = value.parse().expect("may stand in a head");
-            self.more.insert(*name, value);
-        }
-        self
     }
 
     pub(crate) fn with_token(mut self, token: &str) -> Self {
@@ -108,7 +99,7 @@ impl Client {
             .http
             .request(method, &self.url)
             .header(ACCEPT, "application/json, text/event-stream")
-            .headers(self.more.clone());
+            .headers(self.headers.clone());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
