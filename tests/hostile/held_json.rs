@@ -161,16 +161,8 @@ async fn what_is_no_message_is_refused_in_words() {
             nested(400_000),
             "[".repeat(500_000),
             "{\"a\":".repeat(100_000),
-            echo(
-                "1",
-                &format!("{{\"message\":\"m\",\"x\":{}}}", nested(100_000)),
-            ),
             format!(
                 r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#,
-                nested(50_000)
-            ),
-            format!(
-                r#"{{"jsonrpc":"2.0","id":1,"method":"ping","x":{}}}"#,
                 nested(50_000)
             ),
         ] {
@@ -246,6 +238,14 @@ async fn what_is_a_message_is_answered_and_harms_no_worker() {
             "\"m\"".to_owned(),
         ] {
             is_answered(&client, echo("7", &arguments)).await;
+        }
+        // So deep that many decoders run out of stack: refused or answered, and no worker ends of it.
+        let deep = nested(100_000);
+        for body in [
+            echo("7", &format!("{{\"message\":\"m\",\"x\":{deep}}}")),
+            format!(r#"{{"jsonrpc":"2.0","id":7,"method":"ping","x":{deep}}}"#),
+        ] {
+            is_answered(&client, body).await;
         }
         for params in [
             "null",
