@@ -16,6 +16,7 @@ mod ceiling;
 mod connections;
 mod fairness;
 mod guardian;
+mod held_disk;
 mod held_http2;
 mod held_json;
 mod held_jwt;

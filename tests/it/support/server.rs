@@ -94,7 +94,13 @@ impl Stdiopool {
         Self::start(command, dir, args, &[])
     }
 
-    fn start(mut command: Command, dir: TempDir, args: &[String], env: &[(&str, &str)]) -> Self {
+    /// Runs that command with `serve ARGS` as its last arguments.
+    pub(crate) fn start(
+        mut command: Command,
+        dir: TempDir,
+        args: &[String],
+        env: &[(&str, &str)],
+    ) -> Self {
         #[allow(clippy::disallowed_methods, reason = "the program under test")]
         let mut child = command
             .arg("serve")
