@@ -89,6 +89,9 @@ impl Sessions {
         shared.set_pool(Pool::new(limits, launchpad, observer));
         let sessions = Self { shared };
         sessions.drop_unserved();
+        // Whose time ended while stdiopool did not run is not found again, not even at once.
+        let timeout = sessions.setup().config.pool.session_timeout;
+        sessions.forget_dormant(|row| keep::is_forgotten(row, timeout));
         sessions.stock();
         sessions
     }

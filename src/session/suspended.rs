@@ -5,7 +5,7 @@
 //! given can use it, for the same request, once, and in time.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,6 +14,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::exchange::Exchange;
@@ -92,6 +93,8 @@ struct CallNo([u8; 16]);
 pub(super) struct Waiting {
     calls: Mutex<TenantTable<CallNo, Waits>>,
     cipher: XChaCha20Poly1305,
+    /// What times are counted from: the clock on the wall may jump, and a call must not be lost by that.
+    began: Instant,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -108,6 +111,7 @@ impl Waiting {
         Ok(Self {
             calls: Mutex::new(TenantTable::new(CALLS)),
             cipher: XChaCha20Poly1305::new(&key.into()),
+            began: Instant::now(),
         })
     }
 
@@ -140,16 +144,16 @@ impl Waiting {
         (now < expires).then_some(CallNo(*no))
     }
 
+    /// Seconds since the beginning.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
     /// Ends all of them.
     pub(super) fn clear(&self) {
         let calls = self.calls.lock().take_where(|_| true);
         drop(calls);
     }
-}
-
-fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 impl Sessions {
@@ -166,7 +170,7 @@ impl Sessions {
         let no = CallNo(no);
         let waits = call.exchange.patience();
         let waiting = &self.shared.waiting;
-        let expires = unix_now().saturating_add(waits.as_secs().max(1));
+        let expires = waiting.now().saturating_add(waits.as_secs().max(1));
         let state = waiting.seal(no, expires, purpose.digest())?;
         let tenant = purpose.principal.tenant.clone();
         let questions: usize = call.questions.iter().map(Question::bytes).sum();
@@ -216,7 +220,7 @@ impl Sessions {
     /// purpose, and was not used before.
     pub fn resume(&self, purpose: Purpose<'_>, state: &str) -> Option<Suspended> {
         let waiting = &self.shared.waiting;
-        let no = waiting.open(state, purpose.digest(), unix_now())?;
+        let no = waiting.open(state, purpose.digest(), waiting.now())?;
         let found = waiting.calls.lock().take(&purpose.principal.tenant, &no);
         Some(found?.call)
     }

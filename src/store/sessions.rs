@@ -20,6 +20,9 @@ use super::state_dir::StateDir;
 use super::times::{seconds, time};
 use crate::held::Charge;
 
+/// Longer than any config is stored for, in seconds.
+const LONGEST: i64 = 10 * 365 * 24 * 3600;
+
 /// SHA-256 of a session id, or of another credential that names something.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IdHash([u8; 32]);
@@ -130,6 +133,7 @@ impl Opened {
     /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
         let load = |db: &Connection| {
+            put_right(db);
             let accounts = (accounts::load(db)?, accounts::digest_key(db)?);
             Ok((load(db)?, eras::load(db)?, handles::load(db)?, accounts))
         };
@@ -157,6 +161,23 @@ impl Opened {
             handles,
             handle_rows,
         })
+    }
+}
+
+/// Takes times for now that are yet to come: they were written while the clock was ahead, and what has them would
+/// outlive its time by as much. A config lives on as long as it was given.
+fn put_right(db: &Connection) {
+    let now = seconds(SystemTime::now());
+    let sessions = "UPDATE sessions SET created = min(created, ?1), last_used = min(last_used, ?1)
+        WHERE created > ?1 OR last_used > ?1";
+    let handles =
+        "UPDATE handles SET created = ?1, expires = ?1 + min(max(expires - created, 0), ?2)
+        WHERE created > ?1";
+    let both = db
+        .execute(sessions, params![now])
+        .and_then(|_| db.execute(handles, params![now, LONGEST]));
+    if let Err(error) = both {
+        tracing::warn!(%error, "times that are yet to come are left as they are");
     }
 }
 
@@ -313,6 +334,44 @@ mod tests {
             subscriptions: vec![],
             created: at,
             last_used: at,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_clock_wrote_that_was_ahead_ends_in_its_time() {
+        let (dir, state) = folder();
+        let opened = Opened::open(&state).expect("opens");
+        drop(opened);
+        let db = Connection::open(dir.path().join("state.db")).expect("opens");
+        let now = seconds(SystemTime::now());
+        let (ahead, hour) = (now + 1_000_000, 3_600);
+        db.execute_batch(&format!(
+            "INSERT INTO sessions VALUES (x'{zeros}01', 't', NULL, 's', '2025-11-25', '{{}}', NULL, '[]', {now} - 9, {ahead});
+             INSERT INTO sessions VALUES (x'{zeros}02', 't', NULL, 's', '2025-11-25', '{{}}', NULL, '[]', {max}, {max});
+             INSERT INTO sessions VALUES (x'{zeros}03', 't', NULL, 's', '2025-11-25', '{{}}', NULL, '[]', -9, {min});
+             INSERT INTO handles VALUES (x'{zeros}01', 't', NULL, 's', '{{}}', {ahead}, {ahead} + {hour}, NULL);
+             INSERT INTO handles VALUES (x'{zeros}02', 't', NULL, 's', '{{}}', {max}, {min}, NULL);
+             INSERT INTO handles VALUES (x'{zeros}03', 't', NULL, 's', '{{}}', {now} - 9, {now} + {hour}, NULL);",
+            zeros = "00".repeat(31),
+            max = i64::MAX,
+            min = i64::MIN,
+        ))
+        .expect("written");
+        drop(db);
+        for _ in 0..2 {
+            let opened = Opened::open(&state).expect("opens");
+            let latest = SystemTime::now();
+            assert_eq!(opened.session_rows.len(), 3);
+            for row in &opened.session_rows {
+                assert!(row.created <= latest && row.last_used <= latest, "{row:?}");
+            }
+            assert_eq!(opened.handle_rows.len(), 3);
+            for row in &opened.handle_rows {
+                let until = latest + Duration::from_secs(3_600);
+                assert!(row.created <= latest && row.expires <= until, "{row:?}");
+            }
+            let last = opened.handle_rows.last().expect("three");
+            assert_eq!(seconds(last.expires), now + hour, "as it was");
         }
     }
 

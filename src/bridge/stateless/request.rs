@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memmem::Finder;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -202,8 +203,10 @@ impl<'a> StatelessRequest<'a> {
                 })?)
             }
         };
-        let responses = params.get("inputResponses");
-        let responses = responses.and_then(|given| serde_json::from_str(given.get()).ok());
+        let responses = optional(&params, "inputResponses")
+            .map_err(|_| invalid("`inputResponses` is no object".to_owned()))?;
+        let state = optional(&params, "requestState")
+            .map_err(|_| invalid("`requestState` is no string".to_owned()))?;
         Ok(Self {
             method,
             id: envelope.id.map_or("null", |id| id.get()),
@@ -211,7 +214,7 @@ impl<'a> StatelessRequest<'a> {
             level,
             token: meta.get("progressToken").map(|token| token.get()),
             responses: responses.unwrap_or_default(),
-            state: text("requestState"),
+            state,
             params,
             meta,
         })
@@ -264,6 +267,15 @@ impl<'a> StatelessRequest<'a> {
             .filter(|(name, _)| !["_meta", "inputResponses", "requestState"].contains(&&***name));
         format!("{} {}", self.method, object(params))
     }
+}
+
+/// A member of the parameters that may be left out, or be `null`, as some clients write that.
+fn optional<T: DeserializeOwned>(
+    params: &Members<'_>,
+    name: &str,
+) -> Result<Option<T>, serde_json::Error> {
+    let given = params.get(name);
+    given.map_or(Ok(None), |given| serde_json::from_str(given.get()))
 }
 
 fn object<'m>(members: impl Iterator<Item = (&'m Cow<'m, str>, &'m &'m RawValue)>) -> String {

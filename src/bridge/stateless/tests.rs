@@ -85,6 +85,22 @@ fn faults_have_their_own_codes_and_their_order() {
         r#"{META},"io.modelcontextprotocol/logLevel":"loud""#
     ));
     assert_eq!(fault(&level, &CALL), (400, -32602));
+    // What the client brings back is read or refused, never passed over: the call would be made anew.
+    for (brought, is_refused) in [
+        (r#""requestState":17"#, true),
+        (r#""requestState":["s"]"#, true),
+        (r#""inputResponses":"s""#, true),
+        (r#""inputResponses":[]"#, true),
+        (r#""requestState":null,"inputResponses":null"#, false),
+    ] {
+        let brings = whole.replace(r#""inputResponses":{}"#, brought);
+        let envelope = Envelope::parse(brings.as_bytes()).expect("a message");
+        let read = StatelessRequest::read(&envelope, headers(&CALL));
+        assert_eq!(read.is_err(), is_refused, "{brought}");
+        if let Err(fault) = read {
+            assert_eq!((fault.status, fault.code), (400, -32602), "{brought}");
+        }
+    }
 }
 
 #[test]

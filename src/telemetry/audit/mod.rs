@@ -9,6 +9,7 @@
 //! where it is missed; of arguments there is a digest, unless the operator asks for more.
 
 mod digest;
+mod log_file;
 mod read;
 mod record;
 mod writer;

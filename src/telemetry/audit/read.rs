@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::log_file::numbered;
 use super::record::AuditRecord;
-use super::writer::numbered;
 
 /// Longest line that is read, in bytes; arguments may be in it.
 const MAX_LINE: u64 = 64 << 20;
@@ -63,20 +63,25 @@ pub fn read_audit(
     files.push(file.to_owned());
     for file in files {
         let mut lines = BufReader::new(File::open(file)?);
-        let mut line = String::new();
+        let mut line = Vec::new();
         loop {
             line.clear();
-            if (&mut lines).take(MAX_LINE).read_line(&mut line)? == 0 {
+            if (&mut lines).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            match serde_json::from_str::<AuditRecord>(&line) {
-                Ok(record) if filter.takes(&record) => {
-                    if !take(&record, line.trim_end()) {
+            // One that broke off may end within a character.
+            let read = std::str::from_utf8(&line).ok().and_then(|text| {
+                let record = serde_json::from_str::<AuditRecord>(text);
+                Some((record.ok()?, text))
+            });
+            match read {
+                Some((record, text)) if filter.takes(&record) => {
+                    if !take(&record, text.trim_end()) {
                         return Ok(unreadable);
                     }
                 }
-                Ok(_) => {}
-                Err(_) => unreadable += 1,
+                Some(_) => {}
+                None => unreadable += 1,
             }
         }
     }

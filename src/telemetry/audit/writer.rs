@@ -1,18 +1,18 @@
 //! Writes the lines, and begins a new file when one is full.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::digest::Digester;
+use super::log_file::LogFile;
 use super::record::{AuditKind, AuditRecord};
 use crate::held::{Account, Charge, Kind};
 
@@ -20,6 +20,8 @@ use crate::held::{Account, Charge, Kind};
 const MAX_WAITING: usize = 16_384;
 /// Bytes that may wait for the disk: a line can hold all arguments of a call. More are lost, counted and said.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// How long it is not said again that the log cannot be written.
+const SAID_FOR: Duration = Duration::from_secs(60);
 
 /// How the log is written.
 #[derive(Clone, Debug)]
@@ -78,15 +80,7 @@ impl Audit {
         let (missed, missed_ever) = (Arc::clone(&lost), Arc::clone(&lost_ever));
         let writer = std::thread::Builder::new()
             .name("audit writer".to_owned())
-            .spawn(move || {
-                let mut is_failing = false;
-                write(
-                    &mut file,
-                    &waiting,
-                    (&missed, &missed_ever),
-                    &mut is_failing,
-                );
-            })?;
+            .spawn(move || write(&mut file, &waiting, (&missed, &missed_ever)))?;
         Ok(Self {
             lines: Some(lines),
             waiting_bytes: Arc::default(),
@@ -173,121 +167,54 @@ fn write(
     file: &mut LogFile,
     waiting: &Receiver<Waiting>,
     (lost, lost_ever): (&AtomicU64, &AtomicU64),
-    is_failing: &mut bool,
 ) {
+    let mut said: Option<Instant> = None;
     while let Ok(record) = waiting.recv() {
         let mut next = Some(record);
         let mut written = Ok(());
-        let mut count = 0;
         while let Some(record) = next {
-            count += 1;
-            written = written.and_then(|()| file.put(&record.record));
+            written = written.and(file.put(&record.record));
             // Whatever waits goes to the disk in one go.
             next = waiting.try_recv().ok();
         }
-        let missed = lost.swap(0, Ordering::Relaxed);
+        written = written.and(file.flush());
+        let unwritten = file.take_unwritten();
+        lost_ever.fetch_add(unwritten, Ordering::Relaxed);
+        let missed = lost.swap(0, Ordering::Relaxed) + unwritten;
         if missed > 0 {
-            written = written.and_then(|()| {
-                file.put(&AuditRecord {
-                    at: now(),
-                    kind: AuditKind::Lost,
-                    lost: Some(missed),
-                    ..AuditRecord::default()
-                })
-            });
-        }
-        let written = written.and_then(|()| file.flush());
-        match &written {
-            Ok(()) => *is_failing = false,
-            // A disk that is full is said once, not with each line.
-            Err(error) if !*is_failing => {
-                *is_failing = true;
-                tracing::error!(%error, file = %file.options.file.display(), "the audit log cannot be written");
-            }
-            Err(_) => {}
-        }
-        if written.is_err() {
-            // What it held is lost; the next line tries again with a new handle, and says how many.
-            lost_ever.fetch_add(count, Ordering::Relaxed);
-            lost.fetch_add(count + missed, Ordering::Relaxed);
-            if let Ok(again) = LogFile::open(file.options.clone()) {
-                *file = again;
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-struct LogFile {
-    options: AuditOptions,
-    to: BufWriter<File>,
-    size: u64,
-}
-
-impl LogFile {
-    fn open(options: AuditOptions) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&options.file)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
-            options,
-            to: BufWriter::new(file),
-            size,
-        })
-    }
-
-    fn put(&mut self, record: &AuditRecord) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        let len = line.len() as u64;
-        if self.size > 0 && self.size + len > self.options.max_size {
-            self.rotate()?;
-        }
-        self.to.write_all(&line)?;
-        self.size += len;
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-
-    /// Full files move up by one; the oldest goes.
-    fn rotate(&mut self) -> io::Result<()> {
-        self.to.flush()?;
-        let file = &self.options.file;
-        let keep = self.options.keep;
-        if keep == 0 {
-            std::fs::remove_file(file)?;
-        }
-        for n in (0..keep).rev() {
-            let from = if n == 0 {
-                file.clone()
-            } else {
-                numbered(file, n)
+            let told = AuditRecord {
+                at: now(),
+                kind: AuditKind::Lost,
+                lost: Some(missed),
+                ..AuditRecord::default()
             };
-            match std::fs::rename(from, numbered(file, n + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
+            let told = file.put(&told).and_then(|()| file.flush());
+            if told.is_err() {
+                // What says it is lost too, and said with the next that is written.
+                file.take_unwritten();
+                lost.fetch_add(missed, Ordering::Relaxed);
             }
+            written = written.and(told);
         }
-        *self = Self::open(self.options.clone())?;
-        Ok(())
+        let Err(error) = written else { continue };
+        // A disk that is full is said now and then, not with each line.
+        if said.is_none_or(|at| at.elapsed() >= SAID_FOR) {
+            said = Some(Instant::now());
+            tracing::error!(%error, file = %file.options.file.display(), "the audit log cannot be written");
+        }
+        // The next line tries again with a new handle.
+        if let Ok(again) = LogFile::open(file.options.clone()) {
+            *file = again;
+        }
     }
-}
-
-/// The `n`th file before that one.
-pub(super) fn numbered(file: &Path, n: u32) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    name.into()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::path::Path;
+
     use secrecy::SecretBox;
 
     use super::super::read::{AuditFilter, read_audit};
@@ -380,6 +307,27 @@ mod tests {
         assert!((8 << 20..=MAX_WAITING_BYTES).contains(&most), "{most}");
         drop(audit);
         assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn a_line_that_broke_off_does_not_take_the_next_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("audit.jsonl");
+        audit(&file, 1 << 20, 1).record(call(1));
+        // As a kill leaves it: in the middle of a character.
+        let half = b"{\"at\":\"now\",\"object\":\"\xf0\x9f";
+        let mut broken = OpenOptions::new().append(true).open(&file).expect("opens");
+        broken.write_all(half).expect("written");
+        for n in 2..4 {
+            audit(&file, 1 << 20, 1).record(call(n));
+        }
+        let mut found = vec![];
+        let unreadable = read_audit(&file, &AuditFilter::default(), |record, _| {
+            found.extend(record.object.clone());
+            true
+        });
+        assert_eq!(unreadable.expect("reads"), 1);
+        assert_eq!(found, ["tool1", "tool2", "tool3"]);
     }
 
     #[test]

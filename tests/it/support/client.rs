@@ -21,6 +21,8 @@ pub(crate) struct Client {
     pub(crate) version: Option<String>,
     /// Sent as `Mcp-Client-Config`.
     pub(crate) config: Option<String>,
+    /// Sent besides, as a proxy before stdiopool does.
+    pub(crate) headers: HeaderMap,
 }
 
 /// The answer to a POST.
@@ -68,21 +70,24 @@ impl Answer {
     }
 }
 
+/// A client without TLS: reading the host's roots takes longer than most calls do.
+pub(crate) fn plain_http() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    builder.build().expect("a client")
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Client {
     pub(crate) fn new(url: String) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client");
         Self {
-            http,
+            http: plain_http(),
             url,
             token: None,
             session: None,
             version: None,
             config: None,
+            headers: HeaderMap::new(),
         }
     }
 
@@ -95,7 +100,8 @@ impl Client {
         let mut request = self
             .http
             .request(method, &self.url)
-            .header(ACCEPT, "application/json, text/event-stream");
+            .header(ACCEPT, "application/json, text/event-stream")
+            .headers(self.headers.clone());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

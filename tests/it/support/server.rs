@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::Client;
+use super::client::{Client, plain_http};
 use super::{PATIENCE, processes};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_stdiopool");
@@ -94,7 +94,13 @@ impl Stdiopool {
         Self::start(command, dir, args, &[])
     }
 
-    fn start(mut command: Command, dir: TempDir, args: &[String], env: &[(&str, &str)]) -> Self {
+    /// Runs that command with `serve ARGS` as its last arguments.
+    pub(crate) fn start(
+        mut command: Command,
+        dir: TempDir,
+        args: &[String],
+        env: &[(&str, &str)],
+    ) -> Self {
         #[allow(clippy::disallowed_methods, reason = "the program under test")]
         let mut child = command
             .arg("serve")
@@ -185,12 +191,14 @@ impl Stdiopool {
 
     pub(crate) async fn admin_json(&self, path: &str) -> Value {
         let url = format!("{}/api/v1/{path}", self.admin);
-        let response = reqwest::get(url).await.expect("the admin listener answers");
+        let response = plain_http().get(url).send().await;
+        let response = response.expect("the admin listener answers");
         response.json().await.expect("JSON")
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        let response = reqwest::get(format!("{}/metrics", self.admin)).await;
+        let response = plain_http().get(format!("{}/metrics", self.admin));
+        let response = response.send().await;
         response.expect("answers").text().await.expect("text")
     }
 
