@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Launch, Server};
-use crate::launch::packages::{News, Request, Slot, State, Watcher};
+use crate::launch::packages::view::ViewError;
+use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
 use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::InstallOutcome;
+use crate::worker::can_make_read_only;
 
 /// How often a client that waits hears how far an install is, though nothing has changed.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
@@ -95,16 +98,26 @@ impl Shared {
         package.slot.get_or_init(find).clone()
     }
 
-    /// What is started for a worker: the program of its package if that is installed, else the
-    /// command as written.
-    pub(super) fn to_start<'a>(
+    /// What is started for a worker: the program of its package, in its tenant's own view of it, if that is
+    /// installed; else the command as written.
+    ///
+    /// # Errors
+    /// [`ViewError`] when there is no such view: nothing may be started then.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe: a view that is being made is there for the next.
+    pub(super) async fn to_start<'a>(
         self: &Arc<Self>,
-        link: &Link,
+        link: &Arc<Link>,
         spec: Cow<'a, LaunchSpec>,
-    ) -> Cow<'a, LaunchSpec> {
+    ) -> Result<Cow<'a, LaunchSpec>, ViewError> {
         let order = link.order();
+        let mut spec = spec;
+        if can_make_read_only() {
+            spec.to_mut().read_only = vec![self.installer.folder().to_owned()];
+        }
         let why = match &order.start {
-            Start::AsWritten => return spec,
+            Start::AsWritten => return Ok(spec),
             Start::NotUnderstood(why) => why.clone(),
             Start::Package(package) => match self.slot(order) {
                 None => "too many packages are in use".to_owned(),
@@ -114,7 +127,12 @@ impl Shared {
                         Some(Ok(installed)) => {
                             link.started_from(&installed.entry);
                             self.installer.used(&slot);
-                            return Cow::Owned(direct(&spec, &package.run, &installed));
+                            let view = self.view(link, &installed, spec.packages.clone()).await;
+                            if view.as_ref().is_err_and(ViewError::is_damage) {
+                                self.suspect_package(link, true);
+                            }
+                            let direct = direct(&spec, &package.run, &installed, &view?);
+                            return Ok(Cow::Owned(direct));
                         }
                         Some(Err(why)) => why.to_string(),
                         None => {
@@ -131,7 +149,38 @@ impl Shared {
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
             order.server
         );
-        spec
+        Ok(spec)
+    }
+
+    /// The private view of a package, below `root`.
+    async fn view(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        installed: &Arc<Installed>,
+        root: PathBuf,
+    ) -> Result<PathBuf, ViewError> {
+        let (shared, link, installed) = (Arc::clone(self), Arc::clone(link), Arc::clone(installed));
+        let prepare = move || {
+            let is_running = |view: &Path| {
+                let links = shared.links();
+                links.iter().any(|link| link.view() == Some(view))
+            };
+            let take = |view: &Path| link.runs_from(view);
+            let installer = &shared.installer;
+            installer.view(&installed, &root, &is_running, &take)
+        };
+        let prepared = tokio::task::spawn_blocking(prepare).await;
+        prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string())))
+    }
+
+    /// A start from a package failed, if the link was started from one; `is_known`: because it is damaged.
+    pub(super) fn suspect_package(self: &Arc<Self>, link: &Link, is_known: bool) {
+        if link.entry().is_some()
+            && let Some(slot) = self.slot(link.order())
+        {
+            let watcher = self.package_watcher();
+            self.installer.suspect(&slot, &watcher, is_known);
+        }
     }
 
     /// Whoever has to be told what happens to packages.

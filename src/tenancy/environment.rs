@@ -6,11 +6,14 @@
 //! | PATH, LANG | stdiopool's own |
 //! | HOME | the tenant's folder for the server, so that what a server keeps in its home is the tenant's |
 //! | TMPDIR | the tenant's temporary folder for the server |
-//! | npm_config_cache, npm_config_userconfig, UV_CACHE_DIR, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as: packages are downloaded once, not once per tenant |
+//! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR | the tenant's own for the server: what is in them is run |
+//! | npm_config_userconfig, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as |
+//!
+//! One command that is hosted for the user alone has the user's own HOME and caches.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::{Config, Server};
 
@@ -18,6 +21,17 @@ use crate::config::{Config, Server};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// `LANG` where stdiopool has none.
 const DEFAULT_LANG: &str = "C.UTF-8";
+
+/// Folders of a tenant for a server.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Folders {
+    /// What its workers keep.
+    pub(super) data: PathBuf,
+    /// What they need for a while.
+    pub(super) tmp: PathBuf,
+    /// Private views of packages, and caches of launchers.
+    pub(super) packages: PathBuf,
+}
 
 /// What all workers have in common, read once.
 #[derive(Debug)]
@@ -52,13 +66,17 @@ impl Environment {
         if is_personal && let Some(home) = &home {
             set("HOME", home.display().to_string());
         }
-        for (name, below_home, is_file) in [
+        let caches = [
             ("npm_config_cache", ".npm", false),
-            ("npm_config_userconfig", ".npmrc", true),
             ("UV_CACHE_DIR", ".cache/uv", false),
+        ];
+        let caches = caches.into_iter().filter(|_| is_personal);
+        let settings = [
+            ("npm_config_userconfig", ".npmrc", true),
             ("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python", false),
             ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
-        ] {
+        ];
+        for (name, below_home, is_file) in caches.chain(settings) {
             let usual = || {
                 let path = home.as_ref()?.join(below_home);
                 // A file that is named must be there; a folder is made when it is needed.
@@ -110,11 +128,21 @@ impl Environment {
     }
 
     /// The environment of workers whose folders are these.
-    pub(super) fn of(&self, data: &Path, tmp: &Path) -> BTreeMap<String, String> {
+    pub(super) fn of(&self, folders: &Folders) -> BTreeMap<String, String> {
         let mut variables = self.common.clone();
-        variables.insert("TMPDIR".to_owned(), tmp.display().to_string());
+        variables.insert("TMPDIR".to_owned(), folders.tmp.display().to_string());
         if !self.is_personal || !variables.contains_key("HOME") {
-            variables.insert("HOME".to_owned(), data.display().to_string());
+            variables.insert("HOME".to_owned(), folders.data.display().to_string());
+        }
+        if !self.is_personal {
+            for (name, folder) in [
+                ("npm_config_cache", "npm"),
+                ("UV_CACHE_DIR", "uv"),
+                ("UV_TOOL_DIR", "uv-tools"),
+            ] {
+                let own = || folders.packages.join(folder).display().to_string();
+                variables.entry(name.to_owned()).or_insert_with(own);
+            }
         }
         variables
     }
@@ -140,13 +168,17 @@ mod tests {
                 .find(|(n, _)| *n == name)
                 .map(|(_, v)| (*v).into())
         };
-        Environment::new(config, own).of(Path::new("/data"), Path::new("/tmp/t"))
+        Environment::new(config, own).of(&Folders {
+            data: "/data".into(),
+            tmp: "/tmp/t".into(),
+            packages: "/packages".into(),
+        })
     }
 
     #[test]
     fn only_what_is_named_gets_through_and_home_is_the_tenants() {
         let text = "[servers.a]\ncommand = \"a\"\n";
-        let config = config::parse(text, "pool.toml", Path::new("/")).expect("valid");
+        let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
         let shown: Vec<_> = variables(&config)
             .into_iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -159,9 +191,10 @@ mod tests {
                 "PATH=/bin",
                 "TMPDIR=/tmp/t",
                 "TZ=Europe/Berlin",
-                "UV_CACHE_DIR=/cache/uv",
+                "UV_CACHE_DIR=/packages/uv",
                 "UV_PYTHON_INSTALL_DIR=/home/op/.local/share/uv/python",
-                "npm_config_cache=/home/op/.npm",
+                "UV_TOOL_DIR=/packages/uv-tools",
+                "npm_config_cache=/packages/npm",
             ]
         );
     }
@@ -169,6 +202,9 @@ mod tests {
     #[test]
     fn one_command_of_ones_own_has_ones_own_home() {
         let config = config::single_command(vec!["a".into()]).expect("valid");
-        assert_eq!(variables(&config)["HOME"], "/home/op");
+        let variables = variables(&config);
+        assert_eq!(variables["HOME"], "/home/op");
+        assert_eq!(variables["npm_config_cache"], "/home/op/.npm");
+        assert_eq!(variables["UV_CACHE_DIR"], "/cache/uv");
     }
 }

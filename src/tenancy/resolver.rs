@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::checks::Checks;
 use super::client_config::ClientConfig;
-use super::environment::Environment;
+use super::environment::{Environment, Folders};
 use super::oauth::Grants;
 use super::principal::Principal;
 use super::render::{TOKEN_FILE, Values};
@@ -150,15 +150,19 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        let folders = [data.clone(), tmp.clone()];
-        let mut spec = self.spec(name, server, &values, folders.clone())?;
+        let folders = Folders {
+            packages: self.packages_dir(tenant, name),
+            data: data.clone(),
+            tmp: tmp.clone(),
+        };
+        let mut spec = self.spec(name, server, &values, &folders)?;
         if let Some((serial, grant)) = mark {
             let any_token = SecretString::from(format!("grant {grant}"));
             let values = Values {
                 token: Some(&any_token),
                 ..values
             };
-            let lasting = self.spec(name, server, &values, folders)?.fingerprint();
+            let lasting = self.spec(name, server, &values, &folders)?.fingerprint();
             spec.token = Some(TokenMark { serial, lasting });
         }
         spec.sourced = sourced;
@@ -191,7 +195,7 @@ impl Resolver {
             data: "",
             tmp: "",
         };
-        self.spec(name, server, &values, [PathBuf::new(), PathBuf::new()])
+        self.spec(name, server, &values, &Folders::default())
             .map(Some)
     }
 
@@ -208,13 +212,13 @@ impl Resolver {
         name: &ServerName,
         server: &Server,
         values: &Values<'_>,
-        [data, tmp]: [PathBuf; 2],
+        folders: &Folders,
     ) -> Result<LaunchSpec, Failure> {
         let is_same_for_all = server.min_idle > 0;
         let env = if is_same_for_all {
             self.environment.without_folders()
         } else {
-            self.environment.of(&data, &tmp)
+            self.environment.of(folders)
         };
         let mut env: BTreeMap<String, SecretString> = env
             .into_iter()
@@ -229,7 +233,7 @@ impl Resolver {
                 .base_dir
                 .join(values.text(template)?.expose_secret()),
             None if is_same_for_all => PathBuf::new(),
-            None => data.clone(),
+            None => folders.data.clone(),
         };
         let mut roots = Vec::with_capacity(server.roots.len());
         for template in &server.roots {
@@ -251,13 +255,25 @@ impl Resolver {
             folders: if is_same_for_all {
                 vec![]
             } else {
-                vec![data, tmp]
+                vec![folders.data.clone(), folders.tmp.clone()]
             },
+            packages: folders.packages.clone(),
+            read_only: vec![],
             secret_files: SecretFiles::new(values.secret_root.to_owned(), files_of(server, values)),
             sourced: BTreeMap::new(),
             redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),
             token: None,
         })
+    }
+
+    /// Where the private views of packages are made. Where one command is hosted, whose state goes with it, they are
+    /// kept beside the package cache.
+    fn packages_dir(&self, tenant: &TenantId, name: &ServerName) -> PathBuf {
+        let cache = self.config.package_cache(self.state.path());
+        match cache.parent().filter(|_| self.config.only_server.is_some()) {
+            Some(beside) => beside.join("private").join(name.as_str()),
+            None => self.state.packages_dir(tenant, name),
+        }
     }
 
     /// Below what secrets are put into files; nowhere if the server wants none there.
