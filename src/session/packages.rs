@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Launch, Server};
-use crate::launch::packages::view::ViewError;
+use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
 use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
 use crate::pool::{StopReason, Warmth};
@@ -32,6 +32,11 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longest that a client waits which is told of progress; then it is told to come again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// How long a start waits for workers of another version of its package, whose files it takes over.
+const OLD_VERSION_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks whether they have ended.
+const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
 /// The environment of a server's installs, or why it has none that fits all tenants.
 pub(super) type InstallEnvironment = Result<Arc<BTreeMap<String, String>>, String>;
@@ -127,11 +132,13 @@ impl Shared {
                         Some(Ok(installed)) => {
                             link.started_from(&installed.entry);
                             self.installer.used(&slot);
-                            let view = self.view(link, &installed, spec.packages.clone()).await;
+                            let view = self.view(&installed, spec.packages.clone()).await;
                             if view.as_ref().is_err_and(ViewError::is_damage) {
                                 self.suspect_package(link, true);
                             }
-                            let direct = direct(&spec, &package.run, &installed, &view?);
+                            let view = view?;
+                            link.runs_from(Arc::clone(&view));
+                            let direct = direct(&spec, &package.run, &installed, view.folder());
                             return Ok(Cow::Owned(direct));
                         }
                         Some(Err(why)) => why.to_string(),
@@ -152,25 +159,28 @@ impl Shared {
         Ok(spec)
     }
 
-    /// The private view of a package, below `root`.
+    /// The private view of a package, below `root`. Workers of another version are waited for, so that what they
+    /// write is whole when it is taken over; but not for long, as they may have calls to finish.
     async fn view(
         self: &Arc<Self>,
-        link: &Arc<Link>,
         installed: &Arc<Installed>,
         root: PathBuf,
-    ) -> Result<PathBuf, ViewError> {
-        let (shared, link, installed) = (Arc::clone(self), Arc::clone(link), Arc::clone(installed));
-        let prepare = move || {
-            let is_running = |view: &Path| {
-                let links = shared.links();
-                links.iter().any(|link| link.view() == Some(view))
+    ) -> Result<Arc<View>, ViewError> {
+        let since = Instant::now();
+        loop {
+            let still_running = if since.elapsed() < OLD_VERSION_PATIENCE {
+                StillRunning::Refuse
+            } else {
+                StillRunning::GoOn
             };
-            let take = |view: &Path| link.runs_from(view);
-            let installer = &shared.installer;
-            installer.view(&installed, &root, &is_running, &take)
-        };
-        let prepared = tokio::task::spawn_blocking(prepare).await;
-        prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string())))
+            let (shared, installed, root) = (Arc::clone(self), Arc::clone(installed), root.clone());
+            let prepare = move || shared.installer.view(&installed, &root, still_running);
+            let prepared = tokio::task::spawn_blocking(prepare).await;
+            match prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string()))) {
+                Err(ViewError::InUse { .. }) => tokio::time::sleep(OLD_VERSION_PERIOD).await,
+                prepared => return prepared,
+            }
+        }
     }
 
     /// A start from a package failed, if the link was started from one; `is_known`: because it is damaged.
@@ -179,7 +189,8 @@ impl Shared {
             && let Some(slot) = self.slot(link.order())
         {
             let watcher = self.package_watcher();
-            self.installer.suspect(&slot, &watcher, is_known);
+            self.installer
+                .suspect(&slot, link.view(), &watcher, is_known);
         }
     }
 

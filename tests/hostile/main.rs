@@ -18,5 +18,6 @@ mod fairness;
 mod guardian;
 mod leftovers;
 mod ownership;
+mod packages;
 mod tables;
 mod terminals;

@@ -2,7 +2,7 @@
 //! time to look for a newer version.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
 use super::pins::Pins;
-use super::view::{ViewError, Views, Wanted};
+use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
 use crate::launch::line::Entry;
 
@@ -28,6 +28,8 @@ const MAX_SLOTS: usize = 4096;
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 /// How soon after an entry was found to be sound it is looked at again, when starts from it go on failing.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
+/// Files that are named in the log when a server has changed them.
+const NAMED: usize = 5;
 
 /// What is known of a package.
 #[derive(Clone, Debug)]
@@ -247,9 +249,8 @@ impl Installer {
         &self,
         installed: &Installed,
         root: &Path,
-        is_running: &dyn Fn(&Path) -> bool,
-        take: &dyn Fn(&Path),
-    ) -> Result<PathBuf, ViewError> {
+        still_running: StillRunning,
+    ) -> Result<Arc<View>, ViewError> {
         let program = installed.program.strip_prefix(&installed.folder);
         let wanted = Wanted {
             package: &installed.package,
@@ -257,12 +258,19 @@ impl Installer {
             entry: &installed.folder,
             program: program.unwrap_or(&installed.program),
         };
-        self.views.prepare(root, &wanted, is_running, take)
+        self.views.prepare(root, &wanted, still_running)
     }
 
     /// A start from a package failed: compares its entry with its manifest in the background, and installs it again
-    /// if it is damaged. `is_known`: that it is damaged was seen already.
-    pub fn suspect(self: &Arc<Self>, slot: &Arc<Slot>, watcher: &Arc<dyn Watcher>, is_known: bool) {
+    /// if it is damaged; says what of the package the server has changed in `view`. At most once a minute for a package,
+    /// unless `is_known`: that it is damaged was seen already.
+    pub fn suspect(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        view: Option<Arc<View>>,
+        watcher: &Arc<dyn Watcher>,
+        is_known: bool,
+    ) {
         let State::Installed(installed) = slot.state() else {
             return;
         };
@@ -276,16 +284,24 @@ impl Installer {
         let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
         self.tasks.spawn(async move {
             let checked = check(&this.cache, &installed.entry);
-            if let Some(Err(_damaged)) = this.stop.run_until_cancelled(checked).await {
-                // The install compares it once more, under its lock, and says what is wrong.
-                slot.state.send_if_modified(|state| match state {
-                    State::Installed(now) if now.entry == installed.entry => {
-                        *state = State::Unknown;
-                        true
+            match this.stop.run_until_cancelled(checked).await {
+                None => {}
+                Some(Ok(())) => {
+                    if let Some(view) = view {
+                        say_what_changed(slot.name(), view).await;
                     }
-                    _ => false,
-                });
-                this.begin(&slot, &watcher, false);
+                }
+                Some(Err(_damaged)) => {
+                    // The install compares it once more, under its lock, and says what is wrong.
+                    slot.state.send_if_modified(|state| match state {
+                        State::Installed(now) if now.entry == installed.entry => {
+                            *state = State::Unknown;
+                            true
+                        }
+                        _ => false,
+                    });
+                    this.begin(&slot, &watcher, false);
+                }
             }
         });
     }
@@ -426,6 +442,23 @@ fn is_due(request: &Request, checked: SystemTime, now: SystemTime, interval: Dur
     // A time in the future was written under another clock.
     let age = now.duration_since(checked).unwrap_or(Duration::MAX);
     request.recipe.may_change() && !request.is_pinned && age >= interval
+}
+
+/// Says what of its package a server has changed in its private view: that may be why it does not start.
+async fn say_what_changed(package: String, view: Arc<View>) {
+    let look = move || {
+        let changed = view::changes(view.folder());
+        if !changed.is_empty() {
+            tracing::warn!(
+                view = %view.folder().display(), files = changed.len(),
+                "a start of package {package} failed, and its server has changed files of the package in its private copy: {} (remove the folder to have it made anew)",
+                changed[..changed.len().min(NAMED)].join(", ")
+            );
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(look).await {
+        tracing::debug!(%error, "what a server has changed of its package is not known");
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ mod fanout;
 mod inbox;
 mod slumber;
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -31,6 +30,7 @@ use crate::bridge::{
 use crate::fair::{Flow, Scheduler};
 use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
+use crate::launch::packages::view::View;
 use crate::pool::{Lease, StopReason};
 use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
@@ -57,7 +57,7 @@ pub struct Link {
     /// The entry of the package cache that it was started from.
     entry: OnceLock<String>,
     /// Its private view of a package.
-    view: OnceLock<PathBuf>,
+    view: OnceLock<Arc<View>>,
     /// Where its process can be handed over, for a spare.
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
@@ -214,14 +214,14 @@ impl Link {
     }
 
     /// Notes which private view of a package the process runs from.
-    pub(super) fn runs_from(&self, view: &Path) {
+    pub(super) fn runs_from(&self, view: Arc<View>) {
         // A link has one process, which is started once.
-        let _first = self.view.set(view.to_owned());
+        let _first = self.view.set(view);
     }
 
     /// The private view of a package that the process runs from, if it does.
-    pub(super) fn view(&self) -> Option<&Path> {
-        self.view.get().map(PathBuf::as_path)
+    pub(super) fn view(&self) -> Option<Arc<View>> {
+        self.view.get().cloned()
     }
 
     /// The entry of the package cache that it was started from, if it was.

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use super::super::manifest::{Item, Manifest, digest};
-use super::{SHARED, Shipped, ViewError};
+use super::{LINK, SHARED, Shipped, ViewError};
 
 /// Longest first line by which a script names its interpreter, in bytes, `#!` and line break included
 /// (BINPRM_BUF_SIZE before Linux 5.1).
@@ -19,7 +19,7 @@ pub(super) struct Plan<'a> {
     pub(super) entry: &'a Path,
     /// What is in it.
     pub(super) manifest: &'a Manifest,
-    /// Which of it are the package's own files.
+    /// Which of it are the package's own files and folders.
     pub(super) own: &'a BTreeSet<String>,
     /// Where the view is made.
     pub(super) at: &'a Path,
@@ -27,7 +27,7 @@ pub(super) struct Plan<'a> {
     pub(super) home: &'a Path,
 }
 
-/// Makes the view and returns what its own files are at first.
+/// Makes the view and returns what is in it at first.
 pub(super) fn build(plan: &Plan<'_>) -> Result<Shipped, ViewError> {
     let shared = plan.at.join(SHARED);
     symlink(plan.entry, &shared).map_err(ViewError::io("make", &shared))?;
@@ -47,6 +47,7 @@ pub(super) fn build(plan: &Plan<'_>) -> Result<Shipped, ViewError> {
                 .map_err(ViewError::io("make", &to))?,
             Item::Link(target) => {
                 symlink(target, &to).map_err(ViewError::io("make", &to))?;
+                shipped.insert(path.to_owned(), format!("{LINK}{target}"));
             }
             Item::File { mode, sha256, .. }
                 if plan.own.contains(path) || is_script(plan, path)? =>
@@ -61,7 +62,9 @@ pub(super) fn build(plan: &Plan<'_>) -> Result<Shipped, ViewError> {
             }
             Item::Folder | Item::File { .. } => {
                 let up = "../".repeat(path.matches('/').count());
-                symlink(format!("{up}{SHARED}/{path}"), &to).map_err(ViewError::io("make", &to))?;
+                let target = format!("{up}{SHARED}/{path}");
+                symlink(&target, &to).map_err(ViewError::io("make", &to))?;
+                shipped.insert(path.to_owned(), format!("{LINK}{target}"));
             }
         }
     }
@@ -73,6 +76,9 @@ fn folders<'a>(plan: &'a Plan<'_>) -> BTreeSet<&'a str> {
     let mut folders = BTreeSet::from(["node_modules", "node_modules/.bin", "venv", "venv/bin"]);
     for path in plan.own {
         let mut path = path.as_str();
+        if plan.manifest.item(path) == Some(&Item::Folder) {
+            folders.insert(path);
+        }
         while let Some((parent, _)) = path.rsplit_once('/') {
             folders.insert(parent);
             path = parent;

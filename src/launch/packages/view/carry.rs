@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::super::manifest::digest;
-use super::{PRIVATE, Shipped, ViewError};
+use super::{LINK, PRIVATE, Shipped, ViewError};
 
 /// Files that are looked at in an old view. What is beyond is left behind.
 const MAX_FILES: usize = 100_000;
@@ -20,12 +20,10 @@ const MAX_DEPTH: usize = 64;
 pub(super) struct Carry<'a> {
     /// The view of the version before.
     pub(super) old: &'a Path,
-    /// What its files were at first.
-    pub(super) old_shipped: &'a Shipped,
-    /// The new view, as its package ships it.
-    pub(super) new: &'a Path,
-    /// What its files are.
-    pub(super) new_shipped: &'a Shipped,
+    /// What of it needs no carrying: what it was made with, what was carried before.
+    pub(super) known: &'a Shipped,
+    /// The new view, as its package ships it, and what it was made with; without, all is put aside.
+    pub(super) to: Option<(&'a Path, &'a Shipped)>,
     /// Where those are put that cannot be carried over.
     pub(super) left: &'a Path,
 }
@@ -33,15 +31,20 @@ pub(super) struct Carry<'a> {
 /// How it went.
 #[derive(Default, Debug)]
 pub(super) struct Carried {
-    /// Files that are in the new view.
-    pub(super) files: usize,
-    /// Files that the new version has another of, and those beyond the limits.
+    /// Files that are in the new view, and their digests.
+    pub(super) files: Shipped,
+    /// Files that were put aside: the new version has another in their place.
     pub(super) left: Vec<String>,
+    /// What is in neither place: links, what is no plain file, what cannot be read, what is beyond the limits.
+    pub(super) lost: Vec<String>,
     seen: usize,
 }
 
 impl Carry<'_> {
     /// Carries over. Blocks.
+    ///
+    /// # Errors
+    /// When something cannot be written: then nothing may be removed.
     pub(super) fn run(&self) -> Result<Carried, ViewError> {
         let mut carried = Carried::default();
         let root = open_folder(self.old).map_err(ViewError::io("read", self.old))?;
@@ -60,9 +63,9 @@ impl Carry<'_> {
         let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
         for found in std::fs::read_dir(&here)? {
             let found = found?;
-            let Ok(name) = found.file_name().into_string() else {
-                continue;
-            };
+            let name = found.file_name();
+            let is_text = name.to_str().is_some();
+            let name = name.to_string_lossy().into_owned();
             // Bytecode is of the code beside it; the rest is of the view itself.
             let is_ours = depth == 0 && PRIVATE.contains(&name.as_str());
             if is_ours || name == "__pycache__" || name.ends_with(".pyc") {
@@ -74,59 +77,90 @@ impl Carry<'_> {
                 format!("{rel}/{name}")
             };
             let kind = found.file_type()?;
-            if kind.is_dir() {
-                if depth == MAX_DEPTH {
-                    carried.left.push(below);
-                } else if let Ok(inner) = open_folder(&here.join(&name)) {
-                    self.folder(&inner, &below, depth + 1, carried)?;
-                }
-            } else if kind.is_file() {
+            let is_carried = if kind.is_dir() {
+                self.inner(&here.join(&name), &below, depth, carried)?
+            } else if kind.is_file() && is_text {
                 carried.seen += 1;
-                if carried.seen > MAX_FILES {
-                    carried.left.push(below);
-                } else if let Ok(file) = open_file(&here.join(&name)) {
-                    self.file(file, below, carried)?;
+                match open_file(&here.join(&name)) {
+                    Ok(file) if carried.seen <= MAX_FILES => self.file(&file, &below, carried)?,
+                    _ => false,
                 }
+            } else {
+                kind.is_symlink() && self.is_known_link(&here.join(&name), &below)
+            };
+            if !is_carried {
+                carried.lost.push(below);
             }
         }
         Ok(())
     }
 
-    fn file(&self, file: File, path: String, carried: &mut Carried) -> io::Result<()> {
-        if !file.metadata()?.is_file() {
-            return Ok(());
+    /// Carries what is in a folder; false if it cannot be looked into.
+    fn inner(
+        &self,
+        path: &Path,
+        below: &str,
+        depth: usize,
+        carried: &mut Carried,
+    ) -> io::Result<bool> {
+        let Ok(inner) = open_folder(path) else {
+            return Ok(false);
+        };
+        if depth == MAX_DEPTH {
+            return Ok(false);
         }
-        let was = self.old_shipped.get(&path);
+        self.folder(&inner, below, depth + 1, carried)?;
+        Ok(true)
+    }
+
+    /// A link that the view was made with.
+    fn is_known_link(&self, link: &Path, below: &str) -> bool {
+        let known = self.known.get(below).and_then(|was| was.strip_prefix(LINK));
+        known.is_some_and(|known| std::fs::read_link(link).is_ok_and(|to| to == Path::new(known)))
+    }
+
+    /// Carries a file, or puts it aside; false if it is no plain file any more.
+    fn file(&self, file: &File, path: &str, carried: &mut Carried) -> io::Result<bool> {
+        if !file.metadata()?.is_file() {
+            return Ok(false);
+        }
+        let was = self.known.get(path);
         if let Some(was) = was
             && digest(file.try_clone()?)? == *was
         {
-            return Ok(());
+            return Ok(true);
         }
-        let is_free = match self.new_shipped.get(&path) {
-            // The package has the same in both versions, and the server changed it.
-            Some(new) => was == Some(new),
-            None => true,
-        };
-        if is_free && put(&file, self.new, &path)? {
-            carried.files += 1;
-            return Ok(());
+        if let Some((new, shipped)) = self.to {
+            let is_free = match shipped.get(path) {
+                // The package has the same in both versions, and the server changed it.
+                Some(new) => was == Some(new),
+                None => true,
+            };
+            if is_free && let Some(digest) = put(file, new, path)? {
+                carried.files.insert(path.to_owned(), digest);
+                return Ok(true);
+            }
         }
-        put(&file, self.left, &path)?;
-        carried.left.push(path);
-        Ok(())
+        let is_put = put(file, self.left, path)?.is_some();
+        if is_put {
+            carried.left.push(path.to_owned());
+        }
+        Ok(is_put)
     }
 }
 
-/// Copies a file to its place below a folder; false where something else is in the way, as a link to what is shared.
-fn put(file: &File, root: &Path, path: &str) -> io::Result<bool> {
+/// Copies a file to its place below a folder, and returns the copy's digest; `None` where something else is in the
+/// way, as a link to what is shared.
+fn put(file: &File, root: &Path, path: &str) -> io::Result<Option<String>> {
     let mut folder = root.to_owned();
+    DirBuilder::new().recursive(true).mode(0o700).create(root)?;
     let mut parts: Vec<&str> = path.split('/').collect();
     let name = parts.pop().unwrap_or_default();
     for part in parts {
         folder.push(part);
         match folder.symlink_metadata() {
             Ok(kind) if kind.is_dir() => {}
-            Ok(_) => return Ok(false),
+            Ok(_) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 DirBuilder::new().mode(0o755).create(&folder)?;
             }
@@ -136,7 +170,7 @@ fn put(file: &File, root: &Path, path: &str) -> io::Result<bool> {
     let to = folder.join(name);
     match to.symlink_metadata() {
         Ok(kind) if kind.is_file() => std::fs::remove_file(&to)?,
-        Ok(_) => return Ok(false),
+        Ok(_) => return Ok(None),
         Err(_) => {}
     }
     let meta = file.metadata()?;
@@ -147,10 +181,11 @@ fn put(file: &File, root: &Path, path: &str) -> io::Result<bool> {
         .mode(mode | 0o200)
         .open(&to)?;
     let mut source = file;
+    // It may have been read for its digest.
     io::Seek::rewind(&mut source)?;
     io::copy(&mut source, &mut target)?;
     target.set_modified(meta.modified()?)?;
-    Ok(true)
+    digest(File::open(&to)?).map(Some)
 }
 
 fn open_folder(path: &Path) -> io::Result<File> {

@@ -14,27 +14,32 @@
 //! ```
 //!
 //! Invariants: a view holds links and copies, never a second name of a shared file; what a copy consists of was
-//! compared with the entry's manifest; no link that a server may have made is followed.
+//! compared with the entry's manifest; no link that a server may have made is followed; a view that a worker runs
+//! from, in this process or another, is locked (shared, its folder) and is not removed; what a server wrote is in the
+//! next view, in `left-behind`, or named in the log as lost.
 //!
-//! It deliberately does not undo what a server does to its own view.
+//! It deliberately does not undo what a server does to its own view; [`changes`] tells of it.
 
 mod build;
 mod carry;
 mod own;
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use parking_lot::Mutex;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Manifest, ManifestError};
+use super::manifest::{Manifest, ManifestError, digest};
 use crate::folders;
 
 /// Link from a view to its entry.
@@ -43,8 +48,10 @@ const SHARED: &str = "shared";
 const ABOUT: &str = "view.json";
 /// Which digest each of its files had when it was made.
 const SHIPPED: &str = "shipped.json";
+/// What the next version took over from it while workers still ran from it.
+const CARRIED: &str = "carried.json";
 /// Names in a view that are not of the package.
-const PRIVATE: [&str; 3] = [SHARED, ABOUT, SHIPPED];
+const PRIVATE: [&str; 4] = [SHARED, ABOUT, SHIPPED, CARRIED];
 /// What the names of views begin with that are being made.
 const UNFINISHED: &str = ".new-";
 /// How old one is that nobody is making any more: where one command is hosted, another process may be.
@@ -56,7 +63,10 @@ const TURNS: usize = 64;
 /// Names of files left behind that are named in the log.
 const NAMED: usize = 5;
 
-/// Digests of files by path.
+/// Before the target of a link, in the list of what a view was made with: no digest begins so.
+const LINK: &str = "-> ";
+
+/// Digests of files, and targets of links behind `-> `, by path.
 type Shipped = BTreeMap<String, String>;
 
 /// Why there is no view.
@@ -81,6 +91,14 @@ pub enum ViewError {
     /// What the entry consists of is not known.
     #[error("the installed package is damaged: {0}; it is installed again")]
     NoManifest(String),
+    /// Workers still run from the view of another version, whose files are to be taken over.
+    #[error(
+        "workers of version {version} still run, whose files the next version takes over; try again"
+    )]
+    InUse {
+        /// That version.
+        version: String,
+    },
     /// The work was given up.
     #[error("its private copy of the package was not made: {0}")]
     Unfinished(String),
@@ -129,16 +147,41 @@ pub struct Wanted<'a> {
     pub program: &'a Path,
 }
 
+/// A view that workers run from. As long as this is held, it is not removed, and what is in it counts as unfinished.
+#[derive(Debug)]
+pub struct View {
+    folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl View {
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// What is done about workers that still run from the view of another version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StillRunning {
+    /// [`ViewError::InUse`]: their files may be half written.
+    Refuse,
+    /// What they have written is taken over as it is; what they write from now on is kept beside the views.
+    GoOn,
+}
+
 /// Makes private views, one at a time below one folder.
 #[derive(Debug)]
 pub struct Views {
     turns: [Mutex<()>; TURNS],
+    in_use: Mutex<FxHashMap<PathBuf, Weak<View>>>,
 }
 
 impl Default for Views {
     fn default() -> Self {
         Self {
             turns: std::array::from_fn(|_| Mutex::default()),
+            in_use: Mutex::default(),
         }
     }
 }
@@ -151,8 +194,7 @@ struct Found {
 }
 
 impl Views {
-    /// The view below `root`, made now if there is none of this entry. `take` is called with it before another
-    /// call can remove it; `is_running` says whether a worker runs from a view. Blocks.
+    /// The view below `root`, made now if there is none of this entry. Blocks.
     ///
     /// # Errors
     /// [`ViewError`]; there is nothing to start from then.
@@ -160,9 +202,8 @@ impl Views {
         &self,
         root: &Path,
         wanted: &Wanted<'_>,
-        is_running: &dyn Fn(&Path) -> bool,
-        take: &dyn Fn(&Path),
-    ) -> Result<PathBuf, ViewError> {
+        still_running: StillRunning,
+    ) -> Result<Arc<View>, ViewError> {
         let turn = FxBuildHasher.hash_one(root) % (TURNS as u64);
         let turn = usize::try_from(turn).unwrap_or_default();
         let _turn = self.turns[turn].lock();
@@ -171,6 +212,8 @@ impl Views {
             .mode(0o700)
             .create(root)
             .map_err(ViewError::io("make", root))?;
+        // Other processes may make views here where one command is hosted.
+        let _alone = lock(root, FlockArg::LockExclusive).map_err(ViewError::io("lock", root))?;
         let mut views = list(root)?;
         let newest = views
             .iter()
@@ -182,17 +225,74 @@ impl Views {
                 && current.about.home == home
                 && std::fs::read_link(home.join(SHARED)).is_ok_and(|to| to == wanted.entry);
             if is_it {
-                take(&home);
-                remove_old(root, wanted, &views, is_running);
-                return Ok(home);
+                let view = self.take(&home)?;
+                remove_old(root, wanted, &views);
+                return Ok(view);
+            }
+            if still_running == StillRunning::Refuse && is_in_use(&home) {
+                let version = current.about.version.clone();
+                return Err(ViewError::InUse { version });
             }
         }
         let home = make(root, wanted, current.as_ref())?;
-        take(&home);
+        let view = self.take(&home)?;
         views.extend(current);
-        remove_old(root, wanted, &views, is_running);
-        Ok(home)
+        remove_old(root, wanted, &views);
+        Ok(view)
     }
+
+    /// Holds a view, by the one lock that this process has for it.
+    fn take(&self, home: &Path) -> Result<Arc<View>, ViewError> {
+        let mut in_use = self.in_use.lock();
+        if let Some(view) = in_use.get(home).and_then(Weak::upgrade) {
+            return Ok(view);
+        }
+        let lock = lock(home, FlockArg::LockShared).map_err(ViewError::io("lock", home))?;
+        let view = Arc::new(View {
+            folder: home.to_owned(),
+            _lock: lock,
+        });
+        in_use.retain(|_, view| view.strong_count() > 0);
+        in_use.insert(home.to_owned(), Arc::downgrade(&view));
+        Ok(view)
+    }
+}
+
+fn lock(folder: &Path, how: FlockArg) -> io::Result<Flock<File>> {
+    let folder = File::open(folder)?;
+    Ok(Flock::lock(folder, how).map_err(|(_, errno)| errno)?)
+}
+
+/// Whether a worker of this process or another runs from a view.
+fn is_in_use(view: &Path) -> bool {
+    // What cannot be opened is no folder that a worker could be started from.
+    File::open(view).is_ok_and(|folder| {
+        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
+        matches!(lock, Err((_, Errno::EWOULDBLOCK)))
+    })
+}
+
+/// The package's own files in a view that are not as it was made with: changed or removed. Blocks.
+pub(super) fn changes(view: &Path) -> Vec<String> {
+    let shipped = shipped(view);
+    let is_changed = |path: &str, was: &str| match was.strip_prefix(LINK) {
+        Some(target) => {
+            std::fs::read_link(view.join(path)).map_or(true, |now| now != Path::new(target))
+        }
+        None => {
+            let now = File::open(view.join(path)).and_then(digest);
+            now.map_or(true, |now| now != was)
+        }
+    };
+    let changed = shipped.iter().filter(|(path, was)| is_changed(path, was));
+    changed.map(|(path, _)| path.clone()).collect()
+}
+
+/// What a view was made with; nothing if its server has spoilt that list.
+fn shipped(view: &Path) -> Shipped {
+    let text = std::fs::read(view.join(SHIPPED)).ok();
+    let read = text.and_then(|text| serde_json::from_slice(&text).ok());
+    read.unwrap_or_default()
 }
 
 /// The views below a folder, by number.
@@ -282,6 +382,7 @@ fn unused_number(root: &Path) -> Result<u64, ViewError> {
     Ok(numbers.max().unwrap_or(0) + 1)
 }
 
+/// Takes over what the server wrote into the view of the version before.
 fn carry_over(
     root: &Path,
     before: &Found,
@@ -290,64 +391,106 @@ fn carry_over(
     new_shipped: &Shipped,
 ) -> Result<(), ViewError> {
     let old = root.join(before.number.to_string());
-    let shipped = std::fs::read(old.join(SHIPPED)).ok();
-    let shipped = shipped.and_then(|text| serde_json::from_slice(&text).ok());
     let left = root.join(LEFT);
     if let Err(error) = folders::remove(&left) {
         tracing::warn!("what an earlier version left behind stays: {error}");
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&left)
-        .map_err(ViewError::io("make", &left))?;
+    let is_running = is_in_use(&old);
     let carry = carry::Carry {
         old: &old,
-        old_shipped: &shipped.unwrap_or_default(),
-        new,
-        new_shipped,
+        known: &shipped(&old),
+        to: Some((new, new_shipped)),
         left: &left,
     };
     let carried = carry.run()?;
-    if carried.left.is_empty() {
-        // Nothing is in it.
-        let _stays = std::fs::remove_dir(&left);
-    } else {
-        let named = &carried.left[..carried.left.len().min(NAMED)];
+    if is_running {
+        let path = old.join(CARRIED);
+        let write = || std::fs::write(&path, serde_json::to_vec(&carried.files)?);
+        write().map_err(ViewError::io("write", &path))?;
         tracing::warn!(
-            folder = %left.display(), files = carried.left.len(),
-            "package {}: version {} has files of its own in place of what the server wrote under {}: {} (kept in the folder until the next version)",
-            wanted.package, wanted.version, before.about.version, named.join(", ")
+            view = %old.display(),
+            "package {}: workers of version {} still run; what they write beside their code from now on is not seen by version {}",
+            wanted.package, before.about.version, wanted.version
         );
     }
-    if carried.files > 0 {
+    if !carried.files.is_empty() {
         tracing::info!(
-            view = %root.display(), files = carried.files,
+            view = %root.display(), files = carried.files.len(),
             "package {}: what the server wrote beside its code under {} was carried over to {}",
             wanted.package, before.about.version, wanted.version
         );
     }
+    say_what_is_not_carried(&carried, &left, &before.about, wanted);
     Ok(())
 }
 
-/// Removes views of the package that a newer one has replaced and no worker runs from.
-fn remove_old(
-    root: &Path,
+fn say_what_is_not_carried(
+    carried: &carry::Carried,
+    left: &Path,
+    old: &About,
     wanted: &Wanted<'_>,
-    views: &[Found],
-    is_running: &dyn Fn(&Path) -> bool,
 ) {
+    let named = |paths: &[String]| paths[..paths.len().min(NAMED)].join(", ");
+    if !carried.left.is_empty() {
+        tracing::warn!(
+            folder = %left.display(), files = carried.left.len(),
+            "package {}: what the server wrote under {} does not fit beside the files of {} and was put aside: {} (kept in the folder until the version changes again)",
+            wanted.package, old.version, wanted.version, named(&carried.left)
+        );
+    }
+    if !carried.lost.is_empty() {
+        tracing::warn!(
+            files = carried.lost.len(),
+            "package {}: lost with version {}, as they are links, no plain files, or cannot be read: {}",
+            wanted.package,
+            old.version,
+            named(&carried.lost)
+        );
+    }
+}
+
+/// Removes views of the package that a newer one has replaced and no worker runs from.
+fn remove_old(root: &Path, wanted: &Wanted<'_>, views: &[Found]) {
     let of_package = views
         .iter()
         .filter(|view| view.about.package == wanted.package);
     for view in of_package {
         let path = root.join(view.number.to_string());
-        if !is_running(&path)
-            && let Err(error) = folders::remove(&path)
-        {
+        if is_in_use(&path) {
+            continue;
+        }
+        if let Err(error) = keep_what_came_later(root, &path, &view.about, wanted) {
+            tracing::warn!(
+                "an old private copy of a package stays, as there may be files in it: {error}"
+            );
+        } else if let Err(error) = folders::remove(&path) {
             tracing::warn!("an old private copy of a package stays: {error}");
         }
     }
+}
+
+/// Puts aside what workers wrote into a view after the next version had taken over what was there.
+fn keep_what_came_later(
+    root: &Path,
+    view: &Path,
+    about: &About,
+    wanted: &Wanted<'_>,
+) -> Result<(), ViewError> {
+    let Ok(text) = std::fs::read(view.join(CARRIED)) else {
+        return Ok(());
+    };
+    let mut known = shipped(view);
+    let carried: Shipped = serde_json::from_slice(&text).unwrap_or_default();
+    known.extend(carried);
+    let left = root.join(LEFT);
+    let carry = carry::Carry {
+        old: view,
+        known: &known,
+        to: None,
+        left: &left,
+    };
+    say_what_is_not_carried(&carry.run()?, &left, about, wanted);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which files of an entry are the package's own: those that a private view holds copies of.
+//! What of an entry is the package's own: what a private view holds copies of.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::super::manifest::{Item, Manifest};
 use super::ViewError;
 
-/// Paths of the files of the packages that are run, from the entry's folder.
+/// Paths of the files and folders of the packages that are run, from the entry's folder.
 pub(super) fn own_files(
     entry: &Path,
     manifest: &Manifest,
@@ -33,10 +33,13 @@ fn of_node(manifest: &Manifest, program: &str, package: &str) -> BTreeSet<String
         folders.iter().any(|folder| {
             let inside = path.strip_prefix(folder.as_str());
             let inside = inside.and_then(|rest| rest.strip_prefix('/'));
-            inside.is_some_and(|rest| !rest.starts_with("node_modules/"))
+            inside.is_some_and(|rest| rest != "node_modules" && !rest.starts_with("node_modules/"))
         })
     };
-    files(manifest, is_own)
+    // An empty folder may be meant for what the server writes.
+    let is_own_item = |(path, item): &(&str, &Item)| !matches!(item, Item::Link(_)) && is_own(path);
+    let own = manifest.items().filter(is_own_item);
+    own.map(|(path, _)| path.to_owned()).collect()
 }
 
 /// The folder of a package, of a link in `node_modules/.bin`: `../name/x.js`, `../@scope/name/x.js`.
@@ -48,14 +51,6 @@ fn package_of(target: &str) -> Option<String> {
     } else {
         format!("node_modules/{first}")
     })
-}
-
-fn files(manifest: &Manifest, is_own: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    manifest
-        .items()
-        .filter(|(path, item)| matches!(item, Item::File { .. }) && is_own(path))
-        .map(|(path, _)| path.to_owned())
-        .collect()
 }
 
 /// Of PyPI: what the records (packaging.python.org, recording installed projects) of the package that is named, and
@@ -89,7 +84,10 @@ fn of_python(
     }
     let is_own =
         |path: &str| own.contains(path) || source_of(path).is_some_and(|of| own.contains(&of));
-    Ok(files(manifest, is_own))
+    let is_own_file =
+        |(path, item): &(&str, &Item)| matches!(item, Item::File { .. }) && is_own(path);
+    let own = manifest.items().filter(is_own_file);
+    Ok(own.map(|(path, _)| path.to_owned()).collect())
 }
 
 /// The first field of a line of CSV.
@@ -168,6 +166,7 @@ mod tests {
         assert_eq!(
             own,
             [
+                "node_modules/@a/tool/dist",
                 "node_modules/@a/tool/dist/x.js",
                 "node_modules/meta/package.json"
             ]

@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -27,19 +26,23 @@ fn entry(dir: &Path, name: &str, files: &[(&str, &str)]) -> PathBuf {
     entry
 }
 
-fn prepare(root: &Path, entry: &Path, running: &[&Path]) -> Result<PathBuf, ViewError> {
+fn prepare_when(
+    root: &Path,
+    entry: &Path,
+    still_running: StillRunning,
+) -> Result<Arc<View>, ViewError> {
     let wanted = Wanted {
         package: "a",
         version: "1",
         entry,
         program: Path::new("node_modules/.bin/a"),
     };
-    let taken = RefCell::new(None);
-    let is_running = |view: &Path| running.contains(&view);
-    let take = |view: &Path| drop(taken.replace(Some(view.to_owned())));
-    let view = Views::default().prepare(root, &wanted, &is_running, &take)?;
-    assert_eq!(taken.into_inner().as_deref(), Some(&*view));
-    Ok(view)
+    Views::default().prepare(root, &wanted, still_running)
+}
+
+fn prepare(root: &Path, entry: &Path) -> Result<PathBuf, ViewError> {
+    let view = prepare_when(root, entry, StillRunning::Refuse)?;
+    Ok(view.folder().to_owned())
 }
 
 fn read(view: &Path, path: &str) -> String {
@@ -52,7 +55,7 @@ fn each_has_its_own_files_and_shares_the_rest() {
     let dir = tempfile::tempdir().expect("a folder");
     let entry = entry(dir.path(), "1", &[("x.js", "x"), ("data/y.json", "y")]);
     let [anna, bob] =
-        ["anna", "bob"].map(|name| prepare(&dir.path().join(name), &entry, &[]).expect("made"));
+        ["anna", "bob"].map(|name| prepare(&dir.path().join(name), &entry).expect("made"));
     fs::write(anna.join("node_modules/a/memory.json"), "anna's").expect("written");
     fs::write(anna.join("node_modules/a/x.js"), "changed").expect("written");
     assert_eq!(read(&bob, "a/x.js"), "x");
@@ -82,7 +85,7 @@ fn each_has_its_own_files_and_shares_the_rest() {
                 .join("node_modules/a/x.js")
         );
     }
-    let again = prepare(&dir.path().join("anna"), &entry, &[]).expect("there");
+    let again = prepare(&dir.path().join("anna"), &entry).expect("there");
     assert_eq!(again, anna);
     assert_eq!(read(&again, "a/memory.json"), "anna's");
 }
@@ -103,7 +106,8 @@ fn another_version_finds_what_was_written_and_has_its_own_code() {
         &[("x.js", "2"), ("same.json", "s"), ("both.db", "2")],
     );
     let root = dir.path().join("views");
-    let before = prepare(&root, &old, &[]).expect("made");
+    let running = prepare_when(&root, &old, StillRunning::Refuse).expect("made");
+    let before = running.folder().to_owned();
     let own = before.join("node_modules/a");
     for (name, text) in [
         ("memory.json", "m"),
@@ -120,7 +124,10 @@ fn another_version_finds_what_was_written_and_has_its_own_code() {
     symlink(dir.path().join("secret"), own.join("link.json")).expect("linked");
     symlink(dir.path(), own.join("folder")).expect("linked");
 
-    let after = prepare(&root, &new, &[&before]).expect("made");
+    let refused = prepare(&root, &new).expect_err("a worker runs from it");
+    assert!(matches!(refused, ViewError::InUse { .. }), "{refused}");
+    let after = prepare_when(&root, &new, StillRunning::GoOn).expect("made");
+    let after = after.folder().to_owned();
     assert_ne!(after, before);
     let seen = [
         "x.js",
@@ -137,10 +144,17 @@ fn another_version_finds_what_was_written_and_has_its_own_code() {
     }
     let left = fs::read_to_string(root.join("left-behind/node_modules/a/both.db"));
     assert_eq!(left.expect("kept"), "mine");
+    prepare(&root, &new).expect("there");
     assert!(before.exists(), "a worker runs from it");
-    prepare(&root, &new, &[]).expect("there");
+    // It writes something, and ends.
+    fs::write(own.join("late.json"), "late").expect("written");
+    drop(running);
+    prepare(&root, &new).expect("there");
     assert!(!before.exists(), "none does any more");
     assert!(after.exists());
+    let left = |name: &str| fs::read_to_string(root.join("left-behind/node_modules/a").join(name));
+    assert_eq!(left("late.json").expect("kept"), "late");
+    assert!(left("memory.json").is_err(), "it was carried over");
 }
 
 #[test]
@@ -149,11 +163,23 @@ fn nothing_is_copied_that_is_not_as_installed() {
     let entry = entry(dir.path(), "1", &[("x.js", "x")]);
     fs::write(entry.join("node_modules/a/x.js"), "evil").expect("written");
     let root = dir.path().join("views");
-    let error = prepare(&root, &entry, &[]).expect_err("damaged");
+    let error = prepare(&root, &entry).expect_err("damaged");
     assert!(error.is_damage(), "{error}");
     assert_eq!(
         fs::read_dir(&root).expect("there").count(),
         0,
         "nothing half made is left"
     );
+}
+
+#[test]
+fn what_a_server_changed_of_its_package_is_known() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let entry = entry(dir.path(), "1", &[("x.js", "x"), ("y.js", "y")]);
+    let view = prepare(&dir.path().join("views"), &entry).expect("made");
+    fs::write(view.join("node_modules/a/memory.json"), "m").expect("written");
+    assert_eq!(changes(&view), Vec::<String>::new());
+    fs::write(view.join("node_modules/a/x.js"), "broken").expect("written");
+    fs::remove_file(view.join("node_modules/dep")).expect("a link");
+    assert_eq!(changes(&view), ["node_modules/a/x.js", "node_modules/dep"]);
 }
