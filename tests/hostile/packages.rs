@@ -269,6 +269,22 @@ async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() 
     }
 }
 
+#[tokio::test]
+async fn a_reload_to_another_version_takes_over_what_was_just_written() {
+    let registry = Registry::start();
+    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let old = Keeper::of(&pool, "anna", "npm").await;
+    let toml = registry.servers("1.1.0", "");
+    Stdiopool::write_config(pool.dir.path(), "[auth]\nmode = \"none\"\n", &toml);
+    old.remember("just now").await;
+    let reload = pool.command(&["reload"]).output().expect("runs");
+    assert!(reload.status.success(), "{reload:?}");
+    let new = Keeper::of(&pool, "anna", "npm").await;
+    assert_eq!(new.about().await.0["version"], "1.1.0");
+    new.recalls(&["just now"]).await;
+    assert!(!pool.log().contains("still run"), "{}", pool.log());
+}
+
 /// A file of that name below a folder.
 fn found_in(folder: &Path, name: &str) -> Option<PathBuf> {
     let mut folders = vec![folder.to_owned()];
