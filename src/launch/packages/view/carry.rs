@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::super::manifest::digest;
 use super::{LINK, PRIVATE, Shipped, ViewError};
@@ -66,9 +67,7 @@ impl Carry<'_> {
             let name = found.file_name();
             let is_text = name.to_str().is_some();
             let name = name.to_string_lossy().into_owned();
-            // Bytecode is of the code beside it; the rest is of the view itself.
-            let is_ours = depth == 0 && PRIVATE.contains(&name.as_str());
-            if is_ours || name == "__pycache__" || name.ends_with(".pyc") {
+            if is_not_carried(&name, depth) {
                 continue;
             }
             let below = if rel.is_empty() {
@@ -147,6 +146,64 @@ impl Carry<'_> {
         }
         Ok(is_put)
     }
+}
+
+/// Whether there are files in a view that it was not made with, or that were changed after `made`. What cannot be looked
+/// at counts as such. Blocks.
+pub(super) fn is_written_to(view: &Path, shipped: &Shipped, made: SystemTime) -> bool {
+    let Ok(root) = open_folder(view) else {
+        return true;
+    };
+    let mut seen = 0;
+    has_written(&root, "", 0, &mut seen, &|path, file| {
+        let changed = file.metadata().and_then(|meta| meta.modified());
+        !shipped.contains_key(path) || changed.map_or(true, |changed| changed > made)
+    })
+}
+
+fn has_written(
+    folder: &File,
+    rel: &str,
+    depth: usize,
+    seen: &mut usize,
+    is_written: &dyn Fn(&str, &std::fs::DirEntry) -> bool,
+) -> bool {
+    let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    let Ok(items) = std::fs::read_dir(&here) else {
+        return true;
+    };
+    for item in items {
+        *seen += 1;
+        let (Ok(item), true) = (item, *seen <= MAX_FILES && depth <= MAX_DEPTH) else {
+            return true;
+        };
+        let name = item.file_name().to_string_lossy().into_owned();
+        if is_not_carried(&name, depth) {
+            continue;
+        }
+        let below = if rel.is_empty() {
+            name.clone()
+        } else {
+            format!("{rel}/{name}")
+        };
+        let is_dir = item.file_type().is_ok_and(|kind| kind.is_dir());
+        let inner = is_dir.then(|| open_folder(&here.join(&name)));
+        let is_it = match inner {
+            None => is_written(&below, &item),
+            Some(Ok(inner)) => has_written(&inner, &below, depth + 1, seen, is_written),
+            Some(Err(_)) => true,
+        };
+        if is_it {
+            return true;
+        }
+    }
+    false
+}
+
+/// Bytecode is of the code beside it; the rest is of the view itself.
+fn is_not_carried(name: &str, depth: usize) -> bool {
+    let is_ours = depth == 0 && PRIVATE.contains(&name);
+    is_ours || name == "__pycache__" || name.ends_with(".pyc")
 }
 
 /// Copies a file to its place below a folder, and returns the copy's digest; `None` where something else is in the

@@ -91,7 +91,7 @@ pub enum ViewError {
     /// What the entry consists of is not known.
     #[error("the installed package is damaged: {0}; it is installed again")]
     NoManifest(String),
-    /// Workers still run from the view of another version, whose files are to be taken over.
+    /// Workers still run from the view of another version, and have written what is to be taken over.
     #[error(
         "workers of version {version} still run, whose files the next version takes over; try again"
     )]
@@ -161,7 +161,7 @@ impl View {
     }
 }
 
-/// What is done about workers that still run from the view of another version.
+/// What is done about workers that still run from the view of another version, and have written into it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StillRunning {
     /// [`ViewError::InUse`]: their files may be half written.
@@ -229,7 +229,7 @@ impl Views {
                 remove_old(root, wanted, &views);
                 return Ok(view);
             }
-            if still_running == StillRunning::Refuse && is_in_use(&home) {
+            if still_running == StillRunning::Refuse && is_in_use(&home) && is_written_to(&home) {
                 let version = current.about.version.clone();
                 return Err(ViewError::InUse { version });
             }
@@ -269,6 +269,18 @@ fn is_in_use(view: &Path) -> bool {
     File::open(view).is_ok_and(|folder| {
         let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
         matches!(lock, Err((_, Errno::EWOULDBLOCK)))
+    })
+}
+
+/// Whether a server may have written into a view, as far as names and times of files tell. Blocks.
+fn is_written_to(view: &Path) -> bool {
+    let made = view
+        .join(ABOUT)
+        .metadata()
+        .and_then(|about| about.modified());
+    // What cannot be told is taken for written to: that costs a wait, and no file.
+    made.map_or(true, |made| {
+        carry::is_written_to(view, &shipped(view), made)
     })
 }
 
@@ -407,7 +419,8 @@ fn carry_over(
         let path = old.join(CARRIED);
         let write = || std::fs::write(&path, serde_json::to_vec(&carried.files)?);
         write().map_err(ViewError::io("write", &path))?;
-        tracing::warn!(
+        // Those that have written nothing so far have been let run beside it without a wait.
+        tracing::debug!(
             view = %old.display(),
             "package {}: workers of version {} still run; what they write beside their code from now on is not seen by version {}",
             wanted.package, before.about.version, wanted.version

@@ -183,3 +183,21 @@ fn what_a_server_changed_of_its_package_is_known() {
     fs::remove_file(view.join("node_modules/dep")).expect("a link");
     assert_eq!(changes(&view), ["node_modules/a/x.js", "node_modules/dep"]);
 }
+
+#[test]
+fn workers_of_another_version_that_wrote_nothing_are_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let [old, new] = ["1", "2"].map(|name| entry(dir.path(), name, &[("x.js", name)]));
+    let root = dir.path().join("views");
+    let running = prepare_when(&root, &old, StillRunning::Refuse).expect("made");
+    let next =
+        prepare_when(&root, &new, StillRunning::Refuse).expect("nothing is to be waited for");
+    fs::write(running.folder().join("node_modules/a/late.json"), "late").expect("written");
+    drop(running);
+    prepare(&root, &new).expect("there");
+    let late = fs::read_to_string(root.join("left-behind/node_modules/a/late.json"));
+    assert_eq!(late.expect("kept"), "late");
+    fs::write(next.folder().join("node_modules/a/x.js"), "changed").expect("written");
+    let refused = prepare(&root, &old).expect_err("that may be half written");
+    assert!(matches!(refused, ViewError::InUse { .. }), "{refused}");
+}
