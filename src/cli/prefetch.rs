@@ -122,8 +122,11 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
         return as_written(None);
     }
     let request = understand(&server.command, &args)?.and_then(|run| {
-        let env = install_environment(config, server)?;
-        Ok(Request::new(&run, Arc::new(env), server.pin))
+        let env = install_environment(config, server);
+        match env.differs {
+            Some(why) => Err(why),
+            None => Ok(Request::new(&run, Arc::new(env.variables), server.pin)),
+        }
     });
     match request {
         Ok(request) => Some(Fetch::Install(request)),

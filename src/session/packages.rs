@@ -18,12 +18,16 @@ use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Launch, Server};
+use crate::ids::ServerName;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
-use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
+use crate::launch::{
+    LaunchSpec, PackageRun, direct, takes_precedence, understand, unheeded, withheld,
+};
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::InstallOutcome;
+use crate::tenancy::InstallEnvironment;
 use crate::worker::can_make_read_only;
 
 /// How often a client that waits hears how far an install is, though nothing has changed.
@@ -38,8 +42,39 @@ const OLD_VERSION_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks whether they have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
-/// The environment of a server's installs, or why it has none that fits all tenants.
-pub(super) type InstallEnvironment = Result<Arc<BTreeMap<String, String>>, String>;
+/// The environment of a server's installs, kept once for all its orders.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Installs {
+    variables: Arc<BTreeMap<String, String>>,
+    /// Why it does not fit all tenants.
+    differs: Option<String>,
+}
+
+impl From<InstallEnvironment> for Installs {
+    fn from(environment: InstallEnvironment) -> Self {
+        Self {
+            variables: Arc::new(environment.variables),
+            differs: environment.differs,
+        }
+    }
+}
+
+/// Why nothing is started in place of a command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// There is no private view of its package.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Run as written, it would have its packages from elsewhere than the operator's settings say.
+    #[error(
+        "it would be run as written ({why}), and without {variables} of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.{server}.env`"
+    )]
+    OtherRegistry {
+        why: String,
+        variables: String,
+        server: ServerName,
+    },
+}
 
 /// How the command of an order is started.
 #[derive(Debug)]
@@ -50,6 +85,13 @@ pub enum Start {
     NotUnderstood(String),
     /// The program of a package.
     Package(Box<PackageOrder>),
+    /// Not at all: as written, it would ask another registry than stdiopool's own environment names.
+    Refused {
+        /// Why it would be run as written.
+        why: String,
+        /// What of that environment decides it.
+        variables: String,
+    },
 }
 
 /// A package that an order's workers are started from.
@@ -58,35 +100,53 @@ pub struct PackageOrder {
     run: PackageRun,
     env: Arc<BTreeMap<String, String>>,
     is_pinned: bool,
+    /// Variables without which the command as written would ask another registry; empty if there are none.
+    withheld: String,
     /// Found when it is first needed; `None` in it when there are too many.
     slot: OnceLock<Option<Arc<Slot>>>,
 }
 
 impl Start {
-    /// How that command is started. `env` is the environment of installs.
-    pub(super) fn of(server: &Server, spec: &LaunchSpec, env: Option<&InstallEnvironment>) -> Self {
-        if server.launch == Launch::AsIs {
-            return Self::AsWritten;
-        }
+    /// How that command is started.
+    pub(super) fn of(server: &Server, spec: &LaunchSpec, installs: Option<&Installs>) -> Self {
+        let installs = installs.cloned().unwrap_or_default();
         let args = spec.exposed_args();
-        let args: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
-        let run = match understand(&spec.program, &args) {
-            None => return Self::AsWritten,
-            Some(Err(why)) => return Self::NotUnderstood(spec.redactor.redact(&why)),
+        let first = args.first().copied();
+        let withheld = withheld(&spec.program, first, &installs.variables, &spec.env).join(", ");
+        let as_written = |why: Option<String>| match why {
+            why if !withheld.is_empty() => Self::Refused {
+                why: why
+                    .unwrap_or_else(|| "`launch = \"as-is\"`, or no package is named".to_owned()),
+                variables: withheld.clone(),
+            },
+            None => Self::AsWritten,
+            Some(why) => Self::NotUnderstood(why),
+        };
+        if server.launch == Launch::AsIs {
+            return as_written(None);
+        }
+        let all: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
+        let run = match understand(&spec.program, &all) {
+            None => return as_written(None),
+            Some(Err(why)) => return as_written(Some(spec.redactor.redact(&why))),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {
-            return Self::NotUnderstood(why);
+            return as_written(Some(why));
         }
-        match env.unwrap_or(&Ok(Arc::default())) {
-            Ok(env) => Self::Package(Box::new(PackageOrder {
-                run,
-                env: Arc::clone(env),
-                is_pinned: server.pin,
-                slot: OnceLock::new(),
-            })),
-            Err(why) => Self::NotUnderstood(why.clone()),
+        if let Some(name) = unheeded(&spec.program, first, &installs.variables) {
+            return as_written(Some(format!("its launcher goes by `{name}`")));
         }
+        if let Some(why) = installs.differs {
+            return as_written(Some(why));
+        }
+        Self::Package(Box::new(PackageOrder {
+            run,
+            env: installs.variables,
+            is_pinned: server.pin,
+            withheld,
+            slot: OnceLock::new(),
+        }))
     }
 }
 
@@ -107,7 +167,7 @@ impl Shared {
     /// installed; else the command as written.
     ///
     /// # Errors
-    /// [`ViewError`] when there is no such view: nothing may be started then.
+    /// [`NotStarted`] when there is no such view, or the command as written would ask another registry than the operator's.
     ///
     /// # Cancel-Safety
     /// Cancel-safe: a view that is being made is there for the next.
@@ -115,15 +175,25 @@ impl Shared {
         self: &Arc<Self>,
         link: &Arc<Link>,
         spec: Cow<'a, LaunchSpec>,
-    ) -> Result<Cow<'a, LaunchSpec>, ViewError> {
+    ) -> Result<Cow<'a, LaunchSpec>, NotStarted> {
         let order = link.order();
         let mut spec = spec;
         if can_make_read_only() {
             spec.to_mut().read_only = vec![self.installer.folder().to_owned()];
         }
+        let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
+            why,
+            variables: variables.to_owned(),
+            server: order.server.clone(),
+        };
+        let withheld = match &order.start {
+            Start::Package(package) => package.withheld.as_str(),
+            _ => "",
+        };
         let why = match &order.start {
             Start::AsWritten => return Ok(spec),
             Start::NotUnderstood(why) => why.clone(),
+            Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
             Start::Package(package) => match self.slot(order) {
                 None => "too many packages are in use".to_owned(),
                 Some(slot) => {
@@ -151,6 +221,9 @@ impl Shared {
                 }
             },
         };
+        if !withheld.is_empty() {
+            return Err(refused(why, withheld));
+        }
         tracing::warn!(
             worker = %link.id(), server = %order.server,
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",

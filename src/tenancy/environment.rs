@@ -9,13 +9,16 @@
 //! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR | the tenant's own for the server: what is in them is run |
 //! | npm_config_userconfig, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as |
 //!
-//! One command that is hosted for the user alone has the user's own HOME and caches.
+//! One command that is hosted for the user alone has the user's own HOME, caches and settings of installers.
+//!
+//! Installs see what configures npm, uv and their like, and the variables that name proxies, as npx and uvx would.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::config::{Config, Server};
+use crate::launch::{is_for_installs, is_one_variable};
 
 /// `PATH` where stdiopool has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -33,24 +36,43 @@ pub(super) struct Folders {
     pub(super) packages: PathBuf,
 }
 
+/// The environment of the installs of a server's package.
+#[derive(Clone, Default, Debug)]
+pub struct InstallEnvironment {
+    /// What all workers have in common, what of stdiopool's own environment configures installers, and what the
+    /// server's `env` sets for every tenant alike. HOME is missing, unless it is the user's own.
+    pub variables: BTreeMap<String, String>,
+    /// Why there cannot be one install for all tenants: they may have the package from different registries.
+    pub differs: Option<String>,
+}
+
 /// What all workers have in common, read once.
 #[derive(Debug)]
 pub(super) struct Environment {
     common: BTreeMap<String, String>,
+    /// What of stdiopool's own environment installs see beside that.
+    installs: BTreeMap<String, String>,
     /// HOME is the user's own: one command, hosted for the user alone.
     is_personal: bool,
 }
 
 impl Environment {
-    /// Picks from stdiopool's own environment, which `own` looks up.
-    pub(super) fn new(config: &Config, own: impl Fn(&str) -> Option<OsString>) -> Self {
-        // Values that are not Unicode cannot be passed on; nothing named here has such values.
-        let own = |name: &str| {
-            own(name)?
-                .into_string()
-                .ok()
-                .filter(|value| !value.is_empty())
+    /// Picks from stdiopool's own environment.
+    pub(super) fn new(
+        config: &Config,
+        own: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        // What is not Unicode cannot be passed on; nothing named here is.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
         };
+        let set = own.into_iter().filter_map(text);
+        let own: BTreeMap<String, String> = set.filter(|(_, value)| !value.is_empty()).collect();
+        let installs = own.iter().filter(|(name, _)| is_for_installs(name));
+        let installs: BTreeMap<String, String> = installs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let own = |name: &str| own.get(name).cloned();
         let is_personal = config.only_server.is_some();
         let mut common = BTreeMap::new();
         let mut set = |name: &str, value: String| common.insert(name.to_owned(), value);
@@ -82,8 +104,15 @@ impl Environment {
                 // A file that is named must be there; a folder is made when it is needed.
                 (!is_file || path.is_file()).then(|| path.display().to_string())
             };
-            if let Some(value) = own(name).or_else(usual) {
+            // npm takes both cases.
+            let own = own(name).or_else(|| own(&name.to_ascii_uppercase()));
+            if let Some(value) = own.or_else(usual) {
                 set(name, value);
+            }
+        }
+        if is_personal {
+            for (name, value) in &installs {
+                set(name, value.clone());
             }
         }
         for name in &config.pool.pass_env {
@@ -93,31 +122,34 @@ impl Environment {
         }
         Self {
             common,
+            installs,
             is_personal,
         }
     }
 
-    /// The environment of npm and uv when they install the package of that server: what all workers
-    /// have in common, and what the server's `env` sets for every tenant alike. HOME is missing, unless
-    /// it is the user's own.
-    ///
-    /// # Errors
-    /// When tenants may have it from different registries.
-    pub(super) fn of_installs(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+    /// The environment of npm and uv when they install the package of that server.
+    pub(super) fn of_installs(&self, server: &Server) -> InstallEnvironment {
         let mut variables = self.common.clone();
+        for (name, value) in &self.installs {
+            if !variables.keys().any(|known| is_one_variable(known, name)) {
+                variables.insert(name.clone(), value.clone());
+            }
+        }
+        let mut differs = None;
         for (name, template) in &server.env {
             let lower = name.to_ascii_lowercase();
             match template.as_literal() {
                 Some(value) if lower != "home" => {
+                    variables.retain(|known, _| !is_one_variable(known, name));
                     variables.insert(name.clone(), value.to_owned());
                 }
                 None if lower.starts_with("npm_config_") || lower.starts_with("uv_") => {
-                    return Err(format!("`env.{name}` may differ from tenant to tenant"));
+                    differs = Some(format!("`env.{name}` may differ from tenant to tenant"));
                 }
                 Some(_) | None => {}
             }
         }
-        Ok(variables)
+        InstallEnvironment { variables, differs }
     }
 
     /// The environment of workers that have folders each for itself: HOME and TMPDIR are missing.
@@ -153,22 +185,25 @@ mod tests {
     use super::*;
     use crate::config;
 
-    const OWN: [(&str, &str); 6] = [
+    const OWN: [(&str, &str); 9] = [
         ("PATH", "/bin"),
         ("HOME", "/home/op"),
         ("AWS_SECRET_ACCESS_KEY", "hunter22"),
         ("UV_CACHE_DIR", "/cache/uv"),
         ("TZ", "Europe/Berlin"),
         ("LD_PRELOAD", "evil.so"),
+        ("NPM_CONFIG_REGISTRY", "https://own/"),
+        ("UV_DEFAULT_INDEX", "https://own/simple"),
+        ("https_proxy", "http://proxy"),
     ];
 
+    fn environment(config: &Config) -> Environment {
+        let own = OWN.map(|(name, value)| (name.into(), value.into()));
+        Environment::new(config, own)
+    }
+
     fn variables(config: &Config) -> BTreeMap<String, String> {
-        let own = |name: &str| {
-            OWN.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| (*v).into())
-        };
-        Environment::new(config, own).of(&Folders {
+        environment(config).of(&Folders {
             data: "/data".into(),
             tmp: "/tmp/t".into(),
             packages: "/packages".into(),
@@ -206,5 +241,27 @@ mod tests {
         assert_eq!(variables["HOME"], "/home/op");
         assert_eq!(variables["npm_config_cache"], "/home/op/.npm");
         assert_eq!(variables["UV_CACHE_DIR"], "/cache/uv");
+        assert_eq!(variables["NPM_CONFIG_REGISTRY"], "https://own/");
+    }
+
+    #[test]
+    fn installs_see_the_operators_registries_and_what_the_server_sets_instead() {
+        let text = "[servers.a]\ncommand = \"a\"\n[servers.b]\ncommand = \"b\"\nenv = { npm_config_registry = \"https://b/\", UV_INDEX = \"${config.x}\" }\n";
+        let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
+        let environment = environment(&config);
+        let of = |name: &str| environment.of_installs(&config.servers[name]);
+        let a = of("a");
+        assert_eq!(a.differs, None);
+        assert_eq!(a.variables["NPM_CONFIG_REGISTRY"], "https://own/");
+        assert_eq!(a.variables["UV_DEFAULT_INDEX"], "https://own/simple");
+        assert_eq!(a.variables["https_proxy"], "http://proxy");
+        assert!(!a.variables.contains_key("AWS_SECRET_ACCESS_KEY"));
+        let b = of("b");
+        assert_eq!(b.variables["npm_config_registry"], "https://b/");
+        assert!(
+            !b.variables.contains_key("NPM_CONFIG_REGISTRY"),
+            "npm would take either"
+        );
+        assert!(b.differs.is_some_and(|why| why.contains("UV_INDEX")));
     }
 }

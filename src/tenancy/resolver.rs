@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::checks::Checks;
 use super::client_config::ClientConfig;
-use super::environment::{Environment, Folders};
+use super::environment::{Environment, Folders, InstallEnvironment};
 use super::oauth::Grants;
 use super::principal::Principal;
 use super::render::{TOKEN_FILE, Values};
@@ -63,7 +63,7 @@ impl Resolver {
             schemas.insert(name.clone(), Arc::new(compiled));
         }
         Ok(Self {
-            environment: Environment::new(&config, |name| std::env::var_os(name)),
+            environment: Environment::new(&config, std::env::vars_os()),
             config,
             state,
             schemas,
@@ -200,10 +200,7 @@ impl Resolver {
     }
 
     /// The environment in which the package of a server is installed: nothing of a tenant's.
-    ///
-    /// # Errors
-    /// When tenants may have it from different registries.
-    pub fn install_environment(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+    pub fn install_environment(&self, server: &Server) -> InstallEnvironment {
         self.environment.of_installs(server)
     }
 
@@ -313,15 +310,9 @@ impl Resolver {
     }
 }
 
-/// The same without a running stdiopool, for `stdiopool prefetch`.
-///
-/// # Errors
-/// As [`Resolver::install_environment`].
-pub fn install_environment(
-    config: &Config,
-    server: &Server,
-) -> Result<BTreeMap<String, String>, String> {
-    Environment::new(config, |name| std::env::var_os(name)).of_installs(server)
+/// What [`Resolver::install_environment`] says, without a running stdiopool, for `stdiopool prefetch`.
+pub fn install_environment(config: &Config, server: &Server) -> InstallEnvironment {
+    Environment::new(config, std::env::vars_os()).of_installs(server)
 }
 
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path
