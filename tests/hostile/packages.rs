@@ -362,3 +362,71 @@ async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_f
         pool.log()
     );
 }
+
+/// Serves that config with the registry in stdiopool's own environment, and in no server's.
+fn serve_with_registry(registry: &Registry, toml: &str) -> Stdiopool {
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
+    let config = dir.path().join("pool.toml").display().to_string();
+    let index = format!("{}/simple", registry.url);
+    let own = [
+        ("NPM_CONFIG_REGISTRY", registry.url.as_str()),
+        ("UV_DEFAULT_INDEX", index.as_str()),
+    ];
+    Stdiopool::run(dir, &["--config".to_owned(), config], &own)
+}
+
+/// Servers without environments of their own.
+fn plain_servers(more: &str) -> String {
+    let server = |name: &str, command: &str, args: &[&str]| {
+        format!(
+            "[servers.{name}]\ncommand = {command:?}\nargs = {args:?}\nstart_timeout = \"120s\"\n{more}\n"
+        )
+    };
+    let npm = server("npm", "npx", &["-y", "keeper@1.0.0"]);
+    let pypi = server("pypi", "uvx", &["keeper-py@1.0.0"]);
+    format!("{npm}{pypi}")
+}
+
+#[tokio::test]
+async fn installs_see_the_operators_registry_and_workers_do_not() {
+    let registry = Registry::start();
+    let as_is = plain_servers("launch = \"as-is\"").replace("[servers.", "[servers.written-");
+    let missing = r#"
+[servers.missing-npm]
+command = "npx"
+args = ["-y", "keeper-of-nothing"]
+[servers.missing-pypi]
+command = "uvx"
+args = ["keeper-of-nothing"]
+"#;
+    let pool = serve_with_registry(&registry, &format!("{}{as_is}{missing}", plain_servers("")));
+    for server in ["npm", "pypi"] {
+        let about = Keeper::of(&pool, "anna", server).await.about().await;
+        let env = about.0["env"].as_object().expect("an object");
+        for variable in ["NPM_CONFIG_REGISTRY", "UV_DEFAULT_INDEX"] {
+            assert!(!env.contains_key(variable), "{variable}");
+        }
+    }
+    // As written they would ask the public registry for a name that may be private.
+    for (server, variable) in [
+        ("written-npm", "NPM_CONFIG_REGISTRY"),
+        ("written-pypi", "UV_DEFAULT_INDEX"),
+        ("missing-npm", "NPM_CONFIG_REGISTRY"),
+        ("missing-pypi", "UV_DEFAULT_INDEX"),
+    ] {
+        let client = pool.client_of("anna", server);
+        let refused = client.try_initialize("2025-11-25", json!({})).await;
+        assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+        let said = refused.message();
+        for part in [variable, "another registry", "pool.pass_env"] {
+            assert!(said.contains(part), "{server}: {said}");
+        }
+    }
+    let pass = "[pool]\npass_env = [\"NPM_CONFIG_REGISTRY\", \"UV_DEFAULT_INDEX\"]\n";
+    let pool = serve_with_registry(&registry, &format!("{pass}{as_is}"));
+    for server in ["written-npm", "written-pypi"] {
+        let keeper = Keeper::of(&pool, "anna", server).await;
+        keeper.recalls(&[]).await;
+    }
+}
