@@ -204,6 +204,11 @@ impl Density {
 #[tokio::main]
 async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
     let (program, args) = subject.argv.split_first().ok_or("no command")?;
+    // One download for all, as for the commands by hand.
+    let home = std::env::var("HOME")?;
+    let caches = format!(
+        "env = {{ npm_config_cache = \"{home}/.npm\", UV_CACHE_DIR = \"{home}/.cache/uv\" }}"
+    );
     let config = Config {
         pool: format!(
             "max_workers = {}\nmax_workers_per_tenant = 1\nmax_memory = \"95%\"\nhibernate_after = \"{}s\"\n",
@@ -211,7 +216,7 @@ async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
             HIBERNATE_AFTER.as_secs()
         ),
         server: format!(
-            "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n"
+            "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n{caches}\n"
         ),
         tenants: 0,
     };

@@ -125,6 +125,8 @@ async fn compare(line: &[&str], rounds: u32) -> Result<[Way; 4]> {
     });
     let as_is = Pool::serve(line, "as-is")?;
     let auto = Pool::serve(line, "auto")?;
+    // Fills the caches of its tenant.
+    as_is.until_installed().await?;
     // Installs the package, and tells what its entry point is.
     auto.until_installed().await?;
     let (session, _) = auto.open().await?;

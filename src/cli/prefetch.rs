@@ -1,7 +1,6 @@
 //! `stdiopool prefetch`: packages into the caches, before anyone waits for them.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 
 use clap::Args;
@@ -14,15 +13,12 @@ use crate::launch::packages::{self, Cache, Outcome, Pins, Request};
 use crate::launch::{Package, understand};
 use crate::tenancy::install_environment;
 
-/// How many lines of a failed command are quoted.
-const QUOTED_LINES: usize = 8;
-
 /// Installs the packages that servers run through npx and uvx, so that no first start waits for them
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 They go into the package cache in the state folder, from which workers are started. Packages of
-servers that are started as written go where npx and uvx look for them: the caches of the user who
-runs this. A stdiopool that is running goes on and finds them.
+servers that are started as written are named only: each tenant has a cache of its own for them, which
+its first start fills. A stdiopool that is running goes on and finds what is fetched.
 
 Examples:
   stdiopool prefetch
@@ -39,7 +35,7 @@ pub struct PrefetchArgs {
 enum Fetch {
     /// Into the package cache.
     Install(Request),
-    /// Into the cache of its launcher, and why.
+    /// By its launcher, into a cache of the tenant's; and why.
     AsWritten(Package, Option<String>),
 }
 
@@ -126,8 +122,11 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
         return as_written(None);
     }
     let request = understand(&server.command, &args)?.and_then(|run| {
-        let env = install_environment(config, server)?;
-        Ok(Request::new(&run, Arc::new(env), server.pin))
+        let env = install_environment(config, server);
+        match env.differs {
+            Some(why) => Err(why),
+            None => Ok(Request::new(&run, Arc::new(env.variables), server.pin)),
+        }
     });
     match request {
         Ok(request) => Some(Fetch::Install(request)),
@@ -158,11 +157,10 @@ impl Store {
     /// Fetches a package and says what became of it.
     fn fetch(&self, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
         match fetch {
-            Fetch::AsWritten(package, why) => {
-                run(package)?;
+            Fetch::AsWritten(_, why) => {
                 let why = why.as_ref().map(|why| format!(": {why}"));
                 Ok(format!(
-                    "fetched, to be run as written{}",
+                    "is run as written, and fetched by the first start of each tenant{}",
                     why.unwrap_or_default()
                 ))
             }
@@ -187,17 +185,4 @@ impl Store {
             }
         }
     }
-}
-
-fn run(package: &Package) -> Result<(), String> {
-    let (program, args) = package.fetch();
-    let output = Command::new(program).args(args).output();
-    let output = output.map_err(|error| format!("`{program}` cannot be run: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = said.trim_end().lines().collect();
-    let last = lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n");
-    Err(format!("`{program}` ended with {}:\n{last}", output.status))
 }

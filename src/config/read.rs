@@ -206,7 +206,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
         max_sessions_per_tenant: reader.count("max_sessions_per_tenant", 10_000, 1, "Open sessions of one tenant, those that a restart left behind included. One more is refused with 429."),
         drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight."),
-        pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG."),
+        pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG. Installs of packages also see what configures npm and uv (`NPM_CONFIG_*`, `UV_*`, proxies); a command that is run as written is not started where it would ask another registry without those, until they are named here."),
     };
     for name in &pool.pass_env {
         if !is_variable(name) {

@@ -373,7 +373,7 @@ fn sandbox(reader: &mut Reader<'_, '_>) -> bool {
 
 fn launch(reader: &mut Reader<'_, '_>) -> Launch {
     let words = [("auto", Launch::Auto), ("as-is", Launch::AsIs)];
-    let doc = "How the command is started. \"auto\": a package that npx, npm exec, pnpm dlx, bunx, uvx, uv tool run or pipx run would run is installed once, in the package cache, and its program started directly; what is not understood or cannot be installed is run as written, with a warning. \"as-is\": always as written.";
+    let doc = "How the command is started. \"auto\": a package that npx, npm exec, pnpm dlx, bunx, uvx, uv tool run or pipx run would run is installed once, in the package cache, and its program started directly; what is not understood or cannot be installed is run as written, with a warning. What a server writes beside its code is its tenant's, and taken over by the next version. \"as-is\": always as written, from an install of each tenant's own: the first start of each tenant downloads it, and what becomes of files beside the code when the version changes is up to the launcher.";
     reader
         .word("launch", "auto", &words, doc)
         .unwrap_or(Launch::Auto)

@@ -6,6 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::{AuthMode, Config, SizeOrShare};
 use crate::front::ConnectionLimits;
 use crate::pool::Limits;
+use crate::worker::can_make_read_only;
 use crate::worker::memory::{can_hibernate, host_memory};
 
 /// Descriptors a worker costs: its three pipes, and one to spare.
@@ -41,6 +42,15 @@ pub(super) fn of(config: &Config) -> Limits {
 pub(super) fn say_if_sleepless(config: &Config) {
     if let (Some(_), Err(error)) = (config.pool.hibernate_after, can_hibernate()) {
         tracing::info!("idle workers are not hibernated: {error}");
+    }
+}
+
+/// Says that workers could change what all run, where the host does not let that be ruled out.
+pub(super) fn say_if_packages_are_writable() {
+    if !can_make_read_only() {
+        tracing::warn!(
+            "only permissions keep workers from changing installed packages: this host gives them no mount namespaces (see `stdiopool doctor`)"
+        );
     }
 }
 

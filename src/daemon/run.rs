@@ -95,6 +95,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     limits::raise_open_files();
     limits::keep_out_of_core_dumps();
     limits::say_if_sleepless(&config);
+    limits::say_if_packages_are_writable();
     let state = Arc::new(if config.only_server.is_some() {
         StateDir::temporary(&config.state.dir)?
     } else {

@@ -1,26 +1,33 @@
 //! The launch of an installed program, in place of the command that would have run it.
 
+use std::path::Path;
+
 use secrecy::{ExposeSecret, SecretString};
 
 use super::line::PackageRun;
 use super::packages::Installed;
 use super::spec::LaunchSpec;
 
-/// The same launch without the launcher: the program itself, with the arguments that were meant for
-/// it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
+/// The launch of a package without its launcher: the program itself, in the private view of the package at `view`,
+/// with the arguments that were meant for it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
 /// own programs first too, and for node's compile cache.
 ///
 /// That cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
 /// write what another one runs.
-pub fn direct(spec: &LaunchSpec, run: &PackageRun, installed: &Installed) -> LaunchSpec {
+pub fn direct(
+    spec: &LaunchSpec,
+    run: &PackageRun,
+    installed: &Installed,
+    view: &Path,
+) -> LaunchSpec {
     let mut direct = spec.clone();
-    direct.program = installed.program.display().to_string();
+    direct.program = in_view(&installed.program, installed, view);
     let tail = run.tail.iter().filter_map(|at| spec.args.get(*at).cloned());
     direct.args = tail.collect();
-    let bin = installed.bin.display();
+    let bin = in_view(&installed.bin, installed, view);
     let path: SecretString = match spec.env.get("PATH") {
         Some(path) => format!("{bin}:{}", path.expose_secret()).into(),
-        None => bin.to_string().into(),
+        None => bin.into(),
     };
     direct.env.insert("PATH".to_owned(), path);
     if installed.has_compile_cache
@@ -37,6 +44,12 @@ pub fn direct(spec: &LaunchSpec, run: &PackageRun, installed: &Installed) -> Lau
         direct.env.entry(variable).or_insert_with(|| folder.into());
     }
     direct
+}
+
+/// Where something of an entry is in a view of it.
+fn in_view(path: &Path, installed: &Installed, view: &Path) -> String {
+    let inside = path.strip_prefix(&installed.folder).unwrap_or(path);
+    view.join(inside).display().to_string()
 }
 
 #[cfg(test)]
@@ -67,27 +80,31 @@ mod tests {
             limits: Default::default(),
             may_gain_privileges: false,
             folders: vec![],
+            packages: "/v".into(),
+            read_only: vec![],
             redactor: Default::default(),
             token: None,
         };
         let mut installed = Installed {
             entry: "npm-1".into(),
+            folder: "/c/npm-1".into(),
+            package: "a".into(),
             version: "1.0.0".into(),
             program: "/c/npm-1/bin/a".into(),
             bin: "/c/npm-1/bin".into(),
             has_compile_cache: false,
             checked: SystemTime::UNIX_EPOCH,
         };
-        let started = direct(&spec, &run, &installed);
-        assert_eq!(started.program, "/c/npm-1/bin/a");
+        let started = direct(&spec, &run, &installed, Path::new("/v/3"));
+        assert_eq!(started.program, "/v/3/bin/a");
         let args: Vec<_> = started.args.iter().map(|arg| arg.expose_secret()).collect();
         assert_eq!(args, ["--port", "hunter22"]);
         assert_eq!(started.cwd, spec.cwd);
-        assert_eq!(started.env["PATH"].expose_secret(), "/c/npm-1/bin:/bin");
+        assert_eq!(started.env["PATH"].expose_secret(), "/v/3/bin:/bin");
         assert_eq!(started.env["NODE_OPTIONS"].expose_secret(), "-x");
         assert!(!started.env.contains_key("NODE_COMPILE_CACHE"));
         installed.has_compile_cache = true;
-        let started = direct(&spec, &run, &installed);
+        let started = direct(&spec, &run, &installed, Path::new("/v/3"));
         let folder = started.env["NODE_COMPILE_CACHE"].expose_secret();
         assert_eq!(folder, "/t/node-compile-cache/npm-1", "in its own TMPDIR");
     }

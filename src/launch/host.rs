@@ -106,6 +106,8 @@ mod tests {
             limits: Default::default(),
             may_gain_privileges: false,
             folders: vec![],
+            packages: Default::default(),
+            read_only: vec![],
             redactor: Default::default(),
             token: None,
         };

@@ -9,7 +9,8 @@
 //!
 //! Invariants: who shares a process is decided by the command as written, never by what it was
 //! resolved to; the program gets the arguments, environment and folder that its launcher would give
-//! it; what is not understood or cannot be installed is run as written.
+//! it; what is not understood or cannot be installed is run as written, unless it would then ask another registry than
+//! the operator's.
 //!
 //! It deliberately starts no worker.
 
@@ -21,6 +22,7 @@ pub mod line;
 mod package;
 pub mod packages;
 mod secret_files;
+mod sources;
 mod spec;
 
 pub use command_init::run_command_if_asked;
@@ -30,4 +32,5 @@ pub use host::takes_precedence;
 pub use line::{Entry, PackageRun, Recipe, understand};
 pub use package::Package;
 pub use secret_files::SecretFiles;
+pub use sources::{is_for_installs, is_one_variable, unheeded, withheld};
 pub use spec::{LaunchSpec, ProcessLimits, Redactor, TokenMark};

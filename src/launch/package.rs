@@ -12,10 +12,6 @@ pub enum Package {
     PyPi {
         /// The package, with its version as written.
         from: String,
-        /// Packages beside it.
-        with: Vec<String>,
-        /// The Python it wants.
-        python: Option<String>,
     },
 }
 
@@ -31,35 +27,11 @@ impl Package {
         }
     }
 
-    /// A command that fetches it and does nothing else.
-    pub fn fetch(&self) -> (&'static str, Vec<String>) {
-        match self {
-            Self::Npm { specs } => {
-                let mut args = vec!["exec".to_owned(), "--yes".to_owned()];
-                args.extend(specs.iter().map(|spec| format!("--package={spec}")));
-                args.push("--call=true".to_owned());
-                ("npm", args)
-            }
-            Self::PyPi { from, with, python } => {
-                let mut args = vec!["--quiet".to_owned()];
-                for with in with {
-                    args.extend(["--with".to_owned(), with.clone()]);
-                }
-                if let Some(python) = python {
-                    args.extend(["--python".to_owned(), python.clone()]);
-                }
-                let run = ["--from", from, "python", "-c", "pass"];
-                args.extend(run.map(ToOwned::to_owned));
-                ("uvx", args)
-            }
-        }
-    }
-
     /// Its name, for people.
     pub fn name(&self) -> String {
         match self {
             Self::Npm { specs } => specs.join(", "),
-            Self::PyPi { from, .. } => from.clone(),
+            Self::PyPi { from } => from.clone(),
         }
     }
 }
@@ -87,7 +59,7 @@ fn npm(args: &[Option<&str>]) -> Option<Package> {
 }
 
 fn pypi(args: &[Option<&str>]) -> Option<Package> {
-    let (mut from, mut with, mut python) = (None, Vec::new(), None);
+    let mut from = None;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let arg = (*arg)?;
@@ -101,13 +73,12 @@ fn pypi(args: &[Option<&str>]) -> Option<Package> {
         };
         match flag {
             "--from" => from = Some(value()?),
-            "--with" => with.push(value()?),
-            "-p" | "--python" => python = Some(value()?),
+            "--with" | "-p" | "--python" => drop(value()?),
             "-q" | "--quiet" | "--offline" | "--" => {}
             _ if arg.starts_with('-') => return None,
             tool => {
                 let from = from.unwrap_or_else(|| tool.to_owned());
-                return Some(Package::PyPi { from, with, python });
+                return Some(Package::PyPi { from });
             }
         }
     }
@@ -118,31 +89,29 @@ fn pypi(args: &[Option<&str>]) -> Option<Package> {
 mod tests {
     use super::*;
 
-    fn fetch(line: &str) -> Option<String> {
+    fn name(line: &str) -> Option<String> {
         let words: Vec<&str> = line.split(' ').collect();
         let args: Vec<_> = words[1..]
             .iter()
             .map(|word| (*word != "?").then_some(*word))
             .collect();
-        let (program, args) = Package::of(words[0], &args)?.fetch();
-        Some(format!("{program} {}", args.join(" ")))
+        Package::of(words[0], &args).map(|package| package.name())
     }
 
     #[test]
     fn the_package_is_found_as_the_launchers_find_it() {
-        let npm = |spec: &str| Some(format!("npm exec --yes --package={spec} --call=true"));
-        assert_eq!(fetch("npx -y @a/b@1.2 --port 3 ?"), npm("@a/b@1.2"));
-        assert_eq!(fetch("/usr/bin/npx --package=c d"), npm("c"));
-        assert_eq!(fetch("npm exec -y -p c -- d"), npm("c"));
-        let uv = |rest: &str| Some(format!("uvx --quiet {rest} python -c pass"));
-        assert_eq!(
-            fetch("uvx mcp-server-time@1 --tz ?"),
-            uv("--from mcp-server-time@1")
-        );
-        assert_eq!(
-            fetch("uv tool run --from=git+https://x/y --with z -p 3.12 tool"),
-            uv("--with z --python 3.12 --from git+https://x/y")
-        );
+        for (line, package) in [
+            ("npx -y @a/b@1.2 --port 3 ?", "@a/b@1.2"),
+            ("/usr/bin/npx --package=c d", "c"),
+            ("npm exec -y -p c -p d -- e", "c, d"),
+            ("uvx mcp-server-time@1 --tz ?", "mcp-server-time@1"),
+            (
+                "uv tool run --from=git+https://x/y --with z -p 3.12 tool",
+                "git+https://x/y",
+            ),
+        ] {
+            assert_eq!(name(line).as_deref(), Some(package), "{line}");
+        }
         for unknown in [
             "node x.js",
             "npx",
@@ -151,7 +120,7 @@ mod tests {
             "uvx --from ? tool",
             "npm run x",
         ] {
-            assert_eq!(fetch(unknown), None, "{unknown}");
+            assert_eq!(name(unknown), None, "{unknown}");
         }
     }
 }

@@ -44,6 +44,11 @@ pub struct LaunchSpec {
     pub may_gain_privileges: bool,
     /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
     pub folders: Vec<PathBuf>,
+    /// Where private views of packages are made for it. Not part of the fingerprint: it follows from whose it is.
+    pub packages: PathBuf,
+    /// Folders that it must not write to, where the host can see to that. Not part of the fingerprint: they are the
+    /// same for all.
+    pub read_only: Vec<PathBuf>,
     /// Secrets that it reads from files of its own.
     pub secret_files: SecretFiles,
     /// Digests of those of its secrets that came from files and commands, by name: by these is
@@ -115,6 +120,7 @@ impl LaunchSpec {
         if spec.cwd.as_os_str().is_empty() {
             spec.cwd.clone_from(&home);
         }
+        spec.packages = folder.join("packages");
         spec.folders = vec![home, tmp];
         Cow::Owned(spec)
     }
@@ -232,6 +238,8 @@ mod tests {
             limits: ProcessLimits::default(),
             may_gain_privileges: false,
             folders: vec![],
+            packages: Default::default(),
+            read_only: vec![],
             secret_files: SecretFiles::default(),
             sourced: BTreeMap::new(),
             redactor: Redactor::new(["hunter22".into(), "22".into()]),

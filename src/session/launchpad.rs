@@ -236,6 +236,14 @@ async fn start(
         None => Arc::clone(link) as Arc<dyn worker::Inbox>,
     };
     let spec = shared.to_start(link, order.spec.for_worker(link.id()));
+    let spec = spec.await.map_err(|error| StartError {
+        outcome: StartOutcome::SpawnFailed,
+        reason: Reason::StartFailed,
+        why: error.to_string(),
+        may_take_the_other: false,
+        was_silent: false,
+        worker: None,
+    })?;
     let spawned = worker::spawn(
         &shared.guardian,
         link.id(),
@@ -339,7 +347,7 @@ async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) 
 }
 
 /// Tells everyone that a process will not serve, and why.
-fn not_started(shared: &Shared, link: &Link, error: &StartError) {
+fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) {
     let (id, order) = (link.id(), link.order());
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, order.spec.redactor.redact(&error.why));
@@ -359,6 +367,7 @@ fn not_started(shared: &Shared, link: &Link, error: &StartError) {
         return;
     }
     if outcome != StartOutcome::Cancelled {
+        shared.suspect_package(link, false);
         tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
     }
     shared

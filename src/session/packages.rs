@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -17,11 +18,17 @@ use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Launch, Server};
-use crate::launch::packages::{News, Request, Slot, State, Watcher};
-use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
+use crate::ids::ServerName;
+use crate::launch::packages::view::{StillRunning, View, ViewError};
+use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
+use crate::launch::{
+    LaunchSpec, PackageRun, direct, takes_precedence, understand, unheeded, withheld,
+};
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::InstallOutcome;
+use crate::tenancy::InstallEnvironment;
+use crate::worker::can_make_read_only;
 
 /// How often a client that waits hears how far an install is, though nothing has changed.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
@@ -30,8 +37,44 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longest that a client waits which is told of progress; then it is told to come again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// The environment of a server's installs, or why it has none that fits all tenants.
-pub(super) type InstallEnvironment = Result<Arc<BTreeMap<String, String>>, String>;
+/// How long a start waits for workers of another version of its package, whose files it takes over.
+const OLD_VERSION_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks whether they have ended.
+const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
+
+/// The environment of a server's installs, kept once for all its orders.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Installs {
+    variables: Arc<BTreeMap<String, String>>,
+    /// Why it does not fit all tenants.
+    differs: Option<String>,
+}
+
+impl From<InstallEnvironment> for Installs {
+    fn from(environment: InstallEnvironment) -> Self {
+        Self {
+            variables: Arc::new(environment.variables),
+            differs: environment.differs,
+        }
+    }
+}
+
+/// Why nothing is started in place of a command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotStarted {
+    /// There is no private view of its package.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Run as written, it would have its packages from elsewhere than the operator's settings say.
+    #[error(
+        "it would be run as written ({why}), and without {variables} of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.{server}.env`"
+    )]
+    OtherRegistry {
+        why: String,
+        variables: String,
+        server: ServerName,
+    },
+}
 
 /// How the command of an order is started.
 #[derive(Debug)]
@@ -42,6 +85,13 @@ pub enum Start {
     NotUnderstood(String),
     /// The program of a package.
     Package(Box<PackageOrder>),
+    /// Not at all: as written, it would ask another registry than stdiopool's own environment names.
+    Refused {
+        /// Why it would be run as written.
+        why: String,
+        /// What of that environment decides it.
+        variables: String,
+    },
 }
 
 /// A package that an order's workers are started from.
@@ -50,35 +100,62 @@ pub struct PackageOrder {
     run: PackageRun,
     env: Arc<BTreeMap<String, String>>,
     is_pinned: bool,
+    /// Variables without which the command as written would ask another registry; empty if there are none.
+    withheld: String,
     /// Found when it is first needed; `None` in it when there are too many.
     slot: OnceLock<Option<Arc<Slot>>>,
 }
 
 impl Start {
-    /// How that command is started. `env` is the environment of installs.
-    pub(super) fn of(server: &Server, spec: &LaunchSpec, env: Option<&InstallEnvironment>) -> Self {
-        if server.launch == Launch::AsIs {
-            return Self::AsWritten;
-        }
+    /// How that command is started.
+    pub(super) fn of(server: &Server, spec: &LaunchSpec, installs: Option<&Installs>) -> Self {
+        let installs = installs.cloned().unwrap_or_default();
         let args = spec.exposed_args();
-        let args: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
-        let run = match understand(&spec.program, &args) {
-            None => return Self::AsWritten,
-            Some(Err(why)) => return Self::NotUnderstood(spec.redactor.redact(&why)),
+        let first = args.first().copied();
+        let withheld = withheld(&spec.program, first, &installs.variables, &spec.env).join(", ");
+        let refused = |why: String| Self::Refused {
+            why,
+            variables: withheld.clone(),
+        };
+        let plain = |why: &str| {
+            if withheld.is_empty() {
+                Self::AsWritten
+            } else {
+                refused(why.to_owned())
+            }
+        };
+        let as_written = |why: String| {
+            if withheld.is_empty() {
+                Self::NotUnderstood(why)
+            } else {
+                refused(why)
+            }
+        };
+        if server.launch == Launch::AsIs {
+            return plain("`launch = \"as-is\"`");
+        }
+        let all: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
+        let run = match understand(&spec.program, &all) {
+            None => return plain("what it runs is known to its launcher alone"),
+            Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {
-            return Self::NotUnderstood(why);
+            return as_written(why);
         }
-        match env.unwrap_or(&Ok(Arc::default())) {
-            Ok(env) => Self::Package(Box::new(PackageOrder {
-                run,
-                env: Arc::clone(env),
-                is_pinned: server.pin,
-                slot: OnceLock::new(),
-            })),
-            Err(why) => Self::NotUnderstood(why.clone()),
+        if let Some(name) = unheeded(&spec.program, first, &installs.variables) {
+            return as_written(format!("its launcher goes by `{name}`"));
         }
+        if let Some(why) = installs.differs {
+            return as_written(why);
+        }
+        Self::Package(Box::new(PackageOrder {
+            run,
+            env: installs.variables,
+            is_pinned: server.pin,
+            withheld,
+            slot: OnceLock::new(),
+        }))
     }
 }
 
@@ -95,17 +172,37 @@ impl Shared {
         package.slot.get_or_init(find).clone()
     }
 
-    /// What is started for a worker: the program of its package if that is installed, else the
-    /// command as written.
-    pub(super) fn to_start<'a>(
+    /// What is started for a worker: the program of its package, in its tenant's own view of it, if that is
+    /// installed; else the command as written.
+    ///
+    /// # Errors
+    /// [`NotStarted`] when there is no such view, or the command as written would ask another registry than the operator's.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe: a view that is being made is there for the next.
+    pub(super) async fn to_start<'a>(
         self: &Arc<Self>,
-        link: &Link,
+        link: &Arc<Link>,
         spec: Cow<'a, LaunchSpec>,
-    ) -> Cow<'a, LaunchSpec> {
+    ) -> Result<Cow<'a, LaunchSpec>, NotStarted> {
         let order = link.order();
+        let mut spec = spec;
+        if can_make_read_only() {
+            spec.to_mut().read_only = vec![self.installer.folder().to_owned()];
+        }
+        let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
+            why,
+            variables: variables.to_owned(),
+            server: order.server.clone(),
+        };
+        let withheld = match &order.start {
+            Start::Package(package) => package.withheld.as_str(),
+            _ => "",
+        };
         let why = match &order.start {
-            Start::AsWritten => return spec,
+            Start::AsWritten => return Ok(spec),
             Start::NotUnderstood(why) => why.clone(),
+            Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
             Start::Package(package) => match self.slot(order) {
                 None => "too many packages are in use".to_owned(),
                 Some(slot) => {
@@ -114,7 +211,14 @@ impl Shared {
                         Some(Ok(installed)) => {
                             link.started_from(&installed.entry);
                             self.installer.used(&slot);
-                            return Cow::Owned(direct(&spec, &package.run, &installed));
+                            let view = self.view(&installed, spec.packages.clone()).await;
+                            if view.as_ref().is_err_and(ViewError::is_damage) {
+                                self.suspect_package(link, true);
+                            }
+                            let view = view?;
+                            link.runs_from(Arc::clone(&view));
+                            let direct = direct(&spec, &package.run, &installed, view.folder());
+                            return Ok(Cow::Owned(direct));
                         }
                         Some(Err(why)) => why.to_string(),
                         None => {
@@ -126,12 +230,50 @@ impl Shared {
                 }
             },
         };
+        if !withheld.is_empty() {
+            return Err(refused(why, withheld));
+        }
         tracing::warn!(
             worker = %link.id(), server = %order.server,
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
             order.server
         );
-        spec
+        Ok(spec)
+    }
+
+    /// The private view of a package, below `root`. Workers of another version are waited for, so that what they
+    /// write is whole when it is taken over; but not for long, as they may have calls to finish.
+    async fn view(
+        self: &Arc<Self>,
+        installed: &Arc<Installed>,
+        root: PathBuf,
+    ) -> Result<Arc<View>, ViewError> {
+        let since = Instant::now();
+        loop {
+            let still_running = if since.elapsed() < OLD_VERSION_PATIENCE {
+                StillRunning::Refuse
+            } else {
+                StillRunning::GoOn
+            };
+            let (shared, installed, root) = (Arc::clone(self), Arc::clone(installed), root.clone());
+            let prepare = move || shared.installer.view(&installed, &root, still_running);
+            let prepared = tokio::task::spawn_blocking(prepare).await;
+            match prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string()))) {
+                Err(ViewError::InUse { .. }) => tokio::time::sleep(OLD_VERSION_PERIOD).await,
+                prepared => return prepared,
+            }
+        }
+    }
+
+    /// A start from a package failed, if the link was started from one; `is_known`: because it is damaged.
+    pub(super) fn suspect_package(self: &Arc<Self>, link: &Link, is_known: bool) {
+        if link.entry().is_some()
+            && let Some(slot) = self.slot(link.order())
+        {
+            let watcher = self.package_watcher();
+            self.installer
+                .suspect(&slot, link.view(), &watcher, is_known);
+        }
     }
 
     /// Whoever has to be told what happens to packages.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::catalog::Place;
 use super::eras::Eras;
 use super::link::Link;
-use super::packages::{InstallEnvironment, Start};
+use super::packages::{Installs, Start};
 use super::record::Session;
 use super::shared::Shared;
 use crate::bridge::{ClientHello, Era, Greeting};
@@ -41,7 +41,7 @@ pub struct Setup {
     /// Servers that are started with what credentials say of a user beside the name.
     with_claims: BTreeSet<ServerName>,
     /// Of the servers' installs; kept once, not once a session.
-    environments: BTreeMap<ServerName, InstallEnvironment>,
+    environments: BTreeMap<ServerName, Installs>,
 }
 
 impl Setup {
@@ -61,7 +61,7 @@ impl Setup {
         });
         let environment = |(name, server): (&ServerName, &Server)| {
             let environment = resolver.install_environment(server);
-            (name.clone(), environment.map(Arc::new))
+            (name.clone(), Installs::from(environment))
         };
         Self {
             generation,

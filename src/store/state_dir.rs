@@ -141,6 +141,17 @@ impl StateDir {
         self.of("tmp", tenant, server)
     }
 
+    /// The folder for the private views of packages and the caches of launchers that they run. May not exist yet. Not
+    /// within [`Self::data_dir`]: who may write files there through a server's tools must not write its code.
+    pub fn packages_dir(&self, tenant: &TenantId, server: &ServerName) -> PathBuf {
+        // No server's name starts with a dot.
+        self.path
+            .join("data")
+            .join(tenant.as_str())
+            .join(".packages")
+            .join(server.as_str())
+    }
+
     /// The folder below which each process of a server that is nobody's at first has its own. May
     /// not exist yet; emptied when stdiopool starts.
     pub fn scratch_dir(&self, server: &ServerName) -> PathBuf {

@@ -6,37 +6,73 @@
 //! | PATH, LANG | stdiopool's own |
 //! | HOME | the tenant's folder for the server, so that what a server keeps in its home is the tenant's |
 //! | TMPDIR | the tenant's temporary folder for the server |
-//! | npm_config_cache, npm_config_userconfig, UV_CACHE_DIR, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as: packages are downloaded once, not once per tenant |
+//! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR | the tenant's own for the server: what is in them is run |
+//! | npm_config_userconfig, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as |
+//!
+//! One command that is hosted for the user alone has the user's own HOME, caches and settings of installers.
+//!
+//! Installs see what configures npm, uv and their like, and the variables that name proxies, as npx and uvx would.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::{Config, Server};
+use crate::launch::{is_for_installs, is_one_variable};
 
 /// `PATH` where stdiopool has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// `LANG` where stdiopool has none.
 const DEFAULT_LANG: &str = "C.UTF-8";
 
+/// Folders of a tenant for a server.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Folders {
+    /// What its workers keep.
+    pub(super) data: PathBuf,
+    /// What they need for a while.
+    pub(super) tmp: PathBuf,
+    /// Private views of packages, and caches of launchers.
+    pub(super) packages: PathBuf,
+}
+
+/// The environment of the installs of a server's package.
+#[derive(Clone, Default, Debug)]
+pub struct InstallEnvironment {
+    /// What all workers have in common, what of stdiopool's own environment configures installers, and what the
+    /// server's `env` sets for every tenant alike. HOME is missing, unless it is the user's own.
+    pub variables: BTreeMap<String, String>,
+    /// Why there cannot be one install for all tenants: they may have the package from different registries.
+    pub differs: Option<String>,
+}
+
 /// What all workers have in common, read once.
 #[derive(Debug)]
 pub(super) struct Environment {
     common: BTreeMap<String, String>,
+    /// What of stdiopool's own environment installs see beside that.
+    installs: BTreeMap<String, String>,
     /// HOME is the user's own: one command, hosted for the user alone.
     is_personal: bool,
 }
 
 impl Environment {
-    /// Picks from stdiopool's own environment, which `own` looks up.
-    pub(super) fn new(config: &Config, own: impl Fn(&str) -> Option<OsString>) -> Self {
-        // Values that are not Unicode cannot be passed on; nothing named here has such values.
-        let own = |name: &str| {
-            own(name)?
-                .into_string()
-                .ok()
-                .filter(|value| !value.is_empty())
+    /// Picks from stdiopool's own environment.
+    pub(super) fn new(
+        config: &Config,
+        own: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        // What is not Unicode cannot be passed on; nothing named here is.
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
         };
+        let set = own.into_iter().filter_map(text);
+        let own: BTreeMap<String, String> = set.filter(|(_, value)| !value.is_empty()).collect();
+        let installs = own.iter().filter(|(name, _)| is_for_installs(name));
+        let installs: BTreeMap<String, String> = installs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let own = |name: &str| own.get(name).cloned();
         let is_personal = config.only_server.is_some();
         let mut common = BTreeMap::new();
         let mut set = |name: &str, value: String| common.insert(name.to_owned(), value);
@@ -52,20 +88,31 @@ impl Environment {
         if is_personal && let Some(home) = &home {
             set("HOME", home.display().to_string());
         }
-        for (name, below_home, is_file) in [
+        let caches = [
             ("npm_config_cache", ".npm", false),
-            ("npm_config_userconfig", ".npmrc", true),
             ("UV_CACHE_DIR", ".cache/uv", false),
+        ];
+        let caches = caches.into_iter().filter(|_| is_personal);
+        let settings = [
+            ("npm_config_userconfig", ".npmrc", true),
             ("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python", false),
             ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
-        ] {
+        ];
+        for (name, below_home, is_file) in caches.chain(settings) {
             let usual = || {
                 let path = home.as_ref()?.join(below_home);
                 // A file that is named must be there; a folder is made when it is needed.
                 (!is_file || path.is_file()).then(|| path.display().to_string())
             };
-            if let Some(value) = own(name).or_else(usual) {
+            // npm takes both cases.
+            let own = own(name).or_else(|| own(&name.to_ascii_uppercase()));
+            if let Some(value) = own.or_else(usual) {
                 set(name, value);
+            }
+        }
+        if is_personal {
+            for (name, value) in &installs {
+                set(name, value.clone());
             }
         }
         for name in &config.pool.pass_env {
@@ -75,31 +122,34 @@ impl Environment {
         }
         Self {
             common,
+            installs,
             is_personal,
         }
     }
 
-    /// The environment of npm and uv when they install the package of that server: what all workers
-    /// have in common, and what the server's `env` sets for every tenant alike. HOME is missing, unless
-    /// it is the user's own.
-    ///
-    /// # Errors
-    /// When tenants may have it from different registries.
-    pub(super) fn of_installs(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+    /// The environment of npm and uv when they install the package of that server.
+    pub(super) fn of_installs(&self, server: &Server) -> InstallEnvironment {
         let mut variables = self.common.clone();
+        for (name, value) in &self.installs {
+            if !variables.keys().any(|known| is_one_variable(known, name)) {
+                variables.insert(name.clone(), value.clone());
+            }
+        }
+        let mut differs = None;
         for (name, template) in &server.env {
             let lower = name.to_ascii_lowercase();
             match template.as_literal() {
                 Some(value) if lower != "home" => {
+                    variables.retain(|known, _| !is_one_variable(known, name));
                     variables.insert(name.clone(), value.to_owned());
                 }
                 None if lower.starts_with("npm_config_") || lower.starts_with("uv_") => {
-                    return Err(format!("`env.{name}` may differ from tenant to tenant"));
+                    differs = Some(format!("`env.{name}` may differ from tenant to tenant"));
                 }
                 Some(_) | None => {}
             }
         }
-        Ok(variables)
+        InstallEnvironment { variables, differs }
     }
 
     /// The environment of workers that have folders each for itself: HOME and TMPDIR are missing.
@@ -110,11 +160,21 @@ impl Environment {
     }
 
     /// The environment of workers whose folders are these.
-    pub(super) fn of(&self, data: &Path, tmp: &Path) -> BTreeMap<String, String> {
+    pub(super) fn of(&self, folders: &Folders) -> BTreeMap<String, String> {
         let mut variables = self.common.clone();
-        variables.insert("TMPDIR".to_owned(), tmp.display().to_string());
+        variables.insert("TMPDIR".to_owned(), folders.tmp.display().to_string());
         if !self.is_personal || !variables.contains_key("HOME") {
-            variables.insert("HOME".to_owned(), data.display().to_string());
+            variables.insert("HOME".to_owned(), folders.data.display().to_string());
+        }
+        if !self.is_personal {
+            for (name, folder) in [
+                ("npm_config_cache", "npm"),
+                ("UV_CACHE_DIR", "uv"),
+                ("UV_TOOL_DIR", "uv-tools"),
+            ] {
+                let own = || folders.packages.join(folder).display().to_string();
+                variables.entry(name.to_owned()).or_insert_with(own);
+            }
         }
         variables
     }
@@ -125,28 +185,35 @@ mod tests {
     use super::*;
     use crate::config;
 
-    const OWN: [(&str, &str); 6] = [
+    const OWN: [(&str, &str); 9] = [
         ("PATH", "/bin"),
         ("HOME", "/home/op"),
         ("AWS_SECRET_ACCESS_KEY", "hunter22"),
         ("UV_CACHE_DIR", "/cache/uv"),
         ("TZ", "Europe/Berlin"),
         ("LD_PRELOAD", "evil.so"),
+        ("NPM_CONFIG_REGISTRY", "https://own/"),
+        ("UV_DEFAULT_INDEX", "https://own/simple"),
+        ("https_proxy", "http://proxy"),
     ];
 
+    fn environment(config: &Config) -> Environment {
+        let own = OWN.map(|(name, value)| (name.into(), value.into()));
+        Environment::new(config, own)
+    }
+
     fn variables(config: &Config) -> BTreeMap<String, String> {
-        let own = |name: &str| {
-            OWN.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, v)| (*v).into())
-        };
-        Environment::new(config, own).of(Path::new("/data"), Path::new("/tmp/t"))
+        environment(config).of(&Folders {
+            data: "/data".into(),
+            tmp: "/tmp/t".into(),
+            packages: "/packages".into(),
+        })
     }
 
     #[test]
     fn only_what_is_named_gets_through_and_home_is_the_tenants() {
         let text = "[servers.a]\ncommand = \"a\"\n";
-        let config = config::parse(text, "pool.toml", Path::new("/")).expect("valid");
+        let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
         let shown: Vec<_> = variables(&config)
             .into_iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -159,9 +226,10 @@ mod tests {
                 "PATH=/bin",
                 "TMPDIR=/tmp/t",
                 "TZ=Europe/Berlin",
-                "UV_CACHE_DIR=/cache/uv",
+                "UV_CACHE_DIR=/packages/uv",
                 "UV_PYTHON_INSTALL_DIR=/home/op/.local/share/uv/python",
-                "npm_config_cache=/home/op/.npm",
+                "UV_TOOL_DIR=/packages/uv-tools",
+                "npm_config_cache=/packages/npm",
             ]
         );
     }
@@ -169,6 +237,31 @@ mod tests {
     #[test]
     fn one_command_of_ones_own_has_ones_own_home() {
         let config = config::single_command(vec!["a".into()]).expect("valid");
-        assert_eq!(variables(&config)["HOME"], "/home/op");
+        let variables = variables(&config);
+        assert_eq!(variables["HOME"], "/home/op");
+        assert_eq!(variables["npm_config_cache"], "/home/op/.npm");
+        assert_eq!(variables["UV_CACHE_DIR"], "/cache/uv");
+        assert_eq!(variables["NPM_CONFIG_REGISTRY"], "https://own/");
+    }
+
+    #[test]
+    fn installs_see_the_operators_registries_and_what_the_server_sets_instead() {
+        let text = "[servers.a]\ncommand = \"a\"\n[servers.b]\ncommand = \"b\"\nenv = { npm_config_registry = \"https://b/\", UV_INDEX = \"${config.x}\" }\n";
+        let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
+        let environment = environment(&config);
+        let of = |name: &str| environment.of_installs(&config.servers[name]);
+        let a = of("a");
+        assert_eq!(a.differs, None);
+        assert_eq!(a.variables["NPM_CONFIG_REGISTRY"], "https://own/");
+        assert_eq!(a.variables["UV_DEFAULT_INDEX"], "https://own/simple");
+        assert_eq!(a.variables["https_proxy"], "http://proxy");
+        assert!(!a.variables.contains_key("AWS_SECRET_ACCESS_KEY"));
+        let b = of("b");
+        assert_eq!(b.variables["npm_config_registry"], "https://b/");
+        assert!(
+            !b.variables.contains_key("NPM_CONFIG_REGISTRY"),
+            "npm would take either"
+        );
+        assert!(b.differs.is_some_and(|why| why.contains("UV_INDEX")));
     }
 }

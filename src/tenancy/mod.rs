@@ -36,6 +36,7 @@ mod values;
 
 pub use authenticator::{Authenticator, Credentials};
 pub use client_config::{ClientConfig, Given, HANDLE_PREFIX, MAX_CONFIG};
+pub use environment::InstallEnvironment;
 pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
 pub use key::{derived_key, pool_key, program_id};
 pub use merge::{TenantSettings, merged};

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::checks::Checks;
 use super::client_config::ClientConfig;
-use super::environment::Environment;
+use super::environment::{Environment, Folders, InstallEnvironment};
 use super::oauth::Grants;
 use super::principal::Principal;
 use super::render::{TOKEN_FILE, Values};
@@ -63,7 +63,7 @@ impl Resolver {
             schemas.insert(name.clone(), Arc::new(compiled));
         }
         Ok(Self {
-            environment: Environment::new(&config, |name| std::env::var_os(name)),
+            environment: Environment::new(&config, std::env::vars_os()),
             config,
             state,
             schemas,
@@ -150,15 +150,19 @@ impl Resolver {
             data: &data.display().to_string(),
             tmp: &tmp.display().to_string(),
         };
-        let folders = [data.clone(), tmp.clone()];
-        let mut spec = self.spec(name, server, &values, folders.clone())?;
+        let folders = Folders {
+            packages: self.packages_dir(tenant, name),
+            data: data.clone(),
+            tmp: tmp.clone(),
+        };
+        let mut spec = self.spec(name, server, &values, &folders)?;
         if let Some((serial, grant)) = mark {
             let any_token = SecretString::from(format!("grant {grant}"));
             let values = Values {
                 token: Some(&any_token),
                 ..values
             };
-            let lasting = self.spec(name, server, &values, folders)?.fingerprint();
+            let lasting = self.spec(name, server, &values, &folders)?.fingerprint();
             spec.token = Some(TokenMark { serial, lasting });
         }
         spec.sourced = sourced;
@@ -191,15 +195,12 @@ impl Resolver {
             data: "",
             tmp: "",
         };
-        self.spec(name, server, &values, [PathBuf::new(), PathBuf::new()])
+        self.spec(name, server, &values, &Folders::default())
             .map(Some)
     }
 
     /// The environment in which the package of a server is installed: nothing of a tenant's.
-    ///
-    /// # Errors
-    /// When tenants may have it from different registries.
-    pub fn install_environment(&self, server: &Server) -> Result<BTreeMap<String, String>, String> {
+    pub fn install_environment(&self, server: &Server) -> InstallEnvironment {
         self.environment.of_installs(server)
     }
 
@@ -208,13 +209,13 @@ impl Resolver {
         name: &ServerName,
         server: &Server,
         values: &Values<'_>,
-        [data, tmp]: [PathBuf; 2],
+        folders: &Folders,
     ) -> Result<LaunchSpec, Failure> {
         let is_same_for_all = server.min_idle > 0;
         let env = if is_same_for_all {
             self.environment.without_folders()
         } else {
-            self.environment.of(&data, &tmp)
+            self.environment.of(folders)
         };
         let mut env: BTreeMap<String, SecretString> = env
             .into_iter()
@@ -229,7 +230,7 @@ impl Resolver {
                 .base_dir
                 .join(values.text(template)?.expose_secret()),
             None if is_same_for_all => PathBuf::new(),
-            None => data.clone(),
+            None => folders.data.clone(),
         };
         let mut roots = Vec::with_capacity(server.roots.len());
         for template in &server.roots {
@@ -251,13 +252,25 @@ impl Resolver {
             folders: if is_same_for_all {
                 vec![]
             } else {
-                vec![data, tmp]
+                vec![folders.data.clone(), folders.tmp.clone()]
             },
+            packages: folders.packages.clone(),
+            read_only: vec![],
             secret_files: SecretFiles::new(values.secret_root.to_owned(), files_of(server, values)),
             sourced: BTreeMap::new(),
             redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),
             token: None,
         })
+    }
+
+    /// Where the private views of packages are made. Where one command is hosted, whose state goes with it, they are
+    /// kept beside the package cache.
+    fn packages_dir(&self, tenant: &TenantId, name: &ServerName) -> PathBuf {
+        let cache = self.config.package_cache(self.state.path());
+        match cache.parent().filter(|_| self.config.only_server.is_some()) {
+            Some(beside) => beside.join("private").join(name.as_str()),
+            None => self.state.packages_dir(tenant, name),
+        }
     }
 
     /// Below what secrets are put into files; nowhere if the server wants none there.
@@ -297,15 +310,9 @@ impl Resolver {
     }
 }
 
-/// The same without a running stdiopool, for `stdiopool prefetch`.
-///
-/// # Errors
-/// As [`Resolver::install_environment`].
-pub fn install_environment(
-    config: &Config,
-    server: &Server,
-) -> Result<BTreeMap<String, String>, String> {
-    Environment::new(config, |name| std::env::var_os(name)).of_installs(server)
+/// What [`Resolver::install_environment`] says, without a running stdiopool, for `stdiopool prefetch`.
+pub fn install_environment(config: &Config, server: &Server) -> InstallEnvironment {
+    Environment::new(config, std::env::vars_os()).of_installs(server)
 }
 
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path

@@ -39,7 +39,7 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 
 pub use exit::{Exit, ExitStatusKind};
-pub use guardian::{Guardian, GuardianError, run_guardian_if_asked};
+pub use guardian::{Guardian, GuardianError, can_make_read_only, run_guardian_if_asked};
 pub use spawn::{SpawnError, spawn};
 use stdin::Delivery;
 pub use stdin::SendError;

@@ -418,6 +418,10 @@ const ROWS: &[(&str, Filled)] = &[
         NeedNot("command lines are the operator's"),
     ),
     (
+        "files taken over from a private view",
+        NeedNot("files of the tenant's own server, on its disk: what is beyond stays where it is"),
+    ),
+    (
         "links to authorise",
         NeedNot("a number of rows of fixed size"),
     ),

@@ -27,6 +27,7 @@ mod held_sessions;
 mod held_states;
 mod leftovers;
 mod ownership;
+mod packages;
 mod tables;
 mod terminals;
 mod wire;

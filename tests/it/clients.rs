@@ -13,16 +13,13 @@ use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use serde_json::{Value, json};
 
-use super::lifecycle::{EVERYTHING, TIME};
+use super::lifecycle::{everything, time};
 use super::support::{Stdiopool, demo, eventually, fixture};
 
 const SERVERS: [&str; 3] = ["demo", "everything", "time"];
 
 fn serve() -> Stdiopool {
-    let toml = format!(
-        "{}[servers.everything]\n{EVERYTHING}[servers.time]\n{TIME}",
-        demo("demo", "")
-    );
+    let toml = format!("{}{}{}", demo("demo", ""), everything(), time());
     Stdiopool::serve(&toml)
 }
 
@@ -94,9 +91,11 @@ async fn typescript_over_http_with_sse() {
 /// Servers of both eras, and two real ones.
 fn serve_both_eras() -> Stdiopool {
     let toml = format!(
-        "{}{}[servers.everything]\n{EVERYTHING}[servers.time]\n{TIME}",
+        "{}{}{}{}",
         fixture("old", "initialize", ""),
-        fixture("new", "stateless", "")
+        fixture("new", "stateless", ""),
+        everything(),
+        time()
     );
     Stdiopool::serve(&toml)
 }

@@ -11,9 +11,9 @@ use super::support::{
 };
 
 /// The reference server of the MCP project as people start it: npm, sh and node.
-pub(crate) const EVERYTHING: &str = "command = \"npx\"\nargs = [\"-y\", \"@modelcontextprotocol/server-everything@2026.8.31\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
+const EVERYTHING: &str = "command = \"npx\"\nargs = [\"-y\", \"@modelcontextprotocol/server-everything@2026.8.31\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
 /// A PyPI server as people start it.
-pub(crate) const TIME: &str = "command = \"uvx\"\nargs = [\"mcp-server-time@2026.10.19\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
+const TIME: &str = "command = \"uvx\"\nargs = [\"mcp-server-time@2026.10.19\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
 /// The same npm server under `npx`, with two more processes: one in a process group of its own,
 /// one in a session of its own that ignores what it can.
 const EVERYTHING_AND_STRAYS: &str = r#"command = "npx"
@@ -24,8 +24,24 @@ args = [
 start_timeout = "120s"
 "#;
 
+/// A server of that definition, with the caches of who runs the tests: each tenant's own are empty at first, and
+/// filling them is not what is tested.
 fn server(name: &str, definition: &str) -> String {
-    format!("[servers.{name}]\n{definition}\n")
+    let home = std::env::var("HOME").expect("a home");
+    let caches = format!(
+        "env = {{ npm_config_cache = \"{home}/.npm\", UV_CACHE_DIR = \"{home}/.cache/uv\" }}"
+    );
+    format!("[servers.{name}]\n{definition}\n{caches}\n")
+}
+
+/// The reference server, under the name `everything`.
+pub(crate) fn everything() -> String {
+    server("everything", EVERYTHING)
+}
+
+/// The server of PyPI, under the name `time`.
+pub(crate) fn time() -> String {
+    server("time", TIME)
 }
 
 /// The processes of the only worker, the first one first.
@@ -124,7 +140,7 @@ async fn a_drain_has_its_deadline() {
 
 #[tokio::test]
 async fn an_npx_tree_dies_whole_when_it_is_stopped() {
-    let pool = Stdiopool::serve(&server("everything", EVERYTHING));
+    let pool = Stdiopool::serve(&everything());
     let _client = served(&pool, "everything").await;
     let tree = worker_tree(&pool).await;
     assert!(tree.len() >= 3, "npm exec, sh and node: {tree:?}");
@@ -134,7 +150,7 @@ async fn an_npx_tree_dies_whole_when_it_is_stopped() {
 
 #[tokio::test]
 async fn an_npx_tree_dies_whole_with_its_parent() {
-    let pool = Stdiopool::serve(&server("everything", EVERYTHING));
+    let pool = Stdiopool::serve(&everything());
     let client = served(&pool, "everything").await;
     let tree = worker_tree(&pool).await;
     assert!(tree.len() >= 3, "npm exec, sh and node: {tree:?}");
@@ -173,7 +189,7 @@ async fn an_npx_tree_that_has_spread_over_groups_dies_whole_with_stdiopool() {
 
 #[tokio::test]
 async fn a_uvx_tree_dies_whole_whichever_way_it_ends() {
-    let mut pool = Stdiopool::serve(&server("time", TIME));
+    let mut pool = Stdiopool::serve(&time());
     let client = served(&pool, "time").await;
     let tree = worker_tree(&pool).await;
     assert!(tree.len() >= 2, "uv and python: {tree:?}");

@@ -50,6 +50,8 @@ async fn pid_of(pool: &Stdiopool, server: &str) -> u32 {
 #[tokio::test]
 async fn real_packages_are_one_process_each_with_the_arguments_they_were_given() {
     let toml = r#"
+[pool]
+queue_timeout = "120s"
 [servers.files]
 command = "npx"
 args = ["-y", "@modelcontextprotocol/server-filesystem@2026.8.31", "${dir.data}"]
@@ -197,6 +199,9 @@ async fn the_program_has_the_arguments_environment_and_folder_of_the_command() {
             "PATH",
             "VERSION",
             "NODE_COMPILE_CACHE",
+            "npm_config_cache",
+            "UV_CACHE_DIR",
+            "UV_TOOL_DIR",
             "PWD",
             "OLDPWD",
             "_",

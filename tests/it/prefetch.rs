@@ -45,7 +45,7 @@ args = ["-y", "@stdiopool-test/there-is-no-such-package"]
     );
     assert!(
         said.contains(
-            "as_is: @modelcontextprotocol/server-everything@2026.8.31 fetched, to be run as written"
+            "as_is: @modelcontextprotocol/server-everything@2026.8.31 is run as written, and fetched by the first start of each tenant"
         ),
         "{said}"
     );

@@ -136,6 +136,7 @@ async fn each_tenant_has_its_own_process_with_its_own_config() {
             "npm_config_cache",
             "npm_config_userconfig",
             "UV_CACHE_DIR",
+            "UV_TOOL_DIR",
             "UV_PYTHON_INSTALL_DIR",
             "UV_CONFIG_FILE",
         ];

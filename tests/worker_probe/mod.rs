@@ -125,6 +125,8 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         limits: ProcessLimits::default(),
         may_gain_privileges: false,
         folders: vec![],
+        packages: Default::default(),
+        read_only: vec![],
         secret_files: stdiopool::launch::SecretFiles::default(),
         sourced: std::collections::BTreeMap::new(),
         redactor: Redactor::default(),

@@ -7,6 +7,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use tokio::process::Command;
 
 use super::Check;
+use crate::worker::can_make_read_only;
 use crate::worker::memory::{can_hibernate, has_zram, memory_pressure};
 
 /// How long a program may take to say its version.
@@ -23,6 +24,7 @@ pub(super) async fn checks() -> Vec<Check> {
         node().await,
         uv().await,
         bubblewrap().await,
+        read_only_packages(),
         open_files(),
         processes(),
     ]
@@ -131,6 +133,19 @@ async fn bubblewrap() -> Check {
             "apt-get install bubblewrap",
         ),
     }
+}
+
+fn read_only_packages() -> Check {
+    let what = "read-only packages";
+    if can_make_read_only() {
+        return Check::ok(what, "workers can have mount namespaces of their own");
+    }
+    Check::lacks(
+        what,
+        "workers cannot have mount namespaces of their own",
+        "only permissions keep a worker from changing the installed packages that all tenants run",
+        "run as root with CAP_SYS_ADMIN, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0)",
+    )
 }
 
 fn open_files() -> Check {

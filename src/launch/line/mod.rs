@@ -94,6 +94,14 @@ impl Recipe {
         }
     }
 
+    /// The package that is run, without a version; `None` for a recipe of nothing.
+    pub fn package(&self) -> Option<&str> {
+        match self {
+            Self::Npm { specs, .. } => specs.first().map(NpmSpec::name),
+            Self::PyPi { requirements, .. } => requirements.first().map(Requirement::name),
+        }
+    }
+
     /// As people write it.
     pub fn name(&self) -> String {
         let words: Vec<String> = match self {

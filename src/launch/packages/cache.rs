@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::ABOUT;
 use crate::folders::{self, Temporary};
 
 /// How often a lock that another process holds is tried again.
@@ -58,7 +59,7 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] when the system refuses.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        for folder in ["refs", "entries", "locks", "home", "tmp"] {
+        for folder in ["refs", "entries", "locks", "home", "tmp", "downloads"] {
             let folder = root.join(folder);
             DirBuilder::new()
                 .recursive(true)
@@ -76,6 +77,16 @@ impl Cache {
     /// HOME of installs: what their scripts leave there is nobody's.
     pub(super) fn home(&self) -> PathBuf {
         self.root.join("home")
+    }
+
+    /// Where what an installer has downloaded is kept: no worker is told of it.
+    pub(super) fn downloads(&self, installer: &str) -> PathBuf {
+        self.root.join("downloads").join(installer)
+    }
+
+    /// The folder of the cache.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where things are made that become something else later; see [`Workspace`].
@@ -140,7 +151,7 @@ impl Cache {
 
     /// Whether an entry is whole.
     pub(super) fn is_whole(&self, entry: &str) -> bool {
-        self.entry(entry).join("entry.json").is_file()
+        self.entry(entry).join(ABOUT).is_file()
     }
 
     fn reference_path(&self, request: &str) -> PathBuf {

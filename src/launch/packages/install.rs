@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, CacheError, Reference};
 use super::helper::Helper;
+use super::manifest::{ABOUT, Manifest, ManifestError, hex};
 use super::pins::Pins;
 use super::{node, python};
 use crate::launch::line::{Entry, PackageRun, Recipe};
@@ -70,10 +71,6 @@ impl Request {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
-}
-
 /// How far an install is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
@@ -101,7 +98,11 @@ impl Stage {
 pub struct Installation {
     /// The entry of the cache.
     pub entry: String,
-    /// The version of the package that is run.
+    /// The folder of that entry.
+    pub folder: PathBuf,
+    /// The package that is run, without a version.
+    pub package: String,
+    /// Its version.
     pub version: String,
     /// What to start.
     pub program: PathBuf,
@@ -139,9 +140,7 @@ pub async fn install(
 ) -> Result<Outcome, String> {
     let id = request.id();
     let mut request = request.clone();
-    let home = || cache.home().display().to_string();
-    let env = Arc::make_mut(&mut request.env);
-    env.entry("HOME".to_owned()).or_insert_with(home);
+    set_own_folders(Arc::make_mut(&mut request.env), cache);
     let request = &request;
     tell(Stage::Waiting);
     let lock = cache.lock(&id).await.map_err(|error| error.to_string())?;
@@ -154,6 +153,7 @@ pub async fn install(
     if !anew
         && let Some(reference) = cache.reference(&id)
         && let Ok(installation) = job.look_up(&reference).await
+        && job.is_sound(&reference.entry).await?
     {
         cache.touch(&id);
         return Ok(Outcome {
@@ -162,6 +162,43 @@ pub async fn install(
         });
     }
     job.install(&id, pins.filter(|_| request.is_pinned)).await
+}
+
+/// HOME and the caches of an install are folders of the package cache, which no worker is told of. uv copies what it
+/// puts in place: a link would make the file in its cache and the installed one the same.
+fn set_own_folders(env: &mut BTreeMap<String, String>, cache: &Cache) {
+    let home = || cache.home().display().to_string();
+    env.entry("HOME".to_owned()).or_insert_with(home);
+    let is_npm_cache = |name: &str| name.eq_ignore_ascii_case("npm_config_cache");
+    env.retain(|name, _| !is_npm_cache(name));
+    for (name, value) in [
+        ("npm_config_cache", cache.downloads("npm")),
+        ("UV_CACHE_DIR", cache.downloads("uv")),
+        ("UV_LINK_MODE", "copy".into()),
+    ] {
+        env.insert(name.to_owned(), value.display().to_string());
+    }
+    env.remove("UV_NO_CACHE");
+}
+
+/// Whether an entry is as it was installed. Reads every file of it.
+async fn verified(folder: PathBuf) -> Result<(), ManifestError> {
+    let verify = move || Manifest::read(&folder)?.verify(&folder);
+    let verified = tokio::task::spawn_blocking(verify).await;
+    // A panic or a shutdown: it cannot be told.
+    verified.unwrap_or(Err(ManifestError::NoList))
+}
+
+/// Whether an entry of the cache is as it was installed, or what is wrong with it. Reads every file of it.
+///
+/// # Errors
+/// What differs.
+///
+/// # Cancel-Safety
+/// Cancel-safe; reading goes on in the background.
+pub(super) async fn check(cache: &Cache, entry: &str) -> Result<(), String> {
+    let verified = verified(cache.entry(entry)).await;
+    verified.map_err(|error| error.to_string())
 }
 
 struct Job<'a> {
@@ -194,7 +231,7 @@ impl Job<'_> {
         let version = version(recipe, &lock_file)?;
         let entry = entry_name(recipe, &runtime, &lock_file);
         let entry_lock = self.cache.lock(&entry).await.map_err(said)?;
-        let is_new = !self.cache.is_whole(&entry);
+        let is_new = !self.cache.is_whole(&entry) || !self.is_sound(&entry).await?;
         if is_new {
             (self.tell)(Stage::Installing);
             self.cache.remove(&entry).map_err(said)?;
@@ -217,6 +254,21 @@ impl Job<'_> {
             installation,
             is_new,
         })
+    }
+
+    /// Whether an entry is as it was installed. One that is not is put out of the way, and that is told.
+    async fn is_sound(&self, entry: &str) -> Result<bool, String> {
+        let Err(why) = check(self.cache, entry).await else {
+            return Ok(true);
+        };
+        tracing::warn!(
+            entry,
+            "package {} is damaged: {why}; it is installed again",
+            self.request.recipe.name()
+        );
+        let removed = self.cache.remove(entry);
+        removed.map_err(|error| error.to_string())?;
+        Ok(false)
     }
 
     /// Makes an entry.
@@ -244,9 +296,21 @@ impl Job<'_> {
             }
             return Err(why);
         }
-        let about = json!({ "package": self.request.recipe.id(), "version": version });
+        let listed = {
+            let dir = dir.clone();
+            let list = move || {
+                let manifest = Manifest::of(&dir).map_err(|error| error.to_string())?;
+                let written = manifest.write(&dir);
+                written.map_err(|error| format!("its list of files cannot be written: {error}"))
+            };
+            tokio::task::spawn_blocking(list).await
+        };
+        let manifest = listed.map_err(|error| format!("its files cannot be listed: {error}"))??;
+        let about = json!({
+            "package": self.request.recipe.id(), "version": version, "manifest": manifest,
+        });
         // Last, so that what it stands in is whole.
-        let path = dir.join("entry.json");
+        let path = dir.join(ABOUT);
         std::fs::write(&path, about.to_string())
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         self.cache.seal(entry).map_err(said)
@@ -281,6 +345,8 @@ impl Job<'_> {
         };
         Ok(Installation {
             entry: reference.entry.clone(),
+            folder: dir,
+            package: self.request.recipe.package().unwrap_or_default().to_owned(),
             version: reference.version.clone(),
             program,
             bin,

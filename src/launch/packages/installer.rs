@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cache::{Cache, CacheError};
-use super::install::{Installation, Request, Stage, install};
+use super::install::{Installation, Request, Stage, check, install};
 use super::pins::Pins;
+use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
 use crate::launch::line::Entry;
 
@@ -25,6 +26,10 @@ const MAX_INSTALLS: usize = 2;
 const MAX_SLOTS: usize = 4096;
 /// How long after a failed install it is tried again, if it is asked for.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
+/// How soon after an entry was found to be sound it is looked at again, when starts from it go on failing.
+const CHECK_PERIOD: Duration = Duration::from_secs(60);
+/// Files that are named in the log when a server has changed them.
+const NAMED: usize = 5;
 
 /// What is known of a package.
 #[derive(Clone, Debug)]
@@ -90,6 +95,8 @@ pub struct Slot {
     /// A server that runs it: the first that asked.
     pub server: ServerName,
     state: watch::Sender<State>,
+    /// When its entry was last compared with its manifest because a start failed.
+    checked: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Slot {
@@ -153,6 +160,7 @@ impl Slot {
 /// Installs packages.
 pub struct Installer {
     cache: Cache,
+    views: Views,
     pins: Option<Pins>,
     slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,
     turns: Semaphore,
@@ -178,6 +186,7 @@ impl Installer {
         cache.clear_leftovers();
         Ok(Self {
             cache,
+            views: Views::default(),
             pins: beside.map(Pins::beside),
             slots: Mutex::default(),
             turns: Semaphore::new(MAX_INSTALLS),
@@ -200,6 +209,7 @@ impl Installer {
             request,
             server: server.clone(),
             state: watch::Sender::new(State::Unknown),
+            checked: Mutex::default(),
         });
         slots.insert(key, Arc::clone(&slot));
         Some(slot)
@@ -224,6 +234,76 @@ impl Installer {
     /// Notes that a worker is started from it.
     pub fn used(&self, slot: &Slot) {
         self.cache.touch(&slot.request.id());
+    }
+
+    /// The folder that no worker has a reason to write to.
+    pub fn folder(&self) -> &Path {
+        self.cache.root()
+    }
+
+    /// The private view of a package below `root`; see [`Views::prepare`]. Blocks.
+    ///
+    /// # Errors
+    /// [`ViewError`]; there is nothing to start from then.
+    pub fn view(
+        &self,
+        installed: &Installed,
+        root: &Path,
+        still_running: StillRunning,
+    ) -> Result<Arc<View>, ViewError> {
+        let program = installed.program.strip_prefix(&installed.folder);
+        let wanted = Wanted {
+            package: &installed.package,
+            version: &installed.version,
+            entry: &installed.folder,
+            program: program.unwrap_or(&installed.program),
+        };
+        self.views.prepare(root, &wanted, still_running)
+    }
+
+    /// A start from a package failed: compares its entry with its manifest in the background, and installs it again
+    /// if it is damaged; says what of the package the server has changed in `view`. At most once a minute for a package,
+    /// unless `is_known`: that it is damaged was seen already.
+    pub fn suspect(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        view: Option<Arc<View>>,
+        watcher: &Arc<dyn Watcher>,
+        is_known: bool,
+    ) {
+        let State::Installed(installed) = slot.state() else {
+            return;
+        };
+        {
+            let mut checked = slot.checked.lock();
+            if !is_known && checked.is_some_and(|at| at.elapsed() < CHECK_PERIOD) {
+                return;
+            }
+            *checked = Some(Instant::now());
+        }
+        let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
+        self.tasks.spawn(async move {
+            let checked = check(&this.cache, &installed.entry);
+            match this.stop.run_until_cancelled(checked).await {
+                None => {}
+                Some(Ok(())) => {
+                    if let Some(view) = view {
+                        say_what_changed(slot.name(), view).await;
+                    }
+                }
+                Some(Err(_damaged)) => {
+                    // The install compares it once more, under its lock, and says what is wrong.
+                    slot.state.send_if_modified(|state| match state {
+                        State::Installed(now) if now.entry == installed.entry => {
+                            *state = State::Unknown;
+                            true
+                        }
+                        _ => false,
+                    });
+                    this.begin(&slot, &watcher, false);
+                }
+            }
+        });
     }
 
     /// Looks for newer versions of what may have them and was looked at longer than `interval` ago.
@@ -362,6 +442,23 @@ fn is_due(request: &Request, checked: SystemTime, now: SystemTime, interval: Dur
     // A time in the future was written under another clock.
     let age = now.duration_since(checked).unwrap_or(Duration::MAX);
     request.recipe.may_change() && !request.is_pinned && age >= interval
+}
+
+/// Says what of its package a server has changed in its private view: that may be why it does not start.
+async fn say_what_changed(package: String, view: Arc<View>) {
+    let look = move || {
+        let changed = view::changes(view.folder());
+        if !changed.is_empty() {
+            tracing::warn!(
+                view = %view.folder().display(), files = changed.len(),
+                "a start of package {package} failed, and its server has changed files of the package in its private copy: {} (remove the folder to have it made anew)",
+                changed[..changed.len().min(NAMED)].join(", ")
+            );
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(look).await {
+        tracing::debug!(%error, "what a server has changed of its package is not known");
+    }
 }
 
 #[cfg(test)]

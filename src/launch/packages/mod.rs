@@ -5,15 +5,18 @@
 //!  ├─ refs/REQUEST.json         what a request was resolved to: entry, version, when
 //!  ├─ entries/ENTRY/            one installation, named by the digest of its lock file
 //!  │   ├─ package.json, package-lock.json, node_modules/   or   requirements.txt, venv/
+//!  │   ├─ manifest.json         every file and its digest
 //!  │   └─ entry.json            written last: the installation is whole; then all is read-only
 //!  ├─ locks/NAME                one holder each, also across processes
+//!  ├─ downloads/                caches of npm and uv
 //!  └─ home/                     HOME of installs
 //!
 //!  Unknown ──ensure──▶ Installing ──▶ Installed ──refresh, another version──▶ Installed
 //!                          └──▶ Failed ──after a while, ensure──▶ Installing
 //! ```
 //!
-//! Invariants: an entry never changes once it is whole; two requests that resolve to the same lock
+//! Invariants: an entry never changes once it is whole, and is compared with its manifest before it is first used and
+//! when a start from it fails; workers run from a private view of it ([`view`]), never from the entry itself; two requests that resolve to the same lock
 //! file share it; a request is installed by one process at a time; what fails is run as written.
 //!
 //! It deliberately knows no registry: npm and uv are asked, under the user's own configuration.
@@ -22,9 +25,11 @@ mod cache;
 mod helper;
 mod install;
 mod installer;
+mod manifest;
 mod node;
 mod pins;
 mod python;
+pub mod view;
 
 pub use cache::{Cache, CacheError};
 pub use install::{Installation, Outcome, Request, Stage, install};

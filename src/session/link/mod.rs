@@ -30,6 +30,7 @@ use crate::bridge::{
 use crate::fair::{Flow, Scheduler};
 use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
+use crate::launch::packages::view::View;
 use crate::pool::{Lease, StopReason};
 use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
@@ -55,6 +56,8 @@ pub struct Link {
     worker: OnceLock<Worker>,
     /// The entry of the package cache that it was started from.
     entry: OnceLock<String>,
+    /// Its private view of a package.
+    view: OnceLock<Arc<View>>,
     /// Where its process can be handed over, for a spare.
     berth: OnceLock<Weak<Berth>>,
     state: Mutex<State>,
@@ -175,6 +178,7 @@ impl Link {
             order,
             worker: OnceLock::new(),
             entry: OnceLock::new(),
+            view: OnceLock::new(),
             berth: OnceLock::new(),
             state: Mutex::new(State {
                 mux,
@@ -207,6 +211,17 @@ impl Link {
     pub(super) fn started_from(&self, entry: &str) {
         // A link has one process, which is started once.
         let _first = self.entry.set(entry.to_owned());
+    }
+
+    /// Notes which private view of a package the process runs from.
+    pub(super) fn runs_from(&self, view: Arc<View>) {
+        // A link has one process, which is started once.
+        let _first = self.view.set(view);
+    }
+
+    /// The private view of a package that the process runs from, if it does.
+    pub(super) fn view(&self) -> Option<Arc<View>> {
+        self.view.get().cloned()
     }
 
     /// The entry of the package cache that it was started from, if it was.

@@ -29,6 +29,7 @@
 mod handle;
 mod heartbeat;
 mod init;
+mod mounts;
 mod process;
 mod spawn;
 mod sweep;
@@ -36,6 +37,7 @@ mod wire;
 
 pub(crate) use handle::{Control, LaunchError, Launched, News};
 pub use handle::{Guardian, GuardianError};
+pub use mounts::can_make_read_only;
 pub use process::run_guardian_if_asked;
 
 pub(crate) use wire::{Launch, SpawnFailure, Stage};

@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{Pid, getppid, setsid};
 
+use super::mounts::ReadOnly;
 use super::wire::{Launch, SPAWN_FDS, SpawnFailure, Stage};
 use crate::process::{close_from_3, prctl};
 
@@ -43,6 +44,7 @@ pub(super) fn execute(fds: [OwnedFd; SPAWN_FDS], init: Pid) -> SpawnFailure {
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(stdout))
         .stderr(Stdio::from(stderr));
+    let read_only = ReadOnly::new(launch.read_only, launch.may_gain_privileges);
     let limits = Limits {
         open_files: launch.open_files,
         cpu_seconds: launch.cpu_seconds,
@@ -50,7 +52,7 @@ pub(super) fn execute(fds: [OwnedFd; SPAWN_FDS], init: Pid) -> SpawnFailure {
     };
     // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
     unsafe {
-        command.pre_exec(move || prepare(init, &limits));
+        command.pre_exec(move || prepare(init, &limits, &read_only));
     }
     failed(Stage::Exec, &command.exec())
 }
@@ -63,8 +65,9 @@ struct Limits {
 }
 
 /// Runs in the child between fork and exec.
-fn prepare(init: Pid, limits: &Limits) -> io::Result<()> {
+fn prepare(init: Pid, limits: &Limits, read_only: &ReadOnly) -> io::Result<()> {
     setsid()?;
+    read_only.apply()?;
     kill_with_parent(init)?;
     if !limits.may_gain_privileges {
         prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;

@@ -84,6 +84,8 @@ pub(crate) struct Launch {
     pub(crate) open_files: Option<u64>,
     pub(crate) cpu_seconds: Option<u64>,
     pub(crate) may_gain_privileges: bool,
+    /// Folders that it must not write to, where the host can see to that.
+    pub(crate) read_only: Vec<OsString>,
 }
 
 impl Launch {
@@ -107,6 +109,7 @@ impl Launch {
             open_files: spec.limits.open_files,
             cpu_seconds: spec.limits.cpu_seconds,
             may_gain_privileges: spec.may_gain_privileges,
+            read_only: spec.read_only.iter().map(Into::into).collect(),
         }
     }
 
@@ -187,6 +190,7 @@ mod tests {
             open_files: Some(9),
             cpu_seconds: None,
             may_gain_privileges: false,
+            read_only: vec!["/x".into()],
         };
         let memfd = launch.to_memfd().expect("memfd");
         send(

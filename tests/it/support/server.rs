@@ -90,7 +90,7 @@ impl Stdiopool {
     pub(crate) fn run_as(user: u32, dir: TempDir, args: &[String]) -> Self {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(BINARY);
-        command.uid(user).gid(user);
+        command.uid(user).gid(user).env("HOME", dir.path());
         Self::start(command, dir, args, &[])
     }
 

@@ -1,0 +1,432 @@
+//! What a server writes beside its code is its tenant's: real npm, uv, node and Python, a registry on loopback, and made
+//! packages that write there. As root where the tests are root's, and as a plain user.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Client, Stdiopool, eventually, until};
+
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
+
+/// A registry of npm and PyPI, which ends with this value.
+struct Registry {
+    child: Child,
+    url: String,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/registry.py");
+        #[allow(clippy::disallowed_methods, reason = "a fixture")]
+        let mut child = Command::new("python3")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("there is a python3");
+        let mut url = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout)
+            .read_line(&mut url)
+            .expect("it says where it listens");
+        let url = url.trim_end().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
+        Self { child, url }
+    }
+
+    /// The servers `npm` and `pypi`, whose packages have that version, with these lines added.
+    fn servers(&self, version: &str, more: &str) -> String {
+        let url = &self.url;
+        format!(
+            r#"
+[servers.npm]
+command = "npx"
+args = ["-y", "keeper@{version}"]
+env = {{ npm_config_registry = "{url}" }}
+start_timeout = "120s"
+{more}
+[servers.pypi]
+command = "uvx"
+args = ["keeper-py@{version}"]
+env = {{ UV_DEFAULT_INDEX = "{url}/simple" }}
+start_timeout = "120s"
+{more}
+"#
+        )
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ended = self.child.wait();
+    }
+}
+
+/// Serves that config as `user`, or as who runs the tests.
+fn serve(toml: &str, user: Option<u32>) -> Stdiopool {
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
+    start(dir, user)
+}
+
+fn start(dir: tempfile::TempDir, user: Option<u32>) -> Stdiopool {
+    let config = dir.path().join("pool.toml").display().to_string();
+    let args = ["--config".to_owned(), config];
+    match user {
+        Some(user) => {
+            std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).expect("given");
+            Stdiopool::run_as(user, dir, &args)
+        }
+        None => Stdiopool::run(dir, &args, &[]),
+    }
+}
+
+/// The same folder, served anew with another config.
+fn served_again(mut pool: Stdiopool, toml: &str, user: Option<u32>) -> Stdiopool {
+    pool.signal(Signal::SIGTERM);
+    pool.wait();
+    let unused = tempfile::tempdir().expect("a folder");
+    let dir = std::mem::replace(&mut pool.dir, unused);
+    drop(pool);
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
+    start(dir, user)
+}
+
+/// A session of a tenant at one of the servers.
+struct Keeper(Client);
+
+impl Keeper {
+    async fn of(pool: &Stdiopool, tenant: &str, server: &str) -> Self {
+        Self(pool.client_of(tenant, server).connect().await)
+    }
+
+    async fn call(&self, tool: &str, arguments: Value) -> Value {
+        let answer = self.0.call(tool, arguments).await;
+        serde_json::from_str(answer.text()).unwrap_or_else(|error| panic!("{error} in {answer:?}"))
+    }
+
+    async fn remember(&self, text: &str) {
+        let done = self.call("remember", json!({ "text": text })).await;
+        assert_eq!(done, "done", "it may write beside its code");
+    }
+
+    async fn recalls(&self, texts: &[&str]) {
+        let recalled = self.call("recall", json!({})).await;
+        assert_eq!(recalled, json!(texts));
+    }
+
+    /// Tries to write a file, and says how that went.
+    async fn scribble(&self, path: &Path, text: &str) -> String {
+        let arguments = json!({ "path": path, "text": text });
+        let went = self.call("scribble", arguments).await;
+        went.as_str().expect("a word").to_owned()
+    }
+
+    async fn about(&self) -> About {
+        About(self.call("about", json!({})).await)
+    }
+}
+
+/// What a server says of itself.
+struct About(Value);
+
+impl About {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0[name].as_str().expect("a path").into()
+    }
+
+    fn env(&self, name: &str) -> PathBuf {
+        let value = self.0["env"][name].as_str();
+        value.unwrap_or_else(|| panic!("no {name}")).into()
+    }
+}
+
+/// Two tenants write beside the code of a server; neither finds what the other wrote, each its own.
+async fn each_finds_its_own(pool: &Stdiopool, server: &str, text: &str) {
+    let anna = Keeper::of(pool, "anna", server).await;
+    anna.remember(text).await;
+    let bob = Keeper::of(pool, "bob", server).await;
+    bob.recalls(&[]).await;
+    bob.remember("bob's").await;
+    anna.recalls(&[text]).await;
+}
+
+/// Nothing that all tenants run, or are installed from, can be written by a worker; its own caches can.
+async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
+    let anna = Keeper::of(pool, "anna", server).await;
+    let about = anna.about().await;
+    let state = pool.dir.path().join("state").canonicalize();
+    let packages = state.expect("there").join("packages");
+    let dependency = about.path("dependency");
+    assert!(
+        dependency.starts_with(packages.join("entries")),
+        "{dependency:?}"
+    );
+    for path in [
+        dependency.join("new"),
+        packages.join("entries/new"),
+        packages.join("downloads/new"),
+        packages.join("home/.npmrc"),
+        packages.join("refs/new.json"),
+    ] {
+        let went = anna.scribble(&path, "x").await;
+        assert_eq!(went, "EROFS", "{path:?}");
+        assert!(!path.exists());
+    }
+    let own = pool
+        .dir
+        .path()
+        .join("state/data/anna/.packages")
+        .join(server);
+    for variable in ["npm_config_cache", "UV_CACHE_DIR", "UV_TOOL_DIR"] {
+        let cache = about.env(variable);
+        assert!(cache.starts_with(&own), "{variable} is {cache:?}");
+    }
+}
+
+/// Everything that holds for one user, through a restart.
+async fn what_is_written_is_the_tenants(user: Option<u32>) {
+    let registry = Registry::start();
+    let written = registry
+        .servers("1.0.0", "launch = \"as-is\"")
+        .replace("[servers.", "[servers.written-");
+    let toml = format!("{}{written}", registry.servers("1.0.0", ""));
+    let pool = serve(&toml, user);
+    let servers = ["npm", "pypi", "written-npm", "written-pypi"];
+    for server in servers {
+        each_finds_its_own(&pool, server, "anna's").await;
+    }
+    for server in ["npm", "pypi"] {
+        what_is_shared_is_out_of_reach(&pool, server).await;
+    }
+    if let Some(user) = user {
+        let anna = Keeper::of(&pool, "anna", "npm").await;
+        assert_eq!(anna.about().await.0["uid"], user);
+    }
+    let pool = served_again(pool, &toml, user);
+    for server in servers {
+        for (tenant, text) in [("anna", "anna's"), ("bob", "bob's")] {
+            let keeper = Keeper::of(&pool, tenant, server).await;
+            keeper.recalls(&[text]).await;
+        }
+    }
+    assert!(!pool.log().contains("as written"), "{}", pool.log());
+}
+
+#[tokio::test]
+async fn what_a_server_writes_beside_its_code_is_its_tenants() {
+    what_is_written_is_the_tenants(None).await;
+}
+
+#[tokio::test]
+async fn what_a_plain_users_server_writes_beside_its_code_is_its_tenants() {
+    // Where the tests are not root's, the test above is this one.
+    if nix::unistd::geteuid().is_root() {
+        what_is_written_is_the_tenants(Some(NOBODY)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() {
+    let registry = Registry::start();
+    let pool = serve(&registry.servers("1.0.0", ""), None);
+    for server in ["npm", "pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        anna.remember("before").await;
+        // The next version has another such file of its own.
+        let settings = anna.about().await.path("code").join("settings.json");
+        assert_eq!(anna.scribble(&settings, "mine").await, "done");
+    }
+    let pool = served_again(pool, &registry.servers("1.1.0", ""), None);
+    for server in ["npm", "pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        let about = anna.about().await;
+        assert_eq!(about.0["version"], "1.1.0");
+        anna.recalls(&["before"]).await;
+        let settings = fs::read_to_string(about.path("code").join("settings.json"));
+        assert_eq!(settings.expect("there"), r#"{"of": "1.1.0"}"#);
+        Keeper::of(&pool, "bob", server).await.recalls(&[]).await;
+        let left = pool.dir.path().join("state/data/anna/.packages");
+        let left = left.join(server).join("left-behind");
+        let left = found_in(&left, "settings.json").expect("it was put aside");
+        assert_eq!(fs::read(left).expect("there"), b"mine");
+    }
+    let log = pool.log();
+    for said in [
+        "was carried over to 1.1.0",
+        "was put aside",
+        "settings.json",
+    ] {
+        assert_eq!(log.matches(said).count(), 2, "{said}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_to_another_version_takes_over_what_was_just_written() {
+    let registry = Registry::start();
+    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let old = Keeper::of(&pool, "anna", "npm").await;
+    let toml = registry.servers("1.1.0", "");
+    Stdiopool::write_config(pool.dir.path(), "[auth]\nmode = \"none\"\n", &toml);
+    old.remember("just now").await;
+    let reload = pool.command(&["reload"]).output().expect("runs");
+    assert!(reload.status.success(), "{reload:?}");
+    let new = Keeper::of(&pool, "anna", "npm").await;
+    assert_eq!(new.about().await.0["version"], "1.1.0");
+    new.recalls(&["just now"]).await;
+    assert!(!pool.log().contains("still run"), "{}", pool.log());
+}
+
+/// A file of that name below a folder.
+fn found_in(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(folder).ok()?.flatten() {
+            if item.file_name() == name {
+                return Some(item.path());
+            }
+            if item.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(item.path());
+            }
+        }
+    }
+    None
+}
+
+/// Writes into what is read-only, as someone who may do so.
+fn damage(path: &Path, text: &str) {
+    fs::set_permissions(path, Permissions::from_mode(0o644)).expect("set");
+    fs::write(path, text).expect("written");
+}
+
+#[tokio::test]
+async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_fails() {
+    let registry = Registry::start();
+    let toml = registry.servers("1.0.0", "");
+    let pool = serve(&toml, None);
+    let mut damaged = Vec::new();
+    for (server, file, evil) in [
+        ("npm", "index.js", "throw new Error('evil');\n"),
+        ("pypi", "__init__.py", "raise SystemExit('evil')\n"),
+    ] {
+        let about = Keeper::of(&pool, "anna", server).await.about().await;
+        let path = about.path("dependency").join(file);
+        let sound = fs::read_to_string(&path).expect("there");
+        damaged.push((server, path, evil, sound));
+    }
+    // Before it is first used.
+    for (_, path, evil, _) in &damaged {
+        damage(path, evil);
+    }
+    let pool = served_again(pool, &toml, None);
+    for (server, path, _, sound) in &damaged {
+        Keeper::of(&pool, "bob", server).await.remember("x").await;
+        assert_eq!(&fs::read_to_string(path).expect("there"), sound);
+    }
+    assert_eq!(
+        pool.log().matches(" is damaged: ").count(),
+        2,
+        "{}",
+        pool.log()
+    );
+    // While it is in use.
+    for (server, path, evil, sound) in &damaged {
+        damage(path, evil);
+        let cleo = pool.client_of("cleo", server);
+        let refused = cleo.try_initialize("2025-11-25", json!({})).await;
+        assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+        until("it is repaired", || {
+            let now = fs::read_to_string(path).ok();
+            (now.as_ref() == Some(sound)).then_some(())
+        });
+        eventually("it starts again", async || {
+            let answer = cleo.try_initialize("2025-11-25", json!({})).await;
+            answer.status.is_success()
+        })
+        .await;
+        let cleo = Keeper::of(&pool, "cleo", server).await;
+        cleo.recalls(&[]).await;
+    }
+    assert_eq!(
+        pool.log().matches(" is damaged: ").count(),
+        4,
+        "{}",
+        pool.log()
+    );
+}
+
+/// Serves that config with the registry in stdiopool's own environment, and in no server's.
+fn serve_with_registry(registry: &Registry, toml: &str) -> Stdiopool {
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
+    let config = dir.path().join("pool.toml").display().to_string();
+    let index = format!("{}/simple", registry.url);
+    let own = [
+        ("NPM_CONFIG_REGISTRY", registry.url.as_str()),
+        ("UV_DEFAULT_INDEX", index.as_str()),
+    ];
+    Stdiopool::run(dir, &["--config".to_owned(), config], &own)
+}
+
+/// Servers without environments of their own.
+fn plain_servers(more: &str) -> String {
+    let server = |name: &str, command: &str, args: &[&str]| {
+        format!(
+            "[servers.{name}]\ncommand = {command:?}\nargs = {args:?}\nstart_timeout = \"120s\"\n{more}\n"
+        )
+    };
+    let npm = server("npm", "npx", &["-y", "keeper@1.0.0"]);
+    let pypi = server("pypi", "uvx", &["keeper-py@1.0.0"]);
+    format!("{npm}{pypi}")
+}
+
+#[tokio::test]
+async fn installs_see_the_operators_registry_and_workers_do_not() {
+    let registry = Registry::start();
+    let as_is = plain_servers("launch = \"as-is\"").replace("[servers.", "[servers.written-");
+    let missing = r#"
+[servers.missing-npm]
+command = "npx"
+args = ["-y", "keeper-of-nothing"]
+[servers.missing-pypi]
+command = "uvx"
+args = ["keeper-of-nothing"]
+"#;
+    let pool = serve_with_registry(&registry, &format!("{}{as_is}{missing}", plain_servers("")));
+    for server in ["npm", "pypi"] {
+        let about = Keeper::of(&pool, "anna", server).await.about().await;
+        let env = about.0["env"].as_object().expect("an object");
+        for variable in ["NPM_CONFIG_REGISTRY", "UV_DEFAULT_INDEX"] {
+            assert!(!env.contains_key(variable), "{variable}");
+        }
+    }
+    // As written they would ask the public registry for a name that may be private.
+    for (server, variable) in [
+        ("written-npm", "NPM_CONFIG_REGISTRY"),
+        ("written-pypi", "UV_DEFAULT_INDEX"),
+        ("missing-npm", "NPM_CONFIG_REGISTRY"),
+        ("missing-pypi", "UV_DEFAULT_INDEX"),
+    ] {
+        let client = pool.client_of("anna", server);
+        let refused = client.try_initialize("2025-11-25", json!({})).await;
+        assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+        let said = refused.message();
+        for part in [variable, "another registry", "pool.pass_env"] {
+            assert!(said.contains(part), "{server}: {said}");
+        }
+    }
+    let pass = "[pool]\npass_env = [\"NPM_CONFIG_REGISTRY\", \"UV_DEFAULT_INDEX\"]\n";
+    let pool = serve_with_registry(&registry, &format!("{pass}{as_is}"));
+    for server in ["written-npm", "written-pypi"] {
+        let keeper = Keeper::of(&pool, "anna", server).await;
+        keeper.recalls(&[]).await;
+    }
+}
