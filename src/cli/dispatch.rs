@@ -6,9 +6,9 @@ use clap::{Parser, Subcommand};
 
 use super::output;
 use super::{
-    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
-    LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs,
-    ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
+    SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::telemetry;
 
@@ -30,6 +30,7 @@ enum Command {
     Call(CallArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
+    Events(EventsArgs),
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
+        Command::Events(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),

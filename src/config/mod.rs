@@ -47,6 +47,7 @@ pub use model::{
 pub use oauth::{ClientAuth, OAuth};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
+pub use read::state_dir;
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

@@ -101,6 +101,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     });
     let http = bind(config.http.listen, "http.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
+    if let Err(error) = state.note_admin(admin_listener.address()) {
+        tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
+    }
     let guardian = Guardian::start().await?;
     let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
     let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;

@@ -37,8 +37,10 @@ pub enum Happening<'a> {
     WorkerReady(&'a Link),
     /// It never will, and why.
     WorkerStartFailed(&'a Link, &'a str),
-    /// It ended.
+    /// It ended after it could serve.
     WorkerExited(&'a Link, &'a Exit),
+    /// Nothing of it is left, whether it ever could serve or not; how its first process ended, if there was one.
+    WorkerGone(&'a Link, Option<&'a Exit>),
     /// Something happened to a package that a server runs, in words.
     Package(PackageEvent, &'a ServerName, &'a str),
     /// A client has opened a session.
