@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::output;
+use crate::counted::counted;
 use crate::{config, store};
 
 /// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
@@ -57,8 +58,4 @@ impl CheckArgs {
         );
         ExitCode::SUCCESS
     }
-}
-
-fn counted(n: usize, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }

@@ -375,8 +375,7 @@ mod tests {
             .act("api/v1/workers/w9/stop")
             .await
             .expect_err("none");
-        let text =
-            "not_found: there is no worker `w9`, or no longer (GET /api/v1/workers lists them)";
+        let text = "not_found: there is no worker `w9`, and nothing is known of one (GET /api/v1/workers lists those that run, /api/v1/ended those that have ended)";
         assert_eq!(error.to_string(), text);
     }
 

@@ -24,6 +24,7 @@ mod rates;
 mod read;
 mod reader;
 mod references;
+mod restart;
 mod schema;
 mod servers;
 mod shown;

@@ -421,15 +421,4 @@ impl Config {
         let tls = self.http.tls.as_ref();
         tls.is_some_and(|tls| tls.client_ca.is_some())
     }
-
-    /// Whether another config listens elsewhere or otherwise, which takes a restart.
-    pub fn listens_like(&self, other: &Self) -> bool {
-        // What is said of connections and of memory held holds from the reload on.
-        let http = Http {
-            connections: self.http.connections.clone(),
-            memory: self.http.memory,
-            ..other.http.clone()
-        };
-        self.http == http && self.admin.listen == other.admin.listen
-    }
 }

@@ -108,7 +108,7 @@ mod tests {
         fn the_bounds_hold_and_the_latest_is_there(tenants in prop::collection::vec(0_u8..6, 1..200)) {
             let mut history = History::new(4, 10);
             for (n, tenant) in tenants.iter().enumerate() {
-                let tenant = (*tenant > 0).then(|| TenantId::new(&format!("t{tenant}")));
+                let tenant = (*tenant > 0).then(|| TenantId::new(format!("t{tenant}")));
                 history.push(tenant.as_ref(), (tenant.clone(), n));
                 let all = history.where_(|_| true);
                 prop_assert!(all.len() <= 10 && all.len() == history.len);

@@ -16,7 +16,7 @@ use super::events::{Events, PoolMetrics};
 use super::grants::{self, Announcer};
 use super::limits;
 use super::refresh;
-use super::reload::{Reloader, Said};
+use super::reload::{Addresses, Reloader, Said};
 use super::sampler;
 use super::start_up;
 use super::supervisor::{self, Running};
@@ -67,18 +67,22 @@ pub struct Options {
     pub record_trace: Option<PathBuf>,
 }
 
+fn addresses(options: &Options) -> Addresses {
+    Addresses {
+        http: options.http,
+        admin: options.admin,
+    }
+}
+
 fn read(options: &Options) -> Result<Config, ServeError> {
     let mut config = match &options.source {
         Source::File(path) => config::load(path)?,
         Source::Command(argv) => config::single_command(argv.clone())?,
     };
-    if let Some(http) = options.http {
-        config.http.listen = http;
-    }
-    if let Some(admin) = options.admin {
-        config.admin.listen = admin;
-    }
-    config.check_exposure().map_err(ServeError::Exposed)?;
+    let addresses = addresses(options);
+    addresses
+        .put_into(&mut config)
+        .map_err(ServeError::Exposed)?;
     Ok(config)
 }
 
@@ -388,6 +392,8 @@ impl Service {
         };
         let reloader = Arc::new(Reloader {
             path: path.clone(),
+            started: Arc::clone(config),
+            addresses: addresses(options),
             sessions: sessions.clone(),
             state,
             accounts,

@@ -11,6 +11,7 @@ mod clients;
 mod config;
 mod config_kept;
 mod config_of_all;
+mod ended;
 mod faults;
 mod front;
 mod kills;
