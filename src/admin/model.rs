@@ -293,6 +293,15 @@ pub enum CircuitState {
     HalfOpen,
 }
 
+/// `GET /api/v1/rules`: whether rules about tools (`bind`, `tools`, `[policy]`) match the tools there are.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct RuleCheck {
+    /// Those that do not, in words.
+    pub unmatched: Vec<String>,
+    /// Servers with such rules whose tools nobody has listed since the start.
+    pub unknown: Vec<ServerName>,
+}
+
 /// What went wrong with a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastError {
@@ -399,6 +408,8 @@ pub enum EventKind {
     OauthFailed,
     /// What it authorised is over: the provider says so, or it was revoked.
     OauthEnded,
+    /// A rule about tools does not do what it says.
+    RuleUnmatched,
     /// A client opened a session.
     SessionOpened,
     /// A session ended.

@@ -43,6 +43,7 @@ GET  /api/v1/ended                      workers that have ended, and why: ?serve
 GET  /api/v1/sessions                   open sessions
 GET  /api/v1/servers                    configured servers
 GET  /api/v1/tenants                    tenants
+GET  /api/v1/rules                      whether rules about tools match the tools there are
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
 POST /api/v1/workers/{id}/stop          stop a worker
@@ -137,6 +138,7 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/workers/{id}", get(worker::<S>))
         .route("/api/v1/workers/{id}/logs", get(logs::<S>))
         .route("/api/v1/workers/{id}/stop", post(stop::<S>))
+        .route("/api/v1/rules", get(rules::<S>))
         .route("/api/v1/ended", get(ended::<S>))
         .route("/api/v1/sessions", get(sessions::<S>))
         .route("/api/v1/servers", get(servers::<S>))
@@ -247,6 +249,10 @@ async fn sessions<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<mode
 
 async fn servers<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::ServerRow>> {
     Json(admin.supervisor.servers())
+}
+
+async fn rules<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::RuleCheck> {
+    Json(admin.supervisor.rules())
 }
 
 async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::TenantRow>> {

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use tokio::sync::broadcast;
 
 use super::accounts::{Accounting, Act};
-use super::model::{EndedRow, Event, ServerRow, SessionRow, Status, TenantRow, WorkerRow};
+use super::model::{
+    EndedRow, Event, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
+};
 use crate::ids::WorkerId;
 
 /// A reload under way: what changed, or what is wrong with the file (the old config then stays).
@@ -43,6 +45,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn sessions(&self) -> Vec<SessionRow>;
     /// Every configured server, by name.
     fn servers(&self) -> Vec<ServerRow>;
+    /// Whether rules about tools match the tools there are.
+    fn rules(&self) -> RuleCheck;
     /// Every tenant that is configured or has something running, by name.
     fn tenants(&self) -> Vec<TenantRow>;
     /// One live worker.

@@ -110,6 +110,10 @@ impl Supervisor for Fake {
         vec![]
     }
 
+    fn rules(&self) -> RuleCheck {
+        RuleCheck::default()
+    }
+
     fn tenants(&self) -> Vec<TenantRow> {
         vec![]
     }

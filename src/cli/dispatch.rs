@@ -50,9 +50,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
+        Command::Check(args) => match block_on(args.run()) {
+            Ok(verdict) => return verdict,
+            Err(report) => Err(report),
+        },
         Command::Explain(args) => match block_on(args.run()) {
             Ok(decision) => return decision,
             Err(report) => Err(report),

@@ -14,6 +14,7 @@
 mod audit;
 mod auth;
 mod bind;
+mod doubts;
 mod globs;
 mod load;
 mod mistake;
@@ -37,10 +38,10 @@ mod units;
 
 pub use audit::Audit;
 pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
-pub use bind::Bind;
+pub use bind::{Bind, BindRule};
 pub use globs::Globs;
 pub use load::{load, parse, single_command};
-pub use mistake::{ConfigErrors, Mistake, Mistakes};
+pub use mistake::{ConfigErrors, Mistake, Mistakes, similar};
 pub use model::{
     Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,

@@ -54,6 +54,8 @@ pub struct Config {
     pub base_dir: PathBuf,
     /// What is odd but usable, for the log and for `check`.
     pub warnings: Vec<String>,
+    /// What cannot be meant: `check` refuses it, `serve` logs it.
+    pub doubts: Vec<String>,
 }
 
 /// `[http]`: the front door.

@@ -46,6 +46,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         only_server: None,
         base_dir: base_dir.to_owned(),
         warnings: Vec::new(),
+        doubts: Vec::new(),
     };
     rates::fit_memory(root, &mut config);
     config

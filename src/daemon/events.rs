@@ -119,6 +119,10 @@ impl Watcher for Events {
                     ..self::event(kind, message.to_owned())
                 });
             }
+            Happening::RuleUnmatched(server, message) => self.send(Event {
+                server: server.cloned(),
+                ..event(EventKind::RuleUnmatched, message.to_owned())
+            }),
             Happening::SessionOpened(session) => {
                 self.of_session(EventKind::SessionOpened, session);
             }

@@ -131,7 +131,7 @@ impl Reloader {
         if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
             tls.replace(certificates);
         }
-        for warning in &new.warnings {
+        for warning in new.warnings.iter().chain(&new.doubts) {
             tracing::warn!("{warning}");
         }
         self.sessions.pool().reconfigure(limits::of(&new));

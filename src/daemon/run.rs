@@ -92,7 +92,7 @@ fn read(options: &Options) -> Result<Config, ServeError> {
 /// [`ServeError`] when it cannot start.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
     let config = Arc::new(read(&options)?);
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&config.doubts) {
         tracing::warn!("{warning}");
     }
     limits::raise_open_files();

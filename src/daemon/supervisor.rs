@@ -12,8 +12,8 @@ use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
     Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, Limits,
-    LogFollow, Reload, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
-    TenantRow, WorkerCounts, WorkerRow,
+    LogFollow, Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor,
+    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::ids::{ServerName, WorkerId};
@@ -249,6 +249,14 @@ impl Supervisor for Running {
             }
         };
         config.servers.iter().map(row).collect()
+    }
+
+    fn rules(&self) -> RuleCheck {
+        let (findings, unknown) = self.sessions.rule_findings();
+        RuleCheck {
+            unmatched: findings.into_iter().map(|it| it.message).collect(),
+            unknown,
+        }
     }
 
     fn tenants(&self) -> Vec<TenantRow> {

@@ -116,7 +116,13 @@ impl Shared {
                             self.installer.used(&slot);
                             return Cow::Owned(direct(&spec, &package.run, &installed));
                         }
-                        Some(Err(why)) => why.to_string(),
+                        // Why was logged when it was tried, with what npm or uv said.
+                        Some(Err(_)) => {
+                            format!(
+                                "package `{}` could not be installed, as was logged",
+                                slot.name()
+                            )
+                        }
                         None => {
                             // For the next one. This one has its place in the pool already.
                             self.installer.ensure(&slot, &self.package_watcher());

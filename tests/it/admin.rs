@@ -279,7 +279,7 @@ fn check_and_schema() {
     }
     std::fs::write(
         &file,
-        "[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\n",
+        "[servers.a]\ncommand = \"sh\"\nargs = [\"${secret.k}\"]\n",
     )
     .expect("written");
     let right = run(&["check"]).code(0);

@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod bind;
 mod catalog;
+mod checked;
 mod clients;
 mod config;
 mod config_kept;

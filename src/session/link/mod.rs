@@ -635,6 +635,16 @@ impl Link {
         }
     }
 
+    /// What the worker wrote to stderr so far, its end at least, with its secrets masked.
+    pub(super) fn stderr_so_far(&self) -> String {
+        let worker = self.worker.get();
+        let lines = worker.map(|worker| worker.stderr_tail(QUOTED_STDERR_LINES));
+        match lines.unwrap_or_default().as_slice() {
+            [] => "it wrote nothing to stderr so far".to_owned(),
+            lines => format!("stderr so far:\n{}", lines.join("\n")),
+        }
+    }
+
     /// Quotes the end of the worker's stderr, with its secrets masked.
     pub(super) fn quote_stderr(&self) -> String {
         let lines = self
