@@ -14,7 +14,8 @@ use crate::telemetry;
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
 #[derive(Parser, Debug)]
-#[command(name = "stdiopool", version, propagate_version = true)]
+// Not wrapped: a terminal does that itself, and what is copied, an example or an error, stays whole.
+#[command(name = "stdiopool", version, propagate_version = true, term_width = 0)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

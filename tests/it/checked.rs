@@ -228,6 +228,23 @@ async fn the_examples_of_call_and_demo_server_work() {
             .1
             .to_owned()
     };
+    // Neither help nor errors are wrapped, into files and pipes above all.
+    let wrong = Command::new(BINARY)
+        .args([
+            "call",
+            "x",
+            "y",
+            "not JSON at all, which is told on one line however long it is",
+        ])
+        .output();
+    let wrong = String::from_utf8_lossy(&wrong.expect("runs").stderr).into_owned();
+    assert!(
+        wrong
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains("not a JSON object")),
+        "{wrong}"
+    );
     let said = run(&example(&help("demo-server")), "");
     assert!(said.contains("\"text\":\"3\""), "{said}");
     let pool = Stdiopool::serve(&demo("demo", ""));
