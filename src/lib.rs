@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! cli -> daemon, tune -> admin, front -> session, bridge -> pool -> worker
-//!        below them all: tenancy, config, launch, store, telemetry, protocol, held, folders, escape, ids
+//!        below them all: tenancy, config, launch, store, telemetry, protocol, held, folders, escape, counted, ids
 //! ```
 //!
 //! Decisions are pure, effects are thin: [`pool::policy`] and [`bridge`] are state machines
@@ -14,6 +14,7 @@ pub mod admin;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod counted;
 pub mod daemon;
 pub mod demo;
 pub mod escape;

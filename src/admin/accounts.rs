@@ -30,7 +30,7 @@ pub enum Act {
     ListTokens(Option<String>),
     /// A new token of a tenant.
     CreateToken(String, NewToken),
-    /// Makes a tenant's token of that name worthless.
+    /// Revokes a tenant's token of that name.
     RevokeToken(String, String),
     /// Names of a tenant's secrets, or of all.
     ListSecrets(Option<String>),

@@ -32,8 +32,9 @@ pub use accounts::{
     TenantDetails, TokenDetails, Told, seconds,
 };
 pub use model::{
-    CircuitRow, Event, EventKind, Fingerprint, Limits, LogLine, ServerRow, SessionRow, StartCounts,
-    Status, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError, Limits, LogLine,
+    RuleCheck, ServerRow, SessionRow, StartCounts, Status, SupervisorState, TenantRow,
+    WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
-pub use supervisor::{LogFollow, Reload, Supervisor};
+pub use supervisor::{EventFollow, LogFollow, Reload, Supervisor};

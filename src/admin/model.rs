@@ -2,6 +2,7 @@
 //! times are in seconds, sizes in bytes.
 
 use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -265,8 +266,101 @@ pub struct ServerRow {
     pub queued: usize,
     /// Starts since the supervisor started.
     pub starts: StartCounts,
-    /// Until it is tried again, when its circuit is open.
+    /// Until it is tried again, when its circuit is open, or the soonest of its starts that wait after a
+    /// failure.
     pub retry_in_seconds: Option<f64>,
+    /// Whether its starts are tried at all.
+    #[serde(default)]
+    pub circuit: CircuitState,
+    /// The tenants for whom it is not tried, where that is not everyone.
+    #[serde(default)]
+    pub circuit_tenants: Vec<TenantId>,
+    /// What went wrong with it last, whenever that was.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+}
+
+/// Whether a server is started, for whoever is affected.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CircuitState {
+    /// It is.
+    #[default]
+    Closed,
+    /// It failed repeatedly and is left alone for a while.
+    Open,
+    /// That while is over: the next request tries one start.
+    HalfOpen,
+}
+
+/// `GET /api/v1/rules`: whether rules about tools (`bind`, `tools`, `[policy]`) match the tools there are.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct RuleCheck {
+    /// Those that do not, in words.
+    pub unmatched: Vec<String>,
+    /// Servers with such rules whose tools nobody has listed since the start.
+    pub unknown: Vec<ServerName>,
+}
+
+/// What went wrong with a server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastError {
+    /// Milliseconds since 1970.
+    pub at_ms: u64,
+    /// For whom it was started; none for a spare or an install.
+    pub tenant: Option<TenantId>,
+    /// The worker, for its log.
+    #[serde(with = "optional_worker_id")]
+    pub worker: Option<WorkerId>,
+    /// What went wrong, secrets redacted, at most 2 KiB.
+    pub message: String,
+}
+
+/// `GET /api/v1/ended`: a worker that is over, remembered for a while.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EndedRow {
+    /// Its id, for `logs`.
+    #[serde(with = "worker_id")]
+    pub id: WorkerId,
+    /// What it ran.
+    pub server: ServerName,
+    /// Whose config it was started with; none for a spare that was nobody's.
+    pub tenant: Option<TenantId>,
+    /// When the last of its processes was gone, in milliseconds since 1970.
+    pub ended_at_ms: u64,
+    /// Why it is over, as `reason` of `stdiopool_worker_exits_total`.
+    pub reason: String,
+    /// The same in words, secrets redacted, at most 2 KiB.
+    pub message: String,
+    /// How its first process ended, such as `exit 1` or `SIGKILL`; none if there was none.
+    pub exit: Option<String>,
+    /// How long it lived.
+    pub age_seconds: f64,
+    /// Lines it wrote to stderr; the last of them are kept.
+    pub stderr_lines: u64,
+}
+
+impl EndedRow {
+    /// Whether it ended by a fault of its own, and not because it was told to.
+    pub fn is_failure(&self) -> bool {
+        matches!(
+            self.reason.as_str(),
+            "crashed" | "start_failed" | "memory" | "unanswered"
+        )
+    }
+
+    /// When and how it ended, as a sentence without a full stop: `w8 ended at 14:02 UTC (exit 1)`.
+    pub fn sentence(&self) -> String {
+        let ended = UNIX_EPOCH + Duration::from_millis(self.ended_at_ms);
+        let stamp = humantime::format_rfc3339_seconds(ended).to_string();
+        let time = stamp.get(11..16).unwrap_or_default();
+        let how = match (self.is_failure(), &self.exit) {
+            (true, Some(exit)) if self.reason != "memory" => exit,
+            (true, None) => "it could not be started",
+            _ => &self.message,
+        };
+        format!("{} ended at {time} UTC ({how})", self.id)
+    }
 }
 
 /// `GET /api/v1/tenants`
@@ -314,6 +408,8 @@ pub enum EventKind {
     OauthFailed,
     /// What it authorised is over: the provider says so, or it was revoked.
     OauthEnded,
+    /// A rule about tools does not do what it says.
+    RuleUnmatched,
     /// A client opened a session.
     SessionOpened,
     /// A session ended.
@@ -340,6 +436,9 @@ pub struct Event {
     /// The worker it is about.
     #[serde(with = "optional_worker_id")]
     pub worker: Option<WorkerId>,
+    /// Why it ended, of a worker that did, as `reason` of `stdiopool_worker_exits_total`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The same in words, secrets redacted.
     pub message: String,
 }

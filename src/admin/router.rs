@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -17,16 +18,18 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{self, Guard};
-use super::model::{LogLine, WorkerRow};
+use super::model::{EndedRow, LogLine, WorkerRow};
 use super::stream::{self, OpenStream, Streams};
 use super::supervisor::Supervisor;
 use super::{account_routes, model};
-use crate::ids::WorkerId;
+use crate::ids::{TenantId, WorkerId};
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
 
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
+/// Lines of a worker that has ended that an error quotes.
+const QUOTED_LINES: usize = 8;
 
 const INDEX: &str = "\
 stdiopool admin
@@ -36,10 +39,13 @@ GET  /api/v1/status                     the whole at a glance
 GET  /api/v1/workers                    live workers
 GET  /api/v1/workers/{id}               one of them
 GET  /api/v1/workers/{id}/logs          its stderr: ?lines=100, ?follow=true streams events
+GET  /api/v1/ended                      workers that have ended, and why: ?server=, ?tenant=
 GET  /api/v1/sessions                   open sessions
 GET  /api/v1/servers                    configured servers
 GET  /api/v1/tenants                    tenants
-GET  /api/v1/events                     what happens, as an event stream
+GET  /api/v1/rules                      whether rules about tools match the tools there are
+GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
+                                        ?follow=false for those that are remembered only
 POST /api/v1/workers/{id}/stop          stop a worker
 POST /api/v1/drain                      finish what is in flight, then end
 POST /api/v1/reload                     read pool.toml again
@@ -132,6 +138,8 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/workers/{id}", get(worker::<S>))
         .route("/api/v1/workers/{id}/logs", get(logs::<S>))
         .route("/api/v1/workers/{id}/stop", post(stop::<S>))
+        .route("/api/v1/rules", get(rules::<S>))
+        .route("/api/v1/ended", get(ended::<S>))
         .route("/api/v1/sessions", get(sessions::<S>))
         .route("/api/v1/servers", get(servers::<S>))
         .route("/api/v1/tenants", get(tenants::<S>))
@@ -166,9 +174,27 @@ impl ApiError {
         }
     }
 
-    fn no_worker(id: WorkerId) -> Self {
-        let error =
-            format!("there is no worker `{id}`, or no longer (GET /api/v1/workers lists them)");
+    fn bad_query(error: &QueryRejection) -> Self {
+        let error = error.body_text();
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", error)
+    }
+
+    /// Says what is known of a worker that does not run.
+    fn no_worker(supervisor: &impl Supervisor, id: WorkerId) -> Self {
+        let ended = supervisor.ended().into_iter().rfind(|row| row.id == id);
+        let error = match ended {
+            Some(row) => {
+                let lines = supervisor.logs(id, QUOTED_LINES).unwrap_or_default();
+                let said = match lines.as_slice() {
+                    [] => "it wrote nothing to stderr".to_owned(),
+                    lines => format!("its last lines:\n{}", lines.join("\n")),
+                };
+                format!("{}; {said}", row.sentence())
+            }
+            None => format!(
+                "there is no worker `{id}`, and nothing is known of one (GET /api/v1/workers lists those that run, /api/v1/ended those that have ended)"
+            ),
+        };
         Self::new(StatusCode::NOT_FOUND, "not_found", error)
     }
 }
@@ -225,6 +251,10 @@ async fn servers<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model
     Json(admin.supervisor.servers())
 }
 
+async fn rules<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::RuleCheck> {
+    Json(admin.supervisor.rules())
+}
+
 async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::TenantRow>> {
     Json(admin.supervisor.tenants())
 }
@@ -245,7 +275,8 @@ async fn worker<S: Supervisor>(
 ) -> Result<Json<WorkerRow>, ApiError> {
     let id = worker_id(&id)?;
     let row = admin.supervisor.worker(id);
-    row.map(Json).ok_or(ApiError::no_worker(id))
+    row.map(Json)
+        .ok_or_else(|| ApiError::no_worker(&*admin.supervisor, id))
 }
 
 #[derive(Deserialize)]
@@ -261,21 +292,16 @@ async fn logs<S: Supervisor>(
     query: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let id = worker_id(&id)?;
-    let Query(query) = query.map_err(|error| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            error.body_text(),
-        )
-    })?;
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    let gone = || ApiError::no_worker(&*admin.supervisor, id);
     let lines = query.lines.unwrap_or(DEFAULT_LOG_LINES);
     if !query.follow {
         let lines = admin.supervisor.logs(id, lines);
-        let lines = lines.ok_or(ApiError::no_worker(id))?;
+        let lines = lines.ok_or_else(gone)?;
         return Ok(Json(json!({ "worker": id.to_string(), "lines": lines })).into_response());
     }
     let follow = admin.supervisor.follow_logs(id, lines);
-    let follow = follow.ok_or(ApiError::no_worker(id))?;
+    let follow = follow.ok_or_else(gone)?;
     Ok(stream::events(
         follow.past,
         follow.next,
@@ -284,9 +310,75 @@ async fn logs<S: Supervisor>(
     ))
 }
 
-async fn events<S: Supervisor>(State(admin): State<Admin<S>>) -> Response {
-    let next = admin.supervisor.events();
-    stream::events(vec![], next, |e| e, admin.open_stream())
+#[derive(Deserialize)]
+struct EndedQuery {
+    server: Option<String>,
+    tenant: Option<String>,
+}
+
+async fn ended<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    query: Result<Query<EndedQuery>, QueryRejection>,
+) -> Result<Json<Vec<EndedRow>>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    let is_meant = |row: &EndedRow| {
+        let tenant = row.tenant.as_ref().map(TenantId::as_str);
+        query
+            .server
+            .as_deref()
+            .is_none_or(|it| it == row.server.as_str())
+            && query.tenant.as_deref().is_none_or(|it| tenant == Some(it))
+    };
+    let rows = admin.supervisor.ended().into_iter();
+    Ok(Json(rows.filter(is_meant).collect()))
+}
+
+#[derive(Deserialize)]
+struct EventQuery {
+    since: Option<String>,
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn events<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    query: Result<Query<EventQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    let since = query.since.as_deref().map(since_ms).transpose()?;
+    if !query.follow {
+        let past = admin.supervisor.events(Some(since.unwrap_or(0))).past;
+        return Ok(Json(past).into_response());
+    }
+    let follow = admin.supervisor.events(since);
+    Ok(stream::events(
+        follow.past,
+        follow.next,
+        |e| e,
+        admin.open_stream(),
+    ))
+}
+
+/// A time: so long ago (`10m`), or milliseconds since 1970.
+fn since_ms(text: &str) -> Result<u64, ApiError> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    let ago = humantime::parse_duration(text).map_err(|_| {
+        let error = format!(
+            "`since` is a span of time such as 10m, or milliseconds since 1970, not `{text}`"
+        );
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error)
+    })?;
+    let then = SystemTime::now().checked_sub(ago);
+    let then = then.and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+    Ok(then.map_or(0, |then| {
+        u64::try_from(then.as_millis()).unwrap_or(u64::MAX)
+    }))
 }
 
 impl<S> Admin<S> {
@@ -311,7 +403,7 @@ async fn stop<S: Supervisor>(
 ) -> Result<(StatusCode, Json<Done>), ApiError> {
     let id = worker_id(&id)?;
     if !admin.supervisor.stop_worker(id) {
-        return Err(ApiError::no_worker(id));
+        return Err(ApiError::no_worker(&*admin.supervisor, id));
     }
     tracing::info!(worker = %id, "stopping a worker, asked for through the admin API");
     Ok(accepted(format!("stopping {id}")))

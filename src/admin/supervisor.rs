@@ -6,7 +6,9 @@ use std::pin::Pin;
 use tokio::sync::broadcast;
 
 use super::accounts::{Accounting, Act};
-use super::model::{Event, ServerRow, SessionRow, Status, TenantRow, WorkerRow};
+use super::model::{
+    EndedRow, Event, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
+};
 use crate::ids::WorkerId;
 
 /// A reload under way: what changed, or what is wrong with the file (the old config then stays).
@@ -22,6 +24,15 @@ pub struct LogFollow {
     pub next: broadcast::Receiver<String>,
 }
 
+/// What happens, from some time on.
+#[derive(Debug)]
+pub struct EventFollow {
+    /// Events that have happened since and are remembered, oldest first.
+    pub past: Vec<Event>,
+    /// Every event after those; taken under the same lock, so that none is lost or told twice.
+    pub next: broadcast::Receiver<Event>,
+}
+
 /// The running supervisor. All but [`Supervisor::reload`] and [`Supervisor::account`] answer at once from memory.
 ///
 /// Lines of logs are as the worker wrote them, secrets redacted, without the line end.
@@ -34,16 +45,20 @@ pub trait Supervisor: Send + Sync + 'static {
     fn sessions(&self) -> Vec<SessionRow>;
     /// Every configured server, by name.
     fn servers(&self) -> Vec<ServerRow>;
+    /// Whether rules about tools match the tools there are.
+    fn rules(&self) -> RuleCheck;
     /// Every tenant that is configured or has something running, by name.
     fn tenants(&self) -> Vec<TenantRow>;
     /// One live worker.
     fn worker(&self, worker: WorkerId) -> Option<WorkerRow> {
         self.workers().into_iter().find(|row| row.id == worker)
     }
-    /// The last `lines` lines of a worker's stderr that are kept, oldest first; `None` when there is
-    /// no such worker, or no longer.
+    /// Workers that have ended and are remembered, oldest first.
+    fn ended(&self) -> Vec<EndedRow>;
+    /// The last `lines` lines of a worker's stderr that are kept, oldest first, also of one that has
+    /// ended and is remembered; `None` when there is no such worker, or nothing is known of it any more.
     fn logs(&self, worker: WorkerId, lines: usize) -> Option<Vec<String>>;
-    /// The same, and what comes after.
+    /// The lines that [`Self::logs`] gives, and what comes after.
     fn follow_logs(&self, worker: WorkerId, lines: usize) -> Option<LogFollow>;
     /// Starts to stop a worker, requests in flight or not; false when there is no such worker.
     fn stop_worker(&self, worker: WorkerId) -> bool;
@@ -53,6 +68,7 @@ pub trait Supervisor: Send + Sync + 'static {
     fn reload(&self) -> Reload;
     /// Looks at or changes tenants, tokens and secrets of the state store.
     fn account(&self, act: Act) -> Accounting;
-    /// What happens from now on.
-    fn events(&self) -> broadcast::Receiver<Event>;
+    /// What happens from now on, and what has happened since that time, in milliseconds since 1970, as
+    /// far as it is remembered.
+    fn events(&self, since_ms: Option<u64>) -> EventFollow;
 }

@@ -110,13 +110,17 @@ impl Supervisor for Fake {
         vec![]
     }
 
+    fn rules(&self) -> RuleCheck {
+        RuleCheck::default()
+    }
+
     fn tenants(&self) -> Vec<TenantRow> {
         vec![]
     }
 
     fn logs(&self, worker: WorkerId, lines: usize) -> Option<Vec<String>> {
         let all = ["one", "two", "th\rree"];
-        (worker == WorkerId(7)).then(|| {
+        (worker == WorkerId(7) || worker == WorkerId(6)).then(|| {
             all[all.len().saturating_sub(lines)..]
                 .iter()
                 .map(|&line| line.to_owned())
@@ -155,8 +159,41 @@ impl Supervisor for Fake {
         Box::pin(async move { Ok(Told::Done { message: said }) })
     }
 
-    fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+    fn ended(&self) -> Vec<EndedRow> {
+        vec![EndedRow {
+            id: WorkerId(6),
+            server: ServerName::new("github"),
+            tenant: Some(TenantId::new("acme")),
+            ended_at_ms: 1_772_373_750_000,
+            reason: "crashed".into(),
+            message: "exited with status 1".into(),
+            exit: Some("exit 1".into()),
+            age_seconds: 3.0,
+            stderr_lines: 2,
+        }]
+    }
+
+    fn events(&self, since_ms: Option<u64>) -> EventFollow {
+        let is_meant = |event: &Event| since_ms.is_some_and(|since| event.at_ms >= since);
+        EventFollow {
+            past: vec![event(1), event(2)]
+                .into_iter()
+                .filter(is_meant)
+                .collect(),
+            next: self.events.subscribe(),
+        }
+    }
+}
+
+fn event(at_ms: u64) -> Event {
+    Event {
+        at_ms,
+        kind: EventKind::WorkerReady,
+        server: Some(ServerName::new("github")),
+        tenant: None,
+        worker: Some(WorkerId(7)),
+        reason: None,
+        message: "w7 is ready".into(),
     }
 }
 
@@ -242,6 +279,31 @@ async fn what_is_not_there_is_said_in_json() {
     }
     let (_, headers, _) = send(app(&Arc::default()), Method::GET, "/api/v1/drain", &[]).await;
     assert_eq!(headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn what_is_over_is_told() {
+    let (status, rows) = get("/api/v1/ended?server=github&tenant=acme").await;
+    assert_eq!((status, &rows[0]["id"]), (StatusCode::OK, &json!("w6")));
+    assert_eq!(get("/api/v1/ended?server=gitlab").await.1, json!([]));
+    let (_, log) = get("/api/v1/workers/w6/logs?lines=2").await;
+    assert_eq!(log["lines"], json!(["two", "th\rree"]));
+    let app = || app(&Arc::default());
+    let (status, _, body) = send(app(), Method::POST, "/api/v1/workers/w6/stop", &[]).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(
+        body.contains("w6 ended at 14:02 UTC (exit 1); its last lines:\\none"),
+        "{body}"
+    );
+    let of = |query: &str| {
+        let path = format!("/api/v1/events?follow=false{query}");
+        async move { get(&path).await.1 }
+    };
+    assert_eq!(of("").await.as_array().map(Vec::len), Some(2));
+    assert_eq!(of("&since=2").await[0]["at_ms"], 2);
+    assert_eq!(of("&since=10m").await, json!([]));
+    let (status, said) = get("/api/v1/events?since=lately").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{said}");
 }
 
 #[tokio::test]
@@ -453,16 +515,7 @@ async fn shutdown_ends_open_streams_and_their_number_is_bounded() {
         ended += 1;
     }
     assert!(ended >= 36 && streams.len() <= 64, "{ended}");
-    fake.events
-        .send(Event {
-            at_ms: 1,
-            kind: EventKind::WorkerReady,
-            server: Some(ServerName::new("github")),
-            tenant: None,
-            worker: Some(WorkerId(7)),
-            message: "w7 is ready".into(),
-        })
-        .expect("followed");
+    fake.events.send(event(1)).expect("followed");
     let mut last = streams.pop_back().expect("opened");
     let event = take(&mut last, &mut sse::Parser::new(1000), 1).await;
     assert_eq!(

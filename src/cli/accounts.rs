@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::{AdminClient, base_url};
+use super::client::{AdminClient, base_url, where_it_runs};
 use super::error::CliError;
 use super::output;
 use super::tenant::done;
@@ -144,6 +144,7 @@ impl AccountArgs {
             Err(StateDirError::InUse { .. }) => {
                 let url = base_url(&config.admin.listen.to_string());
                 let url = url.map_err(|error| miette::miette!("{error}"))?;
+                let url = where_it_runs(url, &self.config, &config.state.dir).await;
                 Ok(Place::Running(
                     self.client(url, config.admin.token.as_ref()),
                 ))

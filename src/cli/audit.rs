@@ -10,6 +10,7 @@ use miette::miette;
 use super::error::CliError;
 use super::output;
 use crate::config;
+use crate::counted::counted;
 use crate::escape;
 use crate::telemetry::audit::{AuditFilter, AuditKind, AuditRecord, read_audit};
 
@@ -103,8 +104,9 @@ impl AuditArgs {
         let unreadable = unreadable.map_err(|error| miette!("{}: {error}", file.display()))?;
         if unreadable > 0 {
             output::notice(&format!(
-                "{unreadable} lines of {} cannot be read as lines of the audit log",
-                file.display()
+                "{}: not of the audit log, or damaged: {}",
+                file.display(),
+                counted(unreadable, "line")
             ));
         }
         Ok(())
@@ -119,7 +121,8 @@ fn shown(record: &AuditRecord) -> String {
         line.push_str(&escape::for_log(text));
     };
     if let (AuditKind::Lost, Some(lost)) = (record.kind, record.lost) {
-        add(&format!("{lost} lines are missing here"));
+        let lost = usize::try_from(lost).unwrap_or(usize::MAX);
+        add(&format!("missing here: {}", counted(lost, "line")));
     } else {
         add(record.outcome.as_deref().unwrap_or("-"));
         add(record.method.as_deref().unwrap_or("refused"));

@@ -23,7 +23,7 @@ const ONLY_SERVER: &str = "-";
 /// Calls a tool through the front door, or lists the tools
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  stdiopool call time\n  stdiopool call time get_current_time '{\"timezone\": \"Europe/Paris\"}' --tenant acme\n  stdiopool call - echo '{\"text\": \"hi\"}'    (the only server of `serve -- COMMAND`)"
+    after_help = "Examples:\n  stdiopool call demo\n  stdiopool call demo add '{\"a\": 1, \"b\": 2}'\n  stdiopool call - echo '{\"message\": \"hi\"}'    # the only server of `serve -- COMMAND`"
 )]
 pub struct CallArgs {
     /// The server, or `-` for the only one of `serve -- COMMAND`

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Target};
+use super::output;
+use crate::{config, store};
 
 /// How long a connection may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +51,7 @@ impl AdminArgs {
     ///
     /// # Errors
     /// When the file cannot be read, or names no address.
-    pub(super) fn client(&self) -> Result<AdminClient, CliError> {
+    pub(super) async fn client(&self) -> Result<AdminClient, CliError> {
         if let Some(admin) = &self.admin {
             // The file's token is for the file's address.
             return Ok(AdminClient::new(admin.clone(), self.admin_token.clone()));
@@ -67,25 +69,74 @@ impl AdminArgs {
             }
             Err(error) => return Err(unusable(error.to_string())),
         };
-        let (listen, token) = said_of_admin(&text);
-        let url = base_url(listen.as_deref().unwrap_or(DEFAULT_ADMIN));
-        let url = url.map_err(|why| unusable(format!("`admin.listen`: {why}")))?;
-        Ok(AdminClient::new(url, self.admin_token.clone().or(token)))
+        let said = said_of_admin(&text);
+        let listen = said.listen.as_deref().unwrap_or(DEFAULT_ADMIN);
+        let url = base_url(listen).map_err(|why| unusable(format!("`admin.listen`: {why}")))?;
+        let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
+        let state = config::state_dir(said.state.as_deref(), base_dir);
+        let url = where_it_runs(url, path, &state).await;
+        Ok(AdminClient::new(
+            url,
+            self.admin_token.clone().or(said.token),
+        ))
     }
 }
 
-/// `listen` and `token` of `[admin]`, whatever else is wrong with the file: that is for `check` and
+/// Where the stdiopool of that file and state folder listens. The file may have changed since it started, and
+/// an address of it takes effect with the next start only.
+pub(super) async fn where_it_runs(said: Url, file: &Path, state: &Path) -> Url {
+    if is_reachable(&said).await {
+        return said;
+    }
+    let Some(address) = store::admin_of_running(state) else {
+        return said;
+    };
+    let Ok(running) = base_url(&address.to_string()) else {
+        return said;
+    };
+    // Port 0 says that the system chooses: nothing has changed then.
+    if running != said && said.port() != Some(0) {
+        let says = said.authority();
+        output::notice(&format!(
+            "{} says {says}; one runs at {address} (takes effect after a restart)",
+            file.display()
+        ));
+    }
+    running
+}
+
+/// Whether anybody accepts connections there.
+async fn is_reachable(url: &Url) -> bool {
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let connected = tokio::net::TcpStream::connect((host, port));
+    // Whoever takes longer is told of when it is asked.
+    let in_time = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+    in_time.is_ok_and(|connected| connected.is_ok())
+}
+
+/// What a file says of the admin API, and where its state is.
+struct SaidOfAdmin {
+    listen: Option<String>,
+    token: Option<SecretString>,
+    state: Option<String>,
+}
+
+/// `listen` and `token` of `[admin]`, and `dir` of `[state]`, whatever else is wrong with the file: that is for `check` and
 /// for the answer to a reload.
-fn said_of_admin(text: &str) -> (Option<String>, Option<SecretString>) {
+fn said_of_admin(text: &str) -> SaidOfAdmin {
     let table: toml::Table = text.parse().unwrap_or_default();
-    let text = |key| {
-        let value = table.get("admin").and_then(|admin| admin.get(key));
+    let text = |of: &str, key: &str| {
+        let value = table.get(of).and_then(|of| of.get(key));
         value.and_then(toml::Value::as_str)
     };
-    (
-        text("listen").map(str::to_owned),
-        text("token").map(SecretString::from),
-    )
+    SaidOfAdmin {
+        listen: text("admin", "listen").map(str::to_owned),
+        token: text("admin", "token").map(SecretString::from),
+        state: text("state", "dir").map(str::to_owned),
+    }
 }
 
 /// Reads an address such as `http://127.0.0.1:9090` or `127.0.0.1:9090`.
@@ -324,8 +375,7 @@ mod tests {
             .act("api/v1/workers/w9/stop")
             .await
             .expect_err("none");
-        let text =
-            "not_found: there is no worker `w9`, or no longer (GET /api/v1/workers lists them)";
+        let text = "not_found: there is no worker `w9`, and nothing is known of one (GET /api/v1/workers lists those that run, /api/v1/ended those that have ended)";
         assert_eq!(error.to_string(), text);
     }
 
@@ -351,8 +401,8 @@ mod tests {
         assert!(error.to_string().contains("is not an admin API"), "{error}");
     }
 
-    #[test]
-    fn what_is_not_given_is_in_the_configuration() {
+    #[tokio::test]
+    async fn what_is_not_given_is_in_the_configuration() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("pool.toml");
         // Wrong in another place, which a reload has to be able to say.
@@ -364,18 +414,30 @@ mod tests {
             admin: admin.map(|admin| base_url(admin).expect("an address")),
             admin_token: token.map(Into::into),
         };
-        let of = |args: AdminArgs| {
-            let client = args.client().expect("known");
+        let of = async |args: AdminArgs| {
+            let client = args.client().await.expect("known");
             let token = client.token.as_ref().map(|token| token.expose_secret());
             format!("{} {}", client.target.url, token.unwrap_or("-"))
         };
-        assert_eq!(of(args(None, &file, None)), "http://[::1]:9191/ s3cret");
-        assert_eq!(of(args(None, &file, Some("x"))), "http://[::1]:9191/ x");
-        assert_eq!(of(args(Some("a:1"), &file, None)), "http://a:1/ -");
+        assert_eq!(
+            of(args(None, &file, None)).await,
+            "http://[::1]:9191/ s3cret"
+        );
+        assert_eq!(
+            of(args(None, &file, Some("x"))).await,
+            "http://[::1]:9191/ x"
+        );
+        assert_eq!(of(args(Some("a:1"), &file, None)).await, "http://a:1/ -");
         std::fs::write(&file, "").expect("written");
-        assert_eq!(of(args(None, &file, None)), "http://127.0.0.1:9090/ -");
+        assert_eq!(
+            of(args(None, &file, None)).await,
+            "http://127.0.0.1:9090/ -"
+        );
         let gone = folder.path().join("gone.toml");
-        let error = args(None, &gone, None).client().expect_err("not there");
+        let error = args(None, &gone, None)
+            .client()
+            .await
+            .expect_err("not there");
         assert!(error.to_string().contains("gone.toml"), "{error}");
     }
 

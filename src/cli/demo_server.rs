@@ -10,7 +10,7 @@ use crate::demo;
 It ends when stdin ends. Its tools: echo, add, sleep, whoami, counter, log, notify, ask, big, exit.
 
 Example:
-  $ printf '%s\\n' \\
+  printf '%s\\n' \\
       '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{},\"clientInfo\":{\"name\":\"me\",\"version\":\"1\"}}}' \\
       '{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/call\",\"params\":{\"name\":\"add\",\"arguments\":{\"a\":1,\"b\":2}}}' |
     stdiopool demo-server")]

@@ -6,15 +6,16 @@ use clap::{Parser, Subcommand};
 
 use super::output;
 use super::{
-    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, ExplainArgs,
-    LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs,
-    ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
+    SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::telemetry;
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
 #[derive(Parser, Debug)]
-#[command(name = "stdiopool", version, propagate_version = true)]
+// Not wrapped: a terminal does that itself, and what is copied, an example or an error, stays whole.
+#[command(name = "stdiopool", version, propagate_version = true, term_width = 0)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -30,6 +31,7 @@ enum Command {
     Call(CallArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
+    Events(EventsArgs),
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
@@ -49,9 +51,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Check(args) => return args.run(),
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
+        Command::Check(args) => match block_on(args.run()) {
+            Ok(verdict) => return verdict,
+            Err(report) => Err(report),
+        },
         Command::Explain(args) => match block_on(args.run()) {
             Ok(decision) => return decision,
             Err(report) => Err(report),
@@ -66,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
+        Command::Events(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),

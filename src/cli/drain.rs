@@ -20,7 +20,7 @@ impl DrainArgs {
     /// # Errors
     /// When nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let message = self.admin.client()?.act("api/v1/drain").await?;
+        let message = self.admin.client().await?.act("api/v1/drain").await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

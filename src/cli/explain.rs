@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::accounts::AccountArgs;
 use super::output;
 use crate::admin::{Act, TenantDetails, TokenDetails};
-use crate::config::{self, AuthMode, Config, Token};
+use crate::config::{self, AuthMode, BindRule, Config, Token};
 use crate::ids::{TenantId, is_valid_name};
 use crate::tenancy::{Principal, policy};
 
@@ -275,13 +275,19 @@ impl ExplainArgs {
     fn bound(&self, config: &Config) -> Option<Step> {
         let tool = self.tool.as_ref()?;
         let server = config.server_name(&self.server)?;
-        let bound = config.servers.get(&server)?.bind.get(tool)?;
-        let names: Vec<_> = bound.keys().map(|name| format!("`{name}`")).collect();
+        let bound = config.servers.get(&server)?.bind.of(tool);
+        if bound.is_empty() {
+            return None;
+        }
+        let by = |(name, (_, rule)): (&str, (_, &BindRule))| {
+            format!("`{name}` (`servers.{server}.bind.{}`)", rule.pattern())
+        };
+        let names: Vec<_> = bound.into_iter().map(by).collect();
         Some(Step {
             place: Place::File(None),
             is_allowed: true,
             text: format!(
-                "`servers.{server}.bind.{tool}` sets {}, which the caller cannot",
+                "sets {}, which the caller cannot; if the tool has no such argument, it is not called (`stdiopool check --live`)",
                 names.join(", ")
             ),
         })

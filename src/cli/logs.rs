@@ -6,19 +6,31 @@ use serde::Deserialize;
 use super::client::{AdminArgs, AdminClient};
 use super::error::CliError;
 use super::output;
-use crate::admin::LogLine;
-use crate::ids::WorkerId;
-use crate::protocol::sse;
-
-/// Largest event of a followed log, in bytes; lines are cut far below by whoever keeps them.
-const MAX_EVENT: usize = 16 << 20;
+use super::sse;
+use crate::admin::{EndedRow, LogLine, WorkerRow};
+use crate::ids::{ServerName, TenantId, WorkerId};
 
 /// Shows what a worker wrote to stderr, secrets redacted
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Example:\n  stdiopool logs w12 -f --lines 20")]
+#[command(after_help = "\
+Workers that have ended are remembered for a while: the last 32 of each tenant, with 100 lines or 16 KiB each.
+
+Examples:
+  stdiopool logs w12 -f --lines 20
+  stdiopool logs --server github --previous")]
 pub struct LogsArgs {
-    /// The worker, as `stdiopool ps` shows it
-    pub worker: WorkerId,
+    /// The worker, as `stdiopool ps` shows it, also one that has ended
+    #[arg(required_unless_present = "server")]
+    pub worker: Option<WorkerId>,
+    /// The newest worker of this server, in place of one by its id
+    #[arg(long, value_name = "NAME", conflicts_with = "worker")]
+    pub server: Option<String>,
+    /// Of this tenant only
+    #[arg(long, value_name = "T", requires = "server")]
+    pub tenant: Option<String>,
+    /// The worker that ended last, not one that runs
+    #[arg(short, long, requires = "server", conflicts_with = "follow")]
+    pub previous: bool,
     /// Go on until the worker is gone
     #[arg(short, long)]
     pub follow: bool,
@@ -42,45 +54,68 @@ impl LogsArgs {
     /// # Errors
     /// When there is no such worker, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let client = self.admin.client()?;
-        let path = format!("api/v1/workers/{}/logs?lines={}", self.worker, self.lines);
+        let client = self.admin.client().await?;
+        let worker = match self.worker {
+            Some(worker) => worker,
+            None => self.newest(&client).await?,
+        };
+        let path = format!("api/v1/workers/{worker}/logs?lines={}", self.lines);
         if self.follow {
-            follow(&client, &format!("{path}&follow=true")).await?;
+            let print = |row: LogLine| output::print(&format!("{}\n", row.line));
+            let path = format!("{path}&follow=true");
+            sse::each(&client, &path, "lines", print).await?;
         } else {
             let kept: Kept = client.get(&path).await?;
             let mut text = kept.lines.join("\n");
             if !text.is_empty() {
                 text.push('\n');
             }
-            let _ = output::print(&text)?;
-        }
-        Ok(())
-    }
-}
-
-async fn follow(client: &AdminClient, path: &str) -> Result<(), CliError> {
-    let mut response = client.stream(path).await?;
-    let (mut parser, mut events) = (sse::Parser::new(MAX_EVENT), Vec::new());
-    while let Some(piece) = response
-        .chunk()
-        .await
-        .map_err(|error| CliError::transport(client.target(), &error))?
-    {
-        parser
-            .push(&piece, &mut events)
-            .map_err(|error| CliError::Protocol(error.to_string()))?;
-        for event in events.drain(..) {
-            if event.event.as_deref() == Some("lagged") {
-                let missed = String::from_utf8_lossy(&event.data);
-                output::notice(&format!("({missed} lines came too fast and were left out)"));
-                continue;
-            }
-            let row: LogLine = serde_json::from_slice(&event.data)
-                .map_err(|error| CliError::Protocol(error.to_string()))?;
-            if output::print(&format!("{}\n", row.line))?.is_break() {
+            if output::print(&text)?.is_break() {
                 return Ok(());
             }
         }
+        // Behind its lines: how it ended is what one who looks at its end wants to know.
+        let ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
+        if let Some(row) = ended.iter().rfind(|row| row.id == worker) {
+            output::notice(&row.sentence());
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The newest worker that is meant where only its server is named.
+    async fn newest(&self, client: &AdminClient) -> Result<WorkerId, CliError> {
+        let is_meant = |server: &ServerName, tenant: Option<&TenantId>| {
+            self.server.as_deref() == Some(server.as_str())
+                && (self.tenant.is_none() || self.tenant.as_deref() == tenant.map(TenantId::as_str))
+        };
+        let ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
+        let ended = ended
+            .iter()
+            .rfind(|row| is_meant(&row.server, row.tenant.as_ref()));
+        if self.previous {
+            return ended
+                .map(|row| row.id)
+                .ok_or_else(|| self.none("no worker that has ended is remembered", None));
+        }
+        let live: Vec<WorkerRow> = client.get("api/v1/workers").await?;
+        let newest = live
+            .iter()
+            .filter(|row| is_meant(&row.server, Some(&row.tenant)))
+            .max_by_key(|row| row.id);
+        let help = ended.map(|row| format!("{}: add --previous", row.sentence()));
+        newest
+            .map(|row| row.id)
+            .ok_or_else(|| self.none("no worker runs", help))
+    }
+
+    fn none(&self, what: &str, help: Option<String>) -> CliError {
+        let server = self.server.as_deref().unwrap_or_default();
+        let of_tenant = self.tenant.as_deref();
+        let of_tenant = of_tenant.map_or_else(String::new, |it| format!(" and tenant `{it}`"));
+        CliError::Refused {
+            error: format!("{what} of server `{server}`{of_tenant}"),
+            reason: "not_found".to_owned(),
+            help,
+        }
+    }
 }

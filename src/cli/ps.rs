@@ -1,19 +1,29 @@
 //! `stdiopool ps`: the workers now.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use clap::Args;
 use serde_json::Value;
 
 use super::client::AdminArgs;
 use super::output;
 use super::table::{self, Align};
-use crate::admin::WorkerRow;
+use crate::admin::{EndedRow, WorkerRow};
 
-/// Shows the workers that live now
+/// How long ago a worker may have failed to be shown unasked, in seconds.
+const LATELY: u64 = 600;
+/// Workers that have failed lately that are shown unasked, at the most.
+const SHOWN: usize = 5;
+
+/// Shows the workers that live now, and those that failed in the last ten minutes
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Example:\n  stdiopool ps\n  stdiopool ps --json | jq -r '.[] | select(.state == \"idle\") | .id'"
+    after_help = "Examples:\n  stdiopool ps\n  stdiopool ps --all\n  stdiopool ps --json | jq -r '.[] | select(.state == \"idle\") | .id'"
 )]
 pub struct PsArgs {
+    /// Show all that have ended and are remembered, and why
+    #[arg(short, long)]
+    pub all: bool,
     /// Print the rows as JSON
     #[arg(long)]
     pub json: bool,
@@ -28,21 +38,72 @@ impl PsArgs {
     /// # Errors
     /// When nobody answers, or not with workers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let client = self.admin.client()?;
+        let client = self.admin.client().await?;
         // Nothing comes after it, so it does not matter whether anybody read to the end.
         if self.json {
-            let rows: Value = client.get("api/v1/workers").await?;
-            let _is_read = output::print_json(&format!("{rows:#}\n"))?;
+            let mut rows: Vec<Value> = client.get("api/v1/workers").await?;
+            if self.all {
+                let ended: Vec<Value> = client.get("api/v1/ended").await?;
+                rows.extend(ended.into_iter().map(|mut row| {
+                    row["state"] = "ended".into();
+                    row
+                }));
+            }
+            let _is_read = output::print_json(&format!("{:#}\n", Value::from(rows)))?;
             return Ok(());
         }
         let rows: Vec<WorkerRow> = client.get("api/v1/workers").await?;
+        let mut ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        if !self.all {
+            ended.retain(|row| row.is_failure() && now <= row.ended_at_ms / 1000 + LATELY);
+            ended.drain(..ended.len().saturating_sub(SHOWN));
+        }
         if rows.is_empty() {
             output::notice("no workers now; one is started when a request first needs it");
+        } else if output::print(&render(&rows))?.is_break() {
             return Ok(());
         }
-        let _is_read = output::print(&render(&rows))?;
+        if !ended.is_empty() {
+            let gap = if rows.is_empty() { "" } else { "\n" };
+            let table = render_ended(&ended, now);
+            let _is_read = output::print(&format!("{gap}{table}"))?;
+        }
         Ok(())
     }
+}
+
+fn render_ended(rows: &[EndedRow], now: u64) -> String {
+    use Align::{Left, Right};
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let tenant = row.tenant.as_ref().map_or("-", |tenant| tenant.as_str());
+            let why = row.message.replace('\n', " ");
+            [
+                row.id.to_string(),
+                row.server.to_string(),
+                tenant.to_owned(),
+                row.reason.clone(),
+                row.exit.clone().unwrap_or_else(|| "-".to_owned()),
+                table::age(row.age_seconds),
+                table::age(now.saturating_sub(row.ended_at_ms / 1000) as f64),
+                why.chars().take(160).collect(),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("ENDED", Left),
+        ("SERVER", Left),
+        ("TENANT", Left),
+        ("REASON", Left),
+        ("EXIT", Left),
+        ("LIVED", Right),
+        ("AGO", Right),
+        ("WHY", Left),
+    ];
+    table::render(columns, &rows)
 }
 
 fn render(rows: &[WorkerRow]) -> String {
@@ -122,5 +183,25 @@ mod tests {
             ..idle.clone()
         };
         insta::assert_snapshot!(render(&[idle, starting]));
+    }
+
+    #[test]
+    fn the_table_of_those_that_have_ended() {
+        let crashed = EndedRow {
+            id: WorkerId(8),
+            server: ServerName::new("time"),
+            tenant: Some(TenantId::new("acme")),
+            ended_at_ms: 1_772_373_750_000,
+            reason: "start_failed".into(),
+            message: "it exited with status 1 before it answered `initialize`; its last lines:\nx"
+                .into(),
+            exit: Some("exit 1".into()),
+            age_seconds: 0.4,
+            stderr_lines: 1,
+        };
+        assert_eq!(
+            render_ended(&[crashed], 1_772_373_762),
+            "ENDED  SERVER  TENANT  REASON        EXIT    LIVED  AGO  WHY\nw8     time    acme    start_failed  exit 1     0s  12s  it exited with status 1 before it answered `initialize`; its last lines: x\n"
+        );
     }
 }

@@ -20,7 +20,7 @@ impl ReloadArgs {
     /// # Errors
     /// When the file has mistakes, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let message = self.admin.client()?.act("api/v1/reload").await?;
+        let message = self.admin.client().await?.act("api/v1/reload").await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

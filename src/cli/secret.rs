@@ -13,6 +13,7 @@ use super::output;
 use super::table::{self, Align};
 use super::tenant::{date, done};
 use crate::admin::{Act, SecretDetails};
+use crate::counted::counted;
 
 /// Longest value that is read, in bytes; the other end says what a secret may be.
 const MAX_READ: u64 = 1 << 20;
@@ -102,7 +103,9 @@ async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette:
             let (secrets, configs) = folder.rekey(&key).await?;
             let file = new_key.display();
             Ok(format!(
-                "{secrets} secrets and {configs} stored configs sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n"
+                "{} and {} sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n",
+                counted(secrets, "secret"),
+                counted(configs, "stored config")
             ))
         }
     }

@@ -24,7 +24,7 @@ impl StopArgs {
     /// When there is no such worker, or nobody answers.
     pub async fn run(self) -> Result<(), miette::Report> {
         let path = format!("api/v1/workers/{}/stop", self.worker);
-        let message = self.admin.client()?.act(&path).await?;
+        let message = self.admin.client().await?.act(&path).await?;
         let _ = output::print(&format!("{message}\n"))?;
         Ok(())
     }

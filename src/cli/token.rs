@@ -45,7 +45,7 @@ enum Command {
     },
     /// Lists tokens by name, with their last use
     List(ListArgs),
-    /// Makes a token worthless
+    /// Revokes a token: it is refused from then on
     Revoke(NamedArgs),
 }
 

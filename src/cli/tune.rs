@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::output;
 use crate::config::parse_size;
+use crate::counted::counted;
 use crate::tune::{self, Goal, Grid, Load, Outcome, Profile, Workload};
 
 /// Plays requests back against other pool limits, and says what each would have cost
@@ -174,12 +175,12 @@ impl TuneArgs {
         };
         let settings = grid.settings();
         output::notice(&format!(
-            "{} calls of {} tenants to {} servers in {}; {} candidates",
-            workload.calls.len(),
-            workload.tenants,
-            workload.servers.len(),
+            "{} of {} to {} in {}; {}",
+            counted(workload.calls.len(), "call"),
+            counted(workload.tenants, "tenant"),
+            counted(workload.servers.len(), "server"),
             humantime::format_duration(Duration::from_secs(workload.length.as_secs())),
-            settings.len()
+            counted(settings.len(), "candidate")
         ));
         let outcomes = tune::simulate_all(&workload, &settings);
         let hours = workload.length.as_secs_f64() / 3600.0;

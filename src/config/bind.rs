@@ -2,25 +2,90 @@
 
 use std::collections::BTreeMap;
 
+use globset::{Glob, GlobMatcher};
 use serde_json::{Value, json};
 
 use super::reader::Reader;
 use super::shown::shown;
 use super::template::{Reference, Template};
 
-/// Arguments of tools that stdiopool sets: by tool, by argument.
-pub type Bind = BTreeMap<String, BTreeMap<String, Template>>;
+/// Arguments of tools that stdiopool sets, in the order in which later rules go before earlier ones.
+#[derive(Clone, Default, Debug)]
+pub struct Bind(Vec<BindRule>);
+
+/// What is set for the callers of some tools.
+#[derive(Clone, Debug)]
+pub struct BindRule {
+    pattern: String,
+    /// `None` for the name of one tool.
+    glob: Option<GlobMatcher>,
+    arguments: BTreeMap<String, Template>,
+}
+
+impl BindRule {
+    /// The tool's name, or a glob of names.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
+    /// Whether it names one tool.
+    pub fn is_exact(&self) -> bool {
+        self.glob.is_none()
+    }
+
+    /// Whether it is about that tool.
+    pub fn matches(&self, tool: &str) -> bool {
+        match &self.glob {
+            Some(glob) => glob.is_match(tool),
+            None => self.pattern == tool,
+        }
+    }
+
+    /// By argument, what it is set to.
+    pub fn arguments(&self) -> &BTreeMap<String, Template> {
+        &self.arguments
+    }
+}
+
+impl Bind {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every rule.
+    pub fn rules(&self) -> &[BindRule] {
+        &self.0
+    }
+
+    /// What is set for callers of that tool, each by one rule: that of its name before globs, a longer glob
+    /// before a shorter one.
+    pub fn of(&self, tool: &str) -> BTreeMap<&str, (&Template, &BindRule)> {
+        let rules = self.0.iter().filter(|rule| rule.matches(tool));
+        let arguments = rules.flat_map(|rule| {
+            let arguments = rule.arguments.iter();
+            arguments.map(move |(name, template)| (name.as_str(), (template, rule)))
+        });
+        arguments.collect()
+    }
+
+    fn add(&mut self, rule: BindRule) {
+        self.0.push(rule);
+        let key = |rule: &BindRule| (rule.is_exact(), rule.pattern.len());
+        self.0.sort_by_key(key);
+    }
+}
 
 /// Reads `bind`; `schema` is that of the server's config.
 pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind {
     let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
     let schema_of_key = json!({ "type": "object", "additionalProperties": texts });
-    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused.";
+    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`; TOOL is a name, or a glob of names (`bind.\"*\"`), of which a name goes first, then the longest: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused. A tool for which a binding was meant that cannot be applied, for a slip in its name or in that of the argument, is not called.";
     let name = reader.name("bind");
     let Some(value) = reader.raw("bind", schema_of_key, doc) else {
-        return Bind::new();
+        return Bind::default();
     };
-    let mut bind = Bind::new();
+    let mut bind = Bind::default();
     let mut mistakes = Vec::new();
     let Some(tools) = value.get_ref().as_table() else {
         let given = shown(value.get_ref());
@@ -35,7 +100,15 @@ pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind 
             mistakes.push((value.span(), message));
             continue;
         };
-        let of_tool: &mut BTreeMap<_, _> = bind.entry(tool.get_ref().to_string()).or_default();
+        let pattern = tool.get_ref().to_string();
+        let glob = match glob(&pattern) {
+            Ok(glob) => glob,
+            Err(error) => {
+                mistakes.push((tool.span(), format!("`{name}`: {error}")));
+                continue;
+            }
+        };
+        let mut of_tool = BTreeMap::new();
         for (argument, value) in arguments {
             let name = format!("{name}.{}", argument.get_ref());
             match template(value.get_ref().as_str(), schema) {
@@ -45,9 +118,22 @@ pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind 
                 Err(why) => mistakes.push((value.span(), format!("`{name}` {why}"))),
             }
         }
+        bind.add(BindRule {
+            pattern,
+            glob,
+            arguments: of_tool,
+        });
     }
     reader.notes.mistakes.extend(mistakes);
     bind
+}
+
+/// The glob that a text is, if it is one.
+fn glob(text: &str) -> Result<Option<GlobMatcher>, globset::Error> {
+    let is_glob = text.contains(['*', '?', '[', '{']);
+    is_glob
+        .then(|| Ok(Glob::new(text)?.compile_matcher()))
+        .transpose()
 }
 
 fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, String> {

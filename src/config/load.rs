@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::auth::AuthMode;
+use super::doubts;
 use super::mistake::{ConfigErrors, Mistake, Mistakes};
 use super::model::{Arg, Config};
 use super::read;
@@ -62,6 +63,7 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
     config.warnings.extend(unknown_secrets(&config));
     config.warnings.extend(shown_secrets(&config));
     config.warnings.extend(nowhere_to_return(&config));
+    config.doubts = doubts::doubts(&config);
     let found = notes.into_mistakes(text);
     if found.is_empty() {
         Ok(config)
@@ -74,6 +76,9 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
 fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
     if let Some(why) = exposed(config) {
         root.wrong("http", why);
+    }
+    if let Some(why) = listens_twice(config) {
+        root.wrong("admin", why);
     }
     if config.servers.is_empty() && !root.has("servers") {
         root.wrong(
@@ -126,13 +131,32 @@ fn exposed(config: &Config) -> Option<String> {
     })
 }
 
+/// Two listeners cannot share a port, unless each has an address of its own.
+fn listens_twice(config: &Config) -> Option<String> {
+    let (http, admin) = (config.http.listen, config.admin.listen);
+    // Port 0 is one of the system's choice each time.
+    if http.port() != admin.port() || http.port() == 0 {
+        return None;
+    }
+    if http == admin {
+        return Some(format!(
+            "`http.listen` and `admin.listen` are the same ({http}): choose another port for one"
+        ));
+    }
+    let is_all = http.ip().is_unspecified() || admin.ip().is_unspecified();
+    is_all.then(|| {
+        format!("`http.listen` ({http}) and `admin.listen` ({admin}) have the same port, and one of them every address: choose another port for one")
+    })
+}
+
 impl Config {
     /// Checks again what an address given on the command line may have changed.
     ///
     /// # Errors
-    /// What would be open to everyone.
+    /// What would be open to everyone, or cannot be listened on twice.
     pub fn check_exposure(&self) -> Result<(), String> {
-        exposed(self).map_or(Ok(()), Err)
+        let why = exposed(self).or_else(|| listens_twice(self));
+        why.map_or(Ok(()), Err)
     }
 }
 

@@ -136,7 +136,7 @@ impl fmt::Display for Mistakes {
 }
 
 /// The known word that is most like `word`, if any is like it.
-pub(super) fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).min(3);
     known
         .into_iter()

@@ -14,6 +14,7 @@
 mod audit;
 mod auth;
 mod bind;
+mod doubts;
 mod globs;
 mod load;
 mod mistake;
@@ -24,6 +25,7 @@ mod rates;
 mod read;
 mod reader;
 mod references;
+mod restart;
 mod schema;
 mod servers;
 mod shown;
@@ -36,10 +38,10 @@ mod units;
 
 pub use audit::Audit;
 pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
-pub use bind::Bind;
+pub use bind::{Bind, BindRule};
 pub use globs::Globs;
 pub use load::{load, parse, single_command};
-pub use mistake::{ConfigErrors, Mistake, Mistakes};
+pub use mistake::{ConfigErrors, Mistake, Mistakes, similar};
 pub use model::{
     Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
@@ -47,6 +49,7 @@ pub use model::{
 pub use oauth::{ClientAuth, OAuth};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
+pub use read::state_dir;
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};

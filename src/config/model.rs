@@ -54,6 +54,8 @@ pub struct Config {
     pub base_dir: PathBuf,
     /// What is odd but usable, for the log and for `check`.
     pub warnings: Vec<String>,
+    /// What cannot be meant: `check` refuses it, `serve` logs it.
+    pub doubts: Vec<String>,
 }
 
 /// `[http]`: the front door.
@@ -420,16 +422,5 @@ impl Config {
     pub fn has_client_certificates(&self) -> bool {
         let tls = self.http.tls.as_ref();
         tls.is_some_and(|tls| tls.client_ca.is_some())
-    }
-
-    /// Whether another config listens elsewhere or otherwise, which takes a restart.
-    pub fn listens_like(&self, other: &Self) -> bool {
-        // What is said of connections and of memory held holds from the reload on.
-        let http = Http {
-            connections: self.http.connections.clone(),
-            memory: self.http.memory,
-            ..other.http.clone()
-        };
-        self.http == http && self.admin.listen == other.admin.listen
     }
 }

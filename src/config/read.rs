@@ -46,6 +46,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         only_server: None,
         base_dir: base_dir.to_owned(),
         warnings: Vec::new(),
+        doubts: Vec::new(),
     };
     rates::fit_memory(root, &mut config);
     config
@@ -219,14 +220,16 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
     pool
 }
 
+/// The state folder of a pool.toml below `base_dir` in which `state.dir` is `dir`.
+pub fn state_dir(dir: Option<&str>, base_dir: &Path) -> PathBuf {
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|dir| !dir.is_empty());
+    let dir = given.map_or_else(|| PathBuf::from(dir.unwrap_or(".stdiopool")), Into::into);
+    base_dir.join(dir)
+}
+
 fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
     let doc = "The folder for state and tenants' data, from pool.toml's folder. STATE_DIRECTORY of systemd goes before it. One stdiopool per folder.";
     let dir = reader.text("dir", Some(".stdiopool"), doc);
-    let given = std::env::var_os("STATE_DIRECTORY").filter(|dir| !dir.is_empty());
-    let dir = given.map_or_else(
-        || PathBuf::from(dir.unwrap_or_else(|| ".stdiopool".into())),
-        Into::into,
-    );
     reader.keep_private("key");
     let key = reader.table("key", |reader| {
         let doc = "Where the key of the secrets in the state folder is: 32 bytes in hexadecimal or base64 (openssl rand -hex 32), in a variable of stdiopool's environment, a file, or on the output of a command. Without one, the credential `stdiopool-key` of systemd's unit, if there is one.";
@@ -235,7 +238,7 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
     let doc = "How often files and commands are read again from which running workers have secrets; \"never\": only with a reload. A secret that has changed there leads to new workers, and those with the old one finish what they have. A command that prints something else each time replaces workers each time.";
     let secrets_refresh = reader.duration_or_never("secrets_refresh", secs(60), doc);
     State {
-        dir: base_dir.join(dir),
+        dir: state_dir(dir.as_deref(), base_dir),
         key,
         secrets_refresh,
     }

@@ -54,6 +54,12 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
             format!("`{name}` is missing: the program to run, such as \"npx\""),
         );
     }
+    if let Some(rest) = arguments_in(&command) {
+        reader.wrong(
+            "command",
+            format!("`command` is one program; put `{rest}` into `args`"),
+        );
+    }
     let schema = schema(reader);
     let client_config = client_config(reader, schema.as_deref());
     let client_secrets = reader.texts(
@@ -63,7 +69,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
     );
     let bind = bind::bind(reader, schema.as_deref());
     let identity = bind::identity(reader);
-    let args = args(reader);
+    let args = args(reader, &command);
     let env = env(reader);
     let cwd = reader.text("cwd", None, "Where it runs, from pool.toml's folder; a template. Without it: a folder private to tenant and server.");
     let cwd = cwd.and_then(|text| template(reader, "cwd", &text));
@@ -223,7 +229,31 @@ fn template_at(
     None
 }
 
-fn args(reader: &mut Reader<'_, '_>) -> Vec<Arg> {
+/// What of a command is no part of a program's name. A path may hold spaces; a name that is looked for on the
+/// PATH, or words that begin with a dash, are a command line.
+fn arguments_in(command: &str) -> Option<&str> {
+    let (program, rest) = command.trim().split_once(char::is_whitespace)?;
+    let rest = rest.trim_start();
+    let is_line =
+        !program.contains('/') || rest.split_whitespace().any(|word| word.starts_with('-'));
+    is_line.then_some(rest)
+}
+
+/// Programs that take a flag and its value as two arguments, and what else may stand before those.
+const LAUNCHERS: [&str; 12] = [
+    "npx", "npm", "pnpx", "pnpm", "bunx", "bun", "uvx", "uv", "pipx", "node", "python", "python3",
+];
+const SUBCOMMANDS: [&str; 5] = ["exec", "x", "dlx", "tool", "run"];
+
+/// The words of an argument that is several, of a launcher's own: `-y pkg`.
+fn several(text: &str) -> Option<Vec<&str>> {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let flag = words.first().filter(|_| words.len() > 1)?;
+    let is_flag = flag.starts_with('-') && !flag.contains(['=', ':']);
+    is_flag.then_some(words)
+}
+
+fn args(reader: &mut Reader<'_, '_>, command: &str) -> Vec<Arg> {
     let text = json!({ "type": "string" });
     let when = json!({
         "type": "object",
@@ -245,7 +275,19 @@ fn args(reader: &mut Reader<'_, '_>) -> Vec<Arg> {
         return vec![];
     };
     let mut args = Vec::new();
-    for item in items.iter() {
+    let program = command.rsplit('/').next().unwrap_or_default();
+    let mut is_launchers = LAUNCHERS.contains(&program);
+    for (at, item) in items.iter().enumerate() {
+        let text = item.get_ref().as_str().unwrap_or_default();
+        is_launchers &= text.starts_with('-') || SUBCOMMANDS.contains(&text);
+        if let Some(words) = several(text).filter(|_| is_launchers) {
+            let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            let message = format!(
+                "`args[{at}]` holds a space; did you mean [{}]?",
+                words.join(", ")
+            );
+            reader.notes.mistakes.push((item.span(), message));
+        }
         let Some(table) = item.get_ref().as_table() else {
             args.extend(template_at(reader, &name, item).map(Arg::Always));
             continue;
@@ -315,6 +357,15 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
     let value = reader.raw("config", json!({ "type": "object" }), doc)?;
     let schema = to_json(value.get_ref());
     if let Err(error) = jsonschema::meta::validate(&schema) {
+        let path = error.instance_path().to_string();
+        if let Some(given) = wrong_type(&schema, &path) {
+            let of = path.trim_start_matches('/').replace('/', ".");
+            let message = format!(
+                "`{name}.{of}`: `type` must be string, number, integer, boolean, array, object or null, not {given}"
+            );
+            reader.wrong("config", message);
+            return None;
+        }
         reader.wrong(
             "config",
             format!(
@@ -336,6 +387,20 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
         }
     }
     Some(Arc::new(schema))
+}
+
+/// What stands there in place of a type, or in a list of types, if that is what is wrong.
+fn wrong_type(schema: &Value, path: &str) -> Option<Value> {
+    let types = [
+        "string", "number", "integer", "boolean", "array", "object", "null",
+    ];
+    let is_type = |value: &Value| value.as_str().is_some_and(|it| types.contains(&it));
+    let given = schema.pointer(path).filter(|_| path.ends_with("/type"))?;
+    let is_fine = match given {
+        Value::Array(all) => !all.is_empty() && all.iter().all(is_type),
+        other => is_type(other),
+    };
+    (!is_fine).then(|| given.clone())
 }
 
 /// What callers may set must be described: it is validated and advertised.

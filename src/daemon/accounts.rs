@@ -298,7 +298,7 @@ impl Accounts {
         };
         if is_there {
             let why = format!(
-                "tenant `{tenant}` has a token `{}` already (`stdiopool token revoke {tenant} {}` makes it worthless)",
+                "tenant `{tenant}` has a token `{}` already (`stdiopool token revoke {tenant} {}` revokes it)",
                 token.name, token.name
             );
             return Err(AccountError::Exists(why));
@@ -352,7 +352,9 @@ impl Accounts {
         let removed = self.store.remove_token(tenant.clone(), name.clone());
         removed.await.map_err(not_kept)?;
         self.rows.lock().tokens.retain(|row| !is_it(row));
-        done(format!("token {name} of tenant {tenant} is worthless now"))
+        done(format!(
+            "token {name} of tenant {tenant} is revoked: it is refused from now on"
+        ))
     }
 
     fn secrets(&self, tenant: Option<&str>) -> Vec<SecretDetails> {

@@ -1,60 +1,77 @@
 //! Turns what happens into metrics and into the admin API's events.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use crate::admin::{Event, EventKind};
-use crate::ids::{ServerName, TenantId, WorkerId};
+use super::ended::{Ended, now_ms, shortened};
+use super::history::History;
+use crate::admin::{Event, EventFollow, EventKind, LastError};
+use crate::ids::{ServerName, TenantId};
 use crate::pool::{Observer, StopReason};
 use crate::protocol::Reason;
-use crate::session::{Happening, PackageEvent, Watcher};
+use crate::session::{Happening, Link, PackageEvent, Watcher};
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{EvictionReason, ExitReason};
 
 /// Events kept for a slow listener; it misses older ones.
 const KEPT: usize = 1024;
+/// Events that are remembered of one tenant, and of all.
+const REMEMBERED: (usize, usize) = (512, 8192);
 
-/// Where events are sent.
+/// Where events are sent, and remembered with the workers that have ended.
 #[derive(Clone, Debug)]
-pub(super) struct Events(broadcast::Sender<Event>);
+pub(super) struct Events {
+    sender: broadcast::Sender<Event>,
+    history: Arc<Mutex<History<Event>>>,
+    pub(super) ended: Arc<Ended>,
+}
 
 impl Events {
     pub(super) fn new() -> Self {
-        Self(broadcast::channel(KEPT).0)
+        Self {
+            sender: broadcast::channel(KEPT).0,
+            history: Arc::new(Mutex::new(History::new(REMEMBERED.0, REMEMBERED.1))),
+            ended: Arc::default(),
+        }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+    /// What happens from now on, and what has happened since that time and is remembered.
+    pub(super) fn follow(&self, since_ms: Option<u64>) -> EventFollow {
+        let history = self.history.lock();
+        let is_meant = |event: &Event| since_ms.is_some_and(|since| event.at_ms >= since);
+        EventFollow {
+            past: history.where_(is_meant),
+            // What happens is sent under the lock.
+            next: self.sender.subscribe(),
+        }
     }
 
+    /// Something happened that concerns no tenant.
     pub(super) fn tell(&self, kind: EventKind, message: String) {
-        self.send(kind, None, None, None, message);
+        self.send(event(kind, message));
     }
 
-    fn send(
-        &self,
-        kind: EventKind,
-        server: Option<&ServerName>,
-        tenant: Option<&TenantId>,
-        worker: Option<WorkerId>,
-        message: String,
-    ) {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let (server, tenant) = (server.cloned(), tenant.cloned());
+    fn send(&self, event: Event) {
+        let mut history = self.history.lock();
+        history.push(event.tenant.as_ref(), event.clone());
         // An error means that nobody listens.
-        let _unheard = self.0.send(Event {
-            at_ms,
-            kind,
-            server,
-            tenant,
-            worker,
-            message,
-        });
+        let _unheard = self.sender.send(event);
+    }
+}
+
+/// An event of now that concerns nobody yet.
+fn event(kind: EventKind, message: String) -> Event {
+    Event {
+        at_ms: now_ms(),
+        kind,
+        server: None,
+        tenant: None,
+        worker: None,
+        reason: None,
+        message: shortened(&message),
     }
 }
 
@@ -69,18 +86,43 @@ impl Watcher for Events {
             }
             Happening::WorkerStartFailed(link, why) => {
                 self.of_worker(EventKind::WorkerStartFailed, link, why.to_owned());
+                self.failed(link, why);
             }
             Happening::WorkerExited(link, exit) => {
-                self.of_worker(EventKind::WorkerExited, link, exit.to_string());
+                let (reason, message) = link.ending(Some(exit));
+                if !exit.asked {
+                    self.failed(link, &format!("worker {} {message}", link.id()));
+                }
+                self.send(Event {
+                    reason: Some(reason.to_owned()),
+                    ..of_worker(EventKind::WorkerExited, link, message)
+                });
             }
+            Happening::WorkerGone(link, exit) => self.ended.remember(link, exit),
             Happening::Package(event, server, message) => {
                 let kind = match event {
                     PackageEvent::Installing => EventKind::PackageInstalling,
                     PackageEvent::Installed => EventKind::PackageInstalled,
                     PackageEvent::Failed => EventKind::PackageFailed,
                 };
-                self.send(kind, Some(server), None, None, message.to_owned());
+                if event == PackageEvent::Failed {
+                    let error = LastError {
+                        at_ms: now_ms(),
+                        tenant: None,
+                        worker: None,
+                        message: message.to_owned(),
+                    };
+                    self.ended.failed(server, error);
+                }
+                self.send(Event {
+                    server: Some(server.clone()),
+                    ..self::event(kind, message.to_owned())
+                });
             }
+            Happening::RuleUnmatched(server, message) => self.send(Event {
+                server: server.cloned(),
+                ..event(EventKind::RuleUnmatched, message.to_owned())
+            }),
             Happening::SessionOpened(session) => {
                 self.of_session(EventKind::SessionOpened, session);
             }
@@ -99,18 +141,25 @@ impl Events {
         tenant: &TenantId,
         message: String,
     ) {
-        self.send(kind, Some(server), Some(tenant), None, message);
+        self.send(Event {
+            server: Some(server.clone()),
+            tenant: Some(tenant.clone()),
+            ..event(kind, message)
+        });
     }
 
-    fn of_worker(&self, kind: EventKind, link: &crate::session::Link, message: String) {
-        let order = link.order();
-        self.send(
-            kind,
-            Some(&order.server),
-            order.tenant.as_ref(),
-            Some(link.id()),
-            message,
-        );
+    fn of_worker(&self, kind: EventKind, link: &Link, message: String) {
+        self.send(of_worker(kind, link, message));
+    }
+
+    fn failed(&self, link: &Link, message: &str) {
+        let error = LastError {
+            at_ms: now_ms(),
+            tenant: link.order().tenant.clone(),
+            worker: Some(link.id()),
+            message: message.to_owned(),
+        };
+        self.ended.failed(&link.order().server, error);
     }
 
     fn of_session(&self, kind: EventKind, session: &crate::session::Session) {
@@ -118,13 +167,21 @@ impl Events {
             "session {}",
             crate::admin::Fingerprint::of(session.id.as_str())
         );
-        self.send(
-            kind,
-            Some(&session.server),
-            Some(session.tenant()),
-            None,
-            message,
-        );
+        self.send(Event {
+            server: Some(session.server.clone()),
+            tenant: Some(session.tenant().clone()),
+            ..event(kind, message)
+        });
+    }
+}
+
+fn of_worker(kind: EventKind, link: &Link, message: String) -> Event {
+    let order = link.order();
+    Event {
+        server: Some(order.server.clone()),
+        tenant: order.tenant.clone(),
+        worker: Some(link.id()),
+        ..event(kind, message)
     }
 }
 

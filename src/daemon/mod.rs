@@ -12,8 +12,10 @@
 
 mod accounts;
 mod assemble;
+mod ended;
 mod events;
 mod grants;
+mod history;
 mod limits;
 mod refresh;
 mod reload;

@@ -1,6 +1,7 @@
 //! Puts a changed pool.toml in force while everything runs.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use super::events::Events;
 use super::limits;
 use crate::admin::{AccountError, Act, EventKind, Told};
 use crate::config::{self, Config};
+use crate::counted::counted;
 use crate::front::{Places, Tls};
 use crate::ids::TenantId;
 use crate::pool::StopReason;
@@ -28,11 +30,36 @@ pub(super) struct Said {
     pub(super) secrets: Arc<Secrets>,
 }
 
+/// Addresses given on the command line.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Addresses {
+    /// In place of `http.listen`.
+    pub(super) http: Option<SocketAddr>,
+    /// In place of `admin.listen`.
+    pub(super) admin: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// Puts them in place of those that the file has.
+    ///
+    /// # Errors
+    /// What would be open to everyone.
+    pub(super) fn put_into(self, config: &mut Config) -> Result<(), String> {
+        config.http.listen = self.http.unwrap_or(config.http.listen);
+        config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        config.check_exposure()
+    }
+}
+
 /// Reloads pool.toml.
 #[derive(Debug)]
 pub(super) struct Reloader {
     /// The file; `None` where one command is hosted without one.
     pub(super) path: Option<PathBuf>,
+    /// What it started with: some of it stays in force whatever the file says.
+    pub(super) started: Arc<Config>,
+    /// Addresses given on the command line, which go before those of the file.
+    pub(super) addresses: Addresses,
     pub(super) sessions: Sessions,
     pub(super) state: Arc<StateDir>,
     /// Tenants beside those of the file; none where one command is hosted without one.
@@ -81,9 +108,10 @@ impl Reloader {
             .clone()
             .ok_or("there is no pool.toml to read again: one command is hosted without a file")?;
         let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let new = loaded
+        let mut new = loaded
             .map_err(|e| e.to_string())?
             .map_err(|errors| errors.to_string())?;
+        self.addresses.put_into(&mut new)?;
         // Read before anything changes, and put in force with the rest.
         let certificates = match (&self.tls, &new.http.tls) {
             (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),
@@ -103,7 +131,7 @@ impl Reloader {
         if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
             tls.replace(certificates);
         }
-        for warning in &new.warnings {
+        for warning in new.warnings.iter().chain(&new.doubts) {
             tracing::warn!("{warning}");
         }
         self.sessions.pool().reconfigure(limits::of(&new));
@@ -115,7 +143,12 @@ impl Reloader {
         self.sessions
             .metrics()
             .retain_servers(|name| new.has_server(name));
-        Ok(summary(&old, &new, retired))
+        let told = restart_needed(&self.started, &new);
+        if let Some(told) = &told {
+            tracing::warn!("{told}");
+        }
+        Ok(summary(&old, &new, retired)
+            + &told.map_or_else(String::new, |told| format!("; {told}")))
     }
 
     /// What follows from what the file says and from the accounts as they are now.
@@ -241,13 +274,25 @@ fn summary(old: &Config, new: &Config, retired: usize) -> String {
         .keys()
         .filter(|name| !new.has_server(name))
         .count();
-    let mut text = format!(
-        "{} servers ({added} new, {removed} removed), {} tenants, {retired} outdated workers are replaced when idle",
-        new.servers.len(),
-        new.tenants.len(),
-    );
-    if !old.listens_like(new) {
-        text.push_str("; changes to `[http]` other than those about connections and certificates, and to `[admin]`, take effect after a restart");
-    }
-    text
+    format!(
+        "{} ({added} new, {removed} removed), {}, {} when idle",
+        counted(new.servers.len(), "server"),
+        counted(new.tenants.len(), "tenant"),
+        match retired {
+            1 => "1 outdated worker is replaced".to_owned(),
+            n => format!("{n} outdated workers are replaced"),
+        },
+    )
+}
+
+/// What the file says and the process does not do yet.
+fn restart_needed(started: &Config, new: &Config) -> Option<String> {
+    let keys = started.needs_restart(new);
+    let quoted: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+    let (last, others) = quoted.split_last()?;
+    let (named, verb) = match others {
+        [] => (last.clone(), "takes"),
+        others => (format!("{} and {last}", others.join(", ")), "take"),
+    };
+    Some(format!("{named} {verb} effect after a restart"))
 }

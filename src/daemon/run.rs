@@ -16,7 +16,7 @@ use super::events::{Events, PoolMetrics};
 use super::grants::{self, Announcer};
 use super::limits;
 use super::refresh;
-use super::reload::{Reloader, Said};
+use super::reload::{Addresses, Reloader, Said};
 use super::sampler;
 use super::start_up;
 use super::supervisor::{self, Running};
@@ -68,18 +68,22 @@ pub struct Options {
     pub record_trace: Option<PathBuf>,
 }
 
+fn addresses(options: &Options) -> Addresses {
+    Addresses {
+        http: options.http,
+        admin: options.admin,
+    }
+}
+
 fn read(options: &Options) -> Result<Config, ServeError> {
     let mut config = match &options.source {
         Source::File(path) => config::load(path)?,
         Source::Command(argv) => config::single_command(argv.clone())?,
     };
-    if let Some(http) = options.http {
-        config.http.listen = http;
-    }
-    if let Some(admin) = options.admin {
-        config.admin.listen = admin;
-    }
-    config.check_exposure().map_err(ServeError::Exposed)?;
+    let addresses = addresses(options);
+    addresses
+        .put_into(&mut config)
+        .map_err(ServeError::Exposed)?;
     Ok(config)
 }
 
@@ -89,7 +93,7 @@ fn read(options: &Options) -> Result<Config, ServeError> {
 /// [`ServeError`] when it cannot start.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
     let config = Arc::new(read(&options)?);
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&config.doubts) {
         tracing::warn!("{warning}");
     }
     limits::raise_open_files();
@@ -103,6 +107,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     });
     let http = bind(config.http.listen, "http.listen").await?;
     let admin_listener = bind(config.admin.listen, "admin.listen").await?;
+    if let Err(error) = state.note_admin(admin_listener.address()) {
+        tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
+    }
     let guardian = Guardian::start().await?;
     let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
     let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
@@ -394,6 +401,8 @@ impl Service {
         };
         let reloader = Arc::new(Reloader {
             path: path.clone(),
+            started: Arc::clone(config),
+            addresses: addresses(options),
             sessions: sessions.clone(),
             state,
             accounts,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
-    Accounting, Act, CircuitRow, Event, Fingerprint, Limits, LogFollow, Reload, ServerRow,
-    SessionRow, StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts,
-    WorkerRow,
+    Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, Limits,
+    LogFollow, Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor,
+    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
-use crate::ids::WorkerId;
-use crate::pool::{self, StopReason, WorkerView};
+use crate::ids::{ServerName, WorkerId};
+use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
 use crate::session::Sessions;
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
@@ -240,14 +240,23 @@ impl Supervisor for Running {
                     .find(|(server, _)| server == name)
                     .map_or(0, |(_, waiting)| *waiting),
                 starts: StartCounts { ok, failed },
-                retry_in_seconds: snapshot
-                    .open_circuits
-                    .iter()
-                    .find(|circuit| circuit.server == *name)
-                    .map(|circuit| circuit.retry_in.as_secs_f64()),
+                retry_in_seconds: next_try(&snapshot, name).map(|wait| wait.as_secs_f64()),
+                circuit: circuit_state(&snapshot, name),
+                circuit_tenants: open_circuits(&snapshot, name)
+                    .filter_map(|circuit| circuit.tenant.clone())
+                    .collect(),
+                last_error: self.events.ended.last_error(name),
             }
         };
         config.servers.iter().map(row).collect()
+    }
+
+    fn rules(&self) -> RuleCheck {
+        let (findings, unknown) = self.sessions.rule_findings();
+        RuleCheck {
+            unmatched: findings.into_iter().map(|it| it.message).collect(),
+            unknown,
+        }
     }
 
     fn tenants(&self) -> Vec<TenantRow> {
@@ -288,8 +297,14 @@ impl Supervisor for Running {
         self.worker_rows(vec![view]).pop()
     }
 
+    fn ended(&self) -> Vec<EndedRow> {
+        self.events.ended.rows()
+    }
+
     fn logs(&self, id: WorkerId, lines: usize) -> Option<Vec<String>> {
-        let link = self.sessions.link(id)?;
+        let Some(link) = self.sessions.link(id) else {
+            return self.events.ended.one(id, lines).map(|(_, lines)| lines);
+        };
         Some(
             link.worker()
                 .map(|worker| worker.stderr_tail(lines))
@@ -298,7 +313,12 @@ impl Supervisor for Running {
     }
 
     fn follow_logs(&self, id: WorkerId, lines: usize) -> Option<LogFollow> {
-        let link = self.sessions.link(id)?;
+        let Some(link) = self.sessions.link(id) else {
+            let (_, past) = self.events.ended.one(id, lines)?;
+            // Closed at once: nothing comes any more.
+            let next = broadcast::channel(1).1;
+            return Some(LogFollow { past, next });
+        };
         let worker = link.worker()?;
         let (past, next) = worker.stderr_follow(lines);
         Some(LogFollow { past, next })
@@ -347,9 +367,35 @@ impl Supervisor for Running {
         })
     }
 
-    fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+    fn events(&self, since_ms: Option<u64>) -> EventFollow {
+        self.events.follow(since_ms)
     }
+}
+
+fn open_circuits<'a>(
+    snapshot: &'a Snapshot,
+    server: &'a ServerName,
+) -> impl Iterator<Item = &'a OpenCircuit> {
+    let circuits = snapshot.open_circuits.iter();
+    circuits.filter(move |circuit| circuit.server == *server)
+}
+
+fn circuit_state(snapshot: &Snapshot, server: &ServerName) -> CircuitState {
+    let waits = open_circuits(snapshot, server).map(|circuit| circuit.retry_in);
+    match waits.max() {
+        None => CircuitState::Closed,
+        Some(Duration::ZERO) => CircuitState::HalfOpen,
+        Some(_) => CircuitState::Open,
+    }
+}
+
+/// When the server is tried again that is not for now.
+fn next_try(snapshot: &Snapshot, server: &ServerName) -> Option<Duration> {
+    let of_circuit = open_circuits(snapshot, server).map(|circuit| circuit.retry_in);
+    let mut of_keys = snapshot.next_tries.iter();
+    let of_keys = of_keys.find_map(|(name, wait)| (name == server).then_some(*wait));
+    // Where a circuit is open the waits of keys decide nothing.
+    of_circuit.min().or(of_keys)
 }
 
 /// Sets the gauges from where the state lives. Runs before each scrape.

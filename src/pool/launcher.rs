@@ -1,10 +1,11 @@
 //! What the pool asks of the world around it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::policy::{Claim, KeyFacts, StopReason};
-use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::Reason;
 
 /// Starts and stops workers.
@@ -31,7 +32,56 @@ pub trait Launcher: Send + Sync + 'static {
     fn wake(&self, id: WorkerId);
 
     /// Begins to stop a worker, also one that is still starting, and returns at once.
-    fn stop(&self, id: WorkerId, reason: StopReason);
+    fn stop(&self, id: WorkerId, stop: Stop);
+}
+
+/// Why a worker is told to stop. As a sentence by its `Display`: the worker was "evicted: max_memory, to
+/// make room for tenant `third`".
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stop {
+    /// Why.
+    pub reason: StopReason,
+    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    pub makes_room_for: Option<TenantId>,
+}
+
+impl From<StopReason> for Stop {
+    fn from(reason: StopReason) -> Self {
+        Self {
+            reason,
+            makes_room_for: None,
+        }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(limit) = self.reason.limit() {
+            write!(f, "evicted: {limit}")?;
+            return match &self.makes_room_for {
+                // Nobody's: a spare.
+                Some(tenant) if tenant.as_str().is_empty() => {
+                    f.write_str(", to make room for a spare")
+                }
+                Some(tenant) => write!(f, ", to make room for tenant `{tenant}`"),
+                None => Ok(()),
+            };
+        }
+        f.write_str(match self.reason {
+            StopReason::Idle => "stopped: idle for its `idle_timeout`",
+            StopReason::Memory => "ended: it held more memory than `limits.memory`",
+            StopReason::Lifetime => "recycled: it reached its `max_lifetime`",
+            StopReason::Requests => "recycled: it served `max_requests` requests",
+            StopReason::Config => "replaced: what it is started with has changed",
+            StopReason::Drained => "stopped: stdiopool shuts down",
+            StopReason::Admin => "stopped by an operator",
+            StopReason::Session => "released: the session or request it belonged to is over",
+            StopReason::Unanswered => "ended: it did not answer a request that was cancelled",
+            StopReason::StartFailed => "ended: it did not become ready",
+            // Its exit says more.
+            _ => "ended by itself",
+        })
+    }
 }
 
 /// How a worker ended.

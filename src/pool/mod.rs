@@ -30,7 +30,7 @@ mod runtime;
 mod runtime_tests;
 mod snapshot;
 
-pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Want};
+pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Stop, Want};
 pub use lease::Lease;
 pub use policy::{Claim, KeyFacts, Limits, StopReason, Warmth, share_of_session};
 pub use runtime::Pool;

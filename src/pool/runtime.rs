@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::launcher::{ExitCause, Launcher, Observer, Want};
+use super::launcher::{ExitCause, Launcher, Observer, Stop, Want};
 use super::lease::Lease;
 use super::policy::{Action, Event, Limits, Policy, Stock, StopReason, TicketId, Warmth};
 use super::snapshot::{Snapshot, WorkerView};
@@ -77,7 +77,7 @@ enum Answered<L: Launcher> {
 enum Effect<L: Launcher> {
     Start(WorkerId, PoolKey, Arc<L::Spec>),
     Adopt(WorkerId, PoolKey, Arc<L::Spec>),
-    Stop(WorkerId, StopReason, Option<ServerName>),
+    Stop(WorkerId, Stop, Option<ServerName>),
     Hibernate(WorkerId),
     Wake(WorkerId),
     Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
@@ -413,11 +413,15 @@ impl<L: Launcher> Inner<L> {
                 Some(Effect::Adopt(id, key, spec))
             }
             Action::Stop(id, reason) => {
-                let server = core
-                    .policy
-                    .worker(id)
-                    .map(|worker| worker.facts.server.clone());
-                Some(Effect::Stop(id, reason, server))
+                let worker = core.policy.worker(id);
+                let server = worker.map(|worker| worker.facts.server.clone());
+                let room = worker.and_then(|worker| worker.makes_room_for.clone());
+                let makes_room_for = room.filter(|_| reason.is_eviction());
+                let stop = Stop {
+                    reason,
+                    makes_room_for,
+                };
+                Some(Effect::Stop(id, stop, server))
             }
             Action::Hibernate(id) => Some(Effect::Hibernate(id)),
             Action::Wake(id) => Some(Effect::Wake(id)),
@@ -468,11 +472,11 @@ impl<L: Launcher> Inner<L> {
             match effect {
                 Effect::Start(id, key, spec) => self.launcher.start(id, key, spec),
                 Effect::Adopt(id, key, spec) => self.launcher.adopt(id, key, spec),
-                Effect::Stop(id, reason, server) => {
-                    if let Some(server) = server.filter(|_| reason.is_eviction()) {
-                        self.observer.evicted(&server, reason);
+                Effect::Stop(id, stop, server) => {
+                    if let Some(server) = server.filter(|_| stop.reason.is_eviction()) {
+                        self.observer.evicted(&server, stop.reason);
                     }
-                    self.launcher.stop(id, reason);
+                    self.launcher.stop(id, stop);
                 }
                 Effect::Hibernate(id) => self.launcher.hibernate(id),
                 Effect::Wake(id) => self.launcher.wake(id),

@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, StopReason, Want,
+    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Stop, StopReason,
+    Want,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -36,8 +37,8 @@ impl Launcher for Fake {
 
     fn wake(&self, _: WorkerId) {}
 
-    fn stop(&self, id: WorkerId, reason: StopReason) {
-        self.stopped.lock().push((id, reason));
+    fn stop(&self, id: WorkerId, stop: Stop) {
+        self.stopped.lock().push((id, stop.reason));
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub waiting_for: Vec<(ServerName, usize)>,
     /// Servers that are not started because they keep failing.
     pub open_circuits: Vec<OpenCircuit>,
+    /// When the next start is due of servers whose last one failed, by name: the soonest of their keys.
+    pub next_tries: Vec<(ServerName, Duration)>,
 }
 
 /// A server whose circuit is open.
@@ -129,6 +131,7 @@ impl Snapshot {
             waiting,
             waiting_for: policy.waiting_for(),
             open_circuits,
+            next_tries: policy.next_tries(now),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::shared::{Happening, Shared};
 use crate::bridge::Era;
 use crate::folders;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{ExitCause, Launcher, StopReason};
+use crate::pool::{ExitCause, Launcher, Stop};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::StartOutcome;
 use crate::worker::{self, memory};
@@ -100,12 +100,18 @@ impl Launcher for Launchpad {
         }
     }
 
-    fn stop(&self, id: WorkerId, reason: StopReason) {
+    fn stop(&self, id: WorkerId, stop: Stop) {
         let Some(link) = self.shared.upgrade().and_then(|shared| shared.link(id)) else {
             return;
         };
-        tracing::debug!(worker = %id, server = %link.order().server, reason = reason.as_str(), "stopping worker");
-        link.stop();
+        let order = link.order();
+        if stop.reason.is_eviction() {
+            tracing::info!(worker = %id, server = %order.server, tenant = order.whose(), "worker {stop}");
+        } else {
+            let reason = stop.reason.as_str();
+            tracing::debug!(worker = %id, server = %order.server, reason, "stopping worker: {stop}");
+        }
+        link.stop(stop);
     }
 }
 
@@ -175,7 +181,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
     if let Some(berth) = &berth {
         link.moor(berth);
     }
-    let cause = match start(shared, &link, berth.clone()).await {
+    let (cause, link, exit) = match start(shared, &link, berth.clone()).await {
         Ok(worker) => {
             order
                 .metrics
@@ -198,24 +204,28 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
                 .watcher
                 .happened(Happening::WorkerExited(&link, &exit));
             link.count_stderr();
-            if exit.asked {
+            let cause = if exit.asked {
                 ExitCause::Asked
             } else {
                 ExitCause::Crashed
-            }
+            };
+            (cause, link, Some(exit))
         }
         Err(error) => {
             let outcome = error.outcome;
             order.metrics.worker_started(outcome, since.elapsed());
             not_started(shared, &link, &error);
+            let mut exit = None;
             if let Some(worker) = error.worker {
                 worker.kill();
-                worker.wait().await;
+                exit = Some(worker.wait().await);
             }
             link.count_stderr();
-            ExitCause::StartFailed
+            (ExitCause::StartFailed, link, exit)
         }
     };
+    let gone = Happening::WorkerGone(&link, exit.as_ref());
+    shared.watcher.happened(gone);
     let secrets = order.spec.secret_files.folder_of(id);
     for folder in folder.into_iter().chain(secrets) {
         remove(folder).await;
@@ -351,6 +361,9 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) {
     let (id, order) = (link.id(), link.order());
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, order.spec.redactor.redact(&error.why));
+    if outcome != StartOutcome::Cancelled {
+        link.note_start_failure(&why);
+    }
     let message = format!("server `{}` could not be started: {why}", order.server);
     let failure = Failure::new(error.reason, message.clone());
     let era = order.greeting.era;

@@ -102,7 +102,14 @@ impl Sessions {
         let links = self.links();
         let starting = links.iter().find(|link| link.is_starting_for(key));
         if let Some(link) = starting {
-            failure.message.push_str(&link.quote_stderr());
+            let waited = self.shared.pool().limits().queue_timeout;
+            failure.message = format!(
+                "server `{}` has not answered `{}` for {}; {} (raise `pool.queue_timeout` if it needs longer)",
+                link.order().server,
+                link.order().first_question(),
+                humantime::format_duration(waited),
+                link.stderr_so_far()
+            );
         }
         failure
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::known_tools::KnownTools;
 use super::route::Setup;
 use crate::bridge::{Additions, Shown, offered_tools};
 use crate::ids::ServerName;
-use crate::protocol::Failure;
+use crate::protocol::{Failure, Reason};
 use crate::tenancy::{ClientConfig, Principal, policy};
 
 /// A caller's view of a server's tools.
@@ -49,11 +50,11 @@ impl Offer {
         let bind = self.setup.config.servers.get(&self.server);
         let bind = bind.map(|server| &server.bind);
         let shown = |name: &str| {
-            let bound = bind.and_then(|bind| bind.get(name));
-            match bound {
+            let bound = bind.map(|bind| bind.of(name)).unwrap_or_default();
+            match bound.is_empty() {
                 _ if !self.has(name) => Shown::Hidden,
-                Some(bound) => Shown::Without(bound.keys().cloned().collect()),
-                None => Shown::AsItIs,
+                false => Shown::Without(bound.into_keys().map(str::to_owned).collect()),
+                true => Shown::AsItIs,
             }
         };
         offered_tools(&response, shown).unwrap_or(response)
@@ -62,21 +63,31 @@ impl Offer {
     /// What is added to a request of the caller before a worker gets it.
     ///
     /// # Errors
-    /// [`Reason::ConfigInvalid`](crate::protocol::Reason::ConfigInvalid) when a value for it is
-    /// missing.
+    /// [`Reason::ConfigInvalid`] when a value for it is missing, or what is bound for the tool could not be
+    /// applied.
     pub(super) fn additions(
         &self,
         tool: Option<&str>,
         config: Option<&ClientConfig>,
+        tools: &KnownTools,
     ) -> Result<Additions, Failure> {
         let resolver = &self.setup.resolver;
         let (user, server) = (&self.principal, &self.server);
+        let arguments = match tool {
+            Some(tool) => {
+                if let Some(why) = tools.refusal(server, tool) {
+                    return Err(Failure::new(Reason::ConfigInvalid, &*why));
+                }
+                let mut bound = resolver.bound_arguments(user, server, tool, config)?;
+                // A glob meets tools that have no such argument and would take the call for wrong.
+                bound.retain(|(argument, _)| !tools.rejects(server, tool, argument));
+                bound
+            }
+            None => vec![],
+        };
         Ok(Additions {
             identity: resolver.identity(user, server),
-            arguments: match tool {
-                Some(tool) => resolver.bound_arguments(user, server, tool, config)?,
-                None => vec![],
-            },
+            arguments,
         })
     }
 }

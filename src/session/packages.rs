@@ -220,7 +220,13 @@ impl Shared {
                             let direct = direct(&spec, &package.run, &installed, view.folder());
                             return Ok(Cow::Owned(direct));
                         }
-                        Some(Err(why)) => why.to_string(),
+                        // Why was logged when it was tried, with what npm or uv said.
+                        Some(Err(_)) => {
+                            format!(
+                                "package `{}` could not be installed, as was logged",
+                                slot.name()
+                            )
+                        }
                         None => {
                             // For the next one. This one has its place in the pool already.
                             self.installer.ensure(&slot, &self.package_watcher());

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::exchange::Exchange;
+use super::known_tools::KnownTools;
 use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
@@ -109,7 +110,7 @@ impl Sessions {
             Some(offer) => {
                 let config = config.or(session.config.as_ref());
                 let own = config.map(|config| &**config);
-                match added_to(offer, message, envelope, own)? {
+                match added_to(offer, message, envelope, own, &self.shared.tools)? {
                     Ok(added) => added,
                     Err(why) => {
                         exchange.mailbox.expect_answer();
@@ -267,6 +268,7 @@ fn added_to(
     message: &[u8],
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
+    tools: &KnownTools,
 ) -> Result<Result<Option<Bytes>, String>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
@@ -277,7 +279,7 @@ fn added_to(
         }
         Some(_) | None => {}
     }
-    let additions = offer.additions(tool.as_deref(), config)?;
+    let additions = offer.additions(tool.as_deref(), config, tools)?;
     if additions.is_empty() {
         return Ok(Ok(None));
     }

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::packages;
 use super::record::{Session, SessionId};
 use super::route::{self, Setup};
+use super::rules::Finding;
 use super::shared::{Happening, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, advertised};
 use crate::held::{self, Ledger};
@@ -412,6 +413,11 @@ impl Sessions {
         let member = session.members.lock().get(&link.order().server).cloned();
         let asked = member.as_deref().unwrap_or(session);
         link.answer(asked.no, ask, message, envelope)
+    }
+
+    /// What is wrong with rules about tools, and the servers with rules whose tools nobody has listed yet.
+    pub fn rule_findings(&self) -> (Vec<Finding>, Vec<ServerName>) {
+        self.shared.tools.told(&self.setup().config)
     }
 
     /// Records what a worker holds, for `stdiopool tune`.

@@ -11,10 +11,12 @@ use super::callers::Callers;
 use super::catalog::Catalog;
 use super::directory::Directory;
 use super::eras::Eras;
+use super::known_tools::KnownTools;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
 use super::route::{Route, Setup};
+use super::rules::Finding;
 use super::suspended::Waiting;
 use crate::bridge::SessionNo;
 use crate::held::Ledger;
@@ -37,8 +39,12 @@ pub enum Happening<'a> {
     WorkerReady(&'a Link),
     /// It never will, and why.
     WorkerStartFailed(&'a Link, &'a str),
-    /// It ended.
+    /// It ended after it could serve.
     WorkerExited(&'a Link, &'a Exit),
+    /// Nothing of it is left, whether it ever could serve or not; how its first process ended, if there was one.
+    WorkerGone(&'a Link, Option<&'a Exit>),
+    /// A rule about tools does not do what it says, in words.
+    RuleUnmatched(Option<&'a ServerName>, &'a str),
     /// Something happened to a package that a server runs, in words.
     Package(PackageEvent, &'a ServerName, &'a str),
     /// A client has opened a session.
@@ -72,6 +78,8 @@ pub struct Shared {
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
     pub(super) eras: Eras,
+    /// What servers' tools are called.
+    pub(super) tools: KnownTools,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
     /// What is held for tenants.
@@ -110,6 +118,7 @@ impl Shared {
             directory: Directory::default(),
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
+            tools: KnownTools::default(),
             waiting: Waiting::new()
                 .expect("the system has randomness, or nothing here can be safe"),
             ledger,
@@ -144,7 +153,31 @@ impl Shared {
         let config = &setup.config;
         let own = config.own_held_limits();
         self.ledger.set_limits(config.held_limits(), own);
+        let found = self.tools.reconsider(config);
+        self.tell_findings(&found);
         *self.setup.write() = setup;
+    }
+
+    /// Looks at a page of a server's list of tools: whether rules about them do what they say.
+    pub(super) fn learn_tools(&self, server: &ServerName, result: &str) {
+        let setup = self.setup();
+        if setup.is_selective(server) {
+            let found = self.tools.learn(&setup.config, server, result);
+            self.tell_findings(&found);
+        }
+    }
+
+    fn tell_findings(&self, findings: &[Finding]) {
+        for finding in findings {
+            let server = finding.server.as_ref();
+            tracing::warn!(
+                server = server.map(ServerName::as_str),
+                "{}",
+                finding.message
+            );
+            let told = Happening::RuleUnmatched(server, &finding.message);
+            self.watcher.happened(told);
+        }
     }
 
     pub(super) fn add_link(&self, link: Arc<Link>) {

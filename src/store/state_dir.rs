@@ -2,12 +2,14 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
+use super::running;
 use super::state_lock::Lock;
 use crate::folders::{self, Temporary};
 use crate::ids::{ServerName, TenantId};
@@ -98,6 +100,14 @@ impl StateDir {
             _lock: lock,
             _temporary: temporary,
         })
+    }
+
+    /// Notes for commands where the admin listener is.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    pub fn note_admin(&self, address: SocketAddr) -> io::Result<()> {
+        running::note(&self.path, address)
     }
 
     /// Where it is, absolute.

@@ -23,9 +23,10 @@ impl Resolver {
         tool: &str,
         client: Option<&ClientConfig>,
     ) -> Result<Vec<(String, String)>, Failure> {
-        let Some(arguments) = self.server(name)?.bind.get(tool) else {
+        let arguments = self.server(name)?.bind.of(tool);
+        if arguments.is_empty() {
             return Ok(vec![]);
-        };
+        }
         // Whether it fits is found out on the way to a worker, without which nothing is called.
         let config = self.unchecked_config_of(&user.tenant, name, client)?;
         let values = Values {
@@ -42,9 +43,9 @@ impl Resolver {
             tmp: "",
         };
         let mut bound = Vec::with_capacity(arguments.len());
-        for (argument, template) in arguments {
+        for (argument, (template, _)) in arguments {
             let value = values.json(template)?;
-            bound.push((argument.clone(), value.to_string()));
+            bound.push((argument.to_owned(), value.to_string()));
         }
         Ok(bound)
     }

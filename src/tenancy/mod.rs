@@ -42,6 +42,6 @@ pub use key::{derived_key, pool_key, program_id};
 pub use merge::{TenantSettings, merged};
 pub use principal::Principal;
 pub use refine::{advert_of_parts, of_part};
-pub use resolver::{Resolver, ResolverError, install_environment};
+pub use resolver::{Resolver, ResolverError, install_environment, program};
 pub use secrets::Secrets;
 pub use uses::Uses;

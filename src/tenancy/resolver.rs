@@ -318,7 +318,7 @@ pub fn install_environment(config: &Config, server: &Server) -> InstallEnvironme
 /// The program: a relative path with a slash starts at pool.toml's folder, like every other path
 /// in it, and not at the worker's own working directory; `stdiopool` is this very program, whether
 /// or not it is on the PATH.
-fn program(server: &Server, config: &Config) -> String {
+pub fn program(server: &Server, config: &Config) -> String {
     let command = &server.command;
     if command == "stdiopool"
         && let Ok(this) = std::env::current_exe()

@@ -17,6 +17,20 @@ pub enum ExitStatusKind {
     Lost,
 }
 
+/// In short: "exit 1", "SIGKILL".
+impl fmt::Display for ExitStatusKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => match Signal::try_from(*signal) {
+                Ok(signal) => f.write_str(signal.as_str()),
+                Err(_) => write!(f, "signal {signal}"),
+            },
+            Self::Lost => f.write_str("status unknown"),
+        }
+    }
+}
+
 impl From<ExitStatus> for ExitStatusKind {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
@@ -70,6 +84,11 @@ mod tests {
             }
             .to_string()
         };
+        let short = [1, 11, 40]
+            .map(ExitStatusKind::Signal)
+            .map(|it| it.to_string());
+        assert_eq!(short, ["SIGHUP", "SIGSEGV", "signal 40"]);
+        assert_eq!(ExitStatusKind::Code(1).to_string(), "exit 1");
         assert_eq!(text(ExitStatusKind::Code(1), false), "exited with status 1");
         assert_eq!(
             text(ExitStatusKind::Signal(11), false),

@@ -40,7 +40,7 @@ use tokio::sync::broadcast;
 
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{Guardian, GuardianError, can_make_read_only, run_guardian_if_asked};
-pub use spawn::{SpawnError, spawn};
+pub use spawn::{SpawnError, find_program, spawn};
 use stdin::Delivery;
 pub use stdin::SendError;
 

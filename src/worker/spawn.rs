@@ -153,7 +153,10 @@ fn prepare(spec: &LaunchSpec) -> Result<PathBuf, SpawnError> {
 }
 
 /// Finds `program` as execvp(3) would, seen from `cwd`.
-fn find_program(program: &str, path: &str, cwd: &Path) -> Result<PathBuf, SpawnError> {
+///
+/// # Errors
+/// [`SpawnError::CommandNotFound`] or [`SpawnError::NotExecutable`].
+pub fn find_program(program: &str, path: &str, cwd: &Path) -> Result<PathBuf, SpawnError> {
     let mut found_unusable = false;
     let candidates = if program.contains('/') {
         vec![cwd.join(program)]

@@ -90,7 +90,7 @@ async fn node() -> Check {
             if is_old {
                 let lost = "node 22 starts the same server in two thirds of the time";
                 let remedy = "a newer one: npm install --global node@22";
-                return Check::lacks(what, found, lost, remedy);
+                return Check::old(what, found, lost, remedy);
             }
             Check::ok(what, found)
         }

@@ -27,6 +27,8 @@ pub(super) struct Check {
     pub(super) what: &'static str,
     /// Whether it is as it should be.
     pub(super) ok: bool,
+    /// It is there, in a version that does less.
+    old: bool,
     /// What was found.
     pub(super) found: String,
     /// What is lost as it is.
@@ -42,6 +44,7 @@ impl Check {
         Self {
             what,
             ok: true,
+            old: false,
             found: found.into(),
             lost: None,
             remedy: None,
@@ -54,6 +57,14 @@ impl Check {
             lost: Some(lost.to_owned()),
             remedy: Some(remedy.to_owned()),
             ..Self::ok(what, found)
+        }
+    }
+
+    /// It is there, in a version that does less.
+    fn old(what: &'static str, found: impl Into<String>, lost: &str, remedy: &str) -> Self {
+        Self {
+            old: true,
+            ..Self::lacks(what, found, lost, remedy)
         }
     }
 }
@@ -79,7 +90,11 @@ fn render(checks: &[Check]) -> String {
     let widest = checks.iter().map(|c| c.what.len()).max().unwrap_or(0);
     let mut text = String::new();
     for check in checks {
-        let mark = if check.ok { "ok   " } else { "lacks" };
+        let mark = match (check.ok, check.old) {
+            (true, _) => "ok   ",
+            (false, true) => "old  ",
+            (false, false) => "lacks",
+        };
         text += &format!("{mark}  {:widest$}  {}\n", check.what, check.found);
         let indent = " ".repeat("lacks".len() + 2 + widest + 2);
         if let Some(lost) = &check.lost {
@@ -100,10 +115,14 @@ mod tests {
     fn a_report_reads_well() {
         let checks = [
             Check::ok("node", "v22.1.0"),
+            Check::old("npx", "v9", "time", "a newer one"),
             Check::lacks("hibernation", "no swap", "memory", "scripts/zram"),
         ];
         insta::assert_snapshot!(render(&checks), @r"
         ok     node         v22.1.0
+        old    npx          v9
+                            lost: time
+                            do:   a newer one
         lacks  hibernation  no swap
                             lost: memory
                             do:   scripts/zram

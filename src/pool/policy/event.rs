@@ -184,6 +184,17 @@ stop_reasons! {
 }
 
 impl StopReason {
+    /// The limit that needed the room, where it goes so that another can start: a key of `pool.toml`.
+    pub const fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Evicted => Some("max_workers"),
+            Self::EvictedOfTenant => Some("max_workers_per_tenant"),
+            Self::EvictedOfServer => Some("max_workers of its server"),
+            Self::EvictedForMemory => Some("max_memory"),
+            _ => None,
+        }
+    }
+
     /// Whether it goes so that another can start.
     pub const fn is_eviction(self) -> bool {
         matches!(

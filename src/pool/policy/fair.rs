@@ -45,7 +45,8 @@ impl Policy {
                     self.stop(victim, reason, out);
                 }
                 Need::Memory(bytes) => {
-                    self.shed(now, bytes, out);
+                    let tenant = self.keys.get(&key).map(|it| it.facts.tenant.clone());
+                    self.shed(now, bytes, tenant.as_ref(), out);
                 }
                 Need::Place | Need::Nothing => return,
             }
@@ -57,6 +58,9 @@ impl Policy {
         if let Some(record) = self.keys.get_mut(&key) {
             record.evicting = Some(victim);
             let tenant = record.facts.tenant.clone();
+            if let Some(worker) = self.workers.get_mut(&victim) {
+                worker.makes_room_for = Some(tenant.clone());
+            }
             self.yielding.insert(victim, tenant);
         }
     }

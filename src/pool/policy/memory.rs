@@ -18,7 +18,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::event::{Action, StopReason};
 use super::evict::LOOK_AT;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
-use crate::ids::{ServerName, WorkerId};
+use crate::ids::{ServerName, TenantId, WorkerId};
 
 /// What waking a worker costs its next caller: measured at 10 to 60 ms.
 const WAKE: Duration = Duration::from_millis(50);
@@ -162,7 +162,7 @@ impl Policy {
             worker.is_measured = true;
         }
         self.charge(id, bytes);
-        self.shed_excess(now, out);
+        self.shed_excess(now, Some(id), out);
         self.fill(now, out);
     }
 
@@ -214,7 +214,7 @@ impl Policy {
             self.memory.sleepable.push(id, ());
         }
         self.charge(id, bytes);
-        self.shed_excess(now, out);
+        self.shed_excess(now, Some(id), out);
     }
 
     /// Unasked output of an idle worker: it may fall asleep again later.
@@ -319,17 +319,31 @@ impl Policy {
     }
 
     /// Workers have started, grown or woken beyond the limit, the reserve included: idle ones
-    /// make up for it.
-    pub(super) fn shed_excess(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// make up for it. `grown` is the one that did, if it was one.
+    pub(super) fn shed_excess(
+        &mut self,
+        now: Instant,
+        grown: Option<WorkerId>,
+        out: &mut Vec<Action>,
+    ) {
         let missing = self.missing(self.reserve());
         if missing > 0 {
-            self.shed(now, missing, out);
+            let grown = grown.and_then(|id| self.workers.get(&id));
+            let tenant = grown.map(|worker| worker.facts.tenant.clone());
+            self.shed(now, missing, tenant.as_ref(), out);
         }
     }
 
     /// Lets idle workers fall asleep or go until `wanted` bytes are on their way out, at the least
-    /// cost to whoever uses them next. Says whether anything could be done.
-    pub(super) fn shed(&mut self, now: Instant, wanted: u64, out: &mut Vec<Action>) -> bool {
+    /// cost to whoever uses them next; it is for that tenant, if it is for one. Says whether anything
+    /// could be done.
+    pub(super) fn shed(
+        &mut self,
+        now: Instant,
+        wanted: u64,
+        makes_room_for: Option<&TenantId>,
+        out: &mut Vec<Action>,
+    ) -> bool {
         let mut left = wanted;
         let mut did = false;
         while left > 0
@@ -339,7 +353,12 @@ impl Policy {
             left = left.saturating_sub(frees.max(1));
             match relief {
                 Relief::Sleep => self.falls_asleep(id, out),
-                Relief::Go => self.stop(id, StopReason::EvictedForMemory, out),
+                Relief::Go => {
+                    if let Some(worker) = self.workers.get_mut(&id) {
+                        worker.makes_room_for = makes_room_for.cloned();
+                    }
+                    self.stop(id, StopReason::EvictedForMemory, out);
+                }
             }
         }
         did

@@ -79,6 +79,8 @@ pub struct WorkerRecord {
     pub idle_since: Option<Instant>,
     /// It gets no new requests, and why.
     pub retiring: Option<StopReason>,
+    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    pub makes_room_for: Option<TenantId>,
     /// It has answered a request.
     pub served: bool,
     /// Whether its memory is paged out.
@@ -280,6 +282,20 @@ impl Policy {
         waiting.into_iter().collect()
     }
 
+    /// How long keys whose last start failed still wait before the next, the soonest of each server.
+    pub fn next_tries(&self, now: Instant) -> Vec<(ServerName, Duration)> {
+        let mut soonest = BTreeMap::<ServerName, Duration>::new();
+        for record in self.keys.values() {
+            let Some(until) = record.blocked_until.filter(|until| now < *until) else {
+                continue;
+            };
+            let of_server = soonest.entry(record.facts.server.clone());
+            let wait = of_server.or_insert(Duration::MAX);
+            *wait = (*wait).min(until - now);
+        }
+        soonest.into_iter().collect()
+    }
+
     /// Circuits that are open: of which server and tenant, if it is not open for everyone, until when,
     /// and how many keys fail.
     pub fn open_circuits(
@@ -342,7 +358,7 @@ impl Policy {
             Event::Hibernated(worker, bytes) => self.hibernated(now, worker, bytes, out),
             Event::Stirred(worker) => self.stirred(now, worker, out),
             Event::Pressure(bytes) => {
-                self.shed(now, bytes, out);
+                self.shed(now, bytes, None, out);
             }
             Event::Retire(worker, reason) => {
                 self.retire(now, worker, reason, out);

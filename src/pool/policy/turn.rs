@@ -50,6 +50,7 @@ impl Policy {
                 ready: None,
                 idle_since: None,
                 retiring: None,
+                makes_room_for: None,
                 served: false,
                 sleep: Sleep::Awake,
                 memory,
@@ -63,7 +64,7 @@ impl Policy {
             },
         );
         out.push(Action::Start(id, key));
-        self.shed_excess(now, out);
+        self.shed_excess(now, Some(id), out);
     }
 
     pub(super) fn ready(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
@@ -312,6 +313,7 @@ impl Policy {
             return;
         }
         worker.retiring = None;
+        worker.makes_room_for = None;
         let key = worker.key;
         self.yielding.remove(&id);
         for record in self.keys.values_mut() {
@@ -349,7 +351,7 @@ impl Policy {
         for id in idle {
             self.arm_sleep(now, id);
         }
-        self.shed_excess(now, out);
+        self.shed_excess(now, None, out);
         self.fill(now, out);
     }
 

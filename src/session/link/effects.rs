@@ -143,6 +143,9 @@ impl Link {
             Deferred::Answer(desk, message, is_error) => {
                 self.remember(&desk, &message, is_error);
                 self.record(&desk);
+                if desk.offer.is_some() && !is_error {
+                    self.learn_tools(&message);
+                }
                 let message = match &desk.offer {
                     Some(offer) if !is_error => offer.trimmed(message),
                     _ => message,
@@ -293,6 +296,15 @@ impl Link {
             let result = result.get().as_bytes();
             let catalog = &shared.catalog;
             catalog.listed(place, edition, (era, listing), result);
+        }
+    }
+
+    fn learn_tools(&self, message: &Bytes) {
+        if let Some(shared) = self.shared.upgrade()
+            && let Ok(envelope) = Envelope::parse(message)
+            && let Some(result) = envelope.result
+        {
+            shared.learn_tools(&self.order.server, result.get());
         }
     }
 

@@ -31,11 +31,11 @@ use crate::fair::{Flow, Scheduler};
 use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::View;
-use crate::pool::{Lease, StopReason};
+use crate::pool::{Lease, Stop, StopReason};
 use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
 use crate::worker::memory::{freeze, thaw};
-use crate::worker::{SendError, Worker};
+use crate::worker::{Exit, SendError, Worker};
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
@@ -91,7 +91,10 @@ struct State {
     exited: Option<String>,
     /// Why it is being ended, where that is more than that it was asked to.
     condemned: Option<String>,
-    stop_asked: bool,
+    /// Why it was told to stop, once it was.
+    stop: Option<Stop>,
+    /// Why it will never serve, in words.
+    start_failure: Option<String>,
     greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
     /// Reused between messages.
     scratch: Vec<Action>,
@@ -185,7 +188,8 @@ impl Link {
                 desks: FxHashMap::default(),
                 exited: None,
                 condemned: None,
-                stop_asked: false,
+                stop: None,
+                start_failure: None,
                 greeted: None,
                 scratch: Vec::new(),
             }),
@@ -254,8 +258,8 @@ impl Link {
     }
 
     /// Starts the stop ladder; a process that is still being started is stopped as soon as it is there.
-    pub(super) fn stop(&self) {
-        self.state.lock().stop_asked = true;
+    pub(super) fn stop(&self, stop: Stop) {
+        self.state.lock().stop.get_or_insert(stop);
         // What is stopped hears neither the end of its input nor a polite signal.
         self.wake();
         if let Some(worker) = self.worker.get() {
@@ -320,7 +324,7 @@ impl Link {
             worker.charge_to(account);
         }
         // Set before this look: a stop that came earlier is seen here, a later one sees the worker.
-        if self.state.lock().stop_asked {
+        if self.state.lock().stop.is_some() {
             worker.stop();
         }
         self.with_mux(|state, out| match &state.exited {
@@ -619,9 +623,34 @@ impl Link {
     pub(super) fn how_the_start_ended(&self) -> labels::StartOutcome {
         let state = self.state.lock();
         match state.exited {
-            _ if state.stop_asked => labels::StartOutcome::Cancelled,
+            _ if state.stop.is_some() => labels::StartOutcome::Cancelled,
             Some(_) => labels::StartOutcome::Exited,
             None => labels::StartOutcome::Refused,
+        }
+    }
+
+    /// It will never serve, for that reason.
+    pub(super) fn note_start_failure(&self, why: &str) {
+        self.state.lock().start_failure = Some(why.to_owned());
+    }
+
+    /// Why it is over, once it is: the reason as it stands in metrics, and in words.
+    pub fn ending(&self, exit: Option<&Exit>) -> (&'static str, String) {
+        let state = self.state.lock();
+        if let Some(why) = &state.start_failure {
+            return (StopReason::StartFailed.as_str(), why.clone());
+        }
+        if let Some(how) = &state.condemned {
+            return (StopReason::Memory.as_str(), how.clone());
+        }
+        let stop = state.stop.as_ref();
+        match (stop.filter(|it| it.reason != StopReason::Spoiled), exit) {
+            (Some(stop), _) => (stop.reason.as_str(), stop.to_string()),
+            (None, Some(exit)) => (StopReason::Spoiled.as_str(), exit.to_string()),
+            (None, None) => {
+                let reason = StopReason::StartFailed;
+                (reason.as_str(), Stop::from(reason).to_string())
+            }
         }
     }
 
@@ -633,6 +662,16 @@ impl Link {
             self.order
                 .metrics
                 .stderr_lines(total.saturating_sub(before));
+        }
+    }
+
+    /// What the worker wrote to stderr so far, its end at least, with its secrets masked.
+    pub(super) fn stderr_so_far(&self) -> String {
+        let worker = self.worker.get();
+        let lines = worker.map(|worker| worker.stderr_tail(QUOTED_STDERR_LINES));
+        match lines.unwrap_or_default().as_slice() {
+            [] => "it wrote nothing to stderr so far".to_owned(),
+            lines => format!("stderr so far:\n{}", lines.join("\n")),
         }
     }
 

@@ -1,0 +1,236 @@
+//! What is over is still told: workers that have ended, what happened, why a server does not run.
+
+use serde_json::{Value, json};
+
+use super::support::{Stdiopool, demo, eventually, faulty};
+
+/// What a command prints, on stdout and on stderr, and whether it succeeds.
+pub(crate) fn ran(pool: &Stdiopool, args: &[&str]) -> (bool, String, String) {
+    let output = pool.command(args).output().expect("runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.success(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+async fn ended(pool: &Stdiopool, enough: usize) -> Vec<Value> {
+    let all = async || pool.admin_json("ended").await.as_array().cloned();
+    eventually("workers have ended", async || {
+        all().await.is_some_and(|rows| rows.len() >= enough)
+    })
+    .await;
+    all().await.expect("rows")
+}
+
+#[tokio::test]
+async fn a_crash_loop_is_seen_in_ps_in_logs_in_servers_and_in_events() {
+    let more = "env = { KEY = \"${secret.key}\" }";
+    let toml = faulty("bad", &["--mode", "exit-at-once", "--status", "7"], more)
+        + "[tenants.default]\nsecrets.key = { command = [\"echo\", \"s3cr3t-value\"] }\n";
+    let pool = Stdiopool::serve(&toml);
+    let client = pool.client("bad");
+    client.try_initialize("2025-11-25", json!({})).await;
+    let rows = ended(&pool, 1).await;
+    let (id, reason) = (rows[0]["id"].as_str().expect("an id"), &rows[0]["reason"]);
+    assert_eq!(
+        (reason, &rows[0]["exit"]),
+        (&json!("start_failed"), &json!("exit 7"))
+    );
+
+    // Nothing runs, and yet there is something to see.
+    let (ok, table, said) = ran(&pool, &["ps"]);
+    assert!(ok && said.contains("no workers now"), "{said}");
+    for part in ["ENDED", id, "bad", "start_failed", "exit 7", "cannot start"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    let (_, all, _) = ran(&pool, &["ps", "--all", "--json"]);
+    let all: Vec<Value> = serde_json::from_str(&all).expect("JSON");
+    assert_eq!(
+        (&all[0]["state"], &all[0]["id"]),
+        (&json!("ended"), &json!(id))
+    );
+
+    for args in [
+        vec!["logs", id],
+        vec!["logs", "--server", "bad", "--previous"],
+    ] {
+        let (ok, lines, said) = ran(&pool, &args);
+        assert!(
+            ok && lines.contains("cannot start"),
+            "{args:?}: {lines}{said}"
+        );
+        assert!(
+            lines.contains("[redacted]") && !lines.contains("s3cr3t"),
+            "{lines}"
+        );
+        assert!(
+            said.contains(&format!("{id} ended at ")) && said.contains("(exit 7)"),
+            "{said}"
+        );
+    }
+    let (ok, lines, _) = ran(&pool, &["logs", id, "--follow"]);
+    assert!(ok && lines.contains("cannot start"), "{lines}");
+    let (ok, _, why) = ran(&pool, &["logs", "--server", "bad"]);
+    assert!(
+        !ok && why.contains("no worker runs of server `bad`"),
+        "{why}"
+    );
+    assert!(why.contains("--previous"), "{why}");
+    let (ok, _, why) = ran(&pool, &["stop", id]);
+    assert!(!ok && why.contains(&format!("{id} ended at ")), "{why}");
+    assert!(why.contains("(exit 7); its last lines:"), "{why}");
+    assert!(why.contains("cannot start"), "{why}");
+    let (ok, _, why) = ran(&pool, &["logs", "w99"]);
+    assert!(!ok && why.contains("no worker `w99`"), "{why}");
+
+    let server = &pool.admin_json("servers").await[0];
+    let error = &server["last_error"];
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|it| it.contains("status 7")),
+        "{server}"
+    );
+    assert_eq!(error["worker"], *id);
+    assert!(
+        server["retry_in_seconds"]
+            .as_f64()
+            .is_some_and(|wait| wait > 0.0),
+        "{server}"
+    );
+    assert_eq!(server["circuit"], "closed");
+
+    let (ok, lines, said) = ran(&pool, &["events", "--since", "10m", "--server", "bad"]);
+    assert!(ok, "{said}");
+    let kinds = ["worker_starting", "worker_start_failed"].map(|kind| lines.find(kind));
+    assert!(kinds[0].is_some() && kinds[0] < kinds[1], "{lines}");
+    assert!(!lines.contains("s3cr3t"), "{lines}");
+    let (_, none, _) = ran(&pool, &["events", "--server", "other"]);
+    assert_eq!(none, "");
+    let (_, rows, _) = ran(&pool, &["events", "--json"]);
+    assert!(
+        rows.lines()
+            .all(|row| serde_json::from_str::<Value>(row).is_ok()),
+        "{rows}"
+    );
+}
+
+#[tokio::test]
+async fn an_open_circuit_is_told_with_its_server_and_when_it_is_tried_next() {
+    let toml = faulty("bad", &["--mode", "exit-at-once"], "");
+    let pool = Stdiopool::serve(&toml);
+    // Each tenant has keys of its own, and several fail: that is the server's fault.
+    for tenant in ["a", "b", "c", "d"] {
+        let client = pool.client_of(tenant, "bad");
+        client.try_initialize("2025-11-25", json!({})).await;
+    }
+    let server = pool.admin_json("servers").await[0].clone();
+    assert_eq!(server["circuit"], "open", "{server}");
+    assert_eq!(server["circuit_tenants"], json!([]));
+    assert!(
+        server["retry_in_seconds"]
+            .as_f64()
+            .is_some_and(|wait| wait > 1.0),
+        "{server}"
+    );
+}
+
+#[tokio::test]
+async fn an_eviction_says_why_and_for_whom() {
+    let toml = "[pool]\nmax_workers = 1\n".to_owned() + &demo("demo", "");
+    let pool = Stdiopool::serve(&toml);
+    for tenant in ["first", "third"] {
+        let client = pool.client_of(tenant, "demo").connect().await;
+        client.call("echo", json!({"message": "x"})).await.text();
+    }
+    let rows = ended(&pool, 1).await;
+    let why = "evicted: max_workers, to make room for tenant `third`";
+    assert_eq!(
+        (&rows[0]["reason"], &rows[0]["message"], &rows[0]["tenant"]),
+        (&json!("evicted"), &json!(why), &json!("first"))
+    );
+    let log = pool.log();
+    let line = log.lines().find(|line| line.contains(why)).expect("logged");
+    assert!(
+        line.contains("tenant=\"first\"") || line.contains("tenant=first"),
+        "{line}"
+    );
+    let (_, events, _) = ran(&pool, &["events", "--tenant", "first"]);
+    let exited = events.lines().find(|line| line.contains("worker_exited"));
+    assert!(exited.is_some_and(|line| line.ends_with(why)), "{events}");
+    // What an operator asked for is no failure, and so not shown unasked.
+    let (_, table, _) = ran(&pool, &["ps"]);
+    assert!(
+        !table.contains("ENDED") && table.contains("third"),
+        "{table}"
+    );
+    let (_, table, _) = ran(&pool, &["ps", "--all"]);
+    assert!(table.contains(why), "{table}");
+}
+
+#[tokio::test]
+async fn one_tenants_workers_do_not_push_out_what_is_known_of_anothers() {
+    let pool = Stdiopool::serve(&demo("good", ""));
+    let quiet = pool.client_of("quiet", "good").connect().await;
+    quiet.call("echo", json!({"message": "x"})).await.text();
+    let (ok, ..) = ran(&pool, &["stop", "w1"]);
+    assert!(ok);
+    ended(&pool, 1).await;
+    let loud = pool.client_of("loud", "good").connect().await;
+    // Each stop is an ended worker of the loud tenant.
+    for _ in 0..40 {
+        loud.call("echo", json!({"message": "x"})).await.text();
+        let workers = pool.workers().await;
+        let id = workers[0]["id"].as_str().expect("an id").to_owned();
+        ran(&pool, &["stop", &id]);
+        eventually("it has ended", async || pool.workers().await.is_empty()).await;
+    }
+    let rows = ended(&pool, 33).await;
+    let of = |tenant: &str| rows.iter().filter(|row| row["tenant"] == *tenant).count();
+    assert_eq!((of("quiet"), of("loud")), (1, 32));
+}
+
+#[tokio::test]
+async fn commands_find_the_one_that_runs_when_its_address_has_changed() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let file = pool.dir.path().join("pool.toml");
+    let before = std::fs::read_to_string(&file).expect("written");
+    // Nobody listens there.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = unused.local_addr().expect("bound").port();
+    drop(unused);
+    let changed = before.replacen(
+        "[admin]\nlisten = \"127.0.0.1:0\"",
+        &format!("[admin]\nlisten = \"127.0.0.1:{port}\""),
+        1,
+    );
+    let changed = changed + "[audit]\nfile = \"audit.jsonl\"\n";
+    std::fs::write(&file, changed).expect("written");
+    let run = |args: &[&str]| {
+        let mut command = pool.command(args);
+        command
+            .env_remove("STDIOPOOL_ADMIN")
+            .current_dir(pool.dir.path());
+        let output = command.output().expect("runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.success(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (ok, said, notice) = run(&["reload"]);
+    assert!(ok, "{said}{notice}");
+    let at = pool.admin.trim_start_matches("http://");
+    let told =
+        format!("pool.toml says 127.0.0.1:{port}; one runs at {at} (takes effect after a restart)");
+    assert!(notice.contains(&told), "{notice}");
+    // What a reload does not put in force is named.
+    for key in ["`admin.listen`", "`audit.file`"] {
+        assert!(said.contains(key), "{said}");
+    }
+    let (ok, accounts, notice) = run(&["tenant", "list"]);
+    assert!(ok && notice.contains(&told), "{accounts}{notice}");
+}
