@@ -40,6 +40,7 @@ mod packages;
 mod record;
 mod replay;
 mod request;
+mod roots;
 mod route;
 mod service;
 mod shared;

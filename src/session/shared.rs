@@ -14,6 +14,7 @@ use super::eras::Eras;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
+use super::roots::RootsTable;
 use super::route::{Route, Setup};
 use super::suspended::Waiting;
 use crate::bridge::SessionNo;
@@ -72,6 +73,7 @@ pub struct Shared {
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
     pub(super) eras: Eras,
+    pub(super) roots: RootsTable,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
     /// What is held for tenants.
@@ -107,6 +109,7 @@ impl Shared {
         ledger.set_limits(setup.config.held_limits(), setup.config.own_held_limits());
         Self {
             eras,
+            roots: RootsTable::default(),
             directory: Directory::default(),
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
@@ -162,6 +165,11 @@ impl Shared {
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
         self.links.read().values().cloned().collect()
+    }
+
+    /// Grows whenever sessions may have to go another way than before.
+    pub(super) fn edition(&self) -> u64 {
+        self.eras.edition() + self.roots.edition()
     }
 
     /// Writes down what a session has set.

@@ -23,6 +23,7 @@ mod policy;
 mod pool;
 mod prefetch;
 mod restart;
+mod roots;
 mod secrets;
 mod sessions;
 mod shipped;

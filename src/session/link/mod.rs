@@ -3,6 +3,7 @@
 mod effects;
 mod fanout;
 mod inbox;
+mod roots;
 mod slumber;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +63,8 @@ pub struct Link {
     account: Option<Account>,
     /// A long message that is not whole yet.
     assembly: Mutex<Assembly>,
+    /// Held by whoever tells it roots.
+    roots_turn: tokio::sync::Mutex<()>,
     /// Notifications for many sessions.
     rounds: Mutex<fanout::Rounds>,
     /// Processes that were stopped for their sleep.
@@ -87,6 +90,8 @@ struct State {
     condemned: Option<String>,
     stop_asked: bool,
     greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
+    /// Waits for the answer to a `ping`, once it has been greeted.
+    settled: Option<oneshot::Sender<()>>,
     /// Reused between messages.
     scratch: Vec<Action>,
 }
@@ -168,9 +173,11 @@ impl Link {
                 condemned: None,
                 stop_asked: false,
                 greeted: None,
+                settled: None,
                 scratch: Vec::new(),
             }),
             slumber: slumber::Slumber::default(),
+            roots_turn: tokio::sync::Mutex::default(),
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
@@ -478,7 +485,7 @@ impl Link {
                 return;
             }
             let subscriptions = subscriptions.iter().map(String::as_str);
-            state.mux.attach(listener.no, None, subscriptions, out);
+            state.mux.attach_listener(listener.no, subscriptions, out);
             // Whoever ends it marks it first and visits its seats then.
             if listener.has_ended() {
                 state.mux.detach(listener.no, out);
