@@ -53,13 +53,59 @@ pub(super) async fn install(
     let root =
         json!({ "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies });
     write(helper.dir, "package.json", &root.to_string())?;
-    write(helper.dir, "package-lock.json", lock)?;
+    write(
+        helper.dir,
+        "package-lock.json",
+        &without_missing(parsed).to_string(),
+    )?;
     let mut args = vec!["ci", "--prefer-offline"];
     args.extend(QUIET);
     if !runs_scripts {
         args.push("--ignore-scripts");
     }
     helper.run("npm", &args).await.map(drop)
+}
+
+/// The lock without the optional dependencies that it has no version of, because the registry has none: npm leaves them
+/// out when it resolves, and `npm ci` refuses to go on without them.
+fn without_missing(mut lock: Value) -> Value {
+    let Some(packages) = lock["packages"].as_object() else {
+        return lock;
+    };
+    let mut missing = Vec::new();
+    for (place, package) in packages {
+        let optional = package["optionalDependencies"].as_object();
+        let names = optional.into_iter().flat_map(|optional| optional.keys());
+        for name in names.filter(|name| !is_provided(packages, place, name)) {
+            missing.push((place.clone(), name.clone()));
+        }
+    }
+    for (place, name) in missing {
+        if let Some(optional) = lock["packages"][&place]["optionalDependencies"].as_object_mut() {
+            optional.remove(&name);
+        }
+    }
+    lock
+}
+
+/// Whether a package at that place finds one of that name: below itself, or beside something that it is below.
+fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &str) -> bool {
+    let mut folder = Some(place);
+    while let Some(at) = folder {
+        let beside = match at {
+            "" => format!("node_modules/{name}"),
+            at => format!("{at}/node_modules/{name}"),
+        };
+        if packages.contains_key(&beside) {
+            return true;
+        }
+        folder = match at.rfind("/node_modules/") {
+            Some(end) => Some(&at[..end]),
+            None if at.is_empty() => None,
+            None => Some(""),
+        };
+    }
+    false
 }
 
 fn parse(lock: &str) -> Result<Value, String> {
@@ -144,11 +190,11 @@ fn own_program(manifest: &Value, spec: &NpmSpec) -> Result<String, String> {
 
 /// The version of the node on the PATH: major and minor.
 pub(super) async fn runtime(helper: &Helper<'_>) -> Result<(u32, u32), String> {
-    let said = helper.run("node", &["--version"]).await?;
-    let mut parts = said.trim().trim_start_matches('v').split('.');
+    let said = helper.answer("node", &["--version"]).await?;
+    let mut parts = said.trim_start_matches('v').split('.');
     let mut number = || parts.next()?.parse().ok();
     let version = number().and_then(|major| Some((major, number()?)));
-    version.ok_or_else(|| format!("`node --version` printed `{}`", said.trim()))
+    version.ok_or_else(|| format!("`node --version` printed `{said}`"))
 }
 
 #[cfg(test)]
@@ -170,6 +216,28 @@ mod tests {
         assert!(own(json!({ "../a": "x.js" })).is_err());
         assert!(own(json!({})).is_err());
         assert!(own(Value::Null).is_err());
+    }
+
+    #[test]
+    fn optional_dependencies_that_no_registry_has_are_left_out_of_the_lock() {
+        let lock = json!({ "packages": {
+            "": { "dependencies": { "a": "1" } },
+            "node_modules/a": { "optionalDependencies": { "there": "1", "gone": "1", "@x/own": "1" } },
+            "node_modules/a/node_modules/@x/own": { "optionalDependencies": { "there": "1", "gone": "2" } },
+            "node_modules/there": { "dependencies": { "gone": "3" } },
+        } });
+        let kept = &without_missing(lock)["packages"];
+        let own = &kept["node_modules/a/node_modules/@x/own"];
+        assert_eq!(
+            kept["node_modules/a"]["optionalDependencies"],
+            json!({ "there": "1", "@x/own": "1" })
+        );
+        assert_eq!(own["optionalDependencies"], json!({ "there": "1" }));
+        assert_eq!(
+            kept["node_modules/there"]["dependencies"],
+            json!({ "gone": "3" }),
+            "one that is needed is npm's to miss"
+        );
     }
 
     #[test]

@@ -12,19 +12,19 @@ pub(super) async fn interpreter(
     helper: &Helper<'_>,
     python: Option<&str>,
 ) -> Result<String, String> {
-    let mut find = vec!["python", "find", "--no-project", "--quiet"];
+    // Not `--quiet`: since 0.13, uv then prints nothing at all, and succeeds.
+    let mut find = vec!["python", "find", "--no-project"];
     find.extend(python);
-    let found = match helper.run("uv", &find).await {
-        Ok(found) => found,
+    match helper.answer("uv", &find).await {
+        Ok(found) => Ok(found),
         Err(why) => {
             let mut install = vec!["python", "install", "--quiet"];
             install.extend(python);
             // What is wrong is said by the first, if uv itself is missing.
             helper.run("uv", &install).await.map_err(|_| why)?;
-            helper.run("uv", &find).await?
+            helper.answer("uv", &find).await
         }
-    };
-    Ok(found.trim().to_owned())
+    }
 }
 
 /// Finds out which versions are meant, of the packages and of all they need.
