@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::line::PackageRun;
 use super::packages::Installed;
 use super::spec::LaunchSpec;
+use super::surroundings;
 
 /// The same launch without the launcher: the program itself, with the arguments that were meant for
 /// it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
@@ -23,6 +24,9 @@ pub fn direct(spec: &LaunchSpec, run: &PackageRun, installed: &Installed) -> Lau
         None => bin.to_string().into(),
     };
     direct.env.insert("PATH".to_owned(), path);
+    if let Some((name, value)) = surroundings::makes(&spec.env, run) {
+        direct.env.insert(name, value.into());
+    }
     if installed.has_compile_cache
         // Else the folder goes with the process: it would be filled for nobody.
         && spec.scratch.is_none()

@@ -16,9 +16,9 @@ use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
-use crate::config::{Launch, Server};
+use crate::config::{Arg, Launch, Server};
 use crate::launch::packages::{News, Request, Slot, State, Watcher};
-use crate::launch::{LaunchSpec, PackageRun, direct, takes_precedence, understand};
+use crate::launch::{LaunchSpec, PackageRun, Recipe, direct, takes_precedence, understand};
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::InstallOutcome;
@@ -70,6 +70,9 @@ impl Start {
         if let Some(why) = takes_precedence(spec, &run) {
             return Self::NotUnderstood(why);
         }
+        if let Some(why) = depends_on_tenant(server, &run) {
+            return Self::NotUnderstood(why);
+        }
         match env.unwrap_or(&Ok(Arc::default())) {
             Ok(env) => Self::Package(Box::new(PackageOrder {
                 run,
@@ -80,6 +83,21 @@ impl Start {
             Err(why) => Self::NotUnderstood(why.clone()),
         }
     }
+}
+
+/// Why what is installed may be another tenant's to choose: its line says where packages come from, and the config has a
+/// part in that.
+fn depends_on_tenant(server: &Server, run: &PackageRun) -> Option<String> {
+    let Recipe::PyPi { options, .. } = &run.recipe else {
+        return None;
+    };
+    let is_same_for_all = server.args.iter().all(|arg| match arg {
+        Arg::Always(template) => template.as_literal().is_some(),
+        Arg::When { .. } => false,
+    });
+    let of_index = options.iter().find(|option| option.contains("index"))?;
+    let flag = of_index.split('=').next().unwrap_or_default();
+    (!is_same_for_all).then(|| format!("`{flag}` may differ from tenant to tenant"))
 }
 
 impl Shared {

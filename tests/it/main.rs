@@ -14,6 +14,7 @@ mod config_of_all;
 mod faults;
 mod front;
 mod kills;
+mod launchers;
 mod leaks;
 mod lifecycle;
 mod memory;
