@@ -60,6 +60,8 @@ impl Mux {
             },
             hello: None,
             roots: greeting.roots.clone(),
+            told: Default::default(),
+            is_unused: true,
             era: greeting.era,
             wires: Default::default(),
             listening: Default::default(),
@@ -134,6 +136,18 @@ impl Mux {
             let params = json!({ "level": level.as_str() }).to_string();
             self.own_request("logging/setLevel", &params, out);
         }
+    }
+
+    /// The same for a session that never calls: what the worker asks unasked is not meant for it.
+    pub fn attach_listener<'u>(
+        &mut self,
+        session: SessionNo,
+        subscriptions: impl IntoIterator<Item = &'u str>,
+        out: &mut Vec<Action>,
+    ) {
+        let guests = self.guests;
+        self.attach(session, None, subscriptions, out);
+        self.guests = guests;
     }
 
     /// A worker of the stateless revision is told with each request of the session who sends it.
@@ -226,6 +240,10 @@ impl Mux {
 
     /// A client's request. The session must have been [attached](Self::attach).
     pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> Opened {
+        if self.is_unused {
+            self.is_unused = false;
+            self.no_roots_to_come(out);
+        }
         if self.era == Era::Stateless
             && let Some(opened) = self.stateless_request(request, out)
         {
@@ -363,6 +381,9 @@ impl Mux {
         if let Some(input) = question.input {
             self.input_given(input, envelope, out);
             return true;
+        }
+        if question.about_roots {
+            self.roots_given(envelope.result);
         }
         let mut line = match envelope.id {
             Some(id) => {

@@ -227,7 +227,7 @@ fn own_info() -> Value {
 }
 
 /// JSON with sorted members and no blanks.
-fn write_canonical(value: &Value, out: &mut Vec<u8>) {
+pub(super) fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();

@@ -37,6 +37,7 @@ mod members;
 mod mux;
 mod params;
 mod repeat;
+mod roots;
 mod rounds;
 pub mod stateless;
 mod subscriptions;
@@ -58,6 +59,7 @@ pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
 pub use params::{asked_level, progress_token, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};
+pub use roots::{ClientRoots, MAX_ROOTS, RootsError};
 
 #[cfg(test)]
 mod combinations_tests;

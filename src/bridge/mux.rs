@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::era::Era;
 use super::initialize::Hello;
 use super::level::Level;
+use super::roots::Told;
 use super::rounds::{Input, Rounds};
 use super::subscriptions::Listening;
 use super::watchers::Watchers;
@@ -101,6 +102,8 @@ pub enum Action {
     Subscribed(SessionNo, String),
     /// The session no longer subscribes to that resource.
     Unsubscribed(SessionNo, String),
+    /// The worker asks for roots, as its clients accept.
+    RootsWanted,
     /// The worker has answered [`Mux::probe`].
     Probed,
     /// The handshake is over.
@@ -189,6 +192,8 @@ pub(super) struct Question {
     pub(super) worker_id: Box<str>,
     /// What its answer is for, if the worker asked for input in a result.
     pub(super) input: Option<Input>,
+    /// It is `roots/list`.
+    pub(super) about_roots: bool,
 }
 
 #[derive(Debug, Default)]
@@ -231,6 +236,10 @@ pub struct Mux {
     pub(super) hello: Option<Box<Hello>>,
     /// URIs to answer `roots/list` with.
     pub(super) roots: Vec<String>,
+    /// What it knows of its clients' roots.
+    pub(super) told: Told,
+    /// No session has called yet.
+    pub(super) is_unused: bool,
     /// How the worker is spoken to.
     pub(super) era: Era,
     /// Calls by the ids of their later rounds.

@@ -204,6 +204,7 @@ impl Mux {
                         call: id,
                         key: request.key,
                     }),
+                    about_roots: false,
                 },
             );
             out.push(Action::Ask {

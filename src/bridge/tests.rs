@@ -371,9 +371,12 @@ fn what_an_idle_worker_asks_is_put_to_nobody_but_the_only_session_there_ever_was
     let out = from_worker(&mut mux, elicit);
     assert!(matches!(out[0], Action::Anomaly(Anomaly::Unattributable)));
     assert_eq!(to_worker(&out[1])["error"]["code"], -32603);
+    let (call, _) = send(&mut mux, BOB, r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#);
+    let answer = json!({"jsonrpc": "2.0", "id": call.0, "result": {}});
+    from_worker(&mut mux, answer);
     let roots = json!({"jsonrpc": "2.0", "id": 2, "method": "roots/list"});
     let out = from_worker(&mut mux, roots);
-    assert_eq!(to_worker(&out[1])["result"], json!({"roots": []}));
+    assert_eq!(to_worker(&out[2])["result"], json!({"roots": []}));
 }
 
 #[test]
@@ -400,10 +403,55 @@ fn what_clients_do_not_support_is_refused_and_pings_are_answered() {
         &mut mux,
         json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"}),
     );
+    assert!(
+        matches!(out[..], [Action::RootsWanted]),
+        "it waits for whoever comes"
+    );
+    let roots = |uri: &str| {
+        let result = format!(r#"{{"roots":[{{"uri":"{uri}"}}]}}"#);
+        ClientRoots::read(&result).expect("roots")
+    };
+    let mut out = vec![];
+    assert!(mux.tell_roots(&roots("file:///a"), &mut out));
+    let told = json!({"roots": [{"uri": "file:///a"}]});
+    assert_eq!(to_worker(&out[0])["result"], told);
+    assert!(!mux.tell_roots(&roots("file:///a"), &mut out), "known");
+    out.clear();
+    assert!(mux.tell_roots(&roots("file:///b"), &mut out));
     assert_eq!(
-        to_worker(&out[1])["result"],
-        json!({"roots": []}),
-        "before any session came"
+        to_worker(&out[0])["method"],
+        "notifications/roots/list_changed"
+    );
+    let again = json!({"jsonrpc": "2.0", "id": 2, "method": "roots/list"});
+    let out = from_worker(&mut mux, again);
+    let told = json!({"roots": [{"uri": "file:///b"}]});
+    assert_eq!(to_worker(&out[1])["result"], told);
+}
+
+#[test]
+fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call_comes() {
+    let mut mux = ready(json!({"roots": {}}));
+    let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
+    from_worker(&mut mux, question);
+    let withdrawn =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    assert!(from_worker(&mut mux, withdrawn).is_empty());
+    let question = json!({"jsonrpc": "2.0", "id": 2, "method": "roots/list"});
+    from_worker(&mut mux, question);
+    mux.attach(SessionNo(1), None, [], &mut vec![]);
+    let message = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let envelope = Envelope::parse(message).expect("JSON-RPC");
+    let mut out = vec![];
+    let request = ClientRequest {
+        session: SessionNo(1),
+        message,
+        envelope: &envelope,
+    };
+    assert!(matches!(mux.request(request, &mut out), Opened::Sent(..)));
+    let answers: Vec<_> = out.iter().map(to_worker).collect();
+    assert_eq!(
+        answers,
+        [json!({"jsonrpc": "2.0", "id": 2, "result": {"roots": []}})]
     );
 }
 

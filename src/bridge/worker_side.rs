@@ -206,6 +206,10 @@ impl Mux {
             out.push(refuse(code::METHOD_NOT_FOUND, &why));
             return;
         }
+        let about_roots = method == "roots/list";
+        if about_roots && self.roots_wanted(raw_id, out) {
+            return;
+        }
         let owner = if self.orphans.is_empty() {
             self.owner()
         } else {
@@ -213,8 +217,8 @@ impl Mux {
         };
         let Some(session) = owner else {
             out.push(Action::Anomaly(Anomaly::Unattributable));
-            out.push(if method == "roots/list" {
-                // Servers ask this on their own right after `initialized`; nobody's roots are meant.
+            out.push(if about_roots {
+                // One of several sessions may be meant, and their roots may differ.
                 let none = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{"roots":[]}}}}"#);
                 Action::ToWorker(none.into())
             } else {
@@ -241,6 +245,7 @@ impl Mux {
                 session,
                 worker_id: raw_id.into(),
                 input: None,
+                about_roots,
             },
         );
         let message = splice(line, span_of(line, raw_id), ask.to_string().as_bytes());
@@ -376,6 +381,9 @@ impl Mux {
             return;
         };
         let raw_id = cancelled.request_id.get();
+        if self.roots_not_wanted(raw_id) {
+            return;
+        }
         let number = self
             .asks
             .iter()

@@ -345,10 +345,35 @@ fn env(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Template> {
         }
         let name = format!("{name}.{}", variable.get_ref());
         if let Some(template) = template_at(reader, &name, value) {
+            if names_a_registry(variable.get_ref()) && template.as_literal().is_none() {
+                let message = format!(
+                    "`{name}` says which registry packages are installed from, for every tenant alike: it must be written out, without `${{…}}`"
+                );
+                reader.notes.mistakes.push((value.span(), message));
+            }
             env.insert(variable.get_ref().to_string(), template);
         }
     }
     env
+}
+
+/// Whether a launcher takes the address of a registry from a variable of that name.
+fn names_a_registry(variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase().replace('-', "_");
+    let of_npm = ["npm_config_", "pnpm_config_", "bun_config_"];
+    let of_npm = of_npm.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let of_python = [
+        "uv_index",
+        "uv_index_url",
+        "uv_default_index",
+        "uv_extra_index_url",
+        "uv_find_links",
+        "pip_index_url",
+        "pip_extra_index_url",
+        "pip_find_links",
+    ];
+    of_npm.is_some_and(|rest| rest == "registry" || rest.ends_with(":registry"))
+        || of_python.contains(&&*name)
 }
 
 fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {

@@ -92,7 +92,10 @@ impl Post<'_> {
             Err(fault) => return tally.refuse(&internal(fault.message), request.id),
         };
         let (user, config) = (post.principal, self.config.as_ref());
-        let caller = sessions.caller_through_all(user, &post.server, wants(&own), config);
+        let caller = {
+            let wants = wants(&own, sessions, &post.server);
+            sessions.caller_through_all(user, &post.server, wants, config)
+        };
         match caller.await {
             Ok(caller) => post.call(&own, caller, tally).await,
             Err(failure) => tally.refuse(&failure, request.id),

@@ -21,7 +21,7 @@ use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, redi
 use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
-use crate::session::{InUse, Listener, Parcel, Session, Wants};
+use crate::session::{InUse, Listener, Parcel, Session, Sessions, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
 /// they have changed.
@@ -31,9 +31,14 @@ pub(super) fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> Option<&'h 
     |name| headers.get(name)?.to_str().ok()
 }
 
-pub(super) fn wants(request: &StatelessRequest<'_>) -> Wants {
+pub(super) fn wants(
+    request: &StatelessRequest<'_>,
+    sessions: &Sessions,
+    server: &ServerName,
+) -> Wants {
+    let name = request.param("name").or_else(|| request.param("uri"));
     Wants {
-        questions: request.can_be_asked(),
+        questions: request.can_be_asked() || sessions.may_yet_ask(server, &request.method, name),
         logs: request.level.is_some(),
     }
 }
@@ -79,7 +84,8 @@ impl Post<'_> {
     async fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
         let config = self.config.clone();
         let sessions = &self.front.sessions;
-        let found = sessions.caller_with(self.principal, &self.server, wants(request), config);
+        let wants = wants(request, sessions, &self.server);
+        let found = sessions.caller_with(self.principal, &self.server, wants, config);
         found.await
     }
 

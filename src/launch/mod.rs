@@ -24,12 +24,13 @@ pub mod packages;
 mod secret_files;
 mod sources;
 mod spec;
+mod surroundings;
 
 pub use command_init::run_command_if_asked;
 pub use direct::direct;
 pub use group::{CommandGroup, CommandLine};
 pub use host::takes_precedence;
-pub use line::{Entry, PackageRun, Recipe, understand};
+pub use line::{Entry, NodeLauncher, PackageRun, PythonLauncher, Recipe, understand};
 pub use package::Package;
 pub use secret_files::SecretFiles;
 pub use sources::{is_for_installs, is_one_variable, unheeded, withheld};

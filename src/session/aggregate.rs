@@ -276,7 +276,7 @@ impl Sessions {
         for member in members {
             member.set_level(level);
             if !member.seats().is_empty() {
-                let mut own = Exchange::new();
+                let mut own = Exchange::new().without_client();
                 // Of no concern to the client: a server may have no levels, or be gone.
                 if Box::pin(self.request(&member, message, envelope, &mut own))
                     .await
@@ -362,6 +362,7 @@ impl Sessions {
                 Some(_) => Exchange::new().with_config(part_of(lister.config.as_ref(), &session)),
                 None => Exchange::stateless(None, era),
             }
+            .without_client()
             .asked_by(&lister.principal, &session);
             let sent = self.request_once(&session, &line, &envelope, &mut exchange);
             Box::pin(sent).await?;

@@ -6,12 +6,13 @@
 //! forgotten.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -36,6 +37,8 @@ const STATES: Bounds = Bounds {
 /// What a caller takes beside what it sets, in bytes: its session, and its place in the tables.
 const CALLER_BYTES: usize = 2 << 10;
 /// When a caller for whom there is no room is to come again: when calls that are under way have ended.
+/// Things of one server of which it is remembered that they were called.
+const MAX_TRIED: usize = 1024;
 const RETRY_CROWDED: Duration = Duration::from_secs(1);
 
 /// What a worker is told of the clients it serves.
@@ -88,6 +91,8 @@ pub(super) struct Callers {
     states: Mutex<TenantTable<StateHash, WorkerId>>,
     /// Servers whose workers have asked their clients something.
     asking: Mutex<FxHashSet<ServerName>>,
+    /// What of each server was called once where it could ask: hashes of the names of tools, prompts and methods.
+    tried: Mutex<FxHashMap<ServerName, FxHashSet<u64>>>,
 }
 
 impl Default for Callers {
@@ -96,6 +101,7 @@ impl Default for Callers {
             sessions: Mutex::new(TenantTable::new(CALLERS)),
             states: Mutex::new(TenantTable::new(STATES)),
             asking: Mutex::default(),
+            tried: Mutex::default(),
         }
     }
 }
@@ -112,6 +118,17 @@ impl Callers {
     /// Whether a worker of that server has asked its client something.
     pub(super) fn is_asking(&self, server: &ServerName) -> bool {
         self.asking.lock().contains(server)
+    }
+
+    /// Whether that of a server's things is called for the first time, as far as is remembered: whether it asks its
+    /// client something is not known.
+    pub(super) fn is_first_call(&self, server: &ServerName, name: &str) -> bool {
+        let mut hasher = FxHasher::default();
+        name.hash(&mut hasher);
+        let mut tried = self.tried.lock();
+        let known = tried.entry(server.clone()).or_default();
+        // Beyond it all are taken for known: they are called where many can be.
+        known.len() < MAX_TRIED && known.insert(hasher.finish())
     }
 
     /// The sessions that are kept for callers: the directory has none of them.

@@ -52,6 +52,8 @@ pub struct Exchange {
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
     pub(super) waited: Duration,
+    /// What is put in its mailbox reaches its client.
+    pub(super) has_client: bool,
     /// The only request of the POST, while it may be sent once more.
     repeat: Option<Repeat>,
     /// It is being sent once more.
@@ -139,6 +141,7 @@ impl Exchange {
             principal: None,
             sent: None,
             waited: Duration::ZERO,
+            has_client: true,
             repeat: None,
             repeating: None,
         }
@@ -151,6 +154,13 @@ impl Exchange {
         exchange.level = level;
         exchange.era = era;
         exchange
+    }
+
+    /// The same for a request of stdiopool itself: no client sees what is put in its mailbox.
+    #[must_use]
+    pub(super) fn without_client(mut self) -> Self {
+        self.has_client = false;
+        self
     }
 
     /// The same for a request that sets something for its server.
@@ -219,6 +229,37 @@ impl Exchange {
         };
         let sent = Box::pin(sent);
         self.repeating = Some(Repeating { id, sent });
+    }
+
+    /// Sends the request that was [kept](Self::keep) once the roots of the session's client are known; false if none
+    /// was.
+    pub(super) fn wait_for_roots(
+        &mut self,
+        sessions: &Sessions,
+        session: &Arc<Session>,
+        envelope: &Envelope<'_>,
+    ) -> bool {
+        let Some(repeat) = self.repeat.take() else {
+            return false;
+        };
+        let id = envelope.id.map_or("null", |id| id.get()).into();
+        // It is open until the answer is in the mailbox of the request itself.
+        self.mailbox.expect_answer();
+        let mut again = self.again();
+        again.keep(
+            repeat.sessions.clone(),
+            Arc::clone(&repeat.session),
+            repeat.message.clone(),
+        );
+        let Repeating { id, sent } = repeat.begin(id, again);
+        let (sessions, session) = (sessions.clone(), Arc::clone(session));
+        let mailbox = Arc::clone(&self.mailbox);
+        let sent = Box::pin(async move {
+            sessions.learn_roots(&session, Some(&mailbox)).await;
+            sent.await
+        });
+        self.repeating = Some(Repeating { id, sent });
+        true
     }
 
     pub(super) fn opened(&mut self, link: Arc<Link>, call: CallId, at: Instant) {
@@ -384,6 +425,8 @@ impl Exchange {
     fn again(&self) -> Self {
         let mut again = Self::stateless(self.level, self.era);
         again.waited = self.waited;
+        again.has_client = self.has_client;
+        again.prefers = self.prefers;
         again.ceiling = self.ceiling;
         again.config.clone_from(&self.config);
         again.principal.clone_from(&self.principal);

@@ -303,7 +303,10 @@ async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<
     let told = tokio::time::timeout(limit, waited).await;
     let was_silent = told.is_err();
     let (outcome, why, may_take_the_other) = match told {
-        Ok(Ok(Ok(()))) => return Ok(()),
+        Ok(Ok(Ok(()))) => {
+            link.begin_with_roots().await;
+            return Ok(());
+        }
         Ok(Ok(Err(refusal))) => {
             let outcome = link.how_the_start_ended();
             (outcome, refusal.why, refusal.may_take_the_other)

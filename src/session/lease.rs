@@ -141,14 +141,14 @@ impl Sessions {
         };
         if let Some(route) = known
             && route.generation == setup.generation
-            && route.edition == self.shared.eras.edition()
+            && route.edition == self.shared.edition()
             && !route.is_reconsidered()
             && route.has_fresh_token(&setup, session)
         {
             return Ok(route);
         }
         let config = config.or(session.config.as_ref());
-        let eras = &self.shared.eras;
+        let known = (&self.shared.eras, &self.shared.roots);
         let make = || self.shared.end_oldest_caller(session.tenant());
         let room = Room {
             ledger: &self.shared.ledger,
@@ -156,7 +156,7 @@ impl Sessions {
         };
         let accounts = (&*self.shared.metrics, room);
         // Boxed, because it is rare, and what every request has room for is to be small.
-        let found = Box::pin(Route::find(&setup, session, config, eras, accounts)).await;
+        let found = Box::pin(Route::find(&setup, session, config, known, accounts)).await;
         // Where all servers are offered as one, configs are given by server.
         let told = |failure| match session.alias() {
             Some(_) => of_part(failure, &session.server),

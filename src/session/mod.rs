@@ -41,6 +41,7 @@ mod packages;
 mod record;
 mod replay;
 mod request;
+mod roots;
 mod route;
 mod rules;
 mod service;

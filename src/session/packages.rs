@@ -17,12 +17,12 @@ use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
-use crate::config::{Launch, Server};
+use crate::config::{Arg, Launch, Server};
 use crate::ids::ServerName;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
 use crate::launch::{
-    LaunchSpec, PackageRun, direct, takes_precedence, understand, unheeded, withheld,
+    LaunchSpec, PackageRun, Recipe, direct, takes_precedence, understand, unheeded, withheld,
 };
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
@@ -146,6 +146,9 @@ impl Start {
         if let Some(name) = unheeded(&spec.program, first, &installs.variables) {
             return as_written(format!("its launcher goes by `{name}`"));
         }
+        if let Some(why) = depends_on_tenant(server, &run) {
+            return as_written(why);
+        }
         if let Some(why) = installs.differs {
             return as_written(why);
         }
@@ -157,6 +160,21 @@ impl Start {
             slot: OnceLock::new(),
         }))
     }
+}
+
+/// Why what is installed may be another tenant's to choose: its line says where packages come from, and the config has a
+/// part in that.
+fn depends_on_tenant(server: &Server, run: &PackageRun) -> Option<String> {
+    let Recipe::PyPi { options, .. } = &run.recipe else {
+        return None;
+    };
+    let is_same_for_all = server.args.iter().all(|arg| match arg {
+        Arg::Always(template) => template.as_literal().is_some(),
+        Arg::When { .. } => false,
+    });
+    let of_index = options.iter().find(|option| option.contains("index"))?;
+    let flag = of_index.split('=').next().unwrap_or_default();
+    (!is_same_for_all).then(|| format!("`{flag}` may differ from tenant to tenant"))
 }
 
 impl Shared {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::aggregate::{Members, Membership};
 use super::mailbox::{Mailbox, Pushed, WhenFull};
 use super::replay::Replay;
+use super::roots::SessionRoots;
 use super::route::{Order, Route};
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
@@ -104,6 +105,8 @@ pub struct Session {
     pub outbox: Arc<Mailbox>,
     /// What that stream told lately.
     pub replay: Mutex<Replay>,
+    /// The roots of its client, if that has any to tell.
+    roots: Option<Arc<SessionRoots>>,
     /// What its tenant holds.
     account: Account,
     /// What it takes itself.
@@ -142,6 +145,7 @@ impl Session {
         // Whoever makes one for a client has asked for room first.
         let charge = account.charge_anyway(Kind::Session, Self::weight(&client));
         let subscribed = account.nothing(Kind::Subscription);
+        let has_roots = client.capabilities.contains_key("roots");
         Self {
             no,
             id,
@@ -155,6 +159,7 @@ impl Session {
             created: std::time::SystemTime::now(),
             outbox: Arc::new(Mailbox::of(WhenFull::DropOldest, &account)),
             replay: Mutex::new(Replay::of_session(&account)),
+            roots: has_roots.then(Arc::default),
             _charge: charge,
             account,
             streams: AtomicU64::new(1),
@@ -180,6 +185,18 @@ impl Session {
         size_of::<Self>() + PLACES + client.weight()
     }
 
+    /// The roots of its client; `None` of one that is not to be asked for them.
+    pub(super) fn roots(&self) -> Option<&SessionRoots> {
+        self.roots.as_deref()
+    }
+
+    /// Has all its ways worked out again.
+    pub(super) fn reconsider_routes(&self) {
+        for route in self.routes() {
+            route.reconsider();
+        }
+    }
+
     /// What its tenant holds.
     pub fn account(&self) -> &Account {
         &self.account
@@ -188,12 +205,14 @@ impl Session {
     /// The same for a caller without sessions.
     pub(super) fn without_state(mut self) -> Self {
         self.is_stateless = true;
+        self.roots = None;
         self
     }
 
     /// The same as part of a session with all servers: it tells on that one's stream.
     pub(super) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
         self.outbox = Arc::clone(&whole.outbox);
+        self.roots.clone_from(&whole.roots);
         self.membership = Some(Membership {
             alias,
             whole: Some(Arc::downgrade(whole)),

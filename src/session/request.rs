@@ -133,10 +133,24 @@ impl Sessions {
         let envelope = read_again.as_ref().unwrap_or(envelope);
         let arrived = self.shared.trace.as_ref().map(|_| Instant::now());
         for _ in 0..MAX_OFFERS {
+            if exchange.has_client
+                && self.lacks_roots(session, config).await?
+                && self.roots_for(session, envelope, exchange).await
+            {
+                return Ok(());
+            }
             let near = exchange.prefers;
             let leased = self.lease_near(session, config, near, &mut exchange.waited);
             let (_, lease) = leased.await?;
             let link = Arc::clone(lease.worker());
+            if exchange.has_client && !self.settle_roots(session, &link).await {
+                // It has just turned out that the server asks for them.
+                drop(lease);
+                if self.roots_for(session, envelope, exchange).await {
+                    return Ok(());
+                }
+                continue;
+            }
             if session.is_stateless && !exchange.fits(link.order().greeting.era) {
                 let why = format!(
                     "server `{}` has just turned out to be spoken to otherwise",

@@ -10,8 +10,9 @@ use super::eras::Eras;
 use super::link::Link;
 use super::packages::{Installs, Start};
 use super::record::Session;
+use super::roots::{RootsSlot, RootsTable, SessionRoots};
 use super::shared::Shared;
-use crate::bridge::{ClientHello, Era, Greeting};
+use crate::bridge::{ClientHello, ClientRoots, Era, Greeting};
 use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
 use crate::held::{Charge, Kind, Ledger, charged};
@@ -138,6 +139,12 @@ pub struct Order {
     pub era_is_certain: bool,
     /// Its clients may be asked something.
     pub asks_clients: bool,
+    /// Roots of the clients that it serves, for a program that asks for them.
+    pub(super) roots: Option<Arc<ClientRoots>>,
+    /// The program asks for its client's roots, and they are not known.
+    pub lacks_roots: bool,
+    /// What tells it apart from workers with other roots, if its sessions have some.
+    pub(super) roots_slot: Option<RootsSlot>,
     /// How long it may take to answer that.
     pub start_timeout: Duration,
     /// How long it may take over a request.
@@ -216,7 +223,7 @@ impl Route {
         setup: &Setup,
         session: &Session,
         client: Option<&Arc<ClientConfig>>,
-        eras: &Eras,
+        (eras, roots): (&Eras, &RootsTable),
         (metrics, room): (&Metrics, Room<'_>),
     ) -> Result<Self, Failure> {
         let config = &setup.config;
@@ -232,7 +239,7 @@ impl Route {
         let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
         let account = room.ledger.account(tenant);
         let charge = charged(&account, (Kind::Route, bytes), room.make).map_err(Failure::from)?;
-        let edition = eras.edition();
+        let edition = eras.edition() + roots.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
         let greeting = match (era, server.share) {
@@ -261,7 +268,24 @@ impl Route {
         // What it says of itself does not change with each access token.
         let identity = pool_key(name, tenant, &spec.lasting_fingerprint(), &class, None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
-        let key = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
+        // Clients with roots share no worker with callers of whom none are known.
+        let own_roots = session
+            .roots()
+            .filter(|_| era == Era::Initialize && server.interactive != Interactive::Never)
+            .filter(|_| spec.roots.is_empty());
+        let wants_roots = own_roots.is_some() && roots.is_asking(program);
+        let known_roots = own_roots
+            .filter(|_| wants_roots)
+            .and_then(SessionRoots::known);
+        if own_roots.is_some() {
+            class.extend_from_slice(b"roots");
+        }
+        let way = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
+        let roots_slot = (own_roots.is_some() && server.share == Share::Tenant).then(|| {
+            let known = known_roots.as_ref().map(|roots| roots.digest());
+            roots.slot(tenant, way, known)
+        });
+        let key = roots_slot.map_or(way, RootsSlot::key);
         let settings = config.tenants.get(tenant);
         let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
         let tenant_max_workers = max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant);
@@ -309,6 +333,9 @@ impl Route {
             program,
             era_is_certain,
             asks_clients: server.interactive != Interactive::Never,
+            lacks_roots: wants_roots && known_roots.is_none(),
+            roots: known_roots,
+            roots_slot,
             ..Order::new(setup, name, server, (spec, greeting), metrics)
         };
         Ok(Self {
@@ -410,6 +437,9 @@ impl Order {
             greeting,
             era_is_certain: false,
             asks_clients: true,
+            roots: None,
+            lacks_roots: false,
+            roots_slot: None,
             start_timeout: server.start_timeout,
             request_timeout: server.request_timeout,
             max_request_time: server.max_request_time,

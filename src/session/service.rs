@@ -394,8 +394,15 @@ impl Sessions {
     /// Passes a session's notification on to the workers at which it has a seat. None is started
     /// for it.
     pub fn notification(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) {
+        let method = envelope.method.as_deref();
+        let is_of_roots = method == Some("notifications/roots/list_changed");
+        if is_of_roots {
+            self.roots_changed(session, None);
+        }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
-            link.notification(session.no, message, envelope);
+            if !is_of_roots || !self.roots_changed(session, Some(&link)) {
+                link.notification(session.no, message, envelope);
+            }
         }
         let members: Vec<_> = session.members.lock().values().cloned().collect();
         for member in members {
@@ -406,13 +413,21 @@ impl Sessions {
     /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
     pub fn answer(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) -> bool {
         let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
+        if let Some(taken) = ask.and_then(|ask| self.answered_roots(session, ask, envelope)) {
+            return taken;
+        }
         let Some((ask, link)) = ask.and_then(|ask| Some((ask, self.link(ask.worker)?))) else {
             return false;
         };
         // Of all servers, the one that asked.
         let member = session.members.lock().get(&link.order().server).cloned();
         let asked = member.as_deref().unwrap_or(session);
-        link.answer(asked.no, ask, message, envelope)
+        let is_of_roots = link.is_about_roots(ask);
+        let taken = link.answer(asked.no, ask, message, envelope);
+        if taken && is_of_roots {
+            self.note_roots(asked, &link, envelope);
+        }
+        taken
     }
 
     /// What is wrong with rules about tools, and the servers with rules whose tools nobody has listed yet.

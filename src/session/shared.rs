@@ -15,6 +15,7 @@ use super::known_tools::KnownTools;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
+use super::roots::RootsTable;
 use super::route::{Route, Setup};
 use super::rules::Finding;
 use super::suspended::Waiting;
@@ -80,6 +81,7 @@ pub struct Shared {
     pub(super) eras: Eras,
     /// What servers' tools are called.
     pub(super) tools: KnownTools,
+    pub(super) roots: RootsTable,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
     /// What is held for tenants.
@@ -115,6 +117,7 @@ impl Shared {
         ledger.set_limits(setup.config.held_limits(), setup.config.own_held_limits());
         Self {
             eras,
+            roots: RootsTable::default(),
             directory: Directory::default(),
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
@@ -195,6 +198,11 @@ impl Shared {
 
     pub(super) fn links(&self) -> Vec<Arc<Link>> {
         self.links.read().values().cloned().collect()
+    }
+
+    /// Grows whenever sessions may have to go another way than before.
+    pub(super) fn edition(&self) -> u64 {
+        self.eras.edition() + self.roots.edition()
     }
 
     /// Writes down what a session has set.

@@ -133,6 +133,20 @@ impl Sessions {
         self.shared.keep_caller(caller, session)
     }
 
+    /// Whether a request of that method, for what has that name, is to be served where the server can ask its client,
+    /// though the client declares nothing: only so it is known what it must declare (2026-07-28, basic, "Capabilities").
+    /// That is so until it was called once.
+    pub fn may_yet_ask(&self, server: &ServerName, method: &str, name: Option<&str>) -> bool {
+        let can_ask = ["tools/call", "prompts/get", "resources/read"].contains(&method);
+        let setup = self.setup();
+        let settings = setup.config.servers.get(server);
+        let is_open = settings.is_some_and(|server| server.interactive == Interactive::Exclusive);
+        can_ask && is_open && {
+            let what = format!("{method} {}", name.unwrap_or_default());
+            self.shared.callers.is_first_call(server, &what)
+        }
+    }
+
     /// What a worker that serves such a request is told of its clients.
     fn told(&self, setup: &Setup, server: &ServerName, wants: Wants) -> Told {
         let settings = setup.config.servers.get(server);

@@ -414,6 +414,14 @@ const ROWS: &[(&str, Filled)] = &[
         By("answers_that_nobody_reads_are_refused_at_the_limit"),
     ),
     (
+        "a client's roots",
+        By("what_is_no_answer_or_too_long_is_refused"),
+    ),
+    (
+        "sets of roots that have workers",
+        By("sets_of_roots_are_bounded_and_never_mixed_up"),
+    ),
+    (
         "packages kept track of",
         NeedNot("command lines are the operator's"),
     ),

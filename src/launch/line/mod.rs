@@ -23,6 +23,42 @@ mod tests;
 
 pub use names::{NpmSpec, Requirement};
 
+/// Who runs a package of npm, each by rules of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NodeLauncher {
+    /// npx and npm exec.
+    Npm,
+    /// pnpm dlx and pnpx.
+    Pnpm,
+    /// bunx.
+    Bun,
+}
+
+/// Who runs a package of PyPI.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PythonLauncher {
+    /// uvx.
+    Uv,
+    /// pipx run.
+    Pipx,
+}
+
+impl NodeLauncher {
+    /// Whether it runs the packages' install scripts, as npm does.
+    pub fn runs_scripts(self) -> bool {
+        self == Self::Npm
+    }
+
+    /// What it is called.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Npm => "npm",
+            Self::Pnpm => "pnpm",
+            Self::Bun => "bun",
+        }
+    }
+}
+
 /// What is installed so that something of it can be run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Recipe {
@@ -30,8 +66,8 @@ pub enum Recipe {
     Npm {
         /// The packages; the first is the one that is run, unless the program is named.
         specs: Vec<NpmSpec>,
-        /// Whether the launcher runs the packages' install scripts, as npm does.
-        runs_scripts: bool,
+        /// By whose rules.
+        launcher: NodeLauncher,
     },
     /// Packages of PyPI, in one virtual environment.
     PyPi {
@@ -39,6 +75,10 @@ pub enum Recipe {
         requirements: Vec<Requirement>,
         /// The Python it is to have, as written; `None` for the usual one.
         python: Option<String>,
+        /// What uv is told beside that: which index, which pre-releases.
+        options: Vec<String>,
+        /// By whose rules.
+        launcher: PythonLauncher,
     },
 }
 
@@ -116,18 +156,28 @@ impl Recipe {
     /// Equal for equal recipes and only for those; what a lock file names it by.
     pub fn id(&self) -> String {
         match self {
-            Self::Npm { runs_scripts, .. } => {
-                let scripts = if *runs_scripts {
-                    ""
-                } else {
-                    " without scripts"
-                };
-                format!("npm {}{scripts}", self.name())
-            }
-            Self::PyPi { python, .. } => match python {
-                Some(python) => format!("pypi {} on python {python}", self.name()),
-                None => format!("pypi {}", self.name()),
+            Self::Npm { launcher, .. } => match launcher {
+                NodeLauncher::Npm => format!("npm {}", self.name()),
+                NodeLauncher::Pnpm | NodeLauncher::Bun => {
+                    format!("npm {} by {}", self.name(), launcher.as_str())
+                }
             },
+            Self::PyPi {
+                python,
+                options,
+                launcher,
+                ..
+            } => {
+                let python = python.as_ref();
+                let python = python.map_or(String::new(), |python| format!(" on python {python}"));
+                let pipx = match launcher {
+                    PythonLauncher::Uv => "",
+                    PythonLauncher::Pipx => " by pipx",
+                };
+                let options = options.iter().map(|option| format!(" {option}"));
+                let options: String = options.collect();
+                format!("pypi {}{python}{pipx}{options}", self.name())
+            }
         }
     }
 }

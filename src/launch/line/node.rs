@@ -1,7 +1,7 @@
 //! npx, npm exec, pnpm dlx and bunx.
 
 use super::names::NpmSpec;
-use super::{Entry, NOTHING_NAMED, PackageRun, Recipe, Words, split, unknown_flag};
+use super::{Entry, NOTHING_NAMED, NodeLauncher, PackageRun, Recipe, Words, split, unknown_flag};
 
 /// Flags of npm that change nothing of what is run: answers to its question whether to install,
 /// what it prints, and how it uses its cache.
@@ -38,7 +38,7 @@ pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, String> {
     while let Some(word) = words.next() {
         let (_, word) = word?;
         if is_over || !word.starts_with('-') {
-            return said.run(word, words.rest(), true);
+            return said.run(word, words.rest(), NodeLauncher::Npm);
         }
         match split(word) {
             ("--", None) => is_over = true,
@@ -69,7 +69,7 @@ pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, String> {
     let (program, tail) = positional.split_first().ok_or(NOTHING_NAMED)?;
     let program = words.args.get(*program).copied().flatten();
     let program = program.ok_or("its program is known only when it is started")?;
-    said.run(program, tail.to_vec(), true)
+    said.run(program, tail.to_vec(), NodeLauncher::Npm)
 }
 
 /// `pnpm dlx [flags] PROGRAM [args]`.
@@ -81,7 +81,7 @@ pub(super) fn pnpm_dlx(mut words: Words<'_>) -> Result<PackageRun, String> {
             (flag @ "--package", inline) => said.package(words.value(flag, inline)?)?,
             ("-s" | "--silent" | "--reporter", Some(_)) | ("-s" | "--silent", None) => {}
             (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
-            _ => return said.run(word, words.rest(), false),
+            _ => return said.run(word, words.rest(), NodeLauncher::Pnpm),
         }
     }
     Err(NOTHING_NAMED.to_owned())
@@ -97,7 +97,7 @@ pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, String> {
             ("--silent" | "--verbose" | "-y", None) => {}
             // `--bun` among them: it puts another runtime in node's place.
             (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
-            _ => return said.run(word, words.rest(), false),
+            _ => return said.run(word, words.rest(), NodeLauncher::Bun),
         }
     }
     Err(NOTHING_NAMED.to_owned())
@@ -122,7 +122,7 @@ impl Said {
         self,
         program: &str,
         tail: Vec<usize>,
-        runs_scripts: bool,
+        launcher: NodeLauncher,
     ) -> Result<PackageRun, String> {
         if !self.packages.is_empty() {
             if program.is_empty() || program.contains('/') || program.starts_with('.') {
@@ -131,10 +131,7 @@ impl Said {
                 ));
             }
             let (specs, entry) = (self.packages, Entry::Named(program.to_owned()));
-            let recipe = Recipe::Npm {
-                specs,
-                runs_scripts,
-            };
+            let recipe = Recipe::Npm { specs, launcher };
             // A program that no package has may still be on the PATH; then it is not found here.
             return Ok(PackageRun {
                 recipe,
@@ -149,7 +146,7 @@ impl Said {
         Ok(PackageRun {
             recipe: Recipe::Npm {
                 specs: vec![spec],
-                runs_scripts,
+                launcher,
             },
             entry: Entry::OfPackage,
             tail,

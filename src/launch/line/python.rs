@@ -1,16 +1,51 @@
 //! uvx (`uv tool run`) and pipx run.
 
 use super::names::Requirement;
-use super::{Entry, NOTHING_NAMED, PackageRun, Recipe, Words, split, unknown_flag};
+use super::{Entry, NOTHING_NAMED, PackageRun, PythonLauncher, Recipe, Words, split, unknown_flag};
+
+/// Flags of uv that change nothing of what is run: what it prints, and how it uses its cache. `--refresh` among them: an
+/// install asks the index anyway, and again as often as `launch.refresh` says.
+const IDLE: [&str; 13] = [
+    "-q",
+    "--quiet",
+    "-v",
+    "--verbose",
+    "--no-progress",
+    "--isolated",
+    "--refresh",
+    "--no-cache",
+    "--no-cache-dir",
+    "-n",
+    "--native-tls",
+    "--system-certs",
+    "--no-env-file",
+];
+/// Flags with a value that say which package is meant, and are uv's in the same words when it resolves and installs.
+const CHOOSING: [&str; 11] = [
+    "--prerelease",
+    "--index",
+    "--default-index",
+    "-i",
+    "--index-url",
+    "--extra-index-url",
+    "--index-strategy",
+    "--keyring-provider",
+    "--exclude-newer",
+    "--resolution",
+    "--allow-insecure-host",
+];
+/// Flags without a value of that kind.
+const CHOOSING_ALONE: [&str; 2] = ["--no-index", "--no-sources"];
 
 /// `uvx [flags] TOOL [args]`.
 pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
     let (mut from, mut with, mut python) = (None, Vec::new(), None);
+    let mut options = Vec::new();
     let mut is_over = false;
     while let Some(word) = words.next() {
         let (_, word) = word?;
         if is_over || !word.starts_with('-') {
-            return tool(word, from, with, python, words.rest());
+            return tool(word, from, with, (python, options), words.rest());
         }
         match split(word) {
             ("--", None) => is_over = true,
@@ -31,10 +66,23 @@ pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
             (flag @ ("-p" | "--python"), inline) => {
                 python = Some(python_name(words.value(flag, inline)?)?);
             }
-            ("-q" | "--quiet" | "-v" | "--verbose" | "--no-progress" | "--isolated", None) => {}
-            ("--color", inline) => {
-                words.value("--color", inline)?;
+            (flag, None) if IDLE.contains(&flag) => {}
+            (flag @ ("--color" | "--refresh-package"), inline) => {
+                words.value(flag, inline)?;
             }
+            ("--with-requirements", _) => {
+                return Err("`--with-requirements` names a file, which may change".to_owned());
+            }
+            (flag, inline) if CHOOSING.contains(&flag) => {
+                let value = words.value(flag, inline)?;
+                if value.is_empty() || value.starts_with('-') {
+                    return Err(format!("`{value}` is no value of `{flag}`"));
+                }
+                // `-i` is pip's short form of it.
+                let flag = if flag == "-i" { "--index-url" } else { flag };
+                options.push(format!("{flag}={value}"));
+            }
+            (flag, None) if CHOOSING_ALONE.contains(&flag) => options.push(flag.to_owned()),
             (flag, _) => return Err(unknown_flag(flag)),
         }
     }
@@ -45,7 +93,7 @@ fn tool(
     tool: &str,
     from: Option<Requirement>,
     with: Vec<Requirement>,
-    python: Option<String>,
+    (python, options): (Option<String>, Vec<String>),
     tail: Vec<usize>,
 ) -> Result<PackageRun, String> {
     let (package, program) = match from {
@@ -63,6 +111,8 @@ fn tool(
         recipe: Recipe::PyPi {
             requirements,
             python,
+            options,
+            launcher: PythonLauncher::Uv,
         },
         entry: Entry::Named(program),
         tail,
@@ -92,6 +142,8 @@ pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, String> {
                     recipe: Recipe::PyPi {
                         requirements: vec![spec.unwrap_or(app)],
                         python,
+                        options: vec![],
+                        launcher: PythonLauncher::Pipx,
                     },
                     entry: Entry::Named(program.clone()),
                     tail: words.rest(),

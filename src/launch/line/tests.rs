@@ -51,13 +51,10 @@ fn lines_of_npm_are_understood_as_npm_does() {
         ("npm exec -y --package c -- d -y", "npm c | d | -y"),
         ("npm x a b --silent c -- -d", "npm a | its own | b c -d"),
         ("npm exec -- @a/b@next", "npm @a/b@next | its own | "),
-        ("pnpm dlx --package=a b c", "npm a without scripts | b | c"),
-        ("pnpx a c", "npm a without scripts | its own | c"),
-        (
-            "bunx a@2 --bun",
-            "npm a@2 without scripts | its own | --bun",
-        ),
-        ("bun x a", "npm a without scripts | its own | "),
+        ("pnpm dlx --package=a b c", "npm a by pnpm | b | c"),
+        ("pnpx a c", "npm a by pnpm | its own | c"),
+        ("bunx a@2 --bun", "npm a@2 by bun | its own | --bun"),
+        ("bun x a", "npm a by bun | its own | "),
     ] {
         assert_eq!(shown(line), expected, "{line}");
     }
@@ -79,8 +76,13 @@ fn lines_of_python_are_understood_as_their_launchers_do() {
             "pypi a, b, c on python 3.12 | a | ",
         ),
         ("uvx -w b>=1,<2 -- a", "pypi a, b>=1,<2 | a | "),
-        ("pipx run --spec a==1 b c", "pypi a==1 | b | c"),
-        ("pipx run a==1", "pypi a==1 | a | "),
+        ("pipx run --spec a==1 b c", "pypi a==1 by pipx | b | c"),
+        ("pipx run a==1", "pypi a==1 by pipx | a | "),
+        (
+            "uvx --refresh --no-cache --prerelease=allow --index https://x/simple a -q",
+            "pypi a --prerelease=allow --index=https://x/simple | a | -q",
+        ),
+        ("uvx -i https://x a", "pypi a --index-url=https://x | a | "),
     ] {
         assert_eq!(shown(line), expected, "{line}");
     }
@@ -118,7 +120,10 @@ fn what_may_mean_something_else_is_run_as_written() {
         "uvx --from git+https://x/y tool",
         "uvx --from ./x tool",
         "uvx --from a@git+https://x/y tool",
-        "uvx --index-url https://x a",
+        "uvx --index-url",
+        "uvx --index -x a",
+        "uvx --with-requirements r.txt a",
+        "uvx --env-file .env a",
         "uvx --with-editable . a",
         "uvx a@1,>2",
         "uvx a==",

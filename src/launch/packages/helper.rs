@@ -14,7 +14,10 @@ use crate::launch::{CommandGroup, CommandLine};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How much of what a command prints is kept, in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
-/// How much of a failed command's stderr is quoted, in bytes: its end.
+/// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. What follows is advice,
+/// npm's usage text first of all.
+const MAX_COMPLAINT: usize = 16 * 1024;
+/// How much of it is quoted, in bytes.
 const QUOTED: usize = 1024;
 
 /// Where and how commands run.
@@ -33,7 +36,7 @@ impl Helper<'_> {
     /// Runs a command to its end and returns what it printed on stdout.
     ///
     /// # Errors
-    /// Why it did not succeed, with the end of its stderr.
+    /// Why it did not succeed: the first error on its stderr.
     ///
     /// # Cancel-Safety
     /// A dropped call kills the command and everything it started.
@@ -59,6 +62,57 @@ impl Helper<'_> {
     }
 }
 
+impl Helper<'_> {
+    /// Runs a command that answers a question, and returns what it printed on stdout, without the blanks around it.
+    ///
+    /// # Errors
+    /// As [`Helper::run`], and when it printed nothing: whoever goes on with an empty answer asks for something else.
+    ///
+    /// # Cancel-Safety
+    /// As [`Helper::run`].
+    pub(super) async fn answer(&self, program: &str, args: &[&str]) -> Result<String, String> {
+        let printed = self.run(program, args).await?;
+        let answer = printed.trim();
+        if answer.is_empty() {
+            return Err(format!(
+                "`{program} {}` printed nothing, and succeeded",
+                args.join(" ")
+            ));
+        }
+        Ok(answer.to_owned())
+    }
+}
+
+/// Why a command failed, of what it printed on stderr, in one line: npm's first error with its code, else all of it but
+/// warnings, as far as it is quoted.
+fn reason(complaint: &str) -> String {
+    let lines = || complaint.lines().map(str::trim);
+    let of_npm = |line: &str| {
+        let said = ["npm error", "npm ERR!"];
+        let said = said.iter().find_map(|prefix| line.strip_prefix(prefix));
+        said.map(|said| said.trim().to_owned())
+    };
+    let errors: Vec<String> = lines().filter_map(of_npm).collect();
+    let code = errors.iter().find_map(|line| line.strip_prefix("code "));
+    let first = errors
+        .iter()
+        .find(|line| !line.is_empty() && !line.starts_with("code "));
+    let whole = match (first, code) {
+        (Some(first), Some(code)) if !first.contains(code) => format!("{first} ({code})"),
+        (Some(first), _) => first.clone(),
+        (None, _) => {
+            let is_said = |line: &&str| !line.is_empty() && !line.starts_with("warning:");
+            lines().filter(is_said).collect::<Vec<_>>().join(" ")
+        }
+    };
+    let end = whole
+        .char_indices()
+        .map(|(at, c)| at + c.len_utf8())
+        .take_while(|end| *end <= QUOTED)
+        .last();
+    whole[..end.unwrap_or(0)].to_owned()
+}
+
 async fn output(stream: &mut ProcessChunkStream) -> Result<String, String> {
     let (mut printed, mut complaint) = (Vec::new(), Vec::new());
     while let Some(item) = stream.next().await {
@@ -68,19 +122,57 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<String, String> {
                 printed.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
             Item::Stderr(chunk) => {
-                complaint.extend_from_slice(&chunk);
-                let excess = complaint.len().saturating_sub(QUOTED);
-                complaint.drain(..excess);
+                let room = MAX_COMPLAINT - complaint.len();
+                complaint.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
             Item::Done(Ok(status)) if status.success() => {
                 return Ok(String::from_utf8_lossy(&printed).into_owned());
             }
             Item::Done(Ok(status)) => {
                 let complaint = String::from_utf8_lossy(&complaint);
-                return Err(format!("ended with {status}: {}", complaint.trim()));
+                return Err(format!("ended with {status}: {}", reason(&complaint)));
             }
             Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
         }
     }
     Err("ended without a status".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_first_error_and_not_the_advice_below_it() {
+        let of_npm = "npm warn deprecated x\nnpm error code EUSAGE\nnpm error\nnpm error `npm ci` can only install packages when in sync.\nnpm error Missing: a@1 from lock file\nnpm error\nnpm error Clean install a project\nnpm error Usage:\nnpm error npm ci\n";
+        assert_eq!(
+            reason(of_npm),
+            "`npm ci` can only install packages when in sync. (EUSAGE)"
+        );
+        let old = "npm ERR! code E404\nnpm ERR! 404 Not Found - GET http://x/a\nnpm ERR! 404\n";
+        assert_eq!(reason(old), "404 Not Found - GET http://x/a (E404)");
+        let of_uv = "warning: something\n  × No solution found:\n  ╰─▶ Because a is not there\n";
+        assert_eq!(
+            reason(of_uv),
+            "× No solution found: ╰─▶ Because a is not there"
+        );
+        assert_eq!(reason(&"ä".repeat(QUOTED)).len(), QUOTED);
+        assert_eq!(reason(""), "");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_answers_with_nothing_has_failed() {
+        let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        let lock = File::open("/dev/null").expect("there");
+        let helper = Helper {
+            env: &env,
+            dir: Path::new("/"),
+            lock: &lock,
+        };
+        let said = helper.answer("echo", &["", " x "]).await;
+        assert_eq!(said, Ok("x".to_owned()));
+        let why = helper.answer("true", &["find", "3.12"]).await;
+        let why = why.expect_err("nothing was printed");
+        assert!(why.contains("`true find 3.12` printed nothing"), "{why}");
+    }
 }

@@ -48,12 +48,12 @@ impl Request {
     /// Equal for requests that mean the same: the same packages, under the same configuration of
     /// npm and uv as far as variables make it.
     pub fn id(&self) -> String {
+        // Where downloads are kept is no matter of what they are.
         let configures = |name: &str| {
             let name = name.to_ascii_lowercase();
-            name.starts_with("npm_config_") || name.starts_with("uv_")
+            !["npm_config_cache", "uv_cache_dir", "uv_python_install_dir"].contains(&&*name)
+                && (name.starts_with("npm_config_") || name.starts_with("uv_"))
         };
-        // Where downloads are kept is no matter of what they are.
-        let caches = ["npm_config_cache", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"];
         let mut hash = Sha256::new();
         let mut field = |text: &str| {
             hash.update((text.len() as u64).to_le_bytes());
@@ -62,7 +62,7 @@ impl Request {
         field(&self.recipe.id());
         field(if self.is_pinned { "pinned" } else { "" });
         for (name, value) in &*self.env {
-            if configures(name) && !caches.contains(&name.as_str()) {
+            if configures(name) {
                 field(name);
                 field(value);
             }
@@ -223,10 +223,17 @@ impl Job<'_> {
         let is_pinned = pinned.is_some();
         let lock_file = match (pinned, recipe) {
             (Some(lock), _) => lock,
-            (None, Recipe::Npm { specs, .. }) => node::resolve(&helper, specs).await?,
-            (None, Recipe::PyPi { requirements, .. }) => {
-                python::resolve(&helper, requirements, &runtime).await?
+            (None, Recipe::Npm { specs, launcher }) => {
+                node::resolve(&helper, specs, *launcher).await?
             }
+            (
+                None,
+                Recipe::PyPi {
+                    requirements,
+                    options,
+                    ..
+                },
+            ) => python::resolve(&helper, requirements, options, &runtime).await?,
         };
         let version = version(recipe, &lock_file)?;
         let entry = entry_name(recipe, &runtime, &lock_file);
@@ -285,10 +292,10 @@ impl Job<'_> {
         made.map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
         let helper = self.helper(&dir);
         let filled = match &self.request.recipe {
-            Recipe::Npm { runs_scripts, .. } => {
-                node::install(&helper, lock_file, *runs_scripts).await
+            Recipe::Npm { launcher, .. } => node::install(&helper, lock_file, *launcher).await,
+            Recipe::PyPi { options, .. } => {
+                python::install(&helper, lock_file, options, runtime).await
             }
-            Recipe::PyPi { .. } => python::install(&helper, lock_file, runtime).await,
         };
         if let Err(why) = filled {
             if let Err(error) = self.cache.remove(entry) {
@@ -323,7 +330,9 @@ impl Job<'_> {
                 let (major, _) = node::runtime(helper).await?;
                 Ok(format!("node {major}"))
             }
-            Recipe::PyPi { python, .. } => python::interpreter(helper, python.as_deref()).await,
+            Recipe::PyPi {
+                python, launcher, ..
+            } => python::interpreter(helper, python.as_deref(), *launcher).await,
         }
     }
 
@@ -332,9 +341,9 @@ impl Job<'_> {
         let dir = self.cache.entry(&reference.entry);
         let entry = &self.request.entry;
         let ((program, bin), has_compile_cache) = match &self.request.recipe {
-            Recipe::Npm { specs, .. } => {
+            Recipe::Npm { specs, launcher } => {
                 let spec = specs.first().ok_or("no package is named")?;
-                let found = node::program(&dir, spec, entry)?;
+                let found = node::program(&dir, spec, entry, *launcher)?;
                 let runtime = node::runtime(&self.helper(&dir)).await?;
                 (found, runtime >= COMPILE_CACHE_SINCE)
             }
@@ -380,13 +389,8 @@ fn version(recipe: &Recipe, lock_file: &str) -> Result<String, String> {
 /// The name of the entry that a lock file leads to.
 fn entry_name(recipe: &Recipe, runtime: &str, lock_file: &str) -> String {
     let (kind, how) = match recipe {
-        Recipe::Npm {
-            runs_scripts: true, ..
-        } => ("npm", "scripts"),
-        Recipe::Npm {
-            runs_scripts: false,
-            ..
-        } => ("npm", "no scripts"),
+        Recipe::Npm { launcher, .. } if launcher.runs_scripts() => ("npm", "scripts"),
+        Recipe::Npm { .. } => ("npm", "no scripts"),
         Recipe::PyPi { .. } => ("pypi", ""),
     };
     let mut hash = Sha256::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::helper::Helper;
-use crate::launch::line::{Entry, NpmSpec};
+use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
 /// What npm is told in any case. It prints nothing but errors, and asks nothing.
 const QUIET: [&str; 4] = [
@@ -14,17 +14,39 @@ const QUIET: [&str; 4] = [
     "--no-progress",
     "--loglevel=error",
 ];
+/// What npm is told in any case because a user's configuration may say otherwise, and the lock file would be missing or
+/// another than is read here.
+const PLAIN: [&str; 5] = [
+    "--save",
+    "--package-lock",
+    "--lockfile-version=3",
+    "--no-global",
+    "--no-dry-run",
+];
 /// Name of the package that has those to install as its dependencies.
 const ROOT: &str = "stdiopool-entry";
 
 /// Finds out which versions are meant, of the packages and of all they need: the text of a
 /// package-lock.json, with the digest of each.
-pub(super) async fn resolve(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<String, String> {
+///
+/// # Errors
+/// Why they cannot be had, or why the launcher would run something else.
+pub(super) async fn resolve(
+    helper: &Helper<'_>,
+    specs: &[NpmSpec],
+    launcher: NodeLauncher,
+) -> Result<String, String> {
+    match launcher {
+        NodeLauncher::Npm => global_first(helper, specs).await?,
+        NodeLauncher::Pnpm => is_like_npm(helper).await?,
+        NodeLauncher::Bun => {}
+    }
     let root = json!({ "name": ROOT, "version": "0.0.0", "private": true });
     write(helper.dir, "package.json", &root.to_string())?;
     let specs_text: Vec<String> = specs.iter().map(ToString::to_string).collect();
     let mut args = vec!["install", "--package-lock-only", "--ignore-scripts"];
     args.extend(QUIET);
+    args.extend(PLAIN);
     if specs.iter().all(NpmSpec::is_exact) {
         // What a version holds never changes: nothing has to be asked again.
         args.push("--prefer-offline");
@@ -33,17 +55,88 @@ pub(super) async fn resolve(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<St
     args.extend(specs_text.iter().map(String::as_str));
     helper.run("npm", &args).await?;
     let path = helper.dir.join("package-lock.json");
-    std::fs::read_to_string(&path)
-        .map_err(|error| format!("`npm install` left no package-lock.json: {error}"))
+    let lock = std::fs::read_to_string(&path)
+        .map_err(|error| format!("`npm install` left no package-lock.json: {error}"))?;
+    if launcher != NodeLauncher::Npm {
+        newest(helper, specs, &lock, launcher).await?;
+    }
+    Ok(lock)
+}
+
+/// npx runs a package that is installed globally, if it is one that was asked for; it is npm's to find out which.
+async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), String> {
+    let root = PathBuf::from(helper.answer("npm", &["root", "--global"]).await?);
+    for spec in specs {
+        let manifest = root.join(spec.name()).join("package.json");
+        let Ok(manifest) = std::fs::read(&manifest) else {
+            continue;
+        };
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        let installed = manifest["version"].as_str().unwrap_or("unknown");
+        if !spec.is_exact() || spec.to_string() == format!("{}@{installed}", spec.name()) {
+            return Err(format!(
+                "`{}` is installed globally, version {installed}, which npx may run instead",
+                spec.name()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Which pnpm has rules that npm knows: since 11, it takes nothing that was published less than a day ago, heeds npm's
+/// configuration no more, and has node load a hook of its own before the program.
+async fn is_like_npm(helper: &Helper<'_>) -> Result<(), String> {
+    let version = helper.answer("pnpm", &["--version"]).await?;
+    let major = version.split('.').next().and_then(|it| it.parse().ok());
+    let major: u32 = major.ok_or_else(|| format!("`pnpm --version` printed `{version}`"))?;
+    if major < 11 {
+        return Ok(());
+    }
+    Err(format!(
+        "pnpm {version} chooses packages by their age and starts their programs with a hook of its own"
+    ))
+}
+
+/// npm takes an older version where the newest does not declare to support this node; pnpm and bun do not.
+///
+/// # Errors
+/// When that makes a difference.
+async fn newest(
+    helper: &Helper<'_>,
+    specs: &[NpmSpec],
+    lock: &str,
+    launcher: NodeLauncher,
+) -> Result<(), String> {
+    for spec in specs.iter().filter(|spec| !spec.is_exact()) {
+        let text = spec.to_string();
+        let args = ["view", "--json", "--prefer-offline", &*text, "version"];
+        let shown = helper.answer("npm", &args).await?;
+        let shown: Value = serde_json::from_str(&shown).unwrap_or_default();
+        // Of a range, every version that fits, in order.
+        let newest = match &shown {
+            Value::Array(versions) => versions.last().and_then(Value::as_str),
+            one => one.as_str(),
+        };
+        let taken = version(lock, spec)?;
+        if newest.is_some_and(|newest| newest != taken) {
+            return Err(format!(
+                "npm takes version {taken} of `{spec}` for this node, and {} {}",
+                launcher.as_str(),
+                newest.unwrap_or_default()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Installs what a lock file says, with `npm ci`, which checks the digests.
 pub(super) async fn install(
     helper: &Helper<'_>,
     lock: &str,
-    runs_scripts: bool,
+    launcher: NodeLauncher,
 ) -> Result<(), String> {
     let parsed = parse(lock)?;
+    let runs_scripts = launcher.runs_scripts();
     if !runs_scripts && let Some(package) = with_script(&parsed) {
         return Err(format!(
             "`{package}` has an install script, which its launcher may or may not run"
@@ -53,13 +146,60 @@ pub(super) async fn install(
     let root =
         json!({ "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies });
     write(helper.dir, "package.json", &root.to_string())?;
-    write(helper.dir, "package-lock.json", lock)?;
+    write(
+        helper.dir,
+        "package-lock.json",
+        &without_missing(parsed).to_string(),
+    )?;
     let mut args = vec!["ci", "--prefer-offline"];
     args.extend(QUIET);
+    args.extend(PLAIN);
     if !runs_scripts {
         args.push("--ignore-scripts");
     }
     helper.run("npm", &args).await.map(drop)
+}
+
+/// The lock without the optional dependencies that it has no version of, because the registry has none: npm leaves them
+/// out when it resolves, and `npm ci` refuses to go on without them.
+fn without_missing(mut lock: Value) -> Value {
+    let Some(packages) = lock["packages"].as_object() else {
+        return lock;
+    };
+    let mut missing = Vec::new();
+    for (place, package) in packages {
+        let optional = package["optionalDependencies"].as_object();
+        let names = optional.into_iter().flat_map(|optional| optional.keys());
+        for name in names.filter(|name| !is_provided(packages, place, name)) {
+            missing.push((place.clone(), name.clone()));
+        }
+    }
+    for (place, name) in missing {
+        if let Some(optional) = lock["packages"][&place]["optionalDependencies"].as_object_mut() {
+            optional.remove(&name);
+        }
+    }
+    lock
+}
+
+/// Whether a package at that place finds one of that name: below itself, or beside something that it is below.
+fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &str) -> bool {
+    let mut folder = Some(place);
+    while let Some(at) = folder {
+        let beside = match at {
+            "" => format!("node_modules/{name}"),
+            at => format!("{at}/node_modules/{name}"),
+        };
+        if packages.contains_key(&beside) {
+            return true;
+        }
+        folder = match at.rfind("/node_modules/") {
+            Some(end) => Some(&at[..end]),
+            None if at.is_empty() => None,
+            None => Some(""),
+        };
+    }
+    false
 }
 
 fn parse(lock: &str) -> Result<Value, String> {
@@ -93,6 +233,7 @@ pub(super) fn program(
     dir: &Path,
     spec: &NpmSpec,
     entry: &Entry,
+    launcher: NodeLauncher,
 ) -> Result<(PathBuf, PathBuf), String> {
     let modules = dir.join("node_modules");
     let bin = modules.join(".bin");
@@ -104,7 +245,7 @@ pub(super) fn program(
                 .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
             let manifest: Value = serde_json::from_slice(&manifest)
                 .map_err(|error| format!("{} is no JSON: {error}", path.display()))?;
-            own_program(&manifest, spec)?
+            own_program(&manifest, spec, launcher)?
         }
     };
     let program = bin.join(&name);
@@ -116,7 +257,7 @@ pub(super) fn program(
 
 /// The program that a package is run by: its only one, else the one of its name (libnpmexec,
 /// get-bin-from-manifest).
-fn own_program(manifest: &Value, spec: &NpmSpec) -> Result<String, String> {
+fn own_program(manifest: &Value, spec: &NpmSpec, launcher: NodeLauncher) -> Result<String, String> {
     let own = spec.name().rsplit('/').next().unwrap_or_default();
     let is_plain = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
     match &manifest["bin"] {
@@ -124,7 +265,13 @@ fn own_program(manifest: &Value, spec: &NpmSpec) -> Result<String, String> {
         Value::Object(programs) => {
             let mut files = programs.values();
             let first = files.next();
-            let is_one = first.is_some() && files.all(|file| Some(file) == first);
+            // pnpm counts the names, the others the files.
+            let is_one = match launcher {
+                NodeLauncher::Npm | NodeLauncher::Bun => {
+                    first.is_some() && files.all(|file| Some(file) == first)
+                }
+                NodeLauncher::Pnpm => programs.len() == 1,
+            };
             let name = if is_one {
                 programs.keys().next().map(String::as_str)
             } else {
@@ -144,11 +291,11 @@ fn own_program(manifest: &Value, spec: &NpmSpec) -> Result<String, String> {
 
 /// The version of the node on the PATH: major and minor.
 pub(super) async fn runtime(helper: &Helper<'_>) -> Result<(u32, u32), String> {
-    let said = helper.run("node", &["--version"]).await?;
-    let mut parts = said.trim().trim_start_matches('v').split('.');
+    let said = helper.answer("node", &["--version"]).await?;
+    let mut parts = said.trim_start_matches('v').split('.');
     let mut number = || parts.next()?.parse().ok();
     let version = number().and_then(|major| Some((major, number()?)));
-    version.ok_or_else(|| format!("`node --version` printed `{}`", said.trim()))
+    version.ok_or_else(|| format!("`node --version` printed `{said}`"))
 }
 
 #[cfg(test)]
@@ -158,7 +305,13 @@ mod tests {
     #[test]
     fn the_program_is_the_one_that_npm_would_run() {
         let spec = NpmSpec::parse("@a/tool").expect("a name");
-        let own = |bin: Value| own_program(&json!({ "bin": bin }), &spec);
+        let by = |launcher, bin: Value| own_program(&json!({ "bin": bin }), &spec, launcher);
+        let own = |bin| by(NodeLauncher::Npm, bin);
+        assert!(by(NodeLauncher::Pnpm, json!({ "a": "x.js", "b": "x.js" })).is_err());
+        assert_eq!(
+            by(NodeLauncher::Pnpm, json!({ "a": "x.js", "tool": "x.js" })),
+            Ok("tool".to_owned())
+        );
         assert_eq!(own(json!("x.js")), Ok("tool".to_owned()));
         assert_eq!(own(json!({ "other": "x.js" })), Ok("other".to_owned()));
         assert_eq!(own(json!({ "a": "x.js", "b": "x.js" })), Ok("a".to_owned()));
@@ -170,6 +323,28 @@ mod tests {
         assert!(own(json!({ "../a": "x.js" })).is_err());
         assert!(own(json!({})).is_err());
         assert!(own(Value::Null).is_err());
+    }
+
+    #[test]
+    fn optional_dependencies_that_no_registry_has_are_left_out_of_the_lock() {
+        let lock = json!({ "packages": {
+            "": { "dependencies": { "a": "1" } },
+            "node_modules/a": { "optionalDependencies": { "there": "1", "gone": "1", "@x/own": "1" } },
+            "node_modules/a/node_modules/@x/own": { "optionalDependencies": { "there": "1", "gone": "2" } },
+            "node_modules/there": { "dependencies": { "gone": "3" } },
+        } });
+        let kept = &without_missing(lock)["packages"];
+        let own = &kept["node_modules/a/node_modules/@x/own"];
+        assert_eq!(
+            kept["node_modules/a"]["optionalDependencies"],
+            json!({ "there": "1", "@x/own": "1" })
+        );
+        assert_eq!(own["optionalDependencies"], json!({ "there": "1" }));
+        assert_eq!(
+            kept["node_modules/there"]["dependencies"],
+            json!({ "gone": "3" }),
+            "one that is needed is npm's to miss"
+        );
     }
 
     #[test]

@@ -4,33 +4,47 @@
 use std::path::{Path, PathBuf};
 
 use super::helper::Helper;
-use crate::launch::line::{Entry, Requirement};
+use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
 /// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
 /// uvx does.
 pub(super) async fn interpreter(
     helper: &Helper<'_>,
     python: Option<&str>,
+    launcher: PythonLauncher,
 ) -> Result<String, String> {
-    let mut find = vec!["python", "find", "--no-project", "--quiet"];
+    let preferred = match (python, launcher) {
+        (Some(_), _) => None,
+        (None, PythonLauncher::Uv) => helper.env.get("UV_PYTHON").cloned(),
+        // pipx says itself which it takes: a variable's, or the one that it runs on.
+        (None, PythonLauncher::Pipx) => {
+            let asked = ["environment", "--value", "PIPX_DEFAULT_PYTHON"];
+            Some(helper.answer("pipx", &asked).await?)
+        }
+    };
+    let python = python
+        .or(preferred.as_deref())
+        .filter(|python| !python.is_empty());
+    // Not `--quiet`: since 0.13, uv then prints nothing at all, and succeeds.
+    let mut find = vec!["python", "find", "--no-project"];
     find.extend(python);
-    let found = match helper.run("uv", &find).await {
-        Ok(found) => found,
+    match helper.answer("uv", &find).await {
+        Ok(found) => Ok(found),
         Err(why) => {
             let mut install = vec!["python", "install", "--quiet"];
             install.extend(python);
             // What is wrong is said by the first, if uv itself is missing.
             helper.run("uv", &install).await.map_err(|_| why)?;
-            helper.run("uv", &find).await?
+            helper.answer("uv", &find).await
         }
-    };
-    Ok(found.trim().to_owned())
+    }
 }
 
 /// Finds out which versions are meant, of the packages and of all they need.
 pub(super) async fn resolve(
     helper: &Helper<'_>,
     requirements: &[Requirement],
+    options: &[String],
     interpreter: &str,
 ) -> Result<String, String> {
     let lines: String = requirements.iter().map(|one| format!("{one}\n")).collect();
@@ -42,7 +56,7 @@ pub(super) async fn resolve(
     write("requirements.in", &lines)?;
     // Like uvx, it heeds the user's configuration and no project's: the search for one ends here.
     write("uv.toml", "")?;
-    let args = [
+    let mut args = vec![
         "pip",
         "compile",
         "--quiet",
@@ -55,6 +69,7 @@ pub(super) async fn resolve(
         "--output-file",
         "requirements.txt",
     ];
+    args.extend(options.iter().map(String::as_str));
     helper.run("uv", &args).await?;
     let path = helper.dir.join("requirements.txt");
     std::fs::read_to_string(&path)
@@ -65,6 +80,7 @@ pub(super) async fn resolve(
 pub(super) async fn install(
     helper: &Helper<'_>,
     lock: &str,
+    options: &[String],
     interpreter: &str,
 ) -> Result<(), String> {
     for (name, text) in [("requirements.txt", lock), ("uv.toml", "")] {
@@ -81,7 +97,7 @@ pub(super) async fn install(
         "venv",
     ];
     helper.run("uv", &venv).await?;
-    let args = [
+    let mut args = vec![
         "pip",
         "install",
         "--quiet",
@@ -93,6 +109,7 @@ pub(super) async fn install(
         "-r",
         "requirements.txt",
     ];
+    args.extend(options.iter().map(String::as_str));
     helper.run("uv", &args).await.map(drop)
 }
 

@@ -28,6 +28,7 @@ enum Deferred {
     AskFailed(AskRef),
     Asked,
     Anomaly(Anomaly),
+    RootsWanted,
     Probed,
     Greeted(
         oneshot::Sender<Result<(), NotGreeted>>,
@@ -119,8 +120,12 @@ impl Link {
             Action::Probed => {
                 if let Some(tell) = state.greeted.take() {
                     deferred.push(Deferred::Greeted(tell, Ok(())));
+                } else if let Some(tell) = state.settled.take() {
+                    // Nobody waits any more when that took too long.
+                    let _waits = tell.send(());
                 }
             }
+            Action::RootsWanted => deferred.push(Deferred::RootsWanted),
             Action::Greeted(outcome) => {
                 if let Ok(hello) = &outcome {
                     deferred.push(Deferred::Introduced(Hello::clone(hello)));
@@ -232,6 +237,11 @@ impl Link {
                     .mux
                     .ask_failed(ask.number, "the client is not listening", out);
             }),
+            Deferred::RootsWanted => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.roots.note_asking(self.order.program);
+                }
+            }
             Deferred::Probed => {
                 let shared = self.shared.upgrade();
                 let link = shared.as_ref().and_then(|shared| shared.link(self.id));

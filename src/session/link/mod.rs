@@ -3,6 +3,7 @@
 mod effects;
 mod fanout;
 mod inbox;
+mod roots;
 mod slumber;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +69,8 @@ pub struct Link {
     flow: Flow,
     /// A long message that is not whole yet.
     assembly: Mutex<Assembly>,
+    /// Held by whoever tells it roots.
+    roots_turn: tokio::sync::Mutex<()>,
     /// Notifications for many sessions.
     rounds: Mutex<fanout::Rounds>,
     /// Processes that were stopped for their sleep.
@@ -96,6 +99,8 @@ struct State {
     /// Why it will never serve, in words.
     start_failure: Option<String>,
     greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
+    /// Waits for the answer to a `ping`, once it has been greeted.
+    settled: Option<oneshot::Sender<()>>,
     /// Reused between messages.
     scratch: Vec<Action>,
 }
@@ -191,9 +196,11 @@ impl Link {
                 stop: None,
                 start_failure: None,
                 greeted: None,
+                settled: None,
                 scratch: Vec::new(),
             }),
             slumber: slumber::Slumber::default(),
+            roots_turn: tokio::sync::Mutex::default(),
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
@@ -512,7 +519,7 @@ impl Link {
                 return;
             }
             let subscriptions = subscriptions.iter().map(String::as_str);
-            state.mux.attach(listener.no, None, subscriptions, out);
+            state.mux.attach_listener(listener.no, subscriptions, out);
             // Whoever ends it marks it first and visits its seats then.
             if listener.has_ended() {
                 state.mux.detach(listener.no, out);
