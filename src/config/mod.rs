@@ -19,6 +19,7 @@ mod load;
 mod mistake;
 mod model;
 mod oauth;
+mod origins;
 mod policy;
 mod rates;
 mod read;
@@ -45,6 +46,7 @@ pub use model::{
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
 };
 pub use oauth::{ClientAuth, OAuth};
+pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
 pub use schema::{json_schema, reference};

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::audit::Audit;
 use super::auth::{Auth, AuthMode};
+use super::origins::Origins;
 use super::rates::{DefaultRates, Rates};
 use super::template::Template;
 use super::units::SizeOrShare;
@@ -64,7 +65,7 @@ pub struct Http {
     /// What clients know it as.
     pub public_url: Option<String>,
     /// Origins of pages in browsers that may speak to it.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Origins,
     /// Largest request body, in bytes.
     pub max_body: u64,
     /// Who may have how many connections, and for how long.

@@ -421,8 +421,7 @@ impl Service {
         let http = &config.http;
         Arc::new(Front {
             sessions: self.sessions.clone(),
-            guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
-            allowed_origins: http.allowed_origins.clone(),
+            guard: Guard::new(address, http.public_url.as_deref()),
             audit: self.running.audit.clone(),
             limits: Arc::default(),
             public_url: http.public_url.clone(),

@@ -50,7 +50,7 @@ impl<'a> Entrance<'a> {
         front: &Front,
         path_tenant: Option<&str>,
     ) -> Result<(Arc<Setup>, Principal), Failure> {
-        front.guard.check(self.headers)?;
+        front.guarded(self.headers)?;
         let setup = front.sessions.setup();
         let credentials = Credentials {
             headers: self.headers,

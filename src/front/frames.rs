@@ -67,6 +67,13 @@ impl Frames {
         self.put_event(message);
     }
 
+    /// Adds an event that says nothing but where the stream is (2025-11-25, basic/transports, "Sending Messages to
+    /// the Server": an event id and an empty data field).
+    pub(super) fn put_place(&mut self, id: EventId) {
+        self.open
+            .put_slice(format!("id: {id}\ndata:\n\n").as_bytes());
+    }
+
     /// Whether more events are better put into a piece of their own.
     pub(super) fn is_full(&self) -> bool {
         !self.ready.is_empty() || self.open.len() >= COALESCE_BYTES

@@ -194,7 +194,7 @@ pub(super) async fn authorize(
     Path(state): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    if let Err(failure) = front.guard.check(&headers) {
+    if let Err(failure) = front.guarded(&headers) {
         return reply::failure(&failure, None);
     }
     let Some(opened) = front.grants.open(&state) else {
@@ -232,7 +232,7 @@ fn cookie(opened: &Opened) -> String {
 /// The provider has sent a browser back.
 pub(super) async fn callback(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let headers = request.headers();
-    if let Err(failure) = front.guard.check(headers) {
+    if let Err(failure) = front.guarded(headers) {
         return reply::failure(&failure, None);
     }
     let query = request.uri().query().unwrap_or_default();

@@ -12,16 +12,17 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::client_config::{Configs, together};
+use super::late::Late;
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
-use super::stream::{self, QUIET_PERIOD};
+use super::stream::{self, FIRST_WORDS, Unheard};
 use super::trail::Trail;
 use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::held::{self, Account};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
-use crate::session::{Exchange, Initialized, Next, Parcel, Session};
+use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal};
@@ -49,13 +50,15 @@ pub(super) struct Post<'a> {
     /// What it sets for its server.
     pub(super) config: Option<ClientConfig>,
     pub(super) arrived: Instant,
+    /// Says that its answer is late.
+    pub(super) late: &'a Late,
 }
 
 impl Post<'_> {
     /// Serves it.
     pub(super) async fn serve(mut self) -> Response<Body> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
-            return Box::pin(self.batch()).await;
+            return self.late.unless_soon(None, Box::pin(self.batch())).await;
         }
         let read = self.configs().of_message(self.body);
         let under = self.config.take();
@@ -146,9 +149,15 @@ impl Post<'_> {
         let sessions = &self.front.sessions;
         let config = self.config.clone().map(Arc::new);
         let (principal, server) = (self.principal.clone(), self.server.clone());
-        let opened = sessions.initialize_with(principal, server, hello, config);
+        let opened = async {
+            let id = session_id()?;
+            let header = HeaderValue::from_str(id.as_str()).ok();
+            let opening = sessions.initialize_as(id, (principal, server), hello, config);
+            let opened = self.late.unless_soon(header.clone(), opening).await?;
+            Ok::<_, Failure>((opened, header))
+        };
         match opened.await {
-            Ok(opened) => {
+            Ok((opened, header)) => {
                 tally.answered(false);
                 let answer = match self.hold(initialized(envelope, &opened)) {
                     Ok(answer) => answer,
@@ -158,7 +167,7 @@ impl Post<'_> {
                     }
                 };
                 let mut response = reply::json(StatusCode::OK, answer);
-                if let Ok(value) = HeaderValue::from_str(opened.session.id.as_str()) {
+                if let Some(value) = header {
                     response.headers_mut().insert(&SESSION_HEADER, value);
                 }
                 response
@@ -202,27 +211,27 @@ impl Post<'_> {
         let mut exchange = Exchange::new()
             .with_config(session.refined(self.config.clone()))
             .asked_by(self.principal, session);
-        let sent = self
-            .front
-            .sessions
-            .request_once(session, self.body, envelope, &mut exchange);
-        if let Err(failure) = sent.await {
+        let sessions = &self.front.sessions;
+        if let Err(failure) = sessions.begin_request(session, self.body, envelope, &mut exchange) {
             tally.failed(failure.reason);
             return reply::failure(&failure, id);
         }
-        let first = match exchange.next_within(QUIET_PERIOD).await {
-            Some(next) => next,
-            None => {
-                let body = self.stream(exchange, VecDeque::new(), tally, session);
-                return reply::event_stream(body);
-            }
+        let mut call = Unheard::new(exchange, tally, session, &self.front.parked);
+        let first = call.first(FIRST_WORDS).await;
+        let Some((exchange, mut tally)) = call.into_parts() else {
+            let failure = Failure::new(Reason::Internal, "the call has been taken away");
+            return reply::failure(&failure, id);
         };
         match first {
-            Next::Parcel(parcel @ Parcel::Message(_)) => {
+            None => {
+                let body = self.stream(exchange, VecDeque::new(), tally, session);
+                reply::event_stream(body)
+            }
+            Some(Next::Parcel(parcel @ Parcel::Message(_))) => {
                 let body = self.stream(exchange, VecDeque::from([parcel]), tally, session);
                 reply::event_stream(body)
             }
-            Next::Parcel(parcel) => {
+            Some(Next::Parcel(parcel)) => {
                 tally.note(&parcel);
                 tally.finish(&exchange);
                 match parcel {
@@ -234,8 +243,8 @@ impl Post<'_> {
             }
             // The client cancelled it: there is nothing to answer
             // (basic/utilities/cancellation), and an empty stream says so.
-            Next::Done => reply::event_stream(Body::empty()),
-            Next::TimedOut { limit, .. } => {
+            Some(Next::Done) => reply::event_stream(Body::empty()),
+            Some(Next::TimedOut { limit, .. }) => {
                 let failure = limit.failure();
                 tally.failed(failure.reason);
                 reply::failure(&failure, id)
@@ -352,7 +361,7 @@ impl Post<'_> {
             return reply::empty(StatusCode::ACCEPTED);
         }
         loop {
-            match exchange.next_within(QUIET_PERIOD).await {
+            match exchange.next_within(FIRST_WORDS).await {
                 Some(Next::Parcel(parcel @ Parcel::Message(_))) => {
                     settled.push_back(parcel);
                     break;
@@ -433,6 +442,14 @@ pub(super) fn initialized(envelope: &Envelope<'_>, opened: &Initialized) -> Byte
     body.put_slice(&opened.result);
     body.put_u8(b'}');
     body.freeze()
+}
+
+/// The name of a session to come.
+pub(super) fn session_id() -> Result<SessionId, Failure> {
+    SessionId::random().map_err(|error| {
+        let why = format!("no randomness for a session id: {error}");
+        Failure::new(Reason::Internal, why)
+    })
 }
 
 /// The session that the headers name, if it is the caller's.

@@ -14,7 +14,7 @@ const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a kept event takes beside its text, in bytes.
-const PLACE: usize = size_of::<(u64, Bytes)>();
+const PLACE: usize = size_of::<Kept>();
 
 /// Names an event: the number of its stream in the session, and its place in the stream. The
 /// session's own stream is number 0.
@@ -22,7 +22,7 @@ const PLACE: usize = size_of::<(u64, Bytes)>();
 pub struct EventId {
     /// The stream.
     pub stream: u64,
-    /// The place in it, from 1 on.
+    /// The place in it: of an event, from 1 on; 0 is where the stream begins.
     pub place: u64,
 }
 
@@ -43,13 +43,23 @@ impl fmt::Display for EventId {
     }
 }
 
+/// An event that was told.
+#[derive(Debug)]
+struct Kept {
+    place: u64,
+    /// On which of a session's own streams; 0 on that of a call.
+    told_on: u64,
+    /// Empty if it said nothing but its place.
+    message: Bytes,
+}
+
 /// What a stream told lately. It is charged to its tenant, who loses it rather than anything else for which there
 /// is no room.
 #[derive(Debug)]
 pub struct Replay {
     stream: u64,
     next: u64,
-    kept: VecDeque<(u64, Bytes)>,
+    kept: VecDeque<Kept>,
     /// Of all that is kept, whatever it is charged.
     bytes: usize,
     /// What those take that do not carry their charge.
@@ -73,25 +83,30 @@ impl Replay {
         Self::new(0, account)
     }
 
-    /// The name of the place before the first event.
-    pub fn start(&self) -> EventId {
+    /// The last event; before the first one, its place is 0.
+    pub fn last(&self) -> EventId {
         EventId {
             stream: self.stream,
-            place: 0,
+            place: self.next - 1,
         }
     }
 
     /// Notes an event and names it. The last event of a call's stream is kept whatever its size: it is the answer.
     /// One of a session's own stream is not, since nobody knows how long.
     pub fn note(&mut self, message: &Bytes) -> EventId {
+        self.note_on(0, message)
+    }
+
+    /// Notes an event of one of a session's own streams, and names it. An empty one is told to nobody again.
+    pub fn note_on(&mut self, told_on: u64, message: &Bytes) -> EventId {
         let place = self.next;
         self.next += 1;
-        self.keep(place, message);
+        self.keep(place, told_on, message);
         let stream = self.stream;
         EventId { stream, place }
     }
 
-    fn keep(&mut self, place: u64, message: &Bytes) {
+    fn keep(&mut self, place: u64, told_on: u64, message: &Bytes) {
         let is_too_long = self.stream == 0 && message.len() > MAX_BYTES;
         let weight = PLACE + held::weight(message);
         if is_too_long || self.charge.grow(weight).is_err() {
@@ -101,11 +116,15 @@ impl Replay {
             }
         }
         self.bytes += message.len();
-        self.kept.push_back((place, message.clone()));
+        self.kept.push_back(Kept {
+            place,
+            told_on,
+            message: message.clone(),
+        });
         while self.kept.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
-            if let Some((_, old)) = self.kept.pop_front() {
-                self.bytes -= old.len();
-                self.charge.shrink(PLACE + held::weight(&old));
+            if let Some(old) = self.kept.pop_front() {
+                self.bytes -= old.message.len();
+                self.charge.shrink(PLACE + held::weight(&old.message));
             }
         }
     }
@@ -117,14 +136,27 @@ impl Replay {
         self.charge.shrink(usize::MAX);
     }
 
-    /// What came after a place, as far as it is kept.
+    /// On which of a session's own streams the event at that place was told, as far as it is kept.
+    pub fn told_on(&self, place: u64) -> Option<u64> {
+        let kept = self.kept.iter().find(|kept| kept.place == place)?;
+        Some(kept.told_on)
+    }
+
+    /// What came after a place, as far as it is kept: on the stream of the event there, if that is known. What was told
+    /// on another one is not told again on this (2025-11-25, basic/transports, "Resumability and Redelivery").
     pub fn after(&self, place: u64) -> Vec<(EventId, Bytes)> {
         let stream = self.stream;
-        let later = self.kept.iter().filter(|(kept, _)| *kept > place);
+        let told_on = self.told_on(place);
+        let is_meant = |kept: &&Kept| {
+            kept.place > place
+                && !kept.message.is_empty()
+                && told_on.is_none_or(|told_on| told_on == kept.told_on)
+        };
+        let later = self.kept.iter().filter(is_meant);
         later
-            .map(|(place, message)| {
-                let place = *place;
-                (EventId { stream, place }, message.clone())
+            .map(|kept| {
+                let place = kept.place;
+                (EventId { stream, place }, kept.message.clone())
             })
             .collect()
     }
@@ -171,6 +203,19 @@ mod tests {
         assert_eq!(replay.after(0), [(last, "2".into())]);
         drop(replay);
         assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn what_was_told_on_another_stream_is_not_told_again() {
+        let mut replay = Replay::of_session(&account(u64::MAX));
+        let first = replay.note_on(1, &Bytes::new());
+        let second = replay.note_on(2, &Bytes::new());
+        let on_first = replay.note_on(1, &"a".into());
+        let on_second = replay.note_on(2, &"b".into());
+        assert_eq!(replay.after(first.place), [(on_first, "a".into())]);
+        assert_eq!(replay.after(second.place), [(on_second, "b".into())]);
+        assert_eq!(replay.after(0).len(), 2, "whose it was is not known");
+        assert_eq!(replay.told_on(on_second.place), Some(2));
     }
 
     #[test]
