@@ -23,6 +23,7 @@ mod policy;
 mod pool;
 mod prefetch;
 mod restart;
+mod resume;
 mod secrets;
 mod sessions;
 mod shipped;

@@ -8,7 +8,7 @@ into=target/peers
 mkdir -p "$into/node"
 
 # Modules are found beside the script that imports them.
-cp "$from/client.mjs" "$from/client2.mjs" "$into/node/"
+cp "$from"/*.mjs "$into/node/"
 
 wanted=$(cat "$from/requirements.txt" "$from/requirements2.txt" "$from/package.json" "$from/package-lock.json" | sha256sum)
 [ "$(cat "$into/installed" 2>/dev/null || true)" = "$wanted" ] && exit 0
