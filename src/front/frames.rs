@@ -123,7 +123,7 @@ mod tests {
         let account = Ledger::unlimited().account(&TenantId::new("t"));
         let mut frames = Frames::new(&account);
         let long = Bytes::from(vec![b'x'; LONG]);
-        let id = |place| EventId { stream: 1, place };
+        let id = |place| EventId::new(1, place);
         frames.put_named(id(1), &"a".into());
         frames.put_named(id(2), &"b".into());
         assert!(!frames.is_full());

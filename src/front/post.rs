@@ -218,6 +218,9 @@ impl Post<'_> {
         }
         let mut call = Unheard::new(exchange, tally, session, &self.front.parked);
         let first = call.first(FIRST_WORDS).await;
+        if first.is_none() && call.is_being_sent() {
+            self.front.parked.make_room(session.no);
+        }
         let Some((exchange, mut tally)) = call.into_parts() else {
             let failure = Failure::new(Reason::Internal, "the call has been taken away");
             return reply::failure(&failure, id);

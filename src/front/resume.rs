@@ -148,6 +148,24 @@ impl Parked {
         drop(self.remove(session, no, |_| true));
     }
 
+    /// Ends the calls of a session that nobody can hear of any more: it has others that wait for a place.
+    pub(super) fn make_room(&self, session: SessionNo) {
+        let mut all = self.0.lock();
+        let Some(of_session) = all.get_mut(&session) else {
+            return;
+        };
+        let is_unheard = |place: &Place| match place {
+            Place::Waits(stream, _) => !stream.can_be_resumed(),
+            Place::Told(_) => false,
+        };
+        let unheard: Vec<_> = of_session
+            .extract_if(.., |_, place| is_unheard(place))
+            .collect();
+        drop(all);
+        // Dropping them tells their workers.
+        drop(unheard);
+    }
+
     /// The stream of that number.
     pub(super) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Found {
         let mut all = self.0.lock();

@@ -53,6 +53,8 @@ pub(super) struct PostStream {
     is_primed: bool,
     /// Something is due at once, whether or not there is anything to tell.
     is_new: bool,
+    /// Its client has been told a place to come back to.
+    can_be_resumed: bool,
 }
 
 impl fmt::Debug for PostStream {
@@ -273,14 +275,20 @@ impl PostStream {
             ended: false,
             is_primed: session.revision().has_first_events(),
             is_new: true,
+            can_be_resumed: false,
         })
+    }
+
+    /// Whether its client knows a place to come back to. Else it goes on, and nobody will hear of it.
+    pub(super) fn can_be_resumed(&self) -> bool {
+        self.can_be_resumed
     }
 
     /// The stream from the event after `last` on. `None` if all of it was told.
     fn from(mut self: Box<Self>, last: EventId) -> Option<Box<Self>> {
         // What was about to be written on the broken connection is among it.
         self.frames.clear();
-        self.again = self.replay.after(last.place);
+        self.again = self.replay.after(last);
         self.is_new = true;
         (!self.ended || !self.again.is_empty()).then_some(self)
     }
@@ -299,11 +307,15 @@ impl PostStream {
         if is_new && self.is_primed && self.again.is_empty() {
             // Where the client is, which is where it may come back to.
             self.frames.put_place(self.replay.last());
+            self.can_be_resumed = true;
         }
         for (id, message) in self.again.drain(..) {
             self.frames.put_named(id, &message);
         }
-        if let Some(piece) = self.frames.next_piece() {
+        // What is there already goes with it.
+        if self.backlog.is_empty()
+            && let Some(piece) = self.frames.next_piece()
+        {
             return Some(piece);
         }
         if self.ended {
@@ -349,6 +361,7 @@ impl PostStream {
         let message = message_of(parcel);
         let id = self.replay.note(&message);
         self.frames.put_named(id, &message);
+        self.can_be_resumed = true;
     }
 
     fn finish(&mut self) {
@@ -370,16 +383,15 @@ struct SessionStream {
 
 /// A session's own stream, until the session ends, beside others of it; what came after `last` is told first.
 pub(super) fn of_session(session: Arc<Session>, last: Option<EventId>) -> Body {
-    let broken = last.and_then(|last| session.replay.lock().told_on(last.place));
+    let broken = last.and_then(|last| session.replay.lock().told_on(last));
     let reader = session.outbox.read(broken);
     let in_use = session.in_use();
     let mut frames = Frames::new(session.account());
-    let missed = last.map(|last| session.replay.lock().after(last.place));
+    let missed = last.map(|last| session.replay.lock().after(last));
     let missed = missed.unwrap_or_default();
     // Something goes out at once, so that the client sees the stream open.
     if missed.is_empty() && session.revision().has_first_events() {
-        let place = Bytes::new();
-        let place = session.replay.lock().note_on(reader.stream(), &place);
+        let place = session.replay.lock().last_on(reader.stream());
         frames.put_place(place);
     } else {
         frames.put(KEEP_ALIVE);

@@ -224,3 +224,16 @@ async fn streams_of_a_session_are_open_side_by_side() {
         "told once only: {told}"
     );
 }
+
+/// Nobody can hear of the first call any more, and the only place is wanted.
+#[tokio::test]
+async fn calls_that_nobody_can_hear_of_make_room() {
+    let pool = Stdiopool::serve(&recording("max_in_flight = 1"));
+    let client = pool.client("slow").connect().await;
+    let sent = client.send_raw(wait(100).to_string());
+    let cut = tokio::time::timeout(Duration::from_millis(500), sent).await;
+    assert!(cut.is_err(), "nothing was heard of it");
+    let next = client.call("wait", json!({"seconds": 0})).await;
+    assert_eq!(next.text(), "waited");
+    assert!(heard(&pool).contains("notifications/cancelled"));
+}
