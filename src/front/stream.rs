@@ -289,7 +289,8 @@ impl PostStream {
         // What was about to be written on the broken connection is among it.
         self.frames.clear();
         self.again = self.replay.after(last);
-        self.is_new = true;
+        // Its client knows where it is.
+        self.is_new = false;
         (!self.ended || !self.again.is_empty()).then_some(self)
     }
 
@@ -304,7 +305,7 @@ impl PostStream {
             return Some(piece);
         }
         let is_new = std::mem::take(&mut self.is_new);
-        if is_new && self.is_primed && self.again.is_empty() {
+        if is_new && self.is_primed {
             // Where the client is, which is where it may come back to.
             self.frames.put_place(self.replay.last());
             self.can_be_resumed = true;
