@@ -23,7 +23,7 @@ use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
-use crate::front::{ConnectionLimits, Front, Guard, Listener, Places, Tls};
+use crate::front::{Addresses, ConnectionLimits, Front, Guard, Listener, Places, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -230,16 +230,13 @@ async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeE
 
 /// Where providers send browsers back to; unknown where the front door has no name of its own.
 fn callback_base(config: &Config, http: SocketAddr) -> Option<String> {
-    let scheme = if config.http.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let own = http
-        .ip()
-        .is_loopback()
-        .then(|| format!("{scheme}://{http}"));
-    config.http.public_url.clone().or(own)
+    addresses(config).base_at(http)
+}
+
+/// What the front door is known as.
+fn addresses(config: &Config) -> Addresses {
+    let http = &config.http;
+    Addresses::new(http.public_url.as_deref(), http.tls.is_some())
 }
 
 /// Says where it listens, on stderr like the rest of the log, so that a script that started it on
@@ -424,8 +421,7 @@ impl Service {
             guard: Guard::new(address, http.public_url.as_deref()),
             audit: self.running.audit.clone(),
             limits: Arc::default(),
-            public_url: http.public_url.clone(),
-            is_tls: http.tls.is_some(),
+            addresses: addresses(config),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
             parked: Arc::default(),

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use http::header::CONNECTION;
-use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::util::ServiceExt;
@@ -122,6 +123,12 @@ impl Dispatch {
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let version = parts.version;
+        if let Some(front) = &self.front
+            && let Some(meant) = front.addresses.meant(parts.uri.path())
+            && let Some(uri) = with_path(&parts.uri, meant)
+        {
+            parts.uri = uri;
+        }
         let clear = match is_ambiguous {
             false => unambiguous(&mut parts),
             true => {
@@ -152,6 +159,17 @@ impl Dispatch {
         let answer = answer.await.unwrap_or_else(|never| match never {});
         answer.map(Body::Stream)
     }
+}
+
+/// The same address with another path.
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// What clients of HTTP/1.1 are told of when an idle connection is closed.

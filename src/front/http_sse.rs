@@ -117,8 +117,9 @@ pub(super) fn open(
         .lock()
         .insert(id.clone(), Arc::clone(&channel));
     let path = uri.path().strip_suffix("/sse").unwrap_or_default();
+    let endpoint = front.addresses.path(&format!("{path}/messages"));
     let endpoint = format!(
-        "event: endpoint\ndata: {path}/messages?session_id={}\n\n",
+        "event: endpoint\ndata: {endpoint}?session_id={}\n\n",
         id.as_str()
     );
     let open = Open {

@@ -18,6 +18,7 @@
 //!
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
+mod addresses;
 mod aggregate;
 mod body;
 mod client_config;
@@ -47,6 +48,7 @@ mod tls;
 mod trail;
 mod well_known;
 
+pub use addresses::Addresses;
 pub use dispatch::Dispatch;
 pub use guard::Guard;
 pub use http_sse::Channels;

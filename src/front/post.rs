@@ -101,15 +101,18 @@ impl Post<'_> {
         };
         let version = self.headers.get(&reply::VERSION_HEADER);
         let version = version.and_then(|version| version.to_str().ok());
-        if is_stateless(version.map(str::trim), self.body) {
+        let id = envelope.id.map(|id| id.get());
+        let opens = envelope.method.as_deref() == Some("initialize") && id.is_some();
+        // A client that opens a session cannot know yet what is spoken here: the revision is agreed on in the message.
+        let version = version.map(str::trim).filter(|_| !opens);
+        if is_stateless(version, self.body) {
             return Box::pin(self.serve_stateless(&envelope)).await;
         }
-        if let Err(failure) = check_version(self.headers) {
-            return self.refuse(&failure, envelope.id.map(|id| id.get()));
-        }
-        let id = envelope.id.map(|id| id.get());
-        if envelope.method.as_deref() == Some("initialize") && id.is_some() {
+        if opens {
             return Box::pin(self.initialize(&envelope)).await;
+        }
+        if let Err(failure) = check_version(self.headers) {
+            return self.refuse(&failure, id);
         }
         let session = match self.session() {
             Ok(session) => session,

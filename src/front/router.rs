@@ -15,6 +15,7 @@ use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use super::addresses::Addresses;
 use super::body::Body;
 use super::client_config::Configs;
 use super::config_handles;
@@ -65,10 +66,8 @@ pub struct Front {
     pub audit: Option<Arc<Audit>>,
     /// How much tenants and users have asked.
     pub limits: Arc<RateLimits>,
-    /// What clients know it as, where it is told.
-    pub public_url: Option<String>,
-    /// It speaks HTTPS.
-    pub is_tls: bool,
+    /// What clients know it as.
+    pub addresses: Addresses,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
     /// Streams that broke, and wait for their clients.

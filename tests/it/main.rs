@@ -1,6 +1,7 @@
 //! Drives the real binary over real sockets, with real child processes.
 
 mod accounts;
+mod addresses;
 mod admin;
 mod aggregate;
 mod audit;
