@@ -18,6 +18,7 @@ use super::template::Template;
 use super::units::SizeOrShare;
 use crate::held;
 use crate::ids::{ServerName, TenantId, is_valid_name};
+use crate::protocol::FailureStatus;
 
 /// The tenant of callers that name none, where nobody has to say who they are.
 pub const DEFAULT_TENANT: &str = "default";
@@ -64,6 +65,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// What clients know it as.
     pub public_url: Option<String>,
+    /// Which status the answer to a request has that failed.
+    pub failure_status: FailureStatus,
     /// Origins of pages in browsers that may speak to it.
     pub allowed_origins: Origins,
     /// Largest request body, in bytes.

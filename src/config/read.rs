@@ -9,6 +9,7 @@ use super::model::{Admin, Aggregate, Config, Connections, Http, Packages, Pool, 
 use super::origins::Origins;
 use super::reader::Reader;
 use super::{audit, auth, policy, rates, servers, tenants};
+use crate::protocol::FailureStatus;
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
@@ -104,6 +105,11 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
             ),
         );
     }
+    let words = [("auto", FailureStatus::Auto), ("http", FailureStatus::Http)];
+    let doc = "How a request that fails is answered whose message, session and credentials are in order: the pool is full, a process did not start, a limit is reached. \"auto\": with status 200 and a JSON-RPC error, which every client shows its user (docs/clients.md); \"http\": with 429, 502, 503 or 504 too, for balancers that look at it; some clients end their session then, and what takes long is answered when it is there only.";
+    let failure_status = reader
+        .word("failure_status", "auto", &words, doc)
+        .unwrap_or_default();
     let listed = reader.texts("allowed_origins", &[], "Origins of pages in browsers that may use the front door: scheme, host and, where it is not the usual one, port, such as \"https://app.example.com\". A request with any other Origin is refused with 403. \"*\": pages of all origins, where callers show tokens (`auth.mode` \"token\" or \"jwt\"), which a page has only if it was given one.");
     let mut allowed_origins = Origins::default();
     for origin in &listed {
@@ -119,6 +125,7 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
     Http {
         listen,
         public_url,
+        failure_status,
         allowed_origins,
         max_body: max_body.unwrap_or(8 << 20),
         connections: connections(reader),

@@ -41,7 +41,7 @@ impl Post<'_> {
                 Some(listing) => {
                     let lister = Lister::of_caller(self.principal.clone(), self.config.clone());
                     let listed = sessions.list_of_all(lister, listing);
-                    let list = self.late.unless_soon(None, listed).await;
+                    let list = self.in_time(None, listed).await;
                     tally.answered(false);
                     let dress = Dress {
                         id: request.id,

@@ -167,7 +167,9 @@ impl Conversation {
     fn failed(&mut self, failure: &Failure) -> Final {
         self.tally.failed(failure.reason);
         Final {
-            status: failure.reason.http_status(),
+            status: failure
+                .reason
+                .status_of_answer(self.sessions.setup().config.http.failure_status),
             message: failure.to_response(Some(&self.id)).into(),
         }
     }

@@ -139,7 +139,7 @@ impl Dispatch {
         if let Err(failure) = clear {
             tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
             router::take_unread(version, body).await;
-            let mut refused = reply::failure(&failure, None);
+            let mut refused = reply::failure(&failure);
             // What comes after it may not be what its sender takes it for.
             if version != Version::HTTP_2 {
                 let close = HeaderValue::from_static("close");

@@ -78,7 +78,7 @@ impl<'a> Entrance<'a> {
                 let peer = self.peer.map(|peer| peer.ip);
                 trail::refused(audit, (who, None), &failure, peer, Some(self.path));
             }
-            reply::failure(&failure, None)
+            reply::failure(&failure)
         });
         well_known::challenge(front, self.headers, self.path, &mut response);
         response

@@ -195,7 +195,7 @@ pub(super) async fn authorize(
     headers: HeaderMap,
 ) -> Response<Body> {
     if let Err(failure) = front.guarded(&headers) {
-        return reply::failure(&failure, None);
+        return reply::failure(&failure);
     }
     let Some(opened) = front.grants.open(&state) else {
         let why = "This link is not valid: it was used, or is older than ten minutes.";
@@ -233,7 +233,7 @@ fn cookie(opened: &Opened) -> String {
 pub(super) async fn callback(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let headers = request.headers();
     if let Err(failure) = front.guarded(headers) {
-        return reply::failure(&failure, None);
+        return reply::failure(&failure);
     }
     let query = request.uri().query().unwrap_or_default();
     let query = url::form_urlencoded::parse(query.as_bytes());

@@ -15,13 +15,13 @@ use super::client_config::{Configs, together};
 use super::late::Late;
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
-use super::stream::{self, FIRST_WORDS, Unheard};
+use super::stream::{self, FIRST_WORDS, QUIET_CALL, Unheard};
 use super::trail::Trail;
 use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::held::{self, Account};
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
+use crate::protocol::{Envelope, EnvelopeError, Failure, FailureStatus, Kind, Reason};
 use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
@@ -58,7 +58,7 @@ impl Post<'_> {
     /// Serves it.
     pub(super) async fn serve(mut self) -> Response<Body> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
-            return self.late.unless_soon(None, Box::pin(self.batch())).await;
+            return self.in_time(None, Box::pin(self.batch())).await;
         }
         let read = self.configs().of_message(self.body);
         let under = self.config.take();
@@ -84,6 +84,24 @@ impl Post<'_> {
         }
         .serve_plain()
         .await
+    }
+
+    /// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is
+    /// served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
+    /// end of their session.
+    ///
+    /// # Errors
+    /// `failure` where there is no answer that could say so.
+    pub(super) async fn serve_over_limit(
+        self,
+        failure: Failure,
+    ) -> Result<Response<Body>, Failure> {
+        let envelope = Envelope::parse(self.body).map_err(|_| failure.clone())?;
+        match (envelope.kind(), envelope.id) {
+            (Kind::Request, Some(id)) => Ok(self.refuse(&failure, Some(id.get()))),
+            (Kind::Notification | Kind::Response, _) => Ok(self.serve().await),
+            (Kind::Request, None) => Err(failure),
+        }
     }
 
     fn configs(&self) -> Configs<'_> {
@@ -145,8 +163,7 @@ impl Post<'_> {
             Ok(hello) => hello,
             Err(why) => {
                 let failure = Failure::from(why);
-                tally.failed(failure.reason);
-                return reply::failure(&failure, id);
+                return tally.answer(&failure, id);
             }
         };
         let sessions = &self.front.sessions;
@@ -156,7 +173,7 @@ impl Post<'_> {
             let id = session_id()?;
             let header = HeaderValue::from_str(id.as_str()).ok();
             let opening = sessions.initialize_as(id, (principal, server), hello, config);
-            let opened = self.late.unless_soon(header.clone(), opening).await?;
+            let opened = self.in_time(header.clone(), opening).await?;
             Ok::<_, Failure>((opened, header))
         };
         match opened.await {
@@ -166,7 +183,7 @@ impl Post<'_> {
                     Ok(answer) => answer,
                     Err(failure) => {
                         sessions.end(&opened.session);
-                        return reply::failure(&failure, id);
+                        return reply::answer(&failure, id, self.statuses());
                     }
                 };
                 let mut response = reply::json(StatusCode::OK, answer);
@@ -175,10 +192,7 @@ impl Post<'_> {
                 }
                 response
             }
-            Err(failure) => {
-                tally.failed(failure.reason);
-                reply::failure(&failure, id)
-            }
+            Err(failure) => tally.answer(&failure, id),
         }
     }
 
@@ -216,17 +230,20 @@ impl Post<'_> {
             .asked_by(self.principal, session);
         let sessions = &self.front.sessions;
         if let Err(failure) = sessions.begin_request(session, self.body, envelope, &mut exchange) {
-            tally.failed(failure.reason);
-            return reply::failure(&failure, id);
+            return tally.answer(&failure, id);
         }
         let mut call = Unheard::new(exchange, tally, session, &self.front.parked);
-        let first = call.first(FIRST_WORDS).await;
+        let mut first = call.first(FIRST_WORDS).await;
+        // With a status it can only be told before anything else is.
+        while first.is_none() && call.is_being_sent() && self.statuses() == FailureStatus::Http {
+            first = call.first(QUIET_CALL).await;
+        }
         if first.is_none() && call.is_being_sent() {
             self.front.parked.make_room(session.no);
         }
         let Some((exchange, mut tally)) = call.into_parts() else {
             let failure = Failure::new(Reason::Internal, "the call has been taken away");
-            return reply::failure(&failure, id);
+            return reply::answer(&failure, id, self.statuses());
         };
         match first {
             None => {
@@ -244,17 +261,15 @@ impl Post<'_> {
                     Parcel::Answer { message, .. } | Parcel::Message(message) => {
                         reply::json(StatusCode::OK, message)
                     }
-                    Parcel::Failed { id, failure } => reply::failure(&failure, Some(&id)),
+                    Parcel::Failed { id, failure } => {
+                        reply::answer(&failure, Some(&id), self.statuses())
+                    }
                 }
             }
             // The client cancelled it: there is nothing to answer
             // (basic/utilities/cancellation), and an empty stream says so.
             Some(Next::Done) => reply::event_stream(Body::empty()),
-            Some(Next::TimedOut { limit, .. }) => {
-                let failure = limit.failure();
-                tally.failed(failure.reason);
-                reply::failure(&failure, id)
-            }
+            Some(Next::TimedOut { limit, .. }) => tally.answer(&limit.failure(), id),
         }
     }
 
@@ -404,7 +419,7 @@ impl Post<'_> {
             if let Err(full) = charge.grow(message.len() + 1) {
                 let failure = Failure::from(full);
                 self.front.sessions.metrics().rejected(failure.reason);
-                return reply::failure(&failure, None);
+                return reply::failure(&failure);
             }
             body.put_slice(&message);
         }
@@ -430,7 +445,24 @@ impl Post<'_> {
     fn refuse(&self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.front.sessions.metrics().rejected(failure.reason);
         self.front.refused(self.principal, &self.server, failure);
-        reply::failure(failure, id)
+        reply::answer(failure, id, self.statuses())
+    }
+
+    /// Which statuses failures have.
+    pub(super) fn statuses(&self) -> FailureStatus {
+        self.front.statuses()
+    }
+
+    /// Waits for what may take long: its client hears of it soon, unless it is to be told by a status how it ends.
+    pub(super) async fn in_time<F: Future>(
+        &self,
+        session: Option<HeaderValue>,
+        future: F,
+    ) -> F::Output {
+        match self.statuses() {
+            FailureStatus::Auto => self.late.unless_soon(session, future).await,
+            FailureStatus::Http => future.await,
+        }
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -505,7 +537,9 @@ pub(super) struct Tally {
     last_answer: Option<Instant>,
     /// When the last outcome was noted.
     settled: Option<Instant>,
-    /// The same for the audit log, if there is one.
+    /// Which statuses failures have.
+    statuses: FailureStatus,
+    /// Writes requests and outcomes to the audit log, if there is one.
     trail: Option<Trail>,
 }
 
@@ -514,9 +548,11 @@ impl Tally {
         metrics: &Arc<Metrics>,
         server: &ServerName,
         arrived: Instant,
+        statuses: FailureStatus,
         trail: Option<Trail>,
     ) -> Self {
         Self {
+            statuses,
             trail,
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
@@ -560,8 +596,12 @@ impl Tally {
 
     /// The response to a request with that id (raw JSON) that failed.
     pub(super) fn refuse(&mut self, failure: &Failure, id: &str) -> Response<Body> {
+        self.answer(failure, Some(id))
+    }
+
+    fn answer(&mut self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.failed(failure.reason);
-        reply::failure(failure, Some(id))
+        reply::answer(failure, id, self.statuses)
     }
 
     fn outcome(&mut self, outcome: Outcome, reason: Option<Reason>, bytes: Option<usize>) {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -33,7 +33,7 @@ use super::resume::{Found, Parked};
 use super::trail::{self, Trail};
 use super::{stream, well_known};
 use crate::ids::ServerName;
-use crate::protocol::{Failure, Reason, Revision};
+use crate::protocol::{Failure, FailureStatus, Reason, Revision};
 use crate::session::{EventId, Session, Sessions};
 use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
@@ -102,7 +102,13 @@ impl Front {
     ) -> Tally {
         let audit = self.audit.as_ref();
         let trail = audit.map(|audit| Trail::new(audit, &self.sessions, principal, server));
-        Tally::new(self.sessions.metrics(), server, arrived, trail)
+        let statuses = self.statuses();
+        Tally::new(self.sessions.metrics(), server, arrived, statuses, trail)
+    }
+
+    /// Which statuses the answers to requests have that failed.
+    pub(super) fn statuses(&self) -> FailureStatus {
+        self.sessions.setup().config.http.failure_status
     }
 
     /// Writes down that a known caller was refused.
@@ -138,7 +144,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .fallback(|| async {
             let why =
                 "no such path (MCP endpoints are `/{server}/mcp`, `/mcp` for all servers as one, and the same below `/t/{tenant}`; `…/sse` for clients of 2024-11-05)";
-            reply::failure(&Failure::new(Reason::NotFound, why), None)
+            reply::failure(&Failure::new(Reason::NotFound, why))
         });
     for name in ["mcp", "sse", "messages"] {
         router = if front.only_server.is_some() {
@@ -300,11 +306,15 @@ where
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
-            let permit = front
+            let admitted = front
                 .limits
-                .admit(&setup.config, principal, Counted::Request)?;
+                .admit(&setup.config, principal, Counted::Request);
+            let max_body = match &admitted {
+                Ok(_) => front.max_body,
+                Err(failure) => over_limit(front, headers, failure)?,
+            };
             let account = front.sessions.ledger().account(&principal.tenant);
-            let body = read_body(headers, body, front.max_body, &account).await?;
+            let body = read_body(headers, body, max_body, &account).await?;
             let post = Post {
                 account: &account,
                 front,
@@ -316,7 +326,10 @@ where
                 arrived,
                 late,
             };
-            Ok(permit.kept_by(post.serve().await))
+            match admitted {
+                Ok(permit) => Ok(permit.kept_by(post.serve().await)),
+                Err(failure) => post.serve_over_limit(failure).await,
+            }
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;
@@ -347,6 +360,22 @@ where
             Ok(reply::empty(StatusCode::NO_CONTENT))
         }
         _ => Ok(reply::method_not_allowed("GET, POST, DELETE")),
+    }
+}
+
+/// How long the body may be of a message over its caller's limits, which is read so that its answer can say so.
+///
+/// # Errors
+/// `failure` where that is told by a status.
+fn over_limit(front: &Front, headers: &HeaderMap, failure: &Failure) -> Result<usize, Failure> {
+    /// A call of a tool is shorter, nearly always.
+    const MAX: usize = 64 << 10;
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    let is_short = length.is_some_and(|length| length <= MAX.min(front.max_body));
+    match front.statuses() {
+        FailureStatus::Auto if is_short => Ok(MAX),
+        FailureStatus::Auto | FailureStatus::Http => Err(failure.clone()),
     }
 }
 

@@ -91,7 +91,7 @@ impl Post<'_> {
         let sessions = &self.front.sessions;
         let caller = self.caller(request).await?;
         let known = sessions.introduction(&caller);
-        let hello = self.late.unless_soon(None, known).await?;
+        let hello = self.in_time(None, known).await?;
         tally.answered(false);
         let body = match hello.discovery() {
             Some(own) => rediscovered(request.id, own),
@@ -115,7 +115,7 @@ impl Post<'_> {
         let sessions = &self.front.sessions;
         let config = self.config.clone();
         let listening_to = sessions.listen_with(self.principal, &self.server, asked, config);
-        let listener = self.late.unless_soon(None, listening_to).await?;
+        let listener = self.in_time(None, listening_to).await?;
         tally.answered(false);
         Ok(reply::event_stream(listening(
             listener,
@@ -146,7 +146,7 @@ impl Post<'_> {
             return reply::event_stream(told.into_body(self.account));
         }
         let begun = call.begin(request, caller, tally);
-        match self.late.unless_soon(None, begun).await {
+        match self.in_time(None, begun).await {
             Begun::Under(mut conversation) => match conversation.first().await {
                 Said::Final(last) => last.into(),
                 first => {
@@ -155,7 +155,7 @@ impl Post<'_> {
                 }
             },
             Begun::Over(last) => last.into(),
-            Begun::Refused(failure) => reply::failure(&failure, Some(request.id)),
+            Begun::Refused(failure) => reply::answer(&failure, Some(request.id), self.statuses()),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn metadata(front: &Front, host: Option<&HeaderValue>, path: &str) ->
     let auth = &setup.config.auth;
     let (AuthMode::Jwt(jwt), Some(base)) = (&auth.mode, front.addresses.base(host)) else {
         let why = "no such path (there is no authorization server with this `auth.mode`)";
-        return reply::failure(&Failure::new(Reason::NotFound, why), None);
+        return reply::failure(&Failure::new(Reason::NotFound, why));
     };
     let path = front.addresses.below(path);
     let mut response = reply::json(
