@@ -404,6 +404,14 @@ const ROWS: &[(&str, Filled)] = &[
         By("a_flood_of_changes_to_many_sessions_leaves_others_their_turn"),
     ),
     (
+        "GET streams of one session",
+        By("a_reader_that_goes_on_with_a_stream_ends_the_one_before"),
+    ),
+    (
+        "calls of a session that nobody can hear of",
+        By("calls_that_nobody_can_hear_of_make_room"),
+    ),
+    (
         "broken event streams",
         By("a_tenant_without_room_loses_what_was_kept"),
     ),

@@ -280,11 +280,7 @@ async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
         .client("thing")
         .try_initialize("2025-11-25", json!({}))
         .await;
-    assert_eq!(
-        refused.status,
-        StatusCode::OK,
-        "{refused:?}"
-    );
+    assert_eq!(refused.status, StatusCode::OK, "{refused:?}");
     assert_eq!(refused.reason(), "installing");
     assert!(refused.message().contains("thing@1.0.0"), "{refused:?}");
     assert!(refused.headers.contains_key("retry-after"));

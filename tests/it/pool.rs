@@ -140,10 +140,7 @@ async fn a_full_queue_and_a_missed_deadline_are_told() {
             true => "pool_exhausted",
             false => "busy",
         };
-        assert_eq!(
-            (answer.status, answer.reason()),
-            (StatusCode::OK, reason)
-        );
+        assert_eq!((answer.status, answer.reason()), (StatusCode::OK, reason));
         assert!(answer.headers.contains_key("retry-after"));
         assert!(answer.response()["error"]["data"]["retryAfterMs"].is_u64());
     }
