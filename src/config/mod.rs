@@ -20,6 +20,7 @@ mod load;
 mod mistake;
 mod model;
 mod oauth;
+mod origins;
 mod policy;
 mod rates;
 mod read;
@@ -47,6 +48,7 @@ pub use model::{
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
 };
 pub use oauth::{ClientAuth, OAuth};
+pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
 pub use read::state_dir;

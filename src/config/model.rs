@@ -12,11 +12,13 @@ use serde_json::{Map, Value};
 
 use super::audit::Audit;
 use super::auth::{Auth, AuthMode};
+use super::origins::Origins;
 use super::rates::{DefaultRates, Rates};
 use super::template::Template;
 use super::units::SizeOrShare;
 use crate::held;
 use crate::ids::{ServerName, TenantId, is_valid_name};
+use crate::protocol::FailureStatus;
 
 /// The tenant of callers that name none, where nobody has to say who they are.
 pub const DEFAULT_TENANT: &str = "default";
@@ -65,8 +67,10 @@ pub struct Http {
     pub listen: SocketAddr,
     /// What clients know it as.
     pub public_url: Option<String>,
+    /// Which status the answer to a request has that failed.
+    pub failure_status: FailureStatus,
     /// Origins of pages in browsers that may speak to it.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Origins,
     /// Largest request body, in bytes.
     pub max_body: u64,
     /// Who may have how many connections, and for how long.

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::auth::AuthMode;
 use super::model::{Admin, Aggregate, Config, Connections, Http, Packages, Pool, State, Tls};
+use super::origins::Origins;
 use super::reader::Reader;
 use super::{audit, auth, policy, rates, servers, tenants};
+use crate::protocol::FailureStatus;
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
@@ -49,7 +52,26 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         doubts: Vec::new(),
     };
     rates::fit_memory(root, &mut config);
+    open_to_all_pages(root, &config);
     config
+}
+
+/// Pages of all origins may be served where they show a token only: elsewhere any page that somebody behind this address
+/// opens could call tools.
+fn open_to_all_pages(root: &mut Reader<'_, '_>, config: &Config) {
+    let mode = match config.auth.mode {
+        AuthMode::Token | AuthMode::Jwt(_) => return,
+        AuthMode::None => "none",
+        AuthMode::Header(_) => "header",
+    };
+    if config.http.allowed_origins.allows_any()
+        && let Some(span) = root.span_within(&["http", "allowed_origins"])
+    {
+        let why = format!(
+            "`http.allowed_origins` must not be \"*\" with `auth.mode = \"{mode}\"`: any page that is open in a browser which reaches the front door could call tools; list the origins of your own pages, or have callers show tokens"
+        );
+        root.notes.mistakes.push((span, why));
+    }
 }
 
 fn listen(reader: &mut Reader<'_, '_>, default: &'static str, doc: &'static str) -> SocketAddr {
@@ -84,7 +106,18 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
             ),
         );
     }
-    let allowed_origins = reader.texts("allowed_origins", &[], "Origins of pages in browsers that may use the front door, such as \"https://app.example.com\". A request with any other Origin is refused with 403.");
+    let words = [("auto", FailureStatus::Auto), ("http", FailureStatus::Http)];
+    let doc = "How a request that fails is answered whose message, session and credentials are in order: the pool is full, a process did not start, a limit is reached. \"auto\": with status 200 and a JSON-RPC error, which every client shows its user (docs/clients.md); \"http\": with 429, 502, 503 or 504 too, for balancers that look at it; some clients end their session then, and what takes long is answered when it is there only.";
+    let failure_status = reader
+        .word("failure_status", "auto", &words, doc)
+        .unwrap_or_default();
+    let listed = reader.texts("allowed_origins", &[], "Origins of pages in browsers that may use the front door: scheme, host and, where it is not the usual one, port, such as \"https://app.example.com\". A request with any other Origin is refused with 403. \"*\": pages of all origins, where callers show tokens (`auth.mode` \"token\" or \"jwt\"), which a page has only if it was given one.");
+    let mut allowed_origins = Origins::default();
+    for origin in &listed {
+        if let Err(why) = allowed_origins.add(origin) {
+            reader.wrong("allowed_origins", format!("`http.allowed_origins`: {why}"));
+        }
+    }
     let max_body = reader.size(
         "max_body",
         Some(8 << 20),
@@ -93,6 +126,7 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
     Http {
         listen,
         public_url,
+        failure_status,
         allowed_origins,
         max_body: max_body.unwrap_or(8 << 20),
         connections: connections(reader),

@@ -30,6 +30,7 @@ fn of_http(old: &Http, new: &Http) -> Vec<&'static str> {
         allowed_origins,
         max_body,
         // In force from the reload on.
+        failure_status: _,
         connections: _,
         memory: _,
         // Other certificates are read with the reload; whether there are any is decided at the start.

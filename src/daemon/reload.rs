@@ -32,14 +32,14 @@ pub(super) struct Said {
 
 /// Addresses given on the command line.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Addresses {
+pub(super) struct Listens {
     /// In place of `http.listen`.
     pub(super) http: Option<SocketAddr>,
     /// In place of `admin.listen`.
     pub(super) admin: Option<SocketAddr>,
 }
 
-impl Addresses {
+impl Listens {
     /// Puts them in place of those that the file has.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ pub(super) struct Reloader {
     /// What it started with: some of it stays in force whatever the file says.
     pub(super) started: Arc<Config>,
     /// Addresses given on the command line, which go before those of the file.
-    pub(super) addresses: Addresses,
+    pub(super) listens: Listens,
     pub(super) sessions: Sessions,
     pub(super) state: Arc<StateDir>,
     /// Tenants beside those of the file; none where one command is hosted without one.
@@ -111,7 +111,7 @@ impl Reloader {
         let mut new = loaded
             .map_err(|e| e.to_string())?
             .map_err(|errors| errors.to_string())?;
-        self.addresses.put_into(&mut new)?;
+        self.listens.put_into(&mut new)?;
         // Read before anything changes, and put in force with the rest.
         let certificates = match (&self.tls, &new.http.tls) {
             (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),

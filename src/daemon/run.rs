@@ -16,7 +16,7 @@ use super::events::{Events, PoolMetrics};
 use super::grants::{self, Announcer};
 use super::limits;
 use super::refresh;
-use super::reload::{Addresses, Reloader, Said};
+use super::reload::{Listens, Reloader, Said};
 use super::sampler;
 use super::start_up;
 use super::supervisor::{self, Running};
@@ -24,7 +24,7 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::fair::Scheduler;
 use crate::folders;
-use crate::front::{ConnectionLimits, Front, Guard, Listener, Places, Tls};
+use crate::front::{Addresses, ConnectionLimits, Front, Guard, Listener, Places, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -68,8 +68,8 @@ pub struct Options {
     pub record_trace: Option<PathBuf>,
 }
 
-fn addresses(options: &Options) -> Addresses {
-    Addresses {
+fn listens(options: &Options) -> Listens {
+    Listens {
         http: options.http,
         admin: options.admin,
     }
@@ -80,8 +80,7 @@ fn read(options: &Options) -> Result<Config, ServeError> {
         Source::File(path) => config::load(path)?,
         Source::Command(argv) => config::single_command(argv.clone())?,
     };
-    let addresses = addresses(options);
-    addresses
+    listens(options)
         .put_into(&mut config)
         .map_err(ServeError::Exposed)?;
     Ok(config)
@@ -243,16 +242,13 @@ async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeE
 
 /// Where providers send browsers back to; unknown where the front door has no name of its own.
 fn callback_base(config: &Config, http: SocketAddr) -> Option<String> {
-    let scheme = if config.http.tls.is_some() {
-        "https"
-    } else {
-        "http"
-    };
-    let own = http
-        .ip()
-        .is_loopback()
-        .then(|| format!("{scheme}://{http}"));
-    config.http.public_url.clone().or(own)
+    addresses(config).base_at(http)
+}
+
+/// What the front door is known as.
+fn addresses(config: &Config) -> Addresses {
+    let http = &config.http;
+    Addresses::new(http.public_url.as_deref(), http.tls.is_some())
 }
 
 /// Says where it listens, on stderr like the rest of the log, so that a script that started it on
@@ -402,7 +398,7 @@ impl Service {
         let reloader = Arc::new(Reloader {
             path: path.clone(),
             started: Arc::clone(config),
-            addresses: addresses(options),
+            listens: listens(options),
             sessions: sessions.clone(),
             state,
             accounts,
@@ -439,12 +435,10 @@ impl Service {
         let http = &config.http;
         Arc::new(Front {
             sessions: self.sessions.clone(),
-            guard: Guard::new(address, http.public_url.as_deref(), &http.allowed_origins),
-            allowed_origins: http.allowed_origins.clone(),
+            guard: Guard::new(address, http.public_url.as_deref()),
             audit: self.running.audit.clone(),
             limits: Arc::default(),
-            public_url: http.public_url.clone(),
-            is_tls: http.tls.is_some(),
+            addresses: addresses(config),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
             parked: Arc::default(),

@@ -201,7 +201,7 @@ impl Supervisor for Running {
                     .map(ToOwned::to_owned),
                 worker: session.seats().last().copied(),
                 in_flight: session.uses(),
-                streams: usize::from(session.outbox.has_reader()),
+                streams: session.outbox.readers(),
                 age_seconds: since(session.created),
                 idle_seconds: session.idle_for(now).unwrap_or_default().as_secs_f64(),
             })

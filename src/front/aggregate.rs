@@ -40,7 +40,8 @@ impl Post<'_> {
             method => match Listing::of(method) {
                 Some(listing) => {
                     let lister = Lister::of_caller(self.principal.clone(), self.config.clone());
-                    let list = sessions.list_of_all(lister, listing).await;
+                    let listed = sessions.list_of_all(lister, listing);
+                    let list = self.in_time(None, listed).await;
                     tally.answered(false);
                     let dress = Dress {
                         id: request.id,
@@ -81,6 +82,7 @@ impl Post<'_> {
             account: self.account,
             config: None,
             arrived: self.arrived,
+            late: self.late,
         };
         let internal = |why: String| Failure::new(Reason::Internal, why);
         let envelope = match Envelope::parse(&own.message) {

@@ -145,7 +145,7 @@ impl Act<'_> {
         }
         outcome.unwrap_or_else(|failure| {
             self.front.sessions.metrics().rejected(failure.reason);
-            reply::failure(&failure, None)
+            reply::failure(&failure)
         })
     }
 }

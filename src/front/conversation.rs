@@ -14,7 +14,7 @@ use super::body::Body;
 use super::post::Tally;
 use super::reply;
 use super::stateless::LISTS_LAST;
-use super::stream::QUIET_PERIOD;
+use super::stream::{FIRST_WORDS, QUIET_CALL};
 use crate::bridge::stateless::{Dress, Fault, Question, input_required, pages_required, status_of};
 use crate::bridge::{Era, Level};
 use crate::held;
@@ -167,17 +167,26 @@ impl Conversation {
     fn failed(&mut self, failure: &Failure) -> Final {
         self.tally.failed(failure.reason);
         Final {
-            status: failure.reason.http_status(),
+            status: failure
+                .reason
+                .status_of_answer(self.sessions.setup().config.http.failure_status),
             message: failure.to_response(Some(&self.id)).into(),
         }
     }
 
+    /// What comes first.
+    pub(super) async fn first(&mut self) -> Said {
+        self.next_within(FIRST_WORDS).await
+    }
+
     /// What comes next.
     pub(super) async fn next(&mut self) -> Said {
+        self.next_within(QUIET_CALL).await
+    }
+
+    async fn next_within(&mut self, quiet: Duration) -> Said {
         loop {
-            let until = self
-                .gathered_at
-                .unwrap_or_else(|| Instant::now() + QUIET_PERIOD);
+            let until = self.gathered_at.unwrap_or_else(|| Instant::now() + quiet);
             let next = match self.exchange.next_by(until).await {
                 Some(next) => next,
                 None if self.gathered_at.is_some() => return Said::Final(self.suspend()),

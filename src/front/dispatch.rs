@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use axum::Router;
 use http::header::CONNECTION;
-use http::{HeaderName, HeaderValue, Request, Response, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tower::util::ServiceExt;
 
 use super::body::Body;
+use super::cors;
+use super::late::{Answer, Late};
 use super::listener::Peer;
 use super::net::{Served, unambiguous};
 use super::reply;
@@ -47,12 +50,9 @@ impl From<Router> for Dispatch {
 impl From<Arc<Front>> for Dispatch {
     /// The endpoints of the front door.
     fn from(front: Arc<Front>) -> Self {
-        let router = router::router(Arc::clone(&front));
-        // Those for pages in browsers get more headers than are set here.
-        let is_plain = front.allowed_origins.is_empty();
         Self {
-            router,
-            front: Some(front).filter(|_| is_plain),
+            router: router::router(Arc::clone(&front)),
+            front: Some(front),
         }
     }
 }
@@ -71,30 +71,64 @@ impl Dispatch {
     > + Send
     + 'static {
         let hint = keep_alive_hint(idle_timeout);
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             let activity = peer.place.activity();
-            let (served, is_ambiguous) = Served::begin(activity, request.version());
-            let answer = self.clone().answer(request, peer.clone(), is_ambiguous);
-            let hint = hint.clone();
-            Box::pin(async move {
-                let (version, mut answer) = answer.await;
-                if let Some(hint) = hint.filter(|_| version == Version::HTTP_11) {
+            let version = request.version();
+            let (served, is_ambiguous) = Served::begin(activity, version);
+            let (dispatch, peer) = (self.clone(), peer.clone());
+            // Boxed, because a connection without a request under way is to be small.
+            let answer = Answer::of(move |late| {
+                Box::pin(dispatch.answer(request, (peer, late), is_ambiguous))
+            });
+            let hint = hint.clone().filter(|_| version == Version::HTTP_11);
+            async move {
+                let mut answer = answer.await;
+                if let Some(hint) = hint {
                     answer.headers_mut().insert(KEEP_ALIVE.clone(), hint);
                 }
                 Ok(answer.map(|body| served.with(body)))
-            })
+            }
         })
     }
 
-    /// Boxed, because a connection without a request under way is to be small.
+    /// With what pages in browsers have to be told.
     async fn answer(
         self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: (Peer, Late),
         is_ambiguous: bool,
-    ) -> (Version, Response<Body>) {
+    ) -> Response<Body> {
+        let setup = self.front.as_ref().map(|front| front.sessions.setup());
+        let config = setup.map(|setup| Arc::clone(&setup.config));
+        let origins = config.as_ref().map(|config| &config.http.allowed_origins);
+        let Some(origins) = origins.filter(|origins| !origins.is_empty()) else {
+            return self.answer_plain(request, peer, is_ambiguous).await;
+        };
+        let headers = request.headers();
+        if let Some(told) = cors::preflight(origins, request.method(), headers) {
+            return told;
+        }
+        let exposed = cors::exposed(origins, headers);
+        peer.1.with_headers(exposed.clone());
+        let mut response = self.answer_plain(request, peer, is_ambiguous).await;
+        response.headers_mut().extend(exposed);
+        response
+    }
+
+    async fn answer_plain(
+        self,
+        request: Request<Incoming>,
+        (peer, late): (Peer, Late),
+        is_ambiguous: bool,
+    ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let version = parts.version;
+        if let Some(front) = &self.front
+            && let Some(meant) = front.addresses.meant(parts.uri.path())
+            && let Some(uri) = with_path(&parts.uri, meant)
+        {
+            parts.uri = uri;
+        }
         let clear = match is_ambiguous {
             false => unambiguous(&mut parts),
             true => {
@@ -105,25 +139,37 @@ impl Dispatch {
         if let Err(failure) = clear {
             tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
             router::take_unread(version, body).await;
-            let mut refused = reply::failure(&failure, None);
+            let mut refused = reply::failure(&failure);
             // What comes after it may not be what its sender takes it for.
             if version != Version::HTTP_2 {
                 let close = HeaderValue::from_static("close");
                 refused.headers_mut().insert(CONNECTION, close);
             }
-            return (version, refused);
+            return refused;
         }
         if let Some(front) = &self.front
             && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
         {
-            let endpoint = router::endpoint(front, tenant, offer, (&parts, body), Some(&peer));
-            return (version, endpoint.await);
+            let from = (Some(&peer), &late);
+            return router::endpoint(front, tenant, offer, (&parts, body), from).await;
         }
         parts.extensions.insert(peer);
+        parts.extensions.insert(late);
         let answer = self.router.oneshot(Request::from_parts(parts, body));
         let answer = answer.await.unwrap_or_else(|never| match never {});
-        (version, answer.map(Body::Stream))
+        answer.map(Body::Stream)
     }
+}
+
+/// The same address with another path.
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// What clients of HTTP/1.1 are told of when an idle connection is closed.

@@ -50,7 +50,7 @@ impl<'a> Entrance<'a> {
         front: &Front,
         path_tenant: Option<&str>,
     ) -> Result<(Arc<Setup>, Principal), Failure> {
-        front.guard.check(self.headers)?;
+        front.guarded(self.headers)?;
         let setup = front.sessions.setup();
         let credentials = Credentials {
             headers: self.headers,
@@ -78,7 +78,7 @@ impl<'a> Entrance<'a> {
                 let peer = self.peer.map(|peer| peer.ip);
                 trail::refused(audit, (who, None), &failure, peer, Some(self.path));
             }
-            reply::failure(&failure, None)
+            reply::failure(&failure)
         });
         well_known::challenge(front, self.headers, self.path, &mut response);
         response

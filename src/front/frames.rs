@@ -67,6 +67,13 @@ impl Frames {
         self.put_event(message);
     }
 
+    /// Adds an event that says nothing but where the stream is (2025-11-25, basic/transports, "Sending Messages to
+    /// the Server": an event id and an empty data field).
+    pub(super) fn put_place(&mut self, id: EventId) {
+        self.open
+            .put_slice(format!("id: {id}\ndata:\n\n").as_bytes());
+    }
+
     /// Whether more events are better put into a piece of their own.
     pub(super) fn is_full(&self) -> bool {
         !self.ready.is_empty() || self.open.len() >= COALESCE_BYTES
@@ -116,7 +123,7 @@ mod tests {
         let account = Ledger::unlimited().account(&TenantId::new("t"));
         let mut frames = Frames::new(&account);
         let long = Bytes::from(vec![b'x'; LONG]);
-        let id = |place| EventId { stream: 1, place };
+        let id = |place| EventId::new(1, place);
         frames.put_named(id(1), &"a".into());
         frames.put_named(id(2), &"b".into());
         assert!(!frames.is_full());

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 
+use crate::config::Origins;
 use crate::protocol::{Failure, Reason};
 
 /// What `Host` and `Origin` may be.
@@ -14,22 +15,17 @@ pub struct Guard {
     /// Listening on loopback: only loopback names are ours.
     is_loopback: bool,
     public_host: Option<String>,
-    allowed_origins: Vec<String>,
 }
 
 impl Guard {
     /// For a listener at `address`, known to the outside as `public_url`.
-    pub fn new(address: SocketAddr, public_url: Option<&str>, allowed_origins: &[String]) -> Self {
+    pub fn new(address: SocketAddr, public_url: Option<&str>) -> Self {
         let public_host = public_url
             .and_then(|url| url.parse::<Uri>().ok())
             .and_then(|url| url.host().map(str::to_ascii_lowercase));
         Self {
             is_loopback: address.ip().is_loopback(),
             public_host,
-            allowed_origins: allowed_origins
-                .iter()
-                .map(|origin| origin.trim_end_matches('/').to_ascii_lowercase())
-                .collect(),
         }
     }
 
@@ -38,7 +34,7 @@ impl Guard {
     /// # Errors
     /// [`Reason::Forbidden`] for a foreign `Host` at a loopback listener, and for an `Origin` that
     /// is neither listed nor the listener itself.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), Failure> {
+    pub fn check(&self, headers: &HeaderMap, allowed: &Origins) -> Result<(), Failure> {
         let text = |name| {
             headers
                 .get(name)
@@ -60,7 +56,7 @@ impl Guard {
         let Some(origin) = text(ORIGIN).map(str::to_ascii_lowercase) else {
             return Ok(());
         };
-        let is_listed = self.allowed_origins.contains(&origin);
+        let is_listed = allowed.allows(&origin);
         // The listener's own pages, if `Host` was found to be ours above.
         let is_own = self.is_loopback
             && host.is_some_and(|host| {
@@ -106,18 +102,22 @@ mod tests {
     use super::*;
 
     fn check(guard: &Guard, host: &str, origin: Option<&str>) -> bool {
+        check_with(guard, &Origins::default(), host, origin)
+    }
+
+    fn check_with(guard: &Guard, allowed: &Origins, host: &str, origin: Option<&str>) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().expect("valid"));
         if let Some(origin) = origin {
             headers.insert(ORIGIN, origin.parse().expect("valid"));
         }
-        guard.check(&headers).is_ok()
+        guard.check(&headers, allowed).is_ok()
     }
 
     #[test]
     fn a_loopback_listener_answers_only_to_loopback_names() {
         let local = "127.0.0.1:8080".parse().expect("valid");
-        let guard = Guard::new(local, Some("https://mcp.example.com"), &[]);
+        let guard = Guard::new(local, Some("https://mcp.example.com"));
         for ours in [
             "localhost",
             "localhost:8080",
@@ -135,16 +135,14 @@ mod tests {
     #[test]
     fn an_origin_is_listed_or_refused() {
         let public = "0.0.0.0:8080".parse().expect("valid");
-        let guard = Guard::new(public, None, &["https://app.example.com/".to_owned()]);
-        assert!(check(&guard, "any.example", None));
-        assert!(check(
-            &guard,
-            "any.example",
-            Some("https://app.example.com")
-        ));
-        assert!(!check(&guard, "any.example", Some("http://any.example")));
-        assert!(!check(&guard, "any.example", Some("null")));
-        let local = Guard::new("127.0.0.1:8080".parse().expect("valid"), None, &[]);
+        let guard = Guard::new(public, None);
+        let allowed = Origins::parse(&["https://app.example.com/"]).expect("valid");
+        let check_public = |origin| check_with(&guard, &allowed, "any.example", origin);
+        assert!(check_public(None));
+        assert!(check_public(Some("https://app.example.com")));
+        assert!(!check_public(Some("http://any.example")));
+        assert!(!check_public(Some("null")));
+        let local = Guard::new("127.0.0.1:8080".parse().expect("valid"), None);
         assert!(check(
             &local,
             "localhost:8080",

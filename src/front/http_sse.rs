@@ -19,7 +19,7 @@ use super::body::Body;
 use super::client_config::{Configs, together};
 use super::frames::Frames;
 use super::limits::Permit;
-use super::post::{Tally, answered_here, initialized, unreadable};
+use super::post::{Tally, answered_here, initialized, session_id, unreadable};
 use super::reply;
 use super::router::Front;
 use super::stream::{KEEP_ALIVE, QUIET_PERIOD, message_of};
@@ -28,7 +28,8 @@ use crate::held::{self, Account};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, RawId, Reason};
 use crate::session::{
-    Exchange, Mailbox, Next, Parcel, Session, SessionId, Sessions, WhenFull, session_not_found,
+    Exchange, Mailbox, Next, Parcel, Reader, Session, SessionId, Sessions, WhenFull,
+    session_not_found,
 };
 use crate::tenancy::{ClientConfig, Principal};
 
@@ -98,10 +99,7 @@ pub(super) fn open(
     config: Option<ClientConfig>,
     uri: &Uri,
 ) -> Result<Response<Body>, Failure> {
-    let id = SessionId::random().map_err(|error| {
-        let why = format!("no randomness for a session id: {error}");
-        Failure::new(Reason::Internal, why)
-    })?;
+    let id = session_id()?;
     let account = front.sessions.ledger().account(&principal.tenant);
     let channel = Arc::new(Channel {
         principal,
@@ -119,8 +117,9 @@ pub(super) fn open(
         .lock()
         .insert(id.clone(), Arc::clone(&channel));
     let path = uri.path().strip_suffix("/sse").unwrap_or_default();
+    let endpoint = front.addresses.path(&format!("{path}/messages"));
     let endpoint = format!(
-        "event: endpoint\ndata: {path}/messages?session_id={}\n\n",
+        "event: endpoint\ndata: {endpoint}?session_id={}\n\n",
         id.as_str()
     );
     let open = Open {
@@ -135,16 +134,16 @@ pub(super) fn open(
 /// What a channel's client is told.
 struct ChannelStream {
     open: Open,
-    reader: u64,
-    /// Its session, once there is one, and the number under which its own stream is read.
-    own: Option<(Arc<Session>, u64)>,
+    reader: Reader,
+    /// Reads the own stream of its session, once there is one.
+    own: Option<Reader>,
     frames: Frames,
     /// Of the request that the last piece ended.
     sent: Option<Permit>,
 }
 
 fn telling(open: Open, first: &[u8]) -> Body {
-    let reader = open.channel.mailbox.take_over();
+    let reader = open.channel.mailbox.read(None);
     let mut frames = Frames::new(&open.channel.account);
     frames.put(first);
     let stream = ChannelStream {
@@ -170,20 +169,17 @@ impl ChannelStream {
         let channel = Arc::clone(&self.open.channel);
         if self.own.is_none() {
             let session = channel.session.lock().clone();
-            self.own = session.map(|session| {
-                let reader = session.outbox.take_over();
-                (session, reader)
-            });
+            self.own = session.map(|session| session.outbox.read(None));
         }
         let unasked = async {
             match &self.own {
-                Some((session, reader)) => session.outbox.next_of_stream(*reader).await,
+                Some(reader) => reader.next().await,
                 None => std::future::pending().await,
             }
         };
         let (parcel, is_own) = tokio::select! {
             biased;
-            parcel = channel.mailbox.next_of_stream(self.reader) => (parcel?, false),
+            parcel = self.reader.next() => (parcel?, false),
             parcel = unasked => (parcel?, true),
             () = tokio::time::sleep(QUIET_PERIOD) => {
                 return Some(Bytes::from_static(KEEP_ALIVE));

@@ -9,26 +9,29 @@
 //! ```
 //!
 //! A POST is answered with `application/json` if its results are what comes first; it becomes an
-//! event stream when a notification or a worker's request precedes them, or after a quiet period,
+//! event stream when a notification or a worker's request precedes them, or after two seconds (`stream`, `late`),
 //! so that nothing on the way takes the connection for dead.
 //!
 //! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
-//! as what is not there; a client that goes away cancels what it waited for,
-//! unless it knows a place in a stream from which it can go on (`resume`).
+//! as what is not there; a client of 2026-07-28 that goes away cancels what it waited for, one of an earlier revision does
+//! not, and can go on from a place in a stream that it knows (`resume`).
 //!
 //! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
 
+mod addresses;
 mod aggregate;
 mod body;
 mod client_config;
 mod config_handles;
 mod conversation;
+mod cors;
 mod dispatch;
 mod entrance;
 mod frames;
 mod guard;
 mod http_sse;
 mod incoming;
+mod late;
 mod limits;
 mod listener;
 mod net;
@@ -45,6 +48,7 @@ mod tls;
 mod trail;
 mod well_known;
 
+pub use addresses::Addresses;
 pub use dispatch::Dispatch;
 pub use guard::Guard;
 pub use http_sse::Channels;

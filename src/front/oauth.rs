@@ -194,8 +194,8 @@ pub(super) async fn authorize(
     Path(state): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    if let Err(failure) = front.guard.check(&headers) {
-        return reply::failure(&failure, None);
+    if let Err(failure) = front.guarded(&headers) {
+        return reply::failure(&failure);
     }
     let Some(opened) = front.grants.open(&state) else {
         let why = "This link is not valid: it was used, or is older than ten minutes.";
@@ -232,8 +232,8 @@ fn cookie(opened: &Opened) -> String {
 /// The provider has sent a browser back.
 pub(super) async fn callback(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let headers = request.headers();
-    if let Err(failure) = front.guard.check(headers) {
-        return reply::failure(&failure, None);
+    if let Err(failure) = front.guarded(headers) {
+        return reply::failure(&failure);
     }
     let query = request.uri().query().unwrap_or_default();
     let query = url::form_urlencoded::parse(query.as_bytes());

@@ -12,16 +12,17 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::client_config::{Configs, together};
+use super::late::Late;
 use super::reply::{self, SESSION_HEADER};
 use super::router::{Front, check_version};
-use super::stream::{self, QUIET_PERIOD};
+use super::stream::{self, FIRST_WORDS, QUIET_CALL, Unheard};
 use super::trail::Trail;
 use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::held::{self, Account};
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
-use crate::session::{Exchange, Initialized, Next, Parcel, Session};
+use crate::protocol::{Envelope, EnvelopeError, Failure, FailureStatus, Kind, Reason};
+use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal};
@@ -49,13 +50,15 @@ pub(super) struct Post<'a> {
     /// What it sets for its server.
     pub(super) config: Option<ClientConfig>,
     pub(super) arrived: Instant,
+    /// Says that its answer is late.
+    pub(super) late: &'a Late,
 }
 
 impl Post<'_> {
     /// Serves it.
     pub(super) async fn serve(mut self) -> Response<Body> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
-            return Box::pin(self.batch()).await;
+            return self.in_time(None, Box::pin(self.batch())).await;
         }
         let read = self.configs().of_message(self.body);
         let under = self.config.take();
@@ -83,6 +86,24 @@ impl Post<'_> {
         .await
     }
 
+    /// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is
+    /// served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
+    /// end of their session.
+    ///
+    /// # Errors
+    /// `failure` where there is no answer that could say so.
+    pub(super) async fn serve_over_limit(
+        self,
+        failure: Failure,
+    ) -> Result<Response<Body>, Failure> {
+        let envelope = Envelope::parse(self.body).map_err(|_| failure.clone())?;
+        match (envelope.kind(), envelope.id) {
+            (Kind::Request, Some(id)) => Ok(self.refuse(&failure, Some(id.get()))),
+            (Kind::Notification | Kind::Response, _) => Ok(self.serve().await),
+            (Kind::Request, None) => Err(failure),
+        }
+    }
+
     fn configs(&self) -> Configs<'_> {
         Configs {
             front: self.front,
@@ -98,15 +119,18 @@ impl Post<'_> {
         };
         let version = self.headers.get(&reply::VERSION_HEADER);
         let version = version.and_then(|version| version.to_str().ok());
-        if is_stateless(version.map(str::trim), self.body) {
+        let id = envelope.id.map(|id| id.get());
+        let opens = envelope.method.as_deref() == Some("initialize") && id.is_some();
+        // A client that opens a session cannot know yet what is spoken here: the revision is agreed on in the message.
+        let version = version.map(str::trim).filter(|_| !opens);
+        if is_stateless(version, self.body) {
             return Box::pin(self.serve_stateless(&envelope)).await;
         }
-        if let Err(failure) = check_version(self.headers) {
-            return self.refuse(&failure, envelope.id.map(|id| id.get()));
-        }
-        let id = envelope.id.map(|id| id.get());
-        if envelope.method.as_deref() == Some("initialize") && id.is_some() {
+        if opens {
             return Box::pin(self.initialize(&envelope)).await;
+        }
+        if let Err(failure) = check_version(self.headers) {
+            return self.refuse(&failure, id);
         }
         let session = match self.session() {
             Ok(session) => session,
@@ -139,34 +163,36 @@ impl Post<'_> {
             Ok(hello) => hello,
             Err(why) => {
                 let failure = Failure::from(why);
-                tally.failed(failure.reason);
-                return reply::failure(&failure, id);
+                return tally.answer(&failure, id);
             }
         };
         let sessions = &self.front.sessions;
         let config = self.config.clone().map(Arc::new);
         let (principal, server) = (self.principal.clone(), self.server.clone());
-        let opened = sessions.initialize_with(principal, server, hello, config);
+        let opened = async {
+            let id = session_id()?;
+            let header = HeaderValue::from_str(id.as_str()).ok();
+            let opening = sessions.initialize_as(id, (principal, server), hello, config);
+            let opened = self.in_time(header.clone(), opening).await?;
+            Ok::<_, Failure>((opened, header))
+        };
         match opened.await {
-            Ok(opened) => {
+            Ok((opened, header)) => {
                 tally.answered(false);
                 let answer = match self.hold(initialized(envelope, &opened)) {
                     Ok(answer) => answer,
                     Err(failure) => {
                         sessions.end(&opened.session);
-                        return reply::failure(&failure, id);
+                        return reply::answer(&failure, id, self.statuses());
                     }
                 };
                 let mut response = reply::json(StatusCode::OK, answer);
-                if let Ok(value) = HeaderValue::from_str(opened.session.id.as_str()) {
+                if let Some(value) = header {
                     response.headers_mut().insert(&SESSION_HEADER, value);
                 }
                 response
             }
-            Err(failure) => {
-                tally.failed(failure.reason);
-                reply::failure(&failure, id)
-            }
+            Err(failure) => tally.answer(&failure, id),
         }
     }
 
@@ -202,44 +228,48 @@ impl Post<'_> {
         let mut exchange = Exchange::new()
             .with_config(session.refined(self.config.clone()))
             .asked_by(self.principal, session);
-        let sent = self
-            .front
-            .sessions
-            .request_once(session, self.body, envelope, &mut exchange);
-        if let Err(failure) = sent.await {
-            tally.failed(failure.reason);
-            return reply::failure(&failure, id);
+        let sessions = &self.front.sessions;
+        if let Err(failure) = sessions.begin_request(session, self.body, envelope, &mut exchange) {
+            return tally.answer(&failure, id);
         }
-        let first = match exchange.next_within(QUIET_PERIOD).await {
-            Some(next) => next,
-            None => {
-                let body = self.stream(exchange, VecDeque::new(), tally, session);
-                return reply::event_stream(body);
-            }
+        let mut call = Unheard::new(exchange, tally, session, &self.front.parked);
+        let mut first = call.first(FIRST_WORDS).await;
+        // With a status it can only be told before anything else is.
+        while first.is_none() && call.is_being_sent() && self.statuses() == FailureStatus::Http {
+            first = call.first(QUIET_CALL).await;
+        }
+        if first.is_none() && call.is_being_sent() {
+            self.front.parked.make_room(session.no);
+        }
+        let Some((exchange, mut tally)) = call.into_parts() else {
+            let failure = Failure::new(Reason::Internal, "the call has been taken away");
+            return reply::answer(&failure, id, self.statuses());
         };
         match first {
-            Next::Parcel(parcel @ Parcel::Message(_)) => {
+            None => {
+                let body = self.stream(exchange, VecDeque::new(), tally, session);
+                reply::event_stream(body)
+            }
+            Some(Next::Parcel(parcel @ Parcel::Message(_))) => {
                 let body = self.stream(exchange, VecDeque::from([parcel]), tally, session);
                 reply::event_stream(body)
             }
-            Next::Parcel(parcel) => {
+            Some(Next::Parcel(parcel)) => {
                 tally.note(&parcel);
                 tally.finish(&exchange);
                 match parcel {
                     Parcel::Answer { message, .. } | Parcel::Message(message) => {
                         reply::json(StatusCode::OK, message)
                     }
-                    Parcel::Failed { id, failure } => reply::failure(&failure, Some(&id)),
+                    Parcel::Failed { id, failure } => {
+                        reply::answer(&failure, Some(&id), self.statuses())
+                    }
                 }
             }
             // The client cancelled it: there is nothing to answer
             // (basic/utilities/cancellation), and an empty stream says so.
-            Next::Done => reply::event_stream(Body::empty()),
-            Next::TimedOut { limit, .. } => {
-                let failure = limit.failure();
-                tally.failed(failure.reason);
-                reply::failure(&failure, id)
-            }
+            Some(Next::Done) => reply::event_stream(Body::empty()),
+            Some(Next::TimedOut { limit, .. }) => tally.answer(&limit.failure(), id),
         }
     }
 
@@ -352,7 +382,7 @@ impl Post<'_> {
             return reply::empty(StatusCode::ACCEPTED);
         }
         loop {
-            match exchange.next_within(QUIET_PERIOD).await {
+            match exchange.next_within(FIRST_WORDS).await {
                 Some(Next::Parcel(parcel @ Parcel::Message(_))) => {
                     settled.push_back(parcel);
                     break;
@@ -389,7 +419,7 @@ impl Post<'_> {
             if let Err(full) = charge.grow(message.len() + 1) {
                 let failure = Failure::from(full);
                 self.front.sessions.metrics().rejected(failure.reason);
-                return reply::failure(&failure, None);
+                return reply::failure(&failure);
             }
             body.put_slice(&message);
         }
@@ -415,7 +445,24 @@ impl Post<'_> {
     fn refuse(&self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.front.sessions.metrics().rejected(failure.reason);
         self.front.refused(self.principal, &self.server, failure);
-        reply::failure(failure, id)
+        reply::answer(failure, id, self.statuses())
+    }
+
+    /// Which statuses failures have.
+    pub(super) fn statuses(&self) -> FailureStatus {
+        self.front.statuses()
+    }
+
+    /// Waits for what may take long: its client hears of it soon, unless it is to be told by a status how it ends.
+    pub(super) async fn in_time<F: Future>(
+        &self,
+        session: Option<HeaderValue>,
+        future: F,
+    ) -> F::Output {
+        match self.statuses() {
+            FailureStatus::Auto => self.late.unless_soon(session, future).await,
+            FailureStatus::Http => future.await,
+        }
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -433,6 +480,14 @@ pub(super) fn initialized(envelope: &Envelope<'_>, opened: &Initialized) -> Byte
     body.put_slice(&opened.result);
     body.put_u8(b'}');
     body.freeze()
+}
+
+/// The name of a session to come.
+pub(super) fn session_id() -> Result<SessionId, Failure> {
+    SessionId::random().map_err(|error| {
+        let why = format!("no randomness for a session id: {error}");
+        Failure::new(Reason::Internal, why)
+    })
 }
 
 /// The session that the headers name, if it is the caller's.
@@ -482,7 +537,9 @@ pub(super) struct Tally {
     last_answer: Option<Instant>,
     /// When the last outcome was noted.
     settled: Option<Instant>,
-    /// The same for the audit log, if there is one.
+    /// Which statuses failures have.
+    statuses: FailureStatus,
+    /// Writes requests and outcomes to the audit log, if there is one.
     trail: Option<Trail>,
 }
 
@@ -491,9 +548,11 @@ impl Tally {
         metrics: &Arc<Metrics>,
         server: &ServerName,
         arrived: Instant,
+        statuses: FailureStatus,
         trail: Option<Trail>,
     ) -> Self {
         Self {
+            statuses,
             trail,
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
@@ -537,8 +596,12 @@ impl Tally {
 
     /// The response to a request with that id (raw JSON) that failed.
     pub(super) fn refuse(&mut self, failure: &Failure, id: &str) -> Response<Body> {
+        self.answer(failure, Some(id))
+    }
+
+    fn answer(&mut self, failure: &Failure, id: Option<&str>) -> Response<Body> {
         self.failed(failure.reason);
-        reply::failure(failure, Some(id))
+        reply::answer(failure, id, self.statuses)
     }
 
     fn outcome(&mut self, outcome: Outcome, reason: Option<Reason>, bytes: Option<usize>) {

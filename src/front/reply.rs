@@ -5,7 +5,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, FailureStatus, Reason};
 
 /// Names the session, in both directions.
 pub(super) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -28,10 +28,26 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A failure as an HTTP response; `id` is the raw JSON id of the request it answers.
-pub(super) fn failure(failure: &Failure, id: Option<&str>) -> Response<Body> {
-    let status = StatusCode::from_u16(failure.reason.http_status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+/// A failure that answers no request.
+pub(super) fn failure(failure: &Failure) -> Response<Body> {
+    with_status(failure, None, failure.reason.http_status())
+}
+
+/// A failure as the answer to the request with that id (raw JSON), if there is one.
+pub(super) fn answer(
+    failure: &Failure,
+    id: Option<&str>,
+    statuses: FailureStatus,
+) -> Response<Body> {
+    let status = match id {
+        Some(_) => failure.reason.status_of_answer(statuses),
+        None => failure.reason.http_status(),
+    };
+    with_status(failure, id, status)
+}
+
+fn with_status(failure: &Failure, id: Option<&str>, status: u16) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, failure.to_response(id));
     let headers = response.headers_mut();
     if let Some(seconds) = failure.retry_after_seconds() {

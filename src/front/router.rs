@@ -8,33 +8,34 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use super::addresses::Addresses;
 use super::body::Body;
-use super::client_config::{CONFIG_HEADER, Configs};
+use super::client_config::Configs;
 use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
 use super::incoming::read_body;
+use super::late::Late;
 use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
 use super::oauth;
 use super::post::{Post, Tally, find_session};
-use super::reply::{self, SESSION_HEADER, VERSION_HEADER};
-use super::resume::Parked;
+use super::reply::{self, VERSION_HEADER};
+use super::resume::{Found, Parked};
 use super::trail::{self, Trail};
 use super::{stream, well_known};
 use crate::fair::{LARGE, large_at_first};
 use crate::ids::ServerName;
-use crate::protocol::{Failure, Reason, Revision};
-use crate::session::{EventId, Sessions};
+use crate::protocol::{Failure, FailureStatus, Reason, Revision};
+use crate::session::{EventId, Session, Sessions};
 use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
@@ -49,6 +50,10 @@ const MAX_UNREAD: usize = 64 << 10;
 /// How long that may take.
 pub(super) const UNREAD_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How long a stream may take to be handed over by a connection that still holds it before the one that its client is
+/// back on says that it waits.
+const HANDED_OVER_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What the front door needs.
 #[derive(Debug)]
 pub struct Front {
@@ -56,18 +61,14 @@ pub struct Front {
     pub sessions: Sessions,
     /// Who may speak to it.
     pub guard: Guard,
-    /// Origins answered with CORS headers.
-    pub allowed_origins: Vec<String>,
     /// Largest body, in bytes.
     pub max_body: usize,
     /// The audit log, if there is one.
     pub audit: Option<Arc<Audit>>,
     /// How much tenants and users have asked.
     pub limits: Arc<RateLimits>,
-    /// What clients know it as, where it is told.
-    pub public_url: Option<String>,
-    /// It speaks HTTPS.
-    pub is_tls: bool,
+    /// What clients know it as.
+    pub addresses: Addresses,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
     /// Streams that broke, and wait for their clients.
@@ -83,6 +84,16 @@ pub struct Front {
 }
 
 impl Front {
+    /// Lets a request with those headers in, or says why not.
+    ///
+    /// # Errors
+    /// As [`Guard::check`].
+    pub(super) fn guarded(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let setup = self.sessions.setup();
+        self.guard
+            .check(headers, &setup.config.http.allowed_origins)
+    }
+
     /// Counts the requests of a POST, and writes them down for the audit log.
     pub(super) fn tally(
         &self,
@@ -92,7 +103,13 @@ impl Front {
     ) -> Tally {
         let audit = self.audit.as_ref();
         let trail = audit.map(|audit| Trail::new(audit, &self.sessions, principal, server));
-        Tally::new(self.sessions.metrics(), server, arrived, trail)
+        let statuses = self.statuses();
+        Tally::new(self.sessions.metrics(), server, arrived, statuses, trail)
+    }
+
+    /// Which statuses the answers to requests have that failed.
+    pub(super) fn statuses(&self) -> FailureStatus {
+        self.sessions.setup().config.http.failure_status
     }
 
     /// Writes down that a known caller was refused.
@@ -106,7 +123,6 @@ impl Front {
 
 /// The endpoints of the front door.
 pub(super) fn router(front: Arc<Front>) -> Router {
-    let cors = cors(&front.allowed_origins);
     let mut router = Router::new()
         .route("/{server}/mcp", any(of_server))
         .route("/t/{tenant}/{server}/mcp", any(of_tenant))
@@ -129,7 +145,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
         .fallback(|| async {
             let why =
                 "no such path (MCP endpoints are `/{server}/mcp`, `/mcp` for all servers as one, and the same below `/t/{tenant}`; `…/sse` for clients of 2024-11-05)";
-            reply::failure(&Failure::new(Reason::NotFound, why), None)
+            reply::failure(&Failure::new(Reason::NotFound, why))
         });
     for name in ["mcp", "sse", "messages"] {
         router = if front.only_server.is_some() {
@@ -140,34 +156,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
                 .route(&format!("/t/{{tenant}}/{name}"), any(of_all_for_tenant))
         };
     }
-    let router = router.with_state(front);
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
-}
-
-fn cors(allowed_origins: &[String]) -> Option<CorsLayer> {
-    let origins: Vec<_> = allowed_origins
-        .iter()
-        .filter_map(|origin| origin.trim_end_matches('/').parse().ok())
-        .collect();
-    (!origins.is_empty()).then(|| {
-        CorsLayer::new()
-            .allow_origin(AllowOrigin::list(origins))
-            .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers([
-                ACCEPT,
-                AUTHORIZATION,
-                CONTENT_TYPE,
-                SESSION_HEADER.clone(),
-                VERSION_HEADER.clone(),
-                HeaderName::from_static("mcp-method"),
-                HeaderName::from_static("mcp-name"),
-                CONFIG_HEADER.clone(),
-            ])
-            .expose_headers([SESSION_HEADER.clone(), WWW_AUTHENTICATE])
-    })
+    router.with_state(front)
 }
 
 async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
@@ -235,7 +224,8 @@ async fn routed(
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>();
-    endpoint(front, tenant, offer, (&parts, body), peer).await
+    let late = parts.extensions.get::<Late>().cloned().unwrap_or_default();
+    endpoint(front, tenant, offer, (&parts, body), (peer, &late)).await
 }
 
 /// One MCP endpoint.
@@ -244,7 +234,7 @@ pub(super) async fn endpoint<B>(
     tenant: Option<&str>,
     offer: Offer<'_>,
     (parts, mut body): (&Parts, B),
-    peer: Option<&Peer>,
+    (peer, late): (Option<&Peer>, &Late),
 ) -> Response<Body>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Send + Unpin,
@@ -253,7 +243,7 @@ where
     let entrance = Entrance::of(parts, peer);
     let place = (entrance, tenant, offer);
     let mut who = None;
-    let outcome = serve(front, place, (parts, &mut body), arrived, &mut who).await;
+    let outcome = serve(front, place, (parts, &mut body), (arrived, late), &mut who).await;
     if outcome.is_err() {
         take_unread(parts.version, body).await;
     }
@@ -264,7 +254,7 @@ async fn serve<B>(
     front: &Front,
     (entrance, tenant, offer): (Entrance<'_>, Option<&str>, Offer<'_>),
     (parts, body): (&Parts, B),
-    arrived: Instant,
+    (arrived, late): (Instant, &Late),
     who: &mut Option<Principal>,
 ) -> Result<Response<Body>, Failure>
 where
@@ -317,11 +307,15 @@ where
         Method::POST => {
             check_accepts(headers, &["application/json", "text/event-stream"])?;
             check_content_type(headers)?;
-            let permit = front
+            let admitted = front
                 .limits
-                .admit(&setup.config, principal, Counted::Request)?;
+                .admit(&setup.config, principal, Counted::Request);
+            let max_body = match &admitted {
+                Ok(_) => front.max_body,
+                Err(failure) => over_limit(front, headers, failure)?,
+            };
             let account = front.sessions.ledger().account(&principal.tenant);
-            let body = read_body(headers, body, front.max_body, &account).await?;
+            let body = read_body(headers, body, max_body, &account).await?;
             let post = Post {
                 account: &account,
                 front,
@@ -331,6 +325,11 @@ where
                 body: &body.bytes,
                 config,
                 arrived,
+                late,
+            };
+            let permit = match admitted {
+                Ok(permit) => permit,
+                Err(failure) => return post.serve_over_limit(failure).await,
             };
             let is_large = body.bytes.len() >= LARGE;
             let response = match is_large {
@@ -350,16 +349,14 @@ where
                 .admit(&setup.config, principal, Counted::Stream)?;
             let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
             let last = last.and_then(EventId::parse);
-            let broken = match last {
-                Some(last) => {
-                    let stream = front.parked.take(session.no, last.stream).await;
-                    stream.map(|stream| (stream, last))
-                }
-                None => None,
+            let body = match last {
+                Some(last) if last.stream != 0 => again(front, &session, last).await,
+                last => Some(stream::of_session(session, last)),
             };
-            let body = match broken {
-                Some((broken, last)) => stream::resumed(broken, last, session.no, &front.parked),
-                None => stream::of_session(session, last.filter(|last| last.stream == 0)),
+            // Clients take 204 as the end of a stream, and do not ask for it again (WHATWG HTML, 9.2.3). An empty
+            // stream they take for another that broke.
+            let Some(body) = body else {
+                return Ok(reply::empty(StatusCode::NO_CONTENT));
             };
             Ok(permit.kept_by(reply::event_stream(body)))
         }
@@ -370,6 +367,38 @@ where
             Ok(reply::empty(StatusCode::NO_CONTENT))
         }
         _ => Ok(reply::method_not_allowed("GET, POST, DELETE")),
+    }
+}
+
+/// How long the body may be of a message over its caller's limits, which is read so that its answer can say so.
+///
+/// # Errors
+/// `failure` where that is told by a status.
+fn over_limit(front: &Front, headers: &HeaderMap, failure: &Failure) -> Result<usize, Failure> {
+    /// A call of a tool is shorter, nearly always.
+    const MAX: usize = 64 << 10;
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+    let length = length.and_then(|length| length.parse::<usize>().ok());
+    let is_short = length.is_some_and(|length| length <= MAX.min(front.max_body));
+    match front.statuses() {
+        FailureStatus::Auto if is_short => Ok(MAX),
+        FailureStatus::Auto | FailureStatus::Http => Err(failure.clone()),
+    }
+}
+
+/// What a client has not heard of the stream of a call, and what comes; `None` if that is over.
+async fn again(front: &Front, session: &Session, last: EventId) -> Option<Body> {
+    let parked = &front.parked;
+    match parked.take(session.no, last.stream) {
+        Found::Nothing => None,
+        Found::Stream(stream) => stream::resumed(stream, last, session.no, parked),
+        Found::Coming(mut coming) => {
+            let given = tokio::time::timeout(HANDED_OVER_WITHIN, coming.next()).await;
+            match given {
+                Ok(stream) => stream::resumed(stream?, last, session.no, parked),
+                Err(_elapsed) => Some(stream::claimed(coming, last, session.no, parked)),
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, redi
 use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
-use crate::session::{InUse, Listener, Parcel, Session, Sessions, Wants};
+use crate::session::{InUse, Listener, Parcel, Reader, Session, Sessions, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
 /// they have changed.
@@ -96,7 +96,8 @@ impl Post<'_> {
     ) -> Result<Response<Body>, Failure> {
         let sessions = &self.front.sessions;
         let caller = self.caller(request).await?;
-        let hello = sessions.introduction(&caller).await?;
+        let known = sessions.introduction(&caller);
+        let hello = self.in_time(None, known).await?;
         tally.answered(false);
         let body = match hello.discovery() {
             Some(own) => rediscovered(request.id, own),
@@ -118,9 +119,9 @@ impl Post<'_> {
             return Ok(Final::from((&fault, request.id)).into());
         };
         let sessions = &self.front.sessions;
-        let listener = sessions
-            .listen_with(self.principal, &self.server, asked, self.config.clone())
-            .await?;
+        let config = self.config.clone();
+        let listening_to = sessions.listen_with(self.principal, &self.server, asked, config);
+        let listener = self.in_time(None, listening_to).await?;
         tally.answered(false);
         Ok(reply::event_stream(listening(
             listener,
@@ -150,8 +151,9 @@ impl Post<'_> {
             let told = Telling::of_install(install, token, request.id, later);
             return reply::event_stream(told.into_body(self.account));
         }
-        match call.begin(request, caller, tally).await {
-            Begun::Under(mut conversation) => match conversation.next().await {
+        let begun = call.begin(request, caller, tally);
+        match self.in_time(None, begun).await {
+            Begun::Under(mut conversation) => match conversation.first().await {
                 Said::Final(last) => last.into(),
                 first => {
                     let told = Telling::of_call(conversation, first);
@@ -159,7 +161,7 @@ impl Post<'_> {
                 }
             },
             Begun::Over(last) => last.into(),
-            Begun::Refused(failure) => reply::failure(&failure, Some(request.id)),
+            Begun::Refused(failure) => reply::answer(&failure, Some(request.id), self.statuses()),
         }
     }
 }
@@ -180,7 +182,7 @@ fn told_of_config(response: &Bytes, schema: &str) -> Option<Bytes> {
 struct ListenerStream {
     /// Until the end was told.
     listener: Option<(Listener, InUse)>,
-    reader: u64,
+    reader: Reader,
     id: String,
     frames: Frames,
 }
@@ -191,7 +193,7 @@ fn listening(listener: Listener, id: String) -> Body {
     let mut frames = Frames::new(session.account());
     frames.put_event(&listener.filter().acknowledgement(&id));
     let stream = ListenerStream {
-        reader: session.outbox.take_over(),
+        reader: session.outbox.read(None),
         listener: None,
         id,
         frames,
@@ -214,8 +216,7 @@ impl ListenerStream {
         }
         loop {
             let (listener, _) = self.listener.as_ref()?;
-            let outbox = &listener.session().outbox;
-            let next = tokio::time::timeout(QUIET_PERIOD, outbox.next_of_stream(self.reader));
+            let next = tokio::time::timeout(QUIET_PERIOD, self.reader.next());
             match next.await {
                 Err(_quiet) => return Some(Bytes::from_static(KEEP_ALIVE)),
                 Ok(None) => {

@@ -6,20 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::Fuse;
 use futures_util::stream;
 
 use super::body::Body;
 use super::frames::Frames;
 use super::post::Tally;
-use super::resume::{HandOver, Parked};
+use super::resume::{Coming, HandOver, Parked};
 use crate::bridge::SessionNo;
-use crate::session::{EventId, Exchange, InUse, Next, Parcel, Replay, Session};
+use crate::session::{EventId, Exchange, InUse, Next, Parcel, Reader, Replay, Session};
 
-/// How long a stream may say nothing before a comment keeps it alive, and how long a POST waits
-/// for its result before it turns into a stream. Proxies commonly give up after 30 or 60 seconds.
+/// How long a stream that belongs to no call may say nothing before a comment keeps it alive. Proxies commonly give up
+/// after 30 or 60 seconds.
 pub(super) const QUIET_PERIOD: Duration = Duration::from_secs(15);
+/// How long a POST waits for its result before it turns into a stream, whose first words are sent at once: httpx, which
+/// clients in Python use, gives up after 5 seconds without a byte, unless it was told another time.
+pub(super) const FIRST_WORDS: Duration = Duration::from_secs(2);
+/// How long the stream of a call may say nothing before a comment keeps it alive, for the same clients.
+pub(super) const QUIET_CALL: Duration = Duration::from_secs(4);
 /// A stream that is over waits for its client while the tenant holds less than this part of what it may.
 const PARKED_PART: u64 = 4;
 /// A comment, which clients ignore (WHATWG HTML, 9.2.6 "Interpreting an event stream").
@@ -46,8 +49,12 @@ pub(super) struct PostStream {
     no: u64,
     replay: Replay,
     ended: bool,
-    /// A comment is due at once: the stream was opened because nothing else came.
-    starts_quiet: bool,
+    /// Its client is told where the stream begins, so that it can come back whatever it has heard.
+    is_primed: bool,
+    /// Something is due at once, whether or not there is anything to tell.
+    is_new: bool,
+    /// Its client has been told a place to come back to.
+    can_be_resumed: bool,
 }
 
 impl fmt::Debug for PostStream {
@@ -64,21 +71,54 @@ struct Attached {
     no: u64,
     session: SessionNo,
     parked: Arc<Parked>,
-    /// Its client has come back on another connection.
-    handed_over: Fuse<HandOver>,
+    /// Its client may come back on another connection.
+    hand_over: Arc<HandOver>,
+}
+
+impl Attached {
+    fn new(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Self {
+        let no = stream.no();
+        Self {
+            hand_over: parked.told(session, no),
+            stream: Some(stream),
+            no,
+            session,
+            parked: Arc::clone(parked),
+        }
+    }
+
+    async fn next_piece(&mut self) -> Option<Bytes> {
+        loop {
+            let stream = self.stream.as_mut()?;
+            tokio::select! {
+                biased;
+                // Dropping what is told next loses nothing.
+                () = self.hand_over.asked() => {}
+                piece = stream.next_frame() => return piece,
+            }
+            // Who asked may have gone again: then it is told here as before.
+            self.stream = self
+                .stream
+                .take()
+                .and_then(|stream| self.hand_over.give(stream));
+        }
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        match self.stream.take() {
-            Some(stream) if stream.is_over_and_in_the_way() => {
-                self.parked.forget(self.session, self.no);
-            }
-            Some(stream) if stream.can_be_resumed() => self.parked.park(self.session, stream),
-            // Of a stream that told nothing, nobody knows a place to go on from.
-            Some(_) => self.parked.forget(self.session, self.no),
-            // Another connection has it.
-            None => {}
+        // Another connection may have it, or want it.
+        let Some(stream) = self
+            .stream
+            .take()
+            .and_then(|stream| self.hand_over.give(stream))
+        else {
+            return;
+        };
+        match stream.is_over_and_in_the_way() {
+            true => self.parked.forget(self.session, self.no),
+            // Also if nobody knows a place to go on from: a broken connection is no cancellation.
+            false => self.parked.park(self.session, stream),
         }
     }
 }
@@ -92,62 +132,121 @@ pub(super) fn of_post(
     session: &Arc<Session>,
     parked: &Arc<Parked>,
 ) -> Body {
-    let no = session.next_stream();
-    let stream = PostStream {
-        starts_quiet: backlog.is_empty(),
-        exchange,
-        backlog,
-        again: Vec::new(),
-        frames: Frames::new(session.account()),
-        tally,
-        in_use: Some(session.in_use()),
-        no,
-        replay: Replay::new(no, session.account()),
-        ended: false,
-    };
-    attached(Box::new(stream), session.no, parked)
+    let stream = PostStream::new(exchange, backlog, tally, session);
+    attached(stream, session.no, parked)
 }
 
-/// A stream that broke, from the event after `last` on.
+/// A call whose client has not heard anything of it. If the client goes, the call goes on for a while all the same: a
+/// broken connection is no cancellation (2025-11-25, basic/transports, "Sending Messages to the Server").
+pub(super) struct Unheard<'a> {
+    call: Option<(Exchange, Tally)>,
+    session: &'a Arc<Session>,
+    parked: &'a Arc<Parked>,
+}
+
+impl<'a> Unheard<'a> {
+    pub(super) fn new(
+        exchange: Exchange,
+        tally: Tally,
+        session: &'a Arc<Session>,
+        parked: &'a Arc<Parked>,
+    ) -> Self {
+        let call = Some((exchange, tally));
+        Self {
+            call,
+            session,
+            parked,
+        }
+    }
+
+    /// What comes first, if it does within that time.
+    pub(super) async fn first(&mut self, within: Duration) -> Option<Next> {
+        match &mut self.call {
+            Some((exchange, _)) => exchange.next_within(within).await,
+            None => None,
+        }
+    }
+
+    /// Whether it is still on its way to a worker.
+    pub(super) fn is_being_sent(&self) -> bool {
+        let call = self.call.as_ref();
+        call.is_some_and(|(exchange, _)| exchange.is_being_sent())
+    }
+
+    /// Its client is about to hear of it.
+    pub(super) fn into_parts(mut self) -> Option<(Exchange, Tally)> {
+        self.call.take()
+    }
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        // What waits for a worker has reached nobody, and gives its place back.
+        if let Some((exchange, tally)) = self.call.take()
+            && exchange.is_under_way()
+        {
+            let stream = PostStream::new(exchange, VecDeque::new(), tally, self.session);
+            self.parked.park(self.session.no, stream);
+        }
+    }
+}
+
+/// A stream that broke, from the event after `last` on. `None` if all of it was told.
 pub(super) fn resumed(
-    mut stream: Box<PostStream>,
+    stream: Box<PostStream>,
+    last: EventId,
+    session: SessionNo,
+    parked: &Arc<Parked>,
+) -> Option<Body> {
+    let stream = stream.from(last)?;
+    Some(attached(stream, session, parked))
+}
+
+fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let state = Attached::new(stream, session, parked);
+    Body::from_stream(stream::unfold(state, |mut state| async move {
+        let piece = state.next_piece().await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), state))
+    }))
+}
+
+/// A stream that another connection has still, from the event after `last` on.
+enum Claimed {
+    Coming(Coming, EventId),
+    Here(Attached),
+}
+
+impl Claimed {
+    async fn next(self, session: SessionNo, parked: &Arc<Parked>) -> Option<(Bytes, Self)> {
+        let mut here = match self {
+            Self::Here(here) => here,
+            Self::Coming(mut coming, last) => {
+                match tokio::time::timeout(QUIET_CALL, coming.next()).await {
+                    Ok(stream) => Attached::new(stream?.from(last)?, session, parked),
+                    Err(_elapsed) => {
+                        let piece = Bytes::from_static(KEEP_ALIVE);
+                        return Some((piece, Self::Coming(coming, last)));
+                    }
+                }
+            }
+        };
+        let piece = here.next_piece().await?;
+        Some((piece, Self::Here(here)))
+    }
+}
+
+/// A stream whose client has come back before the connection that tells it can give it away: it writes to a peer that
+/// takes nothing.
+pub(super) fn claimed(
+    coming: Coming,
     last: EventId,
     session: SessionNo,
     parked: &Arc<Parked>,
 ) -> Body {
-    // What was about to be written on the broken connection is among it.
-    stream.frames.clear();
-    stream.again = stream.replay.after(last.place);
-    attached(stream, session, parked)
-}
-
-fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
-    let no = stream.no();
-    let state = Attached {
-        handed_over: parked.told(session, no).fuse(),
-        stream: Some(stream),
-        no,
-        session,
-        parked: Arc::clone(parked),
-    };
-    Body::from_stream(stream::unfold(state, |mut state| async move {
-        let stream = state.stream.as_mut()?;
-        let frame = tokio::select! {
-            biased;
-            // Dropping what is told next loses nothing.
-            Ok(taker) = &mut state.handed_over => Err(taker),
-            frame = stream.next_frame() => Ok(frame),
-        };
-        match frame {
-            Ok(frame) => Some((Ok::<_, std::convert::Infallible>(frame?), state)),
-            Err(taker) => {
-                // Who asked may have gone again: then the stream waits for the next.
-                if let Some(Err(stream)) = state.stream.take().map(|stream| taker.send(stream)) {
-                    state.parked.park(state.session, stream);
-                }
-                None
-            }
-        }
+    let state = (Claimed::Coming(coming, last), Arc::clone(parked));
+    Body::from_stream(stream::unfold(state, move |(claimed, parked)| async move {
+        let (piece, claimed) = claimed.next(session, &parked).await?;
+        Some((Ok::<_, std::convert::Infallible>(piece), (claimed, parked)))
     }))
 }
 
@@ -157,8 +256,42 @@ impl PostStream {
         self.no
     }
 
-    fn can_be_resumed(&self) -> bool {
-        !self.replay.after(0).is_empty()
+    fn new(
+        exchange: Exchange,
+        backlog: VecDeque<Parcel>,
+        tally: Tally,
+        session: &Arc<Session>,
+    ) -> Box<Self> {
+        let no = session.next_stream();
+        Box::new(Self {
+            exchange,
+            backlog,
+            again: Vec::new(),
+            frames: Frames::new(session.account()),
+            tally,
+            in_use: Some(session.in_use()),
+            no,
+            replay: Replay::new(no, session.account()),
+            ended: false,
+            is_primed: session.revision().has_first_events(),
+            is_new: true,
+            can_be_resumed: false,
+        })
+    }
+
+    /// Whether its client knows a place to come back to. Else it goes on, and nobody will hear of it.
+    pub(super) fn can_be_resumed(&self) -> bool {
+        self.can_be_resumed
+    }
+
+    /// The stream from the event after `last` on. `None` if all of it was told.
+    fn from(mut self: Box<Self>, last: EventId) -> Option<Box<Self>> {
+        // What was about to be written on the broken connection is among it.
+        self.frames.clear();
+        self.again = self.replay.after(last);
+        // Its client knows where it is.
+        self.is_new = false;
+        (!self.ended || !self.again.is_empty()).then_some(self)
     }
 
     /// Whether its tenant has so little room left that what is over is better forgotten.
@@ -171,23 +304,32 @@ impl PostStream {
         if let Some(piece) = self.frames.next_piece() {
             return Some(piece);
         }
+        let is_new = std::mem::take(&mut self.is_new);
+        if is_new && self.is_primed {
+            // Where the client is, which is where it may come back to.
+            self.frames.put_place(self.replay.last());
+            self.can_be_resumed = true;
+        }
         for (id, message) in self.again.drain(..) {
             self.frames.put_named(id, &message);
         }
-        if let Some(piece) = self.frames.next_piece() {
+        // What is there already goes with it.
+        if self.backlog.is_empty()
+            && let Some(piece) = self.frames.next_piece()
+        {
             return Some(piece);
         }
         if self.ended {
             return None;
         }
-        if std::mem::take(&mut self.starts_quiet) {
+        if is_new && self.backlog.is_empty() {
             return Some(Bytes::from_static(KEEP_ALIVE));
         }
         while let Some(parcel) = self.backlog.pop_front() {
             self.put(parcel);
         }
         if self.frames.is_empty() {
-            match self.exchange.next_within(QUIET_PERIOD).await {
+            match self.exchange.next_within(QUIET_CALL).await {
                 None => return Some(Bytes::from_static(KEEP_ALIVE)),
                 Some(Next::Parcel(parcel)) => self.put(parcel),
                 Some(Next::Done) => {
@@ -220,6 +362,7 @@ impl PostStream {
         let message = message_of(parcel);
         let id = self.replay.note(&message);
         self.frames.put_named(id, &message);
+        self.can_be_resumed = true;
     }
 
     fn finish(&mut self) {
@@ -234,21 +377,27 @@ impl PostStream {
 /// A session's own stream, as far as it has not been told.
 struct SessionStream {
     session: Arc<Session>,
-    reader: u64,
+    reader: Reader,
     frames: Frames,
     _in_use: InUse,
 }
 
-/// A session's own stream, until the session ends or another GET takes over; what came after
-/// `last` is told first.
+/// A session's own stream, until the session ends, beside others of it; what came after `last` is told first.
 pub(super) fn of_session(session: Arc<Session>, last: Option<EventId>) -> Body {
-    let reader = session.outbox.take_over();
+    let broken = last.and_then(|last| session.replay.lock().told_on(last));
+    let reader = session.outbox.read(broken);
     let in_use = session.in_use();
     let mut frames = Frames::new(session.account());
-    // The first comment goes out at once, so that the client sees the stream open.
-    frames.put(KEEP_ALIVE);
-    let missed = last.map(|last| session.replay.lock().after(last.place));
-    for (id, message) in missed.into_iter().flatten() {
+    let missed = last.map(|last| session.replay.lock().after(last));
+    let missed = missed.unwrap_or_default();
+    // Something goes out at once, so that the client sees the stream open.
+    if missed.is_empty() && session.revision().has_first_events() {
+        let place = session.replay.lock().last_on(reader.stream());
+        frames.put_place(place);
+    } else {
+        frames.put(KEEP_ALIVE);
+    }
+    for (id, message) in missed {
         frames.put_named(id, &message);
     }
     let stream = SessionStream {
@@ -268,13 +417,13 @@ impl SessionStream {
         if let Some(piece) = self.frames.next_piece() {
             return Some(piece);
         }
-        let next = self.session.outbox.next_of_stream(self.reader);
-        let Ok(parcel) = tokio::time::timeout(QUIET_PERIOD, next).await else {
+        let next = tokio::time::timeout(QUIET_PERIOD, self.reader.next());
+        let Ok(parcel) = next.await else {
             return Some(Bytes::from_static(KEEP_ALIVE));
         };
         self.put(parcel?);
         while !self.frames.is_full()
-            && let Some(parcel) = self.session.outbox.try_next()
+            && let Some(parcel) = self.reader.try_next()
         {
             self.put(parcel);
         }
@@ -283,7 +432,9 @@ impl SessionStream {
 
     fn put(&mut self, parcel: Parcel) {
         let message = message_of(parcel);
-        let id = self.session.replay.lock().note(&message);
+        let mut replay = self.session.replay.lock();
+        let id = replay.note_on(self.reader.stream(), &message);
+        drop(replay);
         self.frames.put_named(id, &message);
     }
 }

@@ -11,7 +11,7 @@ use super::body::Body;
 use super::conversation::{Conversation, Said};
 use super::frames::Frames;
 use super::stateless_call::{Begun, Later};
-use super::stream::{KEEP_ALIVE, QUIET_PERIOD};
+use super::stream::{KEEP_ALIVE, QUIET_CALL};
 use crate::held::Account;
 use crate::session::{Install, Mailbox, Parcel, WhenFull};
 
@@ -68,7 +68,7 @@ impl Telling {
                             return (Some(message), Some(Self::Install { id, mailbox, begun }));
                         }
                         begun = &mut begun => begun,
-                        () = tokio::time::sleep(QUIET_PERIOD) => {
+                        () = tokio::time::sleep(QUIET_CALL) => {
                             let rest = Self::Install { id, mailbox, begun };
                             return (None, Some(rest));
                         }

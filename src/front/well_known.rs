@@ -4,7 +4,7 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, CACHE_CONTROL, HOST, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use super::body::Body;
@@ -20,11 +20,11 @@ pub(super) const PATH: &str = "/.well-known/oauth-protected-resource";
 pub(super) fn metadata(front: &Front, host: Option<&HeaderValue>, path: &str) -> Response<Body> {
     let setup = front.sessions.setup();
     let auth = &setup.config.auth;
-    let (AuthMode::Jwt(jwt), Some(base)) = (&auth.mode, base_url(front, host)) else {
+    let (AuthMode::Jwt(jwt), Some(base)) = (&auth.mode, front.addresses.base(host)) else {
         let why = "no such path (there is no authorization server with this `auth.mode`)";
-        return reply::failure(&Failure::new(Reason::NotFound, why), None);
+        return reply::failure(&Failure::new(Reason::NotFound, why));
     };
-    let path = below(front.public_url.as_deref(), path);
+    let path = front.addresses.below(path);
     let mut response = reply::json(
         StatusCode::OK,
         document(&format!("{base}{path}"), auth, jwt),
@@ -49,31 +49,6 @@ fn document(resource: &str, auth: &Auth, jwt: &Jwt) -> String {
         document["scopes_supported"] = json!(auth.required_scopes);
     }
     document.to_string()
-}
-
-/// The address that clients know, without a slash at its end.
-fn base_url(front: &Front, host: Option<&HeaderValue>) -> Option<String> {
-    if let Some(url) = &front.public_url {
-        return Some(url.trim_end_matches('/').to_owned());
-    }
-    let scheme = if front.is_tls { "https" } else { "http" };
-    let host = host?.to_str().ok()?;
-    let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    (!host.is_empty() && host.chars().all(is_host)).then(|| format!("{scheme}://{host}"))
-}
-
-/// A resource's path below `public_url`. Where that has a path itself, clients that make the metadata's
-/// address on their own put the well-known part before it (RFC 9728, 3.1), so that it comes along here.
-fn below<'p>(public_url: Option<&str>, path: &'p str) -> &'p str {
-    let url = public_url.and_then(|url| url.parse::<Uri>().ok());
-    let own = url
-        .as_ref()
-        .map_or("", |url| url.path())
-        .trim_end_matches('/');
-    match path.strip_prefix(own) {
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => path,
-    }
 }
 
 /// Whether a token came with the request.
@@ -110,7 +85,7 @@ pub(super) fn challenge(
         text.push_str(", error=\"invalid_token\"");
     }
     if matches!(setup.config.auth.mode, AuthMode::Jwt(_))
-        && let Some(base) = base_url(front, headers.get(HOST))
+        && let Some(base) = front.addresses.base(headers.get(HOST))
     {
         text.push_str(&format!(", resource_metadata=\"{base}{PATH}{path}\""));
         let scopes = &setup.config.auth.required_scopes;
@@ -127,18 +102,6 @@ pub(super) fn challenge(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_public_url_with_a_path_is_found_in_either_form_of_the_address() {
-        let url = Some("https://example.com/pool/");
-        assert_eq!(below(url, "/pool/github/mcp"), "/github/mcp");
-        assert_eq!(below(url, "/github/mcp"), "/github/mcp");
-        assert_eq!(below(url, "/pooled/mcp"), "/pooled/mcp");
-        assert_eq!(below(url, ""), "");
-        let plain = Some("https://example.com");
-        assert_eq!(below(plain, "/github/mcp"), "/github/mcp");
-        assert_eq!(below(None, "/github/mcp"), "/github/mcp");
-    }
 
     #[test]
     fn a_token_is_one_of_the_scheme_bearer() {

@@ -92,6 +92,61 @@ reasons! {
     Internal = "internal", 500, code::INTERNAL_ERROR;
 }
 
+/// Which HTTP status the answer to a request has that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum FailureStatus {
+    /// 200 where the reason is the pool's, a worker's or a limit's: clients that are told so by a status end their
+    /// session, or show their user the status only (docs/clients.md).
+    #[default]
+    Auto,
+    /// That of the table, for balancers that look at it.
+    Http,
+}
+
+impl Reason {
+    /// The status of the answer to a request that failed for it. A failure that answers none has always that of the
+    /// table: nothing else tells it.
+    pub const fn status_of_answer(self, statuses: FailureStatus) -> u16 {
+        match statuses {
+            FailureStatus::Auto if self.is_told_by_message() => 200,
+            FailureStatus::Auto | FailureStatus::Http => self.http_status(),
+        }
+    }
+
+    /// Whether nothing is wrong with the request itself, nor with its session or its credentials, for which the
+    /// specification has statuses.
+    const fn is_told_by_message(self) -> bool {
+        match self {
+            Self::PoolExhausted
+            | Self::Installing
+            | Self::Starting
+            | Self::Busy
+            | Self::TenantLimit
+            | Self::MemoryExhausted
+            | Self::StartFailed
+            | Self::CircuitOpen
+            | Self::WorkerExited
+            | Self::RequestTimeout
+            | Self::AuthUnavailable
+            | Self::MessageTooLarge
+            | Self::Draining
+            | Self::Internal => true,
+            Self::BodyTimeout
+            | Self::ConfigInvalid
+            | Self::Unauthorized
+            | Self::InsufficientScope
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::ParseError
+            | Self::InvalidRequest
+            | Self::SessionRequired
+            | Self::UnsupportedVersion
+            | Self::NotAcceptable
+            | Self::UnsupportedMediaType => false,
+        }
+    }
+}
+
 /// A failure on its way to a caller: what happened, why, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -233,6 +288,23 @@ mod tests {
         draining 503 -32000
         internal 500 -32603
         ");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_told_by_a_status_whatever_is_set() {
+        let of = |reason: Reason| {
+            let of = |statuses| reason.status_of_answer(statuses);
+            (of(FailureStatus::Auto), of(FailureStatus::Http))
+        };
+        assert_eq!(of(Reason::Busy), (200, 503));
+        assert_eq!(of(Reason::TenantLimit), (200, 429));
+        assert_eq!(of(Reason::NotFound), (404, 404));
+        assert_eq!(of(Reason::ConfigInvalid), (400, 400));
+        for reason in Reason::ALL {
+            assert_eq!(of(*reason).1, reason.http_status());
+            let is_of_request = (400..=415).contains(&reason.http_status());
+            assert!(is_of_request || of(*reason).0 == 200, "{reason:?}");
+        }
     }
 
     #[test]

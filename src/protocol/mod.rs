@@ -14,7 +14,7 @@ pub mod sse;
 pub use envelope::{
     Envelope, EnvelopeError, Kind, RawId, RawJson, one_line, replaced, span_of, splice,
 };
-pub use failure::{Failure, Reason};
+pub use failure::{Failure, FailureStatus, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
 pub use revision::Revision;

@@ -51,6 +51,12 @@ impl Revision {
         Self::parse(asked).map_or(worker, |asked| asked.min(worker))
     }
 
+    /// Whether its clients take an event with an id and no data, with which streams begin since 2025-11-25
+    /// (basic/transports, "Sending Messages to the Server"). Those of older ones try to read it as a message.
+    pub const fn has_first_events(self) -> bool {
+        matches!(self, Self::V2025_11_25)
+    }
+
     /// Only 2025-03-26 has JSON-RPC batches over Streamable HTTP (removed in 2025-06-18).
     pub const fn has_batches(self) -> bool {
         matches!(self, Self::V2024_11_05 | Self::V2025_03_26)

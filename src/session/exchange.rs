@@ -1,13 +1,13 @@
 //! One POST: the calls it made, and what comes back for it.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::link::Link;
 use super::mailbox::{Mailbox, Parcel, WhenFull};
@@ -56,7 +56,7 @@ pub struct Exchange {
     pub(super) has_client: bool,
     /// The only request of the POST, while it may be sent once more.
     repeat: Option<Repeat>,
-    /// It is being sent once more.
+    /// It is on its way to a worker.
     repeating: Option<Repeating>,
 }
 
@@ -68,10 +68,12 @@ struct Repeat {
     message: Bytes,
 }
 
-/// The request's way to another worker, or to its first while a package is installed. Kept here so that a dropped [`Exchange::next`] loses nothing.
+/// The request's way to another worker, or to its first while that is not to be had at once. Kept here so that a
+/// dropped [`Exchange::next`] loses nothing, and in a task of its own: what the pool gives it is taken whether or
+/// not its client is there to ask what comes next.
 struct Repeating {
     id: RawId,
-    sent: Pin<Box<dyn Future<Output = Result<Exchange, Failure>> + Send>>,
+    sent: AbortOnDropHandle<Result<Exchange, Failure>>,
 }
 
 impl fmt::Debug for Repeating {
@@ -219,16 +221,46 @@ impl Exchange {
         // It is open until the answer is in the mailbox of the request itself.
         self.mailbox.expect_answer();
         let (mailbox, token) = (Arc::clone(&self.mailbox), token.to_owned());
-        let Repeating { id, sent } = repeat.begin(id, self.again());
+        let again = self.again();
         let sent = async move {
             let since = Instant::now();
             told_until_settled(&slot, &token, &mailbox).await;
-            let mut exchange = sent.await?;
+            let mut exchange = repeat.send(again).await?;
             exchange.waited += since.elapsed();
             Ok(exchange)
         };
-        let sent = Box::pin(sent);
-        self.repeating = Some(Repeating { id, sent });
+        self.repeating = Some(Repeating::begin(id, sent));
+    }
+
+    /// Sends the only request of a POST in its own time. Whatever keeps a worker from being had comes out of
+    /// [`Exchange::next`].
+    pub(super) fn send_later(
+        &mut self,
+        sessions: &Sessions,
+        session: &Arc<Session>,
+        message: &Bytes,
+        id: RawId,
+    ) {
+        let (sessions, session) = (sessions.clone(), Arc::clone(session));
+        let (message, mut exchange) = (message.clone(), self.again());
+        let sent = async move {
+            let envelope = Envelope::parse(&message)
+                .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+            let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
+            sent.await?;
+            Ok(exchange)
+        };
+        self.repeating = Some(Repeating::begin(id, sent));
+    }
+
+    /// Whether its request is still on its way to a worker.
+    pub fn is_being_sent(&self) -> bool {
+        self.repeating.is_some()
+    }
+
+    /// Whether a worker has a call of it that is not answered.
+    pub fn is_under_way(&self) -> bool {
+        !self.open.is_empty()
     }
 
     /// Sends the request that was [kept](Self::keep) once the roots of the session's client are known; false if none
@@ -251,14 +283,13 @@ impl Exchange {
             Arc::clone(&repeat.session),
             repeat.message.clone(),
         );
-        let Repeating { id, sent } = repeat.begin(id, again);
         let (sessions, session) = (sessions.clone(), Arc::clone(session));
         let mailbox = Arc::clone(&self.mailbox);
-        let sent = Box::pin(async move {
+        let sent = async move {
             sessions.learn_roots(&session, Some(&mailbox)).await;
-            sent.await
-        });
-        self.repeating = Some(Repeating { id, sent });
+            repeat.send(again).await
+        };
+        self.repeating = Some(Repeating::begin(id, sent));
         true
     }
 
@@ -311,7 +342,7 @@ impl Exchange {
         self.next_until(Instant::now().checked_add(quiet)).await
     }
 
-    /// The same until that moment.
+    /// The next thing to write, if it comes until that moment.
     ///
     /// # Cancel-Safety
     /// A dropped call loses nothing.
@@ -329,10 +360,20 @@ impl Exchange {
                     sent = &mut repeating.sent => sent,
                     () = elapsed(until) => return None,
                 };
+                let sent = sent.unwrap_or_else(|error| {
+                    Err(Failure::new(
+                        Reason::Internal,
+                        format!("the request was not sent: {error}"),
+                    ))
+                });
                 let id = self.repeating.take().map(|repeating| repeating.id);
                 match sent {
                     // The old mailbox has nothing more to come.
-                    Ok(second) => *self = second,
+                    Ok(second) => {
+                        *self = second;
+                        // It may wait for a package itself.
+                        continue;
+                    }
                     Err(failure) => {
                         let id = id.unwrap_or_else(|| "null".into());
                         return Some(Next::Parcel(Parcel::Failed { id, failure }));
@@ -414,7 +455,8 @@ impl Exchange {
             (Parcel::Failed { id, failure }, Some(repeat))
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
-                self.repeating = Some(repeat.begin(id, self.again()));
+                let again = self.again();
+                self.repeating = Some(Repeating::begin(id, repeat.send(again)));
                 None
             }
             (parcel, _) => Some(parcel),
@@ -458,21 +500,26 @@ impl Repeat {
         })
     }
 
-    fn begin(self, id: RawId, mut second: Exchange) -> Repeating {
-        let sent = async move {
-            let envelope = Envelope::parse(&self.message)
-                .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-            tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "the request that was kept is sent");
-            let request =
-                self.sessions
-                    .request(&self.session, &self.message, &envelope, &mut second);
-            request.await?;
-            Ok(second)
-        };
-        Repeating {
-            id,
-            sent: Box::pin(sent),
-        }
+    async fn send(self, mut second: Exchange) -> Result<Exchange, Failure> {
+        let envelope = Envelope::parse(&self.message)
+            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        tracing::debug!(server = %self.session.server, method = envelope.method.as_deref(), "the request that was kept is sent");
+        let request = self
+            .sessions
+            .request(&self.session, &self.message, &envelope, &mut second);
+        request.await?;
+        Ok(second)
+    }
+}
+
+impl Repeating {
+    fn begin(
+        id: RawId,
+        sent: impl Future<Output = Result<Exchange, Failure>> + Send + 'static,
+    ) -> Self {
+        // Boxed first, because what a task begins with is moved about.
+        let sent = AbortOnDropHandle::new(tokio::spawn(Box::pin(sent)));
+        Self { id, sent }
     }
 }
 

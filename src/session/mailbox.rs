@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,6 +19,9 @@ const MAX_QUEUED: usize = 256;
 /// Most bytes of notifications that wait for one slow stream. One message is let in whatever its
 /// size, so that a large one is not lost for ever.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
+/// Most streams that are read from one mailbox at once. Those of connections that broke without a sign are among them
+/// until writing to them fails.
+const MAX_READERS: usize = 4;
 /// What a place in the queue takes beside its message, in bytes.
 const PLACE: usize = size_of::<Queued>();
 
@@ -76,7 +80,9 @@ impl Topic {
     }
 }
 
-/// One reader, any number of writers, never a wait for a writer.
+/// Any number of writers, never a wait for a writer. Each message goes to one reader: the latest, for an older one may
+/// be on a connection that is broken already (2025-11-25, basic/transports, "Multiple Connections": a message must be
+/// sent on one of the streams only).
 ///
 /// Answers are always taken in: there are at most as many as the stream has requests. What waits is charged
 /// to the mailbox's tenant; a long answer for which there is no room is replaced by a failure that says so.
@@ -93,9 +99,12 @@ struct Inner {
     queued_bytes: usize,
     /// Requests of this stream that have no answer yet.
     unanswered: usize,
-    /// Counts readers, so that a new one takes the place of an old one.
-    reader: u64,
+    /// Those that read it, the latest last.
+    readers: Vec<Reading>,
+    /// Counts readers.
+    last_reader: u64,
     closed: bool,
+    /// Of the caller that waits for its answers.
     waker: Option<Waker>,
     /// What the queued notifications tell, as far as that is known.
     topics: FxHashSet<Topic>,
@@ -107,6 +116,54 @@ struct Inner {
 struct Queued {
     parcel: Parcel,
     topic: Option<Topic>,
+}
+
+/// A reader of a session's own stream.
+#[derive(Debug)]
+struct Reading {
+    no: u64,
+    /// What it reads on: the same for one that goes on where another broke off.
+    stream: u64,
+    waker: Option<Waker>,
+}
+
+/// Reads a session's own stream until it is dropped.
+#[derive(Debug)]
+pub struct Reader {
+    mailbox: Arc<Mailbox>,
+    no: u64,
+    stream: u64,
+}
+
+impl Reader {
+    /// Names what it reads on.
+    pub fn stream(&self) -> u64 {
+        self.stream
+    }
+
+    /// The next parcel; `None` when the mailbox is closed, or others have taken this reader's place.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call takes nothing out.
+    pub async fn next(&self) -> Option<Parcel> {
+        poll_fn(|cx| self.mailbox.inner.lock().poll_next(self.no, cx)).await
+    }
+
+    /// What is queued right now, if it is for this reader.
+    pub fn try_next(&self) -> Option<Parcel> {
+        let mut inner = self.mailbox.inner.lock();
+        let latest = inner.readers.last()?;
+        (latest.no == self.no).then(|| inner.pop()).flatten()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut inner = self.mailbox.inner.lock();
+        inner.readers.retain(|reading| reading.no != self.no);
+        // The one before is the latest now.
+        inner.wake();
+    }
 }
 
 #[derive(Debug)]
@@ -296,19 +353,48 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         inner.closed = true;
         inner.wake();
+        for waker in inner
+            .readers
+            .iter_mut()
+            .filter_map(|reading| reading.waker.take())
+        {
+            waker.wake();
+        }
     }
 
-    /// Becomes the reader; whoever was, sees the end.
-    pub fn take_over(&self) -> u64 {
+    /// A reader of the session's own stream, beside those that are there. One that goes on with a stream ends the
+    /// reader that had it; of too many, the oldest ends.
+    pub fn read(self: &Arc<Self>, goes_on_with: Option<u64>) -> Reader {
         let mut inner = self.inner.lock();
-        inner.reader += 1;
-        inner.wake();
-        inner.reader
+        inner.last_reader += 1;
+        let no = inner.last_reader;
+        let stream = goes_on_with.unwrap_or(no);
+        let mut ended: Vec<_> = inner
+            .readers
+            .extract_if(.., |reading| reading.stream == stream)
+            .collect();
+        if inner.readers.len() >= MAX_READERS {
+            ended.push(inner.readers.remove(0));
+        }
+        inner.readers.push(Reading {
+            no,
+            stream,
+            waker: None,
+        });
+        drop(inner);
+        for waker in ended.into_iter().filter_map(|reading| reading.waker) {
+            waker.wake();
+        }
+        Reader {
+            mailbox: Arc::clone(self),
+            no,
+            stream,
+        }
     }
 
-    /// Whether someone waits for the next parcel.
-    pub fn has_reader(&self) -> bool {
-        self.inner.lock().waker.is_some()
+    /// How many readers of the session's own stream there are.
+    pub fn readers(&self) -> usize {
+        self.inner.lock().readers.len()
     }
 
     /// How much is queued.
@@ -348,29 +434,6 @@ impl Mailbox {
     /// What is queued right now, if anything.
     pub fn try_next(&self) -> Option<Parcel> {
         self.inner.lock().pop()
-    }
-
-    /// The next parcel for the session's own stream; `None` when it is closed or another reader
-    /// has taken over.
-    ///
-    /// # Cancel-Safety
-    /// A dropped call takes nothing out.
-    pub async fn next_of_stream(&self, reader: u64) -> Option<Parcel> {
-        poll_fn(|cx| {
-            let mut inner = self.inner.lock();
-            if inner.reader != reader {
-                return Poll::Ready(None);
-            }
-            if let Some(parcel) = inner.pop() {
-                return Poll::Ready(Some(parcel));
-            }
-            if inner.closed {
-                return Poll::Ready(None);
-            }
-            inner.waker = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
     }
 }
 
@@ -438,8 +501,29 @@ impl Inner {
         }
     }
 
+    fn poll_next(&mut self, reader: u64, cx: &mut Context<'_>) -> Poll<Option<Parcel>> {
+        let latest = self.readers.last().map(|reading| reading.no);
+        if latest == Some(reader)
+            && let Some(parcel) = self.pop()
+        {
+            return Poll::Ready(Some(parcel));
+        }
+        let of_it = |reading: &&mut Reading| reading.no == reader;
+        match self.readers.iter_mut().find(of_it) {
+            Some(reading) if !self.closed => {
+                reading.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(_) | None => Poll::Ready(None),
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        let latest = self.readers.last_mut();
+        if let Some(waker) = latest.and_then(|reading| reading.waker.take()) {
             waker.wake();
         }
     }
@@ -586,13 +670,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_reader_ends_the_old_one() {
-        let mailbox = Mailbox::new(WhenFull::DropOldest);
-        let old = mailbox.take_over();
-        let waiting = mailbox.next_of_stream(old);
-        let new = mailbox.take_over();
-        assert!(waiting.await.is_none());
+    async fn each_message_goes_to_the_latest_reader_alone() {
+        let mailbox = Arc::new(Mailbox::new(WhenFull::DropOldest));
+        let old = mailbox.read(None);
+        let mut waiting = Box::pin(old.next());
+        assert!((&mut waiting).now_or_never().is_none());
+        let new = mailbox.read(None);
         mailbox.push("for the new one".into());
-        assert_eq!(body(mailbox.next_of_stream(new).await), "for the new one");
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(old.try_next().is_none());
+        assert_eq!(body(new.next().await), "for the new one");
+        assert!(new.next().now_or_never().is_none());
+        // Once that is gone, the old one is the latest again, and is woken.
+        let waited = tokio::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            async move {
+                let mut text = None;
+                let reader = mailbox.read(None);
+                drop(new);
+                drop(reader);
+                mailbox.push("for the old one".into());
+                text.get_or_insert("pushed");
+            }
+        });
+        assert_eq!(body(waiting.await), "for the old one");
+        waited.await.expect("no panic");
+        assert_eq!(mailbox.readers(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_on_with_a_stream_ends_the_one_before() {
+        let mailbox = Arc::new(Mailbox::new(WhenFull::DropOldest));
+        let broken = mailbox.read(None);
+        let beside = mailbox.read(None);
+        let waiting = broken.next();
+        let resumed = mailbox.read(Some(broken.stream()));
+        assert!(waiting.await.is_none());
+        assert_eq!(resumed.stream(), broken.stream());
+        assert!(beside.next().now_or_never().is_none(), "goes on");
+        let more: Vec<_> = (0..MAX_READERS).map(|_| mailbox.read(None)).collect();
+        assert_eq!(mailbox.readers(), MAX_READERS);
+        assert!(beside.next().await.is_none(), "one of too many");
+        mailbox.push("last words".into());
+        mailbox.close();
+        assert!(more[0].next().await.is_none());
+        let latest = more.last().expect("some");
+        assert_eq!(body(latest.next().await), "last words");
+        assert!(latest.next().await.is_none());
     }
 }

@@ -54,7 +54,7 @@ pub use exchange::{Exchange, Next, TimeLimit};
 pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;
-pub use mailbox::{Mailbox, Parcel, WhenFull};
+pub use mailbox::{Mailbox, Parcel, Reader, WhenFull};
 pub use packages::Install;
 pub use record::{InUse, Session, SessionId};
 pub use replay::{EventId, Replay};

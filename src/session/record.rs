@@ -162,7 +162,7 @@ impl Session {
             roots: has_roots.then(Arc::default),
             _charge: charge,
             account,
-            streams: AtomicU64::new(1),
+            streams: AtomicU64::new(first_stream()),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
@@ -426,6 +426,15 @@ impl Session {
         let others = others.map(|(_, route)| route);
         state.route.iter().chain(others).cloned().collect()
     }
+}
+
+/// The first number of a session's streams. A client may come back after a restart, with the number of a stream of before:
+/// none of now may have that.
+fn first_stream() -> u64 {
+    /// Streams for each second that a run lasted at the least.
+    const A_SECOND: u32 = 16;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    1 + (now.unwrap_or_default().as_secs() << A_SECOND)
 }
 
 /// What a subscription takes, in bytes: its URI stands here, at the worker, and in the index there.

@@ -14,33 +14,60 @@ const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a kept event takes beside its text, in bytes.
-const PLACE: usize = size_of::<(u64, Bytes)>();
+const PLACE: usize = size_of::<Kept>();
 
-/// Names an event: the number of its stream in the session, and its place in the stream. The
-/// session's own stream is number 0.
+/// Names an event: the number of its stream in the session, and its place in the stream. A session's own streams are
+/// number 0 together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EventId {
     /// The stream.
     pub stream: u64,
-    /// The place in it, from 1 on.
+    /// The place in it: of an event, from 1 on; 0 is where the stream begins.
     pub place: u64,
+    /// Which of a session's own streams, where nothing at that place says so.
+    pub told_on: Option<u64>,
 }
 
 impl EventId {
+    /// That place of that stream.
+    pub const fn new(stream: u64, place: u64) -> Self {
+        Self {
+            stream,
+            place,
+            told_on: None,
+        }
+    }
+
     /// Reads what a client sent in `Last-Event-ID`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (stream, place) = text.trim().split_once('-')?;
-        Some(Self {
-            stream: stream.parse().ok()?,
-            place: place.parse().ok()?,
+        let mut numbers = text.trim().split('-').map(str::parse);
+        let (stream, place) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let told_on = numbers.next().transpose().ok()?;
+        // Calls have one stream each.
+        let is_whole = numbers.next().is_none() && (stream == 0 || told_on.is_none());
+        is_whole.then_some(Self {
+            stream,
+            place,
+            told_on,
         })
     }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.stream, self.place)
+        write!(f, "{}-{}", self.stream, self.place)?;
+        self.told_on
+            .map_or(Ok(()), |told_on| write!(f, "-{told_on}"))
     }
+}
+
+/// An event that was told.
+#[derive(Debug)]
+struct Kept {
+    place: u64,
+    /// On which of a session's own streams; 0 on that of a call.
+    told_on: u64,
+    message: Bytes,
 }
 
 /// What a stream told lately. It is charged to its tenant, who loses it rather than anything else for which there
@@ -49,7 +76,7 @@ impl fmt::Display for EventId {
 pub struct Replay {
     stream: u64,
     next: u64,
-    kept: VecDeque<(u64, Bytes)>,
+    kept: VecDeque<Kept>,
     /// Of all that is kept, whatever it is charged.
     bytes: usize,
     /// What those take that do not carry their charge.
@@ -73,25 +100,34 @@ impl Replay {
         Self::new(0, account)
     }
 
-    /// The name of the place before the first event.
-    pub fn start(&self) -> EventId {
+    /// The last event; before the first one, its place is 0.
+    pub fn last(&self) -> EventId {
+        EventId::new(self.stream, self.next - 1)
+    }
+
+    /// Where one of a session's own streams begins, or goes on.
+    pub fn last_on(&self, told_on: u64) -> EventId {
         EventId {
-            stream: self.stream,
-            place: 0,
+            told_on: Some(told_on),
+            ..self.last()
         }
     }
 
     /// Notes an event and names it. The last event of a call's stream is kept whatever its size: it is the answer.
     /// One of a session's own stream is not, since nobody knows how long.
     pub fn note(&mut self, message: &Bytes) -> EventId {
-        let place = self.next;
-        self.next += 1;
-        self.keep(place, message);
-        let stream = self.stream;
-        EventId { stream, place }
+        self.note_on(0, message)
     }
 
-    fn keep(&mut self, place: u64, message: &Bytes) {
+    /// Notes an event of one of a session's own streams, and names it.
+    pub fn note_on(&mut self, told_on: u64, message: &Bytes) -> EventId {
+        let place = self.next;
+        self.next += 1;
+        self.keep(place, told_on, message);
+        EventId::new(self.stream, place)
+    }
+
+    fn keep(&mut self, place: u64, told_on: u64, message: &Bytes) {
         let is_too_long = self.stream == 0 && message.len() > MAX_BYTES;
         let weight = PLACE + held::weight(message);
         if is_too_long || self.charge.grow(weight).is_err() {
@@ -101,11 +137,15 @@ impl Replay {
             }
         }
         self.bytes += message.len();
-        self.kept.push_back((place, message.clone()));
+        self.kept.push_back(Kept {
+            place,
+            told_on,
+            message: message.clone(),
+        });
         while self.kept.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.kept.len() > 1) {
-            if let Some((_, old)) = self.kept.pop_front() {
-                self.bytes -= old.len();
-                self.charge.shrink(PLACE + held::weight(&old));
+            if let Some(old) = self.kept.pop_front() {
+                self.bytes -= old.message.len();
+                self.charge.shrink(PLACE + held::weight(&old.message));
             }
         }
     }
@@ -117,14 +157,24 @@ impl Replay {
         self.charge.shrink(usize::MAX);
     }
 
-    /// What came after a place, as far as it is kept.
-    pub fn after(&self, place: u64) -> Vec<(EventId, Bytes)> {
-        let stream = self.stream;
-        let later = self.kept.iter().filter(|(kept, _)| *kept > place);
+    /// On which of a session's own streams a client was that names its last event so, as far as that is known.
+    pub fn told_on(&self, last: EventId) -> Option<u64> {
+        let kept = || self.kept.iter().find(|kept| kept.place == last.place);
+        last.told_on.or_else(|| Some(kept()?.told_on))
+    }
+
+    /// What came after an event, as far as it is kept: on its stream, if that is known. What was told on another one is
+    /// not told again on this (2025-11-25, basic/transports, "Resumability and Redelivery").
+    pub fn after(&self, last: EventId) -> Vec<(EventId, Bytes)> {
+        let told_on = self.told_on(last);
+        let is_meant = |kept: &&Kept| {
+            kept.place > last.place && told_on.is_none_or(|told_on| told_on == kept.told_on)
+        };
+        let later = self.kept.iter().filter(is_meant);
         later
-            .map(|(place, message)| {
-                let place = *place;
-                (EventId { stream, place }, message.clone())
+            .map(|kept| {
+                let id = EventId::new(self.stream, kept.place);
+                (id, kept.message.clone())
             })
             .collect()
     }
@@ -142,13 +192,20 @@ mod tests {
             .collect();
         assert_eq!(ids[0], "3-1");
         let last = EventId::parse(&ids[297]).expect("reads back");
-        let after: Vec<_> = replay.after(last.place);
+        let after: Vec<_> = replay.after(last);
         assert_eq!(after.len(), 2);
         assert_eq!(after[0].1, "298");
-        assert_eq!(replay.after(0).len(), MAX_EVENTS);
+        assert_eq!(
+            replay.after(EventId::new(replay.stream, 0)).len(),
+            MAX_EVENTS
+        );
         let large = Bytes::from(vec![b'x'; 2 * MAX_BYTES]);
         replay.note(&large);
-        assert_eq!(replay.after(0).len(), 1, "the last one whatever its size");
+        assert_eq!(
+            replay.after(EventId::new(replay.stream, 0)).len(),
+            1,
+            "the last one whatever its size"
+        );
     }
 
     fn account(limit: u64) -> Account {
@@ -166,11 +223,30 @@ mod tests {
         for _ in 0..9 {
             replay.note(&"1".into());
         }
-        assert_eq!(replay.after(0).len(), 9);
+        assert_eq!(replay.after(EventId::new(replay.stream, 0)).len(), 9);
         let last = replay.note(&"2".into());
-        assert_eq!(replay.after(0), [(last, "2".into())]);
+        assert_eq!(
+            replay.after(EventId::new(replay.stream, 0)),
+            [(last, "2".into())]
+        );
         drop(replay);
         assert_eq!(account.held(), 0);
+    }
+
+    #[test]
+    fn what_was_told_on_another_stream_is_not_told_again() {
+        let mut replay = Replay::of_session(&account(u64::MAX));
+        let (first, second) = (replay.last_on(1), replay.last_on(2));
+        let on_first = replay.note_on(1, &"a".into());
+        let on_second = replay.note_on(2, &"b".into());
+        assert_eq!(replay.after(first), [(on_first, "a".into())]);
+        assert_eq!(replay.after(second), [(on_second, "b".into())]);
+        assert_eq!(replay.after(on_first), []);
+        let unknown = EventId::new(0, 0);
+        assert_eq!(replay.after(unknown).len(), 2, "whose it was is not known");
+        assert_eq!(replay.told_on(on_second), Some(2));
+        let text = second.to_string();
+        assert_eq!((EventId::parse(&text), &*text), (Some(second), "0-0-2"));
     }
 
     #[test]
@@ -178,7 +254,7 @@ mod tests {
         let mut replay = Replay::of_session(&account(u64::MAX));
         replay.note(&"short".into());
         replay.note(&vec![b'x'; MAX_BYTES + 1].into());
-        assert_eq!(replay.after(0), []);
+        assert_eq!(replay.after(EventId::new(replay.stream, 0)), []);
     }
 
     #[test]
@@ -190,6 +266,8 @@ mod tests {
             "1-",
             "-1",
             "1-2-3",
+            "0-1-2-3",
+            "0-1-",
             "99999999999999999999-1",
         ] {
             assert_eq!(EventId::parse(text), None, "{text}");

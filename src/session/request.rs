@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -231,6 +232,41 @@ impl Sessions {
             }
         }
         self.request(session, message, envelope, exchange).await
+    }
+
+    /// Sends the only request of a POST as [`Sessions::request_once`] does: at once if a worker is free for it, else
+    /// in its own time, and then what keeps a worker from being had comes out of the exchange.
+    ///
+    /// # Errors
+    /// As [`Sessions::request_once`], of a request that was not to wait.
+    pub fn begin_request(
+        &self,
+        session: &Arc<Session>,
+        message: &Bytes,
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
+        // Nearly always. Asked once only, and given up if it has to wait: it is in nobody's queue then.
+        if self.is_awake_for(session, exchange)
+            && let Some(sent) = self
+                .request_once(session, message, envelope, exchange)
+                .now_or_never()
+        {
+            return sent;
+        }
+        let id = envelope.id.map_or("null", |id| id.get()).into();
+        exchange.send_later(self, session, message, id);
+        Ok(())
+    }
+
+    /// Whether a worker of the session runs, as far as that is known without looking for its way.
+    fn is_awake_for(&self, session: &Session, exchange: &Exchange) -> bool {
+        let route = match &exchange.config {
+            None => session.route(),
+            Some(config) => session.other_route(&config.fingerprint()),
+        };
+        // One with all servers has no way of its own, and what it begins for its members is not to be begun twice.
+        route.is_some_and(|route| self.pool().warmth(route.key) == Warmth::Awake)
     }
 
     /// Whether that request of the session may be sent a second time.

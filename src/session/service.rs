@@ -244,6 +244,30 @@ impl Sessions {
         client: ClientHello,
         config: Option<Arc<ClientConfig>>,
     ) -> Result<Initialized, Failure> {
+        let id = SessionId::random().map_err(|error| {
+            Failure::new(
+                Reason::Internal,
+                format!("no randomness for a session id: {error}"),
+            )
+        })?;
+        self.initialize_as(id, (principal, server), client, config)
+            .await
+    }
+
+    /// Opens a session under a name that was made for it before.
+    ///
+    /// # Errors
+    /// As [`Sessions::initialize`].
+    ///
+    /// # Cancel-Safety
+    /// As [`Sessions::initialize`].
+    pub async fn initialize_as(
+        &self,
+        id: SessionId,
+        (principal, server): (Principal, ServerName),
+        client: ClientHello,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Initialized, Failure> {
         let setup = self.setup();
         if server != ServerName::all() {
             setup.server_for(&principal, server.as_str())?;
@@ -256,12 +280,6 @@ impl Sessions {
         directory
             .has_room(&principal.tenant, max_of_tenant)
             .map_err(|why| too_many_sessions(why, max_of_tenant))?;
-        let id = SessionId::random().map_err(|error| {
-            Failure::new(
-                Reason::Internal,
-                format!("no randomness for a session id: {error}"),
-            )
-        })?;
         let no = self.shared.directory.next_no();
         let asked = client.protocol_version.clone();
         let account = self.shared.ledger.account(&principal.tenant);

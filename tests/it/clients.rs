@@ -12,9 +12,11 @@ use rmcp::model::{CallToolRequestParams, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use serde_json::{Value, json};
+use tokio::io::AsyncBufReadExt;
 
 use super::lifecycle::{everything, time};
-use super::support::{Stdiopool, demo, eventually, fixture};
+use super::support::proxy::Proxy;
+use super::support::{PATIENCE, Stdiopool, demo, eventually, fixture};
 
 const SERVERS: [&str; 3] = ["demo", "everything", "time"];
 
@@ -130,6 +132,80 @@ async fn python_of_the_second_generation() {
 #[tokio::test]
 async fn typescript_of_the_second_generation() {
     run_second_generation(&on_path("node"), &peers().join("node/client2.mjs")).await;
+}
+
+/// A call whose connection breaks is answered all the same, and calls that end otherwise leave no client asking for
+/// their streams for ever.
+async fn goes_on_and_comes_to_rest(program: &Path, script: &str, generation: &str) {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recording.py");
+    let pool = Stdiopool::serve(&format!(
+        "[servers.slow]\ncommand = \"python3\"\nargs = [\"{fixture}\", \"${{dir.data}}/heard\"]\n"
+    ));
+    let heard = pool.dir.path().join("state/data/default/slow/heard");
+    let proxy = Proxy::before(&pool.url).await;
+    let script = match script.ends_with(".mjs") {
+        true => peers().join("node").join(script),
+        false => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/peers")
+            .join(script),
+    };
+    let newer_node = peers().join("node/node_modules/node/bin");
+    let path = std::env::var("PATH").expect("a PATH");
+    let mut client = tokio::process::Command::new(program)
+        .arg(script)
+        .args([format!("{}/slow/mcp", proxy.url).as_str(), generation])
+        .env("PATH", format!("{}:{path}", newer_node.display()))
+        .env("NO_PROXY", "127.0.0.1")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("runs");
+    let out = client.stdout.take().expect("piped");
+    let mut lines = tokio::io::BufReader::new(out).lines();
+    let mut says = async |what: &str| {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let line = line.expect("in time").expect("reads");
+        assert_eq!(line.as_deref(), Some(what), "generation {generation}");
+    };
+    let called = async || std::fs::read_to_string(&heard).is_ok_and(|it| it.contains("tools/call"));
+    eventually("the call is there", called).await;
+    // By then its stream has begun.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    proxy.cut();
+    says("waited").await;
+    says("quiet").await;
+    let asked = proxy.gets();
+    says("done").await;
+    assert_eq!(proxy.gets(), asked, "it does not come to rest");
+    let heard = std::fs::read_to_string(&heard).expect("written");
+    assert_eq!(
+        heard.matches("cancelled").count(),
+        1,
+        "the one that was given up: {heard}"
+    );
+    client.wait().await.expect("ends");
+}
+
+#[tokio::test]
+async fn python_comes_back_and_comes_to_rest() {
+    let python = peers().join("venv/bin/python");
+    goes_on_and_comes_to_rest(&python, "broken.py", "1").await;
+}
+
+#[tokio::test]
+async fn python_of_the_second_generation_comes_back_and_comes_to_rest() {
+    let python = peers().join("venv2/bin/python");
+    goes_on_and_comes_to_rest(&python, "broken.py", "2").await;
+}
+
+#[tokio::test]
+async fn typescript_comes_back_and_comes_to_rest() {
+    goes_on_and_comes_to_rest(&on_path("node"), "broken.mjs", "1").await;
+}
+
+#[tokio::test]
+async fn typescript_of_the_second_generation_comes_back_and_comes_to_rest() {
+    goes_on_and_comes_to_rest(&on_path("node"), "broken.mjs", "2").await;
 }
 
 #[tokio::test]

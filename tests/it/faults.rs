@@ -40,7 +40,7 @@ async fn a_command_that_is_not_there() {
         .await;
     assert_eq!(
         (refused.status, refused.reason()),
-        (StatusCode::BAD_GATEWAY, "start_failed")
+        (StatusCode::OK, "start_failed")
     );
     assert!(
         refused.message().contains("no-such-command-anywhere"),
@@ -62,7 +62,7 @@ async fn a_server_that_exits_at_once_is_quoted_backed_off_and_refused() {
         .await;
     assert_eq!(
         (refused.status, refused.reason()),
-        (StatusCode::BAD_GATEWAY, "start_failed")
+        (StatusCode::OK, "start_failed")
     );
     assert!(
         refused.message().contains("status 7"),
@@ -99,7 +99,7 @@ async fn a_server_that_never_answers_is_given_up_on() {
         .await;
     assert_eq!(
         (refused.status, refused.reason()),
-        (StatusCode::BAD_GATEWAY, "start_failed")
+        (StatusCode::OK, "start_failed")
     );
     assert!(
         refused.message().contains("start_timeout"),
@@ -126,7 +126,7 @@ async fn a_server_that_refuses_to_initialize_is_quoted() {
         .await;
     assert_eq!(
         (refused.status, refused.reason()),
-        (StatusCode::BAD_GATEWAY, "start_failed")
+        (StatusCode::OK, "start_failed")
     );
     assert!(
         refused.message().contains("initialize"),
@@ -163,7 +163,7 @@ async fn a_line_of_fifty_megabytes_fails_its_call_only() {
         );
         assert_eq!(
             (huge.status, huge.reason()),
-            (StatusCode::PAYLOAD_TOO_LARGE, "message_too_large")
+            (StatusCode::OK, "message_too_large")
         );
         assert!(huge.message().contains("max_message"), "{}", huge.message());
         echoes(&client).await;
@@ -207,7 +207,7 @@ async fn a_server_that_dies_in_a_call_is_quoted_to_its_callers_and_started_anew(
     for answer in [&died, &slow] {
         assert_eq!(
             (answer.status, answer.reason()),
-            (StatusCode::BAD_GATEWAY, "worker_exited")
+            (StatusCode::OK, "worker_exited")
         );
         assert!(
             answer.message().contains("status 3"),
@@ -238,7 +238,7 @@ async fn a_list_whose_worker_dies_is_asked_for_once_more_and_not_twice() {
     let failed = client.ask("tools/list", json!({})).await;
     assert_eq!(
         (failed.status, failed.reason()),
-        (StatusCode::BAD_GATEWAY, "worker_exited")
+        (StatusCode::OK, "worker_exited")
     );
 }
 
@@ -257,7 +257,7 @@ async fn a_read_only_tool_whose_worker_dies_is_called_once_more_and_others_are_n
     let failed = client.call("write", json!({})).await;
     assert_eq!(
         (failed.status, failed.reason()),
-        (StatusCode::BAD_GATEWAY, "worker_exited")
+        (StatusCode::OK, "worker_exited")
     );
     assert_eq!(client.call("write", json!({})).await.text(), "done");
 }
@@ -281,7 +281,7 @@ async fn a_server_that_stops_reading_fails_its_own_calls() {
         .await;
     assert_eq!(
         (timed_out.status, timed_out.reason()),
-        (StatusCode::GATEWAY_TIMEOUT, "request_timeout")
+        (StatusCode::OK, "request_timeout")
     );
     let answers = futures_util::future::join_all(
         (0..24).map(|_| client.call("echo", json!({"message": "x".repeat(900_000)}))),
@@ -318,7 +318,7 @@ async fn a_server_that_ignores_cancellation_gives_its_slot_back() {
     let timed_out = client.call("slow", json!({"seconds": 100})).await;
     assert_eq!(
         (timed_out.status, timed_out.reason()),
-        (StatusCode::GATEWAY_TIMEOUT, "request_timeout")
+        (StatusCode::OK, "request_timeout")
     );
     good_is_unharmed(&pool).await;
     until("the slot is free", || {

@@ -1,6 +1,7 @@
 //! Drives the real binary over real sockets, with real child processes.
 
 mod accounts;
+mod addresses;
 mod admin;
 mod aggregate;
 mod audit;
@@ -22,10 +23,12 @@ mod lifecycle;
 mod memory;
 mod oauth;
 mod packages;
+mod page;
 mod policy;
 mod pool;
 mod prefetch;
 mod restart;
+mod resume;
 mod roots;
 mod secrets;
 mod sessions;
@@ -35,4 +38,5 @@ mod stateless;
 mod stateless_servers;
 mod support;
 mod tenants;
+mod told;
 mod tune;

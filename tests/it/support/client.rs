@@ -228,6 +228,8 @@ async fn read(response: Response) -> Answer {
         let mut events = vec![];
         parser().push(&body, &mut events).expect("within bounds");
         let events = events.into_iter().map(|event| event.data);
+        // Streams begin with an event that says nothing but where they are.
+        let events = events.filter(|data| !data.is_empty());
         events
             .map(|data| serde_json::from_slice(&data).expect("JSON"))
             .collect()
@@ -276,6 +278,8 @@ impl Events {
         let mut events = vec![];
         self.parser.push(chunk, &mut events).expect("within bounds");
         let data = events.into_iter().map(|event| event.data);
+        // Streams begin with an event that says nothing but where they are.
+        let data = data.filter(|data| !data.is_empty());
         self.ready
             .extend(data.map(|data| -> Value { serde_json::from_slice(&data).expect("JSON") }));
     }

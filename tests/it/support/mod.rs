@@ -4,6 +4,7 @@ pub(crate) mod browser;
 mod client;
 mod processes;
 pub(crate) mod provider;
+pub(crate) mod proxy;
 mod server;
 pub(crate) mod stateless;
 

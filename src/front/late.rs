@@ -1,0 +1,258 @@
+//! Answers that take long: the client gets headers and a comment soon, and the answer as an event of that stream when it
+//! is there. Clients that wait for the first byte of an answer for a few seconds only would give up otherwise, and
+//! proxies too.
+//!
+//! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::body::Body;
+use super::reply::{self, SESSION_HEADER};
+use super::stream::{FIRST_WORDS, KEEP_ALIVE, QUIET_CALL};
+
+/// A request that is being served.
+pub(super) type Serving = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// What is told to whoever waits for an answer that is late.
+#[derive(Debug)]
+struct Telling {
+    tell: oneshot::Sender<HeaderMap>,
+    /// The headers of the answer that are known before it is there.
+    headers: HeaderMap,
+}
+
+/// Says of one request that its answer is late. Without a listener nothing comes of that.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Late(Arc<Mutex<Option<Telling>>>);
+
+impl Late {
+    /// The answer has those headers, late or not.
+    pub(super) fn with_headers(&self, headers: HeaderMap) {
+        if let Some(telling) = &mut *self.0.lock() {
+            telling.headers.extend(headers);
+        }
+    }
+
+    /// Waits for something that may take long. Once it does, the client gets the beginning of a stream. `session` names
+    /// the session that the answer opens.
+    ///
+    /// # Cancel-Safety
+    /// As that of what is waited for.
+    pub(super) async fn unless_soon<F: Future>(
+        &self,
+        session: Option<HeaderValue>,
+        future: F,
+    ) -> F::Output {
+        let mut future = pin!(future);
+        if let Ok(soon) = timeout(FIRST_WORDS, &mut future).await {
+            return soon;
+        }
+        let telling = self.0.lock().take();
+        if let Some(Telling { tell, mut headers }) = telling {
+            headers.extend(session.map(|session| (SESSION_HEADER.clone(), session)));
+            // Whoever is gone need not be told.
+            let _told = tell.send(headers);
+        }
+        future.await
+    }
+}
+
+/// The answer to a request, or the beginning of it.
+pub(super) struct Answer {
+    serving: Option<Serving>,
+    is_late: Option<oneshot::Receiver<HeaderMap>>,
+}
+
+impl Answer {
+    /// Of a request that is served in that way.
+    pub(super) fn of(serve: impl FnOnce(Late) -> Serving) -> Self {
+        let (tell, told) = oneshot::channel();
+        let headers = HeaderMap::new();
+        let late = Late(Arc::new(Mutex::new(Some(Telling { tell, headers }))));
+        Self {
+            serving: Some(serve(late)),
+            is_late: Some(told),
+        }
+    }
+}
+
+impl Future for Answer {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Some(serving) = &mut self.serving else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(response) = serving.as_mut().poll(cx) {
+            self.serving = None;
+            return Poll::Ready(response);
+        }
+        let Some(told) = &mut self.is_late else {
+            return Poll::Pending;
+        };
+        match Pin::new(told).poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_never)) => {
+                self.is_late = None;
+                Poll::Pending
+            }
+            Poll::Ready(Ok(headers)) => {
+                self.is_late = None;
+                match self.serving.take() {
+                    Some(serving) => Poll::Ready(begun(headers, serving)),
+                    None => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+/// How far the body of a late answer is.
+enum Stage {
+    /// Its client has heard nothing.
+    New(Serving),
+    Waits(Serving),
+    /// The answer is a stream itself.
+    Stream(Body),
+    /// The answer is one message, which the event that has been begun carries.
+    Message(Body),
+    Over,
+}
+
+impl Stage {
+    fn of(response: Response<Body>) -> (Option<Bytes>, Self) {
+        let (parts, body) = response.into_parts();
+        let media = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        match media {
+            Some(b"text/event-stream") => (None, Self::Stream(body)),
+            Some(_) => (Some(Bytes::from_static(b"data: ")), Self::Message(body)),
+            // Nothing to say.
+            None => (None, Self::Over),
+        }
+    }
+
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            match self {
+                Self::New(serving) => {
+                    return Some((Bytes::from_static(KEEP_ALIVE), Self::Waits(serving)));
+                }
+                Self::Waits(mut serving) => match timeout(QUIET_CALL, &mut serving).await {
+                    Err(_elapsed) => {
+                        return Some((Bytes::from_static(KEEP_ALIVE), Self::Waits(serving)));
+                    }
+                    Ok(response) => {
+                        let (piece, next) = Self::of(response);
+                        if let Some(piece) = piece {
+                            return Some((piece, next));
+                        }
+                        self = next;
+                    }
+                },
+                Self::Stream(mut body) => {
+                    let piece = next_of(&mut body).await?;
+                    return Some((piece, Self::Stream(body)));
+                }
+                Self::Message(mut body) => {
+                    return Some(match next_of(&mut body).await {
+                        Some(piece) => (piece, Self::Message(body)),
+                        None => (Bytes::from_static(b"\n\n"), Self::Over),
+                    });
+                }
+                Self::Over => return None,
+            }
+        }
+    }
+}
+
+async fn next_of(body: &mut Body) -> Option<Bytes> {
+    loop {
+        // None of our bodies fails.
+        let frame = body.frame().await?.ok()?;
+        if let Ok(piece) = frame.into_data() {
+            return Some(piece);
+        }
+    }
+}
+
+fn begun(headers: HeaderMap, serving: Serving) -> Response<Body> {
+    let pieces = stream::unfold(Stage::New(serving), |stage| async move {
+        let (piece, stage) = stage.next().await?;
+        Some((Ok::<_, Infallible>(piece), stage))
+    });
+    let mut response = reply::event_stream(Body::from_stream(pieces));
+    response.headers_mut().extend(headers);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tokio::time::{Duration, Instant, sleep};
+
+    use super::*;
+
+    /// An answer that takes so long.
+    async fn answered(takes: Duration, response: Response<Body>) -> (Duration, Response<Body>) {
+        let began = Instant::now();
+        let answer = Answer::of(|late| {
+            Box::pin(async move {
+                let session = HeaderValue::from_static("s");
+                late.unless_soon(Some(session), sleep(takes)).await;
+                response
+            })
+        });
+        let response = answer.await;
+        (began.elapsed(), response)
+    }
+
+    async fn text_of(response: Response<Body>) -> String {
+        let whole = response.into_body().collect().await.expect("whole");
+        String::from_utf8(whole.to_bytes().to_vec()).expect("UTF-8")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_there_soon_is_answered_as_it_is() {
+        let soon = reply::json(StatusCode::BAD_GATEWAY, "{}");
+        let (_, response) = answered(Duration::from_millis(1900), soon).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(text_of(response).await, "{}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_comes_as_an_event_after_comments() {
+        let late = reply::json(StatusCode::BAD_GATEWAY, "{\"id\":1}");
+        let (after, response) = answered(Duration::from_secs(11), late).await;
+        assert!(after < Duration::from_secs(3), "{after:?}");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[&SESSION_HEADER], "s");
+        let text = text_of(response).await;
+        let expected = ": keep-alive\n\n".repeat(3) + "data: {\"id\":1}\n\n";
+        assert_eq!(text, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_late_goes_on_as_it_is() {
+        let events = reply::event_stream(Body::whole("id: 1\ndata: x\n\n"));
+        let (_, response) = answered(Duration::from_secs(3), events).await;
+        assert_eq!(
+            text_of(response).await,
+            ": keep-alive\n\nid: 1\ndata: x\n\n"
+        );
+        let nothing = reply::empty(StatusCode::ACCEPTED);
+        let (_, response) = answered(Duration::from_secs(3), nothing).await;
+        assert_eq!(text_of(response).await, ": keep-alive\n\n");
+    }
+}

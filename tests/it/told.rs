@@ -1,0 +1,204 @@
+//! What real clients tell their user of a request that fails, and whether their session goes on: the table in docs/clients.md.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use serde_json::Value;
+
+use super::support::{Stdiopool, faulty};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md");
+const BEGIN: &str = "<!-- from a test -->\n";
+const END: &str = "<!-- until here -->\n";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What became of a failure at a client.
+struct Told {
+    /// What its user sees.
+    text: String,
+    lives: bool,
+}
+
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")
+}
+
+/// Of a program that prints it as a line of JSON.
+async fn of_program(
+    program: PathBuf,
+    script: PathBuf,
+    client: &str,
+    url: &str,
+    tool: &str,
+) -> Told {
+    assert!(
+        program.exists(),
+        "{} is missing: run tests/peers/setup.sh",
+        program.display()
+    );
+    let newer_node = peers().join("node/node_modules/node/bin");
+    let path = std::env::var("PATH").expect("a PATH");
+    let output = tokio::process::Command::new(program)
+        .arg(script)
+        .args([url, client, tool])
+        .env("PATH", format!("{}:{path}", newer_node.display()))
+        .env("NO_PROXY", "127.0.0.1")
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output).await;
+    let output = output.expect("in time").expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told: Value =
+        serde_json::from_str(said.lines().last().unwrap_or_default()).unwrap_or_else(|_| {
+            panic!(
+                "{client}: {said}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        });
+    Told {
+        text: told["told"].as_str().unwrap_or_default().to_owned(),
+        lives: told["lives"] == true,
+    }
+}
+
+/// Of rmcp over that transport, by itself or in front of mcp-remote.
+macro_rules! of_rmcp {
+    ($transport:expr, $tool:expr) => {{
+        let connected = tokio::time::timeout(PATIENCE, ().serve($transport)).await;
+        match connected.map_err(|_| "nothing for a minute".to_owned()).and_then(|it| it.map_err(|error| format!("{error:?}"))) {
+            Err(text) => Told { text, lives: false },
+            Ok(client) => {
+                let call = client.call_tool(CallToolRequestParams::new($tool));
+                let text = match tokio::time::timeout(PATIENCE, call).await {
+                    Ok(Ok(result)) => format!("{result:?}"),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "nothing for a minute".to_owned(),
+                };
+                let mut again = CallToolRequestParams::new("echo");
+                again.arguments = serde_json::json!({"message": "on"}).as_object().cloned();
+                let again = tokio::time::timeout(PATIENCE, client.call_tool(again)).await;
+                let lives = matches!(again, Ok(Ok(_)));
+                Told { text, lives }
+            }
+        }
+    }};
+}
+
+async fn told(client: &str, url: &str, tool: &'static str) -> Told {
+    let python = |venv: &str| peers().join(venv).join("bin/python");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/told.py");
+    let node = peers().join("node/node_modules/node/bin/node");
+    let module = peers().join("node/told.mjs");
+    match client {
+        "Python 1.30" => of_program(python("venv"), script, "1", url, tool).await,
+        "Python 2.3" => of_program(python("venv2"), script, "2", url, tool).await,
+        "Python 2.3, stateless first" => {
+            of_program(python("venv2"), script, "2-auto", url, tool).await
+        }
+        "fastmcp 4.2" => of_program(python("venv3"), script, "fastmcp", url, tool).await,
+        "TypeScript 1.32" => of_program(node, module, "1", url, tool).await,
+        "TypeScript 2.4" => of_program(node, module, "2", url, tool).await,
+        "TypeScript 2.4, stateless first" => of_program(node, module, "2-auto", url, tool).await,
+        "rmcp 3" => of_rmcp!(
+            StreamableHttpClientTransport::from_uri(url.to_owned()),
+            tool
+        ),
+        "mcp-remote 0.15" => {
+            let home = tempfile::tempdir().expect("a temporary folder");
+            let mut command =
+                tokio::process::Command::new(peers().join("node/node_modules/.bin/mcp-remote"));
+            command
+                .args([url, "--allow-http"])
+                .env("HOME", home.path())
+                .env("NO_PROXY", "127.0.0.1");
+            let quiet = TokioChildProcess::builder(command).stderr(Stdio::null());
+            let (transport, _) = quiet.spawn().expect("runs");
+            of_rmcp!(transport, tool)
+        }
+        other => panic!("no client {other}"),
+    }
+}
+
+const CLIENTS: [&str; 9] = [
+    "Python 1.30",
+    "Python 2.3",
+    "Python 2.3, stateless first",
+    "fastmcp 4.2",
+    "TypeScript 1.32",
+    "TypeScript 2.4",
+    "TypeScript 2.4, stateless first",
+    "rmcp 3",
+    "mcp-remote 0.15",
+];
+
+fn cell(told: &Told, expected: &str, goes_on: bool) -> String {
+    let is_told = match told.text.contains(expected) {
+        true if told.text.contains("POST") || told.text.contains("HTTP") => {
+            "as text of an HTTP error"
+        }
+        true => "told",
+        false => "not told",
+    };
+    match (goes_on, told.lives) {
+        (false, _) => is_told.to_owned(),
+        (true, true) => format!("{is_told}; goes on"),
+        (true, false) => format!("{is_told}; **session over**"),
+    }
+}
+
+/// With `BLESS=1` it writes the table.
+#[tokio::test]
+async fn the_table_of_clients_is_what_they_do() {
+    let servers = faulty("dies", &["--mode", "die-mid-call"], "")
+        + &faulty("broken", &["--mode", "exit-at-once"], "");
+    let serve = |statuses: &str| {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let config = dir.path().join("pool.toml");
+        let text = format!(
+            "[http]\nlisten = \"127.0.0.1:0\"\nfailure_status = \"{statuses}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"none\"\n[state]\ndir = \"state\"\n{servers}"
+        );
+        std::fs::write(&config, text).expect("written");
+        let args = ["--config".to_owned(), config.display().to_string()];
+        Stdiopool::run(dir, &args, &[])
+    };
+    let (auto, http) = (serve("auto"), serve("http"));
+    let mut table = String::from(
+        "| client | `\"auto\"`: a call fails | a start fails | `\"http\"`: a call fails (502) | a start fails (502) |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for client in CLIENTS {
+        let mut cells = Vec::new();
+        for pool in [&auto, &http] {
+            let url = |server: &str| format!("{}/{server}/mcp", pool.url);
+            let failed = told(client, &url("dies"), "die").await;
+            cells.push(cell(&failed, "status 3", true));
+            let refused = told(client, &url("broken"), "echo").await;
+            cells.push(cell(&refused, "could not be started", false));
+            if std::ptr::eq(pool, &raw const auto) {
+                assert!(
+                    failed.text.contains("status 3") && failed.lives,
+                    "{client}: {}",
+                    failed.text
+                );
+                assert!(
+                    refused.text.contains("could not be started"),
+                    "{client}: {}",
+                    refused.text
+                );
+            }
+        }
+        writeln!(table, "| {client} | {} |", cells.join(" | ")).expect("in memory");
+    }
+    let document = std::fs::read_to_string(DOCUMENT).expect("docs/clients.md is there");
+    let (before, rest) = document.split_once(BEGIN).expect("the table's place");
+    let (_, after) = rest.split_once(END).expect("the table's end");
+    let expected = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(DOCUMENT, &expected).expect("written");
+    }
+    assert_eq!(document, expected, "run it with BLESS=1");
+}

@@ -1,0 +1,31 @@
+// The official TypeScript SDKs, and what they say of a request that fails: told.mjs URL CLIENT TOOL.
+//
+// CLIENT is `1` or `2` (the SDK of that generation, with `initialize`) or `2-auto` (the second one, which begins with the
+// stateless revision). Prints what the user is told of the failure, and whether the session goes on, as a line of JSON.
+
+const [url, generation, tool] = process.argv.slice(2);
+const first = generation === "1";
+const { Client } = await import(first ? "@modelcontextprotocol/sdk/client/index.js" : "@modelcontextprotocol/client");
+const { StreamableHTTPClientTransport } = await import(
+  first ? "@modelcontextprotocol/sdk/client/streamableHttp.js" : "@modelcontextprotocol/client"
+);
+const options = generation === "2-auto" ? { versionNegotiation: { mode: "auto" } } : {};
+const client = new Client({ name: "told", version: "1" }, options);
+const call = (name, args) =>
+  first ? client.callTool({ name, arguments: args }, undefined, { timeout: 20_000 }) : client.callTool({ name, arguments: args }, { timeout: 20_000 });
+let told = "";
+let lives = false;
+try {
+  await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+  try {
+    told = JSON.stringify(await call(tool, {}));
+  } catch (error) {
+    told = `${error}`;
+  }
+  lives = JSON.stringify(await call("echo", { message: "on" })).includes("on");
+  await client.close();
+} catch (error) {
+  told ||= `${error}`;
+}
+console.log(JSON.stringify({ told, lives }));
+process.exit(0);

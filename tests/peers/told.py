@@ -1,0 +1,57 @@
+"""Python clients, and what they say of a request that fails: told.py URL CLIENT TOOL.
+
+CLIENT is `1` or `2` (the official SDK of that generation, with `initialize`), `2-auto` (the second one, which begins with
+the stateless revision) or `fastmcp`. Prints what the user is told of the failure, and whether the session goes on, as a line
+of JSON.
+"""
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def connected(url: str, client: str):
+    if client == "1":
+        from mcp import ClientSession
+        from mcp.client.streamable_http import streamable_http_client
+
+        async with streamable_http_client(url) as (read, write, _session_id):
+            async with ClientSession(read, write) as session:
+                await session.initialize()
+                yield session
+    elif client == "fastmcp":
+        from fastmcp import Client
+
+        async with Client(url) as session:
+            yield session
+    else:
+        from mcp.client import Client
+
+        async with Client(url, mode="auto" if client == "2-auto" else "legacy") as session:
+            yield session
+
+
+def said(error: BaseException) -> str:
+    inner = getattr(error, "exceptions", ())
+    return " / ".join([str(error), *map(said, inner)])
+
+
+async def main(url: str, client: str, tool: str) -> None:
+    told, lives = "", False
+    try:
+        async with connected(url, client) as session:
+            try:
+                result = await asyncio.wait_for(session.call_tool(tool, {}), 20)
+                told = str(result)
+            except Exception as error:
+                told = said(error)
+            again = await asyncio.wait_for(session.call_tool("echo", {"message": "on"}), 20)
+            lives = "on" in str(again.content)
+    except BaseException as error:
+        told = told or said(error)
+    print(json.dumps({"told": told, "lives": lives}), flush=True)
+
+
+asyncio.run(main(*sys.argv[1:]))
