@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn installs_see_the_operators_registries_and_what_the_server_sets_instead() {
-        let text = "[servers.a]\ncommand = \"a\"\n[servers.b]\ncommand = \"b\"\nenv = { npm_config_registry = \"https://b/\", UV_INDEX = \"${config.x}\" }\n";
+        let text = "[servers.a]\ncommand = \"a\"\n[servers.b]\ncommand = \"b\"\nenv = { npm_config_registry = \"https://b/\", UV_PRERELEASE = \"${config.x}\" }\n";
         let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
         let environment = environment(&config);
         let of = |name: &str| environment.of_installs(&config.servers[name]);
@@ -262,6 +262,6 @@ mod tests {
             !b.variables.contains_key("NPM_CONFIG_REGISTRY"),
             "npm would take either"
         );
-        assert!(b.differs.is_some_and(|why| why.contains("UV_INDEX")));
+        assert!(b.differs.is_some_and(|why| why.contains("UV_PRERELEASE")));
     }
 }
