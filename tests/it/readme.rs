@@ -77,8 +77,9 @@ fn typescript_of_both_generations() {
     assert_eq!(all.len(), 2, "one of each generation");
     for block in all {
         // Modules are found beside the script that imports them.
-        let script = tempfile::Builder::new().suffix(".mjs");
-        let script = script.tempfile_in(peers().join("node")).expect("a file");
+        let folder = peers().join("node");
+        let script = tempfile::Builder::new().suffix(".mjs").tempfile_in(folder);
+        let script = script.expect("a file");
         std::fs::write(script.path(), here(block, &pool)).expect("written");
         let said = ran(Path::new("node"), &[&script.path().display().to_string()]);
         assert!(said.contains("whoami"), "{said}");
