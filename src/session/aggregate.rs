@@ -15,13 +15,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 
 use super::exchange::{Exchange, Next};
+use super::late_lists::LateList;
 use super::mailbox::Parcel;
+use super::packages;
 use super::record::{Session, SessionId};
 use super::request::response;
 use super::service::Sessions;
@@ -36,6 +39,9 @@ use crate::tenancy::{ClientConfig, Principal, advert_of_parts};
 
 /// Most pages of one server's list that are fetched; what comes after them is left out.
 const MAX_PAGES: usize = 64;
+
+/// How long a list waits for a server whose package is not there: what is remembered of it comes in less.
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// What a session is part of.
 #[derive(Debug)]
@@ -296,20 +302,48 @@ impl Sessions {
         let limit = self.setup().config.aggregate.list_timeout;
         let asked = servers.into_iter().map(|server| {
             let (sessions, lister) = (self.clone(), lister.clone());
-            let (tell, told) = tokio::sync::oneshot::channel();
+            let (tell, mut told) = tokio::sync::oneshot::channel();
+            let (tell_package, package) = tokio::sync::oneshot::channel();
             let name = server.clone();
             // In a task of its own, so that a server that is late is waited for all the same.
             self.shared.tasks.spawn(async move {
-                let list = sessions.list_of_one(&lister, &name, listing).await;
+                let slot = sessions.package_of(&lister, &name).await;
+                if let Some(slot) = &slot {
+                    // Nobody may want to know any more.
+                    let _gone = tell_package.send(slot.name());
+                }
+                let mut list = sessions.list_of_one(&lister, &name, listing).await;
+                if let (Some(slot), Err(failure)) = (&slot, &list)
+                    && failure.reason == Reason::Installing
+                    && let Some(_only) = sessions.shared.late_lists.enter(late_list(&lister, &name, listing))
+                {
+                    packages::until_settled(slot).await;
+                    list = sessions.list_of_one(&lister, &name, listing).await;
+                }
                 let was_listed = list.as_ref().is_ok_and(|items| !items.is_empty());
                 if tell.send(list).is_err() && was_listed {
                     sessions.listed_late(&lister, &name, listing);
                 }
             });
             async move {
-                let list = match tokio::time::timeout(limit, told).await {
-                    Ok(Ok(list)) => list.map_err(|failure| failure.message),
-                    Ok(Err(_)) => Err("stdiopool is shutting down".to_owned()),
+                let list = async {
+                    tokio::select! {
+                        biased;
+                        list = &mut told => Ok(list),
+                        Ok(package) = package => {
+                            // What is remembered comes all the same.
+                            let at_once = tokio::time::timeout(AT_ONCE, &mut told).await;
+                            at_once.map_err(|_elapsed| package)
+                        }
+                        else => Ok((&mut told).await),
+                    }
+                };
+                let list = match tokio::time::timeout(limit, list).await {
+                    Ok(Err(package)) => Err(format!(
+                        "its package `{package}` is being installed; the list changes when it is there"
+                    )),
+                    Ok(Ok(Ok(list))) => list.map_err(|failure| failure.message),
+                    Ok(Ok(Err(_))) => Err("stdiopool is shutting down".to_owned()),
                     Err(_elapsed) => Err(format!(
                         "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
                         humantime::format_duration(limit)
@@ -333,6 +367,33 @@ impl Sessions {
         aggregate::merged(listing, &items, &missing)
     }
 
+    /// The session in which that server is asked for its list.
+    async fn session_of(
+        &self,
+        lister: &Lister,
+        server: &ServerName,
+    ) -> Result<Arc<Session>, Failure> {
+        match &lister.whole {
+            Some(whole) => self.member(whole, server),
+            None => {
+                let (user, config) = (&lister.principal, lister.config.as_deref());
+                let session = self.caller_through_all(user, server, Default::default(), config);
+                session.await
+            }
+        }
+    }
+
+    /// The package of that server that is not there yet, whose install has begun then.
+    async fn package_of(&self, lister: &Lister, server: &ServerName) -> Option<Arc<Slot>> {
+        let session = self.session_of(lister, server).await.ok()?;
+        let config = match lister.whole {
+            Some(_) => part_of(lister.config.as_ref(), &session),
+            None => None,
+        };
+        let route = self.route(&session, config.as_ref()).await.ok()?;
+        self.missing(&route)
+    }
+
     /// All pages of one server's list.
     async fn list_of_one(
         &self,
@@ -340,15 +401,10 @@ impl Sessions {
         server: &ServerName,
         listing: Listing,
     ) -> Result<Vec<String>, Failure> {
-        let (session, era) = match &lister.whole {
-            Some(whole) => (self.member(whole, server)?, Era::Initialize),
-            None => {
-                let (user, config) = (&lister.principal, lister.config.as_deref());
-                let session = self.caller_through_all(user, server, Default::default(), config);
-                let session = session.await?;
-                let era = self.era(&session).await?;
-                (session, era)
-            }
+        let session = self.session_of(lister, server).await?;
+        let era = match &lister.whole {
+            Some(_) => Era::Initialize,
+            None => self.era(&session).await?,
         };
         let _in_use = session.in_use();
         let alias = self.names().of(server);
@@ -408,6 +464,15 @@ impl Sessions {
                 whole.outbox.push(changed.into());
             }
         }
+    }
+}
+
+fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList {
+    LateList {
+        session: lister.whole.as_ref().map(|whole| whole.no),
+        tenant: lister.principal.tenant.clone(),
+        server: server.clone(),
+        listing,
     }
 }
 

@@ -32,6 +32,7 @@ mod eras;
 mod exchange;
 mod keep;
 mod known_tools;
+mod late_lists;
 mod launchpad;
 mod lease;
 mod link;

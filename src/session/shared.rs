@@ -12,6 +12,7 @@ use super::catalog::Catalog;
 use super::directory::Directory;
 use super::eras::Eras;
 use super::known_tools::KnownTools;
+use super::late_lists::LateLists;
 use super::launchpad::Launchpad;
 use super::link::Link;
 use super::record::Session;
@@ -84,6 +85,8 @@ pub struct Shared {
     pub(super) roots: RootsTable,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
+    /// Lists of all servers that some are missing in until their packages are there.
+    pub(super) late_lists: LateLists,
     /// What is held for tenants.
     pub(super) ledger: Ledger,
     pub(super) metrics: Arc<Metrics>,
@@ -122,6 +125,7 @@ impl Shared {
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
             tools: KnownTools::default(),
+            late_lists: LateLists::default(),
             waiting: Waiting::new()
                 .expect("the system has randomness, or nothing here can be safe"),
             ledger,

@@ -491,6 +491,22 @@ const ROWS: &[(&str, Filled)] = &[
         "stderr kept",
         NeedNot("a ring of fixed size for each worker; `worker_io` fills it"),
     ),
+    (
+        "workers that have ended",
+        NeedNot(
+            "by its own tests: `one_tenants_workers_do_not_push_out_what_is_known_of_anothers` and a property",
+        ),
+    ),
+    (
+        "events that are remembered",
+        NeedNot(
+            "the list of ended workers, with other numbers: `the_bounds_hold_and_the_latest_is_there`",
+        ),
+    ),
+    (
+        "tools that rules are held against",
+        NeedNot("what a server says of itself, looked at once and cut"),
+    ),
 ];
 
 /// The text of every test there is.

@@ -27,6 +27,7 @@ mod page;
 mod policy;
 mod pool;
 mod prefetch;
+mod readme;
 mod restart;
 mod resume;
 mod roots;

@@ -339,6 +339,39 @@ async fn at_the_address_of_all_servers_an_install_is_told_of_too() {
 }
 
 #[tokio::test]
+async fn at_the_address_of_all_servers_who_connects_during_an_install_hears_of_it_at_once() {
+    let npm = Npm::new();
+    npm.put("hold", "");
+    let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
+    // Shorter than the install: whoever asks for the server itself has long been told to come again.
+    let pool =
+        format!("[pool]\nqueue_timeout = \"500ms\"\n[aggregate]\nlist_timeout = \"60s\"\n{server}");
+    let pool = Stdiopool::serve(&pool);
+    let mut client = pool.client("thing");
+    client.url = format!("{}/mcp", pool.url);
+    let client = client.connect().await;
+    let mut events = client.listen().await;
+    let listed = client.ask("tools/list", json!({})).await;
+    let missing = &listed.result()["_meta"]["dev.stdiopool/missing"][0];
+    assert_eq!(missing["server"], "thing", "{listed:?}");
+    let why = missing["why"].as_str().unwrap_or_default();
+    assert!(why.contains("`thing@1.0.0` is being installed"), "{why}");
+    // A minute is not waited for, nor is the half second that a request has.
+    let again = std::time::Instant::now();
+    client.ask("tools/list", json!({})).await.result();
+    assert!(again.elapsed() < std::time::Duration::from_secs(10));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    npm.remove("hold");
+    let told = events.next().await.expect("a message");
+    assert_eq!(told["method"], "notifications/tools/list_changed");
+    let listed = client.ask("tools/list", json!({})).await;
+    assert!(
+        listed.result().to_string().contains("thing__whoami"),
+        "{listed:?}"
+    );
+}
+
+#[tokio::test]
 async fn clients_without_sessions_are_told_of_an_install_too() {
     for (path, tool) in [("thing/mcp", "whoami"), ("mcp", "thing__whoami")] {
         let npm = Npm::new();
