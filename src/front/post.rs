@@ -262,7 +262,7 @@ impl Post<'_> {
                         reply::json(StatusCode::OK, message)
                     }
                     Parcel::Failed { id, failure } => {
-                        reply::answer(&failure, Some(&id), self.statuses())
+                        reply::answer_of_call(&failure, &id, self.statuses())
                     }
                 }
             }

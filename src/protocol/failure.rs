@@ -113,6 +113,14 @@ impl Reason {
         }
     }
 
+    /// The status of the answer to a request that a worker has had: if a message was too large then, it was the worker's.
+    pub const fn status_of_call(self, statuses: FailureStatus) -> u16 {
+        match (self, statuses) {
+            (Self::MessageTooLarge, FailureStatus::Auto) => 200,
+            _ => self.status_of_answer(statuses),
+        }
+    }
+
     /// Whether nothing is wrong with the request itself, nor with its session or its credentials, for which the
     /// specification has statuses.
     const fn is_told_by_message(self) -> bool {
@@ -128,7 +136,6 @@ impl Reason {
             | Self::WorkerExited
             | Self::RequestTimeout
             | Self::AuthUnavailable
-            | Self::MessageTooLarge
             | Self::Draining
             | Self::Internal => true,
             Self::BodyTimeout
@@ -137,6 +144,7 @@ impl Reason {
             | Self::InsufficientScope
             | Self::Forbidden
             | Self::NotFound
+            | Self::MessageTooLarge
             | Self::ParseError
             | Self::InvalidRequest
             | Self::SessionRequired
@@ -300,6 +308,10 @@ mod tests {
         assert_eq!(of(Reason::TenantLimit), (200, 429));
         assert_eq!(of(Reason::NotFound), (404, 404));
         assert_eq!(of(Reason::ConfigInvalid), (400, 400));
+        assert_eq!(of(Reason::MessageTooLarge), (413, 413));
+        let of_call = |statuses| Reason::MessageTooLarge.status_of_call(statuses);
+        assert_eq!(of_call(FailureStatus::Auto), 200);
+        assert_eq!(of_call(FailureStatus::Http), 413);
         for reason in Reason::ALL {
             assert_eq!(of(*reason).1, reason.http_status());
             let is_of_request = (400..=415).contains(&reason.http_status());

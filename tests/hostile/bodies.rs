@@ -55,7 +55,7 @@ async fn bodies_that_do_not_end_are_refused_at_the_limit_of_their_tenant() {
         let answer = client
             .try_initialize("2025-11-25", serde_json::json!({}))
             .await;
-        answer.status == http::StatusCode::OK
+        answer.response().get("result").is_some()
     })
     .await;
 }
