@@ -6,8 +6,9 @@
 //! its start. So there are two kinds of workers for them: one is told that its clients can do
 //! nothing, and serves many calls at once; the other that they can do everything, and serves one
 //! call at a time, because only then is it known whom it asks. A request goes to the second kind if
-//! its client can be asked anything, if it wants log lines, or if workers of that server have been
-//! seen to ask; the operator can say so too (`interactive`).
+//! its client can be asked anything, if it wants log lines, if workers of that server have been
+//! seen to ask, or if it is the first for that tool, prompt or resource; the operator can say so too
+//! (`interactive`).
 //!
 //! Workers that speak the stateless revision themselves get such requests as they are. They ask in
 //! their answers, so that any number of calls can be under way; only whoever wants log lines, which

@@ -432,6 +432,10 @@ const ROWS: &[(&str, Filled)] = &[
         By("sets_of_roots_are_bounded_and_never_mixed_up"),
     ),
     (
+        "what of a server was called once",
+        NeedNot("hashes of fixed size, of the operator's servers"),
+    ),
+    (
         "packages kept track of",
         NeedNot("command lines are the operator's"),
     ),
