@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(account.held(), 0, "they are written");
         store.set_standing(IdHash::of("a"), Arc::new(Debugging));
         store.remove(IdHash::of("b"));
-        let later = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let later = UNIX_EPOCH + Duration::from_secs(1_700_000_600);
         let touched = store.touch(vec![(IdHash::of("a"), later), (IdHash::of("b"), later)]);
         touched.await.expect("noted");
 
