@@ -20,6 +20,10 @@ pub const LOG_FILTER_ENV: &str = "STDIOPOOL_LOG";
 /// The filter when nothing else is said.
 const DEFAULT_FILTER: &str = "info";
 
+/// Comes before every filter: what a peer does wrong in HTTP/2 is a line for each frame otherwise, and a flood of
+/// those displaces what the operator has to see. `h2=debug` in the filter shows them.
+const OF_PEERS: &str = "h2=error";
+
 /// The shape of a log line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
 pub enum LogFormat {
@@ -125,7 +129,7 @@ impl Write for OneWrite {
 
 fn filter(value: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::builder()
-        .parse(value)
+        .parse(format!("{OF_PEERS},{value}"))
         .map_err(|source| LoggingError::Filter {
             value: value.to_owned(),
             source,
@@ -200,6 +204,10 @@ mod tests {
     #[test]
     fn a_bad_filter_is_named() {
         assert!(filter("info,stdiopool::pool=trace").is_ok());
+        let shown = |value: &str| filter(value).expect("a filter").to_string();
+        assert!(shown("info").contains(OF_PEERS));
+        let own = shown("info,h2=debug");
+        assert!(own.contains("h2=debug") && !own.contains(OF_PEERS), "{own}");
         let error = filter("info,stdiopool=loud").expect_err("no such level");
         assert!(
             error.to_string().contains("`info,stdiopool=loud`"),

@@ -231,6 +231,9 @@ async fn floods_of_frames_leave_others_their_calls_and_the_supervisor_its_memory
     let growth = resident(&pool).saturating_sub(before);
     assert!(growth < MAX_GROWTH, "{growth} bytes more than before");
     beside.goes_on(5).await;
+    // Nor may they fill the log, where the operator's lines would be lost among them.
+    let lines = pool.log().lines().count();
+    assert!(lines < 100, "{lines} lines of log: {}", pool.log());
     let body = "stdiopool_held_bytes{kind=\"body\"}";
     eventually("no body is held", async || pool.metric(body).await == 0.0).await;
 }

@@ -16,6 +16,7 @@ mod ceiling;
 mod connections;
 mod fairness;
 mod guardian;
+mod held;
 mod held_clock;
 mod held_disk;
 mod held_http2;
