@@ -113,32 +113,41 @@ impl Start {
         let args = spec.exposed_args();
         let first = args.first().copied();
         let withheld = withheld(&spec.program, first, &installs.variables, &spec.env).join(", ");
-        let as_written = |why: Option<String>| match why {
-            why if !withheld.is_empty() => Self::Refused {
-                why: why
-                    .unwrap_or_else(|| "`launch = \"as-is\"`, or no package is named".to_owned()),
-                variables: withheld.clone(),
-            },
-            None => Self::AsWritten,
-            Some(why) => Self::NotUnderstood(why),
+        let refused = |why: String| Self::Refused {
+            why,
+            variables: withheld.clone(),
+        };
+        let plain = |why: &str| {
+            if withheld.is_empty() {
+                Self::AsWritten
+            } else {
+                refused(why.to_owned())
+            }
+        };
+        let as_written = |why: String| {
+            if withheld.is_empty() {
+                Self::NotUnderstood(why)
+            } else {
+                refused(why)
+            }
         };
         if server.launch == Launch::AsIs {
-            return as_written(None);
+            return plain("`launch = \"as-is\"`");
         }
         let all: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
         let run = match understand(&spec.program, &all) {
-            None => return as_written(None),
-            Some(Err(why)) => return as_written(Some(spec.redactor.redact(&why))),
+            None => return plain("what it runs is known to its launcher alone"),
+            Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {
-            return as_written(Some(why));
+            return as_written(why);
         }
         if let Some(name) = unheeded(&spec.program, first, &installs.variables) {
-            return as_written(Some(format!("its launcher goes by `{name}`")));
+            return as_written(format!("its launcher goes by `{name}`"));
         }
         if let Some(why) = installs.differs {
-            return as_written(Some(why));
+            return as_written(why);
         }
         Self::Package(Box::new(PackageOrder {
             run,
