@@ -79,7 +79,13 @@ async fn whoami_stateless(client: &Client, meta: Value) -> Value {
         .send()
         .await
         .expect("answers");
-    let answer: Value = answer.json().await.expect("JSON");
+    // One that takes a while comes as a stream.
+    let told = answer.text().await.expect("an answer");
+    let message = told
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("data: "));
+    let answer: Value = serde_json::from_str(message.unwrap_or(&told)).expect("JSON");
     let text = answer["result"]["content"][0]["text"].as_str();
     serde_json::from_str(text.unwrap_or_else(|| panic!("no text: {answer}"))).expect("JSON")
 }

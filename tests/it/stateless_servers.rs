@@ -215,9 +215,15 @@ async fn whoever_goes_away_cancels_the_call_at_the_server() {
     .await;
     gone.abort();
     assert!(gone.await.is_err(), "it has no answer");
+    // The first call of a tool has a worker of its own.
     let logs = || {
-        let output = pool.command(&["logs", "w1"]).output().expect("runs");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        let of = |worker: &str| {
+            pool.command(&["logs", worker])
+                .output()
+                .expect("runs")
+                .stdout
+        };
+        String::from_utf8([of("w1"), of("w2")].concat()).expect("UTF-8")
     };
     until("the server is told", || {
         logs().contains("cancelled").then_some(())
