@@ -147,7 +147,7 @@ impl Bench {
             .map(|(name, value)| format!("{name:?} = {value:?}\n"));
         let settings: String = settings.collect();
         let toml = format!(
-            "[pool]\nqueue_timeout = \"3m\"\n[servers.probe]\ncommand = {:?}\nargs = {:?}\nstart_timeout = \"60s\"\n[servers.probe.env]\n{settings}",
+            "[pool]\nqueue_timeout = \"3m\"\npass_env = [\"PIP_FIND_LINKS\"]\n[servers.probe]\ncommand = {:?}\nargs = {:?}\nstart_timeout = \"60s\"\n[servers.probe.env]\n{settings}",
             line[0],
             &line[1..],
         );

@@ -256,7 +256,7 @@ async fn a_provider_that_is_away_is_borne_while_the_token_is_good() {
             return false;
         }
         assert_eq!(answer.reason(), "auth_unavailable", "{answer:?}");
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.status, StatusCode::OK);
         assert!(answer.headers.contains_key("retry-after"));
         true
     })
@@ -470,7 +470,7 @@ async fn authorisations_are_there_while_stdiopool_does_not_run() {
     let new_key = KEY.replace("00", "ff");
     std::fs::write(pool.dir.path().join("new.key"), &new_key).expect("written");
     let (ok, out, err) = offline(&["secret", "rekey", "--new-key", "new.key"]);
-    assert!(ok && out.contains("1 secrets"), "{out}{err}");
+    assert!(ok && out.contains("1 secret "), "{out}{err}");
     std::fs::write(pool.dir.path().join("state.key"), &new_key).expect("written");
     let mut pool = pool.started_again();
     let client = pool.client_of("acme", "hub").connect().await;
