@@ -141,7 +141,12 @@ impl Sessions {
         let can_ask = ["tools/call", "prompts/get", "resources/read"].contains(&method);
         let setup = self.setup();
         let settings = setup.config.servers.get(server);
-        let is_open = settings.is_some_and(|server| server.interactive == Interactive::Exclusive);
+        // One that speaks the stateless revision asks in its answers, whatever it is told of its clients.
+        let begins_with_initialize = setup.program(server).is_some_and(|program| {
+            self.shared.eras.for_client(program, true) == (Era::Initialize, true)
+        });
+        let is_open = begins_with_initialize
+            && settings.is_some_and(|server| server.interactive == Interactive::Exclusive);
         can_ask && is_open && {
             let what = format!("{method} {}", name.unwrap_or_default());
             self.shared.callers.is_first_call(server, &what)

@@ -193,6 +193,11 @@ async fn the_official_file_server_works_in_its_clients_folder() {
         ("tenant", UNREMEMBERED),
         ("session", UNREMEMBERED),
     ] {
+        // Its package has to be installed first.
+        let pool = match pool {
+            "" => "[pool]\nqueue_timeout = \"3m\"\n".to_owned(),
+            pool => format!("{pool}queue_timeout = \"3m\"\n"),
+        };
         let toml = format!("{pool}[servers.files]\n{SERVER}share = \"{share}\"\n");
         let pool = Stdiopool::serve(&toml);
         for name in ["one", "two"] {
