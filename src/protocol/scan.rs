@@ -9,6 +9,9 @@
 /// Deepest nesting of a value that is followed, in levels.
 const MAX_DEPTH: u32 = 64;
 
+/// Longest number, in bytes, of which every decoder makes one.
+const PLAIN_NUMBER: usize = 200;
+
 /// The members of a message: each as it stands there, quotes included.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Members<'a> {
@@ -20,14 +23,15 @@ pub(super) struct Members<'a> {
     pub(super) params: Option<&'a str>,
     pub(super) result: Option<&'a str>,
     pub(super) error: Option<&'a str>,
+    /// Whether it has members beside these.
+    pub(super) has_others: bool,
+    /// Whether a text in it has a surrogate's escape, or a number is long: decoders differ on some of those.
+    pub(super) is_doubtful: bool,
 }
 
 /// The members of a message that is an object; `None` if it is left to others to judge.
 pub(super) fn members(text: &str) -> Option<Members<'_>> {
-    let mut scan = Scan {
-        text: text.as_bytes(),
-        at: 0,
-    };
+    let mut scan = Scan::of(text);
     let mut found = Members::default();
     scan.blanks();
     scan.expect(b'{')?;
@@ -47,7 +51,10 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
                 b"error" => found.error.replace(value),
                 // It may be the name of one of these, in other words.
                 name if name.contains(&b'\\') => return None,
-                _ => None,
+                _ => {
+                    found.has_others = true;
+                    None
+                }
             };
             if before.is_some() {
                 return None;
@@ -61,7 +68,35 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
         }
     }
     scan.blanks();
+    found.is_doubtful = scan.is_doubtful;
     (scan.at == text.len()).then_some(found)
+}
+
+/// Hands each member of an object to `each`, in their order: its name as it stands between the quotes, and
+/// its value. `None` if `each` says so, or if the text is none of the usual objects (as [`members`]).
+pub fn each_member<'a>(
+    object: &'a str,
+    mut each: impl FnMut(&'a [u8], &'a str) -> Option<()>,
+) -> Option<()> {
+    let mut scan = Scan::of(object);
+    scan.blanks();
+    scan.expect(b'{')?;
+    scan.blanks();
+    if scan.take(b'}') {
+        return Some(());
+    }
+    loop {
+        let name = scan.name()?;
+        let start = scan.at;
+        scan.value()?;
+        each(name, object.get(start..scan.at)?)?;
+        scan.blanks();
+        match scan.next()? {
+            b',' => scan.blanks(),
+            b'}' => return Some(()),
+            _ => return None,
+        }
+    }
 }
 
 /// A string without escapes, without its quotes.
@@ -73,9 +108,18 @@ fn plain(value: &str) -> Option<&str> {
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
+    is_doubtful: bool,
 }
 
 impl<'a> Scan<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text: text.as_bytes(),
+            at: 0,
+            is_doubtful: false,
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -178,6 +222,7 @@ impl<'a> Scan<'a> {
 
     /// A number, after its sign.
     fn number(&mut self) -> Option<()> {
+        let start = self.at;
         match self.next()? {
             b'0' => {}
             b'1'..=b'9' => self.digits(),
@@ -191,8 +236,12 @@ impl<'a> Scan<'a> {
             if let Some(b'+' | b'-') = self.peek() {
                 self.at += 1;
             }
+            let exponent = self.at;
             self.some_digits()?;
+            // Of two digits at most it leads out of no range.
+            self.is_doubtful |= self.at - exponent > 2;
         }
+        self.is_doubtful |= self.at - start > PLAIN_NUMBER;
         Some(())
     }
 
@@ -221,6 +270,11 @@ impl<'a> Scan<'a> {
                         if !digits.iter().all(u8::is_ascii_hexdigit) {
                             return None;
                         }
+                        // U+D800 to U+DFFF.
+                        self.is_doubtful |= matches!(
+                            digits,
+                            [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]
+                        );
                         self.at += 4;
                     }
                     _ => return None,

@@ -123,7 +123,6 @@ impl Sessions {
                 }
             }
         };
-        let message = added.as_deref().unwrap_or(message);
         let read_again = match &added {
             Some(added) => Some(
                 Envelope::parse(added)
@@ -162,7 +161,6 @@ impl Sessions {
             }
             let asked = Asked {
                 session,
-                message,
                 envelope,
                 arrived,
                 level: exchange.level,
