@@ -150,18 +150,18 @@ pub(super) enum BadName {
 
 /// A member as it stands in an object.
 #[derive(Debug)]
-pub(super) struct Written<'a> {
+pub(in crate::bridge) struct Written<'a> {
     /// The name, quotes and escapes included.
-    pub(super) spelling: &'a str,
+    pub(in crate::bridge) spelling: &'a str,
     /// The name.
-    pub(super) name: Cow<'a, str>,
+    pub(in crate::bridge) name: Cow<'a, str>,
     /// The value.
-    pub(super) value: &'a str,
+    pub(in crate::bridge) value: &'a str,
 }
 
 /// The members of an object as they stand there.
 #[derive(Debug, Default)]
-pub(super) struct WrittenMembers<'a>(pub(super) Vec<Written<'a>>);
+pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<Written<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -193,7 +193,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
 
 impl<'a> WrittenMembers<'a> {
     /// Reads an object; `None` if the text is none, or a name is no Unicode text.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
