@@ -92,8 +92,11 @@ pub fn addressed(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccept
     {
         check_method(method)?;
     }
-    let is_usual = !envelope.is_doubtful && envelope.params.is_none_or(|it| are_usual(it.get()));
-    if is_usual {
+    let has_usual_params = match &envelope.listed {
+        Some(listed) => are_usual(listed),
+        None => envelope.params.is_none(),
+    };
+    if has_usual_params && !envelope.is_doubtful {
         return Ok(None);
     }
     closely(envelope)

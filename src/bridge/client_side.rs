@@ -282,7 +282,7 @@ impl Mux {
             },
             _ => Purpose::Plain,
         };
-        let token = params::progress_token(raw_params);
+        let token = params::progress_token_of(envelope);
         let id = self.new_call(Call {
             session: Some(session),
             client_id: client_id.into(),

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::addressed::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
-use crate::protocol::each_member;
+use crate::protocol::{Listed, each_member};
 
 /// Where names stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,43 +80,17 @@ impl Place {
         }
     }
 
-    /// What a name, written in ASCII, is there.
-    fn of_ascii(self, name: &[u8]) -> Known {
-        let names = self.names();
-        if let Some(at) = names.iter().position(|known| known.as_bytes() == name) {
-            return Known::Decided(at);
-        }
-        let alike = |known: &&str| ascii_folded(known.as_bytes()).eq(ascii_folded(name));
-        if names.iter().any(|known| alike(&known)) {
-            return Known::Lookalike;
-        }
-        for prefix in self.prefixes() {
-            let begins = || {
+    /// Whether a name, written in ASCII, is one that some decoder may take for one that is decided on, or begins
+    /// as those do.
+    fn is_alike(self, name: &[u8]) -> bool {
+        let mut names = self.names().iter();
+        let mut prefixes = self.prefixes().iter();
+        names.any(|known| ascii_folded(known.as_bytes()).eq(ascii_folded(name)))
+            || prefixes.any(|prefix| {
                 let mut folded = ascii_folded(name);
                 ascii_folded(prefix.as_bytes()).all(|byte| folded.next() == Some(byte))
-            };
-            if begins() {
-                return match name.starts_with(prefix.as_bytes()) {
-                    true => Known::Prefixed,
-                    false => Known::Lookalike,
-                };
-            }
-        }
-        Known::Other
+            })
     }
-}
-
-/// What a name is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Known {
-    /// One on which stdiopool decides: which.
-    Decided(usize),
-    /// One of those that it decides on for what they begin with.
-    Prefixed,
-    /// Some decoder may take it for one of those.
-    Lookalike,
-    /// The server's own.
-    Other,
 }
 
 fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
@@ -233,40 +207,39 @@ impl<'a> WrittenMembers<'a> {
 
 /// Whether the parameters of a message are as those of nearly every one: plainly written, each of the names on
 /// which stdiopool decides there at most once, and nothing in them that is for stdiopool or has to be taken out.
-/// One pass; what it does not say `true` of is looked at closely.
-pub(super) fn are_usual(params: &str) -> bool {
-    // In the order of `Place::Params`.
-    let mut has = 0_u32;
-    let checked = each_member(params, |name, value| {
-        once(Place::Params, &mut has, name)?;
-        match name {
-            b"_meta" => usual_meta(value),
-            b"ref" => {
-                let mut has = 0;
-                // Of another type it is the server's to refuse.
-                if !value.starts_with('{') {
-                    return Some(());
-                }
-                each_member(value, |name, _| once(Place::Reference, &mut has, name))
+/// What it does not say `true` of is looked at closely.
+pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
+    let mut has = 0;
+    let params = listed.params().all(|(name, value)| {
+        is_first(Place::Params, &mut has, name)
+            && match name {
+                "_meta" => value.starts_with('{'),
+                "ref" => is_usual_reference(value),
+                CLIENT_CONFIG => false,
+                _ => true,
             }
-            b"clientConfig" => None,
-            _ => Some(()),
-        }
     });
-    checked.is_some()
+    let mut has = 0;
+    params
+        && listed.meta().all(|(name, value)| {
+            is_first(Place::Meta, &mut has, name)
+                // Decided on for their type too, or taken out.
+                && match name {
+                    "progressToken" => is_token(value),
+                    meta::RELATED_TASK => false,
+                    name => !name.starts_with(OWN),
+                }
+        })
 }
 
-fn usual_meta(meta: &str) -> Option<()> {
+fn is_usual_reference(value: &str) -> bool {
     let mut has = 0;
-    each_member(meta, |name, value| {
-        once(Place::Meta, &mut has, name)?;
-        match value.as_bytes().first() {
-            // Decided on for their type too, or taken out.
-            _ if name == b"progressToken" => is_token(value).then_some(()),
-            _ if name.starts_with(OWN.as_bytes()) || name == meta::RELATED_TASK.as_bytes() => None,
-            _ => Some(()),
-        }
-    })
+    // Of another type it is the server's to refuse.
+    !value.starts_with('{')
+        || each_member(value, |name, _| {
+            is_first(Place::Reference, &mut has, name).then_some(())
+        })
+        .is_some()
 }
 
 /// Whether a value is what a progress token can be: a string or a number.
@@ -275,33 +248,23 @@ pub(super) fn is_token(raw: &str) -> bool {
 }
 
 /// Whether a name is plain, and if stdiopool decides on it the first of its kind.
-fn once(place: Place, has: &mut u32, name: &[u8]) -> Option<()> {
-    if name.len() > SHORT || !name.is_ascii() || name.contains(&b'\\') {
-        return None;
+fn is_first(place: Place, has: &mut u32, name: &str) -> bool {
+    // Exactly one of those, in nearly all cases.
+    let names = place.names();
+    let at = names.iter().position(|known| *known == name).or_else(|| {
+        let of_protocol = place == Place::Meta;
+        let at = meta::NAMES.iter().position(|known| *known == name);
+        at.filter(|_| of_protocol).map(|at| names.len() + at)
+    });
+    if let Some(at) = at {
+        let bit = 1 << at;
+        let is_first = *has & bit == 0;
+        *has |= bit;
+        return is_first;
     }
-    match place.of_ascii(name) {
-        Known::Decided(at) => {
-            let bit = 1 << at;
-            let is_first = *has & bit == 0;
-            *has |= bit;
-            is_first.then_some(())
-        }
-        Known::Prefixed => {
-            // Rarely more than a few: which of them there were is looked at by name.
-            let bit = 1 << (8 + prefixed(name)?);
-            let is_first = *has & bit == 0;
-            *has |= bit;
-            is_first.then_some(())
-        }
-        Known::Lookalike => None,
-        Known::Other => Some(()),
-    }
-}
-
-/// The number of a name of the protocol's own in `_meta`; `None` for one that is not known.
-fn prefixed(name: &[u8]) -> Option<usize> {
-    let names = meta::NAMES.iter();
-    names.clone().position(|known| known.as_bytes() == name)
+    name.len() <= SHORT
+        && name.bytes().all(|byte| byte.is_ascii() && byte != b'\\')
+        && !place.is_alike(name.as_bytes())
 }
 
 #[cfg(test)]

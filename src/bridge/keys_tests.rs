@@ -2,6 +2,14 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::protocol::Envelope;
+
+/// Of the text of parameters.
+fn are_usual(params: &str) -> bool {
+    let message = format!(r#"{{"jsonrpc":"2.0","method":"m","params":{params}}}"#);
+    let envelope = Envelope::parse(message.as_bytes()).expect("a message");
+    envelope.listed.as_ref().is_some_and(super::are_usual)
+}
 
 fn checked(place: Place, object: &str) -> Result<(), BadName> {
     WrittenMembers::read(object).expect(object).check(place)

@@ -61,7 +61,7 @@ pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{
     Action, Anomaly, AskRef, CallId, Malformed, MalformedOutcome, Mux, NotGreeted, SessionNo,
 };
-pub use params::{asked_level, progress_token, subscribed_uri};
+pub use params::{asked_level, progress_token_of, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};
 pub use roots::{ClientRoots, MAX_ROOTS, RootsError};
 

@@ -103,7 +103,7 @@ impl Post<'_> {
         let version = version.and_then(|version| version.to_str().ok());
         let is_answer = failure.reason == Reason::InvalidParams
             && envelope.kind() == Kind::Request
-            && !is_stateless(version.map(str::trim), self.body);
+            && !is_stateless(version.map(str::trim), envelope);
         if is_answer {
             *response.status_mut() = StatusCode::OK;
         }
@@ -143,7 +143,7 @@ impl Post<'_> {
         let opens = envelope.method.as_deref() == Some("initialize") && id.is_some();
         // A client that opens a session cannot know yet what is spoken here: the revision is agreed on in the message.
         let version = version.map(str::trim).filter(|_| !opens);
-        if is_stateless(version, self.body) {
+        if is_stateless(version, envelope) {
             return Box::pin(self.serve_stateless(envelope)).await;
         }
         if opens {

@@ -9,7 +9,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::scan::{Members, members};
+use super::scan::{Listed, Members, members};
 
 /// A JSON value as it stands in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +64,9 @@ pub struct Envelope<'a> {
     /// [`portable`](super::portable).
     #[serde(skip)]
     pub is_doubtful: bool,
+    /// What is in `params`; `None` where they are no object, or something in the text is unusual.
+    #[serde(skip)]
+    pub listed: Option<Listed<'a>>,
 }
 
 impl<'a> From<Members<'a>> for Envelope<'a> {
@@ -77,6 +80,7 @@ impl<'a> From<Members<'a>> for Envelope<'a> {
             error: found.error.map(RawJson),
             is_exact: !found.has_others,
             is_doubtful: found.is_doubtful,
+            listed: found.listed,
         }
     }
 }
@@ -88,6 +92,10 @@ fn present<'de, D: serde::Deserializer<'de>>(
     let value = <&RawValue>::deserialize(deserializer)?;
     Ok(Some(value.into()))
 }
+
+/// The names in `params` are not known, or not plain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unlisted;
 
 /// A JSON-RPC id as it was written: raw JSON. Nearly every one is short, and then stands for itself
 /// without an allocation.
@@ -208,6 +216,21 @@ impl<'a> Envelope<'a> {
         line.push(b'}');
         one_line(&mut line);
         line.into()
+    }
+
+    /// The member of that name of `params._meta`, as raw JSON, where all of its names are written plainly and
+    /// that one at most once. `Err`: that has to be looked at in another way.
+    pub fn plain_meta(&self, name: &str) -> Result<Option<&'a str>, Unlisted> {
+        let listed = self.listed.as_ref().filter(|listed| listed.is_plain);
+        let mut found = listed
+            .ok_or(Unlisted)?
+            .meta()
+            .filter(|(found, _)| *found == name);
+        match (found.next(), found.next()) {
+            (None, _) => Ok(None),
+            (Some((_, value)), None) => Ok(Some(value)),
+            (Some(_), Some(_)) => Err(Unlisted),
+        }
     }
 
     /// Whether it asks, tells or answers.
