@@ -49,13 +49,17 @@ fn listed_as_read(found: &Members<'_>) {
     assert_eq!(own(listed.params().collect()), members(params), "{params}");
     let meta = members(params)
         .into_iter()
-        .find(|(name, value)| name == "_meta" && value.len() > 2 && value.starts_with('{'));
+        .find(|(name, _)| name == "_meta")
+        .filter(|(_, value)| value.starts_with('{'));
     assert_eq!(
         own(listed.meta().collect()),
         meta.map_or(vec![], |(_, meta)| members(&meta)),
         "{params}"
     );
-    let object: serde_json::Map<String, Value> = serde_json::from_str(params).expect("an object");
+    // Half a surrogate pair is no text, and such a number no double.
+    let Ok(object) = serde_json::from_str::<Map<String, Value>>(params) else {
+        return;
+    };
     for (name, value) in &object {
         let spelt = Value::from(name.as_str()).to_string();
         let values: Vec<_> = listed.params().collect();
