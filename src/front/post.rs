@@ -94,20 +94,11 @@ impl Post<'_> {
         post.serve_plain(&envelope).await
     }
 
-    /// Answers a message whose worker might read it otherwise, or drop it. A request of the older era gets
-    /// status 200, as from its server: some clients end their session on any other.
+    /// Answers a message whose worker might read it otherwise, or drop it.
     fn refuse_message(&self, failure: &Failure, envelope: &Envelope<'_>) -> Response<Body> {
-        let id = envelope.id.map(|id| id.get());
-        let mut response = self.refuse(failure, id);
-        let version = self.headers.get(&reply::VERSION_HEADER);
-        let version = version.and_then(|version| version.to_str().ok());
-        let is_answer = failure.reason == Reason::InvalidParams
-            && envelope.kind() == Kind::Request
-            && !is_stateless(version.map(str::trim), envelope);
-        if is_answer {
-            *response.status_mut() = StatusCode::OK;
-        }
-        response
+        // What is no request has no answer.
+        let id = envelope.id.filter(|_| envelope.kind() == Kind::Request);
+        self.refuse(failure, id.map(|id| id.get()))
     }
 
     /// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is

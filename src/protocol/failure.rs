@@ -135,6 +135,9 @@ impl Reason {
             | Self::RequestTimeout
             | Self::AuthUnavailable
             | Self::MessageTooLarge
+            | Self::InvalidParams
+            | Self::AnswerInvalid
+            | Self::AnswerTooLarge
             | Self::Draining
             | Self::Internal => true,
             Self::BodyTimeout
