@@ -437,7 +437,6 @@ fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call
     let mut out = vec![];
     let request = ClientRequest {
         session: SessionNo(1),
-        message,
         envelope: &envelope,
     };
     assert!(matches!(mux.request(request, &mut out), Opened::Sent(..)));
