@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::addressed::{IDENTITY, Unreadable};
+use super::keys::folded;
 use super::members::Members;
-use crate::protocol::{Envelope, span_of, splice};
+use crate::protocol::Envelope;
 
 /// What is added.
 #[derive(Clone, Default, Debug)]
@@ -57,7 +58,9 @@ pub fn with_additions(message: &[u8], additions: &Additions) -> Result<Bytes, No
             None => return Err(NotAdded::NoObject),
         };
         for (name, value) in &additions.arguments {
-            if arguments.get(name).is_some() {
+            // Some servers match names without case.
+            let own = folded(name);
+            if arguments.0.iter().any(|(given, _)| folded(given) == own) {
                 return Err(NotAdded::Supplied(name.clone()));
             }
             arguments.set(name, value.as_str());
@@ -73,17 +76,8 @@ pub fn with_additions(message: &[u8], additions: &Additions) -> Result<Bytes, No
         meta.set(IDENTITY, identity.as_str());
         params.set("_meta", meta.write());
     }
-    let text = params.write();
-    if let Some(given) = given {
-        return Ok(splice(message, span_of(message, given), text.as_bytes()));
-    }
-    // The last brace closes the message.
-    let end = memchr::memrchr(b'}', message).ok_or(Unreadable)?;
-    Ok(splice(
-        message,
-        end..end,
-        format!(",\"params\":{text}").as_bytes(),
-    ))
+    let id = envelope.id.map(|id| id.get());
+    Ok(envelope.rewritten(id, Some(&params.write())))
 }
 
 #[cfg(test)]
@@ -137,6 +131,8 @@ mod tests {
         for params in [
             r#","params":{"name":"x","arguments":{"account":"b"}}"#,
             r#","params":{"name":"x","arguments":{"acc\u006funt":null}}"#,
+            r#","params":{"name":"x","arguments":{"Account":"b"}}"#,
+            r#","params":{"name":"x","arguments":{"acc-OUNT":"b"}}"#,
         ] {
             let refused = added(params, None, &account).expect_err("refused");
             assert_eq!(refused, NotAdded::Supplied("account".into()), "{params}");

@@ -3,13 +3,13 @@
 //! itself.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
+use super::keys::{BadName, Place, Written, WrittenMembers, are_usual, folded, is_token};
 use super::members::Members;
-use crate::protocol::{Envelope, span_of, splice};
+use super::stateless::meta;
+use crate::protocol::{Envelope, Failure, Method, NotPortable, Reason, portable};
 
 /// Under which a config stands in `_meta`, and its schema in `capabilities.experimental`.
 pub const CONFIG: &str = "dev.stdiopool/config";
@@ -17,11 +17,6 @@ pub const CONFIG: &str = "dev.stdiopool/config";
 pub const IDENTITY: &str = "dev.stdiopool/identity";
 /// The same config as a member of the parameters.
 pub const CLIENT_CONFIG: &str = "clientConfig";
-
-/// One of these is in every message that has something for stdiopool in it. The last two begin the
-/// spellings in which JSON can hide letters and the slash of a name.
-static SIGNS: LazyLock<[Finder<'static>; 4]> =
-    LazyLock::new(|| ["dev.stdiopool/", CLIENT_CONFIG, "\\u00", "\\/"].map(Finder::new));
 
 /// A message without what was for stdiopool, and that.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,65 +29,214 @@ pub struct Addressed {
     pub meta_config: Option<String>,
 }
 
+/// Why a client's message cannot be accepted: a worker might read it otherwise than stdiopool does, or
+/// drop it without an answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotAccepted {
+    /// The method is one that is known, in another spelling.
+    #[error("unknown method `{method}` (did you mean `{known}`? methods are spelled exactly)")]
+    Method {
+        /// As it is spelled.
+        method: String,
+        /// As it would be right.
+        known: &'static str,
+    },
+    /// Parameters are by name (2025-06-18, basic, "Requests").
+    #[error("`params` must be an object, or be left out")]
+    NoObject,
+    /// A member of the parameters is of the wrong type.
+    #[error("`params.{0}` must be {1}, or be left out")]
+    Type(&'static str, &'static str),
+    /// A name that some decoders read otherwise.
+    #[error("{0}")]
+    Name(String),
+    /// Half of a surrogate pair stands alone in a name.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A value that some decoders cannot read.
+    #[error("the message cannot be sent to every server: {0}")]
+    Value(#[from] NotPortable),
+}
+
+impl From<BadName> for NotAccepted {
+    fn from(name: BadName) -> Self {
+        Self::Name(name.to_string())
+    }
+}
+
+impl From<NotAccepted> for Failure {
+    fn from(why: NotAccepted) -> Self {
+        let reason = match why {
+            NotAccepted::Method { .. } => Reason::InvalidRequest,
+            _ => Reason::InvalidParams,
+        };
+        Self::new(reason, why.to_string())
+    }
+}
+
 /// Parameters whose names cannot be read as text (half of a surrogate pair stands alone in one),
 /// so that a worker with other ideas of text might find in them what was to be taken out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("`params` or their `_meta` have a name that is no Unicode text")]
 pub struct Unreadable;
 
-/// Takes out of a message what is for stdiopool; `None` if there is nothing. For nearly every
-/// message that is found without reading it.
+/// Checks a client's message, of which `envelope` has the members, and takes out of it what is for
+/// stdiopool or means nothing; `None` if there is nothing of that. For nearly every message that takes one
+/// pass over its parameters.
 ///
 /// # Errors
-/// [`Unreadable`] when it cannot be said what is in it.
-pub fn addressed(message: &[u8]) -> Result<Option<Addressed>, Unreadable> {
-    if SIGNS.iter().all(|sign| sign.find(message).is_none()) {
+/// [`NotAccepted`] when a worker might read something else in it than stdiopool, or nothing at all.
+pub fn addressed(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
+    if let Some(method) = envelope.method.as_deref()
+        && Method::of(method).is_none()
+    {
+        check_method(method)?;
+    }
+    let has_usual_params = match &envelope.listed {
+        Some(listed) => are_usual(listed),
+        None => envelope.params.is_none(),
+    };
+    if has_usual_params && !envelope.is_doubtful {
         return Ok(None);
     }
-    let envelope = Envelope::parse(message).ok();
-    let Some(params) = envelope.and_then(|envelope| envelope.params) else {
-        return Ok(None);
+    closely(envelope)
+}
+
+/// Methods that clients send beside [`Method::ALL`].
+const OTHER_METHODS: [&str; 9] = [
+    "notifications/cancelled",
+    "notifications/initialized",
+    "notifications/progress",
+    "notifications/roots/list_changed",
+    "notifications/tasks/status",
+    "tasks/get",
+    "tasks/result",
+    "tasks/list",
+    "tasks/cancel",
+];
+
+fn check_method(method: &str) -> Result<(), NotAccepted> {
+    let mut names = Method::ALL
+        .iter()
+        .map(|known| known.name)
+        .chain(OTHER_METHODS);
+    let own = folded(method.trim());
+    match names.find(|known| folded(known) == own) {
+        Some(known) if known != method => Err(NotAccepted::Method {
+            method: method.to_owned(),
+            known,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The reference for [`addressed`]: reads every name as what it is.
+fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
+    let id = envelope.id.map(|id| id.get());
+    let Some(params) = envelope.params else {
+        // Of a response, what is in it.
+        let whole = envelope.rewritten(id, None);
+        let text = std::str::from_utf8(&whole).map_err(|_| Unreadable)?;
+        return Ok(match portable(text)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => Some(Addressed {
+                message: text.into(),
+                client_config: None,
+                meta_config: None,
+            }),
+        });
     };
     let params = params.get();
     if !params.starts_with('{') {
-        return Ok(None);
+        return Err(NotAccepted::NoObject);
     }
-    let mut members = Members::read(params).ok_or(Unreadable)?;
-    let before = members.0.len();
-    let client_config = members.take(CLIENT_CONFIG);
-    let mut is_changed = members.0.len() < before;
-    let mut meta_config = None;
+    let members = WrittenMembers::read(params).ok_or(Unreadable)?;
+    members.check(Place::Params)?;
+    let (mut client_config, mut meta_config) = (None, None);
+    let mut is_changed = false;
     let mut rest = Vec::with_capacity(members.0.len());
-    for (name, value) in members.0 {
-        if name != "_meta" || !value.starts_with('{') {
-            rest.push((name, value));
-            continue;
-        }
-        let mut meta = Members::read(&value).ok_or(Unreadable)?;
-        let before = meta.0.len();
-        let taken = meta.take(CONFIG).map(Cow::into_owned);
-        let _claimed = meta.take(IDENTITY);
-        if meta.0.len() == before {
-            rest.push((name, value));
-            continue;
-        }
-        is_changed = true;
-        meta_config = taken.or(meta_config);
-        // What held nothing else is as if it had not been.
-        if !meta.0.is_empty() {
-            let text = meta.write();
-            rest.push((name, Cow::Owned(text)));
+    for Written { name, value, .. } in members.0 {
+        match &*name {
+            CLIENT_CONFIG => {
+                is_changed = true;
+                client_config = Some(value.to_owned());
+            }
+            "_meta" => match worker_meta(value, &mut meta_config)? {
+                Some(text) => {
+                    is_changed |= matches!(text, Cow::Owned(_));
+                    rest.push((name, text));
+                }
+                None => is_changed = true,
+            },
+            "ref" => {
+                if value.starts_with('{') {
+                    let reference = WrittenMembers::read(value).ok_or(Unreadable)?;
+                    reference.check(Place::Reference)?;
+                }
+                rest.push((name, Cow::Borrowed(value)));
+            }
+            _ => rest.push((name, Cow::Borrowed(value))),
         }
     }
-    if !is_changed {
-        return Ok(None);
-    }
-    let text = Members(rest).write();
+    let text = match is_changed {
+        true => Cow::Owned(Members(rest).write()),
+        false => Cow::Borrowed(params),
+    };
+    let text = match portable(&text)? {
+        Cow::Borrowed(_) if !is_changed => return Ok(None),
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    };
     Ok(Some(Addressed {
-        message: splice(message, span_of(message, params), text.as_bytes()),
-        client_config: client_config.map(Cow::into_owned),
+        message: envelope.rewritten(id, Some(&text)),
+        client_config,
         meta_config,
     }))
+}
+
+/// What a worker may see of `_meta`; `None` if nothing is left. What it sets for its server goes to `config`.
+fn worker_meta<'a>(
+    value: &'a str,
+    config: &mut Option<String>,
+) -> Result<Option<Cow<'a, str>>, NotAccepted> {
+    if value == "null" {
+        return Ok(None);
+    }
+    if !value.starts_with('{') {
+        return Err(NotAccepted::Type("_meta", "an object"));
+    }
+    let members = WrittenMembers::read(value).ok_or(Unreadable)?;
+    members.check(Place::Meta)?;
+    let before = members.0.len();
+    let mut rest = Vec::with_capacity(before);
+    for Written { name, value, .. } in members.0 {
+        match &*name {
+            CONFIG => *config = Some(value.to_owned()),
+            IDENTITY => {}
+            "progressToken" if value == "null" => {}
+            "progressToken" if !is_token(value) => {
+                return Err(NotAccepted::Type(
+                    "_meta.progressToken",
+                    "a string or a number",
+                ));
+            }
+            meta::RELATED_TASK if !is_related_task(value) => {
+                let name = "_meta[\"io.modelcontextprotocol/related-task\"]";
+                return Err(NotAccepted::Type(name, "an object with a string `taskId`"));
+            }
+            _ => rest.push((name, Cow::Borrowed(value))),
+        }
+    }
+    if rest.len() == before {
+        return Ok(Some(Cow::Borrowed(value)));
+    }
+    // What held nothing else is as if it had not been.
+    Ok((!rest.is_empty()).then(|| Cow::Owned(Members(rest).write())))
+}
+
+fn is_related_task(value: &str) -> bool {
+    let value: Result<serde_json::Value, _> = serde_json::from_str(value);
+    value.is_ok_and(|value| value["taskId"].is_string())
 }
 
 /// An `initialize` or `server/discover` result that tells clients what they may set: `schema` is
@@ -110,113 +254,5 @@ pub fn advertised(result: &[u8], schema: &str) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn message(params: &str) -> String {
-        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
-    }
-
-    fn taken(params: &str) -> Option<(String, Option<String>, Option<String>)> {
-        let addressed = addressed(message(params).as_bytes()).expect("readable")?;
-        let message = String::from_utf8(addressed.message.to_vec()).expect("UTF-8");
-        Some((message, addressed.client_config, addressed.meta_config))
-    }
-
-    #[test]
-    fn nothing_of_it_is_left_for_the_worker() {
-        let rest = message(r#"{"name":"a","arguments":{"x": [1]}}"#);
-        for params in [
-            r#"{"name":"a","clientConfig":{"k":1},"arguments":{"x": [1]}}"#,
-            r#"{"name":"a","arguments":{"x": [1]},"_meta":{"dev.stdiopool/config":{"k":1}}}"#,
-            r#"{"name":"a","_meta" : {"dev.stdiopool/identity":{"sub":"root"}},"arguments":{"x": [1]}}"#,
-            r#"{"name":"a","_meta":{"dev.stdiopool\/config":1,"dev\u002estdiopool/identity":2},"arguments":{"x": [1]}}"#,
-            r#"{"name":"a","cli\u0065ntConfig":{"k":1},"clientConfig":{"k":2},"arguments":{"x": [1]}}"#,
-            r#"{"name":"a","_meta":{"dev.stdiopool/config":1},"_meta":{"dev.stdiopool/config":2},"arguments":{"x": [1]}}"#,
-        ] {
-            assert_eq!(taken(params).expect(params).0, rest, "{params}");
-        }
-        let params = r#"{"name":"a","clientConfig":{"k":1},"_meta":{"progressToken": 5,"dev.stdiopool/config":"cfg_1"}}"#;
-        let (rest, client, meta) = taken(params).expect("something");
-        assert_eq!(rest, message(r#"{"name":"a","_meta":{"progressToken":5}}"#));
-        assert_eq!(client.as_deref(), Some(r#"{"k":1}"#));
-        assert_eq!(meta.as_deref(), Some(r#""cfg_1""#));
-    }
-
-    #[test]
-    fn what_only_looks_like_it_is_the_workers() {
-        for params in [
-            "{}",
-            r#"{"arguments":{"clientConfig":{},"_meta":{"dev.stdiopool/config":1}}}"#,
-            r#"{"name":"clientConfig","_meta":{"x":"dev.stdiopool/config"}}"#,
-            r#"{"name":"\u001b","_meta":[]}"#,
-            "[]",
-        ] {
-            assert_eq!(taken(params), None, "{params}");
-        }
-        assert_eq!(addressed(b"clientConfig"), Ok(None));
-        assert_eq!(addressed(br#"{"method":"clientConfig"}"#), Ok(None));
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_not_passed_on() {
-        for params in [
-            r#"{"\ud800":1,"clientConfig":{}}"#,
-            r#"{"_meta":{"\ud800":1,"dev.stdiopool/identity":{}}}"#,
-        ] {
-            let message = message(params);
-            assert_eq!(addressed(message.as_bytes()), Err(Unreadable), "{params}");
-        }
-    }
-
-    #[test]
-    fn a_result_gets_the_schema_beside_what_it_has() {
-        let told = |result: &str| {
-            let told = advertised(result.as_bytes(), r#"{"type":"object"}"#).expect("a result");
-            String::from_utf8(told.to_vec()).expect("UTF-8")
-        };
-        assert_eq!(
-            told(r#"{"capabilities":{"tools":{ },"experimental":{"x":1}},"serverInfo":{}}"#),
-            r#"{"capabilities":{"tools":{ },"experimental":{"x":1,"dev.stdiopool/config":{"type":"object"}}},"serverInfo":{}}"#
-        );
-        assert_eq!(
-            told("{}"),
-            r#"{"capabilities":{"experimental":{"dev.stdiopool/config":{"type":"object"}}}}"#
-        );
-        assert_eq!(advertised(b"[]", "{}"), None);
-    }
-
-    /// A name as JSON can spell it.
-    fn spelt(name: &'static str) -> impl Strategy<Value = String> {
-        proptest::collection::vec(0_u8..3, name.len()).prop_map(move |ways| {
-            let letters = name.chars().zip(ways);
-            letters
-                .map(|(letter, way)| match (letter, way) {
-                    (_, 1) => format!("\\u{:04x}", u32::from(letter)),
-                    ('/', 2) => "\\/".to_owned(),
-                    _ => letter.to_string(),
-                })
-                .collect()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn no_spelling_gets_past_it(
-            config in spelt(CONFIG), identity in spelt(IDENTITY), client in spelt(CLIENT_CONFIG),
-            meta in spelt("_meta"),
-        ) {
-            let params = format!(
-                r#"{{"name":"a","{client}":{{"k":1}},"{meta}":{{"{config}":{{"k":2}},"{identity}":3,"kept":4}}}}"#
-            );
-            let (rest, client, meta) = taken(&params).expect("found");
-            let rest: Value = serde_json::from_str(&rest).expect("JSON");
-            prop_assert_eq!(&rest["params"], &json!({ "name": "a", "_meta": { "kept": 4 } }));
-            prop_assert_eq!(client.as_deref(), Some(r#"{"k":1}"#));
-            prop_assert_eq!(meta.as_deref(), Some(r#"{"k":2}"#));
-        }
-    }
-}
+#[path = "addressed_tests.rs"]
+mod tests;

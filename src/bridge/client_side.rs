@@ -15,15 +15,13 @@ use super::mux::{
 use super::params;
 use super::stateless::identity;
 use crate::ids::WorkerId;
-use crate::protocol::{Envelope, RawId, code, one_line, span_of};
+use crate::protocol::{Envelope, RawId, code, is_usual_error, one_line, quoted, span_of};
 
-/// A request of a client: the text it was read from and the envelope that borrows from it.
+/// A request of a client. Of its text nothing goes on but the members of its envelope.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientRequest<'a> {
     /// Who asks.
     pub session: SessionNo,
-    /// The whole message.
-    pub message: &'a [u8],
     /// Its members; must have an id and a method.
     pub envelope: &'a Envelope<'a>,
 }
@@ -249,11 +247,7 @@ impl Mux {
         {
             return opened;
         }
-        let ClientRequest {
-            session,
-            message,
-            envelope,
-        } = request;
+        let ClientRequest { session, envelope } = request;
         let client_id = envelope.id.map_or("null", |id| id.get());
         let raw_params = envelope.params.map_or("{}", |params| params.get());
         let mut replaced_params = None;
@@ -288,7 +282,7 @@ impl Mux {
             },
             _ => Purpose::Plain,
         };
-        let token = params::progress_token(raw_params);
+        let token = params::progress_token_of(envelope);
         let id = self.new_call(Call {
             session: Some(session),
             client_id: client_id.into(),
@@ -308,7 +302,7 @@ impl Mux {
                 id.0
             )
             .into(),
-            None => for_worker(message, envelope.id.map(|raw| raw.get()), token, id),
+            None => for_worker(envelope, token, id),
         };
         Opened::Sent(id, line)
     }
@@ -318,7 +312,6 @@ impl Mux {
     pub fn notification(
         &mut self,
         session: SessionNo,
-        message: &[u8],
         envelope: &Envelope<'_>,
         out: &mut Vec<Action>,
     ) -> Option<CallId> {
@@ -334,14 +327,32 @@ impl Mux {
             }
             Some(_) => {
                 // The stateless revision has no others.
-                if self.is_attached(session) && self.era == Era::Initialize {
-                    let mut line = message.to_vec();
-                    one_line(&mut line);
-                    out.push(Action::ToWorker(line.into()));
+                if self.is_attached(session)
+                    && self.era == Era::Initialize
+                    && self.may_tell(session, envelope)
+                {
+                    let params = envelope.params.map(|params| params.get());
+                    out.push(Action::ToWorker(envelope.rewritten(None, params)));
                 }
                 None
             }
         }
+    }
+
+    /// Whether a notification can only concern the session itself: progress is of a question that it was
+    /// asked, under the worker's own token.
+    fn may_tell(&self, session: SessionNo, envelope: &Envelope<'_>) -> bool {
+        if envelope.method.as_deref() != Some("notifications/progress") {
+            return true;
+        }
+        let params = envelope.params.map_or("{}", |params| params.get());
+        let progress = serde_json::from_str::<params::Progress<'_>>(params);
+        progress.is_ok_and(|progress| {
+            self.asks.values().any(|question| {
+                question.session == session
+                    && question.token.as_deref() == Some(progress.token.get())
+            })
+        })
     }
 
     /// The call a session made under that raw JSON id and that is not cancelled yet.
@@ -363,7 +374,6 @@ impl Mux {
         &mut self,
         session: SessionNo,
         ask: AskRef,
-        message: &[u8],
         envelope: &Envelope<'_>,
         out: &mut Vec<Action>,
     ) -> bool {
@@ -385,15 +395,18 @@ impl Mux {
         if question.about_roots {
             self.roots_given(envelope.result);
         }
-        let mut line = match envelope.id {
-            Some(id) => {
-                let span = span_of(message, id.get());
-                crate::protocol::splice(message, span, question.worker_id.as_bytes()).to_vec()
-            }
-            None => return false,
+        // A worker drops what is no answer, and waits on.
+        let is_answer = match (envelope.result, envelope.error) {
+            (Some(result), _) => result.get().starts_with('{'),
+            (None, error) => error.is_some_and(|error| is_usual_error(error.get())),
         };
-        one_line(&mut line);
-        out.push(Action::ToWorker(line.into()));
+        out.push(Action::ToWorker(match is_answer {
+            true => envelope.rewritten(Some(&question.worker_id), None),
+            false => {
+                let why = "the client's answer is neither a result nor an error";
+                error_response(&question.worker_id, code::INTERNAL_ERROR, why)
+            }
+        }));
         true
     }
 
@@ -492,27 +505,51 @@ impl Mux {
     }
 }
 
-/// The client's message with the worker-side id and progress token in place of the client's.
-fn for_worker(message: &[u8], client_id: Option<&str>, token: Option<&str>, id: CallId) -> Bytes {
+/// The request as the worker gets it, written anew: under the worker-side id, with that in place of the
+/// client's progress token, which is a view into the parameters.
+fn for_worker(envelope: &Envelope<'_>, token: Option<&str>, id: CallId) -> Bytes {
     let mut digits = itoa::Buffer::new();
-    let worker_id = digits.format(id.0).as_bytes();
-    let parts = [client_id, token].into_iter().flatten();
-    let spans = parts.map(|part| span_of(message, part));
-    let mut spans: SmallVec<[_; 2]> = spans.collect();
-    spans.sort_by_key(|span| span.start);
-    let replaced: usize = spans.iter().map(ExactSizeIterator::len).sum();
-    // Of exact size it is shared without another allocation.
-    let len = message.len() - replaced + spans.len() * worker_id.len();
-    let mut line = Vec::with_capacity(len);
-    let mut copied = 0;
-    for span in spans {
-        line.extend_from_slice(&message[copied..span.start]);
-        line.extend_from_slice(worker_id);
-        copied = span.end;
+    let id = digits.format(id.0).as_bytes();
+    let method = match &envelope.method {
+        // As it stands there, it is JSON.
+        Some(Cow::Borrowed(method)) => Cow::Borrowed(*method),
+        Some(Cow::Owned(method)) => Cow::Owned(unquoted(quoted(method))),
+        None => Cow::Borrowed(""),
+    };
+    let params = envelope.params.map(|params| params.get());
+    let span = params
+        .zip(token)
+        .map(|(params, token)| span_of(params.as_bytes(), token));
+    let (before, after) = match (params, span) {
+        (Some(params), Some(span)) => (&params[..span.start], Some(&params[span.end..])),
+        (Some(params), None) => (params, None),
+        (None, _) => ("", None),
+    };
+    let mut parts = SmallVec::<[&[u8]; 9]>::from_slice(&[
+        br#"{"jsonrpc":"2.0","id":"#,
+        id,
+        br#","method":""#,
+        method.as_bytes(),
+        b"\"",
+    ]);
+    if params.is_some() {
+        parts.extend([br#","params":"# as &[u8], before.as_bytes()]);
     }
-    line.extend_from_slice(&message[copied..]);
+    if let Some(after) = after {
+        parts.extend([id, after.as_bytes()]);
+    }
+    // Of exact size it is shared without another allocation.
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let mut line = Vec::with_capacity(len + 1);
+    parts.iter().for_each(|part| line.extend_from_slice(part));
+    line.push(b'}');
     one_line(&mut line);
     line.into()
+}
+
+/// A JSON string without its quotes.
+fn unquoted(text: String) -> String {
+    text[1..text.len() - 1].to_owned()
 }
 
 /// A JSON-RPC error under a raw JSON id.

@@ -83,10 +83,8 @@ enum Became {
 
 fn send(mux: &mut Mux, text: &str) -> Became {
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
-    let message = text.as_bytes();
     let request = ClientRequest {
         session: CLIENT,
-        message,
         envelope: &envelope,
     };
     match mux.request(request, &mut vec![]) {

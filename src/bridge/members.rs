@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// The members of an object in the order of its text; a name that stands twice is there twice.
 #[derive(Debug, Default)]
-pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(in crate::bridge) struct Members<'a>(pub(in crate::bridge) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -37,12 +37,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 impl<'a> Members<'a> {
     /// Reads an object; `None` if the text is none.
-    pub(super) fn read(text: &'a str) -> Option<Self> {
+    pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// The raw value of that name: the last, if there are several.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::bridge) fn get(&self, name: &str) -> Option<&str> {
         let mut members = self.0.iter().rev();
         members
             .find(|(found, _)| found == name)
@@ -50,13 +50,13 @@ impl<'a> Members<'a> {
     }
 
     /// Takes every member of that name out; returns the last.
-    pub(super) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
+    pub(in crate::bridge) fn take(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let taken = self.0.extract_if(.., |(found, _)| found == name).last();
         taken.map(|(_, value)| value)
     }
 
     /// Puts a raw value in the place of that name, or at the end.
-    pub(super) fn set(&mut self, name: &str, value: impl Into<Cow<'a, str>>) {
+    pub(in crate::bridge) fn set(&mut self, name: &str, value: impl Into<Cow<'a, str>>) {
         let at = self.0.iter().position(|(found, _)| found == name);
         let value = value.into();
         match at {
@@ -66,7 +66,7 @@ impl<'a> Members<'a> {
     }
 
     /// The object as text.
-    pub(super) fn write(&self) -> String {
+    pub(in crate::bridge) fn write(&self) -> String {
         let len = self
             .0
             .iter()

@@ -31,8 +31,10 @@ pub mod aggregate;
 mod client_side;
 mod era;
 mod initialize;
+mod keys;
 mod level;
 mod listing;
+mod malformed;
 mod members;
 mod mux;
 mod params;
@@ -46,7 +48,7 @@ mod worker_side;
 
 pub use additions::{Additions, NotAdded, with_additions};
 pub use addressed::{
-    Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, Unreadable, addressed, advertised,
+    Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, NotAccepted, Unreadable, addressed, advertised,
 };
 pub use client_side::{ClientRequest, Opened};
 pub use era::Era;
@@ -56,8 +58,10 @@ pub use initialize::{
 };
 pub use level::Level;
 pub use listing::{Listing, Shown, offered_tools};
-pub use mux::{Action, Anomaly, AskRef, CallId, Mux, NotGreeted, SessionNo};
-pub use params::{asked_level, progress_token, subscribed_uri};
+pub use mux::{
+    Action, Anomaly, AskRef, CallId, Malformed, MalformedOutcome, Mux, NotGreeted, SessionNo,
+};
+pub use params::{asked_level, progress_token_of, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};
 pub use roots::{ClientRoots, MAX_ROOTS, RootsError};
 

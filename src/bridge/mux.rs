@@ -15,7 +15,7 @@ use super::rounds::{Input, Rounds};
 use super::subscriptions::Listening;
 use super::watchers::Watchers;
 use crate::ids::WorkerId;
-use crate::protocol::{RawId, code};
+use crate::protocol::{Flaw, RawId, code};
 
 /// A session as the bridge knows it: a number, unique while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -110,6 +110,8 @@ pub enum Action {
     Greeted(Result<Box<Hello>, NotGreeted>),
     /// The worker did something out of order; count it.
     Anomaly(Anomaly),
+    /// A message of the worker was off in this way.
+    Malformed(Malformed),
 }
 
 /// Why a worker cannot be used after its handshake.
@@ -119,6 +121,30 @@ pub struct NotGreeted {
     pub why: String,
     /// Whether a process of the same program may take the handshake of the other era.
     pub may_take_the_other: bool,
+}
+
+/// A message of a worker that is off.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Malformed {
+    /// In which way.
+    pub flaw: Flaw,
+    /// What became of it.
+    pub outcome: MalformedOutcome,
+    /// The line; empty where it is told of another flaw of the same line.
+    pub line: Bytes,
+}
+
+/// What became of a worker's message that is off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MalformedOutcome {
+    /// What it says was clear all the same, and was taken.
+    Taken,
+    /// It answers that call, which is over thereby; somebody may wait for its answer.
+    Failed(CallId),
+    /// It answers the handshake, which is over thereby.
+    NotGreeted,
+    /// Nobody waits for it.
+    Dropped,
 }
 
 /// Ways in which a worker's message can be out of order. None is fatal.
@@ -190,6 +216,8 @@ pub(super) struct Question {
     pub(super) session: SessionNo,
     /// The worker's id as raw JSON; empty for an input.
     pub(super) worker_id: Box<str>,
+    /// The worker's progress token for it, as raw JSON.
+    pub(super) token: Option<Box<str>>,
     /// What its answer is for, if the worker asked for input in a result.
     pub(super) input: Option<Input>,
     /// It is `roots/list`.

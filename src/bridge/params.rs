@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::level::Level;
-use crate::protocol::{Envelope, RawJson};
+use crate::protocol::{Envelope, RawJson, Unlisted};
 
 /// `_meta.progressToken` of a request (basic/utilities/progress).
 #[derive(Deserialize)]
@@ -28,11 +28,19 @@ static PROGRESS_TOKEN: LazyLock<Finder<'static>> =
     LazyLock::new(|| Finder::new("\"progressToken\""));
 
 /// The raw progress token of a request's parameters, a view into them.
-pub fn progress_token(params: &str) -> Option<&str> {
+pub(super) fn progress_token(params: &str) -> Option<&str> {
     // Most requests carry none: a substring search is much cheaper than a walk of the JSON.
     PROGRESS_TOKEN.find(params.as_bytes())?;
     let with_meta: WithMeta<'_> = serde_json::from_str(params).ok()?;
     Some(with_meta.meta?.progress_token?.get())
+}
+
+/// The raw progress token of a request, a view into its parameters.
+pub fn progress_token_of<'a>(envelope: &Envelope<'a>) -> Option<&'a str> {
+    match envelope.plain_meta("progressToken") {
+        Ok(token) => token,
+        Err(Unlisted) => progress_token(envelope.params?.get()),
+    }
 }
 
 /// `params` of `notifications/progress`.

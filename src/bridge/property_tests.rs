@@ -215,9 +215,7 @@ impl World {
                     let (session, id, _) = self.open[&call].clone();
                     let text = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}).to_string();
                     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
-                    if let Some(call) =
-                        mux.notification(session, text.as_bytes(), &envelope, &mut out)
-                    {
+                    if let Some(call) = mux.notification(session, &envelope, &mut out) {
                         assert_eq!(self.open[&call].0, session);
                         self.gave_up.insert(call);
                     }
@@ -249,13 +247,7 @@ impl World {
                 let (owner, ask) = self.questions[pick];
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{ask},"result":{{}}}}"#);
                 let envelope = Envelope::parse(text.as_bytes()).expect("valid");
-                let taken = mux.answer(
-                    SessionNo(session),
-                    ask,
-                    text.as_bytes(),
-                    &envelope,
-                    &mut out,
-                );
+                let taken = mux.answer(SessionNo(session), ask, &envelope, &mut out);
                 assert!(
                     !taken || owner == SessionNo(session),
                     "someone else answered"

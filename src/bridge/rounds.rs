@@ -200,6 +200,7 @@ impl Mux {
                 Question {
                     session,
                     worker_id: "".into(),
+                    token: None,
                     input: Some(Input {
                         call: id,
                         key: request.key,

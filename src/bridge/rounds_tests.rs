@@ -44,10 +44,8 @@ fn ready(sessions: &[SessionNo]) -> (Mux, Vec<Action>) {
 fn request(mux: &mut Mux, session: SessionNo, message: &Value, out: &mut Vec<Action>) -> Opened {
     let text = message.to_string();
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
-    let message = text.as_bytes();
     let request = ClientRequest {
         session,
-        message,
         envelope: &envelope,
     };
     mux.request(request, out)
@@ -101,7 +99,7 @@ fn reply(mux: &mut Mux, session: SessionNo, ask: AskRef, body: &Value) -> (bool,
         .replacen("\"id\":0", &format!("\"id\":{ask}"), 1);
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
     let mut out = vec![];
-    let taken = mux.answer(session, ask, text.as_bytes(), &envelope, &mut out);
+    let taken = mux.answer(session, ask, &envelope, &mut out);
     mux.check_invariants();
     (taken, out)
 }

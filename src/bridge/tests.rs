@@ -40,11 +40,9 @@ pub(super) fn send(mux: &mut Mux, session: SessionNo, message: &str) -> (CallId,
     let mut out = vec![];
     mux.attach(session, None, [], &mut out);
     let envelope = Envelope::parse(message.as_bytes()).expect("valid");
-    let message = message.as_bytes();
     match mux.request(
         ClientRequest {
             session,
-            message,
             envelope: &envelope,
         },
         &mut out,
@@ -127,7 +125,6 @@ fn a_message_with_line_breaks_reaches_the_worker_on_one_line() {
     let envelope = Envelope::parse(message.as_bytes()).expect("valid");
     let request = ClientRequest {
         session: ANNA,
-        message: message.as_bytes(),
         envelope: &envelope,
     };
     let Opened::Sent(_, line) = mux.request(request, &mut out) else {
@@ -174,7 +171,7 @@ fn a_cancelled_call_keeps_its_slot_until_the_worker_answers() {
         );
         let envelope = Envelope::parse(text.as_bytes()).expect("valid");
         let mut out = vec![];
-        let cancelled = mux.notification(session, text.as_bytes(), &envelope, &mut out);
+        let cancelled = mux.notification(session, &envelope, &mut out);
         (cancelled, out)
     };
     let (none, out) = cancel(&mut mux, BOB, "\"q\"");
@@ -254,7 +251,6 @@ fn updates_reach_subscribers_and_the_worker_is_told_when_the_last_one_leaves() {
     let mut out = vec![];
     let request = ClientRequest {
         session: ANNA,
-        message: unsubscribe.as_bytes(),
         envelope: &envelope,
     };
     let opened = mux.request(request, &mut out);
@@ -326,17 +322,14 @@ fn a_question_goes_to_its_cause_and_only_that_session_may_answer() {
     let answer = r#"{"jsonrpc":"2.0","id":"w9-0","result":{"b":2}}"#;
     let envelope = Envelope::parse(answer.as_bytes()).expect("valid");
     let mut out = vec![];
-    assert!(!mux.answer(BOB, *ask, answer.as_bytes(), &envelope, &mut out));
+    assert!(!mux.answer(BOB, *ask, &envelope, &mut out));
     assert!(out.is_empty());
-    assert!(mux.answer(ANNA, *ask, answer.as_bytes(), &envelope, &mut out));
+    assert!(mux.answer(ANNA, *ask, &envelope, &mut out));
     assert_eq!(
         to_worker(&out[0]),
         json!({"jsonrpc": "2.0", "id": 1, "result": {"b": 2}})
     );
-    assert!(
-        !mux.answer(ANNA, *ask, answer.as_bytes(), &envelope, &mut out),
-        "only once"
-    );
+    assert!(!mux.answer(ANNA, *ask, &envelope, &mut out), "only once");
 }
 
 #[test]
@@ -444,7 +437,6 @@ fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call
     let mut out = vec![];
     let request = ClientRequest {
         session: SessionNo(1),
-        message,
         envelope: &envelope,
     };
     assert!(matches!(mux.request(request, &mut out), Opened::Sent(..)));

@@ -9,6 +9,7 @@ use super::client_side::error_response;
 use super::era::Era;
 use super::initialize::{Hello, HelloError};
 use super::level::Level;
+use super::malformed::is_usual;
 use super::mux::SessionNo;
 use super::mux::{
     Action, Anomaly, AskRef, Call, CallId, MAX_ASKS, Mux, NotGreeted, Purpose, Question, Seat,
@@ -30,34 +31,50 @@ impl Mux {
     /// One line from the worker.
     pub fn worker_line(&mut self, line: Bytes, out: &mut Vec<Action>) {
         let line = without_carriage_returns(line);
-        let Ok(envelope) = Envelope::parse(&line) else {
-            out.push(Action::Anomaly(Anomaly::Garbage));
-            return;
+        let taken = match Envelope::parse(&line) {
+            Ok(envelope) if is_usual(&envelope, &line) => Some(self.usual(&line, &envelope, out)),
+            _ => None,
         };
-        let answered = match envelope.kind() {
-            Kind::Response => self.response(&line, &envelope, out),
-            Kind::Request => {
-                self.question(&line, &envelope, out);
-                None
-            }
-            Kind::Notification => {
-                self.worker_notification(&line, &envelope, out);
-                None
-            }
-        };
-        if let Some(Answered {
-            call,
-            is_error,
-            id,
-            client_id,
-        }) = answered
-        {
-            out.push(Action::Answer {
-                call,
-                message: replaced(line, id, client_id.as_bytes()),
-                is_error,
-            });
+        match taken {
+            Some(answered) => push_answer(line, answered, out),
+            None => self.unusual(line, out),
         }
+    }
+
+    /// A message that was made of a line, or of a part of it.
+    pub(super) fn mended_message(&mut self, message: Bytes, out: &mut Vec<Action>) {
+        let answered = match Envelope::parse(&message) {
+            Ok(envelope) => self.usual(&message, &envelope, out),
+            Err(_) => {
+                out.push(Action::Anomaly(Anomaly::Garbage));
+                return;
+            }
+        };
+        push_answer(message, answered, out);
+    }
+
+    /// A message in which nothing is but the members of its envelope; `Some` if all of it is the answer to
+    /// a client.
+    fn usual(
+        &mut self,
+        line: &Bytes,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<Answered> {
+        let has_object = envelope.params.is_none_or(|it| it.get().starts_with('{'));
+        match envelope.kind() {
+            Kind::Response => return self.response(line, envelope, out),
+            Kind::Request if has_object => self.question(line, envelope, out),
+            Kind::Request => {
+                let id = envelope.id.map_or("null", |id| id.get());
+                let why = "`params` must be an object";
+                let refused = error_response(id, code::INVALID_PARAMS, why);
+                out.push(Action::ToWorker(refused));
+            }
+            Kind::Notification if has_object => self.worker_notification(line, envelope, out),
+            Kind::Notification => out.push(Action::Anomaly(Anomaly::Garbage)),
+        }
+        None
     }
 
     /// What became of a response; `Some` if all of it is the answer to a client.
@@ -244,6 +261,10 @@ impl Mux {
             Question {
                 session,
                 worker_id: raw_id.into(),
+                token: envelope
+                    .params
+                    .and_then(|params| params::progress_token(params.get()))
+                    .map(Into::into),
                 input: None,
                 about_roots,
             },
@@ -424,6 +445,22 @@ impl Mux {
     }
 }
 
+fn push_answer(line: Bytes, answered: Option<Answered>, out: &mut Vec<Action>) {
+    if let Some(answered) = answered {
+        let Answered {
+            call,
+            is_error,
+            id,
+            client_id,
+        } = answered;
+        out.push(Action::Answer {
+            call,
+            message: replaced(line, id, client_id.as_bytes()),
+            is_error,
+        });
+    }
+}
+
 /// Whether a notification belongs to a subscription (2026-07-28, basic/patterns/subscriptions).
 fn is_of_a_subscription(method: &str) -> bool {
     matches!(
@@ -437,12 +474,26 @@ fn is_of_a_subscription(method: &str) -> bool {
 }
 
 /// Ids and tokens towards the worker are plain numbers; some servers echo them as strings.
-fn worker_side_id(raw: &str) -> Option<CallId> {
+pub(super) fn worker_side_id(raw: &str) -> Option<CallId> {
     let digits = raw
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
         .unwrap_or(raw);
-    digits.parse().ok().map(CallId)
+    let whole = digits.parse().ok().or_else(|| whole_number(digits));
+    whole.map(CallId)
+}
+
+/// The number that a fraction or a power is, if it is a whole one: some decoders keep all as doubles.
+fn whole_number(text: &str) -> Option<u64> {
+    /// Up to which every whole number is a double.
+    const MAX: f64 = 9_007_199_254_740_992.0;
+    let value: f64 = text.parse().ok()?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number from 0 to 2^53"
+    )]
+    (value.fract() == 0.0 && (0.0..=MAX).contains(&value)).then_some(value as u64)
 }
 
 /// A carriage return between tokens is legal JSON but would end a line of an event stream.

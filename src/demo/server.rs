@@ -119,7 +119,7 @@ impl Server {
             Ok(message) => message,
             Err(error) => {
                 let code = match error {
-                    EnvelopeError::Syntax(_) => code::PARSE_ERROR,
+                    EnvelopeError::Encoding(_) | EnvelopeError::Syntax(_) => code::PARSE_ERROR,
                     EnvelopeError::Shape(_) => code::INVALID_REQUEST,
                 };
                 write_error(out, "null", &Refusal::new(code, error.to_string()));

@@ -22,7 +22,7 @@ use serde_json::json;
 use super::router::Front;
 use crate::bridge::{CLIENT_CONFIG, CONFIG, addressed};
 use crate::ids::ServerName;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Envelope, Failure, Reason};
 use crate::tenancy::{ClientConfig, Given, Principal};
 
 /// The header that holds a config or a handle.
@@ -71,14 +71,12 @@ impl Configs<'_> {
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] for what is no config, or an unknown handle;
-    /// [`Reason::InvalidRequest`] for a message that cannot be read well enough.
+    /// [`Reason::InvalidParams`] for a message that its worker might read otherwise, or drop.
     pub(super) fn of_message(
         &self,
-        message: &[u8],
+        envelope: &Envelope<'_>,
     ) -> Result<(Option<ClientConfig>, Option<Bytes>), Failure> {
-        let found = addressed(message)
-            .map_err(|error| Failure::new(Reason::InvalidRequest, error.to_string()))?;
-        let Some(found) = found else {
+        let Some(found) = addressed(envelope)? else {
             return Ok((None, None));
         };
         let mut whole = None;

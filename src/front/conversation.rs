@@ -132,9 +132,7 @@ impl Conversation {
     fn tell_worker(&self, answer: &str) {
         if let Ok(envelope) = Envelope::parse(answer.as_bytes()) {
             // A worker that is gone fails its call, which says so.
-            let _was_asked = self
-                .sessions
-                .answer(&self.caller, answer.as_bytes(), &envelope);
+            let _was_asked = self.sessions.answer(&self.caller, &envelope);
         }
     }
 

@@ -220,7 +220,10 @@ pub(super) fn take_in(
         principal,
         server,
     };
-    let (own, rest) = configs.of_message(&body)?;
+    let (own, rest) = {
+        let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
+        configs.of_message(&envelope)?
+    };
     let (config, body) = (together(config, own)?, rest.unwrap_or(body));
     let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
     let session = channel.session.lock().clone();
@@ -244,10 +247,10 @@ pub(super) fn take_in(
             tasks.spawn(async move { serve(sessions, of_task, session, message, counted).await });
         }
         (Kind::Notification, Some(session)) => {
-            front.sessions.notification(&session, &body, &envelope);
+            front.sessions.notification(&session, &envelope);
         }
         (Kind::Response, Some(session)) => {
-            front.sessions.answer(&session, &body, &envelope);
+            front.sessions.answer(&session, &envelope);
         }
         (Kind::Notification | Kind::Response, None) => {
             let why = "`initialize` comes first";

@@ -21,7 +21,7 @@ use crate::bridge::ClientHello;
 use crate::bridge::stateless::is_stateless;
 use crate::held::{self, Account};
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, EnvelopeError, Failure, FailureStatus, Kind, Reason};
+use crate::protocol::{Envelope, EnvelopeError, Failure, FailureStatus, IdScanner, Kind, Reason};
 use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, ServerMetrics};
@@ -60,7 +60,14 @@ impl Post<'_> {
         if self.body.trim_ascii_start().first() == Some(&b'[') {
             return self.in_time(None, Box::pin(self.batch())).await;
         }
-        let read = self.configs().of_message(self.body);
+        let envelope = match Envelope::parse(self.body) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                let id = id_of(self.body);
+                return self.refuse(&unreadable(&error), id.as_deref());
+            }
+        };
+        let read = self.configs().of_message(&envelope);
         let under = self.config.take();
         let read = read.and_then(|(own, rest)| Ok((together(under, own)?, rest)));
         let rest = match read {
@@ -68,22 +75,30 @@ impl Post<'_> {
                 self.config = config;
                 rest
             }
-            Err(failure) => {
-                let envelope = Envelope::parse(self.body).ok();
-                let id = envelope.and_then(|envelope| envelope.id);
-                return self.refuse(&failure, id.map(|id| id.get()));
-            }
+            Err(failure) => return self.refuse_message(&failure, &envelope),
         };
         // From here on nobody sees what was for stdiopool alone.
-        let rest = rest.unwrap_or_else(|| self.body.clone());
+        let Some(rest) = rest else {
+            return self.serve_plain(&envelope).await;
+        };
+        let envelope = match Envelope::parse(&rest) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.refuse(&unreadable(&error), None),
+        };
         let front = self.front;
-        Post {
+        let post = Post {
             body: &rest,
             front,
             ..self
-        }
-        .serve_plain()
-        .await
+        };
+        post.serve_plain(&envelope).await
+    }
+
+    /// Answers a message whose worker might read it otherwise, or drop it.
+    fn refuse_message(&self, failure: &Failure, envelope: &Envelope<'_>) -> Response<Body> {
+        // What is no request has no answer.
+        let id = envelope.id.filter(|_| envelope.kind() == Kind::Request);
+        self.refuse(failure, id.map(|id| id.get()))
     }
 
     /// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is
@@ -112,22 +127,18 @@ impl Post<'_> {
         }
     }
 
-    async fn serve_plain(self) -> Response<Body> {
-        let envelope = match Envelope::parse(self.body) {
-            Ok(envelope) => envelope,
-            Err(error) => return self.refuse(&unreadable(&error), None),
-        };
+    async fn serve_plain(self, envelope: &Envelope<'_>) -> Response<Body> {
         let version = self.headers.get(&reply::VERSION_HEADER);
         let version = version.and_then(|version| version.to_str().ok());
         let id = envelope.id.map(|id| id.get());
         let opens = envelope.method.as_deref() == Some("initialize") && id.is_some();
         // A client that opens a session cannot know yet what is spoken here: the revision is agreed on in the message.
         let version = version.map(str::trim).filter(|_| !opens);
-        if is_stateless(version, self.body) {
-            return Box::pin(self.serve_stateless(&envelope)).await;
+        if is_stateless(version, envelope) {
+            return Box::pin(self.serve_stateless(envelope)).await;
         }
         if opens {
-            return Box::pin(self.initialize(&envelope)).await;
+            return Box::pin(self.initialize(envelope)).await;
         }
         if let Err(failure) = check_version(self.headers) {
             return self.refuse(&failure, id);
@@ -137,19 +148,17 @@ impl Post<'_> {
             Err(failure) => return self.refuse(&failure, id),
         };
         match envelope.kind() {
-            Kind::Request => self.request(&session, &envelope).await,
+            Kind::Request => self.request(&session, envelope).await,
             Kind::Notification => {
                 let _in_use = session.in_use();
-                self.front
-                    .sessions
-                    .notification(&session, self.body, &envelope);
+                self.front.sessions.notification(&session, envelope);
                 reply::empty(StatusCode::ACCEPTED)
             }
             Kind::Response => {
                 let _in_use = session.in_use();
                 // An answer to a question that was withdrawn, or whose worker is gone, is late,
                 // not wrong.
-                self.front.sessions.answer(&session, self.body, &envelope);
+                self.front.sessions.answer(&session, envelope);
                 reply::empty(StatusCode::ACCEPTED)
             }
         }
@@ -303,7 +312,9 @@ impl Post<'_> {
         }
         let mut plain = Vec::with_capacity(items.len());
         for item in items {
-            let read = self.configs().of_message(item.get().as_bytes());
+            let read = Envelope::parse(item.get().as_bytes())
+                .map_err(|error| unreadable(&error))
+                .and_then(|envelope| self.configs().of_message(&envelope));
             match read.and_then(|(own, rest)| Ok((together(self.config.clone(), own)?, rest))) {
                 Ok((config, rest)) => {
                     let rest = rest.map_or(Cow::Borrowed(item.get().as_bytes()), |rest| {
@@ -353,9 +364,9 @@ impl Post<'_> {
             } = item;
             let envelope = &envelope;
             match envelope.kind() {
-                Kind::Notification => sessions.notification(session, message, envelope),
+                Kind::Notification => sessions.notification(session, envelope),
                 Kind::Response => {
-                    sessions.answer(session, message, envelope);
+                    sessions.answer(session, envelope);
                 }
                 Kind::Request => {
                     has_requests = true;
@@ -518,9 +529,18 @@ pub(super) fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
         .then(|| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into())
 }
 
+/// The id of a body that is no message, where it says one (JSON-RPC 2.0, 5: `null` only if there was an error
+/// in detecting it).
+fn id_of(body: &[u8]) -> Option<String> {
+    let mut scanner = IdScanner::new();
+    scanner.feed(body);
+    let id = scanner.finish().id?;
+    matches!(id.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then_some(id)
+}
+
 pub(super) fn unreadable(error: &EnvelopeError) -> Failure {
     let reason = match error {
-        EnvelopeError::Syntax(_) => Reason::ParseError,
+        EnvelopeError::Encoding(_) | EnvelopeError::Syntax(_) => Reason::ParseError,
         EnvelopeError::Shape(_) => Reason::InvalidRequest,
     };
     Failure::new(reason, error.to_string())

@@ -9,7 +9,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::scan::{Members, members};
+use super::scan::{Listed, Members, members};
 
 /// A JSON value as it stands in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,6 +56,17 @@ pub struct Envelope<'a> {
     /// The error of a failed response.
     #[serde(borrow, default, deserialize_with = "present")]
     pub error: Option<RawJson<'a>>,
+    /// Whether the text was exactly these members, each once and none without meaning: nothing else goes
+    /// on with it.
+    #[serde(skip)]
+    pub is_exact: bool,
+    /// Whether the text has something in it on which decoders differ, or may have; see
+    /// [`portable`](super::portable).
+    #[serde(skip)]
+    pub is_doubtful: bool,
+    /// What is in `params`; `None` where they are no object, or something in the text is unusual.
+    #[serde(skip)]
+    pub listed: Option<Listed<'a>>,
 }
 
 impl<'a> From<Members<'a>> for Envelope<'a> {
@@ -67,6 +78,9 @@ impl<'a> From<Members<'a>> for Envelope<'a> {
             params: found.params.map(RawJson),
             result: found.result.map(RawJson),
             error: found.error.map(RawJson),
+            is_exact: !found.has_others,
+            is_doubtful: found.is_doubtful,
+            listed: found.listed,
         }
     }
 }
@@ -78,6 +92,10 @@ fn present<'de, D: serde::Deserializer<'de>>(
     let value = <&RawValue>::deserialize(deserializer)?;
     Ok(Some(value.into()))
 }
+
+/// The names in `params` are not known, or not plain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unlisted;
 
 /// A JSON-RPC id as it was written: raw JSON. Nearly every one is short, and then stands for itself
 /// without an allocation.
@@ -97,6 +115,9 @@ pub enum Kind {
 /// Why a text is not a JSON-RPC message.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
+    /// Not even text.
+    #[error("not JSON: it is no UTF-8 at byte {0}")]
+    Encoding(usize),
     /// Not JSON at all.
     #[error("not JSON: {0}")]
     Syntax(serde_json::Error),
@@ -109,15 +130,25 @@ impl<'a> Envelope<'a> {
     /// Reads one message.
     ///
     /// # Errors
-    /// [`EnvelopeError::Syntax`] when `text` is not JSON; [`EnvelopeError::Shape`] when it is, but
+    /// [`EnvelopeError::Encoding`] and [`EnvelopeError::Syntax`] when `text` is not JSON in UTF-8;
+    /// [`EnvelopeError::Shape`] when it is, but
     /// is not a JSON-RPC 2.0 message with an id that is a string or a number (MCP, basic: ids MUST
     /// NOT be null; a response to an unreadable request may carry `null`).
     pub fn parse(text: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let scanned = std::str::from_utf8(text).ok().and_then(members);
-        let envelope = match scanned {
-            Some(found) => found.into(),
-            None => Self::read(text)?,
+        let utf8 = std::str::from_utf8(text);
+        let utf8 = utf8.map_err(|error| EnvelopeError::Encoding(error.valid_up_to()))?;
+        let mut envelope = match members(utf8) {
+            Some(found) => Self::from(found),
+            None => Self {
+                is_doubtful: true,
+                ..Self::read(text)?
+            },
         };
+        // Parameters are structured where they are there (JSON-RPC 2.0, 4.2): `null` means that they are not.
+        if envelope.params.is_some_and(|params| params.get() == "null") {
+            envelope.params = None;
+            envelope.is_exact = false;
+        }
         envelope.check()?;
         Ok(envelope)
     }
@@ -156,6 +187,52 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// The message of these members alone, on one line, with that id and those parameters in place of its
+    /// own. `None`: it has none.
+    pub fn rewritten(&self, id: Option<&str>, params: Option<&str>) -> Bytes {
+        const VERSION: &str = r#"{"jsonrpc":"2.0""#;
+        let len = [id, params]
+            .into_iter()
+            .chain([self.result, self.error].map(|part| part.map(RawJson::get)))
+            .flatten()
+            .map(|part| part.len() + r#","params":"#.len());
+        let method = self.method.as_deref().map(quoted);
+        let method_len = method.as_deref().map_or(0, |method| method.len() + 12);
+        let len = VERSION.len() + len.sum::<usize>() + method_len + 1;
+        let mut line = Vec::with_capacity(len);
+        line.extend_from_slice(VERSION.as_bytes());
+        let mut put = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                for part in [",\"", name, "\":", value] {
+                    line.extend_from_slice(part.as_bytes());
+                }
+            }
+        };
+        put("id", id);
+        put("method", method.as_deref());
+        put("params", params);
+        put("result", self.result.map(RawJson::get));
+        put("error", self.error.map(RawJson::get));
+        line.push(b'}');
+        one_line(&mut line);
+        line.into()
+    }
+
+    /// The member of that name of `params._meta`, as raw JSON, where all of its names are written plainly and
+    /// that one at most once. `Err`: that has to be looked at in another way.
+    pub fn plain_meta(&self, name: &str) -> Result<Option<&'a str>, Unlisted> {
+        let listed = self.listed.as_ref().filter(|listed| listed.is_plain);
+        let mut found = listed
+            .ok_or(Unlisted)?
+            .meta()
+            .filter(|(found, _)| *found == name);
+        match (found.next(), found.next()) {
+            (None, _) => Ok(None),
+            (Some((_, value)), None) => Ok(Some(value)),
+            (Some(_), Some(_)) => Err(Unlisted),
+        }
+    }
+
     /// Whether it asks, tells or answers.
     pub fn kind(&self) -> Kind {
         match (&self.method, self.id) {
@@ -164,6 +241,11 @@ impl<'a> Envelope<'a> {
             (Some(_), None) => Kind::Notification,
         }
     }
+}
+
+/// A text as JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Where `part`, a view into `whole`, stands in it.

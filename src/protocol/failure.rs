@@ -77,6 +77,12 @@ reasons! {
     ParseError = "parse_error", 400, code::PARSE_ERROR;
     /// JSON, but not a request this endpoint accepts.
     InvalidRequest = "invalid_request", 400, code::INVALID_REQUEST;
+    /// The parameters do not fit any method, or could be read in more than one way.
+    InvalidParams = "invalid_params", 400, code::INVALID_PARAMS;
+    /// The worker answered with something that is no message.
+    AnswerInvalid = "answer_invalid", 502, code::SERVER_ERROR;
+    /// The worker's answer is over its bound.
+    AnswerTooLarge = "answer_too_large", 502, code::SERVER_ERROR;
     /// Neither `initialize` nor a session id. The code is the one that makes a client which tries
     /// the stateless revisions first fall back to `initialize` (2026-07-28, basic/versioning).
     SessionRequired = "session_required", 400, code::SERVER_ERROR;
@@ -136,6 +142,9 @@ impl Reason {
             | Self::WorkerExited
             | Self::RequestTimeout
             | Self::AuthUnavailable
+            | Self::InvalidParams
+            | Self::AnswerInvalid
+            | Self::AnswerTooLarge
             | Self::Draining
             | Self::Internal => true,
             Self::BodyTimeout
@@ -289,6 +298,9 @@ mod tests {
         message_too_large 413 -32600
         parse_error 400 -32700
         invalid_request 400 -32600
+        invalid_params 400 -32602
+        answer_invalid 502 -32000
+        answer_too_large 502 -32000
         session_required 400 -32000
         unsupported_version 400 -32000
         not_acceptable 406 -32600

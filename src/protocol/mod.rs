@@ -7,17 +7,23 @@ mod envelope;
 mod failure;
 mod id_scanner;
 mod method;
+mod portable;
+mod repair;
 mod revision;
 mod scan;
 pub mod sse;
 
 pub use envelope::{
-    Envelope, EnvelopeError, Kind, RawId, RawJson, one_line, replaced, span_of, splice,
+    Envelope, EnvelopeError, Kind, RawId, RawJson, Unlisted, one_line, quoted, replaced, span_of,
+    splice,
 };
 pub use failure::{Failure, FailureStatus, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
+pub use portable::{NotPortable, portable};
+pub use repair::{Flaw, Mended, Unmendable, is_usual_error, mended};
 pub use revision::Revision;
+pub use scan::{Listed, Named, each_member};
 
 /// JSON-RPC error codes (<https://www.jsonrpc.org/specification#error_object>).
 pub mod code {

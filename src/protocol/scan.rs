@@ -6,8 +6,13 @@
 //! that is there twice, an escape in a name, deep nesting, it leaves to that, which also says best
 //! what is wrong.
 
+use std::ops::Range;
+
 /// Deepest nesting of a value that is followed, in levels.
 const MAX_DEPTH: u32 = 64;
+
+/// Longest number, in bytes, of which every decoder makes one.
+const PLAIN_NUMBER: usize = 200;
 
 /// The members of a message: each as it stands there, quotes included.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,14 +25,71 @@ pub(super) struct Members<'a> {
     pub(super) params: Option<&'a str>,
     pub(super) result: Option<&'a str>,
     pub(super) error: Option<&'a str>,
+    /// What is in `params`, if they are an object.
+    pub(super) listed: Option<Listed<'a>>,
+    /// Whether it has members beside these.
+    pub(super) has_others: bool,
+    /// Whether a text in it has a surrogate's escape, or a number is long: decoders differ on some of those.
+    pub(super) is_doubtful: bool,
+}
+
+/// A member of an object: its name as it stands between the quotes, and its value.
+pub type Named<'a> = (&'a str, &'a str);
+
+/// Most members of an object that are listed. Few messages have more; they are looked at in another way.
+const MOST_LISTED: usize = 6;
+
+/// A few members of an object, in their order: where the name begins and ends in the text, and the value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Few {
+    places: [[u32; 4]; MOST_LISTED],
+    len: usize,
+}
+
+impl Few {
+    /// `None` if there are too many, or the text is too long for this.
+    fn push(&mut self, name: Range<usize>, value: Range<usize>) -> Option<()> {
+        let place = self.places.get_mut(self.len)?;
+        let whole = [name.start, name.end, value.start, value.end];
+        for (part, at) in place.iter_mut().zip(whole) {
+            *part = u32::try_from(at).ok()?;
+        }
+        self.len += 1;
+        Some(())
+    }
+
+    fn iter<'a>(&self, text: &'a str) -> impl Iterator<Item = Named<'a>> + use<'a, '_> {
+        let part = |from: u32, to: u32| text.get(from as usize..to as usize).unwrap_or_default();
+        let places = self.places[..self.len].iter();
+        places.map(move |[name, name_end, value, end]| (part(*name, *name_end), part(*value, *end)))
+    }
+}
+
+/// The members of a message's `params`, and of the first `_meta` in them, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed<'a> {
+    text: &'a str,
+    params: Few,
+    meta: Few,
+    /// Whether there is no escape in any of the names, and one `_meta` at most.
+    pub is_plain: bool,
+}
+
+impl<'a> Listed<'a> {
+    /// The members of `params`.
+    pub fn params(&self) -> impl Iterator<Item = Named<'a>> + use<'a, '_> {
+        self.params.iter(self.text)
+    }
+
+    /// The members of `_meta`.
+    pub fn meta(&self) -> impl Iterator<Item = Named<'a>> + use<'a, '_> {
+        self.meta.iter(self.text)
+    }
 }
 
 /// The members of a message that is an object; `None` if it is left to others to judge.
 pub(super) fn members(text: &str) -> Option<Members<'_>> {
-    let mut scan = Scan {
-        text: text.as_bytes(),
-        at: 0,
-    };
+    let mut scan = Scan::of(text);
     let mut found = Members::default();
     scan.blanks();
     scan.expect(b'{')?;
@@ -36,7 +98,11 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
         loop {
             let name = scan.name()?;
             let start = scan.at;
-            scan.value()?;
+            if name == b"params" && scan.peek() == Some(b'{') && found.listed.is_none() {
+                found.listed = scan.params(text)?;
+            } else {
+                scan.value()?;
+            }
             let value = text.get(start..scan.at)?;
             let before = match name {
                 b"jsonrpc" => found.jsonrpc.replace(plain(value)?),
@@ -47,7 +113,10 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
                 b"error" => found.error.replace(value),
                 // It may be the name of one of these, in other words.
                 name if name.contains(&b'\\') => return None,
-                _ => None,
+                _ => {
+                    found.has_others = true;
+                    None
+                }
             };
             if before.is_some() {
                 return None;
@@ -61,7 +130,23 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
         }
     }
     scan.blanks();
+    found.is_doubtful = scan.is_doubtful;
     (scan.at == text.len()).then_some(found)
+}
+
+/// Hands each member of an object to `each`, in their order: its name as it stands between the quotes, and
+/// its value. `None` if `each` says so, or if the text is none of the usual objects (as [`members`]).
+pub fn each_member<'a>(
+    object: &'a str,
+    mut each: impl FnMut(&'a str, &'a str) -> Option<()>,
+) -> Option<()> {
+    let mut scan = Scan::of(object);
+    scan.blanks();
+    scan.object(|scan, name| {
+        let start = scan.at;
+        scan.value()?;
+        each(object.get(name)?, object.get(start..scan.at)?)
+    })
 }
 
 /// A string without escapes, without its quotes.
@@ -73,9 +158,18 @@ fn plain(value: &str) -> Option<&str> {
 struct Scan<'a> {
     text: &'a [u8],
     at: usize,
+    is_doubtful: bool,
 }
 
 impl<'a> Scan<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text: text.as_bytes(),
+            at: 0,
+            is_doubtful: false,
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -104,14 +198,76 @@ impl<'a> Scan<'a> {
 
     /// The name of a member, as it stands between its quotes; what follows is its value.
     fn name(&mut self) -> Option<&'a [u8]> {
+        self.name_at().map(|name| &self.text[name])
+    }
+
+    /// As [`Self::name`]: where it stands.
+    fn name_at(&mut self) -> Option<Range<usize>> {
         self.expect(b'"')?;
         let start = self.at;
         self.rest_of_string()?;
-        let name = &self.text[start..self.at - 1];
+        let name = start..self.at - 1;
         self.blanks();
         self.expect(b':')?;
         self.blanks();
         Some(name)
+    }
+
+    /// The object that `params` are, member by member; without a list of them if there are too many.
+    fn params(&mut self, text: &'a str) -> Option<Option<Listed<'a>>> {
+        let (mut params, mut meta) = (Few::default(), Few::default());
+        let (mut fits, mut is_plain, mut has_meta) = (true, true, false);
+        self.object(|scan, name| {
+            let start = scan.at;
+            is_plain &= !scan.text[name.clone()].contains(&b'\\');
+            if &scan.text[name.clone()] == b"_meta" {
+                is_plain &= !has_meta;
+                if !std::mem::replace(&mut has_meta, true) && scan.peek() == Some(b'{') {
+                    scan.object(|scan, name| {
+                        let start = scan.at;
+                        scan.value()?;
+                        is_plain &= !scan.text[name.clone()].contains(&b'\\');
+                        fits &= meta.push(name, start..scan.at).is_some();
+                        Some(())
+                    })?;
+                } else {
+                    scan.value()?;
+                }
+            } else {
+                scan.value()?;
+            }
+            fits &= params.push(name, start..scan.at).is_some();
+            Some(())
+        })?;
+        let listed = Listed {
+            text,
+            params,
+            meta,
+            is_plain,
+        };
+        Some(fits.then_some(listed))
+    }
+
+    /// An object; `each` is told the name of each member and passes its value.
+    fn object(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Range<usize>) -> Option<()>,
+    ) -> Option<()> {
+        self.expect(b'{')?;
+        self.blanks();
+        if self.take(b'}') {
+            return Some(());
+        }
+        loop {
+            let name = self.name_at()?;
+            each(self, name)?;
+            self.blanks();
+            match self.next()? {
+                b',' => self.blanks(),
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
     }
 
     fn value(&mut self) -> Option<()> {
@@ -178,6 +334,7 @@ impl<'a> Scan<'a> {
 
     /// A number, after its sign.
     fn number(&mut self) -> Option<()> {
+        let start = self.at;
         match self.next()? {
             b'0' => {}
             b'1'..=b'9' => self.digits(),
@@ -191,8 +348,12 @@ impl<'a> Scan<'a> {
             if let Some(b'+' | b'-') = self.peek() {
                 self.at += 1;
             }
+            let exponent = self.at;
             self.some_digits()?;
+            // Of two digits at most it leads out of no range.
+            self.is_doubtful |= self.at - exponent > 2;
         }
+        self.is_doubtful |= self.at - start > PLAIN_NUMBER;
         Some(())
     }
 
@@ -221,6 +382,11 @@ impl<'a> Scan<'a> {
                         if !digits.iter().all(u8::is_ascii_hexdigit) {
                             return None;
                         }
+                        // U+D800 to U+DFFF.
+                        self.is_doubtful |= matches!(
+                            digits,
+                            [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..]
+                        );
                         self.at += 4;
                     }
                     _ => return None,

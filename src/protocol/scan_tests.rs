@@ -21,7 +21,80 @@ fn agrees(text: &str) -> bool {
     ] {
         assert_eq!(found.map(ToOwned::to_owned), raw(read), "{text}");
     }
+    listed_as_read(&found);
     true
+}
+
+/// What is listed of `params` is what `serde_json` reads there.
+fn listed_as_read(found: &Members<'_>) {
+    let is_object = found.params.is_some_and(|params| params.starts_with('{'));
+    assert!(is_object || found.listed.is_none());
+    let (Some(params), Some(listed)) = (found.params, &found.listed) else {
+        return;
+    };
+    let own = |named: Vec<Named<'_>>| -> Vec<(String, String)> {
+        let named = named.into_iter();
+        named
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let members = |text: &str| -> Vec<(String, String)> {
+        let mut members = vec![];
+        each_member(text, |name, value| {
+            members.push((name.to_owned(), value.to_owned()));
+            Some(())
+        });
+        members
+    };
+    assert_eq!(own(listed.params().collect()), members(params), "{params}");
+    let meta = members(params)
+        .into_iter()
+        .find(|(name, _)| name == "_meta")
+        .filter(|(_, value)| value.starts_with('{'));
+    assert_eq!(
+        own(listed.meta().collect()),
+        meta.map_or(vec![], |(_, meta)| members(&meta)),
+        "{params}"
+    );
+    // Half a surrogate pair is no text, and such a number no double.
+    let Ok(object) = serde_json::from_str::<Map<String, Value>>(params) else {
+        return;
+    };
+    for (name, value) in &object {
+        let spelt = Value::from(name.as_str()).to_string();
+        let values: Vec<_> = listed.params().collect();
+        let mut values = values.iter().rev();
+        if let Some((_, found)) = values.find(|(found, _)| format!("\"{found}\"") == spelt) {
+            let found: Value = serde_json::from_str(found).expect("JSON");
+            // Numbers that are no double are compared by others.
+            assert_eq!(found.to_string(), value.to_string(), "{params}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_params_is_listed() {
+    let text = r#"{"method":"m","params":{"name":"a","_meta" : { "x":1, "y\u0061":[2] } ,"_meta":{"z":3}}}"#;
+    let found = members(text).expect("usual");
+    let listed = found.listed.expect("an object");
+    let (one, two) = (r#"{ "x":1, "y\u0061":[2] }"#, r#"{"z":3}"#);
+    assert_eq!(
+        listed.params().collect::<Vec<_>>(),
+        [("name", "\"a\""), ("_meta", one), ("_meta", two)]
+    );
+    assert_eq!(
+        listed.meta().collect::<Vec<_>>(),
+        [("x", "1"), ("y\\u0061", "[2]")]
+    );
+    assert!(agrees(text));
+    assert!(agrees(r#"{"params":{}}"#) && agrees(r#"{"params":{"_meta":{}},"id":1}"#));
+    assert!(agrees(r#"{"params":[{"_meta":{}}]}"#));
+    let many = (0..9)
+        .map(|n| format!("\"m{n}\":{n}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let text = format!("{{\"params\":{{{many}}}}}");
+    assert_eq!(members(&text).expect("usual").listed, None);
 }
 
 #[test]

@@ -13,7 +13,7 @@
 //! request on the stream of the whole. It ends with it. One that is slow or broken is missing in a
 //! list, which says so; when it has answered after all, the client is told that the list has changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ impl Sessions {
             member.set_level(level);
         }
         for own in subscriptions.iter().filter_map(|uri| alias.own_uri(uri)) {
-            member.add_subscription(own.to_owned());
+            member.add_subscription(own.into_owned());
         }
         let member = member.with_config(whole.part_for(server));
         let member = Arc::new(member.member_of(whole, alias));
@@ -320,7 +320,7 @@ impl Sessions {
                     packages::until_settled(slot).await;
                     list = sessions.list_of_one(&lister, &name, listing).await;
                 }
-                let was_listed = list.as_ref().is_ok_and(|items| !items.is_empty());
+                let was_listed = list.as_ref().is_ok_and(|list| !list.items.is_empty());
                 if tell.send(list).is_err() && was_listed {
                     sessions.listed_late(&lister, &name, listing);
                 }
@@ -356,12 +356,11 @@ impl Sessions {
         let mut missing = Vec::new();
         for (server, list) in join_all(asked).await {
             match list {
-                Ok(list) => items.extend(list),
-                Err(why) => {
-                    tracing::info!(%server, "missing in a list of all servers: {why}");
-                    let server = server.to_string();
-                    missing.push(Missing { server, why });
+                Ok(list) => {
+                    items.extend(list.items);
+                    missing.extend(list.lacks.map(|why| not_listed(&server, why)));
                 }
+                Err(why) => missing.push(not_listed(&server, why)),
             }
         }
         aggregate::merged(listing, &items, &missing)
@@ -400,7 +399,7 @@ impl Sessions {
         lister: &Lister,
         server: &ServerName,
         listing: Listing,
-    ) -> Result<Vec<String>, Failure> {
+    ) -> Result<Listed, Failure> {
         let session = self.session_of(lister, server).await?;
         let era = match &lister.whole {
             Some(_) => Era::Initialize,
@@ -408,9 +407,11 @@ impl Sessions {
         };
         let _in_use = session.in_use();
         let alias = self.names().of(server);
-        let mut all = Vec::new();
+        let mut all = Listed::default();
+        let mut known = HashSet::new();
+        let mut cursors = HashSet::new();
         let mut cursor: Option<String> = None;
-        for _ in 0..MAX_PAGES {
+        for page in 1.. {
             let line = list_request(listing, era, lister, cursor.as_deref());
             let envelope = Envelope::parse(&line)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
@@ -422,15 +423,43 @@ impl Sessions {
             .asked_by(&lister.principal, &session);
             let sent = self.request_once(&session, &line, &envelope, &mut exchange);
             Box::pin(sent).await?;
-            let Some(page) = page_of(&mut exchange).await? else {
+            let Some(text) = page_of(&mut exchange).await? else {
                 return Ok(all);
             };
-            let (items, next) = aggregate::items(listing, &page, &alias);
-            all.extend(items);
-            cursor = next;
-            if cursor.is_none() {
+            let read = match aggregate::items(listing, &text, &alias) {
+                Ok(read) => read,
+                Err(why) => {
+                    all.lacks(format!("page {page}: {why}"));
+                    break;
+                }
+            };
+            // Each thing once: a page may come twice.
+            let new = read.items.into_iter();
+            let new = new.filter(|(name, _)| known.insert(name.clone()));
+            all.items.extend(new.map(|(_, item)| item));
+            if read.unnamed > 0 {
+                let (unnamed, method) = (read.unnamed, listing.method());
+                all.lacks(format!(
+                    "{unnamed} of what it lists for `{method}` has no name"
+                ));
+            }
+            if let Some(odd) = read.odd_cursor {
+                all.lacks(format!(
+                    "its list goes on, but its `nextCursor` is no text: {odd}"
+                ));
+            }
+            let Some(next) = read.next else { break };
+            if !cursors.insert(next.clone()) {
+                all.lacks(format!(
+                    "its list does not end: the `nextCursor` of page {page} was there before"
+                ));
                 break;
             }
+            if page >= MAX_PAGES {
+                all.lacks(format!("its list has more than {MAX_PAGES} pages"));
+                break;
+            }
+            cursor = Some(next);
         }
         Ok(all)
     }
@@ -474,6 +503,31 @@ fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList
         server: server.clone(),
         listing,
     }
+}
+
+/// What one server lists.
+#[derive(Debug, Default)]
+struct Listed {
+    /// Each as raw JSON.
+    items: Vec<String>,
+    /// What is missing in it, and why.
+    lacks: Option<String>,
+}
+
+impl Listed {
+    fn lacks(&mut self, why: String) {
+        self.lacks = Some(match self.lacks.take() {
+            Some(before) if before.contains(&why) => before,
+            Some(before) => format!("{before}; {why}"),
+            None => why,
+        });
+    }
+}
+
+fn not_listed(server: &ServerName, why: String) -> Missing {
+    tracing::info!(%server, "missing in a list of all servers: {why}");
+    let server = server.to_string();
+    Missing { server, why }
 }
 
 /// Who wants a list of all servers.

@@ -16,7 +16,7 @@ use super::offer::Offer;
 use super::record::Session;
 use super::service::{Sessions, session_not_found};
 use crate::bridge::{
-    Listing, asked_level, called_tool, progress_token, subscribed_uri, with_additions,
+    Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
 };
 use crate::pool::Warmth;
 use crate::protocol::{Envelope, Failure, Method, Reason, code};
@@ -123,7 +123,6 @@ impl Sessions {
                 }
             }
         };
-        let message = added.as_deref().unwrap_or(message);
         let read_again = match &added {
             Some(added) => Some(
                 Envelope::parse(added)
@@ -162,7 +161,6 @@ impl Sessions {
             }
             let asked = Asked {
                 session,
-                message,
                 envelope,
                 arrived,
                 level: exchange.level,
@@ -212,9 +210,8 @@ impl Sessions {
     ) -> Result<(), Failure> {
         // Whether it may be is decided when it has to be.
         exchange.keep(self.clone(), Arc::clone(session), message.clone());
-        let params = envelope.params.map_or("{}", |params| params.get());
         if !session.is_stateless
-            && let Some(token) = progress_token(params)
+            && let Some(token) = progress_token_of(envelope)
         {
             let slot = if session.is_with_all() {
                 let asker = exchange.principal.clone();

@@ -411,7 +411,7 @@ impl Sessions {
 
     /// Passes a session's notification on to the workers at which it has a seat. None is started
     /// for it.
-    pub fn notification(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) {
+    pub fn notification(&self, session: &Session, envelope: &Envelope<'_>) {
         let method = envelope.method.as_deref();
         let is_of_roots = method == Some("notifications/roots/list_changed");
         if is_of_roots {
@@ -419,17 +419,17 @@ impl Sessions {
         }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
             if !is_of_roots || !self.roots_changed(session, Some(&link)) {
-                link.notification(session.no, message, envelope);
+                link.notification(session.no, envelope);
             }
         }
         let members: Vec<_> = session.members.lock().values().cloned().collect();
         for member in members {
-            self.notification(&member, message, envelope);
+            self.notification(&member, envelope);
         }
     }
 
     /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
-    pub fn answer(&self, session: &Session, message: &[u8], envelope: &Envelope<'_>) -> bool {
+    pub fn answer(&self, session: &Session, envelope: &Envelope<'_>) -> bool {
         let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
         if let Some(taken) = ask.and_then(|ask| self.answered_roots(session, ask, envelope)) {
             return taken;
@@ -441,7 +441,7 @@ impl Sessions {
         let member = session.members.lock().get(&link.order().server).cloned();
         let asked = member.as_deref().unwrap_or(session);
         let is_of_roots = link.is_about_roots(ask);
-        let taken = link.answer(asked.no, ask, message, envelope);
+        let taken = link.answer(asked.no, ask, envelope);
         if taken && is_of_roots {
             self.note_roots(asked, &link, envelope);
         }

@@ -373,7 +373,7 @@ impl Sessions {
                 let Some(own) = alias.own_uri(uri) else {
                     continue;
                 };
-                match self.subscribe(&member, own).await {
+                match self.subscribe(&member, &own).await {
                     Ok(true) => filter.resource_subscriptions.push(uri.clone()),
                     Ok(false) => {}
                     // One that is broken must not keep the others from being listened to.

@@ -191,6 +191,18 @@ label! {
 }
 
 label! {
+    /// `outcome` of `worker_malformed_total`: what became of a worker's message that was off.
+    Malformed {
+        /// What it says was clear all the same.
+        Taken = "taken",
+        /// The request that it answers failed.
+        Failed = "failed",
+        /// Nobody waited for it.
+        Dropped = "dropped",
+    }
+}
+
+label! {
     /// `reason` of `connections_closed_total`: why a client's connection could not stay.
     ConnectionEnd {
         /// Its peer had as many as it may.

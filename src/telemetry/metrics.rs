@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn every_metric_and_label_value_is_documented() {
         use crate::telemetry::labels::{
-            Anomaly, DropReason, Era, InstallOutcome, RefreshOutcome, StartOutcome,
+            Anomaly, DropReason, Era, InstallOutcome, Malformed, RefreshOutcome, StartOutcome,
         };
         let docs = include_str!("../../docs/metrics.md");
         let metrics = Metrics::new();
@@ -424,10 +424,11 @@ mod tests {
         server.garbage_lines(1);
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
+        server.malformed(crate::protocol::Flaw::Batch, Malformed::Taken);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 39, "a new metric is not recorded here");
+        assert_eq!(families.len(), 40, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -437,6 +438,8 @@ mod tests {
         let values = values.chain(EvictionReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Outcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(Malformed::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(crate::protocol::Flaw::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(DropReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Era::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(RefreshOutcome::ALL.iter().map(|v| v.as_str()));

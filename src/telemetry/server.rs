@@ -8,11 +8,12 @@ use prometheus::{
 };
 
 use super::labels::{
-    Anomaly, Era, ExitReason, InstallOutcome, Method, Outcome, RefreshOutcome, StartOutcome,
-    WorkerState,
+    Anomaly, Era, ExitReason, InstallOutcome, Malformed, Method, Outcome, RefreshOutcome,
+    StartOutcome, WorkerState,
 };
 use super::metrics::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
+use crate::protocol::Flaw;
 
 /// Buckets of a start, from spawn to the answer to `initialize`, in seconds.
 const START_BUCKETS: &[f64] = &[
@@ -52,6 +53,7 @@ pub(super) struct ServerVecs {
     garbage_lines: IntCounterVec,
     stderr_lines: IntCounterVec,
     anomalies: IntCounterVec,
+    malformed: IntCounterVec,
 }
 
 impl ServerVecs {
@@ -145,6 +147,11 @@ impl ServerVecs {
                 "Lines that workers wrote to stderr.",
                 &["server"],
             ),
+            malformed: counter(
+                "worker_malformed_total",
+                "Messages of workers that were off, by cause and by what became of them.",
+                &["server", "cause", "outcome"],
+            ),
             anomalies: counter(
                 "worker_anomalies_total",
                 "JSON of workers that breaks the protocol, by kind.",
@@ -172,6 +179,13 @@ impl ServerVecs {
         }
         for &kind in Anomaly::ALL {
             one(self.anomalies.remove_label_values(&[name, kind.as_str()]));
+        }
+        for flaw in Flaw::ALL {
+            for &outcome in Malformed::ALL {
+                one(self
+                    .malformed
+                    .remove_label_values(&[name, flaw.as_str(), outcome.as_str()]));
+            }
         }
         for &method in Method::ALL {
             let method = method.as_str();
@@ -379,6 +393,14 @@ impl ServerMetrics {
                     .with_label_values(&[self.name.as_str()])
             })
             .inc_by(count);
+    }
+
+    /// A worker's message was off.
+    pub fn malformed(&self, cause: Flaw, outcome: Malformed) {
+        self.vecs
+            .malformed
+            .with_label_values(&[self.name.as_str(), cause.as_str(), outcome.as_str()])
+            .inc();
     }
 
     /// A worker broke the protocol.

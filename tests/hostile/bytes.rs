@@ -315,6 +315,14 @@ use Filled::{By, NeedNot};
 
 /// Every row of the table of bounds, by what its first cell begins with.
 const ROWS: &[(&str, Filled)] = &[
+    (
+        "nesting and numbers of a client's message",
+        By("nothing_that_a_server_would_drop_is_waited_for"),
+    ),
+    (
+        "warnings of messages of a worker that are off",
+        By("an_answer_of_which_nothing_can_be_made_fails_its_request_at_once"),
+    ),
     ("connections", By("strangers_are_the_first_to_make_room")),
     (
         "connections of an address",

@@ -14,6 +14,7 @@ mod bodies;
 mod bytes;
 mod ceiling;
 mod connections;
+mod envelope;
 mod fairness;
 mod guardian;
 mod held;

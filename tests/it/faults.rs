@@ -163,7 +163,7 @@ async fn a_line_of_fifty_megabytes_fails_its_call_only() {
         );
         assert_eq!(
             (huge.status, huge.reason()),
-            (StatusCode::OK, "message_too_large")
+            (StatusCode::OK, "answer_too_large")
         );
         assert!(huge.message().contains("max_message"), "{}", huge.message());
         echoes(&client).await;

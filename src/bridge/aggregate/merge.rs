@@ -1,15 +1,17 @@
 //! Lists of several servers as one, and how all of them introduce themselves together.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::names::Alias;
 use super::renaming::Replacements;
 use crate::bridge::Listing;
-use crate::protocol::Revision;
+use crate::bridge::keys::WrittenMembers;
+use crate::bridge::members::Members;
+use crate::protocol::{Revision, span_of};
 
 /// Where a list says which servers are missing in it, and why.
 const MISSING: &str = "dev.stdiopool/missing";
@@ -32,85 +34,110 @@ fn member(listing: Listing) -> &'static str {
     }
 }
 
-/// The items of one page of a server's list, as they are called where several are offered as one,
-/// each as raw JSON; and where the next page begins. A page that is none has no items.
-pub fn items(listing: Listing, page: &str, alias: &Alias) -> (Vec<String>, Option<String>) {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Page<'a> {
-        #[serde(borrow, default)]
-        tools: Vec<&'a RawValue>,
-        #[serde(borrow, default)]
-        prompts: Vec<&'a RawValue>,
-        #[serde(borrow, default)]
-        resources: Vec<&'a RawValue>,
-        #[serde(borrow, default)]
-        resource_templates: Vec<&'a RawValue>,
-        next_cursor: Option<String>,
-    }
-    let Ok(page) = serde_json::from_str::<Page<'_>>(page) else {
-        return (vec![], None);
-    };
-    let list = match listing {
-        Listing::Tools => page.tools,
-        Listing::Prompts => page.prompts,
-        Listing::Resources => page.resources,
-        Listing::ResourceTemplates => page.resource_templates,
-    };
-    let renamed = list.into_iter().map(|item| renamed(listing, item, alias));
-    (renamed.collect(), page.next_cursor)
+/// The items of one page of a server's list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Items {
+    /// Each as raw JSON, as it is called where several servers are offered as one, with what tells it from
+    /// others there.
+    pub items: Vec<(String, String)>,
+    /// Where the next page begins.
+    pub next: Option<String>,
+    /// How many items are left out, as nothing could name them.
+    pub unnamed: usize,
+    /// What the server says of the next page, if that is no place where one could begin.
+    pub odd_cursor: Option<String>,
 }
 
-/// An item under the names that it has here.
-fn renamed(listing: Listing, item: &RawValue, alias: &Alias) -> String {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Item<'a> {
-        #[serde(borrow)]
-        name: Option<&'a RawValue>,
-        #[serde(borrow)]
-        uri: Option<&'a RawValue>,
-        #[serde(borrow)]
-        uri_template: Option<&'a RawValue>,
-        #[serde(borrow, rename = "_meta")]
-        meta: Option<Meta<'a>>,
-    }
-    // The page that shows a tool, of the extension for apps (SEP-1865), in either of its spellings.
-    #[derive(Deserialize)]
-    struct Meta<'a> {
-        #[serde(borrow, rename = "ui/resourceUri")]
-        page: Option<&'a RawValue>,
-        #[serde(borrow)]
-        ui: Option<Ui<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Ui<'a> {
-        #[serde(borrow, rename = "resourceUri")]
-        page: Option<&'a RawValue>,
-    }
-    let whole = item.get();
-    let Ok(found) = serde_json::from_str::<Item<'_>>(whole) else {
-        return whole.to_owned();
+/// Why a list's result is no page of it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("its answer to `{method}` has no list of `{member}`")]
+pub struct NotAPage {
+    method: &'static str,
+    member: &'static str,
+}
+
+/// Reads one page of a server's list.
+///
+/// # Errors
+/// [`NotAPage`] when it is none.
+pub fn items(listing: Listing, page: &str, alias: &Alias) -> Result<Items, NotAPage> {
+    let member = member(listing);
+    let method = listing.method();
+    let not_a_page = NotAPage { method, member };
+    let page = Members::read(page).ok_or_else(|| not_a_page.clone())?;
+    let list = page.get(member).map(serde_json::from_str::<Vec<&RawValue>>);
+    let Some(Ok(list)) = list else {
+        return Err(not_a_page);
     };
-    let pages = found
-        .meta
-        .map(|meta| [meta.page, meta.ui.and_then(|ui| ui.page)]);
-    let uris = [found.uri, found.uri_template];
-    let uris = uris
-        .into_iter()
-        .chain(pages.into_iter().flatten())
-        .flatten()
-        .filter(|_| listing != Listing::Prompts);
-    let mut replacements = Replacements::default();
-    let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
-    if let Some((raw, name)) = found.name.and_then(|raw| Some((raw, text(raw)?))) {
-        replacements.replace(whole.as_bytes(), raw, &alias.name(&name));
+    let mut found = Items {
+        items: Vec::with_capacity(list.len()),
+        next: None,
+        unnamed: 0,
+        odd_cursor: None,
+    };
+    for item in list {
+        match renamed(listing, item, alias) {
+            Some(item) => found.items.push(item),
+            None => found.unnamed += 1,
+        }
     }
-    for (raw, uri) in uris.filter_map(|raw| Some((raw, text(raw)?))) {
-        replacements.replace(whole.as_bytes(), raw, &alias.uri(&uri));
+    match page.get("nextCursor").map(serde_json::from_str::<Value>) {
+        None | Some(Ok(Value::Null)) => {}
+        // Some servers end their lists so.
+        Some(Ok(Value::String(cursor))) if cursor.is_empty() => {}
+        Some(Ok(Value::String(cursor))) => found.next = Some(cursor),
+        Some(other) => {
+            let other = other.map_or("no JSON".to_owned(), |other| other.to_string());
+            found.odd_cursor = Some(other.chars().take(40).collect());
+        }
+    }
+    Ok(found)
+}
+
+/// An item under the names that it has here, and what tells it from others; `None` for one that has not what
+/// it is called by.
+fn renamed(listing: Listing, item: &RawValue, alias: &Alias) -> Option<(String, String)> {
+    let whole = item.get();
+    let members = WrittenMembers::read(whole)?;
+    let last = |members: &WrittenMembers<'_>, name: &str| {
+        let mut members = members.0.iter().rev();
+        let member = members.find(|member| member.name == name)?;
+        Some(at(whole, member.value))
+    };
+    let text = |span: &Range<usize>| serde_json::from_str::<String>(&whole[span.clone()]).ok();
+    let key = match listing {
+        Listing::Tools | Listing::Prompts => "name",
+        Listing::Resources => "uri",
+        Listing::ResourceTemplates => "uriTemplate",
+    };
+    let named = text(&last(&members, key)?)?;
+    let mut replacements = Replacements::default();
+    if let Some(span) = last(&members, "name")
+        && let Some(name) = text(&span)
+    {
+        replacements.replace_span(span, &alias.name(&name));
+    }
+    let mut uris = vec![last(&members, "uri"), last(&members, "uriTemplate")];
+    // The page that shows a tool, of the extension for apps (SEP-1865), in either of its spellings.
+    let inner = |span: Option<Range<usize>>| WrittenMembers::read(&whole[span?]);
+    if let Some(meta) = inner(last(&members, "_meta")) {
+        uris.push(last(&meta, "ui/resourceUri"));
+        if let Some(ui) = inner(last(&meta, "ui")) {
+            uris.push(last(&ui, "resourceUri"));
+        }
+    }
+    let uris = uris.into_iter().flatten();
+    for span in uris.filter(|_| listing != Listing::Prompts) {
+        if let Some(uri) = text(&span) {
+            replacements.replace_span(span, &alias.uri(&uri));
+        }
     }
     let bytes = replacements.apply(whole.as_bytes());
-    String::from_utf8(bytes).unwrap_or_else(|_| whole.to_owned())
+    Some((named, String::from_utf8(bytes).ok()?))
+}
+
+fn at(whole: &str, part: &str) -> Range<usize> {
+    span_of(whole.as_bytes(), part)
 }
 
 /// The result of a list request: all of these items, and who is missing.

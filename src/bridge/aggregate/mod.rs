@@ -5,6 +5,7 @@
 //!  offered as one                     the server's own
 //!  tool, prompt  github__search   ◀─▶ search
 //!  resource      stdiopool://github/repo://a/b ◀─▶ repo://a/b
+//!  page of a tool      ui://github/view.html   ◀─▶ ui://view.html
 //! ```
 //!
 //! Everything is renamed in the same way whatever the other servers offer, so that a name never
@@ -14,7 +15,7 @@ mod merge;
 mod names;
 mod renaming;
 
-pub use merge::{Missing, introduction, items, merged};
+pub use merge::{Items, Missing, NotAPage, introduction, items, merged};
 pub use names::{Alias, Names};
 pub use renaming::Addressed;
 

@@ -1,5 +1,6 @@
 //! What the things of a server are called where several are offered as one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::ids::ServerName;
@@ -7,6 +8,10 @@ use crate::ids::ServerName;
 /// What a resource's URI begins with, before the name of its server. Templates keep their braces, so
 /// that what they are filled with still begins so.
 const RESOURCES: &str = "stdiopool://";
+
+/// The scheme of pages that hosts show for tools, who take no other (SEP-1865, MCP Apps): it is kept, and the
+/// name of the server stands inside the address.
+const PAGES: &str = "ui://";
 
 /// How servers and their things are told apart in a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,8 +34,13 @@ impl Names {
     }
 
     /// The server and its own URI of a resource, or template.
-    pub fn split_uri(uri: &str) -> Option<(&str, &str)> {
-        uri.strip_prefix(RESOURCES)?.split_once('/')
+    pub fn split_uri(uri: &str) -> Option<(&str, Cow<'_, str>)> {
+        if let Some(page) = uri.strip_prefix(PAGES) {
+            let (server, rest) = page.split_once('/')?;
+            return Some((server, Cow::Owned(format!("{PAGES}{rest}"))));
+        }
+        let (server, own) = uri.strip_prefix(RESOURCES)?.split_once('/')?;
+        Some((server, Cow::Borrowed(own)))
     }
 
     /// The names of that server's things.
@@ -58,11 +68,14 @@ impl Alias {
 
     /// A resource or template.
     pub fn uri(&self, own: &str) -> String {
-        format!("{RESOURCES}{}/{own}", self.server)
+        match own.strip_prefix(PAGES) {
+            Some(rest) => format!("{PAGES}{}/{rest}", self.server),
+            None => format!("{RESOURCES}{}/{own}", self.server),
+        }
     }
 
     /// The server's own URI of one of its resources.
-    pub fn own_uri<'u>(&self, uri: &'u str) -> Option<&'u str> {
+    pub fn own_uri<'u>(&self, uri: &'u str) -> Option<Cow<'u, str>> {
         let (server, own) = Names::split_uri(uri)?;
         (server == self.server.as_str()).then_some(own)
     }

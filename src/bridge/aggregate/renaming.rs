@@ -18,7 +18,11 @@ pub(super) struct Replacements(Vec<(Range<usize>, String)>);
 impl Replacements {
     /// A JSON string of `whole` becomes `with`.
     pub(super) fn replace(&mut self, whole: &[u8], part: &RawValue, with: &str) {
-        let span = span_of(whole, part.get());
+        self.replace_span(span_of(whole, part.get()), with);
+    }
+
+    /// A JSON string that stands there becomes `with`.
+    pub(super) fn replace_span(&mut self, span: Range<usize>, with: &str) {
         self.0.push((span, Value::from(with).to_string()));
     }
 
@@ -95,13 +99,14 @@ impl Names {
         let (server, own) = if is_uri {
             Self::split_uri(&whole)?
         } else {
-            self.split(&whole)?
+            let (server, own) = self.split(&whole)?;
+            (server, Cow::Borrowed(own))
         };
         let mut replacements = Replacements::default();
-        replacements.replace(message, named, own);
+        replacements.replace(message, named, &own);
         Some(Addressed {
             server: server.to_owned(),
-            own: own.to_owned(),
+            own: own.into_owned(),
             message: replacements.apply(message).into(),
         })
     }

@@ -90,13 +90,20 @@ fn whatever_names_a_resource_in_a_result_is_renamed() {
 #[test]
 fn lists_hold_the_items_of_all_under_their_names_here() {
     let page = r#"{"tools":[{"name":"a", "inputSchema":{"b":1.0}},{"name":"v","_meta":{"ui":{"resourceUri":"ui://v"}}}],"nextCursor":"2"}"#;
-    let (items, next) = items(Listing::Tools, page, &alias());
-    assert_eq!(next.as_deref(), Some("2"));
+    let of = |listing, page: &str| items(listing, page, &alias()).expect("a page");
+    let texts = |page: Items| -> Vec<String> { page.items.into_iter().map(|(_, it)| it).collect() };
+    let read = of(Listing::Tools, page);
+    assert_eq!(read.next.as_deref(), Some("2"));
+    let items = texts(read);
     assert_eq!(
         items[0],
         r#"{"name":"git_hub__a", "inputSchema":{"b":1.0}}"#
     );
-    assert!(items[1].contains(r#""resourceUri":"stdiopool://git_hub/ui://v""#));
+    // Hosts of apps take no other scheme.
+    assert_eq!(
+        items[1],
+        r#"{"name":"git_hub__v","_meta":{"ui":{"resourceUri":"ui://git_hub/v"}}}"#
+    );
     let missing = Missing {
         server: "slow".into(),
         why: "no answer".into(),
@@ -106,12 +113,47 @@ fn lists_hold_the_items_of_all_under_their_names_here() {
     assert_eq!(whole["tools"].as_array().map(Vec::len), Some(2));
     assert_eq!(whole["_meta"]["dev.stdiopool/missing"][0]["server"], "slow");
     let page = r#"{"resourceTemplates":[{"uriTemplate":"t://{x}","name":"T"}]}"#;
-    let (items, _) = super::items(Listing::ResourceTemplates, page, &alias());
     assert_eq!(
-        items,
+        texts(of(Listing::ResourceTemplates, page)),
         [r#"{"uriTemplate":"stdiopool://git_hub/t://{x}","name":"git_hub__T"}"#]
     );
-    assert_eq!(super::items(Listing::Tools, "[]", &alias()), (vec![], None));
+    let both = r#"{"tools":[{"name":"v","_meta":{"ui/resourceUri":"ui://a/b?c","ui":true}}]}"#;
+    assert_eq!(
+        texts(of(Listing::Tools, both)),
+        [r#"{"name":"git_hub__v","_meta":{"ui/resourceUri":"ui://git_hub/a/b?c","ui":true}}"#]
+    );
+}
+
+#[test]
+fn pages_that_are_odd_are_read_as_far_as_they_can_be() {
+    let read = |page: &str| items(Listing::Tools, page, &alias());
+    for page in ["[]", "{}", r#"{"tools":null}"#, r#"{"tools":{}}"#, "5"] {
+        assert!(read(page).is_err(), "{page}");
+    }
+    let page = r#"{"tools":[{"name":"a"},{"title":"no name"},{"name":5},"text"],"nextCursor":8}"#;
+    let page = read(page).expect("a page");
+    assert_eq!((page.items.len(), page.unnamed), (1, 3));
+    assert_eq!((page.next, page.odd_cursor.as_deref()), (None, Some("8")));
+    for end in ["\"\"", "null"] {
+        let page = read(&format!(r#"{{"tools":[],"nextCursor":{end}}}"#)).expect("a page");
+        assert_eq!((page.next, page.odd_cursor), (None, None), "{end}");
+    }
+}
+
+#[test]
+fn pages_of_tools_are_read_under_the_address_that_was_told() {
+    let read = addressed("resources/read", &json!({"uri": "ui://git_hub/v/w.html?x"}));
+    assert_eq!(
+        read,
+        Some(("git_hub".into(), json!({"uri": "ui://v/w.html?x"})))
+    );
+    assert_eq!(
+        addressed("resources/read", &json!({"uri": "ui://alone"})),
+        None
+    );
+    let read = json!({"jsonrpc": "2.0", "id": 1, "result": {"contents": [{"uri": "ui://v"}]}});
+    let renamed = alias().response(read.to_string().into());
+    assert!(renamed.windows(14).any(|w| w == b"ui://git_hub/v"));
 }
 
 proptest! {
@@ -124,8 +166,14 @@ proptest! {
             prop_assert_eq!(names.split(&name), Some((&*server, &*own)));
         }
         let uri = alias.uri(&own);
-        prop_assert_eq!(Names::split_uri(&uri), Some((&*server, &*own)));
-        prop_assert_eq!(alias.own_uri(&uri), Some(&*own));
+        prop_assert_eq!(Names::split_uri(&uri), Some((&*server, own.as_str().into())));
+        let found = alias.own_uri(&uri);
+        prop_assert_eq!(found.as_deref(), Some(&*own));
+        let page = format!("ui://{own}");
+        let uri = alias.uri(&page);
+        prop_assert!(uri.starts_with("ui://"));
+        let found = alias.own_uri(&uri);
+        prop_assert_eq!(found.as_deref(), Some(&*page));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use worker::{
 pub const STATELESS: &str = "2026-07-28";
 
 /// Members of `_meta` that belong to the protocol (basic, "_meta").
-pub(super) mod meta {
+pub(in crate::bridge) mod meta {
     pub(in crate::bridge) const PREFIX: &str = "io.modelcontextprotocol/";
     pub(in crate::bridge) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
     pub(in crate::bridge) const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
@@ -41,6 +41,11 @@ pub(super) mod meta {
     pub(in crate::bridge) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     pub(in crate::bridge) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
     pub(in crate::bridge) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+    /// Of 2025-11-25 (basic/utilities/tasks).
+    pub(in crate::bridge) const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+
+    /// Those that clients send with requests.
+    pub(in crate::bridge) const NAMES: [&str; 4] = [VERSION, CLIENT_INFO, CAPABILITIES, LOG_LEVEL];
 }
 
 #[cfg(test)]

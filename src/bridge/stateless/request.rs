@@ -2,18 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memmem::Finder;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::{Envelope, Method, RawJson, Since, code};
+use crate::protocol::{Envelope, Method, RawJson, Since, Unlisted, code};
 
 /// What is wrong with a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
@@ -72,20 +70,19 @@ impl Fault {
     }
 }
 
-/// Looked for in every message: built once.
-static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(meta::VERSION));
-
 /// Whether a message is of this revision or a later one: its metadata says so, or its header does
 /// (basic/versioning).
-pub fn is_stateless(version_header: Option<&str>, message: &[u8]) -> bool {
+pub fn is_stateless(version_header: Option<&str>, envelope: &Envelope<'_>) -> bool {
     // Revisions are dates, and sort like them.
     let is_later = |version: &str| version.len() == STATELESS.len() && version >= STATELESS;
-    version_header.is_some_and(is_later)
-        || VERSION.find(message).is_some()
-            && Envelope::parse(message).is_ok_and(|envelope| {
-                let params = envelope.params.and_then(|params| Params::read(params).ok());
-                params.is_some_and(|(_, meta)| meta.contains_key(meta::VERSION))
-            })
+    let says_so = || match envelope.plain_meta(meta::VERSION) {
+        Ok(version) => version.is_some(),
+        Err(Unlisted) => {
+            let params = envelope.params.and_then(|params| Params::read(params).ok());
+            params.is_some_and(|(_, meta)| meta.contains_key(meta::VERSION))
+        }
+    };
+    version_header.is_some_and(is_later) || says_so()
 }
 
 type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;

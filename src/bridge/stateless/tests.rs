@@ -106,6 +106,9 @@ fn faults_have_their_own_codes_and_their_order() {
 #[test]
 fn the_era_is_told_by_metadata_or_header_and_not_by_the_method() {
     let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2026-07-28"}}"#;
+    let is_stateless = |version: Option<&str>, text: &[u8]| {
+        super::is_stateless(version, &Envelope::parse(text).expect("a message"))
+    };
     assert!(!is_stateless(None, initialize.as_bytes()));
     assert!(!is_stateless(Some("2025-11-25"), initialize.as_bytes()));
     assert!(is_stateless(Some("2026-07-28"), initialize.as_bytes()));
@@ -113,6 +116,8 @@ fn the_era_is_told_by_metadata_or_header_and_not_by_the_method() {
     // What a tool is given is not metadata.
     let quoted = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"_meta":{"io.modelcontextprotocol/protocolVersion":"x"}}}}"#;
     assert!(!is_stateless(None, quoted.as_bytes()));
+    let escaped = call(META).replace("io.modelcontextprotocol/", "io.modelcontextprotocol\\/");
+    assert!(is_stateless(None, escaped.as_bytes()));
 }
 
 #[test]

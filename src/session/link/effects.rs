@@ -10,7 +10,10 @@ use super::super::mailbox::{Pushed, Topic};
 use super::super::record::Session;
 use super::fanout::Audience;
 use super::{DISCOVERY_GRACE, Desk, Link, State};
-use crate::bridge::{Action, Anomaly, AskRef, Era, Hello, Level, Listing, NotGreeted, SessionNo};
+use crate::bridge::{
+    Action, Anomaly, AskRef, Era, Hello, Level, Listing, Malformed, MalformedOutcome, NotGreeted,
+    SessionNo,
+};
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
 
@@ -29,6 +32,7 @@ enum Deferred {
     Asked,
     Anomaly(Anomaly),
     RootsWanted,
+    Malformed(Box<Malformed>, Option<Box<Desk>>),
     Probed,
     Greeted(
         oneshot::Sender<Result<(), NotGreeted>>,
@@ -135,6 +139,20 @@ impl Link {
                 }
             }
             Action::Anomaly(anomaly) => deferred.push(Deferred::Anomaly(anomaly)),
+            Action::Malformed(malformed) => {
+                let desk = match malformed.outcome {
+                    MalformedOutcome::Failed(call) => state.desks.remove(&call).map(Box::new),
+                    MalformedOutcome::NotGreeted => {
+                        if let Some(tell) = state.greeted.take() {
+                            let outcome = Err(self.answered_malformed(&malformed));
+                            deferred.push(Deferred::Greeted(tell, outcome));
+                        }
+                        None
+                    }
+                    MalformedOutcome::Taken | MalformedOutcome::Dropped => None,
+                };
+                deferred.push(Deferred::Malformed(Box::new(malformed), desk));
+            }
         }
     }
 
@@ -251,6 +269,9 @@ impl Link {
                         link.does_not_discover();
                     });
                 }
+            }
+            Deferred::Malformed(malformed, desk) => {
+                self.malformed(&malformed, desk.map(|desk| *desk));
             }
             Deferred::Anomaly(anomaly) => {
                 match anomaly {

@@ -80,7 +80,7 @@ impl Inbox for Link {
         if let Some(desk) = failed {
             let too_large = || {
                 Failure::new(
-                    Reason::MessageTooLarge,
+                    Reason::AnswerTooLarge,
                     format!(
                         "the answer of server `{}` is {} bytes long, more than the {} bytes that are let through (raise `servers.{}.max_message`)",
                         self.order.server,

@@ -3,6 +3,7 @@
 mod effects;
 mod fanout;
 mod inbox;
+mod malformed;
 mod roots;
 mod slumber;
 
@@ -77,6 +78,8 @@ pub struct Link {
     frozen: Mutex<Vec<u32>>,
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
+    /// Messages that were off, in the log.
+    warnings: malformed::Warnings,
     shared: Weak<Shared>,
 }
 
@@ -126,7 +129,6 @@ struct Desk {
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) session: &'a Session,
-    pub(super) message: &'a [u8],
     pub(super) envelope: &'a Envelope<'a>,
     /// When it came in, if that is recorded.
     pub(super) arrived: Option<Instant>,
@@ -204,6 +206,7 @@ impl Link {
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
+            warnings: malformed::Warnings::default(),
             shared,
         }
     }
@@ -387,7 +390,6 @@ impl Link {
     ) -> Result<Called, CallRefused> {
         let Asked {
             session,
-            message,
             envelope,
             arrived,
             level,
@@ -438,7 +440,6 @@ impl Link {
             }
             let request = ClientRequest {
                 session: session.no,
-                message,
                 envelope,
             };
             let (id, line) = match state.mux.request(request, out) {
@@ -528,9 +529,9 @@ impl Link {
     }
 
     /// Passes a session's notification on, if it has a seat here.
-    pub(super) fn notification(&self, session: SessionNo, message: &[u8], envelope: &Envelope<'_>) {
+    pub(super) fn notification(&self, session: SessionNo, envelope: &Envelope<'_>) {
         let cancelled = self.with_mux(|state, out| {
-            let cancelled = state.mux.notification(session, message, envelope, out);
+            let cancelled = state.mux.notification(session, envelope, out);
             if let Some(desk) = cancelled.and_then(|id| state.desks.get(&id)) {
                 desk.mailbox.give_up();
             }
@@ -542,14 +543,8 @@ impl Link {
     }
 
     /// Passes a session's answer to a question of this worker on; false if it was not asked.
-    pub(super) fn answer(
-        &self,
-        session: SessionNo,
-        ask: AskRef,
-        message: &[u8],
-        envelope: &Envelope<'_>,
-    ) -> bool {
-        self.with_mux(|state, out| state.mux.answer(session, ask, message, envelope, out))
+    pub(super) fn answer(&self, session: SessionNo, ask: AskRef, envelope: &Envelope<'_>) -> bool {
+        self.with_mux(|state, out| state.mux.answer(session, ask, envelope, out))
     }
 
     /// Nobody waits for the call any more: the worker is told, the slot comes back when it

@@ -1,0 +1,149 @@
+//! Lines of a worker that are not as they must be: what is clear in them is taken, and whoever waits for
+//! what is not is told so at once.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::mux::{Action, Anomaly, CallId, Malformed, MalformedOutcome, Mux, Purpose};
+use super::worker_side::worker_side_id;
+use crate::protocol::{Envelope, Unmendable, code, is_usual_error, mended, portable};
+
+/// Whether a message can go on as it stands: it is its members and nothing else, every client can read them,
+/// and its result or error is one.
+pub(super) fn is_usual(envelope: &Envelope<'_>, line: &[u8]) -> bool {
+    // Emoji that are escaped, in nearly all cases.
+    let is_readable = || {
+        let text = std::str::from_utf8(line);
+        text.is_ok_and(|text| !matches!(portable(text), Ok(Cow::Owned(_))))
+    };
+    envelope.is_exact
+        && (!envelope.is_doubtful || is_readable())
+        && envelope.id.is_none_or(|id| id.get() != "null")
+        && envelope.result.is_none_or(|it| it.get().starts_with('{'))
+        && envelope.error.is_none_or(|it| is_usual_error(it.get()))
+}
+
+impl Mux {
+    /// A line that cannot go on as it stands.
+    pub(super) fn unusual(&mut self, line: Bytes, out: &mut Vec<Action>) {
+        match mended(&line) {
+            Ok(mended) => {
+                let mut line = line;
+                for flaw in mended.flaws {
+                    out.push(Action::Malformed(Malformed {
+                        flaw,
+                        outcome: MalformedOutcome::Taken,
+                        line: std::mem::take(&mut line),
+                    }));
+                }
+                for message in mended.messages {
+                    self.mended_message(message, out);
+                }
+            }
+            Err(why) if !why.is_message => out.push(Action::Anomaly(Anomaly::Garbage)),
+            Err(why) => self.unmendable(line, &why, out),
+        }
+    }
+
+    /// A message of which nothing can be made. If it is an answer, the call that it answers fails.
+    fn unmendable(&mut self, line: Bytes, why: &Unmendable, out: &mut Vec<Action>) {
+        let malformed = |outcome, flaw| {
+            Action::Malformed(Malformed {
+                flaw,
+                outcome,
+                line,
+            })
+        };
+        if why.has_method {
+            if let Some(id) = &why.id {
+                // Without an answer it would wait for good.
+                let text = format!("the message {}", why.flaw.text());
+                out.push(Action::ToWorker(super::client_side::error_response(
+                    id,
+                    code::INVALID_REQUEST,
+                    &text,
+                )));
+            }
+            out.push(malformed(MalformedOutcome::Dropped, why.flaw));
+            return;
+        }
+        let named = why.id.as_deref().map(worker_side_id);
+        let call = match named {
+            Some(named) => named.and_then(|wire| self.call_on_wire(wire)),
+            None => self.only_call(),
+        };
+        let Some(call) = call else {
+            out.push(malformed(MalformedOutcome::Dropped, why.flaw));
+            return;
+        };
+        if let Some(error) = &why.error {
+            // Of which request it is, is all that was missing.
+            out.push(malformed(MalformedOutcome::Taken, why.flaw));
+            let wire = self.wire_of(call).0;
+            let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
+            self.mended_message(error.into(), out);
+            return;
+        }
+        let outcome = self.answered_badly(call, out);
+        out.push(malformed(outcome, why.flaw));
+    }
+
+    /// The call whose request the worker got under that id, and has not answered.
+    fn call_on_wire(&self, wire: CallId) -> Option<CallId> {
+        let id = self.wires.get(&wire).copied().unwrap_or(wire);
+        let call = self.calls.get(&id)?;
+        let rounds = call.rounds.as_ref();
+        rounds
+            .is_none_or(|rounds| rounds.wire == Some(wire))
+            .then_some(id)
+    }
+
+    /// The only call that the worker has not answered; before the handshake is over, the handshake.
+    fn only_call(&self) -> Option<CallId> {
+        let is_greeting = |id: &&CallId| matches!(self.calls[*id].purpose, Purpose::Greeting);
+        if let Some(greeting) = self.calls.keys().find(is_greeting) {
+            return Some(*greeting);
+        }
+        let mut calls = self.calls.keys();
+        match (calls.next(), calls.next()) {
+            (Some(only), None) => self.call_on_wire(self.wire_of(*only)),
+            _ => None,
+        }
+    }
+
+    /// The id that the worker knows a call by.
+    fn wire_of(&self, call: CallId) -> CallId {
+        let rounds = self.calls.get(&call).and_then(|it| it.rounds.as_ref());
+        rounds.and_then(|rounds| rounds.wire).unwrap_or(call)
+    }
+
+    /// Ends a call whose answer nothing can be made of.
+    fn answered_badly(&mut self, id: CallId, out: &mut Vec<Action>) -> MalformedOutcome {
+        self.orphans.remove(&id);
+        let Some(call) = self.end_call(id) else {
+            return MalformedOutcome::Dropped;
+        };
+        match call.purpose {
+            Purpose::Greeting => MalformedOutcome::NotGreeted,
+            // It is there.
+            Purpose::Probe => {
+                out.push(Action::Probed);
+                MalformedOutcome::Dropped
+            }
+            Purpose::Own => MalformedOutcome::Dropped,
+            _ if call.cancelled => {
+                out.push(Action::Released(id));
+                MalformedOutcome::Dropped
+            }
+            Purpose::Plain
+            | Purpose::SetLevel(_)
+            | Purpose::Subscribe(_)
+            | Purpose::Unsubscribe(_) => MalformedOutcome::Failed(id),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "malformed_tests.rs"]
+mod tests;

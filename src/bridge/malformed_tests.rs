@@ -1,0 +1,204 @@
+use serde_json::{Value, json};
+
+use super::super::tests::{ready, send};
+use super::super::{Action, Malformed, MalformedOutcome, Mux, SessionNo};
+use crate::protocol::Flaw;
+
+const ANNA: SessionNo = SessionNo(1);
+const BOB: SessionNo = SessionNo(2);
+
+fn says(mux: &mut Mux, line: &str) -> Vec<Action> {
+    let mut out = vec![];
+    mux.worker_line(line.to_owned().into(), &mut out);
+    mux.check_invariants();
+    out
+}
+
+fn call(mux: &mut Mux, session: SessionNo, id: &str) -> u64 {
+    let message =
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "x"}});
+    send(mux, session, &message.to_string()).0.0
+}
+
+fn answer_in(actions: &[Action]) -> Value {
+    let mut answers = actions.iter().filter_map(|action| match action {
+        Action::Answer { message, .. } => Some(serde_json::from_slice(message).expect("JSON")),
+        _ => None,
+    });
+    let answer = answers
+        .next()
+        .unwrap_or_else(|| panic!("no answer in {actions:?}"));
+    assert!(answers.next().is_none(), "two answers in {actions:?}");
+    answer
+}
+
+fn outcome_in(actions: &[Action]) -> (Flaw, MalformedOutcome) {
+    let mut malformed = actions.iter().filter_map(|action| match action {
+        Action::Malformed(Malformed { flaw, outcome, .. }) => Some((*flaw, *outcome)),
+        _ => None,
+    });
+    malformed
+        .next()
+        .unwrap_or_else(|| panic!("nothing of it in {actions:?}"))
+}
+
+#[test]
+fn what_is_clear_is_the_answer() {
+    for (line, result) in [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"a":1},"error":null}"#,
+            json!({"a": 1}),
+        ),
+        (
+            r#"> {"jsonrpc":"2.0","id":ID,"result":{"a":1}}"#,
+            json!({"a": 1}),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID.0,"result":{"a":1}}"#,
+            json!({"a": 1}),
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":"ID","result":{"a":1}}"#,
+            json!({"a": 1}),
+        ),
+        (r#"{"id":ID,"result":{"a":NaN}}"#, json!({"a": null})),
+        (
+            r#"[{"jsonrpc":"2.0","id":ID,"result":{"a":1}}]"#,
+            json!({"a": 1}),
+        ),
+    ] {
+        let mut mux = ready(json!({}));
+        let id = call(&mut mux, ANNA, "a");
+        let answer = answer_in(&says(&mut mux, &line.replace("ID", &id.to_string())));
+        assert_eq!(
+            (&answer["id"], &answer["result"]),
+            (&json!("a"), &result),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_a_workers_envelope_goes_on_but_its_members() {
+    let mut mux = ready(json!({}));
+    let id = call(&mut mux, ANNA, "a");
+    let line = format!(
+        r#" {{"ID":"b","jsonrpc":"2.0","id":{id},"Result":{{}},"result":{{"a":1}},"method":null,"x":1}} "#
+    );
+    let actions = says(&mut mux, &line);
+    let Some(Action::Answer { message, .. }) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(message, r#"{"jsonrpc":"2.0","id":"a","result":{"a":1}}"#);
+    let changed =
+        r#"{"jsonrpc":"2.0","x":1,"method":"notifications/tools/list_changed","params":null}"#;
+    let actions = says(&mut mux, changed);
+    let Some(Action::Broadcast(message)) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        message,
+        r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#
+    );
+}
+
+#[test]
+fn what_is_not_clear_fails_the_call_that_it_names() {
+    for (line, flaw) in [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"cut":"of"#,
+            Flaw::Syntax,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{},"error":{"code":1,"message":"m"}}"#,
+            Flaw::ResultAndError,
+        ),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":"text"}"#, Flaw::Result),
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{},"result":{"x":1}}"#,
+            Flaw::DuplicateMember,
+        ),
+        (r#"{"jsonrpc":"2.0","id":ID}"#, Flaw::Shape),
+    ] {
+        let mut mux = ready(json!({}));
+        let (id, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+        let actions = says(&mut mux, &line.replace("ID", &id.to_string()));
+        assert_eq!(
+            outcome_in(&actions),
+            (flaw, MalformedOutcome::Failed(crate::bridge::CallId(id))),
+            "{line}"
+        );
+        // The other's is still to come, and the one that failed is over.
+        let late = says(
+            &mut mux,
+            &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#),
+        );
+        assert!(matches!(late[..], [Action::Anomaly(_)]), "{late:?}");
+        let answer = says(
+            &mut mux,
+            &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
+        );
+        assert_eq!(answer_in(&answer)["id"], "b");
+    }
+}
+
+#[test]
+fn an_answer_to_nobody_is_the_only_calls() {
+    let parse_error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#;
+    let mut mux = ready(json!({}));
+    call(&mut mux, ANNA, "a");
+    let answer = answer_in(&says(&mut mux, parse_error));
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!("a"), &json!(-32700))
+    );
+
+    call(&mut mux, ANNA, "a");
+    let result = r#"{"jsonrpc":"2.0","result":{"a":1}}"#;
+    let (flaw, outcome) = outcome_in(&says(&mut mux, result));
+    assert_eq!(flaw, Flaw::Id);
+    assert!(matches!(outcome, MalformedOutcome::Failed(_)));
+
+    // Of several it may be anyone's.
+    call(&mut mux, ANNA, "a");
+    call(&mut mux, BOB, "b");
+    let (_, outcome) = outcome_in(&says(&mut mux, parse_error));
+    assert_eq!(outcome, MalformedOutcome::Dropped);
+    assert_eq!(mux.in_flight(), 2);
+}
+
+#[test]
+fn progress_with_an_id_of_null_arrives() {
+    let mut mux = ready(json!({}));
+    let message =
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":"p"}}}"#;
+    let (call, line) = send(&mut mux, ANNA, message);
+    assert_eq!(line["params"]["_meta"]["progressToken"], call.0);
+    let progress = format!(
+        r#"{{"jsonrpc":"2.0","id":null,"method":"notifications/progress","params":{{"progressToken":{}.0,"progress":1}}}}"#,
+        call.0
+    );
+    let actions = says(&mut mux, &progress);
+    let Some(Action::ToCall(_, told)) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    let told: Value = serde_json::from_slice(told).expect("JSON");
+    assert!(told.get("id").is_none());
+    assert_eq!(told["params"]["progressToken"], "p");
+}
+
+#[test]
+fn a_question_that_cannot_be_read_is_refused() {
+    let mut mux = ready(json!({"sampling": {}}));
+    call(&mut mux, ANNA, "a");
+    let asked = r#"{"jsonrpc":"2.0","id":9,"method":"sampling/createMessage","params":[1]}"#;
+    let actions = says(&mut mux, asked);
+    let [Action::ToWorker(refused)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let refused: Value = serde_json::from_slice(refused).expect("JSON");
+    assert_eq!(
+        (&refused["id"], &refused["error"]["code"]),
+        (&json!(9), &json!(-32602))
+    );
+}

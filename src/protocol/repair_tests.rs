@@ -1,0 +1,226 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[track_caller]
+fn taken(line: &[u8], flaws: &[Flaw], messages: &[&str]) {
+    let shown = String::from_utf8_lossy(line);
+    let mended = mended(line).unwrap_or_else(|why| panic!("{shown}: {why:?}"));
+    assert_eq!(mended.flaws, flaws, "{shown}");
+    assert_eq!(mended.messages, messages, "{shown}");
+    for message in &mended.messages {
+        let envelope = Envelope::parse(message).expect(&shown);
+        assert!(envelope.is_exact, "{shown}");
+    }
+}
+
+const ANSWER: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"a":1}}"#;
+
+#[test]
+fn what_is_unambiguous_is_taken() {
+    use Flaw::*;
+    let cases: &[(&[u8], &[Flaw])] = &[
+        (ANSWER.as_bytes(), &[]),
+        (
+            br#" {"id":7,"jsonrpc":"2.0","result":{"a":1},"x":{"id":8}} "#,
+            &[],
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":7,"result":{"a":1},"error":null}"#,
+            &[NullMember],
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":7,"method":null,"result":{"a":1}}"#,
+            &[NullMember],
+        ),
+        (br#"{"id":7,"result":{"a":1}}"#, &[Version]),
+        (br#"{"jsonrpc":2.0,"id":7,"result":{"a":1}}"#, &[Version]),
+        (
+            br#"{"jsonrpc":"1.0","id":7,"result":{"a":1},"more":1}"#,
+            &[Version],
+        ),
+        (
+            b"\xef\xbb\xbf{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"a\":1}}",
+            &[ByteOrderMark],
+        ),
+        (
+            br#"> {"jsonrpc":"2.0","id":7,"result":{"a":1}}"#,
+            &[Surrounded],
+        ),
+        (
+            br#"sending: {"jsonrpc":"2.0","id":7,"result":{"a":1}}"#,
+            &[Surrounded],
+        ),
+        (
+            br#"(node:7) Warning: { x } {"jsonrpc":"2.0","id":7,"result":{"a":1}} done"#,
+            &[Surrounded],
+        ),
+        (
+            br#"{"jsonrpc":"2.0","id":7,"result":{"a":1},"id":7}"#,
+            &[DuplicateMember],
+        ),
+        (br#"[{"jsonrpc":"2.0","id":7,"result":{"a":1}}]"#, &[Batch]),
+        (br#"{"jsonrpc":"2.0","\u0069d":7,"result":{"a":1}}"#, &[]),
+    ];
+    for (line, flaws) in cases {
+        taken(line, flaws, &[ANSWER]);
+    }
+    let result = |text: &str| format!(r#"{{"jsonrpc":"2.0","id":7,"result":{text}}}"#);
+    taken(result("null").as_bytes(), &[Result], &[&result("{}")]);
+    let numbers = result(r#"{"x":[NaN,-Infinity,"NaN"],"y":-1}"#);
+    let plain = result(r#"{"x":[null,null,"NaN"],"y":-1}"#);
+    taken(numbers.as_bytes(), &[NotANumber], &[&plain]);
+    let raw = result("{\"x\":\"a\tb\u{1}\"}");
+    taken(
+        raw.as_bytes(),
+        &[ControlCharacter],
+        &[&result(r#"{"x":"a\u0009b\u0001"}"#)],
+    );
+    let mut broken = result(r#"{"x":"?"}"#).into_bytes();
+    let at = memchr::memchr(b'?', &broken).expect("there");
+    broken[at] = 0xff;
+    taken(&broken, &[Encoding], &[&result("{\"x\":\"\u{fffd}\"}")]);
+    taken(
+        result(r#"{"x":"\ud800"}"#).as_bytes(),
+        &[],
+        &[&result(r#"{"x":"\ufffd"}"#)],
+    );
+}
+
+#[test]
+fn errors_requests_and_notifications_are_taken_too() {
+    use Flaw::*;
+    let error = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-1,"message":"m"}}"#;
+    let with = |more: &str| error.replace("\"id\":7", &format!("\"id\":7{more}"));
+    taken(
+        with(r#","result":null"#).as_bytes(),
+        &[NullMember],
+        &[error],
+    );
+    let text = br#"{"jsonrpc":"2.0","id":7,"error":"boom"}"#;
+    let told = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32603,"message":"boom"}}"#;
+    taken(text, &[Error], &[told]);
+    let text = br#"{"jsonrpc":"2.0","id":7,"error":{"code":4.0,"data":[1]}}"#;
+    let told =
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":4,"data":[1],"message":"unknown error"}}"#;
+    taken(text, &[Error], &[told]);
+    let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}"#;
+    let null = progress.replace(r#""method""#, r#""id":null,"method""#);
+    taken(null.as_bytes(), &[NullMember], &[progress]);
+    let prompted = format!(">>> {progress}");
+    taken(prompted.as_bytes(), &[Surrounded], &[progress]);
+    let two = format!("{progress}{ANSWER}");
+    taken(two.as_bytes(), &[Surrounded], &[progress, ANSWER]);
+    let batch = format!("[{progress}, {ANSWER}]");
+    taken(batch.as_bytes(), &[Batch], &[progress, ANSWER]);
+    let ping = br#"{"jsonrpc":"2.0","id":"a","method":"ping","params":null,"x":1}"#;
+    taken(
+        ping,
+        &[],
+        &[r#"{"jsonrpc":"2.0","id":"a","method":"ping"}"#],
+    );
+}
+
+#[test]
+fn what_is_ambiguous_is_not_and_its_id_is_found() {
+    let fault = |line: &str| mended(line.as_bytes()).expect_err(line);
+    let cases = [
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}"#,
+            Flaw::ResultAndError,
+        ),
+        (r#"{"jsonrpc":"2.0","id":7,"result":[1]}"#, Flaw::Result),
+        (r#"{"jsonrpc":"2.0","id":7,"result":"ok"}"#, Flaw::Result),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{},"result":{"a":1}}"#,
+            Flaw::DuplicateMember,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":6,"id":7,"result":{}}"#,
+            Flaw::DuplicateMember,
+        ),
+        (r#"{"jsonrpc":"2.0","id":7}"#, Flaw::Shape),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{"cut":"of"#,
+            Flaw::Syntax,
+        ),
+        (
+            r#"log {"jsonrpc":"2.0","id":7,"result":{'a':1}}"#,
+            Flaw::Syntax,
+        ),
+    ];
+    for (line, flaw) in cases {
+        let fault = fault(line);
+        assert_eq!(
+            (fault.flaw, fault.id.as_deref()),
+            (flaw, Some("7")),
+            "{line}"
+        );
+        assert!(fault.is_message && !fault.has_method, "{line}");
+    }
+    let nobodys = fault(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#);
+    assert_eq!((nobodys.flaw, nobodys.id), (Flaw::Id, None));
+    assert_eq!(
+        nobodys.error.as_deref(),
+        Some(r#"{"code":-32700,"message":"m"}"#)
+    );
+    let asks = fault(r#"{"jsonrpc":"2.0","id":null,"method":"sampling/createMessage"}"#);
+    assert!(asks.has_method && asks.is_message);
+}
+
+#[test]
+fn noise_is_noise_and_quotes_are_no_messages() {
+    for line in [
+        "Listening on stdio",
+        "{ }",
+        r#"{"level":"info","id":7,"msg":"x"}"#,
+        // A log may name what a message has.
+        r#"{"level":"error","id":7,"error":"x"}"#,
+        r#"{"id":7,"method":"GET","path":"/"}"#,
+        "[INFO] ready",
+        "[1,2]",
+        "{'id':7}",
+    ] {
+        let fault = mended(line.as_bytes()).expect_err(line);
+        assert!(!fault.is_message, "{line}: {fault:?}");
+    }
+    // What it was sent is no request of its own.
+    let quoted = r#"received {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#;
+    assert!(!mended(quoted.as_bytes()).expect_err("a quote").is_message);
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_survived_and_what_is_taken_is_exact(line: Vec<u8>) {
+        check(&line)?;
+    }
+
+    #[test]
+    fn what_was_a_message_is_still_safe(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        inserts in prop::collection::vec((any::<prop::sample::Index>(), "[{}\\[\\]\",: \\\\NaInull0-9]{0,5}"), 0..3),
+    ) {
+        let mut line = br#"{"jsonrpc":"2.0","id":7,"result":{"a":[1,-2.5e3,"x\u00e4\\\"y"],"b":null},"error":null}"#.to_vec();
+        for (at, byte) in edits {
+            let at = at.index(line.len());
+            line[at] = byte;
+        }
+        for (at, text) in inserts {
+            let at = at.index(line.len());
+            line.splice(at..at, text.bytes());
+        }
+        check(&line)?;
+    }
+}
+
+fn check(line: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(mended) = mended(line) {
+        prop_assert!(!mended.messages.is_empty());
+        for message in &mended.messages {
+            let envelope = Envelope::parse(message);
+            prop_assert!(envelope.is_ok_and(|envelope| envelope.is_exact));
+            prop_assert!(memchr::memchr2(b'\n', b'\r', message).is_none());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Messages of the worker that are off: counted, told in the log, and to whoever waits for them.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{Desk, Link};
+use crate::bridge::{Era, Malformed, MalformedOutcome, NotGreeted};
+use crate::escape;
+use crate::launch::Redactor;
+use crate::protocol::{Failure, Reason};
+use crate::telemetry::labels;
+
+/// How much of a message is quoted, in characters.
+const QUOTED: usize = 200;
+/// How much of it is read for that, in bytes, so that secrets are masked before it is cut.
+const READ: usize = 64 << 10;
+/// How much of what was read is not quoted where more follows: a secret may go on there.
+const MARGIN: usize = 8 << 10;
+/// Most such lines in the log in one [`WINDOW`], for each worker.
+const MAX_WARNINGS: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How many such messages of a worker are in the log already.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(Mutex<Option<Window>>);
+
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    told: u32,
+    untold: u32,
+}
+
+impl Warnings {
+    /// Whether another one is told now, and how many were not since the last one that was.
+    fn next(&self, now: Instant) -> Option<u32> {
+        let mut window = self.0.lock();
+        let ended = |window: &Window| now.duration_since(window.since) >= WINDOW;
+        let untold = window.as_ref().map_or(0, |window| window.untold);
+        if window.as_ref().is_none_or(ended) {
+            *window = Some(Window {
+                since: now,
+                told: 0,
+                untold,
+            });
+        }
+        let window = window.as_mut()?;
+        if window.told >= MAX_WARNINGS {
+            window.untold = window.untold.saturating_add(1);
+            return None;
+        }
+        window.told += 1;
+        Some(std::mem::take(&mut window.untold))
+    }
+}
+
+/// The beginning of a message for people: escapes read, secrets masked, on one line.
+fn excerpt(line: &[u8], redactor: &Redactor) -> String {
+    let read = &line[..line.len().min(READ)];
+    let plain = unescaped(&String::from_utf8_lossy(read));
+    let mut masked = redactor.redact(&plain);
+    let mut is_cut = read.len() < line.len();
+    if is_cut {
+        let end = masked.floor_char_boundary(masked.len().saturating_sub(MARGIN));
+        masked.truncate(end);
+    }
+    if let Some((end, _)) = masked.char_indices().nth(QUOTED) {
+        masked.truncate(end);
+        is_cut = true;
+    }
+    let mut shown = escape::for_log(&masked).into_owned();
+    if is_cut {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A text with the escapes of JSON read, as far as there are any, so that no spelling hides a secret.
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        plain.push_str(&rest[..at]);
+        // The longest escape is of two halves of a pair.
+        let lens = [12, 6, 2].into_iter();
+        let read = lens
+            .filter_map(|len| Some((len, rest.get(at..at + len)?)))
+            .find_map(|(len, escape)| {
+                let text: String = serde_json::from_str(&format!("\"{escape}\"")).ok()?;
+                (text.chars().count() == 1).then_some((len, text))
+            });
+        let (len, text) = read.unwrap_or((1, "\\".to_owned()));
+        plain.push_str(&text);
+        rest = &rest[at + len..];
+    }
+    plain.push_str(rest);
+    plain
+}
+
+impl Link {
+    /// A message of the worker was off; `desk` waits for it, if anybody does.
+    pub(super) fn malformed(&self, malformed: &Malformed, desk: Option<Desk>) {
+        let Malformed {
+            flaw,
+            outcome,
+            line,
+        } = malformed;
+        let outcome = match outcome {
+            MalformedOutcome::Taken => labels::Malformed::Taken,
+            MalformedOutcome::Failed(_) | MalformedOutcome::NotGreeted => labels::Malformed::Failed,
+            MalformedOutcome::Dropped => labels::Malformed::Dropped,
+        };
+        self.order.metrics.malformed(*flaw, outcome);
+        let untold = self.warnings.next(Instant::now());
+        if untold.is_none() && desk.is_none() {
+            return;
+        }
+        let excerpt = excerpt(line, &self.order.spec.redactor);
+        if let Some(untold) = untold {
+            let what = flaw.text();
+            tracing::warn!(
+                worker = %self.id, server = %self.order.server, tenant = self.order.whose(), cause = flaw.as_str(),
+                outcome = outcome.as_str(), untold, "a message of server `{}` {what}: {excerpt}", self.order.server
+            );
+        }
+        if let Some(desk) = desk {
+            let failure = Failure::new(
+                Reason::AnswerInvalid,
+                format!(
+                    "server `{}` answered this request with a message that {}; it begins: {excerpt}",
+                    self.order.server,
+                    flaw.text()
+                ),
+            );
+            drop(desk.lease);
+            desk.mailbox.fail(desk.client_id, failure);
+        }
+    }
+
+    /// What comes of a handshake that was answered with that.
+    pub(super) fn answered_malformed(&self, malformed: &Malformed) -> NotGreeted {
+        NotGreeted {
+            why: format!(
+                "it answered `{}` with a message that {}; it begins: {}",
+                self.order.first_question(),
+                malformed.flaw.text(),
+                excerpt(&malformed.line, &self.order.spec.redactor)
+            ),
+            may_take_the_other: self.order.greeting.era == Era::Stateless,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_short_masked_and_on_one_line() {
+        let redactor = Redactor::new(["hunter/22\"".into()]);
+        let line = br#"{"a":"hunter/22\"","b":"h\u0075nter\/22\"","c":"x\ny\u001b[1m","d":"\ud83d\ude00 \q"}"#;
+        let quoted = excerpt(line, &redactor);
+        assert_eq!(
+            quoted,
+            r#"{"a":"[redacted]","b":"[redacted]","c":"x\ny\x1b[1m","d":"😀 \q"}"#
+        );
+        let long = format!("{}é", "x".repeat(QUOTED - 1)).repeat(2);
+        let quoted = excerpt(long.as_bytes(), &redactor);
+        assert_eq!(quoted.chars().count(), QUOTED + 1);
+        // A secret that begins in what is read and ends after it.
+        let mut long = "y".repeat(READ - 4);
+        long.push_str("hunter/22\"");
+        let quoted = excerpt(long.as_bytes(), &redactor);
+        assert!(!quoted.contains("hunt"), "{quoted}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_of_a_few_and_how_many_there_were() {
+        let warnings = Warnings::default();
+        let now = Instant::now();
+        let told = (0..20).filter_map(|_| warnings.next(now)).count();
+        assert_eq!(told, 5);
+        assert_eq!(warnings.next(now + WINDOW), Some(15));
+        assert_eq!(warnings.next(now + WINDOW), Some(0));
+    }
+}
