@@ -61,9 +61,14 @@ async fn of_program(
                 String::from_utf8_lossy(&output.stderr)
             )
         });
+    let lives = told["lives"] == true;
+    if !lives {
+        // What became of the next call, for who reads a failed test.
+        eprintln!("{client}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     Told {
         text: told["told"].as_str().unwrap_or_default().to_owned(),
-        lives: told["lives"] == true,
+        lives,
     }
 }
 

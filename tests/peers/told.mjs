@@ -26,6 +26,7 @@ try {
   await client.close();
 } catch (error) {
   told ||= `${error}`;
+  console.error(`${error}`);
 }
 console.log(JSON.stringify({ told, lives }));
 process.exit(0);
