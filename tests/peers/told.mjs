@@ -22,10 +22,19 @@ try {
   } catch (error) {
     told = `${error}`;
   }
-  lives = JSON.stringify(await call("echo", { message: "on" })).includes("on");
+  // A server that has just died may be started again a moment later only.
+  for (let tries = 0; !lives && tries < 10; tries += 1) {
+    try {
+      lives = JSON.stringify(await call("echo", { message: "on" })).includes("on");
+    } catch (error) {
+      console.error(`${error}`);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
   await client.close();
 } catch (error) {
   told ||= `${error}`;
+  console.error(`${error}`);
 }
 console.log(JSON.stringify({ told, lives }));
 process.exit(0);

@@ -47,8 +47,17 @@ async def main(url: str, client: str, tool: str) -> None:
                 told = str(result)
             except Exception as error:
                 told = said(error)
-            again = await asyncio.wait_for(session.call_tool("echo", {"message": "on"}), 20)
-            lives = "on" in str(again.content)
+            # A server that has just died may be started again a moment later only.
+            for _ in range(10):
+                try:
+                    again = await asyncio.wait_for(session.call_tool("echo", {"message": "on"}), 20)
+                    lives = "on" in str(again.content)
+                    break
+                except TimeoutError:
+                    break
+                except Exception as error:
+                    print(said(error), file=sys.stderr)
+                    await asyncio.sleep(0.5)
     except BaseException as error:
         told = told or said(error)
     print(json.dumps({"told": told, "lives": lives}), flush=True)
