@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::mux::{Action, Anomaly, CallId, Malformed, MalformedOutcome, Mux, Purpose};
 use super::worker_side::worker_side_id;
-use crate::protocol::{Envelope, Unmendable, code, is_usual_error, mended, portable};
+use crate::protocol::{Envelope, Flaw, Unmendable, code, is_usual_error, mended, portable};
 
 /// Whether a message can go on as it stands: it is its members and nothing else, every client can read them,
 /// and its result or error is one.
@@ -71,6 +71,8 @@ impl Mux {
         let named = why.id.as_deref().map(worker_side_id);
         let call = match named {
             Some(named) => named.and_then(|wire| self.call_on_wire(wire)),
+            // Without an answer in it, it need not be one.
+            None if matches!(why.flaw, Flaw::Shape | Flaw::Syntax) => None,
             None => self.only_call(),
         };
         let Some(call) = call else {

@@ -159,6 +159,17 @@ fn an_answer_to_nobody_is_the_only_calls() {
     assert_eq!(flaw, Flaw::Id);
     assert!(matches!(outcome, MalformedOutcome::Failed(_)));
 
+    // What answers nothing is nobody's answer.
+    let other = call(&mut mux, ANNA, "a");
+    for line in [r#"{"jsonrpc":"2.0"}"#, r#"{"jsonrpc":"2.0","result":{"cut"#] {
+        let (_, outcome) = outcome_in(&says(&mut mux, line));
+        assert_eq!(outcome, MalformedOutcome::Dropped, "{line}");
+    }
+    answer_in(&says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
+    ));
+
     // Of several it may be anyone's.
     call(&mut mux, ANNA, "a");
     call(&mut mux, BOB, "b");
