@@ -9,7 +9,7 @@ use crate::bridge::{AskRef, ClientRoots};
 
 /// How long a worker may take to answer the `ping` after which it has asked whatever it asks by itself. One that waits
 /// for roots before it reads on does not answer.
-const QUESTIONS: Duration = Duration::from_millis(500);
+const QUESTIONS: Duration = Duration::from_secs(2);
 /// How long a worker has for what it does with roots that it was told, before it gets a request: servers look each
 /// folder up, and go by the old ones until they have.
 const TAKING_IN: Duration = Duration::from_millis(50);
