@@ -158,7 +158,8 @@ fn read_by(object: &Value, members: &[(String, Value)], name: &str) -> Vec<Value
         let strip = |text: &str| text.replace(['-', '_'], "").to_lowercase();
         strip(a) == strip(b)
     };
-    let same: [&dyn Fn(&str, &str) -> bool; 4] = [&|a, b| a == b, &plain, &upper, &loose];
+    type IsSame<'a> = &'a dyn Fn(&str, &str) -> bool;
+    let same: [IsSame<'_>; 4] = [&|a, b| a == b, &plain, &upper, &loose];
     let mut read = vec![object.get(name).cloned().unwrap_or_default()];
     for same in same {
         let mut found = members.iter().filter(|(found, _)| same(found, name));

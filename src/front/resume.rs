@@ -158,8 +158,14 @@ impl Parked {
             Place::Waits(stream, _) => !stream.can_be_resumed(),
             Place::Told(_) => false,
         };
-        let unheard: Vec<_> = of_session
-            .extract_if(.., |_, place| is_unheard(place))
+        let numbers: Vec<u64> = of_session
+            .iter()
+            .filter(|(_, place)| is_unheard(place))
+            .map(|(no, _)| *no)
+            .collect();
+        let unheard: Vec<_> = numbers
+            .iter()
+            .filter_map(|no| of_session.remove(no))
             .collect();
         drop(all);
         // Dropping them tells their workers.

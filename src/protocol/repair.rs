@@ -134,7 +134,7 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
     let starts = memchr::memchr_iter(b'{', text.as_bytes());
     for start in starts.take(MAX_STARTS) {
         let (before, rest) = text.split_at(start);
-        match mended.from_start(before, rest) {
+        match mended.read_start(before, rest) {
             Ok(true) => return Ok(mended),
             Ok(false) => {}
             // The first that looks like a message says best what is wrong.
@@ -173,7 +173,7 @@ impl Mended {
     }
 
     /// The messages that begin at the start of `rest`; false if there are none.
-    fn from_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Unmendable> {
+    fn read_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Unmendable> {
         // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
         // taken from there.
         let quotes = before.contains(char::is_alphanumeric);

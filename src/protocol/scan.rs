@@ -135,7 +135,7 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
 }
 
 /// Hands each member of an object to `each`, in their order: its name as it stands between the quotes, and
-/// its value. `None` if `each` says so, or if the text is none of the usual objects (as [`members`]).
+/// its value. `None` if `each` says so, or if the text is none of the usual objects (as `members`).
 pub fn each_member<'a>(
     object: &'a str,
     mut each: impl FnMut(&'a str, &'a str) -> Option<()>,

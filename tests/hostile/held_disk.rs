@@ -46,7 +46,7 @@ fn serve(more: &str) -> Option<Stdiopool> {
         tried.is_ok_and(|tried| tried.status.success())
     });
     let Some(more) = possible.next() else {
-        println!("no disk of one's own can be mounted here");
+        eprintln!("no disk of one's own can be mounted here");
         return None;
     };
     let config = dir.path().join("pool.toml").display().to_string();

@@ -181,7 +181,7 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("every answer was its own tenant's");
     }
-    println!("{tally:?} in {:?}", began.elapsed());
+    eprintln!("{tally:?} in {:?}", began.elapsed());
     // Everyone is served again, and by its own.
     let began = Instant::now();
     let again = (0..tenants).map(async |n| {
@@ -197,7 +197,7 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
         eventually("it is served", is_served).await;
     });
     futures_util::future::join_all(again).await;
-    println!("all {tenants} served again in {:?}", began.elapsed());
+    eprintln!("all {tenants} served again in {:?}", began.elapsed());
     eventually("no worker is left", no_worker).await;
     eventually("no process and no descriptor is left", async || {
         let now = (in_tree_of(pool.pid()).len(), descriptors(&pool));

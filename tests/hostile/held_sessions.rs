@@ -74,8 +74,8 @@ async fn nobodys_session_is_found_by_an_id_that_is_not_its_callers_own() {
     let mut changed = id.clone().into_bytes();
     changed[0] = if changed[0] == b'0' { b'1' } else { b'0' };
     for nearly in [
-        id[1..].as_bytes().to_vec(),
-        id[..id.len() - 1].as_bytes().to_vec(),
+        id.as_bytes()[1..].to_vec(),
+        id.as_bytes()[..id.len() - 1].to_vec(),
         format!("{id}0").into_bytes(),
         format!("{id} x").into_bytes(),
         format!("{id},{id}").into_bytes(),

@@ -161,6 +161,10 @@ async fn goes_on_and_comes_to_rest(program: &Path, script: &str, generation: &st
         .spawn()
         .expect("runs");
     let out = client.stdout.take().expect("piped");
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the client is a program of these tests"
+    )]
     let mut lines = tokio::io::BufReader::new(out).lines();
     let mut says = async |what: &str| {
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;

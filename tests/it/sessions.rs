@@ -384,8 +384,8 @@ async fn goes_on_after_the_last_event(is_seen: bool) {
     let first = broken.chunk().await.expect("reads").expect("an event");
     let first = String::from_utf8_lossy(&first).into_owned();
     // The first event says where the stream begins.
-    let ids = first.lines().filter_map(|line| line.strip_prefix("id: "));
-    let id = ids.last().expect("events are named").to_owned();
+    let mut ids = first.lines().filter_map(|line| line.strip_prefix("id: "));
+    let id = ids.next_back().expect("events are named").to_owned();
     if is_seen {
         drop(broken);
     }

@@ -63,8 +63,9 @@ fn excerpt(line: &[u8], redactor: &Redactor) -> String {
     let mut masked = redactor.redact(&plain);
     let mut is_cut = read.len() < line.len();
     if is_cut {
-        let end = masked.floor_char_boundary(masked.len().saturating_sub(MARGIN));
-        masked.truncate(end);
+        let most = masked.len().saturating_sub(MARGIN);
+        let end = (0..=most).rev().find(|end| masked.is_char_boundary(*end));
+        masked.truncate(end.unwrap_or_default());
     }
     if let Some((end, _)) = masked.char_indices().nth(QUOTED) {
         masked.truncate(end);

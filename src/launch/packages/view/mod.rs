@@ -18,7 +18,7 @@
 //! from, in this process or another, is locked (shared, its folder) and is not removed; what a server wrote is in the
 //! next view, in `left-behind`, or named in the log as lost.
 //!
-//! It deliberately does not undo what a server does to its own view; [`changes`] tells of it.
+//! It deliberately does not undo what a server does to its own view; `changes` tells of it.
 
 mod build;
 mod carry;
