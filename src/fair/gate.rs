@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::scheduler::{Flow, Turn};
+use super::scheduler::{Flow, Leave, Turn};
 
 /// The gate of one task. Dropped while it waits, it gives its turn up.
 #[derive(Default)]
@@ -31,9 +31,14 @@ impl Gate {
                 self.waiting = None;
                 flow.now()
             }
-            None => match flow.may_run() {
-                Some(now) => now,
-                None => {
+            None => match flow.leave() {
+                Leave::Since(now) => now,
+                Leave::Alone => {
+                    let polled = work(cx);
+                    flow.worked_alone();
+                    return polled;
+                }
+                Leave::None => {
                     self.waiting = Some(flow.wait(cx.waker()));
                     return Poll::Pending;
                 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::allowance::Allowance;
 use super::rotation::{FlowNo, Rotation};
 
-/// How long after another flow ran the processor counts as shared, in nanoseconds.
-const SHARED_FOR: u64 = 100_000_000;
+/// How long after the last change from one flow to another the processor counts as shared.
+const SHARED_FOR: Duration = Duration::from_millis(100);
 
 /// Grants turns. Cheap to clone.
 #[derive(Clone)]
@@ -25,8 +25,10 @@ struct Shared {
     next_flow: AtomicU64,
     /// The flow that ran last.
     last: AtomicU64,
-    /// Until when the processor counts as shared by several flows, in nanoseconds.
-    shared_until: AtomicU64,
+    /// How often another flow ran than the one before.
+    changes: AtomicU64,
+    /// Several flows want the processor.
+    is_shared: AtomicBool,
     waiting: Mutex<Waiting>,
     /// For pieces of work that take long.
     large: Arc<Semaphore>,
@@ -53,7 +55,8 @@ impl Default for Scheduler {
             began: Instant::now(),
             next_flow: AtomicU64::new(1),
             last: AtomicU64::new(0),
-            shared_until: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            is_shared: AtomicBool::new(false),
             waiting: Mutex::default(),
             large: Arc::new(Semaphore::new(threads)),
         }))
@@ -88,8 +91,35 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn is_shared(&self, now: u64) -> bool {
-        now < self.shared_until.load(Ordering::Relaxed)
+    /// Notes that a flow ran.
+    fn ran(self: &Arc<Self>, flow: FlowNo) {
+        let last = self.last.load(Ordering::Relaxed);
+        if last == flow {
+            return;
+        }
+        self.last.store(flow, Ordering::Relaxed);
+        // 0: nobody ran before.
+        if last == 0 {
+            return;
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        if !self.is_shared.swap(true, Ordering::Relaxed) {
+            tokio::spawn(Arc::clone(self).watch());
+        }
+    }
+
+    /// Ends when one flow has been alone for a while.
+    async fn watch(self: Arc<Self>) {
+        let mut seen = 0;
+        loop {
+            let changes = self.changes.load(Ordering::Relaxed);
+            if changes == seen {
+                self.is_shared.store(false, Ordering::Relaxed);
+                return;
+            }
+            seen = changes;
+            tokio::time::sleep(SHARED_FOR).await;
+        }
     }
 
     /// Lets it wait; whoever waits first brings the task that grants turns.
@@ -136,6 +166,17 @@ impl Shared {
     }
 }
 
+/// Whether a flow may run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// Nobody else wants to: nothing is timed.
+    Alone,
+    /// It may, from that time on.
+    Since(u64),
+    /// Not before its turn.
+    None,
+}
+
 /// The work that is done for one party. Cheap to clone.
 #[derive(Clone)]
 pub struct Flow(Arc<Of>);
@@ -152,12 +193,18 @@ struct Of {
 }
 
 impl Flow {
-    /// The time, in nanoseconds, if it may run at once.
-    pub(super) fn may_run(&self) -> Option<u64> {
+    /// Whether it may run now.
+    pub(super) fn leave(&self) -> Leave {
         let scheduler = &self.0.scheduler;
+        if !scheduler.is_shared.load(Ordering::Relaxed) {
+            return Leave::Alone;
+        }
         let now = scheduler.now();
         let allowance = Allowance(self.0.allowance.load(Ordering::Relaxed));
-        (allowance.has_room(now) || !scheduler.is_shared(now)).then_some(now)
+        match allowance.has_room(now) {
+            true => Leave::Since(now),
+            false => Leave::None,
+        }
     }
 
     /// A new flow beside it.
@@ -179,16 +226,12 @@ impl Flow {
         of.allowance.store(allowance.0, Ordering::Relaxed);
         let cost = of.cost.load(Ordering::Relaxed);
         of.cost.store(work.max(cost - cost / 8), Ordering::Relaxed);
-        let last = scheduler.last.load(Ordering::Relaxed);
-        if last != of.no {
-            scheduler.last.store(of.no, Ordering::Relaxed);
-        }
-        // 0: nobody ran before.
-        if last != of.no && last != 0 {
-            scheduler
-                .shared_until
-                .store(now + SHARED_FOR, Ordering::Relaxed);
-        }
+        scheduler.ran(of.no);
+    }
+
+    /// It was at work while nobody else was.
+    pub(super) fn worked_alone(&self) {
+        self.0.scheduler.ran(self.0.no);
     }
 
     /// Lets a task wait for its turn.

@@ -68,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// Whether it may be dropped without failing anyone. It has half of each limit, so that a flood of it
+    /// Whether it may be dropped without failing anyone. It has half of a tenant's limit, so that a flood of it
     /// leaves room for what cannot be dropped.
     pub fn is_expendable(self) -> bool {
         match self {

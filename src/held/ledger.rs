@@ -267,7 +267,8 @@ impl Account {
             totals.refused_of_tenants.fetch_add(1, Ordering::Relaxed);
             Full::OfTenant { held, limit }
         })?;
-        let limit = kind.part_of(totals.limit.load(Ordering::Relaxed));
+        // No part of this one: what others hold would keep a tenant from being told anything.
+        let limit = totals.limit.load(Ordering::Relaxed);
         if let Err(held) = add_within(&totals.held, bytes, limit) {
             self.0.held.fetch_sub(bytes, Ordering::Relaxed);
             totals.refused_of_all.fetch_add(1, Ordering::Relaxed);
@@ -458,6 +459,15 @@ mod tests {
         let _messages = account.charge(Kind::Message, 50).expect("half");
         assert!(account.charge(Kind::Replay, 1).is_err());
         assert!(account.charge(Kind::Answer, 50).is_ok());
+    }
+
+    #[test]
+    fn what_others_hold_keeps_no_tenant_from_being_told_something() {
+        let ledger = ledger(100, 120);
+        let other = ledger.account(&tenant("other"));
+        let _sessions = other.charge(Kind::Session, 100).expect("room");
+        let account = ledger.account(&tenant("one"));
+        assert!(account.charge(Kind::Message, 20).is_ok());
     }
 
     #[test]
