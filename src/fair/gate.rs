@@ -142,6 +142,8 @@ mod tests {
         let spend = |flow: Flow| flow.run(async { work(Duration::from_millis(5)) });
         spend(greedy.clone()).await;
         spend(other).await;
+        // From here on they share, and work is timed.
+        spend(greedy.clone()).await;
         {
             let mut gone = pin!(spend(greedy.clone()));
             assert!(futures_util::poll!(gone.as_mut()).is_pending());
