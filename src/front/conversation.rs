@@ -167,7 +167,7 @@ impl Conversation {
         Final {
             status: failure
                 .reason
-                .status_of_call(self.sessions.setup().config.http.failure_status),
+                .status_of_answer(self.sessions.setup().config.http.failure_status),
             message: failure.to_response(Some(&self.id)).into(),
         }
     }

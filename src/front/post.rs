@@ -271,7 +271,7 @@ impl Post<'_> {
                         reply::json(StatusCode::OK, message)
                     }
                     Parcel::Failed { id, failure } => {
-                        reply::answer_of_call(&failure, &id, self.statuses())
+                        reply::answer(&failure, Some(&id), self.statuses())
                     }
                 }
             }

@@ -46,15 +46,6 @@ pub(super) fn answer(
     with_status(failure, id, status)
 }
 
-/// A failure as the answer to the request with that id (raw JSON) that a worker has had.
-pub(super) fn answer_of_call(
-    failure: &Failure,
-    id: &str,
-    statuses: FailureStatus,
-) -> Response<Body> {
-    with_status(failure, Some(id), failure.reason.status_of_call(statuses))
-}
-
 fn with_status(failure: &Failure, id: Option<&str>, status: u16) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, failure.to_response(id));

@@ -119,14 +119,6 @@ impl Reason {
         }
     }
 
-    /// The status of the answer to a request that a worker has had: if a message was too large then, it was the worker's.
-    pub const fn status_of_call(self, statuses: FailureStatus) -> u16 {
-        match (self, statuses) {
-            (Self::MessageTooLarge, FailureStatus::Auto) => 200,
-            _ => self.status_of_answer(statuses),
-        }
-    }
-
     /// Whether nothing is wrong with the request itself, nor with its session or its credentials, for which the
     /// specification has statuses.
     const fn is_told_by_message(self) -> bool {
@@ -321,9 +313,7 @@ mod tests {
         assert_eq!(of(Reason::NotFound), (404, 404));
         assert_eq!(of(Reason::ConfigInvalid), (400, 400));
         assert_eq!(of(Reason::MessageTooLarge), (413, 413));
-        let of_call = |statuses| Reason::MessageTooLarge.status_of_call(statuses);
-        assert_eq!(of_call(FailureStatus::Auto), 200);
-        assert_eq!(of_call(FailureStatus::Http), 413);
+        assert_eq!(of(Reason::AnswerTooLarge), (200, 502));
         for reason in Reason::ALL {
             assert_eq!(of(*reason).1, reason.http_status());
             let is_of_request = (400..=415).contains(&reason.http_status());
