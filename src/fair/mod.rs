@@ -18,14 +18,16 @@
 //! - a flow within its allowance never waits (the generic cell rate algorithm, ITU-T I.371);
 //! - while one flow runs alone, nothing waits.
 //!
-//! It cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot).
+//! It cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). What is charged
+//! is time on a processor, not on the wall: a thread that other processes keep from running charges nobody.
 
 mod allowance;
 mod gate;
 mod large;
 mod rotation;
 mod scheduler;
+mod time;
 
 pub use gate::Gate;
-pub use large::{LARGE, large, large_at_first};
+pub use large::{Beside, LARGE, Permit, large, lost, poll_beside};
 pub use scheduler::{Flow, Scheduler};

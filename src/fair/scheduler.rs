@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::allowance::Allowance;
 use super::rotation::{FlowNo, Rotation};
+use super::time;
 
 /// How long after the last change from one flow to another the processor counts as shared.
 const SHARED_FOR: Duration = Duration::from_millis(100);
@@ -58,7 +59,7 @@ impl Default for Scheduler {
             changes: AtomicU64::new(0),
             is_shared: AtomicBool::new(false),
             waiting: Mutex::default(),
-            large: Arc::new(Semaphore::new(threads)),
+            large: Arc::new(Semaphore::new((threads / 2).max(1))),
         }))
     }
 }
@@ -202,7 +203,10 @@ impl Flow {
         let now = scheduler.now();
         let allowance = Allowance(self.0.allowance.load(Ordering::Relaxed));
         match allowance.has_room(now) {
-            true => Leave::Since(now),
+            true => {
+                time::begins(now);
+                Leave::Since(now)
+            }
             false => Leave::None,
         }
     }
@@ -212,18 +216,28 @@ impl Flow {
         Scheduler(Arc::clone(&self.0.scheduler)).flow()
     }
 
-    pub(super) fn now(&self) -> u64 {
-        self.0.scheduler.now()
+    /// Begins to work on this thread; the time, for [`Flow::worked`].
+    pub(super) fn begin(&self) -> u64 {
+        let now = self.0.scheduler.now();
+        time::begins(now);
+        now
     }
 
-    /// It was at work since then.
-    pub(super) fn worked(&self, since: u64) {
-        let (of, scheduler) = (&self.0, &self.0.scheduler);
-        let now = scheduler.now();
-        let work = now.saturating_sub(since);
+    /// Charges what was done on this thread since then, beside the runtime.
+    pub(super) fn worked_aside(&self, since: u64) -> u64 {
+        let of = &self.0;
+        let now = of.scheduler.now();
+        let work = time::used(since, now);
         // Two threads may charge at once, and one of them be lost: it is charged again soon.
         let allowance = Allowance(of.allowance.load(Ordering::Relaxed)).after(now, work);
         of.allowance.store(allowance.0, Ordering::Relaxed);
+        work
+    }
+
+    /// Charges a poll on this thread that began at that time.
+    pub(super) fn worked(&self, since: u64) {
+        let work = self.worked_aside(since);
+        let (of, scheduler) = (&self.0, &self.0.scheduler);
         let cost = of.cost.load(Ordering::Relaxed);
         of.cost.store(work.max(cost - cost / 8), Ordering::Relaxed);
         scheduler.ran(of.no);

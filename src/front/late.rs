@@ -2,12 +2,14 @@
 //! is there. Clients that wait for the first byte of an answer for a few seconds only would give up otherwise, and
 //! proxies too.
 //!
-//! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body.
+//! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body. It
+//! also says when a long piece of work is next, which is then done beside the runtime.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -21,6 +23,7 @@ use tokio::time::timeout;
 use super::body::Body;
 use super::reply::{self, SESSION_HEADER};
 use super::stream::{FIRST_WORDS, KEEP_ALIVE, QUIET_CALL};
+use crate::fair::{Beside, Flow, Permit, lost, poll_beside};
 
 /// A request that is being served.
 pub(super) type Serving = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -33,16 +36,46 @@ struct Telling {
     headers: HeaderMap,
 }
 
+/// What whoever serves a request has to say to whoever polls that.
+#[derive(Debug, Default)]
+struct Said {
+    telling: Option<Telling>,
+    /// There is a poller that reads what follows.
+    is_heard: bool,
+    /// The next poll is a piece of work that takes long.
+    beside: Option<Permit>,
+}
+
 /// Says of one request that its answer is late. Without a listener nothing comes of that.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Late(Arc<Mutex<Option<Telling>>>);
+pub(super) struct Late(Arc<Mutex<Said>>);
 
 impl Late {
     /// The answer has those headers, late or not.
     pub(super) fn with_headers(&self, headers: HeaderMap) {
-        if let Some(telling) = &mut *self.0.lock() {
+        if let Some(telling) = &mut self.0.lock().telling {
             telling.headers.extend(headers);
         }
+    }
+
+    /// Returns on a thread beside the runtime, where what is done until the next `await` holds nobody up.
+    ///
+    /// # Cancel-Safety
+    /// Dropped, it is as if it had not been called.
+    pub(super) async fn beside(&self, flow: &Flow) {
+        let is_heard = self.0.lock().is_heard;
+        if !is_heard {
+            return;
+        }
+        let permit = flow.large_permit().await;
+        self.0.lock().beside = Some(permit);
+        let mut is_asked = false;
+        poll_fn(|_| match std::mem::replace(&mut is_asked, true) {
+            // Whoever polls sees what was asked for, and polls again there.
+            false => Poll::Pending,
+            true => Poll::Ready(()),
+        })
+        .await;
     }
 
     /// Waits for something that may take long. Once it does, the client gets the beginning of a stream. `session` names
@@ -59,7 +92,7 @@ impl Late {
         if let Ok(soon) = timeout(FIRST_WORDS, &mut future).await {
             return soon;
         }
-        let telling = self.0.lock().take();
+        let telling = self.0.lock().telling.take();
         if let Some(Telling { tell, mut headers }) = telling {
             headers.extend(session.map(|session| (SESSION_HEADER.clone(), session)));
             // Whoever is gone need not be told.
@@ -69,9 +102,17 @@ impl Late {
     }
 }
 
+/// Where a request is served.
+enum Place {
+    Here(Serving),
+    Beside(Beside<dyn Future<Output = Response<Body>> + Send>),
+    Done,
+}
+
 /// The answer to a request, or the beginning of it.
 pub(super) struct Answer {
-    serving: Option<Serving>,
+    place: Place,
+    late: Late,
     is_late: Option<oneshot::Receiver<HeaderMap>>,
 }
 
@@ -80,10 +121,42 @@ impl Answer {
     pub(super) fn of(serve: impl FnOnce(Late) -> Serving) -> Self {
         let (tell, told) = oneshot::channel();
         let headers = HeaderMap::new();
-        let late = Late(Arc::new(Mutex::new(Some(Telling { tell, headers }))));
+        let late = Late(Arc::new(Mutex::new(Said {
+            telling: Some(Telling { tell, headers }),
+            is_heard: true,
+            beside: None,
+        })));
         Self {
-            serving: Some(serve(late)),
+            place: Place::Here(serve(late.clone())),
+            late,
             is_late: Some(told),
+        }
+    }
+
+    /// Polls what serves the request, here or beside the runtime as it asks for.
+    fn poll_serving(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        loop {
+            match &mut self.place {
+                Place::Here(serving) => {
+                    if let Poll::Ready(response) = serving.as_mut().poll(cx) {
+                        return Poll::Ready(response);
+                    }
+                    let Some(permit) = self.late.0.lock().beside.take() else {
+                        return Poll::Pending;
+                    };
+                    if let Place::Here(serving) = std::mem::replace(&mut self.place, Place::Done) {
+                        let beside = poll_beside(permit, serving, cx.waker().clone());
+                        self.place = Place::Beside(beside);
+                    }
+                }
+                Place::Beside(beside) => match ready!(Pin::new(beside).poll(cx)) {
+                    Ok((_, Poll::Ready(response))) => return Poll::Ready(response),
+                    // What woke it meanwhile may have been for nothing.
+                    Ok((serving, Poll::Pending)) => self.place = Place::Here(serving),
+                    Err(error) => self.place = Place::Here(Box::pin(lost(error))),
+                },
+                Place::Done => return Poll::Pending,
+            }
         }
     }
 }
@@ -92,28 +165,25 @@ impl Future for Answer {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let Some(serving) = &mut self.serving else {
-            return Poll::Pending;
-        };
-        if let Poll::Ready(response) = serving.as_mut().poll(cx) {
-            self.serving = None;
+        if let Poll::Ready(response) = self.poll_serving(cx) {
+            self.place = Place::Done;
             return Poll::Ready(response);
         }
-        let Some(told) = &mut self.is_late else {
+        let this = &mut *self;
+        let (Place::Here(_), Some(told)) = (&this.place, &mut this.is_late) else {
             return Poll::Pending;
         };
-        match Pin::new(told).poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_never)) => {
-                self.is_late = None;
-                Poll::Pending
+        let told = ready!(Pin::new(told).poll(cx));
+        self.is_late = None;
+        match (told, std::mem::replace(&mut self.place, Place::Done)) {
+            (Ok(headers), Place::Here(serving)) => {
+                self.late.0.lock().is_heard = false;
+                Poll::Ready(begun(headers, serving))
             }
-            Poll::Ready(Ok(headers)) => {
-                self.is_late = None;
-                match self.serving.take() {
-                    Some(serving) => Poll::Ready(begun(headers, serving)),
-                    None => Poll::Pending,
-                }
+            // Nobody will tell any more.
+            (_, place) => {
+                self.place = place;
+                Poll::Pending
             }
         }
     }
@@ -203,6 +273,7 @@ mod tests {
     use tokio::time::{Duration, Instant, sleep};
 
     use super::*;
+    use crate::fair::Scheduler;
 
     /// An answer that takes so long.
     async fn answered(takes: Duration, response: Response<Body>) -> (Duration, Response<Body>) {
@@ -254,5 +325,40 @@ mod tests {
         let nothing = reply::empty(StatusCode::ACCEPTED);
         let (_, response) = answered(Duration::from_secs(3), nothing).await;
         assert_eq!(text_of(response).await, ": keep-alive\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_long_piece_of_work_is_done_beside_the_runtime() {
+        let here = std::thread::current().id();
+        let answer = Answer::of(|late| {
+            Box::pin(async move {
+                let flow = Scheduler::default().flow();
+                late.beside(&flow).await;
+                let there = std::thread::current().id();
+                // Woken, it goes on where it is polled.
+                tokio::task::yield_now().await;
+                let back = std::thread::current().id();
+                reply::json(
+                    StatusCode::OK,
+                    format!("{} {}", there != here, back == here),
+                )
+            })
+        });
+        assert_eq!(text_of(answer.await).await, "true true");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_done_beside_a_stream_that_has_begun() {
+        let flow = Scheduler::default().flow();
+        let answer = Answer::of(|late| {
+            Box::pin(async move {
+                let nothing = tokio::time::sleep(Duration::from_millis(2100));
+                late.unless_soon(None, nothing).await;
+                late.beside(&flow).await;
+                reply::json(StatusCode::OK, "{}")
+            })
+        });
+        let text = text_of(answer.await).await;
+        assert!(text.ends_with("data: {}\n\n"), "{text}");
     }
 }

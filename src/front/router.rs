@@ -32,7 +32,7 @@ use super::reply::{self, VERSION_HEADER};
 use super::resume::{Found, Parked};
 use super::trail::{self, Trail};
 use super::{stream, well_known};
-use crate::fair::{LARGE, large_at_first};
+use crate::fair::LARGE;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, FailureStatus, Reason, Revision};
 use crate::session::{EventId, Session, Sessions};
@@ -331,12 +331,10 @@ where
                 Ok(permit) => permit,
                 Err(failure) => return post.serve_over_limit(failure).await,
             };
-            let is_large = body.bytes.len() >= LARGE;
-            let response = match is_large {
-                false => post.serve().await,
-                true => large_at_first(account.flow(), Box::pin(post.serve())).await,
-            };
-            Ok(permit.kept_by(response))
+            if body.bytes.len() >= LARGE {
+                late.beside(account.flow()).await;
+            }
+            Ok(permit.kept_by(post.serve().await))
         }
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;

@@ -224,26 +224,25 @@ fn capacity(pipe: &Receiver) -> usize {
 
 /// Cuts stdout into messages for the inbox.
 struct Stdout<'a> {
-    shared: &'a Shared,
-    inbox: &'a dyn Inbox,
+    shared: &'a Arc<Shared>,
+    inbox: &'a Arc<dyn Inbox>,
     flow: &'a Flow,
     framer: Framer,
     /// A large message, and what came after it.
     waiting: Vec<Frame>,
 }
 
-impl Stdout<'_> {
-    fn deliver(&self, frame: Frame) {
-        let counters = &self.shared.counters;
-        match frame {
-            Frame::Line(line) => {
-                counters.messages.fetch_add(1, Ordering::Relaxed);
-                self.inbox.message(line);
-            }
-            Frame::Oversized(line) => {
-                counters.oversized.fetch_add(1, Ordering::Relaxed);
-                self.inbox.oversized(line);
-            }
+/// Hands a frame on.
+fn deliver(shared: &Shared, inbox: &dyn Inbox, frame: Frame) {
+    let counters = &shared.counters;
+    match frame {
+        Frame::Line(line) => {
+            counters.messages.fetch_add(1, Ordering::Relaxed);
+            inbox.message(line);
+        }
+        Frame::Oversized(line) => {
+            counters.oversized.fetch_add(1, Ordering::Relaxed);
+            inbox.oversized(line);
         }
     }
 }
@@ -262,7 +261,7 @@ impl Sink for Stdout<'_> {
             if is_large || !self.waiting.is_empty() {
                 self.waiting.push(frame);
             } else {
-                self.deliver(frame);
+                deliver(self.shared, &**self.inbox, frame);
             }
         });
         if framer
@@ -280,9 +279,13 @@ impl Sink for Stdout<'_> {
             return;
         }
         let frames = std::mem::take(&mut self.waiting);
-        let this = &*self;
-        let work = || frames.into_iter().for_each(|frame| this.deliver(frame));
-        large(this.flow, work).await;
+        let (shared, inbox) = (Arc::clone(self.shared), Arc::clone(self.inbox));
+        let work = move || {
+            for frame in frames {
+                deliver(&shared, &*inbox, frame);
+            }
+        };
+        large(self.flow, work).await;
     }
 }
 
@@ -298,7 +301,7 @@ pub(super) async fn read_stdout(
 ) {
     let mut sink = Stdout {
         shared: &shared,
-        inbox: &*inbox,
+        inbox: &inbox,
         flow: &flow,
         framer: Framer::new(max_message),
         waiting: Vec::new(),
@@ -310,7 +313,7 @@ pub(super) async fn read_stdout(
         shared.ask(Ask::StdoutEnded);
     }
     if let Some(frame) = sink.framer.finish() {
-        sink.deliver(frame);
+        deliver(&shared, &*inbox, frame);
     }
     // The pipe's end is not the exit; an error means that nobody will report one.
     drop(news.wait_for(exited).await);

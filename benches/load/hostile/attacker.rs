@@ -60,7 +60,8 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Starts it, at the lowest priority.
+    /// Starts it, so that it runs when nothing else wants to: sched(7), `SCHED_IDLE`, in a session of its own, whose
+    /// autogroup would otherwise get as much of a processor as that of each server.
     ///
     /// # Errors
     /// If this very program cannot be run once more.
@@ -69,9 +70,9 @@ impl Attacker {
         floods: &[&Flood],
         period: Duration,
     ) -> Result<(Self, Handle)> {
-        let mut command = Command::new("nice");
+        let mut command = Command::new("chrt");
         command
-            .args(["-n", "19"])
+            .args(["--idle", "0", "setsid"])
             .arg(std::env::current_exe()?)
             .args(["flood", "--address", &served.front])
             .args(["--token", &token(HOSTILE)])
@@ -128,6 +129,8 @@ impl Attacker {
 /// If its stdout is closed.
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
+    // Where the kernel has none, the policy alone does it.
+    let _unless_none = std::fs::write("/proc/self/autogroup", "19");
     let answers = Answers::default();
     let (tell, mut set_up) = mpsc::channel(FLOODS.len());
     let mut flooding = JoinSet::new();

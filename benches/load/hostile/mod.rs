@@ -1,7 +1,7 @@
 //! What another tenant notices while one floods: memory, work, connections, servers.
 //!
 //! A fresh stdiopool for each flood. A bystander, a tenant of its own, makes calls at a steady pace, first in quiet, then
-//! with the flood beside it. The flood comes from a process of its own, at the lowest priority, because a
+//! with the flood beside it. The flood comes from a process of its own that runs when nothing else wants to, because a
 //! hostile client would not run on the host; the servers that it makes flood run as all servers do.
 //!
 //! Fails when a call of the bystander fails, when its 99th percentile rises too far over what it was before, or when

@@ -66,6 +66,14 @@ struct Delivery {
 }
 
 impl Delivery {
+    fn deliver(&mut self, shared: &Shared, sessions: &[Arc<Session>]) {
+        let lost = sessions.iter().filter(|it| self.to(it).is_loss()).count();
+        if lost > 0 {
+            let reason = labels::DropReason::QueueFull;
+            shared.metrics.notifications_dropped(reason, lost as u64);
+        }
+    }
+
     fn new(round: Round) -> (Self, Audience) {
         let Round {
             message,
@@ -135,7 +143,7 @@ impl Link {
             return;
         };
         let (mut delivery, _) = Delivery::new(round);
-        self.deliver(&shared, &mut delivery, &few.unwrap_or_default());
+        delivery.deliver(&shared, &few.unwrap_or_default());
     }
 
     /// Gives a notification back, unless one waits for its round that tells the same.
@@ -209,10 +217,14 @@ impl Link {
                 let began = Instant::now();
                 if delivery.message.len() >= LARGE {
                     // Servers under aliases have it written anew.
-                    let work = || self.deliver(&shared, &mut delivery, few);
-                    large(&self.flow, work).await;
+                    let (shared, few) = (Arc::clone(&shared), few.to_vec());
+                    let work = move || {
+                        delivery.deliver(&shared, &few);
+                        delivery
+                    };
+                    delivery = large(&self.flow, work).await;
                 } else {
-                    self.deliver(&shared, &mut delivery, few);
+                    delivery.deliver(&shared, few);
                 }
                 took += began.elapsed();
                 tokio::task::yield_now().await;
@@ -236,17 +248,6 @@ impl Link {
                 let sessions = self.state.lock().mux.subscribers_of(uri).into_iter();
                 sessions.filter_map(|no| shared.directory.get(no)).collect()
             }
-        }
-    }
-
-    fn deliver(&self, shared: &Shared, delivery: &mut Delivery, sessions: &[Arc<Session>]) {
-        let lost = sessions
-            .iter()
-            .filter(|it| delivery.to(it).is_loss())
-            .count();
-        if lost > 0 {
-            let reason = labels::DropReason::QueueFull;
-            shared.metrics.notifications_dropped(reason, lost as u64);
         }
     }
 }
