@@ -1,7 +1,10 @@
 //! All floods in turn on one stdiopool, which then must be as it was before.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::poll;
 use tokio::time::sleep;
 
 use super::super::Result;
@@ -18,6 +21,8 @@ use super::watch::{Watch, descriptors};
 
 /// What holds a session, a worker or a list for a while lets go of it within the soak's end.
 const POOL: &str = "session_timeout = \"20s\"\nidle_timeout = \"10s\"\ncatalog_age = \"20s\"\n";
+/// Between two looks whether a flood is set up.
+const WHILE_SET_UP: Duration = Duration::from_millis(500);
 /// Between two floods.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Descriptors that may be open more than before: those of calls of the bystander just made.
@@ -164,12 +169,22 @@ async fn flood(
     let begun_with = served.process.memory();
     let (mut attacker, handle) = Attacker::start(served, floods, period)?;
     let watch = Watch::begin(served.process.id(), args.too_much(begun_with), handle);
-    attacker.until_ready().await?;
+    let mut failures = Vec::new();
+    {
+        let mut is_ready = pin!(attacker.until_ready());
+        // The bystander goes on, so that its sessions do not end meanwhile.
+        loop {
+            match poll!(is_ready.as_mut()) {
+                Poll::Ready(set_up) => break set_up?,
+                Poll::Pending => failures.extend(bystander.measure(WHILE_SET_UP).await.failures),
+            }
+        }
+    }
     let during = bystander.measure(period).await;
     let mut report = attacker.finish().await?;
     let watched = watch.end();
     let after = bystander.measure(PAUSE).await;
-    let mut failures = during.failures;
+    failures.extend(during.failures);
     failures.extend(after.failures);
     failures.append(&mut report.failures);
     if watched.broken_off {
