@@ -6,6 +6,7 @@ use globset::{Glob, GlobMatcher};
 use serde_json::{Value, json};
 
 use super::reader::Reader;
+use super::resembling::resembles;
 use super::shown::shown;
 use super::template::{Reference, Template};
 
@@ -41,6 +42,11 @@ impl BindRule {
         }
     }
 
+    /// Whether it may have been meant for that tool, by a slip in its name.
+    pub fn resembles(&self, tool: &str) -> bool {
+        resembles(&self.pattern, tool)
+    }
+
     /// By argument, what it is set to.
     pub fn arguments(&self) -> &BTreeMap<String, Template> {
         &self.arguments
@@ -56,6 +62,19 @@ impl Bind {
     /// Every rule.
     pub fn rules(&self) -> &[BindRule] {
         &self.0
+    }
+
+    /// Whether a rule names that tool, if only to say that nothing is set for it.
+    pub fn names(&self, tool: &str) -> bool {
+        let mut rules = self.0.iter().filter(|rule| rule.is_exact());
+        rules.any(|rule| rule.matches(tool))
+    }
+
+    /// Rules that may have been meant for that tool, by a slip, and are not about it. None for a tool that a rule names.
+    pub fn resembling(&self, tool: &str) -> impl Iterator<Item = &BindRule> {
+        let is_named = self.names(tool);
+        let rules = self.0.iter().filter(move |_| !is_named);
+        rules.filter(|rule| !rule.matches(tool) && rule.resembles(tool))
     }
 
     /// What is set for callers of that tool, each by one rule: that of its name before globs, a longer glob
