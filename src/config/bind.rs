@@ -99,7 +99,7 @@ impl Bind {
 pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind {
     let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
     let schema_of_key = json!({ "type": "object", "additionalProperties": texts });
-    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`; TOOL is a name, or a glob of names (`bind.\"*\"`), of which a name goes first, then the longest: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused. A tool for which a binding was meant that cannot be applied, for a slip in its name or in that of the argument, is not called.";
+    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`; TOOL is a name, or a glob of names (`bind.\"*\"`), of which a name goes first, then the longest: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused. A call is passed on once the server has listed its tools (stdiopool asks if nobody has): a tool that a binding names and that has no such argument, one that resembles a name or glob which matches nothing (unless it has a binding of its own, `bind.TOOL = {}` at least), and one that is not listed are not called. A glob sets an argument where a tool has it, or does not say what it takes; a tool without it is called without, and where none that the glob matches has it, none of them is called.";
     let name = reader.name("bind");
     let Some(value) = reader.raw("bind", schema_of_key, doc) else {
         return Bind::default();

@@ -119,7 +119,7 @@ impl Reason {
         }
     }
 
-    /// Whether nothing is wrong with the request itself, nor with its session or its credentials, for which the
+    /// Whether nothing is wrong with the form of the request, nor with its session or its credentials, for which the
     /// specification has statuses.
     const fn is_told_by_message(self) -> bool {
         match self {

@@ -225,6 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn the_lists_that_are_looked_at_are_bounded() {
+        let git = ServerName::new("git");
+        let config = config("bind.status = { repo = \"x\" }");
+        let tools = KnownTools::default();
+        let names: Vec<String> = (0..3 * MAX_LISTS).map(|n| format!("tool_{n}")).collect();
+        let lists: Vec<_> = names.iter().map(|name| list(&[name.as_str()])).collect();
+        for list in &lists {
+            tools.learn_list(&config, &git, list);
+        }
+        let inner = tools.0.lock();
+        assert!(inner.lists[&git].others.len() <= MAX_LISTS);
+        assert!(inner.findings.len() == 1, "{:?}", inner.findings);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_once_and_for_as_long_as_some_list_has_it() {
         let git = ServerName::new("git");
         let config = config("bind.status = { repo = \"x\" }\nbind.push = { repo = \"x\" }");
