@@ -16,12 +16,14 @@ pub struct Additions {
     pub identity: Option<String>,
     /// Arguments of the tool, each with its value as raw JSON.
     pub arguments: Vec<(String, String)>,
+    /// Arguments that are not the caller's to give, and that the tool does not have.
+    pub withheld: Vec<String>,
 }
 
 impl Additions {
     /// Whether there is nothing to add.
     pub fn is_empty(&self) -> bool {
-        self.identity.is_none() && self.arguments.is_empty()
+        self.identity.is_none() && self.arguments.is_empty() && self.withheld.is_empty()
     }
 }
 
@@ -47,7 +49,9 @@ pub fn with_additions(message: &[u8], additions: &Additions) -> Result<Bytes, No
     let envelope = Envelope::parse(message).map_err(|_| Unreadable)?;
     let given = envelope.params.map(|params| params.get());
     let mut params = Members::read(given.unwrap_or("{}")).ok_or(Unreadable)?;
-    if !additions.arguments.is_empty() {
+    let is_about_arguments = !additions.arguments.is_empty()
+        || (!additions.withheld.is_empty() && params.get("arguments").is_some());
+    if is_about_arguments {
         let own = params.take("arguments");
         let own = own
             .filter(|own| own != "null")
@@ -57,12 +61,15 @@ pub fn with_additions(message: &[u8], additions: &Additions) -> Result<Bytes, No
             None if own.starts_with('{') => return Err(Unreadable.into()),
             None => return Err(NotAdded::NoObject),
         };
-        for (name, value) in &additions.arguments {
+        let set = additions.arguments.iter().map(|(name, _)| name);
+        for name in set.chain(&additions.withheld) {
             // Some servers match names without case.
             let own = folded(name);
             if arguments.0.iter().any(|(given, _)| folded(given) == own) {
                 return Err(NotAdded::Supplied(name.clone()));
             }
+        }
+        for (name, value) in &additions.arguments {
             arguments.set(name, value.as_str());
         }
         params.set("arguments", arguments.write());
@@ -95,6 +102,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            withheld: vec!["owner".to_owned()],
         };
         let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call"{params}}}"#);
         let bytes = with_additions(message.as_bytes(), &additions)?;
@@ -147,6 +155,16 @@ mod tests {
         assert_eq!(
             added(claimed, Some("5"), &[]).expect("added"),
             r#","params":{"_meta":{"k":4,"dev.stdiopool/identity":5}}}"#
+        );
+        let withheld = r#","params":{"name":"x","arguments":{"OWNER":1}}"#;
+        for set in [&account[..], &[]] {
+            let refused = added(withheld, None, set).expect_err("refused");
+            assert_eq!(refused, NotAdded::Supplied("owner".into()));
+        }
+        let without = r#","params":{"name":"x"}"#;
+        assert_eq!(
+            added(without, None, &[]).expect("added"),
+            r#","params":{"name":"x"}}"#
         );
         let odd = r#","params":{"arguments":[1]}"#;
         assert_eq!(added(odd, None, &account), Err(NotAdded::NoObject));

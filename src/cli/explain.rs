@@ -271,26 +271,48 @@ impl ExplainArgs {
         steps
     }
 
-    /// What is set for the caller of the tool.
-    fn bound(&self, config: &Config) -> Option<Step> {
-        let tool = self.tool.as_ref()?;
-        let server = config.server_name(&self.server)?;
-        let bound = config.servers.get(&server)?.bind.of(tool);
-        if bound.is_empty() {
-            return None;
-        }
-        let by = |(name, (_, rule)): (&str, (_, &BindRule))| {
-            format!("`{name}` (`servers.{server}.bind.{}`)", rule.pattern())
+    /// What is set for callers of the tool, and what may be meant for it.
+    fn bound(&self, config: &Config) -> Vec<Step> {
+        let Some((tool, server)) = self.tool.as_ref().zip(config.server_name(&self.server)) else {
+            return vec![];
         };
-        let names: Vec<_> = bound.into_iter().map(by).collect();
-        Some(Step {
+        let Some(bind) = config.servers.get(&server).map(|server| &server.bind) else {
+            return vec![];
+        };
+        let step = |text: String| Step {
             place: Place::File(None),
             is_allowed: true,
-            text: format!(
-                "sets {}, which the caller cannot; if the tool has no such argument, it is not called (`stdiopool check --live`)",
+            text,
+        };
+        let mut steps = Vec::new();
+        for is_exact in [true, false] {
+            let bound = bind.of(tool).into_iter();
+            let bound = bound.filter(|(_, (_, rule))| rule.is_exact() == is_exact);
+            let by = |(name, (_, rule)): (&str, (_, &BindRule))| {
+                format!("`{name}` (`servers.{server}.bind.{}`)", rule.pattern())
+            };
+            let names: Vec<_> = bound.map(by).collect();
+            if names.is_empty() {
+                continue;
+            }
+            let unless = match is_exact {
+                true => "if the tool has no such argument, it is not called",
+                false => {
+                    "if the tool has no such argument, it is called without; where no tool that the pattern matches has it, none of them is called"
+                }
+            };
+            steps.push(step(format!(
+                "sets {}, which the caller cannot; {unless} (`stdiopool check --live`)",
                 names.join(", ")
-            ),
-        })
+            )));
+        }
+        steps.extend(bind.resembling(tool).map(|rule| {
+            let pattern = rule.pattern();
+            step(format!(
+                "`servers.{server}.bind.{pattern}` may be meant for it: if it matches no tool of the server, this one is not called (`stdiopool check --live`)"
+            ))
+        }));
+        steps
     }
 
     fn as_text(&self, is_allowed: bool, steps: &[Step], who: &Principal) -> String {

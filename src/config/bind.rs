@@ -6,6 +6,7 @@ use globset::{Glob, GlobMatcher};
 use serde_json::{Value, json};
 
 use super::reader::Reader;
+use super::resembling::resembles;
 use super::shown::shown;
 use super::template::{Reference, Template};
 
@@ -41,6 +42,11 @@ impl BindRule {
         }
     }
 
+    /// Whether it may have been meant for that tool, by a slip in its name.
+    pub fn resembles(&self, tool: &str) -> bool {
+        resembles(&self.pattern, tool)
+    }
+
     /// By argument, what it is set to.
     pub fn arguments(&self) -> &BTreeMap<String, Template> {
         &self.arguments
@@ -56,6 +62,19 @@ impl Bind {
     /// Every rule.
     pub fn rules(&self) -> &[BindRule] {
         &self.0
+    }
+
+    /// Whether a rule names that tool, if only to say that nothing is set for it.
+    pub fn names(&self, tool: &str) -> bool {
+        let mut rules = self.0.iter().filter(|rule| rule.is_exact());
+        rules.any(|rule| rule.matches(tool))
+    }
+
+    /// Rules that may have been meant for that tool, by a slip, and are not about it. None for a tool that a rule names.
+    pub fn resembling(&self, tool: &str) -> impl Iterator<Item = &BindRule> {
+        let is_named = self.names(tool);
+        let rules = self.0.iter().filter(move |_| !is_named);
+        rules.filter(|rule| !rule.matches(tool) && rule.resembles(tool))
     }
 
     /// What is set for callers of that tool, each by one rule: that of its name before globs, a longer glob
@@ -80,7 +99,7 @@ impl Bind {
 pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind {
     let texts = json!({ "type": "object", "additionalProperties": { "type": "string" } });
     let schema_of_key = json!({ "type": "object", "additionalProperties": texts });
-    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`; TOOL is a name, or a glob of names (`bind.\"*\"`), of which a name goes first, then the longest: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused. A tool for which a binding was meant that cannot be applied, for a slip in its name or in that of the argument, is not called.";
+    let doc = "Arguments of its tools that are set from who calls or from the config, `bind.TOOL = { account_id = \"${user.account}\" }`; TOOL is a name, or a glob of names (`bind.\"*\"`), of which a name goes first, then the longest: templates of user, tenant and config. They are hidden from the tool's schema, and a caller who gives one is refused. A call is passed on once the server has listed its tools (stdiopool asks if nobody has): a tool that a binding names and that has no such argument, one that resembles a name or glob which matches nothing (unless it has a binding of its own, `bind.TOOL = {}` at least), and one that is not listed are not called. A glob sets an argument where a tool has it, or does not say what it takes; a tool without it is called without, and where none that the glob matches has it, none of them is called.";
     let name = reader.name("bind");
     let Some(value) = reader.raw("bind", schema_of_key, doc) else {
         return Bind::default();

@@ -94,7 +94,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         "max_in_flight",
         32,
         1,
-        "Requests at once per worker; further ones wait. One session has three quarters of them at the most.",
+        "Requests at once per worker; further ones wait. Of a worker that sessions share, one session has three quarters at the most, rounded down, and at least one: 24 of 32, 3 of 4, 1 of 2.",
     );
     let max_workers_per_key = reader.count(
         "max_workers_per_key",

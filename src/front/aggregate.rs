@@ -81,6 +81,7 @@ impl Post<'_> {
             body: &own.message,
             account: self.account,
             config: None,
+            misfit: None,
             arrived: self.arrived,
             late: self.late,
         };

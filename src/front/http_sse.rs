@@ -199,7 +199,7 @@ pub(super) fn take_in(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
-    (config, body): (Option<ClientConfig>, Bytes),
+    (config, body): (Result<Option<ClientConfig>, Failure>, Bytes),
     uri: &Uri,
     permit: Permit,
 ) -> Result<Response<Body>, Failure> {
@@ -220,11 +220,31 @@ pub(super) fn take_in(
         principal,
         server,
     };
-    let (own, rest) = {
+    let read = {
         let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
-        configs.of_message(&envelope)?
+        let is_request = envelope.kind() == Kind::Request;
+        let under = match config {
+            // What is no request sets nothing.
+            Err(_) if !is_request => Ok(None),
+            under => under,
+        };
+        let read = under.and_then(|under| {
+            let (own, rest) = configs.of_message(&envelope)?;
+            Ok((together(under, own)?, rest))
+        });
+        match read {
+            Err(failure) if is_request => {
+                let mut tally = front.tally(principal, server, arrived);
+                tally.asks(&envelope);
+                tally.failed(failure.reason);
+                let id = envelope.id.map_or("null", |id| id.get()).into();
+                channel.settle(permit, Parcel::Failed { id, failure });
+                return Ok(reply::empty(StatusCode::ACCEPTED));
+            }
+            read => read?,
+        }
     };
-    let (config, body) = (together(config, own)?, rest.unwrap_or(body));
+    let (config, body) = (read.0, read.1.unwrap_or(body));
     let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
     let session = channel.session.lock().clone();
     match (envelope.kind(), session) {

@@ -14,7 +14,7 @@ use super::body::Body;
 use super::client_config::{Configs, together};
 use super::late::Late;
 use super::reply::{self, SESSION_HEADER};
-use super::router::{Front, check_version};
+use super::router::{Front, check_version, other_version};
 use super::stream::{self, FIRST_WORDS, QUIET_CALL, Unheard};
 use super::trail::Trail;
 use crate::bridge::ClientHello;
@@ -34,8 +34,8 @@ const MAX_BATCH: usize = 64;
 struct BatchItem<'a> {
     message: &'a [u8],
     envelope: Envelope<'a>,
-    /// What it sets for its server, if that is not what its session does.
-    config: Option<Arc<ClientConfig>>,
+    /// What it sets for its server, if that is not what its session does; of a request, or what is wrong with that.
+    config: Result<Option<Arc<ClientConfig>>, Failure>,
 }
 
 /// A POST whose caller and server are known.
@@ -49,6 +49,8 @@ pub(super) struct Post<'a> {
     pub(super) account: &'a Account,
     /// What it sets for its server.
     pub(super) config: Option<ClientConfig>,
+    /// What is wrong with what its address and headers set. What is no request sets nothing.
+    pub(super) misfit: Option<Failure>,
     pub(super) arrived: Instant,
     /// Says that its answer is late.
     pub(super) late: &'a Late,
@@ -67,7 +69,11 @@ impl Post<'_> {
                 return self.refuse(&unreadable(&error), id.as_deref());
             }
         };
-        let read = self.configs().of_message(&envelope);
+        let misfit = self.misfit.take();
+        let read = match misfit.filter(|_| envelope.kind() == Kind::Request) {
+            Some(failure) => Err(failure),
+            None => self.configs().of_message(&envelope),
+        };
         let under = self.config.take();
         let read = read.and_then(|(own, rest)| Ok((together(under, own)?, rest)));
         let rest = match read {
@@ -135,12 +141,18 @@ impl Post<'_> {
         // A client that opens a session cannot know yet what is spoken here: the revision is agreed on in the message.
         let version = version.map(str::trim).filter(|_| !opens);
         if is_stateless(version, envelope) {
+            // A request of a session whose header says otherwise is no request of the stateless revision.
+            if let Some(sent) = version.filter(|_| !is_stateless(None, envelope))
+                && let Ok(session) = self.session()
+            {
+                return self.refuse(&other_version(sent, Some(session.revision())), id);
+            }
             return Box::pin(self.serve_stateless(envelope)).await;
         }
         if opens {
             return Box::pin(self.initialize(envelope)).await;
         }
-        if let Err(failure) = check_version(self.headers) {
+        if let Err(failure) = self.check_version() {
             return self.refuse(&failure, id);
         }
         let session = match self.session() {
@@ -211,6 +223,10 @@ impl Post<'_> {
     /// When its tenant has no room for it.
     pub(super) fn hold(&self, answer: Bytes) -> Result<Bytes, Failure> {
         Ok(self.account.hold(held::Kind::Answer, answer)?)
+    }
+
+    fn check_version(&self) -> Result<(), Failure> {
+        check_version(self.headers, || Some(self.session().ok()?.revision()))
     }
 
     /// The session the client names.
@@ -284,7 +300,7 @@ impl Post<'_> {
 
     /// Several messages at once, in the one revision that has them (2025-03-26, basic/transports).
     async fn batch(&self) -> Response<Body> {
-        if let Err(failure) = check_version(self.headers) {
+        if let Err(failure) = self.check_version() {
             return self.refuse(&failure, None);
         }
         let items: Vec<&RawValue> = match serde_json::from_slice(self.body) {
@@ -312,16 +328,23 @@ impl Post<'_> {
         }
         let mut plain = Vec::with_capacity(items.len());
         for item in items {
-            let read = Envelope::parse(item.get().as_bytes())
-                .map_err(|error| unreadable(&error))
-                .and_then(|envelope| self.configs().of_message(&envelope));
+            let own = item.get().as_bytes();
+            let envelope = match Envelope::parse(own) {
+                Ok(envelope) => envelope,
+                Err(error) => return self.refuse(&unreadable(&error), None),
+            };
+            let is_request = envelope.kind() == Kind::Request;
+            let read = match &self.misfit {
+                Some(failure) if is_request => Err(failure.clone()),
+                _ => self.configs().of_message(&envelope),
+            };
             match read.and_then(|(own, rest)| Ok((together(self.config.clone(), own)?, rest))) {
                 Ok((config, rest)) => {
-                    let rest = rest.map_or(Cow::Borrowed(item.get().as_bytes()), |rest| {
-                        Cow::Owned(rest.to_vec())
-                    });
-                    plain.push((rest, config));
+                    let rest = rest.map_or(Cow::Borrowed(own), |rest| Cow::Owned(rest.to_vec()));
+                    plain.push((rest, Ok(config)));
                 }
+                Err(failure) if is_request => plain.push((Cow::Borrowed(own), Err(failure))),
+                // What is no request has no answer that could say so.
                 Err(failure) => return self.refuse(&failure, None),
             }
         }
@@ -332,7 +355,7 @@ impl Post<'_> {
                     return refuse("`initialize` must not be part of a batch".to_owned());
                 }
                 Ok(envelope) => {
-                    let config = session.refined(own.clone());
+                    let config = own.clone().map(|own| session.refined(own));
                     messages.push(BatchItem {
                         message,
                         envelope,
@@ -380,11 +403,17 @@ impl Post<'_> {
                         });
                         continue;
                     }
-                    exchange.set_config(config);
+                    let id = || envelope.id.map_or("null", |id| id.get()).into();
+                    match config {
+                        Ok(config) => exchange.set_config(config),
+                        Err(failure) => {
+                            settled.push_back(Parcel::Failed { id: id(), failure });
+                            continue;
+                        }
+                    }
                     let sent = sessions.request(session, message, envelope, &mut exchange);
                     if let Err(failure) = sent.await {
-                        let id = envelope.id.map_or("null", |id| id.get()).into();
-                        settled.push_back(Parcel::Failed { id, failure });
+                        settled.push_back(Parcel::Failed { id: id(), failure });
                     }
                 }
             }

@@ -273,8 +273,9 @@ where
         principal,
         server: &server,
     };
-    let config = configs.of_request(&parts.uri, headers)?;
+    let config = configs.of_request(&parts.uri, headers);
     if path.ends_with("/sse") {
+        let config = config?;
         if parts.method != Method::GET {
             return Ok(reply::method_not_allowed("GET"));
         }
@@ -297,11 +298,15 @@ where
             .admit(&setup.config, principal, Counted::Request)?;
         let account = front.sessions.ledger().account(&principal.tenant);
         let body = read_body(headers, body, front.max_body, &account).await?;
+        // What is wrong with it is told where requests are answered.
         let message = (config, body.bytes);
         return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
     }
     if parts.method != Method::POST {
-        check_version(headers)?;
+        check_version(headers, || {
+            let session = find_session(front, headers, principal, &server).ok()?;
+            Some(session.revision())
+        })?;
     }
     match parts.method {
         Method::POST => {
@@ -316,6 +321,10 @@ where
             };
             let account = front.sessions.ledger().account(&principal.tenant);
             let body = read_body(headers, body, max_body, &account).await?;
+            let (config, misfit) = match config {
+                Ok(config) => (config, None),
+                Err(failure) => (None, Some(failure)),
+            };
             let post = Post {
                 account: &account,
                 front,
@@ -324,6 +333,7 @@ where
                 headers,
                 body: &body.bytes,
                 config,
+                misfit,
                 arrived,
                 late,
             };
@@ -405,22 +415,36 @@ fn draining() -> Failure {
         .retry_after(std::time::Duration::from_secs(5))
 }
 
-/// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header").
-pub(super) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
+/// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header"). `agreed` is that of the
+/// session that the headers name.
+pub(super) fn check_version(
+    headers: &HeaderMap,
+    agreed: impl FnOnce() -> Option<Revision>,
+) -> Result<(), Failure> {
     let mut presented = headers
         .get_all(&VERSION_HEADER)
         .iter()
         .map(|version| version.to_str().unwrap_or_default().trim());
-    let Some(text) = presented.find(|text| Revision::parse(text).is_none()) else {
-        return Ok(());
-    };
-    let known = Revision::ALL.map(Revision::as_str).join(", ");
-    Err(Failure::new(
-        Reason::UnsupportedVersion,
-        format!(
-            "unsupported protocol version `{text}` in `MCP-Protocol-Version` (supported: {known})"
+    match presented.find(|text| Revision::parse(text).is_none()) {
+        None => Ok(()),
+        Some(text) => Err(other_version(text, agreed())),
+    }
+}
+
+/// The failure of a request whose `MCP-Protocol-Version` is none that can be served there.
+pub(super) fn other_version(sent: &str, agreed: Option<Revision>) -> Failure {
+    let why = match agreed {
+        Some(agreed) => format!(
+            "this session speaks revision {agreed}, as was agreed on in `initialize`, but `MCP-Protocol-Version` says `{sent}` (send `MCP-Protocol-Version: {agreed}` with each request of the session, or open another one)"
         ),
-    ))
+        None => {
+            let known = Revision::ALL.map(Revision::as_str).join(", ");
+            format!(
+                "unsupported protocol version `{sent}` in `MCP-Protocol-Version` (supported: {known})"
+            )
+        }
+    };
+    Failure::new(Reason::UnsupportedVersion, why)
 }
 
 /// The client MUST accept what it may be answered with (basic/transports, "Sending Messages").

@@ -119,7 +119,7 @@ impl Reason {
         }
     }
 
-    /// Whether nothing is wrong with the request itself, nor with its session or its credentials, for which the
+    /// Whether nothing is wrong with the form of the request, nor with its session or its credentials, for which the
     /// specification has statuses.
     const fn is_told_by_message(self) -> bool {
         match self {
@@ -134,13 +134,13 @@ impl Reason {
             | Self::WorkerExited
             | Self::RequestTimeout
             | Self::AuthUnavailable
+            | Self::ConfigInvalid
             | Self::InvalidParams
             | Self::AnswerInvalid
             | Self::AnswerTooLarge
             | Self::Draining
             | Self::Internal => true,
             Self::BodyTimeout
-            | Self::ConfigInvalid
             | Self::Unauthorized
             | Self::InsufficientScope
             | Self::Forbidden
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(of(Reason::Busy), (200, 503));
         assert_eq!(of(Reason::TenantLimit), (200, 429));
         assert_eq!(of(Reason::NotFound), (404, 404));
-        assert_eq!(of(Reason::ConfigInvalid), (400, 400));
+        assert_eq!(of(Reason::ConfigInvalid), (200, 400));
         assert_eq!(of(Reason::MessageTooLarge), (413, 413));
         assert_eq!(of(Reason::AnswerTooLarge), (200, 502));
         for reason in Reason::ALL {

@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::tool_list::ToolList;
 use crate::bridge::{Era, Hello, Listing, repeatable_tools};
 use crate::held::{Account, Bounds, Charge, Full, Kind, Ledger, TenantTable, charged};
 use crate::ids::{PoolKey, TenantId};
@@ -45,6 +46,8 @@ struct Entry {
     edition: Edition,
     /// In the words of either era.
     lists: FxHashMap<(Era, Listing), Arc<Text>>,
+    /// The whole list of tools, as far as rules look at it.
+    tools: Option<Arc<ToolList>>,
     /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
     repeatable: Vec<String>,
     /// It was said that a list is too long to be remembered.
@@ -141,6 +144,7 @@ impl Catalog {
                     at: now,
                     edition,
                     lists: FxHashMap::default(),
+                    tools: None,
                     repeatable: Vec::new(),
                     said_too_long: false,
                     _charge: charge,
@@ -216,6 +220,26 @@ impl Catalog {
         }
     }
 
+    /// The whole list of its tools, as far as rules look at it.
+    pub(super) fn tools(&self, place: Place<'_>, max_age: Duration) -> Option<Arc<ToolList>> {
+        let mut tables = self.0.lock();
+        tables.fresh(place, max_age)?.tools.clone()
+    }
+
+    /// All pages of its tools were read, since that edition began.
+    pub(super) fn keep_tools(
+        &self,
+        (tenant, identity): Place<'_>,
+        edition: Edition,
+        list: &Arc<ToolList>,
+    ) {
+        let mut tables = self.0.lock();
+        let entry = tables.entries.get(tenant, &identity);
+        if let Some(entry) = entry.filter(|entry| entry.edition == edition) {
+            entry.tools = Some(Arc::clone(list));
+        }
+    }
+
     /// Whether a tool can be called twice by what its server said of it.
     pub(super) fn is_repeatable(&self, (tenant, identity): Place<'_>, tool: &str) -> bool {
         let tables = self.0.lock();
@@ -229,6 +253,7 @@ impl Catalog {
         for entry in tables.entries.values_mut() {
             entry.edition = entry.edition.next();
             entry.lists.clear();
+            entry.tools = None;
         }
     }
 
@@ -242,6 +267,7 @@ impl Catalog {
         if let Some(entry) = tables.entries.get(tenant, &identity) {
             entry.edition = entry.edition.next();
             entry.lists.retain(|(_, listing), _| !is_meant(*listing));
+            entry.tools.take_if(|_| is_meant(Listing::Tools));
         }
     }
 }

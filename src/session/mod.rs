@@ -25,6 +25,8 @@
 
 mod aggregate;
 mod berth;
+mod bindings;
+mod bound_calls;
 mod callers;
 mod catalog;
 mod directory;
@@ -49,6 +51,7 @@ mod service;
 mod shared;
 mod stateless;
 mod suspended;
+mod tool_list;
 
 pub use aggregate::Lister;
 pub use exchange::{Exchange, Next, TimeLimit};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::known_tools::KnownTools;
+use super::bindings::Verdict;
 use super::route::Setup;
+use super::tool_list::ToolList;
 use crate::bridge::{Additions, Shown, offered_tools};
 use crate::ids::ServerName;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::Failure;
 use crate::tenancy::{ClientConfig, Principal, policy};
 
 /// A caller's view of a server's tools.
@@ -63,31 +64,34 @@ impl Offer {
     /// What is added to a request of the caller before a worker gets it.
     ///
     /// # Errors
-    /// [`Reason::ConfigInvalid`] when a value for it is missing, or what is bound for the tool could not be
-    /// applied.
+    /// [`Reason::ConfigInvalid`](crate::protocol::Reason::ConfigInvalid) when a value for it is missing.
     pub(super) fn additions(
         &self,
         tool: Option<&str>,
         config: Option<&ClientConfig>,
-        tools: &KnownTools,
     ) -> Result<Additions, Failure> {
         let resolver = &self.setup.resolver;
         let (user, server) = (&self.principal, &self.server);
         let arguments = match tool {
-            Some(tool) => {
-                if let Some(why) = tools.refusal(server, tool) {
-                    return Err(Failure::new(Reason::ConfigInvalid, &*why));
-                }
-                let mut bound = resolver.bound_arguments(user, server, tool, config)?;
-                // A glob meets tools that have no such argument and would take the call for wrong.
-                bound.retain(|(argument, _)| !tools.rejects(server, tool, argument));
-                bound
-            }
+            Some(tool) => resolver.bound_arguments(user, server, tool, config)?,
             None => vec![],
         };
         Ok(Additions {
             identity: resolver.identity(user, server),
             arguments,
+            withheld: vec![],
         })
+    }
+
+    /// Whether arguments are set for callers of the server's tools, so that its list has to be known before a call.
+    pub(super) fn binds(&self) -> bool {
+        let server = self.setup.config.servers.get(&self.server);
+        server.is_some_and(|server| !server.bind.is_empty())
+    }
+
+    /// What is set for callers of tools of that list, and which are not called; `None` for a server that is gone.
+    pub(super) fn verdict(&self, list: &ToolList) -> Option<Arc<Verdict>> {
+        let bind = &self.setup.config.servers.get(&self.server)?.bind;
+        Some(list.verdict(self.setup.generation, &self.server, bind))
     }
 }

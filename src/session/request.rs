@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::bound_calls::{BoundCall, NotBound, not_asked};
 use super::exchange::Exchange;
-use super::known_tools::KnownTools;
-use super::link::{Asked, CallRefused, Called};
+use super::link::{Asked, Called};
 use super::offer::Offer;
 use super::record::Session;
-use super::service::{Sessions, session_not_found};
+use super::service::Sessions;
 use crate::bridge::{
     Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
 };
@@ -106,31 +106,21 @@ impl Sessions {
             exchange.mailbox.answer(answer, false);
             return Ok(());
         }
-        let added = match offer {
-            None => None,
-            Some(offer) => {
-                let config = config.or(session.config.as_ref());
-                let own = config.map(|config| &**config);
-                match added_to(offer, message, envelope, own, &self.shared.tools)? {
-                    Ok(added) => added,
-                    Err(why) => {
-                        exchange.mailbox.expect_answer();
-                        exchange
-                            .mailbox
-                            .answer(invalid_params(envelope, &why), true);
-                        return Ok(());
-                    }
+        let mut added = None;
+        let mut bound = None;
+        if let Some(offer) = offer {
+            let config = config.or(session.config.as_ref());
+            let own = config.map(|config| &**config);
+            match added_to(offer, message, envelope, own)? {
+                Ok(Added::Nothing) => {}
+                Ok(Added::Message(message)) => added = Some(message),
+                Ok(Added::Bound(call)) => bound = Some((offer, call)),
+                Err(why) => {
+                    refuse(exchange, envelope, &why);
+                    return Ok(());
                 }
             }
-        };
-        let read_again = match &added {
-            Some(added) => Some(
-                Envelope::parse(added)
-                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
-            ),
-            None => None,
-        };
-        let envelope = read_again.as_ref().unwrap_or(envelope);
+        }
         let arrived = self.shared.trace.as_ref().map(|_| Instant::now());
         for _ in 0..MAX_OFFERS {
             if exchange.has_client
@@ -159,30 +149,42 @@ impl Sessions {
                 let failure = Failure::new(Reason::PoolExhausted, why);
                 return Err(failure.retry_after(Duration::from_millis(100)));
             }
+            if let Some((offer, call)) = &bound {
+                let of = (session, &link);
+                match self.bound(of, offer, (call, message), exchange).await {
+                    Ok(message) => added = message,
+                    Err(NotBound::Gone) => continue,
+                    Err(NotBound::Failed(failure)) => return Err(failure),
+                    Err(NotBound::Refused(why)) => {
+                        refuse(exchange, envelope, &why);
+                        return Ok(());
+                    }
+                }
+            }
+            let read_again = match &added {
+                Some(added) => Some(
+                    Envelope::parse(added)
+                        .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
+                ),
+                None => None,
+            };
             let asked = Asked {
                 session,
-                envelope,
+                envelope: read_again.as_ref().unwrap_or(envelope),
                 arrived,
                 level: exchange.level,
                 offer,
             };
-            match link.call(asked, lease, &exchange.mailbox) {
+            match link.call(asked, Some(lease), &exchange.mailbox) {
                 Ok(Called::Sent(call, at)) => {
                     exchange.opened(link, call, at);
                     return Ok(());
                 }
                 Ok(Called::Answered) => return Ok(()),
-                Err(CallRefused::Gone) => {}
-                Err(CallRefused::NoRoom(full)) => return Err(full.into()),
-                Err(CallRefused::SessionEnded) => return Err(session_not_found()),
-                Err(CallRefused::Stalled { unsent }) => {
-                    let why = format!(
-                        "server `{}` does not read its input ({unsent} bytes wait for it)",
-                        session.server
-                    );
-                    let failure = Failure::new(Reason::Busy, why);
-                    return Err(failure.retry_after(Duration::from_secs(5)));
-                }
+                Err(refused) => match not_asked(session, refused) {
+                    NotBound::Failed(failure) => return Err(failure),
+                    NotBound::Gone | NotBound::Refused(_) => {}
+                },
             }
         }
         let why = format!(
@@ -245,6 +247,7 @@ impl Sessions {
     ) -> Result<(), Failure> {
         // Nearly always. Asked once only, and given up if it has to wait: it is in nobody's queue then.
         if self.is_awake_for(session, exchange)
+            && !self.awaits_tools(session, envelope)
             && let Some(sent) = self
                 .request_once(session, message, envelope, exchange)
                 .now_or_never()
@@ -307,7 +310,17 @@ pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
     answer.freeze()
 }
 
-/// A request as the worker gets it, if it is not as it is; or why it cannot be made. A tool that
+/// A request on its way to a worker.
+enum Added {
+    /// As it is.
+    Nothing,
+    /// With what is added.
+    Message(Bytes),
+    /// A call for which the worker's tools say what is added.
+    Bound(BoundCall),
+}
+
+/// What is added to a request; or why it cannot be made. A tool that
 /// is not for the caller is the same as one that never was; one whose name cannot be read is not
 /// passed on.
 fn added_to(
@@ -315,8 +328,7 @@ fn added_to(
     message: &[u8],
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
-    tools: &KnownTools,
-) -> Result<Result<Option<Bytes>, String>, Failure> {
+) -> Result<Result<Added, String>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
     match &tool {
@@ -326,12 +338,23 @@ fn added_to(
         }
         Some(_) | None => {}
     }
-    let additions = offer.additions(tool.as_deref(), config, tools)?;
+    let additions = offer.additions(tool.as_deref(), config)?;
+    if let Some(tool) = tool.filter(|_| offer.binds()) {
+        let tool = tool.into_owned();
+        return Ok(Ok(Added::Bound(BoundCall { tool, additions })));
+    }
     if additions.is_empty() {
-        return Ok(Ok(None));
+        return Ok(Ok(Added::Nothing));
     }
     let added = with_additions(message, &additions);
-    Ok(added.map(Some).map_err(|why| why.to_string()))
+    Ok(added.map(Added::Message).map_err(|why| why.to_string()))
+}
+
+/// Answers a request whose parameters cannot be accepted.
+fn refuse(exchange: &Exchange, envelope: &Envelope<'_>, why: &str) {
+    exchange.mailbox.expect_answer();
+    let answer = invalid_params(envelope, why);
+    exchange.mailbox.answer(answer, true);
 }
 
 /// The answer to a request whose parameters cannot be accepted.

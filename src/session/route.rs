@@ -301,7 +301,11 @@ impl Route {
             } else {
                 server.max_in_flight
             },
-            max_of_session: share_of_session(server.max_in_flight),
+            max_of_session: match server.share {
+                Share::Tenant => share_of_session(server.max_in_flight),
+                // There are no others.
+                Share::Session | Share::Request => server.max_in_flight,
+            },
             // Whose state lives in one process cannot be served by another.
             max_workers_per_key: if server.stateful {
                 1

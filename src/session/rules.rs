@@ -1,12 +1,9 @@
-//! Rules about tools (`bind`, `tools`, `[policy]`) against the tools that there are. Pure.
+//! Rules about tools that decide by the name alone (`tools`, `[policy]`) against the tools that there are. Pure.
 //!
-//! A rule that matches nothing protects nothing. It is told; and a tool for which a binding was meant that
-//! cannot be applied is not called at all, as it would be called without.
+//! A rule that matches nothing protects nothing. It is told. What is set for tools (`bind`) is held against each list by
+//! itself ([`super::bindings`]).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::known_tools::Known;
 use crate::config::{Config, Globs, similar};
@@ -21,9 +18,6 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Tools that are not called, by server, and why.
-type Refused = FxHashMap<ServerName, FxHashMap<String, Arc<str>>>;
-
 /// Whether there are rules about that server's tools.
 pub(super) fn concern(config: &Config, server: &ServerName) -> bool {
     let of_server = config.servers.get(server);
@@ -34,35 +28,27 @@ pub(super) fn concern(config: &Config, server: &ServerName) -> bool {
     })
 }
 
-/// What is wrong with the rules, and which tools are not called because of it.
-pub(super) fn check(
-    config: &Config,
-    known: &BTreeMap<ServerName, Known>,
-) -> (Vec<Finding>, Refused) {
-    let (mut findings, mut refused) = (Vec::new(), Refused::default());
+/// What is wrong with the rules.
+pub(super) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for (server, known) in known.iter().filter(|(_, known)| known.is_whole) {
         let Some(of_server) = config.servers.get(server) else {
             continue;
-        };
-        let mut find = |message: String| {
-            let server = Some(server.clone());
-            findings.push(Finding { server, message });
         };
         for (key, globs) in [
             ("allow", &of_server.tools.allow),
             ("deny", &of_server.tools.deny),
         ] {
             for pattern in unmatched(globs, known) {
-                let close = similar(pattern, known.tools.keys().map(String::as_str));
-                find(format!(
-                    "`servers.{server}.tools.{key}` has \"{pattern}\", which matches no tool of the server{}",
-                    did_you_mean(close)
-                ));
+                let close = similar(pattern, known.tools.iter().map(String::as_str));
+                findings.push(Finding {
+                    server: Some(server.clone()),
+                    message: format!(
+                        "`servers.{server}.tools.{key}` has \"{pattern}\", which matches no tool of the server{}",
+                        did_you_mean(close)
+                    ),
+                });
             }
-        }
-        for (tool, why) in bindings(server, &of_server.bind, known, &mut find) {
-            let of_server = refused.entry(server.clone()).or_default();
-            of_server.insert(tool, why.into());
         }
     }
     for rule in &config.policy.rules {
@@ -91,79 +77,11 @@ pub(super) fn check(
             }
         }
     }
-    (findings, refused)
+    findings
 }
 
-/// Tools that are not called because what is bound for their callers could not be applied, and why.
-fn bindings(
-    server: &ServerName,
-    bind: &crate::config::Bind,
-    known: &Known,
-    find: &mut impl FnMut(String),
-) -> Vec<(String, String)> {
-    let mut refused = Vec::new();
-    for rule in bind.rules() {
-        let pattern = rule.pattern();
-        let key = format!("servers.{server}.bind.{pattern}");
-        let mut meant = known
-            .tools
-            .iter()
-            .filter(|(name, _)| rule.matches(name))
-            .peekable();
-        if meant.peek().is_none() {
-            let close = similar(pattern, known.tools.keys().map(String::as_str));
-            let close = close.filter(|_| rule.is_exact());
-            let what = format!(
-                "`{key}` matches no tool of the server{}",
-                did_you_mean(close)
-            );
-            match close {
-                // It has a binding of its own, and so is meant by that one.
-                Some(close) if bind.of(close).is_empty() => {
-                    find(format!(
-                        "{what} Until it is mended, calls of `{close}` are refused"
-                    ));
-                    refused.push((close.to_owned(), key));
-                }
-                _ => find(what),
-            }
-            continue;
-        }
-        let meant: Vec<_> = meant.collect();
-        for argument in rule.arguments().keys() {
-            if !meant.iter().all(|(_, facts)| facts.lacks(argument)) {
-                continue;
-            }
-            let arguments = meant.iter().flat_map(|(_, facts)| &facts.arguments);
-            let close = similar(argument, arguments.flatten().map(String::as_str));
-            let of = match rule.is_exact() {
-                true => "the tool does not have",
-                false => "no tool that it matches has",
-            };
-            let what = format!(
-                "`{key}` sets `{argument}`, which {of}{}",
-                did_you_mean(close)
-            );
-            if rule.is_exact() {
-                find(format!(
-                    "{what} Until it is mended, calls of the tool are refused"
-                ));
-                refused.push((pattern.to_owned(), format!("{key}.{argument}")));
-            } else {
-                find(what);
-            }
-        }
-    }
-    let why = |key: String| {
-        format!(
-            "what is set for callers of this tool could not be applied to it (`{key}`; `stdiopool check --live` says why), so it is not called"
-        )
-    };
-    let refused = refused.into_iter();
-    refused.map(|(tool, key)| (tool, why(key))).collect()
-}
-
-fn did_you_mean(close: Option<&str>) -> String {
+/// The end of what is said of a slip.
+pub(super) fn did_you_mean(close: Option<&str>) -> String {
     close.map_or_else(String::new, |close| format!("; did you mean `{close}`?"))
 }
 
@@ -176,7 +94,7 @@ fn unmatched<'a>(globs: &'a Globs, known: &Known) -> Vec<&'a str> {
 fn matches_any(pattern: &str, known: &Known) -> bool {
     // What is no pattern is a mistake of the file, told elsewhere.
     Globs::new(vec![pattern.to_owned()])
-        .is_ok_and(|glob| known.tools.keys().any(|tool| glob.matches(tool)))
+        .is_ok_and(|glob| known.tools.iter().any(|tool| glob.matches(tool)))
 }
 
 #[cfg(test)]
@@ -192,7 +110,7 @@ mod tests {
         {"name":"git_log","inputSchema":{"properties":{"repo":{}},"additionalProperties":false}},
         {"name":"odd"}]}"#;
 
-    fn learnt(more: &str) -> (Vec<String>, KnownTools) {
+    fn learnt(more: &str) -> Vec<String> {
         let text = format!("[servers.git]\ncommand = \"git\"\n{more}");
         let config = parse(&text, "pool.toml", Path::new("/")).expect("no mistakes");
         let tools = KnownTools::default();
@@ -203,57 +121,12 @@ mod tests {
                 .is_empty(),
             "told once"
         );
-        (found.into_iter().map(|it| it.message).collect(), tools)
-    }
-
-    #[test]
-    fn a_binding_that_matches_nothing_is_told_and_the_tool_that_was_meant_is_not_called() {
-        let git = ServerName::new("git");
-        let (found, tools) = learnt("bind.git_statsu = { repo = \"x\" }");
-        assert_eq!(
-            found,
-            [
-                "`servers.git.bind.git_statsu` matches no tool of the server; did you mean `git_status`? Until it is mended, calls of `git_status` are refused"
-            ]
-        );
-        assert!(
-            tools
-                .refusal(&git, "git_status")
-                .is_some_and(|why| why.contains("bind.git_statsu"))
-        );
-        assert_eq!(tools.refusal(&git, "git_log"), None);
-
-        let (found, tools) = learnt("bind.git_status = { rpeo = \"x\" }");
-        assert_eq!(
-            found,
-            [
-                "`servers.git.bind.git_status` sets `rpeo`, which the tool does not have; did you mean `repo`? Until it is mended, calls of the tool are refused"
-            ]
-        );
-        assert!(tools.refusal(&git, "git_status").is_some());
-    }
-
-    #[test]
-    fn globs_bind_what_they_match() {
-        let git = ServerName::new("git");
-        let (found, tools) =
-            learnt("bind.\"git_*\" = { path = \"x\" }\nbind.odd = { any = \"y\" }");
-        assert!(found.is_empty(), "{found:?}");
-        // One with other arguments has nothing to be bound, and takes nothing that it does not know.
-        assert!(
-            tools.rejects(&git, "git_log", "path") && !tools.rejects(&git, "git_status", "path")
-        );
-        let (found, _) = learnt("bind.\"svn_*\" = { path = \"x\" }\nbind.\"*\" = { none = \"x\" }");
-        // `odd` does not say what it takes.
-        assert_eq!(
-            found,
-            ["`servers.git.bind.svn_*` matches no tool of the server"]
-        );
+        found.into_iter().map(|it| it.message).collect()
     }
 
     #[test]
     fn filters_and_policy_rules_that_match_nothing_are_told() {
-        let (found, _) = learnt(
+        let found = learnt(
             "tools.deny = [\"delete_*\", \"git_l*\"]\n[policy.a]\ntools.deny = [\"git_lgo\"]\n[policy.b]\nservers = [\"git\"]\ntools.allow = [\"git_*\"]\n",
         );
         assert_eq!(
@@ -264,7 +137,7 @@ mod tests {
             ]
         );
         // Of a second server nothing is known.
-        let (found, _) =
+        let found =
             learnt("[servers.other]\ncommand = \"x\"\n[policy.a]\ntools.deny = [\"git_lgo\"]\n");
         assert!(found.is_empty(), "{found:?}");
     }

@@ -20,6 +20,7 @@ use super::roots::RootsTable;
 use super::route::{Route, Setup};
 use super::rules::Finding;
 use super::suspended::Waiting;
+use super::tool_list::ToolList;
 use crate::bridge::SessionNo;
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
@@ -172,6 +173,20 @@ impl Shared {
             let found = self.tools.learn(&setup.config, server, result);
             self.tell_findings(&found);
         }
+    }
+
+    /// Looks at a whole list of a server's tools: whether what is set for them can be.
+    pub(super) fn learn_tool_list(&self, server: &ServerName, list: &Arc<ToolList>) {
+        let setup = self.setup();
+        let found = self.tools.learn_list(&setup.config, server, list);
+        self.tell_findings(&found);
+    }
+
+    /// Whether arguments are set for callers of that server's tools.
+    pub(super) fn binds(&self, server: &ServerName) -> bool {
+        let setup = self.setup();
+        let server = setup.config.servers.get(server);
+        server.is_some_and(|server| !server.bind.is_empty())
     }
 
     fn tell_findings(&self, findings: &[Finding]) {

@@ -516,8 +516,16 @@ const ROWS: &[(&str, Filled)] = &[
         ),
     ),
     (
-        "tools that rules are held against",
+        "tools that filters and policy rules are held against",
         NeedNot("what a server says of itself, looked at once and cut"),
+    ),
+    (
+        "a list that is read before a call whose arguments are set",
+        By("a_list_that_cannot_be_had_refuses_the_call_in_time_and_nobody_elses"),
+    ),
+    (
+        "different lists of a server",
+        By("the_lists_that_are_looked_at_are_bounded"),
     ),
 ];
 

@@ -11,6 +11,7 @@ mod support;
 
 mod beside;
 mod bodies;
+mod bound;
 mod bytes;
 mod ceiling;
 mod connections;

@@ -104,8 +104,9 @@ pub struct KeyFacts {
     pub max_lifetime: Duration,
 }
 
-/// How many requests at once one session may have on a worker that serves `max_in_flight`: three quarters,
-/// so that sessions whose requests are never answered leave room for the others.
+/// How many requests at once one session may have on a worker that many share and that serves `max_in_flight`: three
+/// quarters, rounded down, and at least one. So of two or more slots, sessions whose requests are never answered
+/// leave one at least to the others.
 pub fn share_of_session(max_in_flight: usize) -> usize {
     let left = max_in_flight.div_ceil(4);
     max_in_flight.saturating_sub(left).max(1)
@@ -119,5 +120,10 @@ mod tests {
     fn a_session_leaves_room_where_there_is_any() {
         let shares = [1, 2, 3, 4, 8, 32, 100].map(share_of_session);
         assert_eq!(shares, [1, 1, 2, 3, 6, 24, 75]);
+        for slots in 2..500 {
+            let share = share_of_session(slots);
+            assert!((1..slots).contains(&share));
+            assert_eq!(share, (3 * slots / 4).max(1));
+        }
     }
 }

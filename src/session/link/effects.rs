@@ -167,7 +167,7 @@ impl Link {
                 self.remember(&desk, &message, is_error);
                 self.record(&desk);
                 if desk.offer.is_some() && !is_error {
-                    self.learn_tools(&message);
+                    self.learn_tools(&desk, &message);
                 }
                 let message = match &desk.offer {
                     Some(offer) if !is_error => offer.trimmed(message),
@@ -178,7 +178,9 @@ impl Link {
                     _ => message,
                 };
                 // The slot first: whoever gets the answer may call again at once.
-                desk.lease.served();
+                if let Some(lease) = desk.lease {
+                    lease.served();
+                }
                 desk.mailbox.answer(message, is_error);
             }
             Deferred::Release(desk) => drop(desk),
@@ -330,15 +332,6 @@ impl Link {
         }
     }
 
-    fn learn_tools(&self, message: &Bytes) {
-        if let Some(shared) = self.shared.upgrade()
-            && let Ok(envelope) = Envelope::parse(message)
-            && let Some(result) = envelope.result
-        {
-            shared.learn_tools(&self.order.server, result.get());
-        }
-    }
-
     /// Records the call, for `stdiopool tune`.
     fn record(&self, desk: &Desk) {
         if let Some(shared) = self.shared.upgrade()
@@ -355,6 +348,9 @@ impl Link {
     fn forget_changed(&self, message: &Bytes) -> Option<Topic> {
         let envelope = Envelope::parse(message).ok()?;
         let method = envelope.method.as_deref()?;
+        if Listing::Tools.is_changed_by(method) {
+            self.tools.changed();
+        }
         if let Some(shared) = self.shared.upgrade()
             && let Some(place) = self.order.catalog_place()
         {

@@ -6,6 +6,7 @@ mod inbox;
 mod malformed;
 mod roots;
 mod slumber;
+mod tools;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -38,6 +39,7 @@ use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
+pub(super) use tools::{Changes, NotKept};
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
@@ -72,6 +74,8 @@ pub struct Link {
     assembly: Mutex<Assembly>,
     /// Held by whoever tells it roots.
     roots_turn: tokio::sync::Mutex<()>,
+    /// What is known of its tools.
+    tools: tools::OwnTools,
     /// Notifications for many sessions.
     rounds: Mutex<fanout::Rounds>,
     /// Processes that were stopped for their sleep.
@@ -111,7 +115,8 @@ struct State {
 /// Where a call's answer goes.
 struct Desk {
     mailbox: Arc<Mailbox>,
-    lease: Lease<Launchpad>,
+    /// `None` of a request of stdiopool itself on behalf of another that holds one.
+    lease: Option<Lease<Launchpad>>,
     client_id: RawId,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
@@ -119,6 +124,8 @@ struct Desk {
     offer: Option<Arc<Offer>>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<(Era, Listing, Edition)>,
+    /// Its answer lists tools from the first on, of that edition.
+    tools: Option<(Changes, Option<Edition>)>,
     /// When the request came in, if that is recorded.
     arrived: Option<Instant>,
     /// When the worker was sent it.
@@ -203,6 +210,7 @@ impl Link {
             }),
             slumber: slumber::Slumber::default(),
             roots_turn: tokio::sync::Mutex::default(),
+            tools: tools::OwnTools::default(),
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
@@ -381,11 +389,12 @@ impl Link {
     }
 
     /// Hands a session's request to the worker. The answer, or the reason there is none, comes to
-    /// `mailbox`; the lease is held until then.
+    /// `mailbox`; the lease is held until then. Without one, it is a request of stdiopool itself, and whoever asks
+    /// holds a lease for as long.
     pub(super) fn call(
         &self,
         asked: Asked<'_>,
-        lease: Lease<Launchpad>,
+        lease: Option<Lease<Launchpad>>,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Called, CallRefused> {
         let Asked {
@@ -404,9 +413,10 @@ impl Link {
             session.keep_seats(|id| shared.link(id).is_some());
         }
         let listing = self.listing_of(session, envelope);
+        let tools = offer.and_then(|_| self.tools_asked(envelope));
         let client_id: RawId = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
-        let mut lease = Some(lease);
+        let mut lease = lease;
         self.with_mux(|state, out| {
             if state.exited.is_some() {
                 session.lose_seat(self.id);
@@ -472,25 +482,24 @@ impl Link {
                 }
             }
             let now = Instant::now();
-            if let Some(lease) = lease.take() {
-                mailbox.expect_answer();
-                let mailbox = Arc::clone(mailbox);
-                state.desks.insert(
-                    id,
-                    Desk {
-                        mailbox,
-                        lease,
-                        client_id,
-                        alias: session.alias().cloned(),
-                        offer: offer
-                            .filter(|_| envelope.method.as_deref() == Some("tools/list"))
-                            .cloned(),
-                        listing,
-                        arrived,
-                        sent: now,
-                    },
-                );
-            }
+            mailbox.expect_answer();
+            let mailbox = Arc::clone(mailbox);
+            state.desks.insert(
+                id,
+                Desk {
+                    mailbox,
+                    lease: lease.take(),
+                    client_id,
+                    alias: session.alias().cloned(),
+                    offer: offer
+                        .filter(|_| envelope.method.as_deref() == Some("tools/list"))
+                        .cloned(),
+                    listing,
+                    tools,
+                    arrived,
+                    sent: now,
+                },
+            );
             Ok(Called::Sent(id, now))
         })
     }
@@ -505,6 +514,12 @@ impl Link {
         let shared = self.shared.upgrade()?;
         let edition = shared.catalog.edition(self.order.catalog_place()?)?;
         Some((session.words(&self.order), listing, edition))
+    }
+
+    /// In which edition a request asks for its tools from the first on, if it does.
+    fn tools_asked(&self, envelope: &Envelope<'_>) -> Option<(Changes, Option<Edition>)> {
+        let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
+        (listing == Listing::Tools).then(|| self.tool_edition())
     }
 
     /// Gives a listener a seat, beside the one at the worker that took its subscriptions: what one
@@ -617,7 +632,14 @@ impl Link {
             && self.order.greeting.is_interactive()
         {
             // It may still ask something on behalf of the cancelled call.
-            desk.lease.give_up();
+            match (desk.lease, self.shared.upgrade()) {
+                (Some(lease), _) => lease.give_up(),
+                (None, Some(shared)) => {
+                    shared.pool().retire(self.id, StopReason::Unanswered);
+                }
+                // It is ending.
+                (None, None) => {}
+            }
         }
     }
 

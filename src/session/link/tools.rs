@@ -1,0 +1,156 @@
+//! The list of the worker's tools that rules about them are held against.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::MutexGuard;
+
+use super::super::catalog::Edition;
+use super::super::tool_list::{Pages, ToolList};
+use super::{Desk, Link};
+use crate::bridge::{Era, Listing};
+use crate::held::{Full, Kind};
+use crate::protocol::Envelope;
+
+/// How often the worker has said that its tools have changed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(in crate::session) struct Changes(u64);
+
+/// Why a list that was read is not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(in crate::session) enum NotKept {
+    /// The worker said meanwhile that its tools have changed.
+    #[error("they have changed while they were read")]
+    Changed,
+    /// Its tenant holds too much already.
+    #[error("its tenant holds too much already")]
+    NoRoom(Full),
+}
+
+/// What is known of the tools of one worker.
+#[derive(Debug, Default)]
+pub(super) struct OwnTools {
+    state: Mutex<(Changes, Option<Arc<ToolList>>)>,
+    /// Held by whoever asks it for them.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl OwnTools {
+    /// The worker says that they have changed.
+    pub(super) fn changed(&self) {
+        let mut state = self.state.lock();
+        state.0.0 += 1;
+        state.1 = None;
+    }
+
+    pub(super) fn changes(&self) -> Changes {
+        self.state.lock().0
+    }
+}
+
+impl Link {
+    /// Which tools it has, as far as it is known: as it said itself, or a process that was started in no other way, unless
+    /// they have changed in this one.
+    pub(in crate::session) fn known_tools(&self, words: Era) -> Option<Arc<ToolList>> {
+        let (changes, own) = self.tools.state.lock().clone();
+        let is_fresh =
+            |max_age: Duration| own.as_ref().filter(|own| own.read_at().elapsed() < max_age);
+        let Some((place, max_age)) = self.order.remembered() else {
+            return own;
+        };
+        if let Some(own) = is_fresh(max_age) {
+            return Some(Arc::clone(own));
+        }
+        if changes != Changes::default() {
+            return None;
+        }
+        let shared = self.shared.upgrade()?;
+        let catalog = &shared.catalog;
+        if let Some(known) = catalog.tools(place, max_age) {
+            return Some(known);
+        }
+        let edition = catalog.edition(place)?;
+        let text = catalog.list(place, words, Listing::Tools, max_age)?;
+        let mut pages = Pages::default();
+        let last = pages.take(std::str::from_utf8(&text).ok()?);
+        matches!(last, Ok(None)).then_some(())?;
+        self.taken_in(pages, (changes, Some(edition))).ok()
+    }
+
+    /// What its list is read in: what was read before it changes is worth nothing after it.
+    pub(in crate::session) fn tool_edition(&self) -> (Changes, Option<Edition>) {
+        let changes = self.tools.changes();
+        let place = self.order.catalog_place();
+        let edition = place.and_then(|place| self.shared.upgrade()?.catalog.edition(place));
+        (changes, edition)
+    }
+
+    /// Waits for the turn to ask it for its tools.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has no turn.
+    pub(in crate::session) async fn tools_turn(&self) -> MutexGuard<'_, ()> {
+        self.tools.turn.lock().await
+    }
+
+    /// Keeps what was read of its tools.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    pub(in crate::session) fn taken_in(
+        &self,
+        pages: Pages,
+        (changes, edition): (Changes, Option<Edition>),
+    ) -> Result<Arc<ToolList>, NotKept> {
+        let account = self.account.as_ref();
+        let charge = account.map(|account| account.charge(Kind::Catalog, pages.bytes()));
+        let charge = charge.transpose().map_err(NotKept::NoRoom)?;
+        let list = Arc::new(pages.whole(charge));
+        {
+            let mut state = self.tools.state.lock();
+            if state.0 != changes {
+                return Err(NotKept::Changed);
+            }
+            state.1 = Some(Arc::clone(&list));
+        }
+        let Some(shared) = self.shared.upgrade() else {
+            return Ok(list);
+        };
+        // What has changed in this process alone is no one else's.
+        if changes == Changes::default()
+            && let Some((place, _)) = self.order.remembered()
+            && let Some(edition) = edition
+        {
+            shared.catalog.keep_tools(place, edition, &list);
+        }
+        shared.learn_tool_list(&self.order.server, &list);
+        Ok(list)
+    }
+
+    /// The answer to a client's request for its tools: rules about them are held against it.
+    pub(super) fn learn_tools(&self, desk: &Desk, message: &Bytes) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let Ok(envelope) = Envelope::parse(message) else {
+            return;
+        };
+        let Some(result) = envelope.result else {
+            return;
+        };
+        shared.learn_tools(&self.order.server, result.get());
+        if let Some(edition) = desk.tools
+            && shared.binds(&self.order.server)
+        {
+            let mut pages = Pages::default();
+            // Else it is read when a call needs it.
+            if let Ok(None) = pages.take(result.get())
+                && let Err(why) = self.taken_in(pages, edition)
+            {
+                tracing::debug!(worker = %self.id, server = %self.order.server, "a list of tools is not kept: {why}");
+            }
+        }
+    }
+}
