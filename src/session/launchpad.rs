@@ -327,7 +327,8 @@ async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<
             is_discovery,
         ),
     };
-    let why = format!("{why}{}", link.quote_stderr());
+    let blame = shared.blame_of_package(link).await;
+    let why = format!("{why}{blame}{}", link.quote_stderr());
     Err(StartError {
         outcome,
         reason: Reason::StartFailed,

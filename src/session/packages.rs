@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -20,9 +21,12 @@ use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Arg, Launch, Server};
 use crate::ids::ServerName;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
-use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
+use crate::launch::packages::{
+    Installed, News, Request, Slot, State, Unscripted, Watcher, wanted_by_npx,
+};
 use crate::launch::{
-    LaunchSpec, PackageRun, Recipe, direct, takes_precedence, understand, unheeded, withheld,
+    LaunchSpec, PackageRun, Recipe, direct, quieten, takes_precedence, understand, unheeded,
+    withheld,
 };
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
@@ -177,6 +181,17 @@ fn depends_on_tenant(server: &Server, run: &PackageRun) -> Option<String> {
     (!is_same_for_all).then(|| format!("`{flag}` may differ from tenant to tenant"))
 }
 
+/// Where the npm of a command line as written keeps what npx installs; `None` for other programs.
+fn npm_cache(spec: &LaunchSpec) -> Option<PathBuf> {
+    matches!(spec.program.rsplit('/').next(), Some("npx" | "npm")).then_some(())?;
+    let set = |name: &str| {
+        spec.env
+            .get(name)
+            .map(|it| PathBuf::from(it.expose_secret()))
+    };
+    set("npm_config_cache").or_else(|| Some(set("HOME")?.join(".npm")))
+}
+
 impl Shared {
     /// What is known of the package of an order; `None` for one without.
     pub(super) fn slot(&self, order: &Order) -> Option<Arc<Slot>> {
@@ -218,7 +233,10 @@ impl Shared {
             _ => "",
         };
         let why = match &order.start {
-            Start::AsWritten => return Ok(spec),
+            Start::AsWritten => {
+                quieten(spec.to_mut());
+                return Ok(spec);
+            }
             Start::NotUnderstood(why) => why.clone(),
             Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
             Start::Package(package) => match self.slot(order) {
@@ -262,7 +280,42 @@ impl Shared {
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
             order.server
         );
+        quieten(spec.to_mut());
         Ok(spec)
+    }
+
+    /// What of the package of a worker that did not start may be why, in words to put behind why; empty if nothing is known.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub(super) async fn blame_of_package(&self, link: &Link) -> String {
+        let order = link.order();
+        let server = order.server.as_str();
+        if link.entry().is_some() {
+            let settled = self.slot(order).and_then(|slot| slot.settled());
+            let unscripted = settled.and_then(|settled| settled.ok()?.unscripted.clone());
+            return unscripted.map_or(String::new(), |unscripted| {
+                format!("; {} ({})", unscripted.told(), unscripted.remedy(server))
+            });
+        }
+        let spec = order.spec.for_worker(link.id());
+        let Some(cache) = npm_cache(&spec) else {
+            return String::new();
+        };
+        let shown = cache.display().to_string();
+        let wanted = tokio::task::spawn_blocking(move || wanted_by_npx(&cache)).await;
+        let packages = wanted.unwrap_or_default();
+        if packages.is_empty() {
+            return String::new();
+        }
+        let why = "npm runs only those that are allowed, from 12 on".to_owned();
+        let unscripted = Unscripted { packages, why };
+        format!(
+            "; npx has installed what wants install scripts, of {}: {} ({}; and remove {shown}/_npx, since npx runs none later)",
+            unscripted.packages.join(", "),
+            unscripted.why,
+            unscripted.remedy(server)
+        )
     }
 
     /// The private view of a package, below `root`. Workers of another version are waited for, so that what they
@@ -499,6 +552,7 @@ impl Watcher for Teller {
                     let took_ms = took.as_millis();
                     tracing::info!(%server, took_ms, "{message}");
                     happened(PackageEvent::Installed, &message);
+                    say_what_it_lacks(slot, &installed);
                 } else {
                     tracing::debug!(%server, "{message}");
                 }
@@ -518,6 +572,26 @@ impl Watcher for Teller {
                 happened(PackageEvent::Failed, &message);
             }
         }
+    }
+}
+
+/// Warns of what an install has not done that its package may need.
+fn say_what_it_lacks(slot: &Slot, installed: &Installed) {
+    let (server, name) = (&slot.server, slot.name());
+    if let Some(unscripted) = &installed.unscripted {
+        tracing::warn!(
+            %server,
+            "package {name}: {}; {}",
+            unscripted.told(),
+            unscripted.remedy(server.as_str())
+        );
+    }
+    if !installed.left.in_home.is_empty() {
+        tracing::warn!(
+            %server,
+            "package {name}: its install scripts have left {} in HOME, where no worker looks (`launch = \"as-is\"` installs it in each tenant's own)",
+            installed.left.in_home.join(", ")
+        );
     }
 }
 
