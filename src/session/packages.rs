@@ -265,7 +265,8 @@ impl Shared {
                         }
                         None => {
                             // For the next one. This one has its place in the pool already.
-                            self.installer.ensure(&slot, &self.package_watcher());
+                            self.installer
+                                .ensure(&slot, order.whose(), &self.package_watcher());
                             format!("package `{}` is not installed yet", slot.name())
                         }
                     }
@@ -404,9 +405,10 @@ impl Sessions {
         if slot.settled().is_some() || self.pool().warmth(route.key) != Warmth::Cold {
             return None;
         }
+        let watcher = self.shared.package_watcher();
         self.shared
             .installer
-            .ensure(&slot, &self.shared.package_watcher());
+            .ensure(&slot, route.order.whose(), &watcher);
         Some(slot)
     }
 

@@ -2,50 +2,23 @@
 //! packages that write there. As root where the tests are root's, and as a plain user.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::support::registry::Registry;
 use crate::support::{Client, Stdiopool, eventually, until};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
 
-/// A registry of npm and PyPI, which ends with this value.
-struct Registry {
-    child: Child,
-    url: String,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/registry.py");
-        #[allow(clippy::disallowed_methods, reason = "a fixture")]
-        let mut child = Command::new("python3")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("there is a python3");
-        let mut url = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout)
-            .read_line(&mut url)
-            .expect("it says where it listens");
-        let url = url.trim_end().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
-        Self { child, url }
-    }
-
-    /// The servers `npm` and `pypi`, whose packages have that version, with these lines added.
-    fn servers(&self, version: &str, more: &str) -> String {
-        let url = &self.url;
-        format!(
-            r#"
+/// The servers `npm` and `pypi`, whose packages have that version, with these lines added.
+fn servers(registry: &Registry, version: &str, more: &str) -> String {
+    let url = &registry.url;
+    format!(
+        r#"
 [servers.npm]
 command = "npx"
 args = ["-y", "keeper@{version}"]
@@ -59,15 +32,7 @@ env = {{ UV_DEFAULT_INDEX = "{url}/simple" }}
 start_timeout = "120s"
 {more}
 "#
-        )
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ended = self.child.wait();
-    }
+    )
 }
 
 /// Serves that config as `user`, or as who runs the tests.
@@ -166,13 +131,11 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
     let state = pool.dir.path().join("state").canonicalize();
     let packages = state.expect("there").join("packages");
     let dependency = about.path("dependency");
-    assert!(
-        dependency.starts_with(packages.join("entries")),
-        "{dependency:?}"
-    );
+    assert!(dependency.starts_with(&packages), "{dependency:?}");
     for path in [
         dependency.join("new"),
         packages.join("entries/new"),
+        packages.join("_npx/new"),
         packages.join("downloads/new"),
         packages.join("home/.npmrc"),
         packages.join("refs/new.json"),
@@ -195,13 +158,12 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
 /// Everything that holds for one user, through a restart.
 async fn what_is_written_is_the_tenants(user: Option<u32>) {
     let registry = Registry::start();
-    let written = registry
-        .servers("1.0.0", "launch = \"as-is\"")
-        .replace("[servers.", "[servers.written-");
-    let toml = format!("{}{written}", registry.servers("1.0.0", ""));
+    let written =
+        servers(&registry, "1.0.0", "launch = \"as-is\"").replace("[servers.", "[servers.written-");
+    let toml = format!("{}{written}", servers(&registry, "1.0.0", ""));
     let pool = serve(&toml, user);
-    let servers = ["npm", "pypi", "written-npm", "written-pypi"];
-    for server in servers {
+    let all = ["npm", "pypi", "written-npm", "written-pypi"];
+    for server in all {
         each_finds_its_own(&pool, server, "anna's").await;
     }
     for server in ["npm", "pypi"] {
@@ -212,7 +174,7 @@ async fn what_is_written_is_the_tenants(user: Option<u32>) {
         assert_eq!(anna.about().await.0["uid"], user);
     }
     let pool = served_again(pool, &toml, user);
-    for server in servers {
+    for server in all {
         for (tenant, text) in [("anna", "anna's"), ("bob", "bob's")] {
             let keeper = Keeper::of(&pool, tenant, server).await;
             keeper.recalls(&[text]).await;
@@ -237,7 +199,7 @@ async fn what_a_plain_users_server_writes_beside_its_code_is_its_tenants() {
 #[tokio::test]
 async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() {
     let registry = Registry::start();
-    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let pool = serve(&servers(&registry, "1.0.0", ""), None);
     for server in ["npm", "pypi"] {
         let anna = Keeper::of(&pool, "anna", server).await;
         anna.remember("before").await;
@@ -245,7 +207,7 @@ async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() 
         let settings = anna.about().await.path("code").join("settings.json");
         assert_eq!(anna.scribble(&settings, "mine").await, "done");
     }
-    let pool = served_again(pool, &registry.servers("1.1.0", ""), None);
+    let pool = served_again(pool, &servers(&registry, "1.1.0", ""), None);
     for server in ["npm", "pypi"] {
         let anna = Keeper::of(&pool, "anna", server).await;
         let about = anna.about().await;
@@ -272,9 +234,9 @@ async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() 
 #[tokio::test]
 async fn a_reload_to_another_version_takes_over_what_was_just_written() {
     let registry = Registry::start();
-    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let pool = serve(&servers(&registry, "1.0.0", ""), None);
     let old = Keeper::of(&pool, "anna", "npm").await;
-    let toml = registry.servers("1.1.0", "");
+    let toml = servers(&registry, "1.1.0", "");
     Stdiopool::write_config(pool.dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     old.remember("just now").await;
     let reload = pool.command(&["reload"]).output().expect("runs");
@@ -310,7 +272,7 @@ fn damage(path: &Path, text: &str) {
 #[tokio::test]
 async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_fails() {
     let registry = Registry::start();
-    let toml = registry.servers("1.0.0", "");
+    let toml = servers(&registry, "1.0.0", "");
     let pool = serve(&toml, None);
     let mut damaged = Vec::new();
     for (server, file, evil) in [

@@ -36,6 +36,7 @@ mod node;
 mod pins;
 mod python;
 mod scripts;
+mod turns;
 pub mod view;
 
 pub use cache::{Cache, CacheError, Known};

@@ -23,6 +23,7 @@
 mod build;
 mod carry;
 mod own;
+pub(super) mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
