@@ -92,6 +92,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             packages: "/v".into(),
+            writable: vec![],
             read_only: vec![],
             redactor: Default::default(),
             token: None,

@@ -46,6 +46,8 @@ pub struct LaunchSpec {
     pub folders: Vec<PathBuf>,
     /// Where private views of packages are made for it. Not part of the fingerprint: it follows from whose it is.
     pub packages: PathBuf,
+    /// Dependencies of its package that it may write beside their code, like the package itself; `*` for all.
+    pub writable: Vec<String>,
     /// Folders that it must not write to, where the host can see to that. Not part of the fingerprint: they are the
     /// same for all.
     pub read_only: Vec<PathBuf>,
@@ -162,6 +164,9 @@ impl LaunchSpec {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
         field(&[u8::from(self.may_gain_privileges)]);
+        for name in &self.writable {
+            field(name.as_bytes());
+        }
         hash.finalize().into()
     }
 }
@@ -253,6 +258,7 @@ pub(super) mod tests {
             may_gain_privileges: false,
             folders: vec![],
             packages: Default::default(),
+            writable: vec![],
             read_only: vec![],
             secret_files: SecretFiles::default(),
             sourced: BTreeMap::new(),

@@ -195,6 +195,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             );
             shared.watcher.happened(Happening::WorkerReady(&link));
             shared.pool().ready(id, Arc::clone(&link));
+            shared.note_what_runs(&link, &worker);
             let exit = worker.wait().await;
             if let Some(berth) = &berth {
                 berth.settled().await;

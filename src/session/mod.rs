@@ -49,6 +49,7 @@ mod service;
 mod shared;
 mod stateless;
 mod suspended;
+mod written;
 
 pub use aggregate::Lister;
 pub use exchange::{Exchange, Next, TimeLimit};

@@ -221,7 +221,11 @@ impl Shared {
         let order = link.order();
         let mut spec = spec;
         if can_make_read_only() {
-            spec.to_mut().read_only = vec![self.installer.folder().to_owned()];
+            let folders = &mut spec.to_mut().read_only;
+            folders.retain(|folder| folder.is_dir());
+            folders.push(self.installer.folder().to_owned());
+        } else if !spec.read_only.is_empty() {
+            spec.to_mut().read_only.clear();
         }
         let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
             why,
@@ -234,6 +238,7 @@ impl Shared {
         };
         let why = match &order.start {
             Start::AsWritten => {
+                self.keep_what_was_written(&spec).await;
                 quieten(spec.to_mut());
                 return Ok(spec);
             }
@@ -247,7 +252,7 @@ impl Shared {
                         Some(Ok(installed)) => {
                             link.started_from(&installed.entry);
                             self.installer.used(&slot);
-                            let view = self.view(&installed, spec.packages.clone()).await;
+                            let view = self.view(&installed, &spec).await;
                             if view.as_ref().is_err_and(ViewError::is_damage) {
                                 self.suspect_package(link, true);
                             }
@@ -281,6 +286,7 @@ impl Shared {
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
             order.server
         );
+        self.keep_what_was_written(&spec).await;
         quieten(spec.to_mut());
         Ok(spec)
     }
@@ -295,9 +301,15 @@ impl Shared {
         if link.entry().is_some() {
             let settled = self.slot(order).and_then(|slot| slot.settled());
             let unscripted = settled.and_then(|settled| settled.ok()?.unscripted.clone());
-            return unscripted.map_or(String::new(), |unscripted| {
+            let mut said = unscripted.map_or(String::new(), |unscripted| {
                 format!("; {} ({})", unscripted.told(), unscripted.remedy(server))
             });
+            if let Some(dependency) = link.blames_dependency(self.installer.folder()) {
+                said.push_str(&format!(
+                    "; dependency `{dependency}` writes beside its own code, which is one for all tenants (name it in `servers.{server}.writable_dependencies`)"
+                ));
+            }
+            return said;
         }
         let spec = order.spec.for_worker(link.id());
         let Some(cache) = npm_cache(&spec) else {
@@ -319,12 +331,12 @@ impl Shared {
         )
     }
 
-    /// The private view of a package, below `root`. Workers of another version are waited for, so that what they
+    /// The private view of a package. Workers of another version are waited for, so that what they
     /// write is whole when it is taken over; but not for long, as they may have calls to finish.
     async fn view(
         self: &Arc<Self>,
         installed: &Arc<Installed>,
-        root: PathBuf,
+        spec: &LaunchSpec,
     ) -> Result<Arc<View>, ViewError> {
         let since = Instant::now();
         loop {
@@ -333,8 +345,13 @@ impl Shared {
             } else {
                 StillRunning::GoOn
             };
-            let (shared, installed, root) = (Arc::clone(self), Arc::clone(installed), root.clone());
-            let prepare = move || shared.installer.view(&installed, &root, still_running);
+            let (shared, installed) = (Arc::clone(self), Arc::clone(installed));
+            let (root, writable) = (spec.packages.clone(), spec.writable.clone());
+            let prepare = move || {
+                shared
+                    .installer
+                    .view(&installed, (&root, &writable), still_running)
+            };
             let prepared = tokio::task::spawn_blocking(prepare).await;
             match prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string()))) {
                 Err(ViewError::InUse { .. }) => tokio::time::sleep(OLD_VERSION_PERIOD).await,

@@ -6,6 +6,7 @@ use miette::miette;
 
 use super::Check;
 use crate::config;
+use crate::launch::packages::written;
 use crate::launch::packages::{Cache, Known};
 
 const WHAT: &str = "packages";
@@ -20,7 +21,16 @@ pub(super) fn checks(file: &Path) -> Result<Vec<Check>, miette::Report> {
     }
     let config = config::load(file).map_err(|error| miette!("{error}"))?;
     let known = Cache::installed(&config.package_cache(&config.state.dir));
-    Ok(known.iter().flat_map(told).collect())
+    let changes = written::changes(&config.state.dir.join("data"));
+    let changes = changes.into_iter().map(|(tenant, server, change)| {
+        Check::lacks(
+            WHAT,
+            format!("server {server} of tenant {tenant}: {}", change.told()),
+            "what a server kept beside its code: its launcher does not take that over to another version",
+            "put the files back, or `launch = \"auto\"`, which takes them over",
+        )
+    });
+    Ok(known.iter().flat_map(told).chain(changes).collect())
 }
 
 fn told(package: &Known) -> Vec<Check> {

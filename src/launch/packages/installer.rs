@@ -249,14 +249,14 @@ impl Installer {
         self.cache.root()
     }
 
-    /// The private view of a package below `root`; see [`Views::prepare`]. Blocks.
+    /// The private view of a package below `root`, in which those dependencies may be written; see [`Views::prepare`]. Blocks.
     ///
     /// # Errors
     /// [`ViewError`]; there is nothing to start from then.
     pub fn view(
         &self,
         installed: &Installed,
-        root: &Path,
+        (root, writable): (&Path, &[String]),
         still_running: StillRunning,
     ) -> Result<Arc<View>, ViewError> {
         let program = installed.program.strip_prefix(&installed.folder);
@@ -265,6 +265,7 @@ impl Installer {
             version: &installed.version,
             entry: &installed.folder,
             program: program.unwrap_or(&installed.program),
+            writable,
         };
         self.views.prepare(root, &wanted, still_running)
     }

@@ -38,6 +38,7 @@ mod python;
 mod scripts;
 mod turns;
 pub mod view;
+pub mod written;
 
 pub use cache::{Cache, CacheError, Known};
 pub use downloads::{Downloaded, Left};

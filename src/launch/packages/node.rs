@@ -176,7 +176,7 @@ fn without_missing(mut lock: Value) -> Value {
     for (place, package) in packages {
         let optional = package["optionalDependencies"].as_object();
         let names = optional.into_iter().flat_map(|optional| optional.keys());
-        for name in names.filter(|name| !is_provided(packages, place, name)) {
+        for name in names.filter(|name| provider(packages, place, name).is_none()) {
             missing.push((place.clone(), name.clone()));
         }
     }
@@ -188,8 +188,12 @@ fn without_missing(mut lock: Value) -> Value {
     lock
 }
 
-/// Whether a package at that place finds one of that name: below itself, or beside something that it is below.
-fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &str) -> bool {
+/// Where a package at that place finds one of that name: below itself, or beside something that it is below.
+pub(super) fn provider(
+    packages: &serde_json::Map<String, Value>,
+    place: &str,
+    name: &str,
+) -> Option<String> {
     let mut folder = Some(place);
     while let Some(at) = folder {
         let beside = match at {
@@ -197,7 +201,7 @@ fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &st
             at => format!("{at}/node_modules/{name}"),
         };
         if packages.contains_key(&beside) {
-            return true;
+            return Some(beside);
         }
         folder = match at.rfind("/node_modules/") {
             Some(end) => Some(&at[..end]),
@@ -205,7 +209,7 @@ fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &st
             None => Some(""),
         };
     }
-    false
+    None
 }
 
 pub(super) fn parse(lock: &str) -> Result<Value, String> {
