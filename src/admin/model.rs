@@ -402,6 +402,8 @@ pub enum EventKind {
     PackageInstalled,
     /// It cannot be had.
     PackageFailed,
+    /// Another version of it was run, without what its server wrote beside its code.
+    PackageFilesLeft,
     /// A tenant authorised a server upstream.
     OauthAuthorised,
     /// It did not, or no access token could be had.

@@ -66,7 +66,7 @@ impl PrefetchArgs {
         for (server, fetch) in packages {
             let name = fetch.name();
             bar.set_message(name.clone());
-            let outcome = match store.fetch(&fetch, &bar) {
+            let outcome = match store.fetch(&server, &fetch, &bar) {
                 Ok(outcome) => outcome,
                 Err(why) => {
                     failed.push(format!("`{name}` of server `{server}`: {why}"));
@@ -155,7 +155,7 @@ impl Store {
     }
 
     /// Fetches a package and says what became of it.
-    fn fetch(&self, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
+    fn fetch(&self, server: &str, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
         match fetch {
             Fetch::AsWritten(_, why) => {
                 let why = why.as_ref().map(|why| format!(": {why}"));
@@ -177,11 +177,19 @@ impl Store {
                     is_new,
                 } = self.runtime.block_on(install)?;
                 let version = &installation.version;
-                Ok(if is_new {
+                let mut said = if is_new {
                     format!("fetched, version {version}")
                 } else {
                     format!("is there, version {version}")
-                })
+                };
+                if let Some(unscripted) = &installation.unscripted {
+                    let (told, remedy) = (unscripted.told(), unscripted.remedy(server));
+                    said.push_str(&format!("\n  {told}; {remedy}"));
+                }
+                for downloaded in &installation.left.downloaded {
+                    said.push_str(&format!("\n  its install scripts downloaded {downloaded}"));
+                }
+                Ok(said)
             }
         }
     }

@@ -245,6 +245,8 @@ pub struct Server {
     pub launch: Launch,
     /// What its package was resolved to is kept in pool.lock.
     pub pin: bool,
+    /// Dependencies of its package that its workers may write beside their code, each tenant its own; `*` for all.
+    pub writable_dependencies: Vec<String>,
     /// Requests at once per worker.
     pub max_in_flight: usize,
     /// Workers for one key when all are busy.

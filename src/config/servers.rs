@@ -162,6 +162,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
     );
     let launch = launch(reader);
     let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
+    let writable_dependencies = reader.texts("writable_dependencies", &[], "Dependencies of its package that write beside their own code, by their names in the registry; \"*\" for all. Each tenant's server gets copies of them, like those of the package itself, which take that much more of the disk; without, such a write fails with EROFS, since a dependency is one for all tenants.");
     let limits = reader.table("limits", limits);
     let tools = reader.table("tools", tools::read);
     let is_upstream = reader.has("oauth");
@@ -191,6 +192,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         min_idle,
         launch,
         pin,
+        writable_dependencies,
         limits,
         tools,
         schema,

@@ -104,6 +104,7 @@ impl Watcher for Events {
                     PackageEvent::Installing => EventKind::PackageInstalling,
                     PackageEvent::Installed => EventKind::PackageInstalled,
                     PackageEvent::Failed => EventKind::PackageFailed,
+                    PackageEvent::LeftBehind => EventKind::PackageFilesLeft,
                 };
                 if event == PackageEvent::Failed {
                     let error = LastError {

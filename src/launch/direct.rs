@@ -34,6 +34,12 @@ pub fn direct(
     if let Some((name, value)) = surroundings::makes(&spec.env, run) {
         direct.env.insert(name, value.into());
     }
+    for downloaded in &installed.left.downloaded {
+        // In the entry: the same for all, and only to be read.
+        let folder = installed.folder.join(&downloaded.folder);
+        let variable = direct.env.entry(downloaded.variable.clone());
+        variable.or_insert_with(|| folder.display().to_string().into());
+    }
     if installed.has_compile_cache
         // Else the folder goes with the process: it would be filled for nobody.
         && spec.scratch.is_none()
@@ -60,6 +66,7 @@ fn in_view(path: &Path, installed: &Installed, view: &Path) -> String {
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::packages::Downloaded;
     use super::super::understand;
     use super::*;
 
@@ -85,6 +92,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             packages: "/v".into(),
+            writable: vec![],
             read_only: vec![],
             redactor: Default::default(),
             token: None,
@@ -98,6 +106,8 @@ mod tests {
             bin: "/c/npm-1/bin".into(),
             has_compile_cache: false,
             checked: SystemTime::UNIX_EPOCH,
+            unscripted: None,
+            left: Default::default(),
         };
         let started = direct(&spec, &run, &installed, Path::new("/v/3"));
         assert_eq!(started.program, "/v/3/bin/a");
@@ -108,8 +118,19 @@ mod tests {
         assert_eq!(started.env["NODE_OPTIONS"].expose_secret(), "-x");
         assert!(!started.env.contains_key("NODE_COMPILE_CACHE"));
         installed.has_compile_cache = true;
+        installed.left.downloaded = vec![Downloaded {
+            variable: "PLAYWRIGHT_BROWSERS_PATH".into(),
+            folder: "downloads/playwright".into(),
+            items: vec![],
+            bytes: 0,
+        }];
         let started = direct(&spec, &run, &installed, Path::new("/v/3"));
         let folder = started.env["NODE_COMPILE_CACHE"].expose_secret();
         assert_eq!(folder, "/t/node-compile-cache/npm-1", "in its own TMPDIR");
+        let browsers = started.env["PLAYWRIGHT_BROWSERS_PATH"].expose_secret();
+        assert_eq!(
+            browsers, "/c/npm-1/downloads/playwright",
+            "one for all tenants"
+        );
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             packages: Default::default(),
+            writable: vec![],
             read_only: vec![],
             redactor: Default::default(),
             token: None,

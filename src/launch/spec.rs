@@ -46,6 +46,8 @@ pub struct LaunchSpec {
     pub folders: Vec<PathBuf>,
     /// Where private views of packages are made for it. Not part of the fingerprint: it follows from whose it is.
     pub packages: PathBuf,
+    /// Dependencies of its package that it may write beside their code, like the package itself; `*` for all.
+    pub writable: Vec<String>,
     /// Folders that it must not write to, where the host can see to that. Not part of the fingerprint: they are the
     /// same for all.
     pub read_only: Vec<PathBuf>,
@@ -162,6 +164,9 @@ impl LaunchSpec {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
         field(&[u8::from(self.may_gain_privileges)]);
+        for name in &self.writable {
+            field(name.as_bytes());
+        }
         hash.finalize().into()
     }
 }
@@ -191,13 +196,16 @@ impl Redactor {
     pub const MIN_SECRET_LEN: usize = 4;
 
     /// Masks `secrets`; those under [`Self::MIN_SECRET_LEN`] are left alone.
-    /// Text is shown line by line, so of one with several lines each is masked by itself too.
+    /// Text is shown line by line, so of one with several lines each is masked by itself too; and as launchers write it
+    /// that repeat a command line as one of the shell.
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         let with_lines = |secret: SecretString| {
             let text = secret.expose_secret();
             let lines = text.lines().map(str::trim).filter(|line| *line != text);
             let mut all: Vec<SecretString> = lines.map(Into::into).collect();
             all.push(secret);
+            let quoted: Vec<_> = all.iter().filter_map(in_quotes).collect();
+            all.extend(quoted);
             all
         };
         let mut secrets: Vec<_> = secrets
@@ -217,6 +225,17 @@ impl Redactor {
     }
 }
 
+/// What of a secret stands in any argument that is quoted for the shell, if that is not the secret itself: each quote in it
+/// is written `'\''`, and npm leaves out pairs of quotes with nothing in between.
+fn in_quotes(secret: &SecretString) -> Option<SecretString> {
+    let secret = secret.expose_secret();
+    if !secret.contains('\'') {
+        return None;
+    }
+    let quoted = secret.replace('\'', r"'\''").replace(r"\'''", r"\'");
+    Some(quoted.trim_matches('\'').into())
+}
+
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} secrets)", self.secrets.len())
@@ -224,10 +243,10 @@ impl fmt::Debug for Redactor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn spec(args: &[&str]) -> LaunchSpec {
+    pub(in crate::launch) fn spec(args: &[&str]) -> LaunchSpec {
         LaunchSpec {
             program: "server".into(),
             args: args.iter().map(|&a| a.into()).collect(),
@@ -239,6 +258,7 @@ mod tests {
             may_gain_privileges: false,
             folders: vec![],
             packages: Default::default(),
+            writable: vec![],
             read_only: vec![],
             secret_files: SecretFiles::default(),
             sourced: BTreeMap::new(),
@@ -270,6 +290,12 @@ mod tests {
         );
         let key = Redactor::new(["-----BEGIN KEY-----\n  c2VjcmV0\n}\n".into()]);
         assert_eq!(key.redact("read c2VjcmV0}"), "read [redacted]}");
+        let quoted = Redactor::new(["pass'word".into(), "end''".into()]);
+        assert_eq!(
+            quoted.redact(r"npm notice run 'x' '--key=pass'\''word' 'end'\'\'"),
+            "npm notice run 'x' '--key=[redacted]' '[redacted]'",
+            "as npm 12 repeats a command line"
+        );
         assert_eq!(
             spec.redactor.redact("in 2022"),
             "in 2022",

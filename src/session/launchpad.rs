@@ -195,6 +195,7 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             );
             shared.watcher.happened(Happening::WorkerReady(&link));
             shared.pool().ready(id, Arc::clone(&link));
+            shared.note_what_runs(&link, &worker);
             let exit = worker.wait().await;
             if let Some(berth) = &berth {
                 berth.settled().await;
@@ -327,7 +328,8 @@ async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<
             is_discovery,
         ),
     };
-    let why = format!("{why}{}", link.quote_stderr());
+    let blame = shared.blame_of_package(link).await;
+    let why = format!("{why}{blame}{}", link.quote_stderr());
     Err(StartError {
         outcome,
         reason: Reason::StartFailed,

@@ -52,6 +52,7 @@ mod shared;
 mod stateless;
 mod suspended;
 mod tool_list;
+mod written;
 
 pub use aggregate::Lister;
 pub use exchange::{Exchange, Next, TimeLimit};

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -20,9 +21,12 @@ use super::shared::{Happening, PackageEvent, Shared};
 use crate::config::{Arg, Launch, Server};
 use crate::ids::ServerName;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
-use crate::launch::packages::{Installed, News, Request, Slot, State, Watcher};
+use crate::launch::packages::{
+    Installed, News, Request, Slot, State, Unscripted, Watcher, wanted_by_npx,
+};
 use crate::launch::{
-    LaunchSpec, PackageRun, Recipe, direct, takes_precedence, understand, unheeded, withheld,
+    LaunchSpec, PackageRun, Recipe, direct, quieten, takes_precedence, understand, unheeded,
+    withheld,
 };
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
@@ -177,6 +181,17 @@ fn depends_on_tenant(server: &Server, run: &PackageRun) -> Option<String> {
     (!is_same_for_all).then(|| format!("`{flag}` may differ from tenant to tenant"))
 }
 
+/// Where the npm of a command line as written keeps what npx installs; `None` for other programs.
+fn npm_cache(spec: &LaunchSpec) -> Option<PathBuf> {
+    matches!(spec.program.rsplit('/').next(), Some("npx" | "npm")).then_some(())?;
+    let set = |name: &str| {
+        spec.env
+            .get(name)
+            .map(|it| PathBuf::from(it.expose_secret()))
+    };
+    set("npm_config_cache").or_else(|| Some(set("HOME")?.join(".npm")))
+}
+
 impl Shared {
     /// What is known of the package of an order; `None` for one without.
     pub(super) fn slot(&self, order: &Order) -> Option<Arc<Slot>> {
@@ -206,7 +221,11 @@ impl Shared {
         let order = link.order();
         let mut spec = spec;
         if can_make_read_only() {
-            spec.to_mut().read_only = vec![self.installer.folder().to_owned()];
+            let folders = &mut spec.to_mut().read_only;
+            folders.retain(|folder| folder.is_dir());
+            folders.push(self.installer.folder().to_owned());
+        } else if !spec.read_only.is_empty() {
+            spec.to_mut().read_only.clear();
         }
         let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
             why,
@@ -218,7 +237,11 @@ impl Shared {
             _ => "",
         };
         let why = match &order.start {
-            Start::AsWritten => return Ok(spec),
+            Start::AsWritten => {
+                self.keep_what_was_written(&spec).await;
+                quieten(spec.to_mut());
+                return Ok(spec);
+            }
             Start::NotUnderstood(why) => why.clone(),
             Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
             Start::Package(package) => match self.slot(order) {
@@ -229,7 +252,7 @@ impl Shared {
                         Some(Ok(installed)) => {
                             link.started_from(&installed.entry);
                             self.installer.used(&slot);
-                            let view = self.view(&installed, spec.packages.clone()).await;
+                            let view = self.view(&installed, &spec).await;
                             if view.as_ref().is_err_and(ViewError::is_damage) {
                                 self.suspect_package(link, true);
                             }
@@ -247,7 +270,8 @@ impl Shared {
                         }
                         None => {
                             // For the next one. This one has its place in the pool already.
-                            self.installer.ensure(&slot, &self.package_watcher());
+                            self.installer
+                                .ensure(&slot, order.whose(), &self.package_watcher());
                             format!("package `{}` is not installed yet", slot.name())
                         }
                     }
@@ -262,15 +286,57 @@ impl Shared {
             "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
             order.server
         );
+        self.keep_what_was_written(&spec).await;
+        quieten(spec.to_mut());
         Ok(spec)
     }
 
-    /// The private view of a package, below `root`. Workers of another version are waited for, so that what they
+    /// What of the package of a worker that did not start may be why, in words to put behind why; empty if nothing is known.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    pub(super) async fn blame_of_package(&self, link: &Link) -> String {
+        let order = link.order();
+        let server = order.server.as_str();
+        if link.entry().is_some() {
+            let settled = self.slot(order).and_then(|slot| slot.settled());
+            let unscripted = settled.and_then(|settled| settled.ok()?.unscripted.clone());
+            let mut said = unscripted.map_or(String::new(), |unscripted| {
+                format!("; {} ({})", unscripted.told(), unscripted.remedy(server))
+            });
+            if let Some(dependency) = link.blames_dependency(self.installer.folder()) {
+                said.push_str(&format!(
+                    "; dependency `{dependency}` writes beside its own code, which is one for all tenants (name it in `servers.{server}.writable_dependencies`)"
+                ));
+            }
+            return said;
+        }
+        let spec = order.spec.for_worker(link.id());
+        let Some(cache) = npm_cache(&spec) else {
+            return String::new();
+        };
+        let shown = cache.display().to_string();
+        let wanted = tokio::task::spawn_blocking(move || wanted_by_npx(&cache)).await;
+        let packages = wanted.unwrap_or_default();
+        if packages.is_empty() {
+            return String::new();
+        }
+        let why = "npm runs only those that are allowed, from 12 on".to_owned();
+        let unscripted = Unscripted { packages, why };
+        format!(
+            "; npx has installed what wants install scripts, of {}: {} ({}; and remove {shown}/_npx, since npx runs none later)",
+            unscripted.packages.join(", "),
+            unscripted.why,
+            unscripted.remedy(server)
+        )
+    }
+
+    /// The private view of a package. Workers of another version are waited for, so that what they
     /// write is whole when it is taken over; but not for long, as they may have calls to finish.
     async fn view(
         self: &Arc<Self>,
         installed: &Arc<Installed>,
-        root: PathBuf,
+        spec: &LaunchSpec,
     ) -> Result<Arc<View>, ViewError> {
         let since = Instant::now();
         loop {
@@ -279,8 +345,13 @@ impl Shared {
             } else {
                 StillRunning::GoOn
             };
-            let (shared, installed, root) = (Arc::clone(self), Arc::clone(installed), root.clone());
-            let prepare = move || shared.installer.view(&installed, &root, still_running);
+            let (shared, installed) = (Arc::clone(self), Arc::clone(installed));
+            let (root, writable) = (spec.packages.clone(), spec.writable.clone());
+            let prepare = move || {
+                shared
+                    .installer
+                    .view(&installed, (&root, &writable), still_running)
+            };
             let prepared = tokio::task::spawn_blocking(prepare).await;
             match prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string()))) {
                 Err(ViewError::InUse { .. }) => tokio::time::sleep(OLD_VERSION_PERIOD).await,
@@ -351,9 +422,10 @@ impl Sessions {
         if slot.settled().is_some() || self.pool().warmth(route.key) != Warmth::Cold {
             return None;
         }
+        let watcher = self.shared.package_watcher();
         self.shared
             .installer
-            .ensure(&slot, &self.shared.package_watcher());
+            .ensure(&slot, route.order.whose(), &watcher);
         Some(slot)
     }
 
@@ -499,6 +571,7 @@ impl Watcher for Teller {
                     let took_ms = took.as_millis();
                     tracing::info!(%server, took_ms, "{message}");
                     happened(PackageEvent::Installed, &message);
+                    say_what_it_lacks(slot, &installed);
                 } else {
                     tracing::debug!(%server, "{message}");
                 }
@@ -518,6 +591,26 @@ impl Watcher for Teller {
                 happened(PackageEvent::Failed, &message);
             }
         }
+    }
+}
+
+/// Warns of what an install has not done that its package may need.
+fn say_what_it_lacks(slot: &Slot, installed: &Installed) {
+    let (server, name) = (&slot.server, slot.name());
+    if let Some(unscripted) = &installed.unscripted {
+        tracing::warn!(
+            %server,
+            "package {name}: {}; {}",
+            unscripted.told(),
+            unscripted.remedy(server.as_str())
+        );
+    }
+    if !installed.left.in_home.is_empty() {
+        tracing::warn!(
+            %server,
+            "package {name}: its install scripts have left {} in HOME, where no worker looks (`launch = \"as-is\"` installs it in each tenant's own)",
+            installed.left.in_home.join(", ")
+        );
     }
 }
 

@@ -154,7 +154,9 @@ impl Sessions {
         };
         let (sessions, generation) = (self.clone(), self.setup().generation);
         let installer = &self.shared.installer;
-        installer.ensure(&slot, &self.shared.package_watcher());
+        // The operator's own, of each server by itself.
+        let whose = format!("(spare) {}", order.server);
+        installer.ensure(&slot, &whose, &self.shared.package_watcher());
         self.shared.tasks.spawn(async move {
             packages::until_settled(&slot).await;
             // A reload meanwhile has looked at the spares itself.

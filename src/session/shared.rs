@@ -65,6 +65,8 @@ pub enum PackageEvent {
     Installed,
     /// It cannot be had.
     Failed,
+    /// Another version was run, which does not have what the server wrote beside its code.
+    LeftBehind,
 }
 
 /// Is told what happens. Must not block.

@@ -6,10 +6,12 @@
 //! | PATH, LANG | stdiopool's own |
 //! | HOME | the tenant's folder for the server, so that what a server keeps in its home is the tenant's |
 //! | TMPDIR | the tenant's temporary folder for the server |
-//! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR | the tenant's own for the server: what is in them is run |
-//! | npm_config_userconfig, UV_PYTHON_INSTALL_DIR, UV_CONFIG_FILE | those of the user stdiopool runs as |
+//! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR, UV_PYTHON_INSTALL_DIR | the tenant's own for the server: what is in them is run |
+//! | npm_config_userconfig, UV_CONFIG_FILE | those of the user stdiopool runs as |
 //!
 //! One command that is hosted for the user alone has the user's own HOME, caches and settings of installers.
+//!
+//! Pythons that uv installs for packages are in the folder of the user that stdiopool runs as, which workers cannot write.
 //!
 //! Installs see what configures npm, uv and their like, and the variables that name proxies, as npx and uvx would.
 
@@ -24,6 +26,10 @@ use crate::launch::{is_for_installs, is_one_variable};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// `LANG` where stdiopool has none.
 const DEFAULT_LANG: &str = "C.UTF-8";
+
+/// Where uv installs Pythons, and where that is below HOME.
+const PYTHONS: &str = "UV_PYTHON_INSTALL_DIR";
+const PYTHONS_BELOW_HOME: &str = ".local/share/uv/python";
 
 /// Folders of a tenant for a server.
 #[derive(Clone, Default, Debug)]
@@ -52,6 +58,8 @@ pub(super) struct Environment {
     common: BTreeMap<String, String>,
     /// What of stdiopool's own environment installs see beside that.
     installs: BTreeMap<String, String>,
+    /// Where Pythons of uv's are, for installs: workers only read them.
+    pythons: Option<String>,
     /// HOME is the user's own: one command, hosted for the user alone.
     is_personal: bool,
 }
@@ -91,11 +99,11 @@ impl Environment {
         let caches = [
             ("npm_config_cache", ".npm", false),
             ("UV_CACHE_DIR", ".cache/uv", false),
+            (PYTHONS, PYTHONS_BELOW_HOME, false),
         ];
         let caches = caches.into_iter().filter(|_| is_personal);
         let settings = [
             ("npm_config_userconfig", ".npmrc", true),
-            ("UV_PYTHON_INSTALL_DIR", ".local/share/uv/python", false),
             ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
         ];
         for (name, below_home, is_file) in caches.chain(settings) {
@@ -110,6 +118,10 @@ impl Environment {
                 set(name, value);
             }
         }
+        let pythons = own(PYTHONS).or_else(|| {
+            let below = home.as_ref()?.join(PYTHONS_BELOW_HOME);
+            Some(below.display().to_string())
+        });
         if is_personal {
             for (name, value) in &installs {
                 set(name, value.clone());
@@ -123,8 +135,20 @@ impl Environment {
         Self {
             common,
             installs,
+            pythons,
             is_personal,
         }
+    }
+
+    /// Where Pythons of uv's are that a server may run on and must not change.
+    pub(super) fn pythons(&self, server: &Server) -> Option<PathBuf> {
+        let own = server
+            .env
+            .get(PYTHONS)
+            .and_then(|template| template.as_literal());
+        let own = own.map(PathBuf::from);
+        own.or_else(|| self.pythons.as_ref().map(PathBuf::from))
+            .filter(|_| !self.is_personal)
     }
 
     /// The environment of npm and uv when they install the package of that server.
@@ -134,6 +158,9 @@ impl Environment {
             if !variables.keys().any(|known| is_one_variable(known, name)) {
                 variables.insert(name.clone(), value.clone());
             }
+        }
+        if let Some(pythons) = &self.pythons {
+            variables.insert(PYTHONS.to_owned(), pythons.clone());
         }
         let mut differs = None;
         for (name, template) in &server.env {
@@ -171,6 +198,7 @@ impl Environment {
                 ("npm_config_cache", "npm"),
                 ("UV_CACHE_DIR", "uv"),
                 ("UV_TOOL_DIR", "uv-tools"),
+                (PYTHONS, "uv-python"),
             ] {
                 let own = || folders.packages.join(folder).display().to_string();
                 variables.entry(name.to_owned()).or_insert_with(own);
@@ -227,7 +255,7 @@ mod tests {
                 "TMPDIR=/tmp/t",
                 "TZ=Europe/Berlin",
                 "UV_CACHE_DIR=/packages/uv",
-                "UV_PYTHON_INSTALL_DIR=/home/op/.local/share/uv/python",
+                "UV_PYTHON_INSTALL_DIR=/packages/uv-python",
                 "UV_TOOL_DIR=/packages/uv-tools",
                 "npm_config_cache=/packages/npm",
             ]
@@ -255,6 +283,10 @@ mod tests {
         assert_eq!(a.variables["NPM_CONFIG_REGISTRY"], "https://own/");
         assert_eq!(a.variables["UV_DEFAULT_INDEX"], "https://own/simple");
         assert_eq!(a.variables["https_proxy"], "http://proxy");
+        let pythons = "/home/op/.local/share/uv/python";
+        assert_eq!(a.variables["UV_PYTHON_INSTALL_DIR"], pythons);
+        let read_only = environment.pythons(&config.servers["a"]);
+        assert_eq!(read_only, Some(pythons.into()), "workers only read them");
         assert!(!a.variables.contains_key("AWS_SECRET_ACCESS_KEY"));
         let b = of("b");
         assert_eq!(b.variables["npm_config_registry"], "https://b/");

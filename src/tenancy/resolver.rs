@@ -255,7 +255,8 @@ impl Resolver {
                 vec![folders.data.clone(), folders.tmp.clone()]
             },
             packages: folders.packages.clone(),
-            read_only: vec![],
+            writable: server.writable_dependencies.clone(),
+            read_only: self.environment.pythons(server).into_iter().collect(),
             secret_files: SecretFiles::new(values.secret_root.to_owned(), files_of(server, values)),
             sourced: BTreeMap::new(),
             redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),

@@ -2,50 +2,23 @@
 //! packages that write there. As root where the tests are root's, and as a plain user.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::support::registry::Registry;
 use crate::support::{Client, Stdiopool, eventually, until};
 
 /// A user that owns nothing.
 const NOBODY: u32 = 65_534;
 
-/// A registry of npm and PyPI, which ends with this value.
-struct Registry {
-    child: Child,
-    url: String,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/registry.py");
-        #[allow(clippy::disallowed_methods, reason = "a fixture")]
-        let mut child = Command::new("python3")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("there is a python3");
-        let mut url = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout)
-            .read_line(&mut url)
-            .expect("it says where it listens");
-        let url = url.trim_end().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
-        Self { child, url }
-    }
-
-    /// The servers `npm` and `pypi`, whose packages have that version, with these lines added.
-    fn servers(&self, version: &str, more: &str) -> String {
-        let url = &self.url;
-        format!(
-            r#"
+/// The servers `npm` and `pypi`, whose packages have that version, with these lines added.
+fn servers(registry: &Registry, version: &str, more: &str) -> String {
+    let url = &registry.url;
+    format!(
+        r#"
 [servers.npm]
 command = "npx"
 args = ["-y", "keeper@{version}"]
@@ -59,15 +32,7 @@ env = {{ UV_DEFAULT_INDEX = "{url}/simple" }}
 start_timeout = "120s"
 {more}
 "#
-        )
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ended = self.child.wait();
-    }
+    )
 }
 
 /// Serves that config as `user`, or as who runs the tests.
@@ -166,13 +131,11 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
     let state = pool.dir.path().join("state").canonicalize();
     let packages = state.expect("there").join("packages");
     let dependency = about.path("dependency");
-    assert!(
-        dependency.starts_with(packages.join("entries")),
-        "{dependency:?}"
-    );
+    assert!(dependency.starts_with(&packages), "{dependency:?}");
     for path in [
         dependency.join("new"),
         packages.join("entries/new"),
+        packages.join("_npx/new"),
         packages.join("downloads/new"),
         packages.join("home/.npmrc"),
         packages.join("refs/new.json"),
@@ -186,7 +149,12 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
         .path()
         .join("state/data/anna/.packages")
         .join(server);
-    for variable in ["npm_config_cache", "UV_CACHE_DIR", "UV_TOOL_DIR"] {
+    for variable in [
+        "npm_config_cache",
+        "UV_CACHE_DIR",
+        "UV_TOOL_DIR",
+        "UV_PYTHON_INSTALL_DIR",
+    ] {
         let cache = about.env(variable);
         assert!(cache.starts_with(&own), "{variable} is {cache:?}");
     }
@@ -195,13 +163,12 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
 /// Everything that holds for one user, through a restart.
 async fn what_is_written_is_the_tenants(user: Option<u32>) {
     let registry = Registry::start();
-    let written = registry
-        .servers("1.0.0", "launch = \"as-is\"")
-        .replace("[servers.", "[servers.written-");
-    let toml = format!("{}{written}", registry.servers("1.0.0", ""));
+    let written =
+        servers(&registry, "1.0.0", "launch = \"as-is\"").replace("[servers.", "[servers.written-");
+    let toml = format!("{}{written}", servers(&registry, "1.0.0", ""));
     let pool = serve(&toml, user);
-    let servers = ["npm", "pypi", "written-npm", "written-pypi"];
-    for server in servers {
+    let all = ["npm", "pypi", "written-npm", "written-pypi"];
+    for server in all {
         each_finds_its_own(&pool, server, "anna's").await;
     }
     for server in ["npm", "pypi"] {
@@ -212,7 +179,7 @@ async fn what_is_written_is_the_tenants(user: Option<u32>) {
         assert_eq!(anna.about().await.0["uid"], user);
     }
     let pool = served_again(pool, &toml, user);
-    for server in servers {
+    for server in all {
         for (tenant, text) in [("anna", "anna's"), ("bob", "bob's")] {
             let keeper = Keeper::of(&pool, tenant, server).await;
             keeper.recalls(&[text]).await;
@@ -237,7 +204,7 @@ async fn what_a_plain_users_server_writes_beside_its_code_is_its_tenants() {
 #[tokio::test]
 async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() {
     let registry = Registry::start();
-    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let pool = serve(&servers(&registry, "1.0.0", ""), None);
     for server in ["npm", "pypi"] {
         let anna = Keeper::of(&pool, "anna", server).await;
         anna.remember("before").await;
@@ -245,7 +212,7 @@ async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() 
         let settings = anna.about().await.path("code").join("settings.json");
         assert_eq!(anna.scribble(&settings, "mine").await, "done");
     }
-    let pool = served_again(pool, &registry.servers("1.1.0", ""), None);
+    let pool = served_again(pool, &servers(&registry, "1.1.0", ""), None);
     for server in ["npm", "pypi"] {
         let anna = Keeper::of(&pool, "anna", server).await;
         let about = anna.about().await;
@@ -272,9 +239,9 @@ async fn another_version_finds_what_was_written_or_it_is_said_to_be_put_aside() 
 #[tokio::test]
 async fn a_reload_to_another_version_takes_over_what_was_just_written() {
     let registry = Registry::start();
-    let pool = serve(&registry.servers("1.0.0", ""), None);
+    let pool = serve(&servers(&registry, "1.0.0", ""), None);
     let old = Keeper::of(&pool, "anna", "npm").await;
-    let toml = registry.servers("1.1.0", "");
+    let toml = servers(&registry, "1.1.0", "");
     Stdiopool::write_config(pool.dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     old.remember("just now").await;
     let reload = pool.command(&["reload"]).output().expect("runs");
@@ -310,7 +277,7 @@ fn damage(path: &Path, text: &str) {
 #[tokio::test]
 async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_fails() {
     let registry = Registry::start();
-    let toml = registry.servers("1.0.0", "");
+    let toml = servers(&registry, "1.0.0", "");
     let pool = serve(&toml, None);
     let mut damaged = Vec::new();
     for (server, file, evil) in [
@@ -428,5 +395,158 @@ args = ["keeper-of-nothing"]
     for server in ["written-npm", "written-pypi"] {
         let keeper = Keeper::of(&pool, "anna", server).await;
         keeper.recalls(&[]).await;
+    }
+}
+
+/// What a worker says of itself where a dependency counts beside its own code, for one user.
+async fn dependencies_write_where_they_may(user: Option<u32>) {
+    let registry = Registry::start();
+    let named = "writable_dependencies = [\"keeper-dep\", \"Keeper_dep.py\"]";
+    let plain = servers(&registry, "1.0.0", "").replace("[servers.", "[servers.plain-");
+    let failing = servers(&registry, "1.0.0", "")
+        .replace("[servers.", "[servers.failing-")
+        .replace(" }\nstart", ", COUNT_AT_START = \"1\" }\nstart");
+    let toml = format!("{}{plain}{failing}", servers(&registry, "1.0.0", named));
+    let pool = serve(&toml, user);
+    for (server, dependency) in [("npm", "keeper-dep"), ("pypi", "keeper_dep_py")] {
+        let anna = Keeper::of(&pool, "anna", &format!("plain-{server}")).await;
+        assert_eq!(anna.call("count", json!({})).await, "EROFS");
+        let client = pool.client_of("anna", &format!("failing-{server}"));
+        let refused = client.try_initialize("2025-11-25", json!({})).await;
+        let said = refused.message();
+        let told = format!("dependency `{dependency}` writes beside its own code");
+        assert!(
+            said.contains(&told) && said.contains("writable_dependencies"),
+            "{said}"
+        );
+        for (tenant, count) in [("anna", 1), ("anna", 2), ("bob", 1)] {
+            let keeper = Keeper::of(&pool, tenant, server).await;
+            assert_eq!(
+                keeper.call("count", json!({})).await,
+                count,
+                "{tenant} {server}"
+            );
+        }
+    }
+    let pool = served_again(pool, &toml, user);
+    for server in ["npm", "pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        assert_eq!(anna.call("count", json!({})).await, 3);
+    }
+}
+
+#[tokio::test]
+async fn a_dependency_that_is_named_writes_beside_its_code_for_its_tenant() {
+    dependencies_write_where_they_may(None).await;
+}
+
+#[tokio::test]
+async fn a_plain_users_dependency_that_is_named_writes_beside_its_code_for_its_tenant() {
+    if nix::unistd::geteuid().is_root() {
+        dependencies_write_where_they_may(Some(NOBODY)).await;
+    }
+}
+
+#[tokio::test]
+async fn another_version_that_runs_as_written_is_told_not_to_have_what_was_written() {
+    let registry = Registry::start();
+    let as_is = "launch = \"as-is\"";
+    let pool = serve(&servers(&registry, "1.0.0", as_is), None);
+    for server in ["npm", "pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        anna.remember("before").await;
+        let noted = pool.dir.path().join("state/data/anna/.packages");
+        let noted = noted.join(server).join("as-written.json");
+        until("its version is noted", || noted.exists().then_some(()));
+    }
+    let pool = served_again(pool, &servers(&registry, "1.1.0", as_is), None);
+    for server in ["npm", "pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        assert_eq!(anna.about().await.0["version"], "1.1.0");
+        anna.recalls(&[]).await;
+        until("it is told", || {
+            let told = pool
+                .log()
+                .matches("1.1.0 was run in place of 1.0.0")
+                .count();
+            (told == if server == "npm" { 1 } else { 2 }).then_some(())
+        });
+        let left = pool.dir.path().join("state/data/anna/.packages");
+        let left = left.join(server).join("left-behind");
+        let left = found_in(&left, "notes.json").expect("it is kept");
+        assert_eq!(fs::read(left).expect("there"), br#"["before"]"#.as_slice());
+    }
+    let events = pool.admin_json("events?since=1h").await;
+    let events = events.to_string();
+    assert_eq!(events.matches("package_files_left").count(), 2, "{events}");
+    let config = pool.dir.path().join("pool.toml");
+    let doctor = pool
+        .command(&["doctor", "--config"])
+        .arg(config)
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(
+        said.matches("1.1.0 was run in place of 1.0.0").count(),
+        2,
+        "{said}"
+    );
+}
+
+/// Pythons that all tenants' servers may run on, for one user.
+async fn pythons_are_only_read(user: Option<u32>) {
+    let registry = Registry::start();
+    let dir = tempfile::tempdir().expect("a folder");
+    let pythons = dir.path().join(".local/share/uv/python");
+    fs::create_dir_all(pythons.join("cpython-3.99")).expect("made");
+    let program = pythons.join("cpython-3.99/python");
+    fs::write(&program, "python").expect("written");
+    let as_is =
+        servers(&registry, "1.0.0", "launch = \"as-is\"").replace("[servers.", "[servers.written-");
+    let toml = format!("{}{as_is}", servers(&registry, "1.0.0", ""));
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
+    if let Some(user) = user {
+        for path in [
+            ".local",
+            ".local/share",
+            ".local/share/uv",
+            ".local/share/uv/python",
+        ] {
+            std::os::unix::fs::chown(dir.path().join(path), Some(user), Some(user)).expect("given");
+        }
+        for path in [program.as_path(), program.parent().expect("it has one")] {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("given");
+        }
+    }
+    let home = dir.path().display().to_string();
+    let config = dir.path().join("pool.toml").display().to_string();
+    let pool = match user {
+        Some(_) => start(dir, user),
+        None => Stdiopool::run(dir, &["--config".to_owned(), config], &[("HOME", &home)]),
+    };
+    for server in ["npm", "pypi", "written-pypi"] {
+        let anna = Keeper::of(&pool, "anna", server).await;
+        assert_eq!(anna.scribble(&program, "evil").await, "EROFS", "{server}");
+        assert_eq!(anna.scribble(&pythons.join("new"), "evil").await, "EROFS");
+        let own = pool
+            .dir
+            .path()
+            .join("state/data/anna/.packages")
+            .join(server);
+        let env = anna.about().await.env("UV_PYTHON_INSTALL_DIR");
+        assert!(env.starts_with(own), "{env:?}");
+    }
+    assert_eq!(fs::read(&program).expect("there"), b"python");
+}
+
+#[tokio::test]
+async fn no_worker_writes_the_pythons_that_all_run_on() {
+    pythons_are_only_read(None).await;
+}
+
+#[tokio::test]
+async fn no_plain_users_worker_writes_the_pythons_that_all_run_on() {
+    if nix::unistd::geteuid().is_root() {
+        pythons_are_only_read(Some(NOBODY)).await;
     }
 }

@@ -4,47 +4,14 @@
 //! npm, pnpm, bun and pipx of the versions below come from `tests/launchers.sh`, which `scripts/test` runs.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use super::support::Stdiopool;
-
-/// A registry of npm and PyPI, which ends with this value.
-struct Registry {
-    child: Child,
-    url: String,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/fixtures/launch_registry.py"
-        );
-        let mut command = Command::new("python3");
-        command.arg(script);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        #[allow(clippy::disallowed_methods, reason = "a fixture")]
-        let mut child = command.spawn().expect("there is a python3");
-        let mut url = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        let mut stdout = BufReader::new(stdout);
-        stdout.read_line(&mut url).expect("its address");
-        let url = url.trim_end().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{url}");
-        Self { child, url }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ended = self.child.wait();
-    }
-}
+use super::support::registry::{Registry, launchers};
 
 /// Where launchers are, and what they share.
 struct Bench {
@@ -189,21 +156,6 @@ impl Bench {
     }
 }
 
-/// The folder with the programs of a launcher.
-fn launchers(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/launchers");
-    let folder = match name {
-        "pipx" => root.join("pipx/bin"),
-        npm => root.join(npm).join("node_modules/.bin"),
-    };
-    assert!(
-        folder.is_dir(),
-        "{} is missing: run tests/launchers.sh",
-        folder.display()
-    );
-    folder
-}
-
 #[tokio::test]
 async fn lines_of_npm_run_what_npm_runs() {
     let bench = Bench::new();
@@ -224,11 +176,20 @@ async fn lines_of_npm_run_what_npm_runs() {
             ),
             // Of a newer one, this node is too old.
             ("npx -y engined", &plain, "1.0.0"),
+            ("npx --no-audit -y aged --port 3", &plain, "1.1.0"),
+            ("npx -y --no-audit aged x --port 3", &plain, "1.1.0"),
+            ("npx -y --allow-scripts=shim scripted", &plain, "1.0.0"),
             ("npx -y lacking", &plain, "1.0.0"),
             ("npx -y twofold", &odd, "1.0.0"),
         ] {
             bench.agree((line, env), Some(version), How::Directly).await;
         }
+        // npx takes the package for the value of the flag, and what follows for its own flags.
+        let swallowed = "npx -y --no-audit aged --port 3";
+        let version = (npm == "npm11").then_some("1.1.0");
+        bench
+            .agree((swallowed, &plain), version, How::AsWritten)
+            .await;
         // What is installed globally comes first.
         let prefix = bench.path(&format!("global-{npm}"));
         let global = bench.env(npm, &[("npm_config_prefix", &prefix)]);
@@ -379,4 +340,78 @@ async fn lines_of_uv_and_pipx_run_what_they_run() {
     bench
         .agree(("pipx run probe-py", &other), Some("2.1.0"), how)
         .await;
+}
+
+/// The flags that a launcher says it takes, with their dashes.
+fn flags_of_help(help: &str) -> Vec<String> {
+    let is_flag = |word: &&str| word.starts_with('-') && word.len() > 1;
+    let lines = help.lines().map(str::trim_start).filter(is_flag);
+    let words = lines.flat_map(|line| line.split(' ').take_while(|word| word.starts_with('-')));
+    let mut flags: Vec<String> = words
+        .map(|word| word.trim_end_matches([',', '.']).to_owned())
+        .collect();
+    flags.retain(|flag| flag.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
+    flags.sort();
+    flags.dedup();
+    flags
+}
+
+/// That what a flag changes is known: its line is understood, or run as written for a reason.
+fn is_known(program: &str, flag: &str) {
+    let is_known = |args: &[&str]| {
+        let args: Vec<_> = args.iter().map(|arg| Some(*arg)).collect();
+        match stdiopool::launch::understand(program, &args).expect("a launcher") {
+            Ok(_) => true,
+            Err(why) => !why.contains("is not known"),
+        }
+    };
+    let known = is_known(&[flag, "a", "b"]) || is_known(&[flag, "-q", "b"]);
+    assert!(
+        known,
+        "what `{program} {flag}` changes: src/launch/line/flags.rs does not say"
+    );
+}
+
+#[test]
+fn each_flag_of_the_newest_launchers_is_known() {
+    let help = Command::new("uvx")
+        .arg("--help")
+        .output()
+        .expect("uvx runs");
+    let help = String::from_utf8(help.stdout).expect("text");
+    let flags = flags_of_help(&help);
+    assert!(flags.len() > 60, "{flags:?}");
+    for flag in flags {
+        is_known("uvx", &flag);
+    }
+    for npm in ["npm11", "npm12"] {
+        // Whatever npm can be configured by is a flag of npx.
+        let listed = Command::new(launchers(npm).join("npm"))
+            .args(["config", "ls", "-l", "--json"])
+            .output()
+            .expect("npm runs");
+        let settings: BTreeMap<String, Value> =
+            serde_json::from_slice(&listed.stdout).expect("JSON");
+        assert!(settings.len() > 150, "{settings:?}");
+        // Those of registries are no flags: `//registry/:_authToken`, `@scope:registry`.
+        let flags = settings.keys().filter(|name| !name.contains([':', '_']));
+        for name in flags {
+            is_known("npx", &format!("--{name}"));
+            is_known("npx", &format!("--no-{name}"));
+        }
+        // Short forms, which it tells only in its sources.
+        let sources = launchers(npm).join("../npm/node_modules/@npmcli/config/lib/definitions");
+        let show = "console.log(Object.keys(require(process.argv[1]).shorthands).join(' '))";
+        let shown = Command::new("node")
+            .args(["-e", show])
+            .arg(&sources)
+            .output()
+            .expect("node runs");
+        let shown = String::from_utf8(shown.stdout).expect("text");
+        assert!(shown.contains("reg"), "{shown}");
+        for name in shown.split_whitespace() {
+            let dashes = if name.len() == 1 { "-" } else { "--" };
+            is_known("npx", &format!("{dashes}{name}"));
+        }
+    }
 }

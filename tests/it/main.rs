@@ -16,6 +16,7 @@ mod config_of_all;
 mod ended;
 mod faults;
 mod front;
+mod install_scripts;
 mod kills;
 mod launchers;
 mod leaks;

@@ -206,6 +206,9 @@ async fn the_program_has_the_arguments_environment_and_folder_of_the_command() {
             "npm_config_cache",
             "UV_CACHE_DIR",
             "UV_TOOL_DIR",
+            "UV_PYTHON_INSTALL_DIR",
+            // Of npm itself, where it runs what is written.
+            "npm_config_loglevel",
             "PWD",
             "OLDPWD",
             "_",
@@ -319,6 +322,32 @@ async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
     let answer = answer_of(&mut events, json!(7)).await;
     let text = answer["result"]["content"][0]["text"].as_str();
     assert!(text.unwrap_or_default().contains("1.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn slow_installs_of_one_tenant_keep_no_other_waiting() {
+    let (slow, quick) = (Npm::new(), Npm::new());
+    slow.put("hold", "");
+    let names = ["a", "b", "c"];
+    let held: String = names
+        .iter()
+        .map(|name| slow.server(name, &["-y", &format!("thing@1.0.0-{name}")], ""))
+        .collect();
+    let other = quick.server("other", &["-y", "thing@1.0.0"], "");
+    let pool = Stdiopool::serve(&format!("{held}{other}"));
+    let waiting: Vec<_> = names
+        .map(|name| tokio::spawn(pool.client_of("anna", name).connect()))
+        .into();
+    until("hers are under way, as many as there are places", || {
+        (slow.asked("install") == 2).then_some(())
+    });
+    let bob = pool.client_of("bob", "other").connect().await;
+    assert_eq!(version_of(&bob).await, "1.0.0");
+    assert_eq!(slow.asked("install"), 2, "her third waits");
+    slow.remove("hold");
+    for client in waiting {
+        assert_eq!(version_of(&client.await.expect("connects")).await, "1.0.0");
+    }
 }
 
 #[tokio::test]

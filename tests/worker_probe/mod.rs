@@ -126,6 +126,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         may_gain_privileges: false,
         folders: vec![],
         packages: Default::default(),
+        writable: vec![],
         read_only: vec![],
         secret_files: stdiopool::launch::SecretFiles::default(),
         sourced: std::collections::BTreeMap::new(),

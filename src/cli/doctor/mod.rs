@@ -1,6 +1,9 @@
 //! `stdiopool doctor`.
 
 mod checks;
+mod packages;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
@@ -9,8 +12,11 @@ use super::output;
 use checks::checks;
 
 /// Says what this host supports, what is lost without it, and how to get it
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
+Of the packages in the package cache it says which wanted install scripts that did not run, and what those
+downloaded that did.
+
 Examples:
   stdiopool doctor
   stdiopool doctor --json | jq '.[] | select(.ok | not)'")]
@@ -18,6 +24,9 @@ pub struct DoctorArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+    /// The file that says where the package cache is; none is needed
+    #[arg(long, value_name = "FILE", default_value = "pool.toml")]
+    pub config: PathBuf,
 }
 
 /// One thing that was looked at.
@@ -40,7 +49,7 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn ok(what: &'static str, found: impl Into<String>) -> Self {
         Self {
             what,
             ok: true,
@@ -51,7 +60,12 @@ impl Check {
         }
     }
 
-    fn lacks(what: &'static str, found: impl Into<String>, lost: &str, remedy: &str) -> Self {
+    pub(super) fn lacks(
+        what: &'static str,
+        found: impl Into<String>,
+        lost: &str,
+        remedy: &str,
+    ) -> Self {
         Self {
             ok: false,
             lost: Some(lost.to_owned()),
@@ -75,7 +89,8 @@ impl DoctorArgs {
     /// # Errors
     /// When the report cannot be written.
     pub async fn run(self) -> Result<(), miette::Report> {
-        let checks = checks().await;
+        let mut checks = checks().await;
+        checks.extend(packages::checks(&self.config)?);
         let text = if self.json {
             format!("{:#}\n", serde_json::json!(checks))
         } else {

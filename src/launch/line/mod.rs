@@ -15,6 +15,7 @@
 //! It deliberately knows no folder, registry or version: `launch::install` does. `python -m` is no
 //! launcher: it is a direct start already.
 
+mod flags;
 mod names;
 mod node;
 mod python;
@@ -59,6 +60,29 @@ impl NodeLauncher {
     }
 }
 
+/// Whose install scripts a line allows to run. From 12 on, npm runs none that are not allowed.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub enum AllowedScripts {
+    /// As npm's configuration says.
+    #[default]
+    AsConfigured,
+    /// Those of these packages, as npm takes them: names, with versions or without, between commas.
+    Of(String),
+    /// All.
+    All,
+}
+
+impl AllowedScripts {
+    /// What is allowed when those are named too.
+    fn with(&self, names: &str) -> Self {
+        match self {
+            Self::AsConfigured => Self::Of(names.to_owned()),
+            Self::Of(known) => Self::Of(format!("{known},{names}")),
+            Self::All => Self::All,
+        }
+    }
+}
+
 /// What is installed so that something of it can be run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Recipe {
@@ -66,6 +90,8 @@ pub enum Recipe {
     Npm {
         /// The packages; the first is the one that is run, unless the program is named.
         specs: Vec<NpmSpec>,
+        /// Whose install scripts the line itself allows.
+        scripts: AllowedScripts,
         /// By whose rules.
         launcher: NodeLauncher,
     },
@@ -156,8 +182,17 @@ impl Recipe {
     /// Equal for equal recipes and only for those; what a lock file names it by.
     pub fn id(&self) -> String {
         match self {
-            Self::Npm { launcher, .. } => match launcher {
-                NodeLauncher::Npm => format!("npm {}", self.name()),
+            Self::Npm {
+                launcher, scripts, ..
+            } => match launcher {
+                NodeLauncher::Npm => {
+                    let scripts = match scripts {
+                        AllowedScripts::AsConfigured => String::new(),
+                        AllowedScripts::Of(names) => format!(" with scripts of {names}"),
+                        AllowedScripts::All => " with all scripts".to_owned(),
+                    };
+                    format!("npm {}{scripts}", self.name())
+                }
                 NodeLauncher::Pnpm | NodeLauncher::Bun => {
                     format!("npm {} by {}", self.name(), launcher.as_str())
                 }
@@ -227,6 +262,10 @@ fn split(word: &str) -> (&str, Option<&str>) {
 
 fn unknown_flag(flag: &str) -> String {
     format!("what `{flag}` changes is not known")
+}
+
+fn refused_flag(flag: &str, why: &str) -> String {
+    format!("`{flag}` {why}")
 }
 
 const NOTHING_NAMED: &str = "no package is named";

@@ -1,52 +1,55 @@
 //! npx, npm exec, pnpm dlx and bunx.
 
+use super::flags::{self, Flag};
 use super::names::NpmSpec;
-use super::{Entry, NOTHING_NAMED, NodeLauncher, PackageRun, Recipe, Words, split, unknown_flag};
-
-/// Flags of npm that change nothing of what is run: answers to its question whether to install,
-/// what it prints, and how it uses its cache.
-const IDLE: [&str; 17] = [
-    "-y",
-    "--yes",
-    "-q",
-    "--quiet",
-    "-s",
-    "--silent",
-    "-d",
-    "--verbose",
-    "--prefer-offline",
-    "--prefer-online",
-    "--no-audit",
-    "--no-fund",
-    "--no-progress",
-    "--no-update-notifier",
-    "--no-color",
-    "--color",
-    "--ignore-existing",
-];
+use super::{
+    AllowedScripts, Entry, NOTHING_NAMED, NodeLauncher, PackageRun, Recipe, Words, refused_flag,
+    split, unknown_flag,
+};
 
 /// What the flags before the program said.
 #[derive(Default)]
 struct Said {
     packages: Vec<NpmSpec>,
+    scripts: AllowedScripts,
 }
 
 /// `npx [flags] [--] PROGRAM [args]`: everything behind the program is the program's.
 pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, String> {
     let mut said = Said::default();
     let mut is_over = false;
+    // A flag whose value npx takes the next word for, though it has none, when it looks for the program.
+    let mut before = None;
     while let Some(word) = words.next() {
         let (_, word) = word?;
         if is_over || !word.starts_with('-') {
+            if let Some(flag) = before {
+                not_taken_for_npms(flag, &words)?;
+            }
             return said.run(word, words.rest(), NodeLauncher::Npm);
         }
+        before = None;
         match split(word) {
             ("--", None) => is_over = true,
             (flag @ ("-p" | "--package"), inline) => said.package(words.value(flag, inline)?)?,
-            (flag, inline) => idle(flag, inline, &mut words)?,
+            (flag, inline) => {
+                said.flag(flag, inline, &mut words)?;
+                before = flag.starts_with("--no-").then_some(flag);
+            }
         }
     }
     Err(NOTHING_NAMED.to_owned())
+}
+
+/// npx passes over the word behind `--no-…` when it looks for the program, and so over the program itself: what follows up
+/// to the next word without a dash is npm's own then.
+fn not_taken_for_npms(flag: &str, words: &Words<'_>) -> Result<(), String> {
+    match words.args.get(words.at) {
+        Some(Some(next)) if next.starts_with('-') => Err(format!(
+            "with `{flag}` right before the package, npx takes `{next}` for its own flag; write another flag between them"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// `npm exec [flags] PROGRAM [flags] [-- args]`: flags are npm's up to `--`, wherever they stand.
@@ -62,7 +65,7 @@ pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, String> {
             }
             // Not `-p`: that is `--parseable` here.
             (flag @ "--package", inline) => said.package(words.value(flag, inline)?)?,
-            (flag, inline) if word.starts_with('-') => idle(flag, inline, &mut words)?,
+            (flag, inline) if word.starts_with('-') => said.flag(flag, inline, &mut words)?,
             _ => positional.push(at),
         }
     }
@@ -103,19 +106,38 @@ pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, String> {
     Err(NOTHING_NAMED.to_owned())
 }
 
-/// Passes over a flag without influence.
-fn idle<'a>(flag: &str, inline: Option<&'a str>, words: &mut Words<'a>) -> Result<(), String> {
-    match (flag, inline) {
-        ("--loglevel", inline) => words.value(flag, inline).map(drop),
-        (_, None | Some("true")) if IDLE.contains(&flag) => Ok(()),
-        _ => Err(unknown_flag(flag)),
-    }
-}
-
 impl Said {
     fn package(&mut self, spec: &str) -> Result<(), String> {
         self.packages.push(NpmSpec::parse(spec)?);
         Ok(())
+    }
+
+    /// Heeds a flag of npm.
+    fn flag<'a>(
+        &mut self,
+        flag: &str,
+        inline: Option<&'a str>,
+        words: &mut Words<'a>,
+    ) -> Result<(), String> {
+        let is_plain = matches!(inline, None | Some("true"));
+        match flags::of_npm(flag.trim_start_matches('-')) {
+            Some(Flag::Idle) if is_plain => Ok(()),
+            Some(Flag::IdleWith) => words.value(flag, inline).map(drop),
+            Some(Flag::Choosing) if is_plain => {
+                self.scripts = AllowedScripts::All;
+                Ok(())
+            }
+            Some(Flag::ChoosingWith) => {
+                let names = words.value(flag, inline)?;
+                if names.is_empty() || names.starts_with('-') {
+                    return Err(format!("`{names}` is no value of `{flag}`"));
+                }
+                self.scripts = self.scripts.with(names);
+                Ok(())
+            }
+            Some(Flag::Refused(why)) => Err(refused_flag(flag, why)),
+            Some(Flag::Idle | Flag::Choosing) | None => Err(unknown_flag(flag)),
+        }
     }
 
     fn run(
@@ -131,7 +153,12 @@ impl Said {
                 ));
             }
             let (specs, entry) = (self.packages, Entry::Named(program.to_owned()));
-            let recipe = Recipe::Npm { specs, launcher };
+            let scripts = self.scripts;
+            let recipe = Recipe::Npm {
+                specs,
+                scripts,
+                launcher,
+            };
             // A program that no package has may still be on the PATH; then it is not found here.
             return Ok(PackageRun {
                 recipe,
@@ -146,6 +173,7 @@ impl Said {
         Ok(PackageRun {
             recipe: Recipe::Npm {
                 specs: vec![spec],
+                scripts: self.scripts,
                 launcher,
             },
             entry: Entry::OfPackage,

@@ -1,41 +1,11 @@
 //! uvx (`uv tool run`) and pipx run.
 
+use super::flags::{self, Flag};
 use super::names::Requirement;
-use super::{Entry, NOTHING_NAMED, PackageRun, PythonLauncher, Recipe, Words, split, unknown_flag};
-
-/// Flags of uv that change nothing of what is run: what it prints, and how it uses its cache. `--refresh` among them: an
-/// install asks the index anyway, and again as often as `launch.refresh` says.
-const IDLE: [&str; 13] = [
-    "-q",
-    "--quiet",
-    "-v",
-    "--verbose",
-    "--no-progress",
-    "--isolated",
-    "--refresh",
-    "--no-cache",
-    "--no-cache-dir",
-    "-n",
-    "--native-tls",
-    "--system-certs",
-    "--no-env-file",
-];
-/// Flags with a value that say which package is meant, and are uv's in the same words when it resolves and installs.
-const CHOOSING: [&str; 11] = [
-    "--prerelease",
-    "--index",
-    "--default-index",
-    "-i",
-    "--index-url",
-    "--extra-index-url",
-    "--index-strategy",
-    "--keyring-provider",
-    "--exclude-newer",
-    "--resolution",
-    "--allow-insecure-host",
-];
-/// Flags without a value of that kind.
-const CHOOSING_ALONE: [&str; 2] = ["--no-index", "--no-sources"];
+use super::{
+    Entry, NOTHING_NAMED, PackageRun, PythonLauncher, Recipe, Words, refused_flag, split,
+    unknown_flag,
+};
 
 /// `uvx [flags] TOOL [args]`.
 pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
@@ -66,27 +36,34 @@ pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
             (flag @ ("-p" | "--python"), inline) => {
                 python = Some(python_name(words.value(flag, inline)?)?);
             }
-            (flag, None) if IDLE.contains(&flag) => {}
-            (flag @ ("--color" | "--refresh-package"), inline) => {
-                words.value(flag, inline)?;
-            }
-            ("--with-requirements", _) => {
-                return Err("`--with-requirements` names a file, which may change".to_owned());
-            }
-            (flag, inline) if CHOOSING.contains(&flag) => {
-                let value = words.value(flag, inline)?;
-                if value.is_empty() || value.starts_with('-') {
-                    return Err(format!("`{value}` is no value of `{flag}`"));
-                }
-                // `-i` is pip's short form of it.
-                let flag = if flag == "-i" { "--index-url" } else { flag };
-                options.push(format!("{flag}={value}"));
-            }
-            (flag, None) if CHOOSING_ALONE.contains(&flag) => options.push(flag.to_owned()),
-            (flag, _) => return Err(unknown_flag(flag)),
+            (flag, inline) => options.extend(option(flag, inline, &mut words)?),
         }
     }
     Err(NOTHING_NAMED.to_owned())
+}
+
+/// A flag of uv: what of it is handed on, if anything.
+fn option<'a>(
+    flag: &str,
+    inline: Option<&'a str>,
+    words: &mut Words<'a>,
+) -> Result<Option<String>, String> {
+    match (flags::of_uv(flag), inline) {
+        (Some(Flag::Idle), None) => Ok(None),
+        (Some(Flag::IdleWith), _) => words.value(flag, inline).map(|_| None),
+        (Some(Flag::Choosing), None) => Ok(Some(flag.to_owned())),
+        (Some(Flag::ChoosingWith), _) => {
+            let value = words.value(flag, inline)?;
+            if value.is_empty() || value.starts_with('-') {
+                return Err(format!("`{value}` is no value of `{flag}`"));
+            }
+            // `-i` is pip's short form of it.
+            let flag = if flag == "-i" { "--index-url" } else { flag };
+            Ok(Some(format!("{flag}={value}")))
+        }
+        (Some(Flag::Refused(why)), _) => Err(refused_flag(flag, why)),
+        (Some(Flag::Idle | Flag::Choosing) | None, _) => Err(unknown_flag(flag)),
+    }
 }
 
 fn tool(

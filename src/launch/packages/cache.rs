@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
+use super::downloads::Left;
+use super::install::About;
 use super::manifest::ABOUT;
+use super::scripts::Unscripted;
 use crate::folders::{self, Temporary};
 
 /// How often a lock that another process holds is tried again.
@@ -19,6 +22,10 @@ const LOCK_PERIOD: Duration = Duration::from_millis(200);
 const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
 /// How long an entry that no reference names is kept: another process may be about to name it.
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// Folders with entries: of PyPI, and of npm. The latter is called as npx calls its own, as there are install scripts that
+/// look whether they are in it.
+const ENTRIES: [&str; 2] = ["entries", "_npx"];
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +60,27 @@ pub(super) struct Reference {
     pub(super) checked: u64,
 }
 
+/// What is known of an installed package without its request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// As it was asked for.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// Install scripts that did not run.
+    pub unscripted: Option<Unscripted>,
+    /// What its install scripts have left beside the packages.
+    pub left: Left,
+}
+
 impl Cache {
     /// Opens the cache, and makes its folders if they are not there.
     ///
     /// # Errors
     /// [`CacheError`] when the system refuses.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        for folder in ["refs", "entries", "locks", "home", "tmp", "downloads"] {
+        let all = ["refs", "locks", "home", "tmp", "downloads"];
+        for folder in all.into_iter().chain(ENTRIES) {
             let folder = root.join(folder);
             DirBuilder::new()
                 .recursive(true)
@@ -141,17 +162,60 @@ impl Cache {
         if let Err(error) = put_aside() {
             tracing::warn!(folder = %tmp.display(), %error, "what killed installs have left stays for now");
         }
-        folders::empty_trash_in_background(vec![tmp, self.root.join("entries")]);
+        let mut all = vec![tmp];
+        all.extend(ENTRIES.map(|folder| self.root.join(folder)));
+        folders::empty_trash_in_background(all);
     }
 
     /// The folder of an entry.
     pub(super) fn entry(&self, entry: &str) -> PathBuf {
-        self.root.join("entries").join(entry)
+        let [of_pypi, of_npm] = ENTRIES;
+        let folder = if entry.starts_with("npm-") {
+            of_npm
+        } else {
+            of_pypi
+        };
+        self.root.join(folder).join(entry)
     }
 
     /// Whether an entry is whole.
     pub(super) fn is_whole(&self, entry: &str) -> bool {
         self.entry(entry).join(ABOUT).is_file()
+    }
+
+    /// What is written down of an entry.
+    ///
+    /// # Errors
+    /// When that cannot be read: it is damaged.
+    pub(super) fn about(&self, entry: &str) -> Result<About, String> {
+        let path = self.entry(entry).join(ABOUT);
+        let text = std::fs::read(&path).map_err(|error| error.to_string());
+        let read =
+            text.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+        read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    }
+
+    /// What is installed in the cache below `root`, of whatever servers, by package: nothing is made there. Blocks.
+    pub fn installed(root: &Path) -> Vec<Known> {
+        let cache = Self {
+            root: root.to_owned(),
+        };
+        let refs = std::fs::read_dir(root.join("refs")).into_iter().flatten();
+        let known = refs.flatten().filter_map(|item| {
+            let name = item.file_name();
+            let reference = cache.reference(name.to_str()?.strip_suffix(".json")?)?;
+            let about = cache.about(&reference.entry).ok()?;
+            Some(Known {
+                package: reference.request,
+                version: reference.version,
+                unscripted: about.unscripted,
+                left: about.left,
+            })
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|a, b| (&a.package, &a.version).cmp(&(&b.package, &b.version)));
+        known.dedup();
+        known
     }
 
     fn reference_path(&self, request: &str) -> PathBuf {
@@ -240,15 +304,7 @@ impl Cache {
 
     /// Removes an entry, whole or not.
     pub(super) fn remove(&self, entry: &str) -> Result<(), CacheError> {
-        let path = self.entry(entry);
-        // At once, so that nobody starts from half an entry.
-        let aside = folders::put_aside(&path).map_err(failed(&path, "remove"))?;
-        if let Some(aside) = aside
-            && let Err(error) = folders::remove(&aside)
-        {
-            tracing::warn!("what is left of a package stays for now: {error}");
-        }
-        Ok(())
+        remove(&self.entry(entry))
     }
 
     /// Removes references that were not used for `keep`, and entries that none names and no worker
@@ -279,20 +335,32 @@ impl Cache {
             }
         }
         let mut removed = 0;
-        for (entry, age) in self.list("entries", now)? {
-            if named.contains(&entry) || is_running(&entry) || age < ORPHAN_AGE {
+        for (path, entry, age) in self.entries(now)? {
+            // Earlier versions had those of npm elsewhere.
+            let is_named = named.contains(&entry) && path == self.entry(&entry);
+            if is_named || is_running(&entry) || age < ORPHAN_AGE {
                 continue;
             }
             // Whoever holds it makes use of it just now.
-            let path = self.root.join("locks").join(&entry);
+            let lock = self.root.join("locks").join(&entry);
             let held =
-                File::create(&path).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
+                File::create(&lock).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
             if let Ok(Ok(_lock)) = held {
-                self.remove(&entry)?;
+                remove(&path)?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// Entries: where each is, its name, and how long ago it was changed.
+    fn entries(&self, now: SystemTime) -> Result<Vec<(PathBuf, String, Duration)>, CacheError> {
+        let mut all = Vec::new();
+        for folder in ENTRIES {
+            let found = self.list(folder, now)?.into_iter();
+            all.extend(found.map(|(name, age)| (self.root.join(folder).join(&name), name, age)));
+        }
+        Ok(all)
     }
 
     /// Names in one of the folders, and how long ago each was changed.
@@ -342,6 +410,17 @@ fn is_worked_in(path: &Path) -> bool {
         let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
         matches!(lock, Err((_, Errno::EWOULDBLOCK)))
     })
+}
+
+/// Removes an entry: at once, so that nobody starts from half of it.
+fn remove(path: &Path) -> Result<(), CacheError> {
+    let aside = folders::put_aside(path).map_err(failed(path, "remove"))?;
+    if let Some(aside) = aside
+        && let Err(error) = folders::remove(&aside)
+    {
+        tracing::warn!("what is left of a package stays for now: {error}");
+    }
+    Ok(())
 }
 
 fn set_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Result<()> {

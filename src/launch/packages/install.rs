@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, CacheError, Reference};
+use super::downloads::{self, Left};
 use super::helper::Helper;
 use super::manifest::{ABOUT, Manifest, ManifestError, hex};
 use super::pins::Pins;
+use super::scripts::{self, Scripts, Unscripted};
 use super::{node, python};
 use crate::launch::line::{Entry, PackageRun, Recipe};
 
@@ -112,6 +114,27 @@ pub struct Installation {
     pub has_compile_cache: bool,
     /// When that version was found to be the one to use.
     pub checked: SystemTime,
+    /// Install scripts that did not run.
+    pub unscripted: Option<Unscripted>,
+    /// What its install scripts have left beside the packages.
+    pub left: Left,
+}
+
+/// What is written down of an entry, in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct About {
+    /// The request, for people.
+    pub(super) package: String,
+    /// The version of the package that is run.
+    pub(super) version: String,
+    /// Digest of the manifest.
+    pub(super) manifest: String,
+    /// Install scripts that did not run.
+    #[serde(default)]
+    pub(super) unscripted: Option<Unscripted>,
+    /// What install scripts have left beside the packages.
+    #[serde(default)]
+    pub(super) left: Left,
 }
 
 /// How an install went.
@@ -140,13 +163,16 @@ pub async fn install(
 ) -> Result<Outcome, String> {
     let id = request.id();
     let mut request = request.clone();
-    set_own_folders(Arc::make_mut(&mut request.env), cache);
+    let env = Arc::make_mut(&mut request.env);
+    set_own_folders(env, cache);
+    let allowed = scripts::take_allowed(env);
     let request = &request;
     tell(Stage::Waiting);
     let lock = cache.lock(&id).await.map_err(|error| error.to_string())?;
     let job = Job {
         cache,
         request,
+        allowed,
         lock,
         tell,
     };
@@ -204,6 +230,8 @@ pub(super) async fn check(cache: &Cache, entry: &str) -> Result<(), String> {
 struct Job<'a> {
     cache: &'a Cache,
     request: &'a Request,
+    /// Packages whose install scripts the environment allows.
+    allowed: Option<String>,
     lock: Flock<File>,
     tell: &'a (dyn Fn(Stage) + Send + Sync),
 }
@@ -223,9 +251,12 @@ impl Job<'_> {
         let is_pinned = pinned.is_some();
         let lock_file = match (pinned, recipe) {
             (Some(lock), _) => lock,
-            (None, Recipe::Npm { specs, launcher }) => {
-                node::resolve(&helper, specs, *launcher).await?
-            }
+            (
+                None,
+                Recipe::Npm {
+                    specs, launcher, ..
+                },
+            ) => node::resolve(&helper, specs, *launcher).await?,
             (
                 None,
                 Recipe::PyPi {
@@ -236,13 +267,15 @@ impl Job<'_> {
             ) => python::resolve(&helper, requirements, options, &runtime).await?,
         };
         let version = version(recipe, &lock_file)?;
-        let entry = entry_name(recipe, &runtime, &lock_file);
+        let scripts = self.scripts(&helper, &lock_file).await?;
+        let entry = entry_name(recipe, &runtime, &lock_file, &scripts);
         let entry_lock = self.cache.lock(&entry).await.map_err(said)?;
         let is_new = !self.cache.is_whole(&entry) || !self.is_sound(&entry).await?;
         if is_new {
             (self.tell)(Stage::Installing);
             self.cache.remove(&entry).map_err(said)?;
-            self.fill(&entry, &runtime, &lock_file, &version).await?;
+            let how = (&*runtime, &*lock_file, &scripts);
+            self.fill(&entry, how, &version).await?;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let reference = Reference {
@@ -278,31 +311,40 @@ impl Job<'_> {
         Ok(false)
     }
 
-    /// Makes an entry.
+    /// Which install scripts of a lock file run.
+    async fn scripts(&self, helper: &Helper<'_>, lock_file: &str) -> Result<Scripts, String> {
+        match &self.request.recipe {
+            Recipe::Npm {
+                launcher, scripts, ..
+            } => {
+                let lock = node::parse(lock_file)?;
+                let allowed = self.allowed.as_deref();
+                scripts::that_run(helper, &lock, *launcher, scripts, allowed).await
+            }
+            Recipe::PyPi { .. } => Ok(Scripts::All),
+        }
+    }
+
+    /// Makes an entry, for a runtime, from a lock file, with those scripts.
     async fn fill(
         &self,
         entry: &str,
-        runtime: &str,
-        lock_file: &str,
+        how: (&str, &str, &Scripts),
         version: &str,
     ) -> Result<(), String> {
         let said = |error: CacheError| error.to_string();
         let dir = self.cache.entry(entry);
         let made = DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
-        let helper = self.helper(&dir);
-        let filled = match &self.request.recipe {
-            Recipe::Npm { launcher, .. } => node::install(&helper, lock_file, *launcher).await,
-            Recipe::PyPi { options, .. } => {
-                python::install(&helper, lock_file, options, runtime).await
+        let filled = match self.install_into(&dir, how).await {
+            Ok(filled) => filled,
+            Err(why) => {
+                if let Err(error) = self.cache.remove(entry) {
+                    tracing::warn!("what is left of a failed install stays: {error}");
+                }
+                return Err(why);
             }
         };
-        if let Err(why) = filled {
-            if let Err(error) = self.cache.remove(entry) {
-                tracing::warn!("what is left of a failed install stays: {error}");
-            }
-            return Err(why);
-        }
         let listed = {
             let dir = dir.clone();
             let list = move || {
@@ -313,14 +355,52 @@ impl Job<'_> {
             tokio::task::spawn_blocking(list).await
         };
         let manifest = listed.map_err(|error| format!("its files cannot be listed: {error}"))??;
-        let about = json!({
-            "package": self.request.recipe.id(), "version": version, "manifest": manifest,
-        });
+        let (unscripted, left) = filled;
+        let about = About {
+            package: self.request.recipe.id(),
+            version: version.to_owned(),
+            manifest,
+            unscripted,
+            left,
+        };
         // Last, so that what it stands in is whole.
         let path = dir.join(ABOUT);
-        std::fs::write(&path, about.to_string())
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        let write = || std::fs::write(&path, serde_json::to_vec(&about)?);
+        write().map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         self.cache.seal(entry).map_err(said)
+    }
+
+    /// Installs into a folder; says which install scripts did not run, and what those that did have left.
+    async fn install_into(
+        &self,
+        dir: &std::path::Path,
+        (runtime, lock_file, scripts): (&str, &str, &Scripts),
+    ) -> Result<(Option<Unscripted>, Left), String> {
+        match &self.request.recipe {
+            Recipe::Npm { launcher, .. } => {
+                let lock = node::parse(lock_file)?;
+                if scripts::wanted(&lock).is_empty() {
+                    node::install(&self.helper(dir), lock_file, *launcher, scripts).await?;
+                    return Ok((None, Left::default()));
+                }
+                let cannot = |error| format!("what its scripts leave cannot be kept: {error}");
+                let mut env = (*self.request.env).clone();
+                downloads::set_places(&mut env, dir).map_err(cannot)?;
+                let helper = Helper {
+                    env: &env,
+                    dir,
+                    lock: &self.lock,
+                };
+                node::install(&helper, lock_file, *launcher, scripts).await?;
+                let unscripted = scripts.not_run(&helper, &lock).await;
+                let left = downloads::tidy(dir).map_err(cannot)?;
+                Ok((unscripted, left))
+            }
+            Recipe::PyPi { options, .. } => {
+                python::install(&self.helper(dir), lock_file, options, runtime).await?;
+                Ok((None, Left::default()))
+            }
+        }
     }
 
     /// What the packages are installed for: other native parts, other bytecode.
@@ -341,7 +421,9 @@ impl Job<'_> {
         let dir = self.cache.entry(&reference.entry);
         let entry = &self.request.entry;
         let ((program, bin), has_compile_cache) = match &self.request.recipe {
-            Recipe::Npm { specs, launcher } => {
+            Recipe::Npm {
+                specs, launcher, ..
+            } => {
                 let spec = specs.first().ok_or("no package is named")?;
                 let found = node::program(&dir, spec, entry, *launcher)?;
                 let runtime = node::runtime(&self.helper(&dir)).await?;
@@ -352,6 +434,7 @@ impl Job<'_> {
                 (python::program(&dir, first, entry)?, false)
             }
         };
+        let about = self.cache.about(&reference.entry)?;
         Ok(Installation {
             entry: reference.entry.clone(),
             folder: dir,
@@ -361,6 +444,8 @@ impl Job<'_> {
             bin,
             has_compile_cache,
             checked: UNIX_EPOCH + std::time::Duration::from_secs(reference.checked),
+            unscripted: about.unscripted,
+            left: about.left,
         })
     }
 
@@ -387,14 +472,14 @@ fn version(recipe: &Recipe, lock_file: &str) -> Result<String, String> {
 }
 
 /// The name of the entry that a lock file leads to.
-fn entry_name(recipe: &Recipe, runtime: &str, lock_file: &str) -> String {
+fn entry_name(recipe: &Recipe, runtime: &str, lock_file: &str, scripts: &Scripts) -> String {
     let (kind, how) = match recipe {
-        Recipe::Npm { launcher, .. } if launcher.runs_scripts() => ("npm", "scripts"),
-        Recipe::Npm { .. } => ("npm", "no scripts"),
-        Recipe::PyPi { .. } => ("pypi", ""),
+        Recipe::Npm { launcher, .. } if launcher.runs_scripts() => ("npm", scripts.name()),
+        Recipe::Npm { .. } => ("npm", "no scripts".to_owned()),
+        Recipe::PyPi { .. } => ("pypi", String::new()),
     };
     let mut hash = Sha256::new();
-    for field in [how, runtime, lock_file] {
+    for field in [how.as_str(), runtime, lock_file] {
         hash.update((field.len() as u64).to_le_bytes());
         hash.update(field);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,18 +16,19 @@ use tokio_util::task::TaskTracker;
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
 use super::pins::Pins;
+use super::turns::{Askers, Turns};
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
 use crate::launch::line::Entry;
 
-/// Installs at once: they are bound by disk and CPU like starts.
-const MAX_INSTALLS: usize = 2;
 /// Packages that are kept track of. Beyond it, command lines are run as written.
 const MAX_SLOTS: usize = 4096;
 /// How long after a failed install it is tried again, if it is asked for.
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 /// How soon after an entry was found to be sound it is looked at again, when starts from it go on failing.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
+/// Who asks for what no tenant did: newer versions, repairs.
+const NOBODY: &str = "";
 /// Files that are named in the log when a server has changed them.
 const NAMED: usize = 5;
 
@@ -95,6 +96,8 @@ pub struct Slot {
     /// A server that runs it: the first that asked.
     pub server: ServerName,
     state: watch::Sender<State>,
+    /// Who waits for the install under way.
+    askers: Mutex<Option<Askers>>,
     /// When its entry was last compared with its manifest because a start failed.
     checked: Mutex<Option<Instant>>,
 }
@@ -163,7 +166,7 @@ pub struct Installer {
     views: Views,
     pins: Option<Pins>,
     slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,
-    turns: Semaphore,
+    turns: Turns,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -189,7 +192,7 @@ impl Installer {
             views: Views::default(),
             pins: beside.map(Pins::beside),
             slots: Mutex::default(),
-            turns: Semaphore::new(MAX_INSTALLS),
+            turns: Turns::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -209,15 +212,20 @@ impl Installer {
             request,
             server: server.clone(),
             state: watch::Sender::new(State::Unknown),
+            askers: Mutex::default(),
             checked: Mutex::default(),
         });
         slots.insert(key, Arc::clone(&slot));
         Some(slot)
     }
 
-    /// Begins to install a package, unless that is done or under way, and returns at once.
-    pub fn ensure(self: &Arc<Self>, slot: &Arc<Slot>, watcher: &Arc<dyn Watcher>) {
-        self.begin(slot, watcher, false);
+    /// Begins to install a package for a tenant of that name, unless that is done or under way, and returns at once. A
+    /// tenant that has no install under way does not wait for all those of another.
+    pub fn ensure(self: &Arc<Self>, slot: &Arc<Slot>, tenant: &str, watcher: &Arc<dyn Watcher>) {
+        if let Some(askers) = &*slot.askers.lock() {
+            askers.add(tenant.into());
+        }
+        self.begin(slot, tenant, watcher, false);
     }
 
     /// Forgets what is installed if it is not there any more, as after someone emptied the cache.
@@ -241,14 +249,14 @@ impl Installer {
         self.cache.root()
     }
 
-    /// The private view of a package below `root`; see [`Views::prepare`]. Blocks.
+    /// The private view of a package below `root`, in which those dependencies may be written; see [`Views::prepare`]. Blocks.
     ///
     /// # Errors
     /// [`ViewError`]; there is nothing to start from then.
     pub fn view(
         &self,
         installed: &Installed,
-        root: &Path,
+        (root, writable): (&Path, &[String]),
         still_running: StillRunning,
     ) -> Result<Arc<View>, ViewError> {
         let program = installed.program.strip_prefix(&installed.folder);
@@ -257,6 +265,7 @@ impl Installer {
             version: &installed.version,
             entry: &installed.folder,
             program: program.unwrap_or(&installed.program),
+            writable,
         };
         self.views.prepare(root, &wanted, still_running)
     }
@@ -300,7 +309,7 @@ impl Installer {
                         }
                         _ => false,
                     });
-                    this.begin(&slot, &watcher, false);
+                    this.begin(&slot, NOBODY, &watcher, false);
                 }
             }
         });
@@ -318,7 +327,7 @@ impl Installer {
                     interval,
                 )
             {
-                self.begin(&slot, watcher, true);
+                self.begin(&slot, NOBODY, watcher, true);
             }
         }
     }
@@ -352,16 +361,24 @@ impl Installer {
         self.tasks.wait().await;
     }
 
-    fn begin(self: &Arc<Self>, slot: &Arc<Slot>, watcher: &Arc<dyn Watcher>, anew: bool) {
+    fn begin(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        asker: &str,
+        watcher: &Arc<dyn Watcher>,
+        anew: bool,
+    ) {
         if self.stop.is_cancelled() {
             return;
         }
         let Some(before) = slot.begin(anew) else {
             return;
         };
+        let askers = Askers::new(asker.into());
+        *slot.askers.lock() = Some(askers.clone());
         let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
         self.tasks.spawn(async move {
-            let work = this.work(&slot, &*watcher, before);
+            let work = this.work(&slot, &*watcher, before, &askers);
             if this.stop.run_until_cancelled(work).await.is_none() {
                 let why = "stdiopool is shutting down".into();
                 slot.state.send_replace(State::Failed {
@@ -372,11 +389,16 @@ impl Installer {
         });
     }
 
-    async fn work(&self, slot: &Arc<Slot>, watcher: &dyn Watcher, before: Option<Arc<Installed>>) {
+    async fn work(
+        &self,
+        slot: &Arc<Slot>,
+        watcher: &dyn Watcher,
+        before: Option<Arc<Installed>>,
+        askers: &Askers,
+    ) {
         let since = Instant::now();
         let is_refresh = before.is_some();
-        // Never closed.
-        let _turn = self.turns.acquire().await;
+        let _turn = self.turns.take(askers).await;
         let tell = |stage| {
             // Not before it is known that it is not there already.
             if stage == Stage::Resolving && !is_refresh {

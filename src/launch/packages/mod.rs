@@ -3,13 +3,18 @@
 //! ```text
 //!  packages/                    below the state folder, mode 0700
 //!  ├─ refs/REQUEST.json         what a request was resolved to: entry, version, when
-//!  ├─ entries/ENTRY/            one installation, named by the digest of its lock file
-//!  │   ├─ package.json, package-lock.json, node_modules/   or   requirements.txt, venv/
+//!  ├─ _npx/ENTRY/               one installation of npm, named by the digest of its lock file
+//!  │   ├─ package.json, package-lock.json, node_modules/
+//!  │   ├─ downloads/            what its install scripts have downloaded: browsers
+//!  │   ├─ home/                 what they have left in HOME
+//!  │   └─ manifest.json, entry.json    as below
+//!  ├─ entries/ENTRY/            one of PyPI
+//!  │   ├─ requirements.txt, venv/
 //!  │   ├─ manifest.json         every file and its digest
 //!  │   └─ entry.json            written last: the installation is whole; then all is read-only
 //!  ├─ locks/NAME                one holder each, also across processes
 //!  ├─ downloads/                caches of npm and uv
-//!  └─ home/                     HOME of installs
+//!  └─ home/                     HOME of installs without scripts
 //!
 //!  Unknown ──ensure──▶ Installing ──▶ Installed ──refresh, another version──▶ Installed
 //!                          └──▶ Failed ──after a while, ensure──▶ Installing
@@ -22,6 +27,7 @@
 //! It deliberately knows no registry: npm and uv are asked, under the user's own configuration.
 
 mod cache;
+mod downloads;
 mod helper;
 mod install;
 mod installer;
@@ -29,9 +35,14 @@ mod manifest;
 mod node;
 mod pins;
 mod python;
+mod scripts;
+mod turns;
 pub mod view;
+pub mod written;
 
-pub use cache::{Cache, CacheError};
+pub use cache::{Cache, CacheError, Known};
+pub use downloads::{Downloaded, Left};
 pub use install::{Installation, Outcome, Request, Stage, install};
 pub use installer::{Installed, Installer, News, Slot, State, Watcher};
 pub use pins::Pins;
+pub use scripts::{Unscripted, wanted_by_npx};

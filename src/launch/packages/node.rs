@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::helper::Helper;
+use super::scripts::{Scripts, advised, wanted};
 use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
 /// What npm is told in any case. It prints nothing but errors, and asks nothing.
@@ -53,7 +54,7 @@ pub(super) async fn resolve(
     }
     args.push("--");
     args.extend(specs_text.iter().map(String::as_str));
-    helper.run("npm", &args).await?;
+    helper.run("npm", &args).await.map_err(advised)?;
     let path = helper.dir.join("package-lock.json");
     let lock = std::fs::read_to_string(&path)
         .map_err(|error| format!("`npm install` left no package-lock.json: {error}"))?;
@@ -130,21 +131,28 @@ async fn newest(
 }
 
 /// Installs what a lock file says, with `npm ci`, which checks the digests.
+///
+/// # Errors
+/// Why npm did not, or what its launcher would do otherwise.
 pub(super) async fn install(
     helper: &Helper<'_>,
     lock: &str,
     launcher: NodeLauncher,
+    scripts: &Scripts,
 ) -> Result<(), String> {
     let parsed = parse(lock)?;
-    let runs_scripts = launcher.runs_scripts();
-    if !runs_scripts && let Some(package) = with_script(&parsed) {
+    if !launcher.runs_scripts()
+        && let Some(package) = wanted(&parsed).first()
+    {
         return Err(format!(
             "`{package}` has an install script, which its launcher may or may not run"
         ));
     }
     let dependencies = &parsed["packages"][""]["dependencies"];
-    let root =
-        json!({ "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies });
+    let root = json!({
+        "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies,
+        "allowScripts": scripts.policy(),
+    });
     write(helper.dir, "package.json", &root.to_string())?;
     write(
         helper.dir,
@@ -154,10 +162,8 @@ pub(super) async fn install(
     let mut args = vec!["ci", "--prefer-offline"];
     args.extend(QUIET);
     args.extend(PLAIN);
-    if !runs_scripts {
-        args.push("--ignore-scripts");
-    }
-    helper.run("npm", &args).await.map(drop)
+    args.extend(scripts.flag());
+    helper.run("npm", &args).await.map(drop).map_err(advised)
 }
 
 /// The lock without the optional dependencies that it has no version of, because the registry has none: npm leaves them
@@ -170,7 +176,7 @@ fn without_missing(mut lock: Value) -> Value {
     for (place, package) in packages {
         let optional = package["optionalDependencies"].as_object();
         let names = optional.into_iter().flat_map(|optional| optional.keys());
-        for name in names.filter(|name| !is_provided(packages, place, name)) {
+        for name in names.filter(|name| provider(packages, place, name).is_none()) {
             missing.push((place.clone(), name.clone()));
         }
     }
@@ -182,8 +188,12 @@ fn without_missing(mut lock: Value) -> Value {
     lock
 }
 
-/// Whether a package at that place finds one of that name: below itself, or beside something that it is below.
-fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &str) -> bool {
+/// Where a package at that place finds one of that name: below itself, or beside something that it is below.
+pub(super) fn provider(
+    packages: &serde_json::Map<String, Value>,
+    place: &str,
+    name: &str,
+) -> Option<String> {
     let mut folder = Some(place);
     while let Some(at) = folder {
         let beside = match at {
@@ -191,7 +201,7 @@ fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &st
             at => format!("{at}/node_modules/{name}"),
         };
         if packages.contains_key(&beside) {
-            return true;
+            return Some(beside);
         }
         folder = match at.rfind("/node_modules/") {
             Some(end) => Some(&at[..end]),
@@ -199,10 +209,10 @@ fn is_provided(packages: &serde_json::Map<String, Value>, place: &str, name: &st
             None => Some(""),
         };
     }
-    false
+    None
 }
 
-fn parse(lock: &str) -> Result<Value, String> {
+pub(super) fn parse(lock: &str) -> Result<Value, String> {
     serde_json::from_str(lock).map_err(|error| format!("its package-lock.json is no JSON: {error}"))
 }
 
@@ -210,14 +220,6 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
     let path = dir.join(name);
     std::fs::write(&path, text)
         .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-}
-
-/// A package that wants to run a script when it is installed.
-fn with_script(lock: &Value) -> Option<&str> {
-    let packages = lock["packages"].as_object()?;
-    let mut packages = packages.iter();
-    let (name, _) = packages.find(|(_, package)| package["hasInstallScript"] == true)?;
-    Some(name.trim_start_matches("node_modules/"))
 }
 
 /// The version that a package has in a lock file.
@@ -353,7 +355,7 @@ mod tests {
             "node_modules/c": {"version": "2.0.0", "hasInstallScript": true}}}"#;
         let spec = NpmSpec::parse("@a/b@^1").expect("a name");
         assert_eq!(version(lock, &spec), Ok("1.2.3".to_owned()));
-        assert_eq!(with_script(&parse(lock).expect("JSON")), Some("c"));
+        assert_eq!(wanted(&parse(lock).expect("JSON")), ["c@2.0.0"]);
         assert!(version("{}", &spec).is_err());
     }
 }

@@ -33,7 +33,7 @@ use crate::bridge::{
 use crate::fair::{Flow, Scheduler};
 use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
-use crate::launch::packages::view::View;
+use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
 use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
@@ -700,6 +700,15 @@ impl Link {
     }
 
     /// Quotes the end of the worker's stderr, with its secrets masked.
+    /// The dependency that could not write beside its own code, if its last lines on stderr tell of that.
+    pub(super) fn blames_dependency(&self, packages: &std::path::Path) -> Option<String> {
+        let worker = self.worker.get()?;
+        let lines = worker.stderr_tail(QUOTED_STDERR_LINES);
+        lines
+            .iter()
+            .find_map(|line| read_only_dependency(line, packages))
+    }
+
     pub(super) fn quote_stderr(&self) -> String {
         let lines = self
             .worker

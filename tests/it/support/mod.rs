@@ -5,6 +5,7 @@ mod client;
 mod processes;
 pub(crate) mod provider;
 pub(crate) mod proxy;
+pub(crate) mod registry;
 mod server;
 pub(crate) mod stateless;
 

@@ -4,18 +4,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::super::manifest::digest;
+use super::walk::{Found, Kind, open_file, walk};
 use super::{LINK, PRIVATE, Shipped, ViewError};
-
-/// Files that are looked at in an old view. What is beyond is left behind.
-const MAX_FILES: usize = 100_000;
-/// Folders in each other that are looked into.
-const MAX_DEPTH: usize = 64;
 
 /// What is carried, from where to where.
 pub(super) struct Carry<'a> {
@@ -38,7 +34,6 @@ pub(super) struct Carried {
     pub(super) left: Vec<String>,
     /// What is in neither place: links, what is no plain file, what cannot be read, what is beyond the limits.
     pub(super) lost: Vec<String>,
-    seen: usize,
 }
 
 impl Carry<'_> {
@@ -48,68 +43,27 @@ impl Carry<'_> {
     /// When something cannot be written: then nothing may be removed.
     pub(super) fn run(&self) -> Result<Carried, ViewError> {
         let mut carried = Carried::default();
-        let root = open_folder(self.old).map_err(ViewError::io("read", self.old))?;
-        self.folder(&root, "", 0, &mut carried)
-            .map_err(ViewError::io("carry over", self.old))?;
+        let mut visit = |found: &Found<'_>| {
+            if !self.one(found, &mut carried)? {
+                carried.lost.push(found.path.to_owned());
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        let walked = walk(self.old, &is_not_carried, &mut visit);
+        let _all = walked.map_err(ViewError::io("carry over", self.old))?;
         Ok(carried)
     }
 
-    fn folder(
-        &self,
-        folder: &File,
-        rel: &str,
-        depth: usize,
-        carried: &mut Carried,
-    ) -> io::Result<()> {
-        let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-        for found in std::fs::read_dir(&here)? {
-            let found = found?;
-            let name = found.file_name();
-            let is_text = name.to_str().is_some();
-            let name = name.to_string_lossy().into_owned();
-            if is_not_carried(&name, depth) {
-                continue;
-            }
-            let below = if rel.is_empty() {
-                name.clone()
-            } else {
-                format!("{rel}/{name}")
-            };
-            let kind = found.file_type()?;
-            let is_carried = if kind.is_dir() {
-                self.inner(&here.join(&name), &below, depth, carried)?
-            } else if kind.is_file() && is_text {
-                carried.seen += 1;
-                match open_file(&here.join(&name)) {
-                    Ok(file) if carried.seen <= MAX_FILES => self.file(&file, &below, carried)?,
-                    _ => false,
-                }
-            } else {
-                kind.is_symlink() && self.is_known_link(&here.join(&name), &below)
-            };
-            if !is_carried {
-                carried.lost.push(below);
-            }
+    /// Carries one thing; false if it is lost.
+    fn one(&self, found: &Found<'_>, carried: &mut Carried) -> io::Result<bool> {
+        match found.kind {
+            Kind::File => match open_file(&found.at) {
+                Ok(file) => self.file(&file, found.path, carried),
+                Err(_) => Ok(false),
+            },
+            Kind::Link => Ok(self.is_known_link(&found.at, found.path)),
+            Kind::Other | Kind::Closed | Kind::Beyond => Ok(false),
         }
-        Ok(())
-    }
-
-    /// Carries what is in a folder; false if it cannot be looked into.
-    fn inner(
-        &self,
-        path: &Path,
-        below: &str,
-        depth: usize,
-        carried: &mut Carried,
-    ) -> io::Result<bool> {
-        let Ok(inner) = open_folder(path) else {
-            return Ok(false);
-        };
-        if depth == MAX_DEPTH {
-            return Ok(false);
-        }
-        self.folder(&inner, below, depth + 1, carried)?;
-        Ok(true)
     }
 
     /// A link that the view was made with.
@@ -151,53 +105,22 @@ impl Carry<'_> {
 /// Whether there are files in a view that it was not made with, or that were changed after `made`. What cannot be looked
 /// at counts as such. Blocks.
 pub(super) fn is_written_to(view: &Path, shipped: &Shipped, made: SystemTime) -> bool {
-    let Ok(root) = open_folder(view) else {
-        return true;
-    };
-    let mut seen = 0;
-    has_written(&root, "", 0, &mut seen, &|path, file| {
-        let changed = file.metadata().and_then(|meta| meta.modified());
-        !shipped.contains_key(path) || changed.map_or(true, |changed| changed > made)
-    })
-}
-
-fn has_written(
-    folder: &File,
-    rel: &str,
-    depth: usize,
-    seen: &mut usize,
-    is_written: &dyn Fn(&str, &std::fs::DirEntry) -> bool,
-) -> bool {
-    let here = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-    let Ok(items) = std::fs::read_dir(&here) else {
-        return true;
-    };
-    for item in items {
-        *seen += 1;
-        let (Ok(item), true) = (item, *seen <= MAX_FILES && depth <= MAX_DEPTH) else {
-            return true;
+    let mut visit = |found: &Found<'_>| {
+        let is_written = match found.kind {
+            Kind::Closed | Kind::Beyond => true,
+            Kind::File | Kind::Link | Kind::Other => {
+                let changed = found.at.symlink_metadata().and_then(|meta| meta.modified());
+                !shipped.contains_key(found.path) || changed.map_or(true, |changed| changed > made)
+            }
         };
-        let name = item.file_name().to_string_lossy().into_owned();
-        if is_not_carried(&name, depth) {
-            continue;
-        }
-        let below = if rel.is_empty() {
-            name.clone()
+        Ok(if is_written {
+            ControlFlow::Break(())
         } else {
-            format!("{rel}/{name}")
-        };
-        let is_dir = item.file_type().is_ok_and(|kind| kind.is_dir());
-        let inner = is_dir.then(|| open_folder(&here.join(&name)));
-        let is_it = match inner {
-            None => is_written(&below, &item),
-            Some(Ok(inner)) => has_written(&inner, &below, depth + 1, seen, is_written),
-            Some(Err(_)) => true,
-        };
-        if is_it {
-            return true;
-        }
-    }
-    false
+            ControlFlow::Continue(())
+        })
+    };
+    let walked = walk(view, &is_not_carried, &mut visit);
+    walked.map_or(true, |flow| flow.is_break())
 }
 
 /// Bytecode is of the code beside it; the rest is of the view itself.
@@ -243,15 +166,4 @@ fn put(file: &File, root: &Path, path: &str) -> io::Result<Option<String>> {
     io::copy(&mut source, &mut target)?;
     target.set_modified(meta.modified()?)?;
     digest(File::open(&to)?).map(Some)
-}
-
-fn open_folder(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// Opens a file, and neither follows a link nor waits for who writes a pipe.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }

@@ -23,6 +23,8 @@
 mod build;
 mod carry;
 mod own;
+mod own_node;
+pub(super) mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
@@ -57,7 +59,7 @@ const UNFINISHED: &str = ".new-";
 /// How old one is that nobody is making any more: where one command is hosted, another process may be.
 const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
 /// Files that a later version could not take over, beside the views.
-const LEFT: &str = "left-behind";
+pub(super) const LEFT: &str = "left-behind";
 /// Views that are made at once, as far as their folders differ.
 const TURNS: usize = 64;
 /// Names of files left behind that are named in the log.
@@ -132,6 +134,9 @@ struct About {
     entry: PathBuf,
     /// Path of the view: scripts name it.
     home: PathBuf,
+    /// Dependencies of which it has copies too.
+    #[serde(default)]
+    writable: Vec<String>,
 }
 
 /// What a view is wanted of.
@@ -145,6 +150,8 @@ pub struct Wanted<'a> {
     pub entry: &'a Path,
     /// The program, from the entry's folder.
     pub program: &'a Path,
+    /// Dependencies that the server may write too; `*` for all.
+    pub writable: &'a [String],
 }
 
 /// A view that workers run from. As long as this is held, it is not removed, and what is in it counts as unfinished.
@@ -223,6 +230,7 @@ impl Views {
             let home = root.join(current.number.to_string());
             let is_it = current.about.entry == wanted.entry
                 && current.about.home == home
+                && current.about.writable == wanted.writable
                 && std::fs::read_link(home.join(SHARED)).is_ok_and(|to| to == wanted.entry);
             if is_it {
                 let view = self.take(&home)?;
@@ -300,6 +308,42 @@ pub(super) fn changes(view: &Path) -> Vec<String> {
     changed.map(|(path, _)| path.clone()).collect()
 }
 
+/// The dependency that a line of stderr says could not write beside its own code, in the package cache in that folder.
+pub fn read_only_dependency(line: &str, packages: &Path) -> Option<String> {
+    let said = ["EROFS", "Read-only file system", "read-only file system"];
+    if !said.iter().any(|said| line.contains(said)) {
+        return None;
+    }
+    let at = line.find(&packages.display().to_string())?;
+    let end = |c: char| c.is_whitespace() || ['\'', '"', ')'].contains(&c);
+    let path = line[at..].split(end).next()?;
+    if let Some((_, inside)) = path.rsplit_once("node_modules/") {
+        let mut parts = inside.split('/');
+        let first = parts.next()?;
+        return Some(match first.strip_prefix('@') {
+            Some(_) => format!("{first}/{}", parts.next()?),
+            None => first.to_owned(),
+        });
+    }
+    let (site, inside) = path.split_once("site-packages/")?;
+    let site = PathBuf::from(format!("{site}site-packages"));
+    let folder = inside.split('/').next()?;
+    let infos = std::fs::read_dir(&site).ok()?.flatten();
+    let mut owners = infos.filter_map(|info| {
+        let name = info
+            .file_name()
+            .to_str()?
+            .strip_suffix(".dist-info")?
+            .to_owned();
+        let record = std::fs::read_to_string(info.path().join("RECORD")).ok()?;
+        let is_owner = record
+            .lines()
+            .any(|line| line.starts_with(&format!("{folder}/")));
+        is_owner.then(|| name.split('-').next().unwrap_or_default().to_owned())
+    });
+    owners.next()
+}
+
 /// What a view was made with; nothing if its server has spoilt that list.
 fn shipped(view: &Path) -> Shipped {
     let text = std::fs::read(view.join(SHIPPED)).ok();
@@ -331,7 +375,7 @@ fn make(root: &Path, wanted: &Wanted<'_>, before: Option<&Found>) -> Result<Path
     remove_unfinished(root);
     let manifest = Manifest::read(wanted.entry)?;
     let program = wanted.program.to_string_lossy();
-    let own = own::own_files(wanted.entry, &manifest, &program, wanted.package)?;
+    let own = own::own_files(&manifest, &program, wanted)?;
     let number = unused_number(root)?;
     let home = root.join(number.to_string());
     let at = tempfile::Builder::new()
@@ -354,6 +398,7 @@ fn make(root: &Path, wanted: &Wanted<'_>, before: Option<&Found>) -> Result<Path
         version: wanted.version.to_owned(),
         entry: wanted.entry.to_owned(),
         home: home.clone(),
+        writable: wanted.writable.to_vec(),
     };
     let write = || {
         std::fs::write(at.path().join(SHIPPED), serde_json::to_vec(&shipped)?)?;

@@ -1,66 +1,59 @@
 //! What of an entry is the package's own: what a private view holds copies of.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::super::manifest::{Item, Manifest};
-use super::ViewError;
+use super::{ViewError, Wanted, own_node};
 
-/// Paths of the files and folders of the packages that are run, from the entry's folder.
+/// In place of names of dependencies: all of them.
+const ALL: &str = "*";
+/// Folders of an entry that no package is in: what install scripts have left.
+const LEFT_BY_SCRIPTS: [&str; 2] = ["downloads", "home"];
+
+/// Paths of the files and folders of the packages that are run, and of dependencies that are written, from the entry's folder.
 pub(super) fn own_files(
-    entry: &Path,
     manifest: &Manifest,
     program: &str,
-    package: &str,
+    wanted: &Wanted<'_>,
 ) -> Result<BTreeSet<String>, ViewError> {
+    if wanted.writable.iter().any(|name| name == ALL) {
+        return Ok(everything(manifest));
+    }
     if program.starts_with("venv/") {
-        of_python(entry, manifest, program, package)
+        of_python(manifest, program, wanted)
     } else {
-        Ok(of_node(manifest, program, package))
+        let lock = wanted.entry.join("package-lock.json");
+        let lock = std::fs::read(&lock)
+            .ok()
+            .filter(|_| !wanted.writable.is_empty());
+        let lock = lock.and_then(|text| serde_json::from_slice(&text).ok());
+        let folders = own_node::folders(manifest, program, wanted, lock.as_ref());
+        Ok(own_node::files(manifest, &folders))
     }
 }
 
-/// Of npm: the folder of the package that is named, and of the one that has the program; without the packages
-/// installed in them.
-fn of_node(manifest: &Manifest, program: &str, package: &str) -> BTreeSet<String> {
-    let named = format!("node_modules/{package}");
-    let of_program = match manifest.item(program) {
-        Some(Item::Link(target)) => package_of(target),
-        _ => None,
+fn everything(manifest: &Manifest) -> BTreeSet<String> {
+    let is_package = |path: &str| {
+        let first = path.split('/').next().unwrap_or_default();
+        !LEFT_BY_SCRIPTS.contains(&first)
     };
-    let folders: Vec<String> = [Some(named), of_program].into_iter().flatten().collect();
-    let is_own = |path: &str| {
-        folders.iter().any(|folder| {
-            let inside = path.strip_prefix(folder.as_str());
-            let inside = inside.and_then(|rest| rest.strip_prefix('/'));
-            inside.is_some_and(|rest| rest != "node_modules" && !rest.starts_with("node_modules/"))
-        })
-    };
-    // An empty folder may be meant for what the server writes.
-    let is_own_item = |(path, item): &(&str, &Item)| !matches!(item, Item::Link(_)) && is_own(path);
-    let own = manifest.items().filter(is_own_item);
+    let items = manifest.items();
+    let own = items.filter(|(path, item)| !matches!(item, Item::Link(_)) && is_package(path));
     own.map(|(path, _)| path.to_owned()).collect()
 }
 
-/// The folder of a package, of a link in `node_modules/.bin`: `../name/x.js`, `../@scope/name/x.js`.
-fn package_of(target: &str) -> Option<String> {
-    let mut parts = target.strip_prefix("../")?.split('/');
-    let first = parts.next()?;
-    Some(if first.starts_with('@') {
-        format!("node_modules/{first}/{}", parts.next()?)
-    } else {
-        format!("node_modules/{first}")
-    })
-}
-
-/// Of PyPI: what the records (packaging.python.org, recording installed projects) of the package that is named, and
+/// Of PyPI: what the records (packaging.python.org, recording installed projects) of the packages that are named, and
 /// of the one that has the program, list; and the bytecode of it.
 fn of_python(
-    entry: &Path,
     manifest: &Manifest,
     program: &str,
-    package: &str,
+    wanted: &Wanted<'_>,
 ) -> Result<BTreeSet<String>, ViewError> {
+    let entry = wanted.entry;
+    let is_meant = |name: &str| {
+        let mut meant = wanted.writable.iter().map(String::as_str);
+        normal(name) == normal(wanted.package) || meant.any(|one| normal(one) == normal(name))
+    };
     let mut own = BTreeSet::new();
     let records: Vec<&str> = manifest
         .items()
@@ -78,7 +71,7 @@ fn of_python(
             .lines()
             .filter_map(|line| resolved(site, first_field(line).as_ref()))
             .collect();
-        if normal(name) == normal(package) || listed.contains(program) {
+        if is_meant(name) || listed.contains(program) {
             own.extend(listed);
         }
     }
@@ -133,6 +126,7 @@ fn normal(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -150,6 +144,69 @@ mod tests {
         (folder, manifest)
     }
 
+    fn own_of(
+        entry: &Path,
+        manifest: &Manifest,
+        program: &str,
+        (package, writable): (&str, &[&str]),
+    ) -> Vec<String> {
+        let writable: Vec<String> = writable.iter().map(|name| (*name).to_owned()).collect();
+        let wanted = Wanted {
+            package,
+            version: "1",
+            entry,
+            program: Path::new(program),
+            writable: &writable,
+        };
+        let own = own_files(manifest, program, &wanted).expect("readable");
+        own.into_iter().collect()
+    }
+
+    #[test]
+    fn a_dependency_that_is_written_comes_with_whatever_leads_to_it() {
+        let lock = r#"{"packages": {
+            "": {"dependencies": {"tool": "1"}},
+            "node_modules/tool": {"dependencies": {"mid": "1", "other": "1"}},
+            "node_modules/mid": {"dependencies": {"dep": "2"}},
+            "node_modules/mid/node_modules/dep": {},
+            "node_modules/other": {"dependencies": {"dep": "1"}},
+            "node_modules/dep": {},
+            "node_modules/rest": {}}}"#;
+        let (folder, manifest) = entry(&[
+            ("package-lock.json", lock),
+            ("node_modules/.bin/tool", "-> ../tool/x.js"),
+            ("node_modules/tool/x.js", ""),
+            ("node_modules/mid/x.js", ""),
+            ("node_modules/mid/node_modules/dep/x.js", ""),
+            ("node_modules/other/x.js", ""),
+            ("node_modules/dep/x.js", ""),
+            ("node_modules/rest/x.js", ""),
+        ]);
+        let of = |writable: &[&str]| {
+            let own = own_of(
+                folder.path(),
+                &manifest,
+                "node_modules/.bin/tool",
+                ("tool", writable),
+            );
+            own.into_iter()
+                .filter(|path| path.ends_with("x.js"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[]), ["node_modules/tool/x.js"]);
+        assert_eq!(
+            of(&["dep"]),
+            [
+                "node_modules/dep/x.js",
+                "node_modules/mid/node_modules/dep/x.js",
+                "node_modules/mid/x.js",
+                "node_modules/other/x.js",
+                "node_modules/tool/x.js"
+            ]
+        );
+        assert_eq!(of(&["*"]).len(), 6);
+    }
+
     #[test]
     fn a_package_of_npm_owns_its_folder_and_not_what_is_installed_in_it() {
         let (folder, manifest) = entry(&[
@@ -161,8 +218,7 @@ mod tests {
             ("node_modules/dep/x.js", ""),
         ]);
         let program = "node_modules/.bin/tool";
-        let own = own_files(folder.path(), &manifest, program, "meta").expect("readable");
-        let own: Vec<_> = own.into_iter().collect();
+        let own = own_of(folder.path(), &manifest, program, ("meta", &[]));
         assert_eq!(
             own,
             [
@@ -192,8 +248,14 @@ mod tests {
             .map(|(path, text)| (path.as_str(), *text))
             .collect();
         let (folder, manifest) = entry(&files);
-        let own = own_files(folder.path(), &manifest, "venv/bin/tool", "My.Tool");
-        let own: Vec<_> = own.expect("readable").into_iter().collect();
+        let of = |writable: &[&str]| {
+            let what = ("My.Tool", writable);
+            own_of(folder.path(), &manifest, "venv/bin/tool", what)
+        };
+        let with = of(&["Dep"]);
+        assert!(with.contains(&path("dep/__init__.py")), "{with:?}");
+        assert!(of(&["*"]).contains(&path("dep-2.dist-info/RECORD")));
+        let own = of(&[]);
         let expected = [
             "venv/bin/tool".to_owned(),
             path("my_tool/__init__.py"),

@@ -36,6 +36,7 @@ fn prepare_when(
         version: "1",
         entry,
         program: Path::new("node_modules/.bin/a"),
+        writable: &[],
     };
     Views::default().prepare(root, &wanted, still_running)
 }
