@@ -48,6 +48,7 @@ mod rules;
 mod service;
 mod shared;
 mod stateless;
+mod subscriptions;
 mod suspended;
 
 pub use aggregate::Lister;
