@@ -59,7 +59,8 @@ pub use initialize::{
 pub use level::Level;
 pub use listing::{Listing, Shown, offered_tools};
 pub use mux::{
-    Action, Anomaly, AskRef, CallId, Malformed, MalformedOutcome, Mux, NotGreeted, SessionNo,
+    Action, Anomaly, AskRef, CallId, MAX_SUBSCRIBED, MAX_SUBSCRIPTIONS, Malformed,
+    MalformedOutcome, Mux, NotGreeted, SessionNo,
 };
 pub use params::{asked_level, progress_token_of, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};

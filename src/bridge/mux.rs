@@ -299,11 +299,11 @@ pub(super) const MAX_ASKS: usize = 256;
 /// Most abandoned calls remembered; beyond it the worker is a lost case and the runtime ends it.
 pub(super) const MAX_ORPHANS: usize = 1024;
 /// Most subscriptions of one session; further ones are refused.
-pub(super) const MAX_SUBSCRIPTIONS: usize = 1024;
+pub const MAX_SUBSCRIPTIONS: usize = 1024;
 /// Longest URI that a session can subscribe to, in bytes.
 pub(super) const MAX_URI: usize = 8 << 10;
 /// Most bytes of the URIs that one session subscribes to.
-pub(super) const MAX_SUBSCRIBED: usize = 256 << 10;
+pub const MAX_SUBSCRIBED: usize = 256 << 10;
 
 impl Mux {
     /// How many calls the worker has not answered.
@@ -433,14 +433,32 @@ impl Mux {
             return Some((code::INVALID_PARAMS, why));
         }
         let seat = self.seats.get(&session)?;
-        if seat.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+        if seat.subscriptions.contains(uri) {
+            return None;
+        }
+        let (asked, asked_bytes) = self.asked_subscriptions(seat);
+        if seat.subscriptions.len() + asked >= MAX_SUBSCRIPTIONS {
             let why = format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
             return Some((code::SERVER_ERROR, why));
         }
-        (seat.subscribed + uri.len() > MAX_SUBSCRIBED).then(|| {
-            let why = format!("the subscriptions of this session take {} bytes already, of the {MAX_SUBSCRIBED} that they may", seat.subscribed);
+        let bytes = seat.subscribed + asked_bytes;
+        (bytes + uri.len() > MAX_SUBSCRIBED).then(|| {
+            let why = format!("the subscriptions of this session take {bytes} bytes already, of the {MAX_SUBSCRIBED} that they may");
             (code::SERVER_ERROR, why)
         })
+    }
+
+    /// How many subscriptions of a session the worker is being asked for, and the bytes of their URIs: requests side by
+    /// side must not pass the bounds together.
+    fn asked_subscriptions(&self, seat: &Seat) -> (usize, usize) {
+        let asked = seat
+            .in_flight
+            .iter()
+            .filter_map(|id| match self.calls.get(id)?.purpose {
+                Purpose::Subscribe(ref uri) => Some(uri.len()),
+                _ => None,
+            });
+        asked.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
     }
 
     /// The session's latest call that still has a caller.

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +24,7 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::fair::Scheduler;
 use crate::folders;
-use crate::front::{Addresses, ConnectionLimits, Front, Guard, Listener, Places, Tls};
+use crate::front::{Addresses, ConnectionLimits, Front, Guard, Listener, Parked, Places, Tls};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -433,6 +433,9 @@ impl Service {
 
     fn front(&self, config: &Config, address: SocketAddr) -> Arc<Front> {
         let http = &config.http;
+        let parked = Arc::new(Parked::default());
+        let keeper: Weak<Parked> = Arc::downgrade(&parked);
+        self.sessions.ledger().reclaims_from(keeper);
         Arc::new(Front {
             sessions: self.sessions.clone(),
             guard: Guard::new(address, http.public_url.as_deref()),
@@ -441,7 +444,7 @@ impl Service {
             addresses: addresses(config),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
-            parked: Arc::default(),
+            parked,
             channels: Arc::default(),
             handles: Arc::clone(&self.handles),
             grants: self.reloader.grants(),

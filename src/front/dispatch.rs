@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use http::header::CONNECTION;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
@@ -20,10 +21,9 @@ use super::body::Body;
 use super::cors;
 use super::late::{Answer, Late};
 use super::listener::Peer;
-use super::net::{Served, unambiguous};
+use super::net::{Served, Unclear, unambiguous};
 use super::reply;
 use super::router::{self, Front, Offer};
-use crate::protocol::{Failure, Reason};
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How much sooner than we close an idle connection its client is told to give it up, at the most: so that no
@@ -74,12 +74,11 @@ impl Dispatch {
         service_fn(move |request: Request<Incoming>| {
             let activity = peer.place.activity();
             let version = request.version();
-            let (served, is_ambiguous) = Served::begin(activity, version);
+            let (served, fault) = Served::begin(activity, version);
             let (dispatch, peer) = (self.clone(), peer.clone());
             // Boxed, because a connection without a request under way is to be small.
-            let answer = Answer::of(move |late| {
-                Box::pin(dispatch.answer(request, (peer, late), is_ambiguous))
-            });
+            let answer =
+                Answer::of(move |late| Box::pin(dispatch.answer(request, (peer, late), fault)));
             let hint = hint.clone().filter(|_| version == Version::HTTP_11);
             async move {
                 let mut answer = answer.await;
@@ -95,57 +94,45 @@ impl Dispatch {
     async fn answer(
         self,
         request: Request<Incoming>,
-        peer: (Peer, Late),
-        is_ambiguous: bool,
+        (peer, late): (Peer, Late),
+        fault: Option<Unclear>,
     ) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        let clear = match fault {
+            None => unambiguous(&mut parts),
+            Some(unclear) => Err(unclear),
+        };
+        // Before anything that depends on what the request says.
+        if let Err(unclear) = clear {
+            return refuse(unclear, parts.version, body, &peer).await;
+        }
         let setup = self.front.as_ref().map(|front| front.sessions.setup());
         let config = setup.map(|setup| Arc::clone(&setup.config));
         let origins = config.as_ref().map(|config| &config.http.allowed_origins);
         let Some(origins) = origins.filter(|origins| !origins.is_empty()) else {
-            return self.answer_plain(request, peer, is_ambiguous).await;
+            return self.answer_plain(parts, body, (peer, late)).await;
         };
-        let headers = request.headers();
-        if let Some(told) = cors::preflight(origins, request.method(), headers) {
+        if let Some(told) = cors::preflight(origins, &parts.method, &parts.headers) {
             return told;
         }
-        let exposed = cors::exposed(origins, headers);
-        peer.1.with_headers(exposed.clone());
-        let mut response = self.answer_plain(request, peer, is_ambiguous).await;
+        let exposed = cors::exposed(origins, &parts.headers);
+        late.with_headers(exposed.clone());
+        let mut response = self.answer_plain(parts, body, (peer, late)).await;
         response.headers_mut().extend(exposed);
         response
     }
 
     async fn answer_plain(
         self,
-        request: Request<Incoming>,
+        mut parts: Parts,
+        body: Incoming,
         (peer, late): (Peer, Late),
-        is_ambiguous: bool,
     ) -> Response<Body> {
-        let (mut parts, body) = request.into_parts();
-        let version = parts.version;
         if let Some(front) = &self.front
             && let Some(meant) = front.addresses.meant(parts.uri.path())
             && let Some(uri) = with_path(&parts.uri, meant)
         {
             parts.uri = uri;
-        }
-        let clear = match is_ambiguous {
-            false => unambiguous(&mut parts),
-            true => {
-                let why = "the length of the body is said more than once (`Content-Length`, `Transfer-Encoding`)";
-                Err(Failure::new(Reason::InvalidRequest, why))
-            }
-        };
-        if let Err(failure) = clear {
-            tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
-            router::take_unread(version, body).await;
-            let mut refused = reply::failure(&failure);
-            // What comes after it may not be what its sender takes it for.
-            if version != Version::HTTP_2 {
-                let close = HeaderValue::from_static("close");
-                refused.headers_mut().insert(CONNECTION, close);
-            }
-            return refused;
         }
         if let Some(front) = &self.front
             && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
@@ -159,6 +146,21 @@ impl Dispatch {
         let answer = answer.await.unwrap_or_else(|never| match never {});
         answer.map(Body::Stream)
     }
+}
+
+/// Refuses what can be read in two ways. Nothing more is served on its connection.
+async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer) -> Response<Body> {
+    let Unclear { status, failure } = unclear;
+    tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
+    router::take_unread(version, body).await;
+    let mut refused = reply::failure(&failure);
+    *refused.status_mut() = status;
+    // What comes after it may not be what its sender takes it for.
+    if version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(CONNECTION, close);
+    }
+    refused
 }
 
 /// The same address with another path.

@@ -32,7 +32,7 @@ impl Guard {
     /// Lets a request in or says why not.
     ///
     /// # Errors
-    /// [`Reason::Forbidden`] for a foreign `Host` at a loopback listener, and for an `Origin` that
+    /// [`Reason::Forbidden`] for a foreign `Host` or none at a loopback listener, and for an `Origin` that
     /// is neither listed nor the listener itself.
     pub fn check(&self, headers: &HeaderMap, allowed: &Origins) -> Result<(), Failure> {
         let text = |name| {
@@ -41,17 +41,23 @@ impl Guard {
                 .map(|value| value.to_str().unwrap_or("\u{fffd}"))
         };
         let host = text(HOST);
-        if self.is_loopback
-            && let Some(host) = host
-            && !self.is_ours(host_name(host))
-        {
-            return Err(Failure::new(
-                Reason::Forbidden,
-                format!(
-                    "host `{}` is not this listener (behind a proxy, set `http.public_url`)",
-                    host.to_ascii_lowercase()
-                ),
-            ));
+        if self.is_loopback {
+            let Some(host) = host else {
+                // HTTP/1.0 may leave it out, and so would whoever wants to get around the guard.
+                return Err(Failure::new(
+                    Reason::Forbidden,
+                    "the header `Host` is missing, which a listener on a loopback address needs (send it, as HTTP/1.1 does)",
+                ));
+            };
+            if !self.is_ours(host_name(host)) {
+                return Err(Failure::new(
+                    Reason::Forbidden,
+                    format!(
+                        "host `{}` is not this listener (behind a proxy, set `http.public_url`)",
+                        host.to_ascii_lowercase()
+                    ),
+                ));
+            }
         }
         let Some(origin) = text(ORIGIN).map(str::to_ascii_lowercase) else {
             return Ok(());
@@ -130,6 +136,10 @@ mod tests {
         for foreign in ["evil.example", "localhost.evil.example:8080", "10.0.0.1"] {
             assert!(!check(&guard, foreign, None), "{foreign}");
         }
+        let none = HeaderMap::new();
+        assert!(guard.check(&none, &Origins::default()).is_err());
+        let public = Guard::new("0.0.0.0:8080".parse().expect("valid"), None);
+        assert!(public.check(&none, &Origins::default()).is_ok());
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! stream names the last event it got in `Last-Event-ID` of a GET, and gets what came after it on
 //! that stream and on no other. It may come back before its old connection is seen to be broken: then the
 //! stream is taken from that, as soon as that can give it.
+//!
+//! What is kept for a client that is gone goes before its tenant is refused anything for lack of memory: the stream
+//! that has waited longest first.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -18,17 +21,25 @@ use tokio::time::Instant;
 
 use super::stream::PostStream;
 use crate::bridge::SessionNo;
+use crate::held::{Account, AccountKey, Reclaim};
 
 /// How long a broken stream waits for its client.
 const RESUMED_WITHIN: Duration = Duration::from_secs(60);
 /// Most streams of one session that wait; the oldest goes first.
 const MAX_OF_SESSION: usize = 8;
+/// A stream that keeps fewer bytes than this makes no room by going: its call goes on.
+const LEAST_KEPT: usize = 4096;
 
 /// Where a stream is.
 #[derive(Debug)]
 enum Place {
     /// Its client is gone, as far as anyone knows.
-    Waits(Box<PostStream>, Instant),
+    Waits {
+        stream: Box<PostStream>,
+        since: Instant,
+        /// Its place among those of its tenant that wait.
+        order: u64,
+    },
     /// A connection tells it. Its client may know better: that the connection is broken is seen here
     /// only when something is written to it.
     Told(Arc<HandOver>),
@@ -101,14 +112,111 @@ impl Drop for Coming {
 
 /// Streams that wait for their clients, and those that may come to.
 #[derive(Debug, Default)]
-pub struct Parked(Mutex<FxHashMap<SessionNo, BTreeMap<u64, Place>>>);
+pub struct Parked(Mutex<Streams>);
+
+/// Streams by session and number.
+#[derive(Debug, Default)]
+struct Streams {
+    of_sessions: FxHashMap<SessionNo, BTreeMap<u64, Place>>,
+    /// Where those are that wait, of each tenant, the one first that has waited longest.
+    waiting: FxHashMap<AccountKey, BTreeMap<u64, (SessionNo, u64)>>,
+    /// Counts those that came to wait.
+    last: u64,
+}
+
+impl Streams {
+    /// Lets a stream wait.
+    fn wait(&mut self, session: SessionNo, stream: Box<PostStream>, since: Instant) {
+        self.last += 1;
+        let (no, order) = (stream.no(), self.last);
+        let of_tenant = self.waiting.entry(stream.account().key()).or_default();
+        of_tenant.insert(order, (session, no));
+        let place = Place::Waits {
+            stream,
+            since,
+            order,
+        };
+        let of_session = self.of_sessions.entry(session).or_default();
+        let before = of_session.insert(no, place);
+        debug_assert!(!matches!(before, Some(Place::Waits { .. })));
+    }
+
+    fn get(&self, session: SessionNo, no: u64) -> Option<&Place> {
+        self.of_sessions.get(&session)?.get(&no)
+    }
+
+    fn take(&mut self, session: SessionNo, no: u64) -> Option<Place> {
+        let of_session = self.of_sessions.get_mut(&session)?;
+        let found = of_session.remove(&no);
+        if of_session.is_empty() {
+            self.of_sessions.remove(&session);
+        }
+        if let Some(Place::Waits { stream, order, .. }) = &found {
+            let key = stream.account().key();
+            if let Some(of_tenant) = self.waiting.get_mut(&key) {
+                of_tenant.remove(order);
+                if of_tenant.is_empty() {
+                    self.waiting.remove(&key);
+                }
+            }
+        }
+        found
+    }
+
+    /// The numbers of those streams of a session that are meant.
+    fn of_session(&self, session: SessionNo, is_meant: impl Fn(&Place) -> bool) -> Vec<u64> {
+        let of_session = self.of_sessions.get(&session).into_iter().flatten();
+        let meant = of_session.filter(|(_, place)| is_meant(place));
+        meant.map(|(no, _)| *no).collect()
+    }
+
+    /// Of those of that tenant that keep something for their clients, the one that has waited longest.
+    fn take_oldest(&mut self, tenant: AccountKey) -> Option<Box<PostStream>> {
+        let keeps = |(session, no): &&(SessionNo, u64)| match self.get(*session, *no) {
+            Some(Place::Waits { stream, .. }) => stream.kept_bytes() >= LEAST_KEPT,
+            Some(Place::Told(_)) | None => false,
+        };
+        let (session, no) = self.waiting.get(&tenant)?.values().find(keeps).copied()?;
+        match self.take(session, no)? {
+            Place::Waits { stream, .. } => Some(stream),
+            Place::Told(_) => None,
+        }
+    }
+}
+
+impl Reclaim for Parked {
+    fn reclaim(&self, account: &Account) -> bool {
+        // Whoever asks may hold locks that the end of a call needs.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return false;
+        };
+        let oldest = self.0.lock().take_oldest(account.key());
+        let Some(mut stream) = oldest else {
+            return false;
+        };
+        tracing::debug!(
+            bytes = stream.kept_bytes(),
+            "an answer that was kept for a client that is gone makes room"
+        );
+        stream.discard();
+        runtime.spawn(async move { drop(stream) });
+        true
+    }
+}
 
 impl Parked {
     /// A stream is told from now on; whoever wants it instead says so there.
     pub(super) fn told(&self, session: SessionNo, no: u64) -> Arc<HandOver> {
         let hand_over = Arc::new(HandOver::default());
         let place = Place::Told(Arc::clone(&hand_over));
-        self.0.lock().entry(session).or_default().insert(no, place);
+        let mut all = self.0.lock();
+        let before = all.take(session, no);
+        all.of_sessions
+            .entry(session)
+            .or_default()
+            .insert(no, place);
+        drop(all);
+        drop(before);
         hand_over
     }
 
@@ -118,15 +226,11 @@ impl Parked {
         let since = Instant::now();
         let crowded_out = {
             let mut all = self.0.lock();
-            let of_session = all.entry(session).or_default();
-            of_session.insert(no, Place::Waits(stream, since));
-            let waits =
-                |(no, place): (&u64, &Place)| matches!(place, Place::Waits(..)).then_some(*no);
-            let mut waiting = of_session.iter().filter_map(waits);
-            match (waiting.next(), waiting.count() >= MAX_OF_SESSION) {
-                (Some(oldest), true) => of_session.remove(&oldest),
-                _ => None,
-            }
+            let before = all.take(session, no);
+            all.wait(session, stream, since);
+            let waiting = all.of_session(session, |place| matches!(place, Place::Waits { .. }));
+            let oldest = (waiting.len() > MAX_OF_SESSION).then(|| all.take(session, waiting[0]));
+            (before, oldest)
         };
         drop(crowded_out);
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
@@ -137,7 +241,8 @@ impl Parked {
             tokio::time::sleep(RESUMED_WITHIN).await;
             if let Some(parked) = parked.upgrade() {
                 // One that was taken up and lost again meanwhile has its full time from then on.
-                let is_meant = |place: &Place| matches!(place, Place::Waits(_, at) if *at == since);
+                let is_meant =
+                    |place: &Place| matches!(place, Place::Waits { since: at, .. } if *at == since);
                 drop(parked.remove(session, no, is_meant));
             }
         });
@@ -151,21 +256,13 @@ impl Parked {
     /// Ends the calls of a session that nobody can hear of any more: it has others that wait for a place.
     pub(super) fn make_room(&self, session: SessionNo) {
         let mut all = self.0.lock();
-        let Some(of_session) = all.get_mut(&session) else {
-            return;
-        };
-        let is_unheard = |place: &Place| match place {
-            Place::Waits(stream, _) => !stream.can_be_resumed(),
+        let unheard = all.of_session(session, |place| match place {
+            Place::Waits { stream, .. } => !stream.can_be_resumed(),
             Place::Told(_) => false,
-        };
-        let numbers: Vec<u64> = of_session
-            .iter()
-            .filter(|(_, place)| is_unheard(place))
-            .map(|(no, _)| *no)
-            .collect();
-        let unheard: Vec<_> = numbers
-            .iter()
-            .filter_map(|no| of_session.remove(no))
+        });
+        let unheard: Vec<_> = unheard
+            .into_iter()
+            .filter_map(|no| all.take(session, no))
             .collect();
         drop(all);
         // Dropping them tells their workers.
@@ -175,8 +272,7 @@ impl Parked {
     /// The stream of that number.
     pub(super) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Found {
         let mut all = self.0.lock();
-        let of_session = all.get(&session);
-        match of_session.and_then(|of_session| of_session.get(&no)) {
+        match all.get(session, no) {
             None => Found::Nothing,
             Some(Place::Told(hand_over)) => {
                 let (give, given) = oneshot::channel();
@@ -189,8 +285,8 @@ impl Parked {
                     parked: Arc::clone(self),
                 })
             }
-            Some(Place::Waits(..)) => match Self::removed(&mut all, session, no) {
-                Some(Place::Waits(stream, _)) => Found::Stream(stream),
+            Some(Place::Waits { .. }) => match all.take(session, no) {
+                Some(Place::Waits { stream, .. }) => Found::Stream(stream),
                 Some(Place::Told(_)) | None => Found::Nothing,
             },
         }
@@ -203,21 +299,20 @@ impl Parked {
         is_meant: impl Fn(&Place) -> bool,
     ) -> Option<Place> {
         let mut all = self.0.lock();
-        let place = all.get(&session)?.get(&no)?;
-        is_meant(place).then(|| Self::removed(&mut all, session, no))?
+        let is_meant = all.get(session, no).is_some_and(is_meant);
+        is_meant.then(|| all.take(session, no)).flatten()
     }
 
-    fn removed(
-        all: &mut FxHashMap<SessionNo, BTreeMap<u64, Place>>,
-        session: SessionNo,
-        no: u64,
-    ) -> Option<Place> {
-        let of_session = all.get_mut(&session)?;
-        let found = of_session.remove(&no);
-        if of_session.is_empty() {
-            all.remove(&session);
-        }
-        found
+    /// The session has ended: nobody comes back to its streams.
+    pub(super) fn end(&self, session: SessionNo) {
+        let mut all = self.0.lock();
+        let waiting = all.of_session(session, |place| matches!(place, Place::Waits { .. }));
+        let ended: Vec<_> = waiting
+            .into_iter()
+            .filter_map(|no| all.take(session, no))
+            .collect();
+        drop(all);
+        drop(ended);
     }
 
     /// Nobody comes back: stdiopool ends.

@@ -371,6 +371,7 @@ where
         Method::DELETE => {
             let session = find_session(front, headers, principal, &server)?;
             front.sessions.end(&session);
+            front.parked.end(session.no);
             front.sessions.written().await;
             Ok(reply::empty(StatusCode::NO_CONTENT))
         }

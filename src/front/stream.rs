@@ -13,6 +13,7 @@ use super::frames::Frames;
 use super::post::Tally;
 use super::resume::{Coming, HandOver, Parked};
 use crate::bridge::SessionNo;
+use crate::held::Account;
 use crate::session::{EventId, Exchange, InUse, Next, Parcel, Reader, Replay, Session};
 
 /// How long a stream that belongs to no call may say nothing before a comment keeps it alive. Proxies commonly give up
@@ -284,6 +285,32 @@ impl PostStream {
         self.can_be_resumed
     }
 
+    /// Whose it is.
+    pub(super) fn account(&self) -> &Account {
+        self.frames.account()
+    }
+
+    /// Bytes that are kept for its client while it is gone.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let backlog = self.backlog.iter().map(|parcel| match parcel {
+            Parcel::Message(message) | Parcel::Answer { message, .. } => message.len(),
+            Parcel::Failed { .. } => 0,
+        });
+        let again = self.again.iter().map(|(_, message)| message.len());
+        let told = self.replay.kept_bytes();
+        told + self.exchange.kept_bytes() + backlog.chain(again).sum::<usize>()
+    }
+
+    /// Lets go of what is kept for its client, and of what comes until it is dropped. It takes no lock but that of its
+    /// own mailbox.
+    pub(super) fn discard(&mut self) {
+        self.backlog.clear();
+        self.again.clear();
+        self.frames.clear();
+        self.replay.forget();
+        self.exchange.discard();
+    }
+
     /// The stream from the event after `last` on. `None` if all of it was told.
     fn from(mut self: Box<Self>, last: EventId) -> Option<Box<Self>> {
         // What was about to be written on the broken connection is among it.
@@ -296,7 +323,7 @@ impl PostStream {
 
     /// Whether its tenant has so little room left that what is over is better forgotten.
     fn is_over_and_in_the_way(&self) -> bool {
-        let account = self.frames.account();
+        let account = self.account();
         self.ended && account.held() > account.limit() / PARKED_PART
     }
 

@@ -1,14 +1,15 @@
 //! Counts what is held, by tenant, by kind and in all.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use super::kind::Kind;
+use super::reclaim::Reclaim;
 use crate::fair::{Flow, Scheduler};
 use crate::ids::TenantId;
 
@@ -45,6 +46,15 @@ pub enum Full {
     },
 }
 
+impl Full {
+    /// Bytes that may be held.
+    fn limit(self) -> u64 {
+        match self {
+            Self::OfTenant { limit, .. } | Self::OfAll { limit, .. } => limit,
+        }
+    }
+}
+
 /// What is held, and what may be. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
@@ -60,6 +70,9 @@ struct Totals {
     of_kind: [AtomicU64; Kind::ALL.len()],
     refused_of_tenants: AtomicU64,
     refused_of_all: AtomicU64,
+    reclaimed: AtomicU64,
+    /// Who keeps what may go first.
+    reclaim: OnceLock<Weak<dyn Reclaim>>,
 }
 
 struct Tenants {
@@ -96,6 +109,8 @@ impl Ledger {
                 of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
                 refused_of_tenants: AtomicU64::new(0),
                 refused_of_all: AtomicU64::new(0),
+                reclaimed: AtomicU64::new(0),
+                reclaim: OnceLock::new(),
             }),
             tenants: Arc::new(Mutex::new(Tenants {
                 accounts: FxHashMap::default(),
@@ -136,6 +151,17 @@ impl Ledger {
             .accounts
             .insert(tenant.clone(), Arc::clone(&account));
         Account(account)
+    }
+
+    /// Before a tenant is refused anything but [expendable](Kind::is_expendable) bytes, what that one keeps for it goes.
+    /// The first that is named stays.
+    pub fn reclaims_from(&self, keeper: Weak<dyn Reclaim>) {
+        let _another = self.totals.reclaim.set(keeper);
+    }
+
+    /// How often something went that was kept, because its tenant had no room.
+    pub fn reclaimed(&self) -> u64 {
+        self.totals.reclaimed.load(Ordering::Relaxed)
     }
 
     /// Who grants turns to the flows of accounts, and of others that want time beside them.
@@ -206,6 +232,10 @@ impl fmt::Debug for Ledger {
     }
 }
 
+/// Tells accounts apart while they live.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AccountKey(usize);
+
 /// What one tenant holds. Cheap to clone: one reference count.
 #[derive(Clone)]
 pub struct Account(Arc<Tenant>);
@@ -243,6 +273,11 @@ impl Account {
         &self.0.flow
     }
 
+    /// Tells it from all others that live.
+    pub fn key(&self) -> AccountKey {
+        AccountKey(Arc::as_ptr(&self.0).addr())
+    }
+
     /// Bytes that the tenant holds.
     pub fn held(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)
@@ -261,17 +296,43 @@ impl Account {
     }
 
     fn add_if_room(&self, kind: Kind, bytes: u64) -> Result<(), Full> {
+        loop {
+            let Err(full) = self.try_add(kind, bytes) else {
+                return Ok(());
+            };
+            // What would never fit takes nothing with it.
+            let may_fit = !kind.is_expendable() && bytes <= full.limit();
+            if may_fit && self.reclaim() {
+                continue;
+            }
+            let refused = match full {
+                Full::OfTenant { .. } => &self.0.totals.refused_of_tenants,
+                Full::OfAll { .. } => &self.0.totals.refused_of_all,
+            };
+            refused.fetch_add(1, Ordering::Relaxed);
+            return Err(full);
+        }
+    }
+
+    /// Lets the oldest go of what is kept for the tenant, if there is something.
+    fn reclaim(&self) -> bool {
+        let totals = &self.0.totals;
+        let keeper = totals.reclaim.get().and_then(Weak::upgrade);
+        let has_gone = keeper.is_some_and(|keeper| keeper.reclaim(self));
+        totals
+            .reclaimed
+            .fetch_add(u64::from(has_gone), Ordering::Relaxed);
+        has_gone
+    }
+
+    fn try_add(&self, kind: Kind, bytes: u64) -> Result<(), Full> {
         let totals = &self.0.totals;
         let limit = kind.part_of(self.limit());
-        add_within(&self.0.held, bytes, limit).map_err(|held| {
-            totals.refused_of_tenants.fetch_add(1, Ordering::Relaxed);
-            Full::OfTenant { held, limit }
-        })?;
+        add_within(&self.0.held, bytes, limit).map_err(|held| Full::OfTenant { held, limit })?;
         // No part of this one: what others hold would keep a tenant from being told anything.
         let limit = totals.limit.load(Ordering::Relaxed);
         if let Err(held) = add_within(&totals.held, bytes, limit) {
             self.0.held.fetch_sub(bytes, Ordering::Relaxed);
-            totals.refused_of_all.fetch_add(1, Ordering::Relaxed);
             return Err(Full::OfAll { held, limit });
         }
         totals.of_kind[kind.number()].fetch_add(bytes, Ordering::Relaxed);
@@ -468,6 +529,46 @@ mod tests {
         let _sessions = other.charge(Kind::Session, 100).expect("room");
         let account = ledger.account(&tenant("one"));
         assert!(account.charge(Kind::Message, 20).is_ok());
+    }
+
+    /// Keeps charges, the oldest first.
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<std::collections::VecDeque<Charge>>);
+
+    impl Reclaim for Kept {
+        fn reclaim(&self, account: &Account) -> bool {
+            let mut kept = self.0.lock();
+            let meant = |charge: &Charge| charge.account().key() == account.key();
+            let at = kept.iter().position(meant);
+            at.and_then(|at| kept.remove(at)).is_some()
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_tenant_goes_before_it_is_refused() {
+        let ledger = ledger(100, 150);
+        let (one, other) = (
+            ledger.account(&tenant("one")),
+            ledger.account(&tenant("other")),
+        );
+        let kept = Arc::new(Kept::default());
+        let keeper: Weak<dyn Reclaim> = Arc::downgrade(&(Arc::clone(&kept) as Arc<dyn Reclaim>));
+        ledger.reclaims_from(keeper);
+        let keep = |account: &Account, bytes| {
+            let charge = account.charge(Kind::Answer, bytes).expect("room");
+            kept.0.lock().push_back(charge);
+        };
+        keep(&other, 20);
+        keep(&one, 30);
+        keep(&one, 40);
+        let _body = one.charge(Kind::Body, 50).expect("the oldest has gone");
+        assert_eq!((one.held(), other.held(), ledger.reclaimed()), (90, 20, 1));
+        assert!(one.charge(Kind::Body, 101).is_err(), "it never fits");
+        assert!(one.charge(Kind::Replay, 20).is_err(), "it may be dropped");
+        assert_eq!((one.held(), ledger.refused_of_tenants()), (90, 2));
+        let _more = one.charge(Kind::Answer, 50).expect("the other has gone");
+        assert!(one.charge(Kind::Answer, 1).is_err(), "there is no more");
+        assert_eq!((one.held(), other.held()), (100, 20));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! - what is held is the sum of the charges that live, of each tenant, of each kind, and of all;
 //! - no tenant holds more than its limit, and all no more than theirs, except by [`Account::charge_anyway`]
 //!   and after a limit was lowered: what is there stays;
+//! - before a tenant is refused what cannot be dropped, what is kept for clients of it that are gone goes ([`Reclaim`]);
 //! - an account that holds nothing and that nobody has takes no place in the ledger after its next look.
 //!
 //! It deliberately knows no HTTP, no sessions and no reasons: it counts.
@@ -25,9 +26,11 @@
 mod carried;
 mod kind;
 mod ledger;
+mod reclaim;
 mod table;
 
 pub use carried::weight;
 pub use kind::Kind;
-pub use ledger::{Account, Charge, Full, Ledger, Limits};
+pub use ledger::{Account, AccountKey, Charge, Full, Ledger, Limits};
+pub use reclaim::Reclaim;
 pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};

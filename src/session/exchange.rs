@@ -14,6 +14,7 @@ use super::mailbox::{Mailbox, Parcel, WhenFull};
 use super::packages::told_until_settled;
 use super::record::Session;
 use super::service::Sessions;
+use super::subscriptions::Reserved;
 use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::launch::packages::Slot;
@@ -58,6 +59,8 @@ pub struct Exchange {
     repeat: Option<Repeat>,
     /// It is on its way to a worker.
     repeating: Option<Repeating>,
+    /// Places for what it subscribes to.
+    pub(super) reserved: Vec<Reserved>,
 }
 
 /// A request that may be sent once more if its worker dies before it said anything about it.
@@ -146,6 +149,7 @@ impl Exchange {
             has_client: true,
             repeat: None,
             repeating: None,
+            reserved: Vec::new(),
         }
     }
 
@@ -473,6 +477,16 @@ impl Exchange {
         again.config.clone_from(&self.config);
         again.principal.clone_from(&self.principal);
         again
+    }
+
+    /// Bytes of what has come and nobody has taken.
+    pub fn kept_bytes(&self) -> usize {
+        self.mailbox.queued_bytes()
+    }
+
+    /// Lets go of what has come, and of what comes until it is dropped: nobody will take it.
+    pub fn discard(&self) {
+        self.mailbox.discard();
     }
 
     /// Cancels what is still unanswered and returns the ids of it, as raw JSON.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::record::{Session, SessionId};
 use crate::bridge::{ClientHello, Level, SessionNo};
-use crate::held::Account;
+use crate::held::{Account, Kind as Held};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::packages::Installer;
 use crate::protocol::Revision;
@@ -88,7 +88,8 @@ pub(super) fn revive(
         .config
         .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));
     let revision = Revision::parse(&row.revision)?;
-    let session = Session::new(no, id, principal, server, client, account);
+    let charge = account.charge_anyway(Held::Session, Session::weight(&client));
+    let session = Session::new(no, id, principal, server, client, charge);
     let mut session = session.with_config(config);
     session.created = row.created;
     session.agree(revision);

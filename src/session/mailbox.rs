@@ -362,6 +362,23 @@ impl Mailbox {
         }
     }
 
+    /// Lets go of what is queued, and takes no more in: nobody will read it.
+    pub fn discard(&self) {
+        self.close();
+        let mut inner = self.inner.lock();
+        while inner.pop().is_some() {}
+    }
+
+    /// Bytes of the messages that are queued.
+    pub fn queued_bytes(&self) -> usize {
+        let inner = self.inner.lock();
+        let lengths = inner.queue.iter().map(|queued| match &queued.parcel {
+            Parcel::Message(message) | Parcel::Answer { message, .. } => message.len(),
+            Parcel::Failed { .. } => 0,
+        });
+        lengths.sum()
+    }
+
     /// A reader of the session's own stream, beside those that are there. One that goes on with a stream ends the
     /// reader that had it; of too many, the oldest ends.
     pub fn read(self: &Arc<Self>, goes_on_with: Option<u64>) -> Reader {

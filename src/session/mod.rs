@@ -50,6 +50,7 @@ mod rules;
 mod service;
 mod shared;
 mod stateless;
+mod subscriptions;
 mod suspended;
 mod tool_list;
 mod written;

@@ -16,9 +16,10 @@ use super::mailbox::{Mailbox, Pushed, WhenFull};
 use super::replay::Replay;
 use super::roots::SessionRoots;
 use super::route::{Order, Route};
+use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
-use crate::held::{Account, Charge, Full, Kind, Shelf};
+use crate::held::{Account, Charge, Kind, Shelf};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::Revision;
 use crate::tenancy::{ClientConfig, Principal};
@@ -119,9 +120,7 @@ pub struct Session {
 struct State {
     revision: Revision,
     level: Option<Level>,
-    subscriptions: BTreeSet<String>,
-    /// What those take.
-    subscribed: Charge,
+    subscriptions: Subscriptions,
     last_used: Instant,
     /// Requests and streams that keep it from expiring.
     in_use: usize,
@@ -134,17 +133,17 @@ struct State {
 }
 
 impl Session {
+    /// A session of that tenant, which takes what was charged for its [`weight`](Self::weight).
     pub(super) fn new(
         no: SessionNo,
         id: SessionId,
         principal: Principal,
         server: ServerName,
         client: ClientHello,
-        account: Account,
+        charge: Charge,
     ) -> Self {
-        // Whoever makes one for a client has asked for room first.
-        let charge = account.charge_anyway(Kind::Session, Self::weight(&client));
-        let subscribed = account.nothing(Kind::Subscription);
+        let account = charge.account().clone();
+        let subscriptions = Subscriptions::new(account.nothing(Kind::Subscription));
         let has_roots = client.capabilities.contains_key("roots");
         Self {
             no,
@@ -166,8 +165,7 @@ impl Session {
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
-                subscriptions: BTreeSet::new(),
-                subscribed,
+                subscriptions,
                 last_used: Instant::now(),
                 in_use: 0,
                 ended: false,
@@ -325,34 +323,21 @@ impl Session {
     }
 
     pub(super) fn add_subscription(&self, uri: String) {
-        let weight = subscription_weight(&uri);
-        let mut state = self.state.lock();
-        if state.subscriptions.insert(uri) {
-            // Whoever subscribes has asked for room first; what is in flight at once is little.
-            state.subscribed.grow_anyway(weight);
-        }
+        self.with_subscriptions(|all| all.add(uri));
     }
 
     pub(super) fn remove_subscription(&self, uri: &str) {
-        let mut state = self.state.lock();
-        if state.subscriptions.remove(uri) {
-            state.subscribed.shrink(subscription_weight(uri));
-        }
+        self.with_subscriptions(|all| all.remove(uri));
     }
 
-    /// Whether its tenant has room for another subscription of it.
-    ///
-    /// # Errors
-    /// [`Full`] when it has not.
-    pub(super) fn has_room_for(&self, uri: &str) -> Result<(), Full> {
-        let weight = subscription_weight(uri);
-        self.account.charge(Kind::Subscription, weight).map(drop)
+    pub(super) fn with_subscriptions<T>(&self, with: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        with(&mut self.state.lock().subscriptions)
     }
 
     /// What a new worker must be told to be where an earlier one was.
     pub(super) fn standing(&self) -> (Option<Level>, Vec<String>) {
         let state = self.state.lock();
-        (state.level, state.subscriptions.iter().cloned().collect())
+        (state.level, state.subscriptions.agreed().cloned().collect())
     }
 
     /// Notes a seat; false if it is noted already.
@@ -435,13 +420,6 @@ fn first_stream() -> u64 {
     const A_SECOND: u32 = 16;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     1 + (now.unwrap_or_default().as_secs() << A_SECOND)
-}
-
-/// What a subscription takes, in bytes: its URI stands here, at the worker, and in the index there.
-fn subscription_weight(uri: &str) -> usize {
-    /// Beside the text, at each place.
-    const PLACE: usize = 64;
-    3 * (uri.len() + PLACE)
 }
 
 /// Keeps a session from expiring.

@@ -150,8 +150,13 @@ impl Replay {
         }
     }
 
+    /// Bytes of the events that are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Forgets what is kept: who comes back misses it.
-    fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.kept.clear();
         self.bytes = 0;
         self.charge.shrink(usize::MAX);

@@ -14,7 +14,8 @@ use super::exchange::Exchange;
 use super::link::{Asked, Called};
 use super::offer::Offer;
 use super::record::Session;
-use super::service::Sessions;
+use super::service::{Sessions, session_not_found};
+use super::subscriptions::Reserved;
 use crate::bridge::{
     Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
 };
@@ -92,7 +93,7 @@ impl Sessions {
                 .await;
         }
         if let Some(uri) = subscribed_uri(envelope) {
-            session.has_room_for(&uri)?;
+            exchange.reserved.extend(Reserved::take(session, &uri)?);
         }
         let config = exchange.config.clone();
         let config = config.as_ref();

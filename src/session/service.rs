@@ -285,10 +285,8 @@ impl Sessions {
         let no = self.shared.directory.next_no();
         let asked = client.protocol_version.clone();
         let account = self.shared.ledger.account(&principal.tenant);
-        account
-            .charge(held::Kind::Session, Session::weight(&client))
-            .map(drop)?;
-        let session = Session::new(no, id, principal, server, client, account);
+        let charge = account.charge(held::Kind::Session, Session::weight(&client))?;
+        let session = Session::new(no, id, principal, server, client, charge);
         let session = Arc::new(session.with_config(config));
         let hello = if session.is_with_all() {
             self.hello_of_all(&session.principal)?

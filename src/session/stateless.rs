@@ -28,6 +28,7 @@ use super::service::Sessions;
 use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
+use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::tenancy::{ClientConfig, Principal};
@@ -194,7 +195,8 @@ impl Sessions {
         let no = self.shared.directory.next_no();
         let (principal, server) = (principal.clone(), server.clone());
         let account = self.shared.ledger.account(&principal.tenant);
-        let session = Session::new(no, id, principal, server, hello, account);
+        let charge = account.charge_anyway(held::Kind::Session, Session::weight(&hello));
+        let session = Session::new(no, id, principal, server, hello, charge);
         Ok(session.without_state())
     }
 

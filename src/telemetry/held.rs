@@ -13,6 +13,7 @@ pub(super) struct HeldMetrics {
     limit_of_all: IntGauge,
     refused_of_tenants: IntCounter,
     refused_of_all: IntCounter,
+    reclaimed: IntCounter,
 }
 
 impl HeldMetrics {
@@ -32,6 +33,10 @@ impl HeldMetrics {
             "How often memory was not taken in because a limit was reached, by whose.",
         );
         let refused = register(registry, IntCounterVec::new(refused, &["of"]));
+        let reclaimed = opts(
+            "held_reclaimed_total",
+            "Answers kept for clients that were gone which went because their tenant had no room.",
+        );
         let of_kind = |kind: Kind| (kind, held.with_label_values(&[kind.as_str()]));
         Self {
             of_kinds: Kind::ALL.into_iter().map(of_kind).collect(),
@@ -39,6 +44,7 @@ impl HeldMetrics {
             limit_of_all: limits.with_label_values(&["all"]),
             refused_of_tenants: refused.with_label_values(&["tenant"]),
             refused_of_all: refused.with_label_values(&["all"]),
+            reclaimed: register(registry, IntCounter::with_opts(reclaimed)),
         }
     }
 
@@ -52,6 +58,7 @@ impl HeldMetrics {
         for (counter, now) in [
             (&self.refused_of_tenants, ledger.refused_of_tenants()),
             (&self.refused_of_all, ledger.refused_of_all()),
+            (&self.reclaimed, ledger.reclaimed()),
         ] {
             counter.inc_by(now.saturating_sub(counter.get()));
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::beside::Beside;
@@ -194,6 +194,107 @@ async fn answers_that_nobody_reads_are_refused_at_the_limit() {
         held(&pool, "answer").await == 0.0
     })
     .await;
+}
+
+/// Sends a request over a connection of its own and goes: at once, or when that much has come. What has come.
+async fn and_goes(pool: &Stdiopool, client: &Client, body: &Value, until: Option<&str>) -> String {
+    let mut stream = deaf(pool, client, body).await;
+    let mut told = Vec::new();
+    let read = async {
+        let is_enough =
+            |told: &[u8]| until.is_none_or(|until| String::from_utf8_lossy(told).contains(until));
+        while !is_enough(&told) {
+            let len = stream.read_buf(&mut told).await.expect("readable");
+            assert!(len > 0, "closed after {}", String::from_utf8_lossy(&told));
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, read)
+        .await
+        .expect("it comes");
+    String::from_utf8_lossy(&told).into_owned()
+}
+
+/// The event id in what was told.
+fn last_event(told: &str) -> String {
+    let id = told
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("id: "));
+    id.expect("an id").to_owned()
+}
+
+/// Asks for what came after that event.
+async fn resume(client: &Client, last: &str) -> reqwest::Response {
+    let request = client
+        .request(http::Method::GET)
+        .header("accept", "text/event-stream")
+        .header("last-event-id", last);
+    request.send().await.expect("answered")
+}
+
+#[tokio::test]
+async fn answers_of_clients_that_are_gone_are_the_first_to_go() {
+    let pool = serve("");
+    let beside = Beside::open(&pool, "bystander", "good").await;
+    let huge = |id: usize, after: f64| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "huge", "arguments": { "bytes": 5 << 20, "after": after } } });
+    let kept = async |answers: u32| {
+        let least = f64::from(answers * (5 << 20));
+        crate::support::eventually("the answers are kept", async || {
+            held(&pool, "answer").await >= least
+        })
+        .await;
+    };
+    // Nobody needs the room: who comes back in time gets its answer.
+    let in_time = pool.client_of("hostile", "noisy").connect().await;
+    let told = and_goes(&pool, &in_time, &huge(1, 2.5), Some("\ndata:")).await;
+    kept(1).await;
+    let again = resume(&in_time, &last_event(&told)).await;
+    let mut again = in_time.stream_of(again);
+    let answer = again.next().await.expect("an event");
+    let text = answer["result"]["content"][0]["text"].as_str();
+    assert_eq!(
+        (answer["id"].as_u64(), text.map(str::len)),
+        (Some(1), Some(5 << 20))
+    );
+    drop(again);
+    in_time.delete().await;
+    crate::support::eventually("of a session that has ended nothing is kept", async || {
+        held(&pool, "answer").await == 0.0
+    })
+    .await;
+
+    let gone = pool.client_of("hostile", "noisy").connect().await;
+    let told = and_goes(&pool, &gone, &huge(2, 2.5), Some("\ndata:")).await;
+    kept(1).await;
+    for id in 3..6 {
+        and_goes(&pool, &gone, &huge(id, 0.3), None).await;
+    }
+    kept(4).await;
+    // Another client of the tenant needs more than is left. It is not refused, and neither is the next.
+    let here = pool.client_of("hostile", "noisy").connect().await;
+    for id in 6..9 {
+        let answer = here.post(&huge(id, 0.0)).await;
+        let text = answer.response()["result"]["content"][0]["text"]
+            .as_str()
+            .map(str::len);
+        assert_eq!(text, Some(5 << 20), "{}", answer.message());
+    }
+    let pad = "x".repeat(5 << 20);
+    let said = here
+        .call("echo", json!({ "message": "short", "pad": pad }))
+        .await;
+    assert_eq!(said.text(), "short");
+    let reclaimed = pool.metric("stdiopool_held_reclaimed_total").await;
+    assert!((1.0..=4.0).contains(&reclaimed), "{reclaimed}");
+    assert_eq!(
+        pool.metric("stdiopool_held_refusals_total{of=\"tenant\"}")
+            .await,
+        0.0
+    );
+    // The one that has waited longest has gone, and its client is told so once.
+    let late = resume(&gone, &last_event(&told)).await;
+    assert_eq!(late.status(), StatusCode::NO_CONTENT);
+    beside.goes_on(5).await;
 }
 
 #[tokio::test]

@@ -30,7 +30,12 @@ pub(crate) fn tenants(names: &[&str]) -> String {
 
 /// Sends those bytes over a connection of their own, and gives what comes until its end.
 pub(crate) async fn exchange(pool: &Stdiopool, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address(pool)).await.expect("connected");
+    exchange_with(address(pool), request).await
+}
+
+/// As [`exchange`], with whoever listens there.
+pub(crate) async fn exchange_with(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
     // Who refuses early may close while the rest is on its way.
     let _cut_off = stream.write_all(request).await;
     let mut told = vec![];

@@ -1,13 +1,14 @@
 //! What one connection is at, and whether its time is over.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::framing::{Ambiguous, Fault};
 use super::streams::Progress;
 use crate::fair::Flow;
 use crate::held::Ledger;
@@ -81,8 +82,8 @@ pub(in crate::front) struct Activity {
     blocked_since: AtomicU64,
     /// Bytes that the socket took.
     written: AtomicU64,
-    /// The number of the request whose body has two lengths.
-    ambiguous: AtomicU64,
+    /// The request that can be read in two ways.
+    ambiguous: OnceLock<Ambiguous>,
     /// A caller with valid credentials has used it.
     known: AtomicBool,
     /// Whose work its requests are.
@@ -113,7 +114,7 @@ impl Activity {
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            ambiguous: AtomicU64::new(0),
+            ambiguous: OnceLock::new(),
             known: AtomicBool::new(false),
             party: Mutex::new(Party {
                 flow: strangers,
@@ -164,14 +165,16 @@ impl Activity {
         }
     }
 
-    /// The request of that number can be read in two ways.
-    pub(super) fn found_ambiguous(&self, number: u64) {
-        self.ambiguous.store(number, Ordering::Relaxed);
+    /// A request can be read in two ways.
+    pub(super) fn found_ambiguous(&self, found: Ambiguous) {
+        // Nothing is followed after the first, so that it is found again at most.
+        let _first = self.ambiguous.set(found);
     }
 
-    /// Whether the request of that number can be read in two ways.
-    pub(super) fn is_ambiguous(&self, number: u64) -> bool {
-        self.ambiguous.load(Ordering::Relaxed) == number
+    /// Why the request of that number can be read in two ways; so can all that come after the first such.
+    pub(super) fn fault(&self, number: u64) -> Option<Fault> {
+        let found = self.ambiguous.get()?;
+        (found.head <= number).then_some(found.fault)
     }
 
     /// The socket took so many bytes.

@@ -1,14 +1,65 @@
-//! Where heads of HTTP/1.1 begin and end in the bytes of a connection, and whether the length of a body is said
-//! in more than one way.
+//! Where heads of HTTP/1.1 begin and end in the bytes of a connection, and whether the length of a body can be read
+//! in one way only.
 //!
-//! hyper forgets `Content-Length` where there is `Transfer-Encoding` too, and a repeated one of equal value. Something
-//! in front of stdiopool may have gone by the other, so that what it took for a body is a request here (RFC 9112, 11.2).
-//! So both are looked for before hyper reads them.
+//! hyper forgets `Content-Length` where there is `Transfer-Encoding` too, and a repeated one of equal value; of
+//! `Transfer-Encoding` it looks at the last coding only. Something in front of stdiopool may have gone by the other, so
+//! that what it took for a body is a request here (RFC 9112, 11.2). So both are looked for before hyper reads them.
+//! What hyper refuses itself, with 400 and the end of the connection, is not looked for again: a coding after
+//! `chunked`, `Transfer-Encoding` in HTTP/1.0, a length that is no number, folded lines, blanks before a colon.
 
 use memchr::memchr;
 
-/// Bytes of a line that are kept when it comes in pieces. The two headers need fewer.
+/// Bytes of a line that are looked at, in bytes. The two headers and the size of a chunk need fewer.
 const MAX_KEPT: usize = 96;
+
+/// Why the length of a request's body, or where its head begins, cannot be told for certain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// `Content-Length` more than once, or together with `Transfer-Encoding`.
+    TwoLengths,
+    /// `Transfer-Encoding` says `chunked` more than once, or has a place in its list with nothing in it.
+    CodingUnclear,
+    /// `Transfer-Encoding` names another coding than `chunked`.
+    CodingUnknown,
+    /// One of the two headers, or the size of a chunk before this head, is longer than is looked at.
+    TooLong,
+}
+
+/// The head that a [`Fault`] is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ambiguous {
+    /// Its number on the connection, from 1.
+    pub(super) head: u64,
+    pub(super) fault: Fault,
+}
+
+/// What `Transfer-Encoding` has said so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Coding {
+    /// Nothing.
+    #[default]
+    None,
+    Chunked,
+    Unknown,
+    Unclear,
+}
+
+impl Coding {
+    /// With one more value of the header, which is a list.
+    fn and(mut self, value: &[u8]) -> Self {
+        for name in value.split(|byte| *byte == b',') {
+            self = match (self, name.trim_ascii()) {
+                (Self::Unclear, _) | (_, b"") => Self::Unclear,
+                (found, name) => match (found, name.eq_ignore_ascii_case(b"chunked")) {
+                    (Self::None, true) => Self::Chunked,
+                    (Self::Unknown, true) | (_, false) => Self::Unknown,
+                    (_, true) => Self::Unclear,
+                },
+            };
+        }
+        self
+    }
+}
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +84,9 @@ struct Head {
     has_request_line: bool,
     lengths: u32,
     length: u64,
-    is_chunked: bool,
+    coding: Coding,
+    /// One of the two headers is longer than is looked at.
+    is_too_long: bool,
 }
 
 /// Follows the bytes that a client sends. Pure.
@@ -44,8 +97,7 @@ pub(super) struct Framing {
     line: Vec<u8>,
     /// Heads that are complete.
     heads: u64,
-    /// The number of the head whose body has more than one length, from 1.
-    ambiguous: Option<u64>,
+    ambiguous: Option<Ambiguous>,
 }
 
 impl Default for Framing {
@@ -60,8 +112,8 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// The head that can be read in two ways, by its number from 1. Nothing is followed after it.
-    pub(super) fn ambiguous(&self) -> Option<u64> {
+    /// The first head that can be read in two ways. Nothing is followed after it.
+    pub(super) fn ambiguous(&self) -> Option<Ambiguous> {
         self.ambiguous
     }
 
@@ -94,7 +146,8 @@ impl Framing {
                     let (line, rest) = bytes.split_at(end);
                     bytes = &rest[1..];
                     if self.line.is_empty() {
-                        self.line(line);
+                        // As much as would be kept of it, so that pieces make no difference.
+                        self.line(&line[..line.len().min(MAX_KEPT)]);
                     } else {
                         self.keep(line);
                         let line = std::mem::take(&mut self.line);
@@ -114,12 +167,17 @@ impl Framing {
         self.part = Part::Head(Head::default());
     }
 
-    /// A line, without the line feed at its end.
+    /// The beginning of a line, without the line feed at its end.
     fn line(&mut self, line: &[u8]) {
+        let is_cut = line.len() >= MAX_KEPT;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.part {
-            Part::Head(head) => self.line_of_head(head, line),
+            Part::Head(head) => self.line_of_head(head, line, is_cut),
             Part::ChunkSize => match chunk_size(line) {
+                // hyper takes any number of zeros. This request is served already: the next is not.
+                _ if is_cut && line.iter().all(u8::is_ascii_hexdigit) => {
+                    self.refuse(self.heads + 1, Fault::TooLong);
+                }
                 Some(0) => self.part = Part::Trailers,
                 // The line break after the chunk belongs to it.
                 Some(size) => self.part = Part::Chunk(size.saturating_add(2)),
@@ -131,7 +189,12 @@ impl Framing {
         }
     }
 
-    fn line_of_head(&mut self, mut head: Head, line: &[u8]) {
+    fn refuse(&mut self, head: u64, fault: Fault) {
+        self.ambiguous = Some(Ambiguous { head, fault });
+        self.part = Part::Other;
+    }
+
+    fn line_of_head(&mut self, mut head: Head, line: &[u8], is_cut: bool) {
         if line.is_empty() {
             if head.has_request_line {
                 self.end_head(head);
@@ -152,24 +215,34 @@ impl Framing {
             let value = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
             // hyper refuses what is no number.
             head.length = value.parse().unwrap_or(0);
-        } else if value_of(line, b"transfer-encoding").is_some() {
-            head.is_chunked = true;
+            head.is_too_long |= is_cut;
+        } else if let Some(value) = value_of(line, b"transfer-encoding") {
+            head.coding = head.coding.and(value);
+            head.is_too_long |= is_cut;
         }
         self.part = Part::Head(head);
     }
 
     fn end_head(&mut self, head: Head) {
         self.heads += 1;
-        if head.lengths > 1 || (head.lengths > 0 && head.is_chunked) {
-            self.ambiguous = Some(self.heads);
-            self.part = Part::Other;
-        } else if head.is_chunked {
-            self.part = Part::ChunkSize;
-        } else if head.length > 0 {
-            self.part = Part::Body(head.length);
-        } else {
-            self.next_head();
-        }
+        let fault = match (head.lengths, head.coding) {
+            _ if head.is_too_long => Fault::TooLong,
+            (2.., _) | (1, Coding::Chunked | Coding::Unknown | Coding::Unclear) => {
+                Fault::TwoLengths
+            }
+            (0, Coding::Unknown) => Fault::CodingUnknown,
+            (0, Coding::Unclear) => Fault::CodingUnclear,
+            (0, Coding::Chunked) => {
+                self.part = Part::ChunkSize;
+                return;
+            }
+            (1, Coding::None) if head.length > 0 => {
+                self.part = Part::Body(head.length);
+                return;
+            }
+            (0 | 1, Coding::None) => return self.next_head(),
+        };
+        self.refuse(self.heads, fault);
     }
 }
 
@@ -209,22 +282,37 @@ mod tests {
         framing
     }
 
+    fn first(fault: Fault) -> Option<Ambiguous> {
+        Some(Ambiguous { head: 1, fault })
+    }
+
     #[test]
-    fn a_body_with_two_lengths_is_found() {
+    fn a_body_whose_length_is_not_said_once_is_found() {
         let length = "Content-Length: 5\r\n";
         let chunked = "transfer-encoding: chunked\r\n";
+        let blanks = " ".repeat(MAX_KEPT);
+        let two = first(Fault::TwoLengths);
         for (headers, expected) in [
             (length.to_owned(), None),
             (chunked.to_owned(), None),
-            (format!("{length}{chunked}"), Some(1)),
-            (format!("{chunked}{length}"), Some(1)),
-            (format!("{length}{length}"), Some(1)),
-            (format!("{length}Transfer-Encoding: identity\r\n"), Some(1)),
+            (format!("{length}{chunked}"), two),
+            (format!("{chunked}{length}"), two),
+            (format!("{length}{length}"), two),
+            (format!("{length}Transfer-Encoding: identity\r\n"), two),
             (
                 format!("{length}x: a\r\nTRANSFER-ENCODING:chunked\r\n"),
-                Some(1),
+                two,
             ),
             (format!("{length}x-transfer-encoding: chunked\r\n"), None),
+            (
+                format!("Content-Length:{blanks}5\r\n"),
+                first(Fault::TooLong),
+            ),
+            (
+                format!("Transfer-Encoding:{blanks}chunked\r\n"),
+                first(Fault::TooLong),
+            ),
+            (format!("x: {blanks}a\r\n{length}"), None),
         ] {
             let text = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
             assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected, "{text}");
@@ -232,6 +320,49 @@ mod tests {
             let bare = text.replace('\r', "");
             assert_eq!(followed(&[bare.as_bytes()]).ambiguous(), expected, "{bare}");
         }
+    }
+
+    #[test]
+    fn the_only_coding_is_chunked_once() {
+        let unclear = first(Fault::CodingUnclear);
+        let unknown = first(Fault::CodingUnknown);
+        for (values, expected) in [
+            (vec!["chunked"], None),
+            (vec!["\tCHUNKED "], None),
+            (vec!["chunked", "chunked"], unclear),
+            (vec!["chunked, chunked"], unclear),
+            (vec![", chunked"], unclear),
+            (vec!["", "chunked"], unclear),
+            (vec!["gzip", "chunked, chunked"], unknown),
+            (vec!["gzip, chunked"], unknown),
+            (vec!["gzip", "chunked"], unknown),
+            (vec!["identity", "chunked"], unknown),
+            (vec!["chunked;q=1"], unknown),
+            (vec!["\"chunked\""], unknown),
+        ] {
+            let headers = values.iter().fold(String::new(), |headers, value| {
+                headers + "Transfer-Encoding:" + value + "\r\n"
+            });
+            let text = format!("POST / HTTP/1.1\r\n{headers}\r\n0\r\n\r\n");
+            assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_that_is_longer_than_is_looked_at_ends_what_is_certain() {
+        let size = format!("{:0>200}", 5);
+        let text =
+            format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nhello\r\n");
+        let expected = Some(Ambiguous {
+            head: 2,
+            fault: Fault::TooLong,
+        });
+        assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected);
+        let pieces: Vec<&[u8]> = text.as_bytes().chunks(7).collect();
+        assert_eq!(followed(&pieces).ambiguous(), expected);
+        // Extensions may be long.
+        let long = text.replace(&size, &format!("5;{size}"));
+        assert_eq!(followed(&[long.as_bytes()]).ambiguous(), None);
     }
 
     #[test]
@@ -250,7 +381,8 @@ mod tests {
             assert_eq!((framing.ambiguous(), framing.heads), (None, 1), "{first}");
             assert!(!framing.is_within_head(), "{first}");
             let framing = followed(&[first.as_bytes(), inner.as_bytes()]);
-            assert_eq!(framing.ambiguous(), Some(2), "{first}");
+            let found = framing.ambiguous().map(|found| found.head);
+            assert_eq!(found, Some(2), "{first}");
         }
     }
 
@@ -266,7 +398,7 @@ mod tests {
     /// A request, and whether its length is said twice.
     fn requests() -> impl Strategy<Value = Vec<(Vec<u8>, bool)>> {
         let body = prop::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), any::<u8>()], 0..40);
-        let one = (body, 0..4_u8, "[a-z]{0,120}").prop_map(|(body, kind, filler)| {
+        let one = (body, 0..6_u8, "[a-z]{0,120}").prop_map(|(body, kind, filler)| {
             let mut text = format!("POST /mcp HTTP/1.1\r\nx-filler: {filler}\r\n").into_bytes();
             let len = body.len();
             match kind {
@@ -274,6 +406,7 @@ mod tests {
                 1 => text.extend(
                     format!("content-length: {len}\r\nTransfer-Encoding: chunked\r\n\r\n").bytes(),
                 ),
+                2 => text.extend(b"Transfer-Encoding: gzip, chunked\r\n\r\n"),
                 _ => text.extend(b"Transfer-Encoding: chunked\r\n\r\n"),
             }
             if kind == 0 || kind == 1 {
@@ -286,7 +419,7 @@ mod tests {
                 }
                 text.extend(b"0\r\n\r\n");
             }
-            (text, kind == 1)
+            (text, kind == 1 || kind == 2)
         });
         prop::collection::vec(one, 1..6)
     }
@@ -302,7 +435,7 @@ mod tests {
             for piece in bytes.chunks(size) {
                 framing.feed(piece);
             }
-            prop_assert_eq!(framing.ambiguous(), expected);
+            prop_assert_eq!(framing.ambiguous().map(|found| found.head), expected);
             if expected.is_none() {
                 prop_assert_eq!(framing.heads, requests.len() as u64);
                 prop_assert!(!framing.is_within_head());

@@ -28,4 +28,4 @@ mod watched;
 pub(super) use connection::Connection;
 pub(super) use places::Taken;
 pub use places::{ConnectionLimits, Places};
-pub(super) use request::{Served, unambiguous};
+pub(super) use request::{Served, Unclear, unambiguous};

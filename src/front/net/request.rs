@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
+use super::framing::Fault;
 use super::streams::Progress;
 use crate::front::body::Body;
 use crate::front::reply::{SESSION_HEADER, VERSION_HEADER};
@@ -30,12 +32,49 @@ static ONCE: [HeaderName; 10] = [
     HeaderName::from_static("last-event-id"),
 ];
 
+/// A request that is refused before anything else of it is looked at.
+#[derive(Debug)]
+pub(in crate::front) struct Unclear {
+    pub(in crate::front) status: StatusCode,
+    pub(in crate::front) failure: Failure,
+}
+
+impl Unclear {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self {
+            status,
+            failure: Failure::new(Reason::InvalidRequest, why),
+        }
+    }
+}
+
+impl From<Fault> for Unclear {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TwoLengths => refused(
+                "the length of the body is said more than once (`Content-Length`, `Transfer-Encoding`)",
+            ),
+            Fault::CodingUnclear => refused(
+                "`Transfer-Encoding` says more than `chunked` once (send `Transfer-Encoding: chunked`, or `Content-Length`)",
+            ),
+            Fault::TooLong => refused(
+                "a header or a chunk that says the length of a body is longer than needed (96 bytes)",
+            ),
+            // RFC 9112, 6.1: what is not understood is 501.
+            Fault::CodingUnknown => Self::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "`Transfer-Encoding` names a coding that is not understood (send the body as it is, with `Transfer-Encoding: chunked` or `Content-Length`)",
+            ),
+        }
+    }
+}
+
 /// Refuses a request that can be read in two ways, and puts its authority into `Host`, wherever it came from, so
 /// that whoever looks there finds it over HTTP/2 too.
 ///
 /// # Errors
-/// [`Reason::InvalidRequest`], with what is there twice, missing, or at odds.
-pub(in crate::front) fn unambiguous(parts: &mut Parts) -> Result<(), Failure> {
+/// With 400 what is there twice, missing, or at odds; with 417 what is expected that is not understood.
+pub(in crate::front) fn unambiguous(parts: &mut Parts) -> Result<(), Unclear> {
     let headers = &parts.headers;
     // More values than names: some header is there twice.
     if headers.len() != headers.keys_len() {
@@ -53,39 +92,84 @@ pub(in crate::front) fn unambiguous(parts: &mut Parts) -> Result<(), Failure> {
         }
     }
     debug_assert!(ONCE.contains(&SESSION_HEADER));
+    expects_what_is_known(headers)?;
+    let host = headers.get(HOST);
+    if let Some(host) = host.filter(|host| !is_host(host.as_bytes())) {
+        let host = String::from_utf8_lossy(host.as_bytes()).into_owned();
+        return Err(refused(format!(
+            "the header `Host` is no name or address with or without a port: `{host}`"
+        )));
+    }
     let Some(authority) = parts.uri.authority() else {
-        // HTTP/1.0 had no such header.
-        if headers.contains_key(HOST) || parts.version == Version::HTTP_10 {
+        // HTTP/1.0 had no such header; who may leave it out is for the guard to say.
+        if host.is_some() || parts.version == Version::HTTP_10 {
             return Ok(());
         }
-        return Err(refused("the header `Host` is missing".to_owned()));
+        return Err(refused("the header `Host` is missing"));
     };
     let authority = authority.as_str();
-    match headers.get(HOST) {
+    if !is_host(authority.as_bytes()) {
+        return Err(refused(
+            "the host in the request's target is no name or address with or without a port",
+        ));
+    }
+    match host {
         Some(host) if !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) => {
             let why =
                 format!("the header `Host` and the request's own `{authority}` are not the same");
             Err(refused(why))
         }
         Some(_) => Ok(()),
-        None if parts.version == Version::HTTP_11 => {
-            Err(refused("the header `Host` is missing".to_owned()))
-        }
+        None if parts.version == Version::HTTP_11 => Err(refused("the header `Host` is missing")),
         None => {
             let host = HeaderValue::from_str(authority);
-            let host = host.map_err(|_| refused("the request's host is no host".to_owned()))?;
+            let host = host.map_err(|_| refused("the request's host is no host"))?;
             parts.headers.insert(HOST, host);
             Ok(())
         }
     }
 }
 
+/// RFC 9110, 10.1.1: there is one expectation, and what else stands there was meant for somebody who knows it.
+fn expects_what_is_known(headers: &HeaderMap) -> Result<(), Unclear> {
+    let mut expected = headers.get_all(EXPECT).iter();
+    if expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Ok(());
+    }
+    Err(Unclear::new(
+        StatusCode::EXPECTATION_FAILED,
+        "the header `Expect` says something else than `100-continue`",
+    ))
+}
+
+/// Whether it is a host with or without a port (RFC 9110, 4.2.1 and 7.2): not empty, nobody's name before an `@`, a port
+/// that there is.
+fn is_host(text: &[u8]) -> bool {
+    // The usual ones, before anything is parsed.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let port_at = text.iter().rposition(|byte| *byte == b':');
+    let (name, port) = match port_at {
+        Some(at) if !text.ends_with(b"]") => (&text[..at], &text[at + 1..]),
+        _ => (text, &b""[..]),
+    };
+    let is_port = port.len() <= 5
+        && port.iter().all(u8::is_ascii_digit)
+        && (port.is_empty()
+            || std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok()));
+    if !is_port || name.is_empty() {
+        return false;
+    }
+    name.iter().all(is_plain)
+        || (!text.contains(&b'@')
+            && Authority::try_from(name).is_ok_and(|host| host.host().len() == name.len()))
+}
+
 fn has_more(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.get_all(name).iter().nth(1).is_some()
 }
 
-fn refused(why: String) -> Failure {
-    Failure::new(Reason::InvalidRequest, why)
+fn refused(why: impl Into<String>) -> Unclear {
+    Unclear::new(StatusCode::BAD_REQUEST, why)
 }
 
 /// A request under way, from its head until its answer was handed over whole or is not wanted any more.
@@ -108,8 +192,11 @@ pub(in crate::front) struct Served {
 }
 
 impl Served {
-    /// Notes that a request has begun, over that version; whether its length is said in two ways.
-    pub(in crate::front) fn begin(activity: &Arc<Activity>, version: Version) -> (Self, bool) {
+    /// Notes that a request has begun, over that version; why it is refused if its length can be read in two ways.
+    pub(in crate::front) fn begin(
+        activity: &Arc<Activity>,
+        version: Version,
+    ) -> (Self, Option<Unclear>) {
         let number = activity.request_begins();
         let progress = (version == Version::HTTP_2).then(|| {
             let progress = Arc::new(Progress::new(Arc::clone(activity)));
@@ -121,7 +208,7 @@ impl Served {
             progress,
             _under_way: UnderWay(Arc::clone(activity)),
         };
-        (served, activity.is_ambiguous(number))
+        (served, activity.fault(number).map(Unclear::from))
     }
 
     /// Its answer.
@@ -159,7 +246,7 @@ impl HttpBody for Served {
 mod tests {
     use super::*;
 
-    fn checked(version: Version, uri: &str, headers: &[(&str, &str)]) -> Result<Parts, Failure> {
+    fn checked(version: Version, uri: &str, headers: &[(&str, &str)]) -> Result<Parts, Unclear> {
         let mut request = http::Request::builder().version(version).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -238,6 +325,63 @@ mod tests {
         ] {
             let checked = checked(version, uri, &headers);
             assert_eq!(checked.is_ok(), is_clear, "{version:?} {uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_a_port() {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "localhost:",
+            "127.0.0.1:65535",
+            "[::1]",
+            "[::1]:80",
+            "mcp_server.internal",
+            "a~b!c:1",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "localhost:65536",
+            "localhost:+80",
+            "localhost:80:80",
+            "localhost:80@evil.example",
+            "user@localhost",
+            "@localhost",
+            "localhost, evil.example",
+            "localhost evil.example",
+            "localhost/path",
+            "[[127.0.0.1]]",
+            "[::1",
+            "::1",
+            "lo\u{e9}",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_a_continuation_may_be_expected() {
+        for (values, expected) in [
+            (vec!["100-Continue"], true),
+            (vec!["100-continue", "100-continue"], true),
+            (vec!["200-ok"], false),
+            (vec!["100-continue", "x"], false),
+            (vec!["100-continue, x"], false),
+            (vec![""], false),
+        ] {
+            let mut headers = vec![("host", "a")];
+            headers.extend(values.iter().map(|value| ("expect", *value)));
+            let checked = checked(Version::HTTP_11, "/", &headers);
+            let status = checked.map_err(|unclear| unclear.status.as_u16()).map(drop);
+            assert_eq!(
+                status,
+                if expected { Ok(()) } else { Err(417) },
+                "{values:?}"
+            );
         }
     }
 

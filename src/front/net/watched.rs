@@ -42,8 +42,8 @@ impl<T> Watched<T> {
         }
         self.framing.feed(bytes);
         self.activity.is_within_head(self.framing.is_within_head());
-        if let Some(number) = self.framing.ambiguous() {
-            self.activity.found_ambiguous(number);
+        if let Some(found) = self.framing.ambiguous() {
+            self.activity.found_ambiguous(found);
         }
     }
 
