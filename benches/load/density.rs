@@ -28,6 +28,10 @@ pub(crate) struct DensityArgs {
     /// Only this one, such as "node everything"
     #[arg(long)]
     pub(crate) only: Option<String>,
+    /// Seconds after they fell asleep at which their memory is measured once more: by then a runtime's own collector of garbage
+    /// has brought some of it back, and it was paged out again (0: not)
+    #[arg(long, default_value_t = 120)]
+    pub(crate) later: u64,
 }
 
 /// A server as it is started, and a call to it.
@@ -54,6 +58,8 @@ pub(crate) fn run(args: &DensityArgs) -> Result<Section> {
             Column::text("server"),
             Column::number("awake", "MiB", 1),
             Column::number("asleep", "MiB", 1),
+            Column::number("most later", "MiB", 1),
+            Column::number("later", "MiB", 1),
             Column::number("tenants per GiB awake", "", 1),
             Column::number("tenants per GiB asleep", "", 1),
             Column::number("warm p50", "ms", 1),
@@ -84,7 +90,7 @@ pub(crate) fn run(args: &DensityArgs) -> Result<Section> {
             }
             let found = package
                 .subject(is_direct)
-                .and_then(|subject| measure(&subject, args.tenants));
+                .and_then(|subject| measure(&subject, args.tenants, Duration::from_secs(args.later)));
             match found {
                 Ok(density) => {
                     figures.row(density.cells(name));
@@ -174,6 +180,8 @@ struct Density {
     awake: f64,
     /// `None` where nothing sleeps.
     asleep: Option<f64>,
+    /// The most that was held in the time after that, and what was at its end.
+    later: Option<(f64, f64)>,
     warm: Vec<f64>,
     wake: Vec<f64>,
     cold: Vec<f64>,
@@ -184,13 +192,15 @@ impl Density {
         self.asleep.map(|_| median(&self.wake))
     }
 
-    fn cells(&self, name: &str) -> [Cell; 9] {
+    fn cells(&self, name: &str) -> [Cell; 11] {
         let mut wake = self.wake.clone();
         wake.sort_unstable_by(f64::total_cmp);
         [
             name.into(),
             self.awake.into(),
             self.asleep.into(),
+            self.later.map(|(most, _)| most).into(),
+            self.later.map(|(_, last)| last).into(),
             (1024.0 / self.awake).into(),
             self.asleep.map(|asleep| 1024.0 / asleep).into(),
             median(&self.warm).into(),
@@ -202,7 +212,7 @@ impl Density {
 }
 
 #[tokio::main]
-async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
+async fn measure(subject: &Subject, tenants: usize, later: Duration) -> Result<Density> {
     let (program, args) = subject.argv.split_first().ok_or("no command")?;
     // One download for all, as for the commands by hand.
     let home = std::env::var("HOME")?;
@@ -227,10 +237,14 @@ async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let awake = memory(&served.workers).await? / tenants as f64;
-    let mut asleep = None;
+    let (mut asleep, mut afterwards) = (None, None);
     if can_hibernate().is_ok() {
         until_asleep(&served.workers, tenants).await?;
         asleep = Some(memory(&served.workers).await? / tenants as f64);
+        if !later.is_zero() {
+            let (most, last) = watched(&served.workers, later).await?;
+            afterwards = Some((most / tenants as f64, last / tenants as f64));
+        }
     }
     let (mut wake, mut warm, mut cold) = (Vec::new(), Vec::new(), Vec::new());
     for session in &mut sessions {
@@ -247,6 +261,7 @@ async fn measure(subject: &Subject, tenants: usize) -> Result<Density> {
     Ok(Density {
         awake,
         asleep,
+        later: afterwards,
         warm,
         wake,
         cold,
@@ -296,6 +311,18 @@ pub(crate) fn held(pids: &[u32]) -> Result<f64> {
 /// MiB that all workers hold now.
 async fn memory(admin: &str) -> Result<f64> {
     held(&processes(&workers(admin).await?))
+}
+
+/// The most MiB that all workers hold within that time, and what they hold at its end.
+async fn watched(admin: &str, time: Duration) -> Result<(f64, f64)> {
+    let end = Instant::now() + time;
+    let (mut most, mut last) = (0.0_f64, 0.0);
+    while Instant::now() < end {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        last = memory(admin).await?;
+        most = most.max(last);
+    }
+    Ok((most, last))
 }
 
 async fn until_asleep(admin: &str, tenants: usize) -> Result<()> {

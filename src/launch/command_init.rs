@@ -19,13 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
 
-use crate::process::{close_from_3, end_descendants, keep_private, prctl, set_name, take_over};
+use crate::process::{close_from_3, end_descendants, keep_private, take_over};
 
 /// First argument that makes this program the process above a command.
 pub(super) const ARGUMENT: &str = "__command";
@@ -77,7 +78,7 @@ fn run() -> io::Result<ExitStatus> {
     let socket = stdin.as_fd().try_clone_to_owned()?;
     set_name(c"sp-command")?;
     keep_private()?;
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    set_child_subreaper(true)?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;
@@ -126,10 +127,7 @@ fn start(order: Order, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
 #[allow(unsafe_code, reason = "a signal's disposition")]
 fn prepare() -> io::Result<()> {
     // Should this process be killed; it has one thread.
-    prctl(
-        libc::PR_SET_PDEATHSIG,
-        libc::c_ulong::from(libc::SIGKILL.unsigned_abs()),
-    )?;
+    set_pdeathsig(Signal::SIGKILL)?;
     // SAFETY: the default disposition runs no code of ours.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

@@ -1,45 +1,18 @@
 //! What a process sets for itself.
 #![allow(
     unsafe_code,
-    reason = "prctl and close_range have no safe wrapper for these uses"
+    reason = "close_range has no safe wrapper: it closes what others may own"
 )]
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::RawFd;
 
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// `RLIMIT_CORE`, in bytes: less than any core dump needs, and unlike 0 it also keeps dumps from a program in
 /// `kernel.core_pattern`.
 const CORE_LIMIT: u64 = 1;
-
-/// Calls prctl(2) with one number.
-///
-/// # Errors
-/// When the kernel refuses it.
-pub(crate) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
-    let zero: libc::c_ulong = 0;
-    // SAFETY: the options used here take numbers, no pointers.
-    match unsafe { libc::prctl(option, argument, zero, zero, zero) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Names this process in process lists, by at most 15 bytes. Works for a process that is not dumpable, to which
-/// its own `/proc/self/comm` is closed.
-///
-/// # Errors
-/// When the kernel refuses it.
-pub(crate) fn set_name(name: &'static CStr) -> io::Result<()> {
-    let zero: libc::c_ulong = 0;
-    // SAFETY: the kernel reads the string, which ends with a NUL and lives for ever.
-    match unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), zero, zero, zero) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
 
 /// Closes this process to others of its user (`/proc/PID/{environ,mem,fd}`, ptrace(2)), and rules out core dumps.
 /// Holds across fork(2); execve(2) takes back the former.
@@ -50,7 +23,7 @@ pub(crate) fn keep_private() -> io::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     let limit = CORE_LIMIT.min(hard);
     setrlimit(Resource::RLIMIT_CORE, limit, limit)?;
-    prctl(libc::PR_SET_DUMPABLE, 0)
+    Ok(set_dumpable(false)?)
 }
 
 /// Closes every descriptor from 3 on, as `flags` of close_range(2) say.

@@ -5,6 +5,9 @@ use std::fs;
 use std::io;
 
 use rustc_hash::FxHashMap;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use super::pidfd::open_pidfd;
 
 /// One process at the time of the scan. Pid and start time together are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,32 +136,15 @@ fn parse(pid: u32, text: &[u8]) -> Option<Process> {
 }
 
 /// Kills `process`, unless it has ended and its pid means another by now.
-#[allow(unsafe_code, reason = "the pidfd calls have no safe wrapper in nix")]
 pub(crate) fn kill(process: Process) {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    // SAFETY: takes two numbers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
-    let Ok(fd) = i32::try_from(fd) else { return };
-    if fd < 0 {
+    let Ok(pidfd) = open_pidfd(process.pid) else {
         return;
-    }
-    // SAFETY: the kernel just made this descriptor for us; nothing else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    };
     // The pidfd holds on to one process; only now is it safe to ask which one that is.
     if Process::now(process.pid).is_none_or(|now| now.started != process.started) {
         return;
     }
-    let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: a null siginfo is allowed (pidfd_send_signal(2)); the rest are numbers.
-    let _ended_meanwhile = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            fd.as_raw_fd(),
-            libc::SIGKILL,
-            no_info,
-            0,
-        )
-    };
+    let _ended_meanwhile = pidfd_send_signal(&pidfd, Signal::KILL);
 }
 
 #[cfg(test)]

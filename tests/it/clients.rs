@@ -171,10 +171,7 @@ async fn goes_on_and_comes_to_rest(program: &Path, script: &str, generation: &st
         let line = line.expect("in time").expect("reads");
         assert_eq!(line.as_deref(), Some(what), "generation {generation}");
     };
-    let called = async || std::fs::read_to_string(&heard).is_ok_and(|it| it.contains("tools/call"));
-    eventually("the call is there", called).await;
-    // By then its stream has begun.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    eventually("its stream has begun", async || proxy.has_begun("\"wait\"")).await;
     proxy.cut();
     says("waited").await;
     says("quiet").await;

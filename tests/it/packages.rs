@@ -394,7 +394,6 @@ async fn at_the_address_of_all_servers_who_connects_during_an_install_hears_of_i
     let again = std::time::Instant::now();
     client.ask("tools/list", json!({})).await.result();
     assert!(again.elapsed() < std::time::Duration::from_secs(10));
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     npm.remove("hold");
     let told = events.next().await.expect("a message");
     assert_eq!(told["method"], "notifications/tools/list_changed");

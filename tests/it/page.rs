@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -137,13 +136,10 @@ async fn a_page_calls_and_comes_back_to_a_call_whose_connection_broke() {
         report.expect("in time").expect("reports")
     };
     assert_eq!(report().await, "called");
-    let heard = pool.dir.path().join("state/data/default/slow/heard");
-    let called = async || {
-        std::fs::read_to_string(&heard).is_ok_and(|it| it.matches("tools/call").count() == 2)
-    };
-    eventually("the second call is there", called).await;
-    // By then its stream has begun.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    eventually("its stream has begun", async || {
+        proxy.has_begun("{\"seconds\":9}")
+    })
+    .await;
     proxy.cut();
     assert_eq!(report().await, "waited");
     browser.kill().await.expect("ends");

@@ -6,7 +6,7 @@ use std::path::Path;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::support::{BINARY, Stdiopool};
+use super::support::{BINARY, Stdiopool, until};
 
 #[tokio::test]
 async fn two_tenants_use_every_server_of_it() {
@@ -62,4 +62,128 @@ async fn two_tenants_use_every_server_of_it() {
     let refused = stranger.try_initialize("2025-11-25", json!({})).await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     assert_eq!(pool.workers().await.len(), 8);
+}
+
+/// The tree of a small crate beside a copy of the script that looks for circles in it.
+#[test]
+fn a_new_circle_of_files_in_a_room_is_found_and_a_shorter_list_is_asked_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["scripts", "src/house/attic", "src/shed"] {
+        std::fs::create_dir_all(at(folder)).expect("made");
+    }
+    std::fs::copy(root.join("scripts/circles"), at("scripts/circles")).expect("copied");
+    let write = |name: &str, text: &str| std::fs::write(at(name), text).expect("written");
+    let says = || {
+        let circles = std::process::Command::new("python3")
+            .arg(at("scripts/circles"))
+            .output()
+            .expect("runs");
+        let said = String::from_utf8(circles.stderr).expect("a text");
+        (circles.status.success(), said)
+    };
+    write("scripts/circles.allow", "# none\n");
+    write(
+        "src/house/mod.rs",
+        "mod attic;\nmod door;\npub use door::Door;\n",
+    );
+    // What a comment, a text or a test names is no import, and what is handed on is no import of who hands it on.
+    write(
+        "src/house/door.rs",
+        "//! Beside [`super::attic::Beam`].\npub struct Door; // use super::attic::Beam;\nconst URL: &str = \"http://\";\n#[cfg(test)]\nmod tests { use super::super::attic::Beam; }\n",
+    );
+    write("src/house/attic/mod.rs", "mod beam;\npub use beam::Beam;\n");
+    write(
+        "src/house/attic/beam.rs",
+        "use crate::house::{Door as Way};\npub struct Beam(Way);\n",
+    );
+    write("src/shed/mod.rs", "use crate::house::Door;\n");
+    assert_eq!(says(), (true, String::new()));
+
+    write(
+        "src/house/door.rs",
+        "use super::attic::Beam;\npub struct Door(Box<Beam>);\n",
+    );
+    let (passed, said) = says();
+    assert!(!passed);
+    assert!(
+        said.contains("`house`: 2 files with 2 imports are in circles, 0 with 0 may be"),
+        "{said}"
+    );
+    write("scripts/circles.allow", "house 2 2 it was there\n");
+    assert_eq!(says(), (true, String::new()));
+    write("src/house/door.rs", "pub struct Door;\n");
+    let (passed, said) = says();
+    assert!(!passed && said.contains("only 0 files"), "{said}");
+}
+
+/// A folder in which `scripts/test` runs with everything else played: each program says that it ran, and `cargo` stays.
+fn played_tests() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().expect("a folder");
+    let here = dir.path().display().to_string();
+    let says = |what: &str| format!("#!/bin/sh\necho {what} $* >> {here}/ran\n");
+    let mut files = vec![
+        (
+            "scripts/test",
+            std::fs::read_to_string(root.join("scripts/test")).expect("read"),
+        ),
+        (
+            "bin/cargo",
+            says("cargo") + "sleep 100 & echo $! > child; wait\n",
+        ),
+        // As root on a host without zram, whatever this one is.
+        ("bin/id", "#!/bin/sh\necho 0\n".to_owned()),
+        ("bin/grep", "#!/bin/sh\nexit 1\n".to_owned()),
+    ];
+    for name in [
+        "scripts/install",
+        "scripts/layers",
+        "scripts/zram",
+        "tests/peers/setup.sh",
+        "tests/launchers.sh",
+        "bin/npm",
+        "bin/uvx",
+    ] {
+        files.push((name, says(name)));
+    }
+    for (name, text) in files {
+        let file = dir.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        std::fs::write(&file, text).expect("written");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("set");
+    }
+    dir
+}
+
+#[test]
+fn interrupted_tests_leave_neither_swap_nor_processes() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let dir = played_tests();
+        let path = std::env::var("PATH").expect("a PATH");
+        let mut script = std::process::Command::new(dir.path().join("scripts/test"))
+            .env("PATH", format!("{}/bin:{path}", dir.path().display()))
+            .spawn()
+            .expect("runs");
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+        let child = until("the tests run", || read("child").trim().parse::<u32>().ok());
+        assert!(!read("ran").contains("zram off"), "{signal}");
+        let pid = Pid::from_raw(i32::try_from(script.id()).expect("a pid"));
+        kill(pid, signal).expect("sent");
+        let status = script.wait().expect("ends");
+        assert_eq!(status.code(), Some(128 + signal as i32), "{signal}");
+        let ran = read("ran");
+        assert!(
+            ran.contains("scripts/zram 1G\n") && ran.ends_with("scripts/zram off\n"),
+            "{signal}: {ran}"
+        );
+        until("what the tests had started is gone", || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
 }

@@ -7,7 +7,9 @@
 //!
 //! ```text
 //!  Awake --idle for hibernate_after, or weight is needed--> FallingAsleep --> Asleep
-//!    ^------------- a request is granted, or the worker says something ----------+
+//!    ^                                                   ^                           |
+//!    |                                                   +--- holds more again ------+
+//!    +------------- a request is granted, or the worker says something ----------+
 //! ```
 
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Action, StopReason};
 use super::evict::LOOK_AT;
+use super::page_out::PageOut;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{ServerName, TenantId, WorkerId};
 
@@ -150,11 +153,8 @@ impl Policy {
                 let history = self.memory.history.entry(server).or_default();
                 history.awake.add(bytes);
             }
-            // Something in it runs by itself, such as a collector of garbage: it sleeps anew.
-            (Phase::Ready, Sleep::Asleep) if bytes > worker.awake_memory / 2 => {
-                self.stirred(now, id, out);
-            }
-            (Phase::Ready, Sleep::Asleep) => {}
+            // Something in it may have run by itself, such as a collector of garbage.
+            (Phase::Ready, Sleep::Asleep) => self.grown_asleep(now, id, bytes),
             // Between the two nothing is learnt, and what goes is gone when it is gone.
             _ => return,
         }
@@ -184,6 +184,7 @@ impl Policy {
         match bytes {
             Some(bytes) => {
                 worker.sleep = Sleep::Asleep;
+                worker.page_out = Some(PageOut::ended(now, bytes, worker.page_out));
                 let server = worker.facts.server.clone();
                 let history = self.memory.history.entry(server).or_default();
                 history.asleep.add(bytes);
@@ -206,8 +207,13 @@ impl Policy {
             return;
         }
         worker.sleep = Sleep::Awake;
+        worker.page_out = None;
         let bytes = worker.awake_memory.max(worker.memory);
         let is_idle = worker.idle_rank.is_some();
+        // It may be set for an hour from now, and the next sleep is due sooner.
+        if let Some(at) = worker.sleep_timer.take() {
+            self.disarm(at, Timer::Sleep(id));
+        }
         out.push(Action::Wake(id));
         self.memory.leaving.remove(&id);
         if is_idle {
@@ -242,6 +248,21 @@ impl Policy {
         }
     }
 
+    /// A worker that is paged out holds so much: if that is more again, it is paged out once more.
+    fn grown_asleep(&mut self, now: Instant, id: WorkerId, bytes: u64) {
+        let (Some(after), Some(worker)) = (self.limits.hibernate_after, self.workers.get_mut(&id))
+        else {
+            return;
+        };
+        if worker.sleep_timer.is_none()
+            && let Some(last) = worker.page_out.filter(|last| last.is_undone(bytes))
+        {
+            let at = last.next(after).max(now);
+            worker.sleep_timer = Some(at);
+            self.arm(at, Timer::Sleep(id));
+        }
+    }
+
     /// Like the idle timer it is set once, not per request: a worker used meanwhile gets the rest.
     pub(super) fn sleep_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
@@ -255,10 +276,18 @@ impl Policy {
         if worker.phase != Phase::Ready || worker.in_flight > 0 || worker.retiring.is_some() {
             return;
         }
-        let due = Self::after(since, after);
+        let due = match worker.sleep {
+            Sleep::Awake => Self::after(since, after),
+            // By what it holds now: what was measured while it was paged out says little.
+            Sleep::Asleep => match worker.page_out {
+                Some(last) if last.is_undone(worker.memory) => last.next(after),
+                _ => return,
+            },
+            Sleep::FallingAsleep => return,
+        };
         if due <= now {
             self.falls_asleep(id, out);
-        } else if worker.sleep == Sleep::Awake {
+        } else {
             worker.sleep_timer = Some(due);
             self.arm(due, Timer::Sleep(id));
         }
@@ -266,7 +295,7 @@ impl Policy {
 
     fn falls_asleep(&mut self, id: WorkerId, out: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id)
-            && worker.sleep == Sleep::Awake
+            && worker.sleep != Sleep::FallingAsleep
             && !worker.is_sleepless
         {
             worker.sleep = Sleep::FallingAsleep;

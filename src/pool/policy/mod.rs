@@ -31,6 +31,7 @@ mod fair;
 mod invariants;
 mod limits;
 mod memory;
+mod page_out;
 mod places;
 mod spares;
 mod state;

@@ -12,6 +12,7 @@ use super::circuit::Circuit;
 use super::event::{Action, Claim, Event, StopReason, TicketId};
 use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
+use super::page_out::PageOut;
 use super::spares::Stock;
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -94,6 +95,8 @@ pub struct WorkerRecord {
     /// It could not be paged out, and it is not tried again.
     pub(super) is_sleepless: bool,
     pub(super) sleep_timer: Option<Instant>,
+    /// Its last page-out, if it was not needed since.
+    pub(super) page_out: Option<PageOut>,
     /// Its place among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,

@@ -58,6 +58,7 @@ impl Policy {
                 is_measured: false,
                 is_sleepless: false,
                 sleep_timer: None,
+                page_out: None,
                 idle_rank: None,
                 idle_timer: None,
                 counts_until: Some(counts_until),

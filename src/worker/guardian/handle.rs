@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use parking_lot::Mutex;
 use tokio::io::Interest;
@@ -22,7 +23,7 @@ use super::process::ARGUMENT;
 use super::sweep;
 use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
 use crate::ids::WorkerId;
-use crate::process::{Process, ProcessTable, RunState, prctl};
+use crate::process::{Process, ProcessTable, RunState};
 use crate::worker::ExitStatusKind;
 
 /// How long a new guardian may take to say that it runs.
@@ -153,7 +154,7 @@ impl Guardian {
     /// # Errors
     /// As [`Guardian::start`].
     pub async fn start_with(program: &Path) -> Result<Self, GuardianError> {
-        prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(GuardianError::Setup)?;
+        set_child_subreaper(true).map_err(|errno| GuardianError::Setup(errno.into()))?;
         let link = Link::start(program).await?;
         Ok(Self(Arc::new(Inner {
             program: program.to_owned(),

@@ -20,12 +20,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use super::spawn::execute;
 use super::wire::{SPAWN_FDS, SpawnFailure, Stage};
-use crate::process::{close_all_but, end_descendants, prctl, set_name};
+use crate::process::{close_all_but, end_descendants};
 
 /// Sent by the kernel when the guardian dies; blocked, and waited for together with the ends of children.
 const PARENT_DIED: Signal = Signal::SIGUSR1;
@@ -184,11 +185,10 @@ fn begin(fds: [OwnedFd; SPAWN_FDS], pipe: RawFd, guardian: Pid) -> Result<u32, S
 
 fn set_up(guardian: Pid) -> io::Result<()> {
     set_name(c"sp-init")?;
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    set_child_subreaper(true)?;
     // Whatever comes waits; only SIGKILL and SIGSTOP do not.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
-    let signal = libc::c_ulong::try_from(PARENT_DIED as i32).map_err(io::Error::other)?;
-    prctl(libc::PR_SET_PDEATHSIG, signal)?;
+    set_pdeathsig(PARENT_DIED)?;
     if getppid() != guardian {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }

@@ -13,9 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use nix::sys::prctl::set_dumpable;
 use nix::unistd::{getegid, geteuid};
-
-use crate::process::prctl;
 
 /// Folders to be made read-only. Made before the fork: nothing is allocated after it.
 pub(super) struct ReadOnly {
@@ -54,7 +53,7 @@ impl ReadOnly {
                 return Ok(());
             }
             // Else what maps the user in /proc is root's. What is executed next is its own again.
-            prctl(libc::PR_SET_DUMPABLE, 1)?;
+            set_dumpable(true)?;
             unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
             write(c"/proc/self/setgroups", "deny")?;
             write(c"/proc/self/uid_map", &self.uid_map)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::{set_child_subreaper, set_name};
 use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -16,7 +17,7 @@ use nix::unistd::{Pid, dup2_stdin, setsid};
 use super::init::{self, Event, Told};
 use super::spawn::IGNORED;
 use super::wire::{Received, Report, Request, SpawnFailure, Stage, receive, send};
-use crate::process::{ProcessTable, RunState, close_from_3, keep_private, kill, prctl, set_name};
+use crate::process::{ProcessTable, RunState, close_from_3, keep_private, kill};
 
 /// First argument that makes this program a guardian.
 pub(super) const ARGUMENT: &str = "__guardian";
@@ -96,7 +97,7 @@ impl Guardian {
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.
         setsid()?;
-        prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
+        set_child_subreaper(true)?;
         set_name(c"sp-guardian")?;
         keep_private()?;
         ignore_signals()?;

@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{Pid, getppid, setsid};
 
 use super::mounts::ReadOnly;
 use super::wire::{Launch, SPAWN_FDS, SpawnFailure, Stage};
-use crate::process::{close_from_3, prctl};
+use crate::process::close_from_3;
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
 pub(super) const IGNORED: [Signal; 4] = [
@@ -70,7 +71,7 @@ fn prepare(init: Pid, limits: &Limits, read_only: &ReadOnly) -> io::Result<()> {
     read_only.apply()?;
     kill_with_parent(init)?;
     if !limits.may_gain_privileges {
-        prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+        set_no_new_privs()?;
     }
     limit(Resource::RLIMIT_NOFILE, limits.open_files)?;
     limit(Resource::RLIMIT_CPU, limits.cpu_seconds)?;
@@ -87,10 +88,7 @@ fn prepare(init: Pid, limits: &Limits, read_only: &ReadOnly) -> io::Result<()> {
 /// The leader dies with its init process, which has one thread, so that "the creating thread" of prctl(2) is the
 /// process; and it may have died before the request was made.
 fn kill_with_parent(init: Pid) -> io::Result<()> {
-    prctl(
-        libc::PR_SET_PDEATHSIG,
-        libc::c_ulong::try_from(libc::SIGKILL).unwrap_or(9),
-    )?;
+    set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != init {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }

@@ -1,9 +1,11 @@
 //! Pages other processes out: process_madvise(2) with `MADV_PAGEOUT` over their mappings.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use procfs::process::{MMPermissions, MMapPath, Process};
+
+use crate::process::open_pidfd;
 
 /// Bytes advised in one call, so that a process that is needed meanwhile waits for no more.
 const CHUNK: u64 = 8 << 20;
@@ -24,7 +26,7 @@ pub fn page_out(pids: &[u32], is_cancelled: impl Fn() -> bool) -> io::Result<()>
 }
 
 fn page_out_one(pid: u32, is_cancelled: &impl Fn() -> bool) -> io::Result<()> {
-    let pidfd = open(pid)?;
+    let pidfd = open_pidfd(pid)?;
     for (start, end) in mappings(pid) {
         let mut at = start;
         while at < end {
@@ -66,18 +68,6 @@ fn mappings(pid: u32) -> Vec<(u64, u64)> {
         .filter(may_go)
         .map(|map| map.address)
         .collect()
-}
-
-#[allow(unsafe_code, reason = "pidfd_open has no safe wrapper in nix")]
-fn open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just made this descriptor for us; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 #[allow(unsafe_code, reason = "process_madvise has no safe wrapper in nix")]
