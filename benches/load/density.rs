@@ -88,9 +88,9 @@ pub(crate) fn run(args: &DensityArgs) -> Result<Section> {
                 section.note(format!("{name}: `{}` is not on PATH", package.runner));
                 continue;
             }
-            let found = package
-                .subject(is_direct)
-                .and_then(|subject| measure(&subject, args.tenants, Duration::from_secs(args.later)));
+            let found = package.subject(is_direct).and_then(|subject| {
+                measure(&subject, args.tenants, Duration::from_secs(args.later))
+            });
             match found {
                 Ok(density) => {
                     figures.row(density.cells(name));

@@ -14,7 +14,7 @@ use super::exchange::Exchange;
 use super::link::{Asked, Called};
 use super::offer::Offer;
 use super::record::Session;
-use super::service::{Sessions, session_not_found};
+use super::service::Sessions;
 use super::subscriptions::Reserved;
 use crate::bridge::{
     Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
