@@ -31,6 +31,7 @@ mod held_states;
 mod leftovers;
 mod ownership;
 mod packages;
+mod refusals;
 mod requests;
 mod tables;
 mod terminals;

@@ -89,6 +89,25 @@ async fn whoever_opens_a_session_agrees_on_the_revision_in_the_message() {
         let refused = client.ask("tools/list", json!({})).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
         assert_eq!(refused.reason(), "unsupported_version");
+        // Of later revisions than there are sessions of, too, whatever is asked.
+        for sent in ["1999-01-01", "2099-01-01", "2026-07-28"] {
+            client.version = Some(sent.to_owned());
+            let pinged = client.ask("ping", json!({})).await;
+            let listens = client.request(http::Method::GET).send().await;
+            let listens = listens.expect("answers");
+            let mut told = vec![(pinged.status, pinged.response().clone())];
+            told.push((listens.status(), listens.json().await.expect("JSON")));
+            for (status, told) in told {
+                assert_eq!(status, StatusCode::BAD_REQUEST, "{sent}");
+                let error = &told["error"];
+                assert_eq!(error["data"]["reason"], "unsupported_version", "{told}");
+                let message = error["message"].as_str().unwrap_or_default();
+                let expected = format!(
+                    "this session speaks revision 2025-11-25, as was agreed on in `initialize`, but `MCP-Protocol-Version` says `{sent}` (send `MCP-Protocol-Version: 2025-11-25`"
+                );
+                assert!(message.starts_with(&expected), "{message}");
+            }
+        }
     }
 }
 

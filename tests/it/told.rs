@@ -11,7 +11,7 @@ use rmcp::model::CallToolRequestParams;
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use serde_json::Value;
 
-use super::support::{Stdiopool, faulty};
+use super::support::{Stdiopool, demo, faulty};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md");
 const BEGIN: &str = "<!-- from a test -->\n";
@@ -192,6 +192,18 @@ async fn row(n: usize, auto: &Stdiopool, http: &Stdiopool) -> String {
         write!(row, " {} |", cells.join(" | ")).expect("in memory");
     }
     row + "\n"
+}
+
+/// What is refused though it is well formed ends no session either: with 400, that of Python 1.30 was over.
+#[tokio::test]
+async fn a_call_that_is_refused_for_its_binding_is_told_and_the_session_goes_on() {
+    let pool = Stdiopool::serve(&demo("demo", "bind.sleep = { secnods = \"1\" }"));
+    let url = format!("{}/demo/mcp", pool.url);
+    for client in ["Python 1.30", "Python 2.3", "TypeScript 1.32", "rmcp 3"] {
+        let refused = told(client, &url, "sleep").await;
+        let is_told = refused.text.contains("`servers.demo.bind.sleep.secnods`");
+        assert!(is_told && refused.lives, "{client}: {}", refused.text);
+    }
 }
 
 /// With `BLESS=1` it writes the table.
