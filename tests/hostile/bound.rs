@@ -222,12 +222,15 @@ async fn a_refusal_is_told_and_the_session_and_other_tools_go_on() {
     let log = client.call("git_log", json!({ "repo": "mine" })).await;
     assert_eq!(outcome(log.response()), Ok(json!({ "repo": "mine" })));
     let told = "`servers.tool.bind.git_statsu` matches no tool of the server; did you mean `git_status`? Until it is mended, calls of `git_status` are refused";
-    let warned = pool
-        .log()
-        .lines()
-        .filter(|line| line.contains("WARN") && line.contains(told))
-        .count();
-    assert_eq!(warned, 1, "{}", pool.log());
+    let warnings = || {
+        let log = pool.log();
+        let lines = log.lines();
+        lines
+            .filter(|line| line.contains("WARN") && line.contains(told))
+            .count()
+    };
+    eventually("it is in the log", async || warnings() > 0).await;
+    assert_eq!(warnings(), 1, "{}", pool.log());
     let file = pool.dir.path().join("pool.toml").display().to_string();
     let run = |args: &[&str]| {
         let output = pool.command(args).output().expect("runs");
