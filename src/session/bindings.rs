@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::rules::did_you_mean;
+use crate::bridge::Additions;
 use crate::config::{Bind, BindRule, similar};
 use crate::ids::ServerName;
+use crate::protocol::Failure;
 
 /// How deep schemas are looked into for what is composed of several (`allOf` and the like).
 const MAX_DEPTH: usize = 4;
@@ -124,6 +125,32 @@ impl Standing {
         Some(format!(
             "what is set for callers of this tool could not be applied to it (`{key}`; `stdiopool check --live` says why), so it is not called"
         ))
+    }
+}
+
+/// A call whose arguments may have to be set.
+#[derive(Debug)]
+pub(super) struct BoundCall {
+    /// The tool.
+    pub(super) tool: String,
+    /// What is added if the tool takes all of it.
+    pub(super) additions: Additions,
+}
+
+/// Why a call is not passed on.
+#[derive(Debug)]
+pub(super) enum NotBound {
+    /// Its parameters cannot be accepted.
+    Refused(String),
+    /// The worker has ended; nothing of the call had reached it.
+    Gone,
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotBound {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -265,6 +292,11 @@ impl Verdict {
             standing.refused_by.get_or_insert_with(|| key.to_owned());
         }
     }
+}
+
+/// The end of what is said of a slip.
+pub(super) fn did_you_mean(close: Option<&str>) -> String {
+    close.map_or_else(String::new, |close| format!("; did you mean `{close}`?"))
 }
 
 /// What is wrong, what was probably meant, and what follows.

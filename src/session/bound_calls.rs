@@ -12,15 +12,18 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::bindings::{BoundCall, NotBound};
 use super::exchange::{Exchange, Next};
-use super::link::{Asked, CallRefused, Called, Link, NotKept};
+use super::link::own_tools::NotKept;
+use super::link::{Asked, Called, Link};
 use super::mailbox::Parcel;
 use super::offer::Offer;
 use super::record::Session;
-use super::service::{Sessions, session_not_found};
+use super::request::not_asked;
+use super::service::Sessions;
 use super::tool_list::{Pages, ToolList};
 use crate::bridge::stateless::identity;
-use crate::bridge::{Additions, AskRef, Era, Listing, called_tool, with_additions};
+use crate::bridge::{AskRef, Era, Listing, called_tool, with_additions};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, Reason, code};
 
@@ -28,32 +31,6 @@ use crate::protocol::{Envelope, Failure, Kind, Reason, code};
 const MAX_CHANGES: usize = 3;
 /// How old a list must be to be read again for a tool that it does not have.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// A call whose arguments may have to be set.
-#[derive(Debug)]
-pub(super) struct BoundCall {
-    /// The tool.
-    pub(super) tool: String,
-    /// What is added if the tool takes all of it.
-    pub(super) additions: Additions,
-}
-
-/// Why a call is not passed on.
-#[derive(Debug)]
-pub(super) enum NotBound {
-    /// Its parameters cannot be accepted.
-    Refused(String),
-    /// The worker has ended; nothing of the call had reached it.
-    Gone,
-    /// Anything else.
-    Failed(Failure),
-}
-
-impl From<Failure> for NotBound {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
 
 impl Sessions {
     /// The call as that worker gets it; `None`: as it is. The caller holds a lease of the worker, and `exchange` notes how
@@ -212,23 +189,6 @@ impl Sessions {
                 Some(next) => cursor = Some(next),
                 None => return Ok(pages),
             }
-        }
-    }
-}
-
-/// Why a call could not be handed to a worker.
-pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
-    match refused {
-        CallRefused::Gone => NotBound::Gone,
-        CallRefused::NoRoom(full) => Failure::from(full).into(),
-        CallRefused::SessionEnded => session_not_found().into(),
-        CallRefused::Stalled { unsent } => {
-            let why = format!(
-                "server `{}` does not read its input ({unsent} bytes wait for it)",
-                session.server
-            );
-            let failure = Failure::new(Reason::Busy, why);
-            failure.retry_after(Duration::from_secs(5)).into()
         }
     }
 }

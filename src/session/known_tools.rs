@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bindings::{Misfit, Verdict};
-use super::rules::{self, Finding};
+use super::rules::{self, Finding, Known};
 use super::tool_list::ToolList;
 use crate::config::{Bind, Config};
 use crate::ids::ServerName;
@@ -23,17 +23,6 @@ const MAX_NAME: usize = 256;
 /// Lists of a server that are different and in use: what is set for its tools is held against each. Of more it is told
 /// only with the calls that are refused.
 const MAX_LISTS: usize = 64;
-
-/// The tools of a server.
-#[derive(Clone, Default, Debug)]
-pub(super) struct Known {
-    /// By name, of all tenants that have listed them.
-    pub(super) tools: BTreeSet<String>,
-    /// The end of the list was seen, and it was not too long.
-    pub(super) is_whole: bool,
-    is_cut: bool,
-    last: u64,
-}
 
 /// Whole lists of a server with `bind`: the latest, and others while they are in use.
 #[derive(Default, Debug)]

@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::bound_calls::{BoundCall, NotBound, not_asked};
+use super::bindings::{BoundCall, NotBound};
 use super::exchange::Exchange;
-use super::link::{Asked, Called};
+use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
-use super::service::Sessions;
+use super::service::{Sessions, session_not_found};
 use super::subscriptions::Reserved;
 use crate::bridge::{
     Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
@@ -309,6 +309,23 @@ pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
     answer.put_slice(body);
     answer.put_u8(b'}');
     answer.freeze()
+}
+
+/// Why a call could not be handed to a worker.
+pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
+    match refused {
+        CallRefused::Gone => NotBound::Gone,
+        CallRefused::NoRoom(full) => Failure::from(full).into(),
+        CallRefused::SessionEnded => session_not_found().into(),
+        CallRefused::Stalled { unsent } => {
+            let why = format!(
+                "server `{}` does not read its input ({unsent} bytes wait for it)",
+                session.server
+            );
+            let failure = Failure::new(Reason::Busy, why);
+            failure.retry_after(Duration::from_secs(5)).into()
+        }
+    }
 }
 
 /// A request on its way to a worker.

@@ -3,9 +3,9 @@
 //! A rule that matches nothing protects nothing. It is told. What is set for tools (`bind`) is held against each list by
 //! itself ([`super::bindings`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::known_tools::Known;
+use super::bindings::did_you_mean;
 use crate::config::{Config, Globs, similar};
 use crate::ids::ServerName;
 
@@ -16,6 +16,18 @@ pub struct Finding {
     pub server: Option<ServerName>,
     /// What is wrong, with the key, and what follows from it.
     pub message: String,
+}
+
+/// The tools of a server.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Known {
+    /// By name, of all tenants that have listed them.
+    pub(super) tools: BTreeSet<String>,
+    /// The end of the list was seen, and it was not too long.
+    pub(super) is_whole: bool,
+    pub(super) is_cut: bool,
+    /// A digest of the page that was seen last.
+    pub(super) last: u64,
 }
 
 /// Whether there are rules about that server's tools.
@@ -78,11 +90,6 @@ pub(super) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec
         }
     }
     findings
-}
-
-/// The end of what is said of a slip.
-pub(super) fn did_you_mean(close: Option<&str>) -> String {
-    close.map_or_else(String::new, |close| format!("; did you mean `{close}`?"))
 }
 
 fn unmatched<'a>(globs: &'a Globs, known: &Known) -> Vec<&'a str> {

@@ -4,6 +4,7 @@ mod effects;
 mod fanout;
 mod inbox;
 mod malformed;
+pub(super) mod own_tools;
 mod roots;
 mod slumber;
 mod tools;
@@ -17,6 +18,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::own_tools::{Changes, OwnTools};
 use super::berth::Berth;
 use super::catalog::Edition;
 use super::launchpad::Launchpad;
@@ -39,7 +41,6 @@ use crate::protocol::{Envelope, RawId};
 use crate::telemetry::labels;
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
-pub(super) use tools::{Changes, NotKept};
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
@@ -75,7 +76,7 @@ pub struct Link {
     /// Held by whoever tells it roots.
     roots_turn: tokio::sync::Mutex<()>,
     /// What is known of its tools.
-    tools: tools::OwnTools,
+    tools: OwnTools,
     /// Notifications for many sessions.
     rounds: Mutex<fanout::Rounds>,
     /// Processes that were stopped for their sleep.
@@ -210,7 +211,7 @@ impl Link {
             }),
             slumber: slumber::Slumber::default(),
             roots_turn: tokio::sync::Mutex::default(),
-            tools: tools::OwnTools::default(),
+            tools: OwnTools::default(),
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),

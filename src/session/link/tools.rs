@@ -4,51 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::MutexGuard;
 
 use super::super::catalog::Edition;
 use super::super::tool_list::{Pages, ToolList};
+use super::own_tools::{Changes, NotKept};
 use super::{Desk, Link};
 use crate::bridge::{Era, Listing};
-use crate::held::{Full, Kind};
+use crate::held::Kind;
 use crate::protocol::Envelope;
-
-/// How often the worker has said that its tools have changed.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(in crate::session) struct Changes(u64);
-
-/// Why a list that was read is not kept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(in crate::session) enum NotKept {
-    /// The worker said meanwhile that its tools have changed.
-    #[error("they have changed while they were read")]
-    Changed,
-    /// Its tenant holds too much already.
-    #[error("its tenant holds too much already")]
-    NoRoom(Full),
-}
-
-/// What is known of the tools of one worker.
-#[derive(Debug, Default)]
-pub(super) struct OwnTools {
-    state: Mutex<(Changes, Option<Arc<ToolList>>)>,
-    /// Held by whoever asks it for them.
-    turn: tokio::sync::Mutex<()>,
-}
-
-impl OwnTools {
-    /// The worker says that they have changed.
-    pub(super) fn changed(&self) {
-        let mut state = self.state.lock();
-        state.0.0 += 1;
-        state.1 = None;
-    }
-
-    pub(super) fn changes(&self) -> Changes {
-        self.state.lock().0
-    }
-}
 
 impl Link {
     /// Which tools it has, as far as it is known: as it said itself, or a process that was started in no other way, unless
