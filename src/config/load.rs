@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::auth::AuthMode;
 use super::doubts;
+use super::inspect::Inspection;
 use super::mistake::{ConfigErrors, Mistake, Mistakes};
 use super::model::{Arg, Config};
 use super::read;
@@ -19,16 +20,7 @@ use crate::ids::ServerName;
 /// # Errors
 /// When the file cannot be read, or has mistakes: all of them.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let unreadable = |source| ConfigErrors::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let absolute = std::path::absolute(path).map_err(unreadable)?;
-    let base_dir = absolute
-        .parent()
-        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    Ok(parse(&text, &path.display().to_string(), &base_dir)?)
+    Ok(Inspection::of_file(path)?.verdict()?)
 }
 
 /// Reads the text of a pool.toml that is called `file` and whose relative paths start at `base_dir`.
@@ -36,11 +28,12 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// All its mistakes.
 pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes> {
+    Inspection::of_text(text.to_owned(), file, base_dir).verdict()
+}
+
+/// All that a text says, and all mistakes in it. Without TOML there is no config.
+pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mistake>) {
     let (tree, syntax) = DeTable::parse_recoverable(text);
-    let mistakes = |mistakes| Mistakes {
-        file: file.to_owned(),
-        mistakes,
-    };
     if !syntax.is_empty() {
         let place = |error: &toml::de::Error| {
             let span = error.span().unwrap_or(0..0);
@@ -52,24 +45,34 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
                 mistake
             }
         };
-        return Err(mistakes(syntax.iter().map(place).collect()));
+        return (None, syntax.iter().map(place).collect());
     }
     let mut notes = Notes::of(text);
     let mut root = Reader::new(&mut notes, Some(tree.get_ref()), 0..0, "");
     let mut config = read::config(&mut root, base_dir);
     check_whole(&mut root, &config);
-    root.finish();
-    config.warnings = std::mem::take(&mut notes.warnings);
-    config.warnings.extend(unknown_secrets(&config));
-    config.warnings.extend(shown_secrets(&config));
-    config.warnings.extend(nowhere_to_return(&config));
-    config.doubts = doubts::doubts(&config);
-    let found = notes.into_mistakes(text);
-    if found.is_empty() {
-        Ok(config)
-    } else {
-        Err(mistakes(found))
+    let warnings = [
+        unknown_secrets,
+        shown_secrets,
+        nowhere_to_return,
+        doubts::doubts,
+    ];
+    for (path, message) in warnings.iter().flat_map(|found| found(&config)) {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let span = root.place(&path);
+        root.notes.warnings.push((span, message));
     }
+    root.finish();
+    config.warnings = notes.take_warnings();
+    (Some(config), notes.into_mistakes(text))
+}
+
+/// What is odd, and the keys that lead to it.
+pub(super) type Odd = (Vec<String>, String);
+
+/// The keys that lead to something.
+pub(super) fn path<const N: usize>(keys: [&str; N]) -> Vec<String> {
+    keys.map(ToOwned::to_owned).to_vec()
 }
 
 /// What concerns more than one table.
@@ -97,11 +100,17 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
         }
     }
     if let Some(mistake) = trusts_servers(config) {
-        root.wrong("auth", mistake);
+        let span = root.place(&["auth", "trusted_proxies"]);
+        root.notes.mistakes.push((span.unwrap_or(0..0), mistake));
+    }
+    for (rule, why) in doubts::aimless_rules(config) {
+        let span = root.place(&["policy", rule, "servers"]);
+        root.notes.mistakes.push((span.unwrap_or(0..0), why));
     }
     if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
         let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
-        root.notes.warnings.push(warning.to_owned());
+        let span = root.place(&["auth", "mode"]);
+        root.notes.warnings.push((span, warning.to_owned()));
     }
 }
 
@@ -161,14 +170,14 @@ impl Config {
 }
 
 /// Secrets in arguments: whoever can list processes of this host can read them.
-fn shown_secrets(config: &Config) -> Vec<String> {
+fn shown_secrets(config: &Config) -> Vec<Odd> {
     let mut warnings = Vec::new();
     for (name, server) in &config.servers {
         let mut tokens = server.references();
         if tokens.any(|(place, reference)| place == "args" && reference == Reference::OAuthToken) {
-            warnings.push(format!(
+            warnings.push((path(["servers", name.as_str(), "args"]), format!(
                 "server `{name}` has `oauth.access_token` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{oauth.access_token | file}}`"
-            ));
+            )));
         }
         let shown: BTreeSet<_> = server
             .references()
@@ -178,38 +187,53 @@ fn shown_secrets(config: &Config) -> Vec<String> {
             })
             .collect();
         for secret in shown {
-            warnings.push(format!(
+            warnings.push((path(["servers", name.as_str(), "args"]), format!(
                 "server `{name}` has `secret.{secret}` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{secret.{secret} | file}}`"
-            ));
+            )));
         }
     }
     warnings
 }
 
 /// Servers that cannot be authorised upstream: the provider could not send a browser back.
-fn nowhere_to_return(config: &Config) -> Option<String> {
+fn nowhere_to_return(config: &Config) -> Vec<Odd> {
     let listen = config.http.listen;
     let is_known = config.http.public_url.is_some() || listen.ip().is_loopback();
     let server = config
         .servers
         .iter()
         .find(|(_, server)| server.oauth.is_some());
-    let (name, _) = server.filter(|_| !is_known)?;
-    Some(format!(
-        "server `{name}` cannot be authorised upstream: `http.listen` ({listen}) is no address for a browser; set `http.public_url`"
-    ))
+    let found = server.filter(|_| !is_known).map(|(name, _)| {
+        let why = format!(
+            "server `{name}` cannot be authorised upstream: `http.listen` ({listen}) is no address for a browser; set `http.public_url`"
+        );
+        (path(["servers", name.as_str(), "oauth"]), why)
+    });
+    found.into_iter().collect()
 }
 
 /// Secrets that templates name and no tenant has: every request of the server would be refused.
-fn unknown_secrets(config: &Config) -> Vec<String> {
+fn unknown_secrets(config: &Config) -> Vec<Odd> {
     let mut warnings = Vec::new();
     for (name, server) in &config.servers {
-        let of_args = server.args.iter().flat_map(|arg| match arg {
-            Arg::Always(template) => std::slice::from_ref(template),
-            Arg::When { args, .. } => args.as_slice(),
+        let of_args = server.args.iter().enumerate().flat_map(|(at, arg)| {
+            let templates = match arg {
+                Arg::Always(template) => std::slice::from_ref(template),
+                Arg::When { args, .. } => args.as_slice(),
+            };
+            let at = at.to_string();
+            let place = move |template| (vec!["args".to_owned(), at.clone()], template);
+            templates.iter().map(place)
         });
-        let templates = of_args.chain(server.env.values()).chain(&server.cwd);
-        for reference in templates.flat_map(Template::references) {
+        let of_env = server.env.iter();
+        let of_env = of_env.map(|(name, template)| (path(["env", name]), template));
+        let cwd = server.cwd.iter().map(|template| (path(["cwd"]), template));
+        let templates = of_args.chain(of_env).chain(cwd);
+        let references = templates.flat_map(|(place, template)| {
+            let references = template.references();
+            references.map(move |reference| (place.clone(), reference))
+        });
+        for (place, reference) in references {
             if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference
                 && !server.client_secrets.contains(secret)
                 && !config
@@ -217,9 +241,10 @@ fn unknown_secrets(config: &Config) -> Vec<String> {
                     .values()
                     .any(|tenant| tenant.secrets.contains_key(secret))
             {
-                warnings.push(format!(
+                let place = [path(["servers", name.as_str()]), place].concat();
+                warnings.push((place, format!(
                     "server `{name}` needs `secret.{secret}`, which no tenant of this file has (`stdiopool secret set` gives one a secret)"
-                ));
+                )));
             }
         }
     }

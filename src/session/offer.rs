@@ -46,6 +46,11 @@ impl Offer {
             && policy::tool(&config.policy, &self.principal, self.server.as_str(), tool).is_allowed
     }
 
+    /// Whether the server may take that name for another tool's than is listed by it.
+    pub(super) fn is_lookalike(&self, tool: &str, tools: &KnownTools) -> bool {
+        tools.is_lookalike(&self.server, tool)
+    }
+
     /// A response to `tools/list` with what is in it.
     pub(super) fn trimmed(&self, response: Bytes) -> Bytes {
         let bind = self.setup.config.servers.get(&self.server);

@@ -333,7 +333,9 @@ fn added_to(
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
     match &tool {
-        Some(tool) if !offer.has(tool) => return Ok(Err(format!("unknown tool: {tool}"))),
+        Some(tool) if !offer.has(tool) || offer.is_lookalike(tool, tools) => {
+            return Ok(Err(format!("unknown tool: {tool}")));
+        }
         None if method == "tools/call" => {
             return Ok(Err("`params.name` is missing, or there twice".to_owned()));
         }

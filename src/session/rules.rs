@@ -125,6 +125,23 @@ mod tests {
     }
 
     #[test]
+    fn another_spelling_of_a_listed_tool_is_no_tool() {
+        let text = "[servers.git]\ncommand = \"git\"\ntools.deny = [\"odd\"]\n";
+        let config = parse(text, "pool.toml", Path::new("/")).expect("no mistakes");
+        let (git, tools) = (ServerName::new("git"), KnownTools::default());
+        assert!(!tools.is_lookalike(&git, "GIT_STATUS"), "nothing is known");
+        tools.learn(&config, &git, LIST);
+        for (name, is_one) in [
+            ("git_status", false),
+            ("GIT_STATUS", true),
+            ("git_\u{17f}tatus", true),
+            ("git_stash", false),
+        ] {
+            assert_eq!(tools.is_lookalike(&git, name), is_one, "{name}");
+        }
+    }
+
+    #[test]
     fn filters_and_policy_rules_that_match_nothing_are_told() {
         let found = learnt(
             "tools.deny = [\"delete_*\", \"git_l*\"]\n[policy.a]\ntools.deny = [\"git_lgo\"]\n[policy.b]\nservers = [\"git\"]\ntools.allow = [\"git_*\"]\n",

@@ -35,6 +35,7 @@ mod manifest;
 mod node;
 mod pins;
 mod python;
+mod refusal;
 mod scripts;
 mod turns;
 pub mod view;
