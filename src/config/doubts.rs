@@ -4,9 +4,9 @@
 use std::fmt;
 
 use super::globs::Globs;
-use super::load::{Odd, path};
 use super::mistake::similar;
 use super::model::{Arg, Config, Server};
+use super::odd::{Odd, path};
 use super::template::Template;
 use super::units;
 

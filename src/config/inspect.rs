@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::lines::Lines;
-use super::load::read_whole;
 use super::mistake::{ConfigErrors, Mistake, Mistakes};
 use super::model::Config;
+use super::whole::read_whole;
 
 /// A pool.toml that was read, with or without mistakes.
 #[derive(Debug)]

@@ -22,6 +22,7 @@ mod load;
 mod mistake;
 mod model;
 mod oauth;
+mod odd;
 mod origins;
 mod policy;
 mod rates;
@@ -39,6 +40,7 @@ mod tenants;
 mod tests;
 mod tools;
 mod units;
+mod whole;
 
 pub use audit::Audit;
 pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};

@@ -146,6 +146,12 @@ impl<'n, 't> Reader<'n, 't> {
         self.get(key).is_some()
     }
 
+    /// Whether the key's value is a text, or not written.
+    pub(super) fn text_or_nothing(&self, key: &str) -> bool {
+        self.get(key)
+            .is_none_or(|value| value.get_ref().as_str().is_some())
+    }
+
     /// Where the key's value stands.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.get(key)

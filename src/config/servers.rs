@@ -48,7 +48,9 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
             "What to run: a program on PATH, or a path from pool.toml's folder. `stdiopool` is this very program.",
         )
         .unwrap_or_default();
-    if command.is_empty() || command.contains('\0') {
+    // What is no text has been told.
+    let is_text = reader.text_or_nothing("command");
+    if is_text && (command.is_empty() || command.contains('\0')) {
         let name = reader.name("command");
         reader.wrong(
             "command",

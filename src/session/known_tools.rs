@@ -121,7 +121,9 @@ impl KnownTools {
         let known = inner.known.entry(server.clone()).or_default();
         let names = list.tools().keys().filter(|name| name.len() <= MAX_NAME);
         let names: Vec<_> = names.take(MAX_TOOLS).cloned().collect();
-        known.folded.extend(names.iter().map(|name| case_folded(name)));
+        known
+            .folded
+            .extend(names.iter().map(|name| case_folded(name)));
         known.tools.extend(names);
         known.is_cut |= known.tools.len() > MAX_TOOLS;
         known.is_whole = !known.is_cut;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bindings::Verdict;
+use super::known_tools::KnownTools;
 use super::route::Setup;
 use super::tool_list::ToolList;
 use crate::bridge::{Additions, Shown, offered_tools};

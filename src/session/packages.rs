@@ -25,8 +25,8 @@ use crate::launch::packages::{
     Installed, News, Request, Slot, State, Unscripted, Watcher, wanted_by_npx,
 };
 use crate::launch::{
-    LaunchSpec, PackageRun, Recipe, direct, known_at_a_start, quieten, takes_precedence, understand,
-    unheeded, withheld,
+    LaunchSpec, PackageRun, Recipe, direct, known_at_a_start, quieten, takes_precedence,
+    understand, unheeded, withheld,
 };
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
@@ -667,7 +667,7 @@ impl Watcher for Teller {
                 } else {
                     "cannot be installed"
                 };
-                let message = format!("package {name} {what}: {why}");
+                let message = format!("package {name} {what}: {}", slot.masked(&why));
                 tracing::warn!(%server, "{message}");
                 happened(PackageEvent::Failed, &message);
             }

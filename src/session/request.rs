@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::bound_calls::{BoundCall, NotBound, not_asked};
 use super::exchange::Exchange;
+use super::known_tools::KnownTools;
 use super::link::{Asked, Called};
 use super::offer::Offer;
 use super::record::Session;
@@ -112,7 +113,7 @@ impl Sessions {
         if let Some(offer) = offer {
             let config = config.or(session.config.as_ref());
             let own = config.map(|config| &**config);
-            match added_to(offer, message, envelope, own)? {
+            match added_to(offer, message, envelope, own, &self.shared.tools)? {
                 Ok(Added::Nothing) => {}
                 Ok(Added::Message(message)) => added = Some(message),
                 Ok(Added::Bound(call)) => bound = Some((offer, call)),
@@ -329,6 +330,7 @@ fn added_to(
     message: &[u8],
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
+    tools: &KnownTools,
 ) -> Result<Result<Added, String>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);

@@ -74,6 +74,7 @@ impl<'c> Rehearsal<'c> {
             may_gain_privileges: false,
             folders: vec![],
             packages: PathBuf::new(),
+            writable: vec![],
             read_only: vec![],
             secret_files: SecretFiles::default(),
             sourced: BTreeMap::new(),

@@ -538,7 +538,8 @@ async fn pages_of_tools_keep_their_scheme_where_all_servers_are_one() {
 async fn a_rule_about_a_tool_holds_for_every_spelling_of_its_name() {
     // A server that does not tell upper from lower case would act on each of these.
     let deny = "tools = { deny = [\"delete_*\"] }\n";
-    let pool = Stdiopool::serve(&(without_rules("go", &["go"], deny) + &server("bound", &["go"], "")));
+    let pool =
+        Stdiopool::serve(&(without_rules("go", &["go"], deny) + &server("bound", &["go"], "")));
     let refused = |answer: &Value, name: &str| {
         assert_eq!(answer["error"]["code"], -32602, "{answer}");
         let message = format!("unknown tool: {name}");

@@ -46,4 +46,5 @@ pub use downloads::{Downloaded, Left};
 pub use install::{Installation, Outcome, Request, Stage, install};
 pub use installer::{Installed, Installer, News, Slot, State, Watcher};
 pub use pins::Pins;
+pub use refusal::masked;
 pub use scripts::{Unscripted, wanted_by_npx};

@@ -53,7 +53,7 @@ fn bounded(text: &str) -> String {
 }
 
 /// A text without credentials: values of variables that hold some, and what stands before the host of a URL.
-fn masked(text: &str, env: &BTreeMap<String, String>) -> String {
+pub fn masked(text: &str, env: &BTreeMap<String, String>) -> String {
     let mut masked = without_user_info(text);
     let is_credential = |name: &str| {
         let name = name.to_ascii_lowercase();
