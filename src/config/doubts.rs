@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::globs::Globs;
+use super::homes::home;
 use super::mistake::similar;
 use super::model::{Arg, Config, Server};
 use super::odd::{Odd, path};
@@ -169,13 +170,6 @@ fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool)
     Some(format!(
         "`{place}` begins with `{found}`, which no shell is there to read: write the path, or `${{dir.data}}` for a folder of the tenant's own"
     ))
-}
-
-/// How a text begins that a shell would read as somebody's home folder.
-pub(super) fn home(text: &str) -> Option<&'static str> {
-    let begins = ["~/", "$HOME", "${HOME}"].into_iter();
-    let mut begins = begins.chain((text == "~").then_some("~"));
-    begins.find(|home| text.starts_with(home))
 }
 
 /// What the credential in a text begins with, if there is one.

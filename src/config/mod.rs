@@ -16,6 +16,7 @@ mod auth;
 mod bind;
 mod doubts;
 mod globs;
+mod homes;
 mod inspect;
 mod lines;
 mod load;

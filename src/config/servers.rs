@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::doubts::home;
+use super::homes::home;
 use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::Reader;

@@ -12,7 +12,7 @@ use super::model::{Arg, Config};
 use super::odd::{Odd, path};
 use super::read;
 use super::reader::{Notes, Reader};
-use super::template::{Reference, Template};
+use super::template::Reference;
 
 /// All that a text says, and all mistakes in it. Without TOML there is no config.
 pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mistake>) {
