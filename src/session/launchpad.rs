@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::berth::Berth;
 use super::link::Link;
-use super::packages::ToStart;
 use super::route::Order;
 use super::shared::{Happening, Shared};
 use crate::bridge::Era;
@@ -256,10 +255,7 @@ async fn start(
         was_silent: false,
         worker: None,
     })?;
-    let ToStart {
-        spec,
-        not_installed,
-    } = spec;
+    let (spec, not_installed) = (spec.spec, spec.not_installed);
     let spawned = worker::spawn(
         &shared.guardian,
         link.id(),
