@@ -95,7 +95,7 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name
             .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -141,6 +141,7 @@ mod tests {
             "127.8.8.8:1",
             "[::1]",
             "[::1]:9090",
+            "[::ffff:127.0.0.1]:9090",
         ] {
             assert!(is_loopback(host), "{host}");
         }

@@ -117,7 +117,7 @@ pub fn router<S: Supervisor>(
     options: Options,
 ) -> Result<Router, AdminError> {
     use secrecy::ExposeSecret;
-    let loopback = options.listen.ip().is_loopback();
+    let loopback = options.listen.ip().to_canonical().is_loopback();
     match &options.token {
         None if !loopback => return Err(AdminError::TokenRequired(options.listen)),
         Some(token) if token.expose_secret().is_empty() => return Err(AdminError::EmptyToken),

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::addressed::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
+use crate::folding;
 use crate::protocol::{Listed, each_member};
 
 /// Where names stand.
@@ -98,17 +99,10 @@ fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
     letters.map(u8::to_ascii_lowercase)
 }
 
-/// A name in the form in which the names are equal that some decoder takes for the same: by full case
-/// folding, which is more than simple folding, the dotted and the dotless i as i, without `-` and `_`.
+/// A name in the form in which the names are equal that some decoder takes for the same: case-folded, without `-` and
+/// `_`.
 pub(super) fn folded(name: &str) -> String {
-    let letters = name.chars().filter(|c| !matches!(c, '-' | '_'));
-    let upper = letters.flat_map(char::to_uppercase);
-    let lower = upper.flat_map(char::to_lowercase);
-    // `İ` is `i` and a dot above in full, and `i` in simple folding. Final sigma is sigma.
-    lower
-        .filter(|c| *c != '\u{307}')
-        .map(|c| if c == 'ς' { 'σ' } else { c })
-        .collect()
+    folding::folded(name.chars().filter(|c| !matches!(c, '-' | '_')))
 }
 
 /// Why the names of a message cannot be accepted.

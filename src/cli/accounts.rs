@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 
 use super::client::{AdminClient, base_url, where_it_runs};
 use super::error::CliError;
-use super::output;
+use super::output::{self, Output};
 use super::tenant::done;
 use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
-use crate::store::{Opened, StateDir, StateDirError};
+use crate::store::{self, Opened, StateDir, StateDirError};
 
 /// Whose accounts.
 #[derive(Args, Clone, Debug)]
@@ -63,7 +63,7 @@ impl ListArgs {
         act: impl FnOnce(Option<String>) -> Act,
         none: &str,
         render: impl FnOnce(&[T]) -> String,
-    ) -> Result<String, miette::Report> {
+    ) -> Result<Output, miette::Report> {
         let rows: Vec<T> = self.accounts.perform(act(self.tenant)).await?;
         Ok(listed(&rows, self.json, none, render))
     }
@@ -75,15 +75,15 @@ pub(super) fn listed<T: Serialize>(
     json: bool,
     none: &str,
     render: impl FnOnce(&[T]) -> String,
-) -> String {
+) -> Output {
     if json {
-        return format!("{:#}\n", json!(rows));
+        return Output::json(&json!(rows));
     }
     if rows.is_empty() {
         output::notice(none);
-        return String::new();
+        return Output::Text(String::new());
     }
-    render(rows)
+    Output::Text(render(rows))
 }
 
 /// A token or secret that there is.
@@ -106,7 +106,7 @@ impl NamedArgs {
     pub(super) async fn done(
         self,
         act: impl FnOnce(String, String) -> Act,
-    ) -> Result<String, miette::Report> {
+    ) -> Result<Output, miette::Report> {
         done(&self.accounts, act(self.tenant, self.name)).await
     }
 }
@@ -139,6 +139,18 @@ impl AccountArgs {
             return Ok(Place::Running(self.client(admin, None)));
         }
         let config = config::load(&self.config).map_err(|error| miette::miette!("{error}"))?;
+        // One that began before `state.dir` was changed has another folder: what is done here would not be in force.
+        let is_elsewhere = store::admin_of_running(&config.state.dir).is_none();
+        if let Some(address) = store::admin_of_serving(&self.config).filter(|_| is_elsewhere) {
+            let url = base_url(&address.to_string()).map_err(|error| miette::miette!("{error}"))?;
+            output::notice(&format!(
+                "{} names another state folder than the stdiopool uses that runs at {address} (takes effect after a restart)",
+                self.config.display()
+            ));
+            return Ok(Place::Running(
+                self.client(url, config.admin.token.as_ref()),
+            ));
+        }
         match StateDir::open(&config.state.dir) {
             Ok(state) => Ok(Place::Folder(Box::new(Folder::open(config, state).await?))),
             Err(StateDirError::InUse { .. }) => {

@@ -23,7 +23,7 @@ const ONLY_SERVER: &str = "-";
 /// Calls a tool through the front door, or lists the tools
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  stdiopool call demo\n  stdiopool call demo add '{\"a\": 1, \"b\": 2}'\n  stdiopool call - echo '{\"message\": \"hi\"}'    # the only server of `serve -- COMMAND`"
+    after_help = "Examples:\n  stdiopool call demo\n  stdiopool call demo add '{\"a\": 1, \"b\": 2}'\n  stdiopool call - echo '{\"message\": \"hi\"}'    # the only server of `serve -- COMMAND`\n  stdiopool call demo echo '{\"message\": \"a\\tb\"}' --raw > answer.txt"
 )]
 pub struct CallArgs {
     /// The server, or `-` for the only one of `serve -- COMMAND`
@@ -48,9 +48,12 @@ pub struct CallArgs {
         hide_env_values = true
     )]
     pub token: Option<SecretString>,
-    /// Print the result as it came
+    /// Print the result as it came, as JSON
     #[arg(long)]
     pub json: bool,
+    /// Print its text byte by byte, without writing control characters out: for what is read by no terminal
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
     /// How long to wait, the start of a worker included
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
@@ -94,6 +97,8 @@ impl CallArgs {
             let _is_read = output::print_json(&answer.text)?;
         } else if answer.failed {
             output::notice(&answer.text);
+        } else if self.raw {
+            let _is_read = output::print_raw(&answer.text)?;
         } else {
             let _is_read = output::print(&answer.text)?;
         }

@@ -88,7 +88,9 @@ pub(super) async fn where_it_runs(said: Url, file: &Path, state: &Path) -> Url {
     if is_reachable(&said).await {
         return said;
     }
-    let Some(address) = store::admin_of_running(state) else {
+    // With `state.dir` changed too, its folder is another's, or nobody's.
+    let running = store::admin_of_running(state).or_else(|| store::admin_of_serving(file));
+    let Some(address) = running else {
         return said;
     };
     let Ok(running) = base_url(&address.to_string()) else {
@@ -168,7 +170,8 @@ pub(super) fn http_client(url: &Url) -> Client {
         Some(host) => {
             let address = host.trim_start_matches('[').trim_end_matches(']');
             let address = address.parse::<std::net::IpAddr>();
-            host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|a| a.is_loopback())
+            host.eq_ignore_ascii_case("localhost")
+                || address.is_ok_and(|a| a.to_canonical().is_loopback())
         }
         None => false,
     };

@@ -7,6 +7,7 @@ use super::error::CliError;
 use super::output;
 use super::sse;
 use crate::admin::Event;
+use crate::escape;
 
 /// Shows what happened to workers, sessions, packages and the configuration
 #[derive(Args, Clone, Debug)]
@@ -106,7 +107,7 @@ fn line_of(event: &Event) -> String {
             line.push_str(&format!(" {name}={value}"));
         }
     }
-    line.push_str(&format!("  {}", event.message.replace('\n', "\\n")));
+    line.push_str(&format!("  {}", escape::for_log(&event.message)));
     line
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::accounts::AccountArgs;
 use super::output;
 use crate::admin::{Act, TenantDetails, TokenDetails};
-use crate::config::{self, AuthMode, BindRule, Config, Token};
+use crate::config::{self, AuthMode, BindRule, Config, Taking, Token};
 use crate::ids::{TenantId, is_valid_name};
 use crate::tenancy::{Principal, policy};
 
@@ -227,14 +227,18 @@ impl ExplainArgs {
         };
         if let (Some(tool), Some(definition)) = (&self.tool, config.servers.get(&server)) {
             let tools = &definition.tools;
-            let (is_allowed, text) = match tools.deny.matching(tool) {
+            let (is_allowed, text) = match tools.deny.taking(tool) {
                 _ if tools.offers_everything() => (true, "the server offers all its tools".into()),
-                Some(glob) => (
-                    false,
-                    format!(
-                        "`servers.{server}.tools.deny` has \"{glob}\": it is offered to nobody"
-                    ),
-                ),
+                Some(Taking { glob, is_exact }) => {
+                    let spelling = match is_exact {
+                        true => "",
+                        false => ", which matches whatever the case of its name",
+                    };
+                    let text = format!(
+                        "`servers.{server}.tools.deny` has \"{glob}\"{spelling}: it is offered to nobody"
+                    );
+                    (false, text)
+                }
                 None => match tools.allow.matching(tool) {
                     Some(glob) => (
                         true,

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::accounts::AccountArgs;
-use super::output;
+use super::accounts::{AccountArgs, listed};
+use super::output::{self, Output};
 use super::table::{self, Align};
 use super::tenant::{date, done};
 use crate::admin::{Act, GrantDetails, LinkDetails};
@@ -73,7 +73,7 @@ impl OauthArgs {
                     "whoever opens this authorises server {server} for tenant {tenant}, until {}:",
                     date(Some(link.expires))
                 ));
-                format!("{}\n", link.authorize_url)
+                Output::Text(format!("{}\n", link.authorize_url))
             }
             Command::List {
                 tenant,
@@ -81,16 +81,8 @@ impl OauthArgs {
                 accounts,
             } => {
                 let rows: Vec<GrantDetails> = accounts.perform(Act::ListGrants(tenant)).await?;
-                if json {
-                    format!("{:#}\n", serde_json::json!(rows))
-                } else if rows.is_empty() {
-                    output::notice(
-                        "nothing is authorised upstream; begin with: stdiopool oauth link TENANT SERVER",
-                    );
-                    return Ok(());
-                } else {
-                    render(&rows)
-                }
+                let none = "nothing is authorised upstream; begin with: stdiopool oauth link TENANT SERVER";
+                listed(&rows, json, none, render)
             }
             Command::Revoke {
                 tenant,
@@ -98,7 +90,7 @@ impl OauthArgs {
                 accounts,
             } => done(&accounts, Act::RevokeGrant(tenant, server)).await?,
         };
-        let _ = output::print(&text)?;
+        let _ = text.print()?;
         Ok(())
     }
 }

@@ -1,24 +1,54 @@
 //! Standard output and error, for text that strangers wrote.
 
-use std::borrow::Cow;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 
 use super::error::CliError;
 use crate::escape;
 
+/// What a command has found out, as it is printed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Output {
+    /// For people.
+    Text(String),
+    /// For programs.
+    Json(String),
+}
+
+impl Output {
+    /// JSON on several lines.
+    pub(super) fn json(value: &serde_json::Value) -> Self {
+        Self::Json(format!("{value:#}\n"))
+    }
+
+    /// Writes it to standard output, as [`print`] and [`print_json`] do.
+    ///
+    /// # Errors
+    /// As those of [`print`].
+    pub(super) fn print(&self) -> Result<ControlFlow<()>, CliError> {
+        match self {
+            Self::Text(text) => print(text),
+            Self::Json(json) => print_json(json),
+        }
+    }
+}
+
 /// Writes `text` to standard output. `Break` when nobody reads it any more (`… | head`), which is no
-/// failure. On a terminal, control characters are shown, not obeyed.
+/// failure. Control characters are shown and not passed on, wherever it leads: a pipe ends in a pager or a terminal as
+/// often as not.
 ///
 /// # Errors
 /// Any other failure to write, such as a full disk.
 pub(super) fn print(text: &str) -> Result<ControlFlow<()>, CliError> {
+    print_raw(&escape::for_terminal(text))
+}
+
+/// Writes `text` to standard output byte by byte, for whoever asked for that. `Break` as for [`print`].
+///
+/// # Errors
+/// As those of [`print`].
+pub(super) fn print_raw(text: &str) -> Result<ControlFlow<()>, CliError> {
     let mut stdout = io::stdout().lock();
-    let text = if stdout.is_terminal() {
-        escape::for_terminal(text)
-    } else {
-        Cow::Borrowed(text)
-    };
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
@@ -29,16 +59,12 @@ pub(super) fn print(text: &str) -> Result<ControlFlow<()>, CliError> {
     }
 }
 
-/// Writes JSON to standard output as [`print`] does. On a terminal it stays JSON too.
+/// Writes JSON to standard output. Control characters are written as JSON escapes: it says the same.
 ///
 /// # Errors
 /// As those of [`print`].
 pub(super) fn print_json(json: &str) -> Result<ControlFlow<()>, CliError> {
-    if io::stdout().is_terminal() {
-        print(&escape::in_json(json))
-    } else {
-        print(json)
-    }
+    print_raw(&escape::in_json(json))
 }
 
 /// Writes `text` and a line end to standard error; it is for people, so control characters are shown there

@@ -175,7 +175,10 @@ impl Store {
                 let Outcome {
                     installation,
                     is_new,
-                } = self.runtime.block_on(install)?;
+                } = self
+                    .runtime
+                    .block_on(install)
+                    .map_err(|why| packages::masked(&why, &request.env))?;
                 let version = &installation.version;
                 let mut said = if is_new {
                     format!("fetched, version {version}")

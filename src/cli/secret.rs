@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
 use super::accounts::{AccountArgs, ListArgs, NamedArgs, Place};
-use super::output;
+use super::output::{self, Output};
 use super::table::{self, Align};
 use super::tenant::{date, done};
 use crate::admin::{Act, SecretDetails};
@@ -87,12 +87,12 @@ impl SecretArgs {
             Command::Remove(named) => named.done(Act::RemoveSecret).await?,
             Command::Rekey { new_key, accounts } => rekey(&new_key, &accounts).await?,
         };
-        let _ = output::print(&text)?;
+        let _ = text.print()?;
         Ok(())
     }
 }
 
-async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette::Report> {
+async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<Output, miette::Report> {
     let key = value(Some(new_key))?;
     match accounts.place().await? {
         Place::Running(_) => Err(miette!(
@@ -102,11 +102,11 @@ async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<String, miette:
         Place::Folder(folder) => {
             let (secrets, configs) = folder.rekey(&key).await?;
             let file = new_key.display();
-            Ok(format!(
+            Ok(Output::Text(format!(
                 "{} and {} sealed anew; now set `state.key` to {{ file = \"{file}\" }}\n",
                 counted(secrets, "secret"),
                 counted(configs, "stored config")
-            ))
+            )))
         }
     }
 }

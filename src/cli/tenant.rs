@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::accounts::{AccountArgs, Done, listed};
-use super::output;
+use super::output::Output;
 use super::table::{self, Align};
 use crate::admin::{Act, TenantDetails};
 use crate::tenancy::TenantSettings;
@@ -126,7 +126,7 @@ impl TenantArgs {
             Command::Remove { name, accounts } => done(&accounts, Act::RemoveTenant(name)).await?,
             Command::Show { name, accounts } => {
                 let row: Value = accounts.perform(Act::ShowTenant(name)).await?;
-                format!("{row:#}\n")
+                Output::json(&row)
             }
             Command::List(show) => {
                 let rows: Vec<TenantDetails> = show.accounts.perform(Act::ListTenants).await?;
@@ -134,15 +134,15 @@ impl TenantArgs {
                 listed(&rows, show.json, none, render)
             }
         };
-        let _ = output::print(&text)?;
+        let _ = text.print()?;
         Ok(())
     }
 }
 
 /// What an act says it did, as a line.
-pub(super) async fn done(accounts: &AccountArgs, act: Act) -> Result<String, miette::Report> {
+pub(super) async fn done(accounts: &AccountArgs, act: Act) -> Result<Output, miette::Report> {
     let done: Done = accounts.perform(act).await?;
-    Ok(format!("{}\n", done.message))
+    Ok(Output::Text(format!("{}\n", done.message)))
 }
 
 /// A time as people read it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::accounts::{AccountArgs, ListArgs, NamedArgs};
-use super::output;
+use super::output::{self, Output};
 use super::table::{self, Align};
 use super::tenant::date;
 use crate::admin::{Act, MadeToken, NewToken, TokenDetails};
@@ -78,7 +78,7 @@ impl TokenArgs {
                     made.expires
                         .map_or_else(|| "it is revoked".to_owned(), |at| date(Some(at)))
                 ));
-                format!("{}\n", made.token)
+                Output::Text(format!("{}\n", made.token))
             }
             Command::List(list) => {
                 let none = "no tokens; make one with: stdiopool token create TENANT NAME";
@@ -86,7 +86,7 @@ impl TokenArgs {
             }
             Command::Revoke(named) => named.done(Act::RevokeToken).await?,
         };
-        let _ = output::print(&text)?;
+        let _ = text.print()?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use miette::miette;
 use serde_json::json;
 
-use super::output;
+use super::output::{self, Output};
 use crate::config::parse_size;
 use crate::counted::counted;
 use crate::tune::{self, Goal, Grid, Load, Outcome, Profile, Workload};
@@ -194,11 +194,11 @@ impl TuneArgs {
         }
         let text = if self.json {
             let rows: Vec<_> = outcomes.iter().map(as_json).collect();
-            format!("{:#}\n", json!(rows))
+            Output::json(&json!(rows))
         } else {
-            table
+            Output::Text(table)
         };
-        let _is_read = output::print(&text)?;
+        let _is_read = text.print()?;
         Ok(())
     }
 

@@ -186,7 +186,7 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
         (Some(url), None) => match Url::parse(&url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {
                 if is_used && !is_safe_on_the_way(&url) {
-                    reader.notes.warnings.push(format!("`auth.jwks_url` ({url}) is not https: who is on the way to it can put keys of their own in place of the issuer's, and let themselves in"));
+                    reader.warn("jwks_url", format!("`auth.jwks_url` ({url}) is not https: who is on the way to it can put keys of their own in place of the issuer's, and let themselves in"));
                 }
                 Some(KeySource::Url(url))
             }
@@ -237,6 +237,20 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     }
 }
 
+/// A network of IPv4 written as one of IPv6 (RFC 4291, 2.5.5.2) as what it is: so its members are compared.
+fn canonical(network: IpNet) -> IpNet {
+    const BEFORE: u8 = 96;
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let of_v4 = mapped.addr().to_ipv4_mapped();
+    let within = mapped.prefix_len().checked_sub(BEFORE);
+    let (Some(address), Some(prefix)) = (of_v4, within) else {
+        return network;
+    };
+    Ipv4Net::new(address, prefix).map_or(network, IpNet::from)
+}
+
 /// Addresses and networks, of a key that lists them.
 pub(super) fn networks(reader: &mut Reader<'_, '_>, key: &str, texts: &[String]) -> Vec<IpNet> {
     let mut networks = Vec::new();
@@ -244,7 +258,7 @@ pub(super) fn networks(reader: &mut Reader<'_, '_>, key: &str, texts: &[String])
         let network: Option<IpNet> = text.parse().ok();
         let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
         match network.or(address.ok()) {
-            Some(network) => networks.push(network),
+            Some(network) => networks.push(canonical(network)),
             None => {
                 let name = reader.name(key);
                 reader.wrong(key, format!("\"{text}\" in `{name}` is not an address such as \"10.0.0.7\" or a network such as \"10.0.0.0/8\""));
@@ -267,7 +281,7 @@ fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
         .iter()
         .filter(|network| is_used && network.prefix_len() == 0)
     {
-        reader.notes.warnings.push(format!("`auth.trusted_proxies` has {network}: whoever reaches the front door can name any tenant; list the proxies' own addresses"));
+        reader.warn("trusted_proxies", format!("`auth.trusted_proxies` has {network}: whoever reaches the front door can name any tenant; list the proxies' own addresses"));
     }
     reader.keep_private("proxy_secrets");
     let texts = reader.texts("proxy_secrets", &[], "header: secrets of the proxies, one of which each request needs in `secret_header`, as \"sha256:\" and the SHA-256 of the secret in hexadecimal digits (printf %s SECRET | sha256sum). Needed where a proxy is on this host, as servers are too and could say the same as it, unless `http.tls.client_ca` has clients show certificates. Two at once let a secret be replaced.");

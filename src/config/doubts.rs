@@ -1,12 +1,15 @@
-//! What can be read and cannot be meant. `check` refuses it; `serve` says so and goes on, as the rest of the file
-//! is not at fault.
+//! What can be read and is hardly meant. What is certain is a mistake; what only looks like one is warned of, as a program
+//! may read it otherwise.
 
 use std::fmt;
 
 use super::globs::Globs;
+use super::homes::home;
 use super::mistake::similar;
 use super::model::{Arg, Config, Server};
+use super::odd::{Odd, path};
 use super::template::Template;
+use super::units;
 
 /// What credentials of common services begin with, and how many letters more they have at least.
 const CREDENTIALS: [(&str, usize); 14] = [
@@ -26,26 +29,72 @@ const CREDENTIALS: [(&str, usize); 14] = [
     ("pypi-", 30),
 ];
 
+/// Programs that download the packages that they run.
+const LAUNCHERS: [&str; 9] = [
+    "npx", "npm", "pnpx", "pnpm", "bunx", "bun", "uvx", "uv", "pipx",
+];
+
 /// Programs that read `~` and `$HOME` themselves.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "zsh", "fish", "ksh"];
 
-pub(super) fn doubts(config: &Config) -> Vec<String> {
+pub(super) fn doubts(config: &Config) -> Vec<Odd> {
     let mut doubts = Vec::new();
     for (name, server) in &config.servers {
         of_server(name.as_str(), server, &mut doubts);
     }
+    doubts.extend(greedy_tenants(config));
+    doubts
+}
+
+/// Rules of the policy whose globs match no server, and what is wrong with each: such a rule takes nothing away, whatever
+/// it was meant to.
+pub(super) fn aimless_rules(config: &Config) -> Vec<(&str, String)> {
+    let mut aimless = Vec::new();
     for rule in &config.policy.rules {
         let servers = config.servers.keys().map(|name| name.as_str());
         for pattern in unmatched(&rule.servers, servers.clone()) {
             let close = similar(pattern, servers.clone());
             let close = close.map_or_else(String::new, |it| format!("; did you mean \"{it}\"?"));
-            doubts.push(format!(
+            let why = format!(
                 "`policy.{}.servers` has \"{pattern}\", which matches no server{close}",
                 rule.name
-            ));
+            );
+            aimless.push((rule.name.as_str(), why));
         }
     }
-    doubts
+    aimless
+}
+
+/// What share of `http.memory` one tenant may hold at the most without being warned of: with a quarter, four tenants have
+/// to be at their limits at once before anybody else is refused; the defaults are an eighth.
+const LARGEST_SHARE: u64 = 4;
+
+/// Tenants that may hold so much of what all may hold together that few of them could refuse everyone else.
+fn greedy_tenants(config: &Config) -> Vec<Odd> {
+    let of_all = config.http.memory;
+    let is_greedy = |bytes: u64| bytes > of_all / LARGEST_SHARE;
+    let warning = |keys: Vec<String>, bytes: u64| {
+        let why = format!(
+            "`{}` is {}, more than a quarter of `http.memory` ({}): a few tenants at their limits have everyone else refused with 503; raise `http.memory` to {}, or lower this limit",
+            keys.join("."),
+            units::size_text(bytes),
+            units::size_text(of_all),
+            units::size_text(bytes.saturating_mul(LARGEST_SHARE)),
+        );
+        (keys, why)
+    };
+    let mut greedy = Vec::new();
+    let of_each = config.rates.memory_held;
+    if is_greedy(of_each) {
+        greedy.push(warning(path(["limits", "memory_held"]), of_each));
+    }
+    for (tenant, settings) in &config.tenants {
+        if let Some(bytes) = settings.memory_held.filter(|bytes| is_greedy(*bytes)) {
+            let keys = path(["tenants", tenant.as_str(), "limits", "memory_held"]);
+            greedy.push(warning(keys, bytes));
+        }
+    }
+    greedy
 }
 
 /// Patterns that match none of these names.
@@ -60,7 +109,7 @@ fn unmatched<'a>(
     })
 }
 
-fn of_server(name: &str, server: &Server, doubts: &mut Vec<String>) {
+fn of_server(name: &str, server: &Server, doubts: &mut Vec<Odd>) {
     let program = server.command.rsplit('/').next().unwrap_or_default();
     let is_shell = SHELLS.contains(&program);
     let args = server.args.iter().enumerate().flat_map(|(at, arg)| {
@@ -68,16 +117,41 @@ fn of_server(name: &str, server: &Server, doubts: &mut Vec<String>) {
             Arg::Always(template) => std::slice::from_ref(template),
             Arg::When { args, .. } => args,
         };
-        templates.iter().map(move |it| (format!("args[{at}]"), it))
+        let keys = ["args".to_owned(), at.to_string()];
+        templates
+            .iter()
+            .map(move |it| (format!("args[{at}]"), keys.to_vec(), it))
     });
     let env = server.env.iter();
-    let env = env.map(|(variable, template)| (format!("env.{variable}"), template));
-    let cwd = server.cwd.iter().map(|it| ("cwd".to_owned(), it));
-    for (key, template) in args.chain(env).chain(cwd) {
+    let env = env.map(|(variable, template)| {
+        let shown = format!("env.{variable}");
+        (shown, path(["env", variable]), template)
+    });
+    let cwd = server.cwd.iter();
+    let cwd = cwd.map(|it| ("cwd".to_owned(), path(["cwd"]), it));
+    if let Some(hidden) = behind_env(program, server) {
+        let why = format!(
+            "`servers.{name}.command` is `{program}`, behind which `{hidden}` is not seen: its package is downloaded by each tenant, from wherever the worker's own environment says; write command = \"{hidden}\""
+        );
+        doubts.push((path(["servers", name, "command"]), why));
+    }
+    for (key, keys, template) in args.chain(env).chain(cwd) {
         let place = format!("servers.{name}.{key}");
         let is_expanded = is_shell && key.starts_with("args");
-        doubts.extend(of_template(&place, template, is_expanded));
+        let found = of_template(&place, template, is_expanded);
+        let keys = [path(["servers", name]), keys].concat();
+        doubts.extend(found.map(|found| (keys, found)));
     }
+}
+
+/// The launcher of packages that is started by `env`, which only looks for it on the PATH.
+fn behind_env<'s>(program: &str, server: &'s Server) -> Option<&'s str> {
+    let first = server.args.first().filter(|_| program == "env")?;
+    let Arg::Always(template) = first else {
+        return None;
+    };
+    let word = template.as_literal()?;
+    LAUNCHERS.contains(&word).then_some(word)
 }
 
 fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool) -> Option<String> {
@@ -92,9 +166,7 @@ fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool)
     }
     // Behind the `=` of a flag too, as in `--root=~/x`.
     let value = text.split_once('=').map_or(text, |(_, value)| value);
-    let home = ["~/", "$HOME", "${HOME}"].into_iter();
-    let home = home.chain((value == "~").then_some("~"));
-    let found = home.into_iter().find(|home| value.starts_with(home))?;
+    let found = home(value)?;
     Some(format!(
         "`{place}` begins with `{found}`, which no shell is there to read: write the path, or `${{dir.data}}` for a folder of the tenant's own"
     ))
@@ -123,7 +195,8 @@ mod tests {
 
     fn doubts(text: &str) -> Vec<String> {
         let config = parse(text, "pool.toml", Path::new("/")).expect("no mistakes");
-        config.doubts
+        let warnings = config.warnings.iter();
+        warnings.map(|it| it.placed("pool.toml")).collect()
     }
 
     #[test]
@@ -148,6 +221,8 @@ mod tests {
             found.iter().all(|it| !it.contains("0123456789")),
             "{found:?}"
         );
+        assert!(found[0].starts_with("pool.toml:3: "), "{found:?}");
+        assert!(found[4].starts_with("pool.toml:5: "), "{found:?}");
         let shell = "[servers.a]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"$HOME/run\"]\n";
         assert!(doubts(shell).is_empty());
     }
@@ -156,11 +231,37 @@ mod tests {
     fn policy_rules_name_servers_that_there_are() {
         let text =
             "[servers.github]\ncommand = \"a\"\n[policy.x]\nservers = [\"git*\", \"gihtub\"]\n";
+        let error = parse(text, "pool.toml", Path::new("/")).expect_err("a mistake");
+        let told = "pool.toml:4:11: `policy.x.servers` has \"gihtub\", which matches no server; did you mean \"github\"?\n";
+        assert!(error.to_string().starts_with(told), "{error}");
+    }
+
+    #[test]
+    fn a_tenant_that_may_hold_more_than_a_quarter_of_all_is_warned_of() {
+        let server = "[servers.a]\ncommand = \"a\"\n";
+        assert!(doubts(server).is_empty(), "the defaults are an eighth");
+        let told = |more: &str| doubts(&format!("{more}\n{server}"));
+        assert!(
+            told("[limits]\nmemory_held = \"128MiB\"").is_empty(),
+            "a quarter"
+        );
+        let found = told("[limits]\nmemory_held = \"129MiB\"");
         assert_eq!(
-            doubts(text),
+            found,
             [
-                "`policy.x.servers` has \"gihtub\", which matches no server; did you mean \"github\"?"
+                "pool.toml:2: `limits.memory_held` is 129MiB, more than a quarter of `http.memory` (512MiB): a few tenants at their limits have everyone else refused with 503; raise `http.memory` to 516MiB, or lower this limit"
             ]
+        );
+        let found = told("[tenants.x]\nlimits.memory_held = \"400MiB\"");
+        assert!(
+            found.len() == 1 && found[0].contains(":2: `tenants.x.limits.memory_held` is 400MiB"),
+            "{found:?}"
+        );
+        // Raised for one large request where it is not written, and with it what all may hold.
+        let found = told("[http]\nmax_body = \"300MiB\"");
+        assert!(
+            found.len() == 1 && found[0].contains("`limits.memory_held` is 632MiB"),
+            "{found:?}"
         );
     }
 }

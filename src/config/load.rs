@@ -1,17 +1,12 @@
 //! From a file, a text or a command line to a config.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toml::de::DeTable;
-
-use super::auth::AuthMode;
-use super::doubts;
-use super::mistake::{ConfigErrors, Mistake, Mistakes};
+use super::inspect::Inspection;
+use super::mistake::{ConfigErrors, Mistakes};
 use super::model::{Arg, Config};
-use super::read;
-use super::reader::{Notes, Reader};
-use super::template::{Reference, Template};
+use super::template::Template;
 use crate::ids::ServerName;
 
 /// Reads a pool.toml.
@@ -19,16 +14,7 @@ use crate::ids::ServerName;
 /// # Errors
 /// When the file cannot be read, or has mistakes: all of them.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let unreadable = |source| ConfigErrors::Unreadable {
-        path: path.to_owned(),
-        source,
-    };
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let absolute = std::path::absolute(path).map_err(unreadable)?;
-    let base_dir = absolute
-        .parent()
-        .map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    Ok(parse(&text, &path.display().to_string(), &base_dir)?)
+    Ok(Inspection::of_file(path)?.verdict()?)
 }
 
 /// Reads the text of a pool.toml that is called `file` and whose relative paths start at `base_dir`.
@@ -36,194 +22,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// All its mistakes.
 pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes> {
-    let (tree, syntax) = DeTable::parse_recoverable(text);
-    let mistakes = |mistakes| Mistakes {
-        file: file.to_owned(),
-        mistakes,
-    };
-    if !syntax.is_empty() {
-        let place = |error: &toml::de::Error| {
-            let span = error.span().unwrap_or(0..0);
-            let mistake = Mistake::new(text, span, error.message().to_owned());
-            // Without structure, only the words tell that a secret may stand there.
-            if mistake.mentions(&["token", "secret"]) {
-                mistake.unquoted()
-            } else {
-                mistake
-            }
-        };
-        return Err(mistakes(syntax.iter().map(place).collect()));
-    }
-    let mut notes = Notes::of(text);
-    let mut root = Reader::new(&mut notes, Some(tree.get_ref()), 0..0, "");
-    let mut config = read::config(&mut root, base_dir);
-    check_whole(&mut root, &config);
-    root.finish();
-    config.warnings = std::mem::take(&mut notes.warnings);
-    config.warnings.extend(unknown_secrets(&config));
-    config.warnings.extend(shown_secrets(&config));
-    config.warnings.extend(nowhere_to_return(&config));
-    config.doubts = doubts::doubts(&config);
-    let found = notes.into_mistakes(text);
-    if found.is_empty() {
-        Ok(config)
-    } else {
-        Err(mistakes(found))
-    }
-}
-
-/// What concerns more than one table.
-fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
-    if let Some(why) = exposed(config) {
-        root.wrong("http", why);
-    }
-    if let Some(why) = listens_twice(config) {
-        root.wrong("admin", why);
-    }
-    if config.servers.is_empty() && !root.has("servers") {
-        root.wrong(
-            "servers",
-            "there is no server: add a table such as [servers.demo] with `command`",
-        );
-    }
-    let separator = &config.aggregate.separator;
-    let offered = config
-        .servers
-        .iter()
-        .filter(|(_, server)| server.is_aggregated);
-    for (name, _) in offered {
-        if !is_told_apart(name.as_str(), separator) {
-            root.wrong("servers", format!("the things of server `{name}` cannot be told apart where `/mcp` offers all servers as one: its name runs into the separator \"{separator}\" (set `servers.{name}.aggregate = false`, another `aggregate.separator`, or another name)"));
-        }
-    }
-    if let Some(mistake) = trusts_servers(config) {
-        root.wrong("auth", mistake);
-    }
-    if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
-        let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
-        root.notes.warnings.push(warning.to_owned());
-    }
-}
-
-/// Proxies on this host that show nothing which its servers do not have.
-fn trusts_servers(config: &Config) -> Option<String> {
-    let AuthMode::Header(headers) = &config.auth.mode else {
-        return None;
-    };
-    if !headers.secrets.is_empty() || config.has_client_certificates() {
-        return None;
-    }
-    let network = headers.trusted_loopback()?;
-    Some(format!(
-        "`auth.trusted_proxies` has {network}, and servers run on this host too: each could name any tenant. Have the proxy send a secret in `auth.secret_header` and list its hash in `auth.proxy_secrets`, or a certificate of `http.tls.client_ca`"
-    ))
-}
-
-/// Whether the first separator in the names of that server's things is the one after its own name.
-fn is_told_apart(server: &str, separator: &str) -> bool {
-    format!("{server}{separator}").find(separator) == Some(server.len())
-}
-
-fn exposed(config: &Config) -> Option<String> {
-    let listen = config.http.listen;
-    (config.auth.is_open() && !listen.ip().is_loopback()).then(|| {
-        format!("`http.listen` is not a loopback address ({listen}) and `auth.mode` is \"none\": set `auth.mode = \"token\"`, or listen on 127.0.0.1")
-    })
-}
-
-/// Two listeners cannot share a port, unless each has an address of its own.
-fn listens_twice(config: &Config) -> Option<String> {
-    let (http, admin) = (config.http.listen, config.admin.listen);
-    // Port 0 is one of the system's choice each time.
-    if http.port() != admin.port() || http.port() == 0 {
-        return None;
-    }
-    if http == admin {
-        return Some(format!(
-            "`http.listen` and `admin.listen` are the same ({http}): choose another port for one"
-        ));
-    }
-    let is_all = http.ip().is_unspecified() || admin.ip().is_unspecified();
-    is_all.then(|| {
-        format!("`http.listen` ({http}) and `admin.listen` ({admin}) have the same port, and one of them every address: choose another port for one")
-    })
-}
-
-impl Config {
-    /// Checks again what an address given on the command line may have changed.
-    ///
-    /// # Errors
-    /// What would be open to everyone, or cannot be listened on twice.
-    pub fn check_exposure(&self) -> Result<(), String> {
-        let why = exposed(self).or_else(|| listens_twice(self));
-        why.map_or(Ok(()), Err)
-    }
-}
-
-/// Secrets in arguments: whoever can list processes of this host can read them.
-fn shown_secrets(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (name, server) in &config.servers {
-        let mut tokens = server.references();
-        if tokens.any(|(place, reference)| place == "args" && reference == Reference::OAuthToken) {
-            warnings.push(format!(
-                "server `{name}` has `oauth.access_token` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{oauth.access_token | file}}`"
-            ));
-        }
-        let shown: BTreeSet<_> = server
-            .references()
-            .filter_map(|(place, reference)| match reference {
-                Reference::Secret(secret) if place == "args" => Some(secret),
-                _ => None,
-            })
-            .collect();
-        for secret in shown {
-            warnings.push(format!(
-                "server `{name}` has `secret.{secret}` in its arguments, which other processes of this host can read: put it into `env`, or the path of a private file in its place with `${{secret.{secret} | file}}`"
-            ));
-        }
-    }
-    warnings
-}
-
-/// Servers that cannot be authorised upstream: the provider could not send a browser back.
-fn nowhere_to_return(config: &Config) -> Option<String> {
-    let listen = config.http.listen;
-    let is_known = config.http.public_url.is_some() || listen.ip().is_loopback();
-    let server = config
-        .servers
-        .iter()
-        .find(|(_, server)| server.oauth.is_some());
-    let (name, _) = server.filter(|_| !is_known)?;
-    Some(format!(
-        "server `{name}` cannot be authorised upstream: `http.listen` ({listen}) is no address for a browser; set `http.public_url`"
-    ))
-}
-
-/// Secrets that templates name and no tenant has: every request of the server would be refused.
-fn unknown_secrets(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (name, server) in &config.servers {
-        let of_args = server.args.iter().flat_map(|arg| match arg {
-            Arg::Always(template) => std::slice::from_ref(template),
-            Arg::When { args, .. } => args.as_slice(),
-        });
-        let templates = of_args.chain(server.env.values()).chain(&server.cwd);
-        for reference in templates.flat_map(Template::references) {
-            if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference
-                && !server.client_secrets.contains(secret)
-                && !config
-                    .tenants
-                    .values()
-                    .any(|tenant| tenant.secrets.contains_key(secret))
-            {
-                warnings.push(format!(
-                    "server `{name}` needs `secret.{secret}`, which no tenant of this file has (`stdiopool secret set` gives one a secret)"
-                ));
-            }
-        }
-    }
-    warnings
+    Inspection::of_text(text.to_owned(), file, base_dir).verdict()
 }
 
 /// The config of `stdiopool serve -- COMMAND`: one server at `/mcp`, for whoever is on this host.

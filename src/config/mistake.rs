@@ -70,6 +70,30 @@ impl Mistake {
     }
 }
 
+/// What is odd and can be used all the same: `check` and whoever puts the file in force say so, and go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Warning {
+    /// The line of pool.toml that it is about, from 1; none where no line says it.
+    pub line: Option<usize>,
+    /// What is odd, and what to do.
+    pub message: String,
+}
+
+impl Warning {
+    /// With its place in that file.
+    pub fn placed(&self, file: &str) -> String {
+        placed(file, self.line, &self.message)
+    }
+}
+
+/// A message about a line of a file, or about the file.
+pub fn placed(file: &str, line: Option<usize>, message: &str) -> String {
+    match line {
+        Some(line) => format!("{file}:{line}: {message}"),
+        None => format!("{file}: {message}"),
+    }
+}
+
 /// Everything that is wrong with a config.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigErrors {

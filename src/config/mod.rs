@@ -16,10 +16,14 @@ mod auth;
 mod bind;
 mod doubts;
 mod globs;
+mod homes;
+mod inspect;
+mod lines;
 mod load;
 mod mistake;
 mod model;
 mod oauth;
+mod odd;
 mod origins;
 mod policy;
 mod rates;
@@ -37,13 +41,16 @@ mod tenants;
 mod tests;
 mod tools;
 mod units;
+mod whole;
 
 pub use audit::Audit;
 pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
 pub use bind::{Bind, BindRule};
-pub use globs::Globs;
+pub use globs::{Globs, Taking};
+pub use inspect::Inspection;
+pub use lines::Lines;
 pub use load::{load, parse, single_command};
-pub use mistake::{ConfigErrors, Mistake, Mistakes, similar};
+pub use mistake::{ConfigErrors, Mistake, Mistakes, Warning, placed, similar};
 pub use model::{
     Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
     Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
@@ -52,7 +59,7 @@ pub use oauth::{ClientAuth, OAuth};
 pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};
 pub use rates::{DefaultRates, Rates};
-pub use read::state_dir;
+pub use read::{canonical, state_dir};
 pub use resembling::resembles;
 pub use schema::{json_schema, reference};
 pub use tools::Tools;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::audit::Audit;
 use super::auth::{Auth, AuthMode};
+use super::mistake::Warning;
 use super::origins::Origins;
 use super::rates::{DefaultRates, Rates};
 use super::template::Template;
@@ -55,9 +56,7 @@ pub struct Config {
     /// The folder that relative paths start from: pool.toml's.
     pub base_dir: PathBuf,
     /// What is odd but usable, for the log and for `check`.
-    pub warnings: Vec<String>,
-    /// What cannot be meant: `check` refuses it, `serve` logs it.
-    pub doubts: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// `[http]`: the front door.

@@ -157,7 +157,7 @@ pub(super) fn is_safe_on_the_way(url: &Url) -> bool {
     let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.to_canonical().is_loopback(),
         None => false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
@@ -294,7 +294,7 @@ mod tests {
             let found = config
                 .warnings
                 .iter()
-                .any(|w| w.contains("http.public_url"));
+                .any(|w| w.message.contains("http.public_url"));
             assert_eq!(found, is_warned, "{:?}", config.warnings);
         }
     }
@@ -309,7 +309,7 @@ mod tests {
             config
                 .warnings
                 .iter()
-                .any(|w| w.contains("in its arguments"))
+                .any(|w| w.message.contains("in its arguments"))
         };
         assert!(is_warned(&text));
         assert!(!is_warned(
@@ -327,7 +327,10 @@ mod tests {
         );
         let text = format!("[servers.a]\ncommand = \"a\"\n[servers.a.oauth]\n{LEAST}");
         let config = parse(&text, "pool.toml", Path::new("/")).expect("valid");
-        let warned = config.warnings.iter().any(|w| w.contains("has no effect"));
+        let warned = config
+            .warnings
+            .iter()
+            .any(|w| w.message.contains("has no effect"));
         assert!(warned, "{:?}", config.warnings);
     }
 }

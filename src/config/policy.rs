@@ -82,7 +82,7 @@ fn rule(name: &str, line: usize, reader: &mut Reader<'_, '_>) -> Rule {
             &["*"],
             "Globs of the tools it grants. A rule with only `deny` grants nothing.",
         );
-        let doc = "Globs of tools it takes away, whichever rule grants them.";
+        let doc = "Globs of tools it takes away, whichever rule grants them, and whatever the case of their names: some servers do not tell upper from lower case.";
         let deny = globs::read(reader, "deny", &[], doc);
         ((!only_denies).then_some(allow), deny)
     });

@@ -1,6 +1,6 @@
 //! Reads the tables of pool.toml other than servers and tenants.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +49,6 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         only_server: None,
         base_dir: base_dir.to_owned(),
         warnings: Vec::new(),
-        doubts: Vec::new(),
     };
     rates::fit_memory(root, &mut config);
     open_to_all_pages(root, &config);
@@ -74,10 +73,19 @@ fn open_to_all_pages(root: &mut Reader<'_, '_>, config: &Config) {
     }
 }
 
+/// An address of IPv4 that is written as one of IPv6 as what it is: it is loopback, or every address, all the same.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        // With its zone, if it has one.
+        IpAddr::V6(_) => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
 fn listen(reader: &mut Reader<'_, '_>, default: &'static str, doc: &'static str) -> SocketAddr {
     let text = reader.text("listen", Some(default), doc);
-    let parsed = text.as_deref().unwrap_or(default).parse();
-    parsed.unwrap_or_else(|_| {
+    let parsed: Result<SocketAddr, _> = text.as_deref().unwrap_or(default).parse();
+    parsed.map(canonical).unwrap_or_else(|_| {
         let name = reader.name("listen");
         let text = text.unwrap_or_default();
         let message =

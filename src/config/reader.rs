@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::mistake::{Mistake, similar};
+use super::lines::{line_at, line_ends, span_in};
+use super::mistake::{Mistake, Warning, similar};
 use super::shown::{one_of, shown};
 use super::units::{self, SizeOrShare};
 
@@ -30,7 +31,8 @@ pub(super) struct KeyDoc {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) mistakes: Vec<(Range<usize>, String)>,
-    pub(super) warnings: Vec<String>,
+    /// Each with its place, if it is written anywhere.
+    pub(super) warnings: Vec<(Option<Range<usize>>, String)>,
     pub(super) docs: Vec<KeyDoc>,
     /// What must not be quoted: it is, or may by mistake be, a secret.
     private: Vec<Range<usize>>,
@@ -60,14 +62,27 @@ impl Notes {
     /// For that text.
     pub(super) fn of(text: &str) -> Self {
         Self {
-            line_ends: memchr::memchr_iter(b'\n', text.as_bytes()).collect(),
+            line_ends: line_ends(text),
             ..Self::default()
         }
     }
 
     /// The line of that place, from 1.
     fn line_at(&self, at: usize) -> usize {
-        self.line_ends.partition_point(|end| *end < at) + 1
+        line_at(&self.line_ends, at)
+    }
+
+    /// The warnings, in the order of the text.
+    pub(super) fn take_warnings(&mut self) -> Vec<Warning> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.sort_by_key(|(span, _)| span.as_ref().map(|span| span.start));
+        let placed = warnings.into_iter();
+        placed
+            .map(|(span, message)| Warning {
+                line: span.map(|span| self.line_at(span.start)),
+                message,
+            })
+            .collect()
     }
 
     /// From now on that place is not quoted in mistakes.
@@ -131,26 +146,21 @@ impl<'n, 't> Reader<'n, 't> {
         self.get(key).is_some()
     }
 
+    /// Whether the key's value is a text, or not written.
+    pub(super) fn text_or_nothing(&self, key: &str) -> bool {
+        self.get(key)
+            .is_none_or(|value| value.get_ref().as_str().is_some())
+    }
+
     /// Where the key's value stands.
     pub(super) fn span_of(&self, key: &str) -> Range<usize> {
         self.get(key)
             .map_or_else(|| self.span.clone(), |value| value.span())
     }
 
-    /// Where the value stands to which those keys lead through tables, if it is written.
+    /// Where the value stands to which those keys lead through tables and lists, if it is written.
     pub(super) fn span_within(&self, path: &[&str]) -> Option<Range<usize>> {
-        let (last, tables) = path.split_last()?;
-        let find = |table: &'t DeTable<'t>, key: &str| {
-            let mut entries = table.iter();
-            entries
-                .find(|(name, _)| name.get_ref() == key)
-                .map(|(_, value)| value)
-        };
-        let mut table = self.table?;
-        for key in tables {
-            table = find(table, key)?.get_ref().as_table()?;
-        }
-        find(table, last).map(Spanned::span)
+        span_in(self.table?, path)
     }
 
     /// The line where the table stands, from 1.
@@ -167,6 +177,19 @@ impl<'n, 't> Reader<'n, 't> {
     pub(super) fn wrong(&mut self, key: &str, message: impl Into<String>) {
         let span = self.span_of(key);
         self.notes.mistakes.push((span, message.into()));
+    }
+
+    /// Notes what is odd in the key's value.
+    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
+        let span = self.span_of(key);
+        self.notes.warnings.push((Some(span), message.into()));
+    }
+
+    /// Where those keys lead: to the last of them that is written, if one is.
+    pub(super) fn place(&self, path: &[&str]) -> Option<Range<usize>> {
+        let written = (1..=path.len()).rev();
+        let mut spans = written.filter_map(|end| self.span_within(&path[..end]));
+        spans.next()
     }
 
     /// Documents a key and fetches its value.

@@ -101,7 +101,7 @@ fn check_upstream(reader: &mut Reader<'_, '_>, server: &Server) {
             let message = format!(
                 "`{name}` has no effect: no template of the server refers to `oauth.access_token`"
             );
-            reader.notes.warnings.push(message);
+            reader.warn("oauth", message);
         }
         _ => {}
     }

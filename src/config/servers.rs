@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::homes::home;
 use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
 use super::reader::Reader;
@@ -47,18 +48,17 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
             "What to run: a program on PATH, or a path from pool.toml's folder. `stdiopool` is this very program.",
         )
         .unwrap_or_default();
-    if command.is_empty() || command.contains('\0') {
+    // What is no text has been told.
+    let is_text = reader.text_or_nothing("command");
+    if is_text && (command.is_empty() || command.contains('\0')) {
         let name = reader.name("command");
         reader.wrong(
             "command",
             format!("`{name}` is missing: the program to run, such as \"npx\""),
         );
     }
-    if let Some(rest) = arguments_in(&command) {
-        reader.wrong(
-            "command",
-            format!("`command` is one program; put `{rest}` into `args`"),
-        );
+    if let Some(why) = not_a_program(&command) {
+        reader.wrong("command", why);
     }
     let schema = schema(reader);
     let client_config = client_config(reader, schema.as_deref());
@@ -231,13 +231,45 @@ fn template_at(
     None
 }
 
+/// Why a command is not the name or path of one program.
+fn not_a_program(command: &str) -> Option<String> {
+    if let Some(home) = home(command) {
+        return Some(format!(
+            "`command` begins with `{home}`, which a shell would read as a home folder, and there is none here: write the whole path, such as \"/home/me/bin/server\", or the program's name where its folder is on the PATH"
+        ));
+    }
+    let rest = arguments_in(command)?;
+    let program = command.trim().split(char::is_whitespace).next()?;
+    let mut words = rest.split_whitespace();
+    let behind_env = match program.rsplit('/').next() {
+        // Of `env -S x` and `env A=b x` this is not so.
+        Some("env") => words.next().filter(|word| !word.contains(['-', '='])),
+        _ => None,
+    };
+    let Some(behind_env) = behind_env else {
+        return Some(format!(
+            "`command` is one program; put `{rest}` into `args`"
+        ));
+    };
+    let args: Vec<_> = words.map(|word| format!("{word:?}")).collect();
+    let args = match args.is_empty() {
+        true => String::new(),
+        false => format!(" and args = [{}]", args.join(", ")),
+    };
+    Some(format!(
+        "`command` is one program, which is looked for on the PATH as `env` does: write command = {behind_env:?}{args}"
+    ))
+}
+
 /// What of a command is no part of a program's name. A path may hold spaces; a name that is looked for on the
 /// PATH, or words that begin with a dash, are a command line.
 fn arguments_in(command: &str) -> Option<&str> {
     let (program, rest) = command.trim().split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
-    let is_line =
-        !program.contains('/') || rest.split_whitespace().any(|word| word.starts_with('-'));
+    let is_env = program.rsplit('/').next() == Some("env");
+    let is_line = is_env
+        || !program.contains('/')
+        || rest.split_whitespace().any(|word| word.starts_with('-'));
     is_line.then_some(rest)
 }
 
@@ -402,6 +434,17 @@ fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
         );
         return None;
     }
+    // What cannot be compiled is refused when it is put in force.
+    let patterns = jsonschema::PatternOptions::fancy_regex();
+    let compiled = jsonschema::options()
+        .with_pattern_options(patterns)
+        .build(&schema);
+    if let Err(error) = compiled {
+        let at = error.instance_path().to_string();
+        let message = format!("`{name}` cannot be used as a JSON Schema: {error} at \"{at}\"");
+        reader.wrong("config", message);
+        return None;
+    }
     match schema.get("type") {
         None => {}
         Some(object) if object == "object" => {}
@@ -495,7 +538,7 @@ fn limits(reader: &mut Reader<'_, '_>) -> Limits {
     for key in ["pids"] {
         if reader.has(key) {
             let name = reader.name(key);
-            reader.notes.warnings.push(not_enforced(&name));
+            reader.warn(key, not_enforced(&name));
         }
     }
     limits

@@ -235,7 +235,7 @@ fn validate(
                 let message = format!(
                     "`{path}` has no value for {property}, which the schema requires: {what}"
                 );
-                reader.notes.warnings.push(message);
+                reader.notes.warnings.push((Some(place.span()), message));
             }
             continue;
         }

@@ -92,7 +92,7 @@ fn what_would_let_strangers_in_is_a_mistake() {
     let nobody =
         read(&format!("[auth]\nmode = \"token\"\n{SMALLEST}")).expect("a token can be made");
     assert!(
-        nobody.warnings[0].contains("token create"),
+        nobody.warnings[0].message.contains("token create"),
         "{:?}",
         nobody.warnings
     );
@@ -132,6 +132,7 @@ fn a_syntax_error_has_its_place() {
 fn keys_without_effect_yet_are_warned_of() {
     let text = "[pool]\nmax_memory = \"50%\"\n[servers.a]\ncommand = \"a\"\nargs = [\"${secret.k}\"]\nlimits = { memory = \"1GiB\" }\n";
     let warnings = read(text).expect("valid").warnings;
+    let warnings: Vec<_> = warnings.iter().map(|it| it.placed("pool.toml")).collect();
     insta::assert_snapshot!(warnings.join("\n"));
 }
 
@@ -272,12 +273,16 @@ fn a_required_value_may_come_from_callers_or_from_the_schema() {
     };
     let of_nobody = warnings("");
     assert!(
-        of_nobody[0].ends_with("its requests will be refused"),
+        of_nobody[0]
+            .message
+            .ends_with("its requests will be refused"),
         "{of_nobody:?}"
     );
     let of_callers = warnings("client_config = [\"repo\"]");
     assert!(
-        of_callers[0].ends_with("requests whose callers do not set it will be refused"),
+        of_callers[0]
+            .message
+            .ends_with("requests whose callers do not set it will be refused"),
         "{of_callers:?}"
     );
 }
@@ -293,7 +298,9 @@ fn a_required_value_with_a_default_is_not_missed() {
 fn what_lets_others_write_credentials_is_warned_of() {
     let warnings = |auth: &str| {
         let text = format!("[auth]\n{auth}\n{SMALLEST}");
-        read(&text).expect("valid").warnings.join("\n")
+        let warnings = read(&text).expect("valid").warnings;
+        let texts: Vec<_> = warnings.into_iter().map(|it| it.message).collect();
+        texts.join("\n")
     };
     let jwt = |url: &str| {
         warnings(&format!(
@@ -382,4 +389,52 @@ fn what_one_request_needs_fits_into_what_may_be_held() {
     assert_eq!(own.http.memory, 1 << 30, "as much as one tenant may hold");
     let of_a: Vec<_> = own.own_held_limits().collect();
     assert_eq!(of_a, [(TenantId::new("a"), 1 << 30)]);
+}
+
+#[test]
+fn an_address_of_ipv4_that_is_written_as_one_of_ipv6_is_that_one() {
+    let hash = "ab".repeat(32);
+    let text = format!(
+        "[http]\nlisten = \"[::ffff:127.0.0.1]:8080\"\nproxies = [\"::ffff:10.0.0.0/104\", \"::ffff:10.9.9.9\", \"2001:db8::/32\", \"::/0\"]\n[admin]\nlisten = \"[::ffff:127.0.0.1]:9090\"\n[auth]\nmode = \"header\"\ntrusted_proxies = [\"::ffff:10.0.0.1\"]\nproxy_secrets = [\"sha256:{hash}\"]\n{SMALLEST}"
+    );
+    let config = read(&text).expect("valid");
+    let shown: Vec<_> = config
+        .http
+        .connections
+        .proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        shown,
+        ["10.0.0.0/8", "10.9.9.9/32", "2001:db8::/32", "::/0"]
+    );
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    let AuthMode::Header(headers) = &config.auth.mode else {
+        panic!("headers");
+    };
+    assert!(headers.trusted[0].contains(&std::net::IpAddr::from([10, 0, 0, 1])));
+    for network in [
+        "::ffff:127.0.0.1",
+        "::ffff:127.0.0.0/104",
+        "::ffff:0:0/96",
+        "::ffff:0.0.0.0/97",
+        "::1",
+        "::/0",
+    ] {
+        let text =
+            format!("[auth]\nmode = \"header\"\ntrusted_proxies = [\"{network}\"]\n{SMALLEST}");
+        let error = read(&text).expect_err("servers run there too").to_string();
+        assert!(
+            error.contains("each could name any tenant"),
+            "{network}: {error}"
+        );
+    }
+    let open = format!("[http]\nlisten = \"[::ffff:0.0.0.0]:80\"\n{SMALLEST}");
+    assert!(
+        read(&open)
+            .expect_err("open to all")
+            .to_string()
+            .contains("0.0.0.0:80")
+    );
 }

@@ -8,7 +8,7 @@ use super::reader::Reader;
 pub struct Tools {
     /// What is offered.
     pub allow: Globs,
-    /// What of it is not.
+    /// What of it is not, whatever the case of its name.
     pub deny: Globs,
     /// The line of pool.toml that says so.
     pub line: usize,
@@ -17,7 +17,7 @@ pub struct Tools {
 impl Tools {
     /// Whether a tool of that name is on offer.
     pub fn offers(&self, name: &str) -> bool {
-        self.offers_everything() || self.allow.matches(name) && !self.deny.matches(name)
+        self.offers_everything() || self.allow.matches(name) && self.deny.taking(name).is_none()
     }
 
     /// Whether nothing is kept back.
@@ -39,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) -> Tools {
             reader,
             "deny",
             &[],
-            "Globs of tools that are not offered all the same: they are not listed, and cannot be called.",
+            "Globs of tools that are not offered all the same: they are not listed, and cannot be called. They match whatever the case of a tool's name, as some servers do not tell upper from lower case.",
         ),
     }
 }

@@ -16,6 +16,7 @@ use crate::admin::{
 };
 use crate::config::{Config, SecretSource};
 use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
+use crate::preflight;
 use crate::store::{
     AccountRows, AccountStore, DatabaseError, HandleRow, Opened, Resealed, SecretRow, TenantRow,
     TokenRow, Vault, VaultError, now,
@@ -544,6 +545,9 @@ async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {
     let Some(source) = source.cloned().or_else(credential) else {
         return Ok(Vault::without_key());
     };
+    if let Some(why) = preflight::state_key(&source) {
+        return Err(ServeError::NoKey(why));
+    }
     let key = Secrets::of_operator(&source).await;
     let key = key.map_err(ServeError::NoKey)?;
     Vault::new(&key).map_err(|error| ServeError::NoKey(error.to_string()))

@@ -46,6 +46,9 @@ pub enum ServeError {
     /// Packages cannot be kept.
     #[error(transparent)]
     Packages(#[from] CacheError),
+    /// This host lacks what pool.toml names and everything needs.
+    #[error("{0}")]
+    Host(String),
     /// A server's config schema cannot be used.
     #[error(transparent)]
     Resolver(#[from] ResolverError),

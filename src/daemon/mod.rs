@@ -17,6 +17,7 @@ mod events;
 mod grants;
 mod history;
 mod limits;
+mod read;
 mod refresh;
 mod reload;
 mod run;

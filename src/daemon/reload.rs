@@ -12,8 +12,9 @@ use super::accounts::Accounts;
 use super::assemble;
 use super::events::Events;
 use super::limits;
+use super::read;
 use crate::admin::{AccountError, Act, EventKind, Told};
-use crate::config::{self, Config};
+use crate::config::{Config, canonical};
 use crate::counted::counted;
 use crate::front::{Places, Tls};
 use crate::ids::TenantId;
@@ -45,8 +46,8 @@ impl Listens {
     /// # Errors
     /// What would be open to everyone.
     pub(super) fn put_into(self, config: &mut Config) -> Result<(), String> {
-        config.http.listen = self.http.unwrap_or(config.http.listen);
-        config.admin.listen = self.admin.unwrap_or(config.admin.listen);
+        config.http.listen = self.http.map_or(config.http.listen, canonical);
+        config.admin.listen = self.admin.map_or(config.admin.listen, canonical);
         config.check_exposure()
     }
 }
@@ -107,23 +108,27 @@ impl Reloader {
             .path
             .clone()
             .ok_or("there is no pool.toml to read again: one command is hosted without a file")?;
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
-        let mut new = loaded
+        let loaded = tokio::task::spawn_blocking(move || read::read(&path)).await;
+        let mut found = loaded
             .map_err(|e| e.to_string())?
             .map_err(|errors| errors.to_string())?;
-        self.listens.put_into(&mut new)?;
+        self.listens.put_into(&mut found.config)?;
+        if let Some(why) = found.notices.fatal() {
+            return Err(why);
+        }
         // Read before anything changes, and put in force with the rest.
-        let certificates = match (&self.tls, &new.http.tls) {
+        let certificates = match (&self.tls, &found.config.http.tls) {
             (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),
             _ => None,
         };
         let vault = self.accounts.as_ref().map(|a| Arc::clone(a.vault()));
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
         let said = Said {
-            config: Arc::new(new),
+            config: Arc::new(found.config),
             // What commands printed is asked for again.
             secrets: Arc::new(Secrets::new(vault)),
         };
+        let of_file = said.config.warnings.len();
         let old = Arc::clone(&self.sessions.setup().config);
         let setup = self.setup(&said)?;
         let new = Arc::clone(&setup.config);
@@ -131,8 +136,10 @@ impl Reloader {
         if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
             tls.replace(certificates);
         }
-        for warning in new.warnings.iter().chain(&new.doubts) {
-            tracing::warn!("{warning}");
+        found.notices.warn();
+        // Those of the accounts in the state folder.
+        for warning in new.warnings.iter().skip(of_file) {
+            tracing::warn!("{}", warning.message);
         }
         self.sessions.pool().reconfigure(limits::of(&new));
         self.places.set_limits(limits::of_connections(&new));

@@ -15,6 +15,7 @@ use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::grants::{self, Announcer};
 use super::limits;
+use super::read::{self, Found};
 use super::refresh;
 use super::reload::{Listens, Reloader, Said};
 use super::sampler;
@@ -75,15 +76,18 @@ fn listens(options: &Options) -> Listens {
     }
 }
 
-fn read(options: &Options) -> Result<Config, ServeError> {
-    let mut config = match &options.source {
-        Source::File(path) => config::load(path)?,
-        Source::Command(argv) => config::single_command(argv.clone())?,
+fn read(options: &Options) -> Result<Found, ServeError> {
+    let mut found = match &options.source {
+        Source::File(path) => read::read(path)?,
+        Source::Command(argv) => Found::of_command(config::single_command(argv.clone())?),
     };
     listens(options)
-        .put_into(&mut config)
+        .put_into(&mut found.config)
         .map_err(ServeError::Exposed)?;
-    Ok(config)
+    match found.notices.fatal() {
+        Some(why) => Err(ServeError::Host(why)),
+        None => Ok(found),
+    }
 }
 
 /// Serves until SIGTERM, SIGINT or a drain through the admin API, then shuts down in good order.
@@ -91,10 +95,9 @@ fn read(options: &Options) -> Result<Config, ServeError> {
 /// # Errors
 /// [`ServeError`] when it cannot start.
 pub async fn serve(options: Options) -> Result<(), ServeError> {
-    let config = Arc::new(read(&options)?);
-    for warning in config.warnings.iter().chain(&config.doubts) {
-        tracing::warn!("{warning}");
-    }
+    let found = read(&options)?;
+    found.notices.warn();
+    let config = Arc::new(found.config);
     limits::raise_open_files();
     limits::keep_out_of_core_dumps();
     limits::say_if_sleepless(&config);

@@ -45,7 +45,7 @@ impl Addresses {
     /// Where it is, for whoever knows where it listens: `None` if that is no address for a browser.
     pub fn base_at(&self, address: SocketAddr) -> Option<String> {
         let own = || format!("{}://{address}", self.scheme());
-        let is_own = address.ip().is_loopback();
+        let is_own = address.ip().to_canonical().is_loopback();
         self.public_url.clone().or_else(|| is_own.then(own))
     }
 

@@ -24,7 +24,7 @@ impl Guard {
             .and_then(|url| url.parse::<Uri>().ok())
             .and_then(|url| url.host().map(str::to_ascii_lowercase));
         Self {
-            is_loopback: address.ip().is_loopback(),
+            is_loopback: address.ip().to_canonical().is_loopback(),
             public_host,
         }
     }
@@ -89,7 +89,7 @@ impl Guard {
             || name
                 .trim_matches(['[', ']'])
                 .parse::<std::net::IpAddr>()
-                .is_ok_and(|ip| ip.is_loopback());
+                .is_ok_and(|ip| ip.to_canonical().is_loopback());
         let public = self.public_host.as_deref();
         is_loopback || public.is_some_and(|public| public.eq_ignore_ascii_case(name))
     }
@@ -129,11 +129,17 @@ mod tests {
             "localhost:8080",
             "127.0.0.1:1",
             "[::1]:8080",
+            "[::ffff:127.0.0.1]:8080",
             "MCP.example.com",
         ] {
             assert!(check(&guard, ours, None), "{ours}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:8080", "10.0.0.1"] {
+        for foreign in [
+            "evil.example",
+            "localhost.evil.example:8080",
+            "10.0.0.1",
+            "[::ffff:10.0.0.1]",
+        ] {
             assert!(!check(&guard, foreign, None), "{foreign}");
         }
         let none = HeaderMap::new();

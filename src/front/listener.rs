@@ -169,7 +169,8 @@ impl Service {
     async fn serve(self, stream: TcpStream, peer: SocketAddr, place: Arc<Taken>) {
         let timeouts = self.places.timeouts();
         let of = Peer {
-            ip: peer.ip(),
+            // One of IPv4 that a listener on IPv6 shows in a form of its own is that one.
+            ip: peer.ip().to_canonical(),
             place: Arc::clone(&place),
         };
         let connection = Connection {

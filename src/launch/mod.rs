@@ -31,7 +31,9 @@ pub use command_init::run_command_if_asked;
 pub use direct::direct;
 pub use group::{CommandGroup, CommandLine};
 pub use host::takes_precedence;
-pub use line::{Entry, NodeLauncher, PackageRun, PythonLauncher, Recipe, understand};
+pub use line::{
+    Entry, NodeLauncher, PackageRun, PythonLauncher, Recipe, known_at_a_start, understand,
+};
 pub use package::Package;
 pub use quiet::quieten;
 pub use secret_files::SecretFiles;

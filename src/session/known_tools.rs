@@ -14,6 +14,7 @@ use super::bindings::{Misfit, Verdict};
 use super::rules::{self, Finding, Known};
 use super::tool_list::ToolList;
 use crate::config::{Bind, Config};
+use crate::folding::case_folded;
 use crate::ids::ServerName;
 
 /// Tools of a server that are looked at. Of a server with more nothing is concluded.
@@ -80,6 +81,7 @@ impl KnownTools {
                 known.is_cut = true;
                 break;
             }
+            known.folded.insert(case_folded(&tool.name));
             known.tools.insert(tool.name);
         }
         known.is_whole = (known.is_whole || is_last) && !known.is_cut;
@@ -105,11 +107,25 @@ impl KnownTools {
         let mut inner = self.0.lock();
         let known = inner.known.entry(server.clone()).or_default();
         let names = list.tools().keys().filter(|name| name.len() <= MAX_NAME);
-        known.tools.extend(names.take(MAX_TOOLS).cloned());
+        let names: Vec<_> = names.take(MAX_TOOLS).cloned().collect();
+        known
+            .folded
+            .extend(names.iter().map(|name| case_folded(name)));
+        known.tools.extend(names);
         known.is_cut |= known.tools.len() > MAX_TOOLS;
         known.is_whole = !known.is_cut;
         inner.lists.entry(server.clone()).or_default().add(list);
         inner.apply(config)
+    }
+
+    /// Whether that is no tool's name as it is listed, and some server would take it for one that is: whatever is decided
+    /// by names would be decided on another tool than is called.
+    pub(super) fn is_lookalike(&self, server: &ServerName, tool: &str) -> bool {
+        let inner = self.0.lock();
+        let Some(known) = inner.known.get(server) else {
+            return false;
+        };
+        !known.tools.contains(tool) && known.folded.contains(&case_folded(tool))
     }
 
     /// What is wrong with the rules, and the servers with rules whose tools are not known.

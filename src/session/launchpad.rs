@@ -255,6 +255,7 @@ async fn start(
         was_silent: false,
         worker: None,
     })?;
+    let (spec, not_installed) = (spec.spec, spec.not_installed);
     let spawned = worker::spawn(
         &shared.guardian,
         link.id(),
@@ -263,18 +264,27 @@ async fn start(
         (inbox, link.flow().clone()),
     )
     .await;
+    // A launcher that fails as well says the same at more length, if it says it.
+    let behind = |why: String| match &not_installed {
+        Some(not_installed) => format!("{not_installed}\nrun as written instead: {why}"),
+        None => why,
+    };
     let worker = spawned.map_err(|error| StartError {
         outcome: StartOutcome::SpawnFailed,
         reason: match error {
             worker::SpawnError::TooLong { .. } => Reason::ConfigInvalid,
             _ => Reason::StartFailed,
         },
-        why: error.to_string(),
+        why: behind(error.to_string()),
         may_take_the_other: false,
         was_silent: false,
         worker: None,
     })?;
-    greet(shared, link, &worker).await?;
+    let greeted = greet(shared, link, &worker).await;
+    greeted.map_err(|error| StartError {
+        why: behind(error.why),
+        ..error
+    })?;
     Ok(worker)
 }
 

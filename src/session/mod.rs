@@ -61,7 +61,7 @@ pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;
 pub use mailbox::{Mailbox, Parcel, Reader, WhenFull};
-pub use packages::Install;
+pub use packages::{Install, Outlook};
 pub use record::{InUse, Session, SessionId};
 pub use replay::{EventId, Replay};
 pub use route::{Order, Setup};

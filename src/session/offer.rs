@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::bindings::Verdict;
+use super::known_tools::KnownTools;
 use super::route::Setup;
 use super::tool_list::ToolList;
 use crate::bridge::{Additions, Shown, offered_tools};
@@ -44,6 +45,11 @@ impl Offer {
         let server = config.servers.get(&self.server);
         server.is_some_and(|server| server.tools.offers(tool))
             && policy::tool(&config.policy, &self.principal, self.server.as_str(), tool).is_allowed
+    }
+
+    /// Whether the server may take that name for another tool's than is listed by it.
+    pub(super) fn is_lookalike(&self, tool: &str, tools: &KnownTools) -> bool {
+        tools.is_lookalike(&self.server, tool)
     }
 
     /// A response to `tools/list` with what is in it.

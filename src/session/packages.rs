@@ -25,8 +25,8 @@ use crate::launch::packages::{
     Installed, News, Request, Slot, State, Unscripted, Watcher, wanted_by_npx,
 };
 use crate::launch::{
-    LaunchSpec, PackageRun, Recipe, direct, quieten, takes_precedence, understand, unheeded,
-    withheld,
+    LaunchSpec, PackageRun, Recipe, direct, known_at_a_start, quieten, takes_precedence,
+    understand, unheeded, withheld,
 };
 use crate::pool::{StopReason, Warmth};
 use crate::protocol::{Failure, Reason};
@@ -80,6 +80,23 @@ pub(super) enum NotStarted {
     },
 }
 
+/// What is started for a worker.
+#[derive(Debug)]
+pub(super) struct ToStart<'a> {
+    pub(super) spec: Cow<'a, LaunchSpec>,
+    /// Why it is not the program of its package, if that could not be installed.
+    pub(super) not_installed: Option<String>,
+}
+
+impl<'a> ToStart<'a> {
+    fn of(spec: Cow<'a, LaunchSpec>) -> Self {
+        Self {
+            spec,
+            not_installed: None,
+        }
+    }
+}
+
 /// How the command of an order is started.
 #[derive(Debug)]
 pub enum Start {
@@ -113,9 +130,20 @@ pub struct PackageOrder {
 impl Start {
     /// How that command is started.
     pub(super) fn of(server: &Server, spec: &LaunchSpec, installs: Option<&Installs>) -> Self {
+        let args: Vec<_> = spec.exposed_args().into_iter().map(Some).collect();
         let installs = installs.cloned().unwrap_or_default();
-        let args = spec.exposed_args();
-        let first = args.first().copied();
+        Self::of_words(server, spec, &args, installs)
+    }
+
+    /// How the command of a launch is started whose arguments are these; `None` among them stands for one that is known
+    /// at a start only.
+    fn of_words(
+        server: &Server,
+        spec: &LaunchSpec,
+        args: &[Option<&str>],
+        installs: Installs,
+    ) -> Self {
+        let first = args.first().copied().flatten();
         let withheld = withheld(&spec.program, first, &installs.variables, &spec.env).join(", ");
         let refused = |why: String| Self::Refused {
             why,
@@ -138,8 +166,7 @@ impl Start {
         if server.launch == Launch::AsIs {
             return plain("`launch = \"as-is\"`");
         }
-        let all: Vec<Option<&str>> = args.iter().map(|arg| Some(*arg)).collect();
-        let run = match understand(&spec.program, &all) {
+        let run = match understand(&spec.program, args) {
             None => return plain("what it runs is known to its launcher alone"),
             Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
             Some(Ok(run)) => run,
@@ -192,6 +219,59 @@ fn npm_cache(spec: &LaunchSpec) -> Option<PathBuf> {
     set("npm_config_cache").or_else(|| Some(set("HOME")?.join(".npm")))
 }
 
+/// What a start of a server's command will come to, as far as its line and this host can say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outlook {
+    /// The program of that package is started, once it is installed.
+    Package(String),
+    /// The command is run as it is written, as it shall be or as it runs no package.
+    AsWritten,
+    /// The command is run as it is written though it runs a package; why, as it is logged then.
+    NotUnderstood(String),
+    /// No start succeeds; why, as callers are told then.
+    Refused(String),
+    /// It is up to values that differ from tenant to tenant; what is not known before.
+    Differs(String),
+}
+
+impl Outlook {
+    /// Of a server with that launch, whose arguments are these; `None` among them stands for one that is known at a start
+    /// only. Looks at a few files.
+    pub fn of(
+        (name, server): (&ServerName, &Server),
+        spec: &LaunchSpec,
+        args: &[Option<&str>],
+        installs: InstallEnvironment,
+    ) -> Self {
+        let unknown = args.iter().position(Option::is_none);
+        let is_unknown = |why: &str| unknown.is_some_and(|at| why == known_at_a_start(at));
+        match Start::of_words(server, spec, args, Installs::from(installs)) {
+            Start::AsWritten => Self::AsWritten,
+            Start::Package(package) => Self::Package(package.run.recipe.name()),
+            Start::NotUnderstood(why) | Start::Refused { why, .. } if is_unknown(&why) => {
+                Self::Differs(why)
+            }
+            Start::NotUnderstood(why) => Self::NotUnderstood(as_written(name, &why)),
+            Start::Refused { why, variables } => {
+                let server = name.clone();
+                let refused = NotStarted::OtherRegistry {
+                    why,
+                    variables,
+                    server,
+                };
+                Self::Refused(refused.to_string())
+            }
+        }
+    }
+}
+
+/// What is said of a command that runs a package and is run as it is written.
+fn as_written(server: &ServerName, why: &str) -> String {
+    format!(
+        "the command of server `{server}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)"
+    )
+}
+
 impl Shared {
     /// What is known of the package of an order; `None` for one without.
     pub(super) fn slot(&self, order: &Order) -> Option<Arc<Slot>> {
@@ -217,7 +297,8 @@ impl Shared {
         self: &Arc<Self>,
         link: &Arc<Link>,
         spec: Cow<'a, LaunchSpec>,
-    ) -> Result<Cow<'a, LaunchSpec>, NotStarted> {
+    ) -> Result<ToStart<'a>, NotStarted> {
+        let mut not_installed = None;
         let order = link.order();
         let mut spec = spec;
         if can_make_read_only() {
@@ -240,7 +321,7 @@ impl Shared {
             Start::AsWritten => {
                 self.keep_what_was_written(&spec).await;
                 quieten(spec.to_mut());
-                return Ok(spec);
+                return Ok(ToStart::of(spec));
             }
             Start::NotUnderstood(why) => why.clone(),
             Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
@@ -259,14 +340,12 @@ impl Shared {
                             let view = view?;
                             link.runs_from(Arc::clone(&view));
                             let direct = direct(&spec, &package.run, &installed, view.folder());
-                            return Ok(Cow::Owned(direct));
+                            return Ok(ToStart::of(Cow::Owned(direct)));
                         }
-                        // Why was logged when it was tried, with what npm or uv said.
-                        Some(Err(_)) => {
-                            format!(
-                                "package `{}` could not be installed, as was logged",
-                                slot.name()
-                            )
+                        Some(Err(why)) => {
+                            let why = slot.refusal(&why);
+                            not_installed = Some(why.clone());
+                            why
                         }
                         None => {
                             // For the next one. This one has its place in the pool already.
@@ -283,12 +362,14 @@ impl Shared {
         }
         tracing::warn!(
             worker = %link.id(), server = %order.server,
-            "the command of server `{}` is run as written: {why} (`launch = \"as-is\"` says that it shall be)",
-            order.server
+            "{}", as_written(&order.server, &why)
         );
         self.keep_what_was_written(&spec).await;
         quieten(spec.to_mut());
-        Ok(spec)
+        Ok(ToStart {
+            spec,
+            not_installed,
+        })
     }
 
     /// What of the package of a worker that did not start may be why, in words to put behind why; empty if nothing is known.
@@ -586,7 +667,7 @@ impl Watcher for Teller {
                 } else {
                     "cannot be installed"
                 };
-                let message = format!("package {name} {what}: {why}");
+                let message = format!("package {name} {what}: {}", slot.masked(&why));
                 tracing::warn!(%server, "{message}");
                 happened(PackageEvent::Failed, &message);
             }

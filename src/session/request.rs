@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::bindings::{BoundCall, NotBound};
 use super::exchange::Exchange;
+use super::known_tools::KnownTools;
 use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
@@ -112,7 +113,7 @@ impl Sessions {
         if let Some(offer) = offer {
             let config = config.or(session.config.as_ref());
             let own = config.map(|config| &**config);
-            match added_to(offer, message, envelope, own)? {
+            match added_to(offer, message, envelope, own, &self.shared.tools)? {
                 Ok(Added::Nothing) => {}
                 Ok(Added::Message(message)) => added = Some(message),
                 Ok(Added::Bound(call)) => bound = Some((offer, call)),
@@ -346,11 +347,14 @@ fn added_to(
     message: &[u8],
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
+    tools: &KnownTools,
 ) -> Result<Result<Added, String>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
     match &tool {
-        Some(tool) if !offer.has(tool) => return Ok(Err(format!("unknown tool: {tool}"))),
+        Some(tool) if !offer.has(tool) || offer.is_lookalike(tool, tools) => {
+            return Ok(Err(format!("unknown tool: {tool}")));
+        }
         None if method == "tools/call" => {
             return Ok(Err("`params.name` is missing, or there twice".to_owned()));
         }

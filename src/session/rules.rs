@@ -28,6 +28,8 @@ pub(super) struct Known {
     pub(super) is_cut: bool,
     /// A digest of the page that was seen last.
     pub(super) last: u64,
+    /// Their names with the case folded.
+    pub(super) folded: BTreeSet<String>,
 }
 
 /// Whether there are rules about that server's tools.
@@ -129,6 +131,23 @@ mod tests {
             "told once"
         );
         found.into_iter().map(|it| it.message).collect()
+    }
+
+    #[test]
+    fn another_spelling_of_a_listed_tool_is_no_tool() {
+        let text = "[servers.git]\ncommand = \"git\"\ntools.deny = [\"odd\"]\n";
+        let config = parse(text, "pool.toml", Path::new("/")).expect("no mistakes");
+        let (git, tools) = (ServerName::new("git"), KnownTools::default());
+        assert!(!tools.is_lookalike(&git, "GIT_STATUS"), "nothing is known");
+        tools.learn(&config, &git, LIST);
+        for (name, is_one) in [
+            ("git_status", false),
+            ("GIT_STATUS", true),
+            ("git_\u{17f}tatus", true),
+            ("git_stash", false),
+        ] {
+            assert_eq!(tools.is_lookalike(&git, name), is_one, "{name}");
+        }
     }
 
     #[test]

@@ -4,14 +4,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use procfs::process::{FDTarget, Process};
 
 /// The file with the address of the admin listener.
 const NOTE: &str = "admin-address";
+/// The file that `serve` reads where none is named.
+const DEFAULT_FILE: &str = "pool.toml";
 /// Bytes of it that are read: an address with a scope and a line end.
 const MAX_NOTE: u64 = 128;
 
@@ -50,10 +53,82 @@ pub fn admin_of_running(dir: &Path) -> Option<SocketAddr> {
     Some(address)
 }
 
+/// The address of the admin listener of the stdiopool that serves that pool.toml, wherever its state folder is: the file
+/// may name another by now. Only processes of this user, of root and of the file's owner are looked at, as others could
+/// say what they like; `None` if there is none, or this process may not look into it.
+pub fn admin_of_serving(file: &Path) -> Option<SocketAddr> {
+    let file = file.canonicalize().ok()?;
+    let owner = file.metadata().ok()?.uid();
+    let trusted = [nix::unistd::geteuid().as_raw(), 0, owner];
+    let processes = procfs::process::all_processes().ok()?;
+    let processes = processes.filter_map(Result::ok);
+    let mut serving = processes.filter(|process| {
+        process.uid().is_ok_and(|uid| trusted.contains(&uid)) && serves(process, &file)
+    });
+    serving.find_map(|process| {
+        let open = process.fd().ok()?.filter_map(Result::ok);
+        let mut folders = open.filter_map(|open| match open.target {
+            // Opening anything else might wait for somebody.
+            FDTarget::Path(path) if path.is_dir() => Some(path),
+            _ => None,
+        });
+        // The one that it has locked.
+        folders.find_map(|folder| admin_of_running(&folder))
+    })
+}
+
+/// Whether that process is `serve` of that file.
+fn serves(process: &Process, file: &Path) -> bool {
+    let Ok(words) = process.cmdline() else {
+        return false;
+    };
+    let Some(named) = served_file(&words) else {
+        return false;
+    };
+    let named = process.cwd().map(|cwd| cwd.join(named));
+    let named = named.ok().and_then(|path| path.canonicalize().ok());
+    named.as_deref() == Some(file)
+}
+
+/// The file that a command line of `serve` names, its default included; `None` for any other, and for one command that
+/// is hosted without a file.
+fn served_file(words: &[String]) -> Option<&str> {
+    let (_, rest) = words.split_first()?;
+    let at = rest.iter().position(|word| word == "serve")?;
+    let rest = &rest[at + 1..];
+    if rest.iter().any(|word| word == "--") {
+        return None;
+    }
+    let inline = rest.iter().find_map(|word| word.strip_prefix("--config="));
+    let behind = rest.iter().position(|word| word == "--config");
+    let behind = behind.and_then(|at| rest.get(at + 1)).map(String::as_str);
+    Some(inline.or(behind).unwrap_or(DEFAULT_FILE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::StateDir;
     use super::*;
+
+    #[test]
+    fn a_command_line_of_serve_names_its_file() {
+        let of = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(ToOwned::to_owned).collect();
+            served_file(&words).map(ToOwned::to_owned)
+        };
+        assert_eq!(of("stdiopool serve").as_deref(), Some("pool.toml"));
+        assert_eq!(
+            of("/bin/stdiopool serve --http x --config a.toml").as_deref(),
+            Some("a.toml")
+        );
+        assert_eq!(
+            of("stdiopool serve --config=b/c.toml").as_deref(),
+            Some("b/c.toml")
+        );
+        assert_eq!(of("stdiopool serve -- cat").as_deref(), None);
+        assert_eq!(of("stdiopool reload --config a.toml").as_deref(), None);
+        assert_eq!(of("serve").as_deref(), None);
+    }
 
     #[test]
     fn the_address_is_known_as_long_as_the_folder_is_in_use() {

@@ -143,7 +143,7 @@ impl StateDir {
 
     /// The folder for what a tenant's workers of a server keep. May not exist yet.
     pub fn data_dir(&self, tenant: &TenantId, server: &ServerName) -> PathBuf {
-        self.of("data", tenant, server)
+        data_dir(&self.path, tenant, server)
     }
 
     /// The folder for what they need for a while. May not exist yet.
@@ -175,6 +175,14 @@ impl StateDir {
             .join(tenant.as_str())
             .join(server.as_str())
     }
+}
+
+/// The folder, in that state folder, for what a tenant's workers of a server keep. May not exist yet.
+pub fn data_dir(state: &Path, tenant: &TenantId, server: &ServerName) -> PathBuf {
+    state
+        .join("data")
+        .join(tenant.as_str())
+        .join(server.as_str())
 }
 
 /// Where files are in memory and not on a disk: systemd's or the user's runtime folder, else

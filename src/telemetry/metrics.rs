@@ -450,6 +450,71 @@ mod tests {
         }
     }
 
+    /// The row of docs/metrics.md about a metric, without the prefix of its name.
+    fn row_of<'d>(docs: &'d str, metric: &str) -> Option<&'d str> {
+        let name = metric.trim_start_matches("stdiopool_");
+        let of_histogram = ["_bucket", "_sum", "_count"];
+        let of_histogram = of_histogram.iter().find_map(|end| name.strip_suffix(end));
+        let is_about = |row: &str, name: &str| {
+            let names = row.split('|').nth(1).unwrap_or_default();
+            names.contains(&format!("`{name}`"))
+        };
+        let mut rows = docs.lines().filter(|line| line.starts_with("| `"));
+        rows.find(|row| is_about(row, name) || of_histogram.is_some_and(|name| is_about(row, name)))
+    }
+
+    #[test]
+    fn alerts_and_queries_go_by_metrics_and_labels_that_there_are() {
+        let docs = include_str!("../../docs/metrics.md");
+        let (_, queries) = docs.split_once("## Queries and alerts").expect("a chapter");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut seen = 0;
+        for (at, _) in queries
+            .match_indices("stdiopool_")
+            .chain(queries.match_indices("process_"))
+        {
+            let rest = &queries[at..];
+            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            let (metric, rest) = rest.split_at(end);
+            let row = row_of(docs, metric).unwrap_or_else(|| panic!("no row for {metric}"));
+            seen += 1;
+            let Some((labels, _)) = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+            else {
+                continue;
+            };
+            for label in labels.split(',') {
+                let (name, values) = label.split_once(['=', '!']).expect("a matcher");
+                // The scraper's own.
+                if name == "job" {
+                    continue;
+                }
+                assert!(
+                    row.contains(&format!("`{name}`")),
+                    "{metric} has no label {name}"
+                );
+                let values = values.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+                for value in values.split('|') {
+                    let is_method =
+                        name == "method" && Method::ALL.iter().any(|it| it.as_str() == value);
+                    assert!(
+                        is_method || row.contains(&format!("`{value}`")),
+                        "{metric} has no {name} {value}"
+                    );
+                }
+            }
+        }
+        assert!(seen > 10, "{seen}");
+        // What more processes help against, and nothing else.
+        let exhausted = queries
+            .split("- alert: ")
+            .find(|it| it.starts_with("StdiopoolExhausted"));
+        let exhausted = exhausted.expect("an alert");
+        assert!(
+            exhausted.contains(r#"reason="pool_exhausted"}"#),
+            "{exhausted}"
+        );
+    }
+
     #[test]
     fn a_series_appears_with_what_it_counts() {
         let metrics = Metrics::new();

@@ -179,6 +179,7 @@ impl Authenticator {
 
 /// Whether a peer is on this host, as servers are: the system lets nobody else's address be bound.
 fn is_of_this_host(peer: IpAddr) -> bool {
+    let peer = peer.to_canonical();
     peer.is_loopback() || UdpSocket::bind((peer, 0)).is_ok()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{Config, Rates, SecretSource, Tenant, Token};
+use crate::config::{Config, Rates, SecretSource, Tenant, Token, Warning};
 use crate::ids::{ServerName, TenantId};
 use crate::store::AccountRows;
 
@@ -90,11 +90,14 @@ impl TenantSettings {
         Ok(())
     }
 
-    fn tenant(&self, config: &Config, warnings: &mut Vec<String>, name: &str) -> Tenant {
+    fn tenant(&self, config: &Config, warnings: &mut Vec<Warning>, name: &str) -> Tenant {
         let of_servers = self.config.iter().filter_map(|(server, values)| {
             let found = config.server_name(server);
             if found.is_none() {
-                warnings.push(format!("tenant `{name}` of the state store has values for server `{server}`, which is not there"));
+                warnings.push(Warning {
+                    line: None,
+                    message: format!("tenant `{name}` of the state store has values for server `{server}`, which is not there"),
+                });
             }
             Some((found?, values.clone()))
         });
@@ -120,6 +123,13 @@ impl TenantSettings {
     }
 }
 
+/// What is wrong with a tenant that is in pool.toml and in the state store.
+pub fn in_both(name: &str) -> String {
+    format!(
+        "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
+    )
+}
+
 /// The config with the tenants, tokens and secrets of the state store in it.
 ///
 /// # Errors
@@ -129,9 +139,7 @@ pub fn merged(file: &Config, rows: &AccountRows) -> Result<Config, String> {
     for row in &rows.tenants {
         let name = &row.name;
         if config.tenants.contains_key(name.as_str()) {
-            return Err(format!(
-                "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
-            ));
+            return Err(in_both(name));
         }
         let settings: TenantSettings = serde_json::from_str(&row.settings).map_err(|error| {
             format!("the settings of tenant `{name}` in the state store cannot be read: {error}")
@@ -230,7 +238,7 @@ mod tests {
         );
         assert!(matches!(acme.secrets["l"], SecretSource::Stored(_)));
         assert!(!acme.secrets.contains_key("oauth:a"), "no secret to name");
-        assert!(config.warnings.iter().any(|w| w.contains("`gone`")));
+        assert!(config.warnings.iter().any(|w| w.message.contains("`gone`")));
 
         let twice = AccountRows {
             tenants: vec![tenant("acme", &json!({}))],

@@ -9,14 +9,14 @@
 //!  the caller is granted nothing anywhere                             ───▶ `policy.default`
 //! ```
 //!
-//! Invariants: taking away wins, in whatever order rules stand; a server is allowed where any of
-//! its tools may be. It deliberately knows nothing of what a server offers at all (`tools` of the
+//! Invariants: taking away wins, in whatever order rules stand, and whatever the case of a tool's name, as a server
+//! may not tell upper from lower case; granting goes by the very name. A server is allowed where any of its tools may be. It deliberately knows nothing of what a server offers at all (`tools` of the
 //! server), which holds for everyone.
 
 use std::fmt;
 
 use super::principal::Principal;
-use crate::config::{Globs, Policy, Rule};
+use crate::config::{Globs, Policy, Rule, Taking};
 
 /// Whether something may be used, and why.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum Why<'p> {
     /// A rule grants it.
     Granted(&'p Rule),
     /// A rule takes it away, by that glob.
-    Denied(&'p Rule, &'p str),
+    Denied(&'p Rule, Taking<'p>),
     /// These rules grant the caller other things.
     NotGranted(Vec<&'p Rule>),
 }
@@ -53,10 +53,14 @@ impl fmt::Display for Why<'_> {
                 "no rule grants this caller anything, and `policy.default` is \"allow\"",
             ),
             Self::Granted(rule) => write!(f, "`policy.{}` grants it", rule.name),
-            Self::Denied(rule, glob) => {
+            Self::Denied(rule, Taking { glob, is_exact }) => {
+                let spelling = match is_exact {
+                    true => "",
+                    false => " whatever the case of its name",
+                };
                 write!(
                     f,
-                    "`policy.{}.tools.deny` has \"{glob}\", which takes it away",
+                    "`policy.{}.tools.deny` has \"{glob}\", which takes it away{spelling}",
                     rule.name
                 )
             }
@@ -107,13 +111,17 @@ impl Rule {
 
 /// Whether a caller may use a server at all.
 pub fn server<'p>(policy: &'p Policy, who: &Principal, name: &str) -> Decision<'p> {
-    let denies = |rule: &'p Rule| rule.deny.is_everything().then_some("*");
+    let everything = Taking {
+        glob: "*",
+        is_exact: true,
+    };
+    let denies = |rule: &'p Rule| rule.deny.is_everything().then_some(everything);
     decide(policy, who, name, denies, |_| true)
 }
 
 /// Whether a caller may use a tool of a server.
 pub fn tool<'p>(policy: &'p Policy, who: &Principal, name: &str, tool: &str) -> Decision<'p> {
-    let denies = |rule: &'p Rule| rule.deny.matching(tool);
+    let denies = |rule: &'p Rule| rule.deny.taking(tool);
     let grants = |rule: &Rule| rule.allow.as_ref().is_some_and(|allow| allow.matches(tool));
     decide(policy, who, name, denies, grants)
 }
@@ -122,7 +130,7 @@ fn decide<'p>(
     policy: &'p Policy,
     who: &Principal,
     server: &str,
-    denies: impl Fn(&'p Rule) -> Option<&'p str>,
+    denies: impl Fn(&'p Rule) -> Option<Taking<'p>>,
     grants: impl Fn(&Rule) -> bool,
 ) -> Decision<'p> {
     if policy.rules.is_empty() && !policy.denies_by_default {
@@ -238,6 +246,20 @@ tools = { deny = ["*"] }
     }
 
     #[test]
+    fn another_spelling_is_taken_away_and_never_granted() {
+        let policy = policy(TEXT);
+        let root = who("acme", Some("root"), &[]);
+        let denied = tool(&policy, &root, "shell", "DELETE_ALL");
+        assert!(!denied.is_allowed);
+        assert_eq!(
+            denied.why.to_string(),
+            "`policy.nobody-deletes.tools.deny` has \"delete_*\", which takes it away whatever the case of its name"
+        );
+        let reader = who("acme", None, &["read"]);
+        assert!(!tool(&policy, &reader, "github", "GET_ISSUE").is_allowed);
+    }
+
+    #[test]
     fn the_default_is_for_those_whom_nothing_is_granted() {
         let closed = policy(&format!("[policy]\ndefault = \"deny\"\n{TEXT}"));
         let stranger = who("globex", None, &[]);
@@ -327,6 +349,16 @@ tools = { deny = ["*"] }
                 tool(&policy, &who, name, wanted).is_allowed,
                 tool(&backwards, &who, name, wanted).is_allowed
             );
+        }
+
+        #[test]
+        fn what_a_name_may_not_none_of_its_spellings_may(
+            rules in rules(), who in callers(), name in names(), wanted in names(),
+        ) {
+            let policy = whole(rules, false);
+            if matches!(tool(&policy, &who, name, wanted).why, Why::Denied(..)) {
+                prop_assert!(!tool(&policy, &who, name, &wanted.to_uppercase()).is_allowed);
+            }
         }
 
         #[test]

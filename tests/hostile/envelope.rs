@@ -533,3 +533,42 @@ async fn pages_of_tools_keep_their_scheme_where_all_servers_are_one() {
     assert_eq!(contents["text"], "read ui://view/one.html");
     assert_eq!(contents["uri"], uri);
 }
+
+#[tokio::test]
+async fn a_rule_about_a_tool_holds_for_every_spelling_of_its_name() {
+    // A server that does not tell upper from lower case would act on each of these.
+    let deny = "tools = { deny = [\"delete_*\"] }\n";
+    let pool =
+        Stdiopool::serve(&(without_rules("go", &["go"], deny) + &server("bound", &["go"], "")));
+    let refused = |answer: &Value, name: &str| {
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+        let message = format!("unknown tool: {name}");
+        assert_eq!(answer["error"]["message"], message, "{answer}");
+    };
+    for of in ["go", "bound"] {
+        let client = pool.client(of).connect().await;
+        let ask = async |name: &str| {
+            let params = json!({ "name": name, "arguments": {} }).to_string();
+            post(&client, &call(&params)).await.1
+        };
+        for name in [
+            "delete_all",
+            "DELETE_ALL",
+            "Delete_All",
+            "dElete_\u{17f}ome",
+        ] {
+            refused(&ask(name).await, name);
+        }
+        client.ask("tools/list", json!({})).await.result();
+        assert_eq!(told(&ask("echo").await)["acted"], "echo");
+        // Known, they are called by their names alone.
+        for name in ["ECHO", "Echo"] {
+            refused(&ask(name).await, name);
+        }
+    }
+    // What is not listed, and like nothing that is, is the server's to refuse or not.
+    let client = pool.client("go").connect().await;
+    let params = json!({ "name": "hidden", "arguments": {} }).to_string();
+    let (_, answer) = post(&client, &call(&params)).await;
+    assert_eq!(told(&answer)["acted"], "hidden");
+}

@@ -550,3 +550,54 @@ async fn no_plain_users_worker_writes_the_pythons_that_all_run_on() {
         pythons_are_only_read(Some(NOBODY)).await;
     }
 }
+
+#[tokio::test]
+async fn a_caller_is_told_that_the_registry_does_not_have_the_package() {
+    let registry = Registry::start();
+    // With what would be shown of a credential.
+    let with_user = registry.url.replace("http://", "http://me:hunter22@");
+    let url = &registry.url;
+    let npm = |name: &str, package: &str, url: &str| {
+        format!(
+            "[servers.{name}]\ncommand = \"npx\"\nargs = [\"-y\", \"{package}\"]\nenv = {{ npm_config_registry = \"{url}\", npm_config_fetch_retries = \"0\" }}\n"
+        )
+    };
+    let pypi = |name: &str, command: &str, package: &str| {
+        format!(
+            "[servers.{name}]\ncommand = \"{command}\"\nargs = [{package}]\nenv = {{ UV_DEFAULT_INDEX = \"{url}/simple\" }}\n"
+        )
+    };
+    let servers = [
+        npm("npm-name", "keeper-of-nothing", &with_user),
+        npm("npm-version", "keeper@9.9.9", url),
+        pypi("pypi-name", "uvx", "\"keeper-of-nothing\""),
+        pypi("pypi-version", "uvx", "\"keeper-py@9.9.9\""),
+    ];
+    let pool = serve(&servers.concat(), None);
+    for (server, package) in [
+        ("npm-name", "keeper-of-nothing"),
+        ("npm-version", "keeper@9.9.9"),
+        ("pypi-name", "keeper-of-nothing"),
+        ("pypi-version", "keeper-py==9.9.9"),
+    ] {
+        let refused = pool
+            .client(server)
+            .try_initialize("2025-11-25", json!({}))
+            .await;
+        assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+        let said = refused.message();
+        let first = said.lines().next().expect("a line");
+        let told = format!(
+            "server `{server}` could not be started: package `{package}` is not in the registry, or not in that version ("
+        );
+        assert!(first.starts_with(&told), "{server}: {said}");
+        assert!(
+            first.ends_with(&format!(
+                "correct `servers.{server}.args`, or name the registry that has it"
+            )),
+            "{said}"
+        );
+        assert!(!said.contains("hunter22") && first.len() < 800, "{said}");
+    }
+    assert!(!pool.log().contains("hunter22"), "{}", pool.log());
+}

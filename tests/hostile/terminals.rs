@@ -109,3 +109,124 @@ async fn a_result_drives_no_terminal_and_is_json_in_a_pipe() {
     let piped = String::from_utf8(piped.stdout).expect("UTF-8");
     assert_eq!(said(&piped).as_deref(), Some(hostile));
 }
+
+/// A server whose every word is hostile: its tool, what that says, its stderr.
+fn hostile_server() -> String {
+    let script = r#"
+import json, sys
+BAD = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202ez"
+print(BAD, file=sys.stderr, flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked: continue
+    method = asked["method"]
+    if method == "initialize":
+        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": BAD, "version": "1"}}
+    elif method == "tools/list":
+        result = {"tools": [{"name": "bad", "description": BAD, "inputSchema": {"type": "object"}}]}
+    else:
+        failed = asked["params"].get("arguments", {}).get("fail", False)
+        result = {"content": [{"type": "text", "text": BAD + "\nend"}], "isError": failed}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"#;
+    format!(
+        "[servers.bad]\ncommand = \"python3\"\nargs = [\"-c\", {}]\n",
+        json!(script)
+    )
+}
+
+/// Every command that prints what strangers wrote, into a pipe.
+#[tokio::test]
+async fn no_command_passes_on_into_a_pipe_what_drives_a_terminal() {
+    let dying = shell(
+        "dies",
+        r#"printf "\033[2J\302\233 last words\n" >&2; exit 7"#,
+    );
+    let pool = Stdiopool::serve(
+        &(hostile_server() + &dying + "[tenants.default]\n[policy.p]\ntools.deny = [\"none\"]\n"),
+    );
+    let file = pool.dir.path().join("pool.toml").display().to_string();
+    let run = |args: &[&str]| {
+        let mut command = pool.command(args);
+        let output = command
+            .env("STDIOPOOL_URL", &pool.url)
+            .output()
+            .expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (text(output.stdout), text(output.stderr))
+    };
+    // Events and workers that have ended, with what they said.
+    let _refused = pool
+        .client("dies")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    eventually("it has ended", async || {
+        !pool
+            .admin_json("ended")
+            .await
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    })
+    .await;
+    let hostile = "e\u{1b}[2J\u{202e}";
+    let config = ["--config", file.as_str()];
+    let commands: [(&[&str], &str); 15] = [
+        (&["call", "bad"], r"a\x1b[2J"),
+        (&["call", "bad", "--json"], r"a\u001b[2J"),
+        (
+            &["call", "bad", "bad"],
+            r"a\x1b[2J\x1b]0;owned\x07\x9b31m\u{202e}z",
+        ),
+        (&["call", "bad", "bad", "--json"], r"\u202ez"),
+        (&["call", "bad", "bad", "{\"fail\": true}"], r"a\x1b[2J"),
+        (&["logs", "--server", "bad"], r"a\x1b[2J"),
+        (
+            &["logs", "--server", "dies", "--previous"],
+            r"\x1b[2J\x9b last words",
+        ),
+        (&["ps", "--all"], "last words"),
+        (&["ps", "--all", "--json"], r"last words"),
+        (&["events"], "last words"),
+        (&["events", "--json"], "last words"),
+        (
+            &[
+                "explain", "--server", "bad", "--tool", hostile, "--tenant", "default", "--config",
+                config[1],
+            ],
+            r"e\x1b[2J\u{202e}",
+        ),
+        (
+            &[
+                "explain", "--server", "bad", "--tool", hostile, "--tenant", "default", "--json",
+                "--config", config[1],
+            ],
+            r"e\u001b[2J\u202e",
+        ),
+        (&["tenant", "list", "--config", config[1]], "default"),
+        (
+            &["tenant", "list", "--json", "--config", config[1]],
+            "default",
+        ),
+    ];
+    for (args, told) in commands {
+        let (stdout, stderr) = run(args);
+        let all = format!("{stdout}{stderr}");
+        assert!(all.contains(told), "{args:?}: {told}: {all:?}");
+        let acting = |c: char| acts(c) && !matches!(c, '\n' | '\t');
+        assert!(!all.contains(acting), "{args:?}: {all:?}");
+        if args.contains(&"--json") {
+            for value in
+                serde_json::Deserializer::from_str(&stdout).into_iter::<serde_json::Value>()
+            {
+                value.unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"));
+            }
+        }
+    }
+    // Whoever wants the bytes says so.
+    let bytes = "a\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}z\n";
+    assert_eq!(
+        run(&["call", "bad", "bad", "--raw"]).0,
+        format!("{bytes}end\n")
+    );
+    assert_eq!(run(&["logs", "--server", "bad", "--raw"]).0, bytes);
+}

@@ -59,19 +59,27 @@ fn mistakes_are_told_with_what_was_meant() {
         ),
         (
             server("command = \"no-such-program\""),
-            "command `no-such-program` not found in",
+            "pool.toml:2: `servers.x.command`: command `no-such-program` not found in",
         ),
         (
             server("command = \"sh\"\ncwd = \"nowhere\""),
-            "`servers.x.cwd`: there is no folder",
+            "pool.toml:3: `servers.x.cwd`: there is no folder",
         ),
         (
-            server("command = \"cat\"\nargs = [\"~/notes\"]"),
-            "`servers.x.args[0]` begins with `~/`",
+            server("command = \"/usr/bin/env foo\""),
+            "pool.toml:2:11: `command` is one program, which is looked for on the PATH as `env` does: write command = \"foo\"",
         ),
         (
-            server("command = \"cat\"\nargs = [\"sk-proj-0123456789abcdefghij\"]"),
-            "`servers.x.args[0]` holds what looks like a credential (\"sk-…\")",
+            server("command = \"env npx -y x\""),
+            "write command = \"npx\" and args = [\"-y\", \"x\"]",
+        ),
+        (
+            server("command = \"~/bin/x\""),
+            "pool.toml:2:11: `command` begins with `~/`, which a shell would read as a home folder, and there is none here: write the whole path",
+        ),
+        (
+            server("command = \"$HOME/bin/x\""),
+            "`command` begins with `$HOME`",
         ),
         (
             format!(
@@ -92,13 +100,257 @@ fn mistakes_are_told_with_what_was_meant() {
                 "[tenants.a]\nsecrets.k = {{ file = \"gone\" }}\n{}",
                 server("command = \"sh\"\nenv = { K = \"${secret.k}\" }")
             ),
-            "`tenants.a.secrets.k`: ",
+            "pool.toml:5: `tenants.a.secrets.k`: ",
         ),
     ] {
         let (ok, said) = check(dir.path(), &toml, &[]);
         assert!(!ok && said.contains(told), "{toml}\n{said}");
         assert!(said.contains("pool.toml: 1 mistake\n"), "{toml}\n{said}");
-        assert!(!said.contains("0123456789"), "{said}");
+    }
+}
+
+/// A file as `check` is given it and as it is served: the tables that tests add are in it.
+fn served(toml: &str) -> String {
+    format!(
+        "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[state]\ndir = \"state\"\n{toml}"
+    )
+}
+
+/// What is said of each file, by whoever looks at it, and whether it is put in force.
+#[tokio::test]
+async fn check_serve_and_reload_say_the_same_of_every_file() {
+    const GOOD: &str = "[servers.x]\ncommand = \"cat\"\n";
+    // Refused by all, or taken by all with these words.
+    let mistakes = [
+        "[servers.x]\ncommand = \"cat\"\ncolour = 1\n".to_owned(),
+        format!("{GOOD}[policy.p]\nservers = [\"y\"]\n"),
+        format!("{GOOD}[policy.p]\ntools.deny = [\"[a\"]\n"),
+        "[servers.x]\ncommand = \"~/x\"\n".to_owned(),
+        format!("{GOOD}[servers.x.config.properties.a]\npattern = \"(\"\n"),
+        format!("{GOOD}[tenants.a]\nconfig.y = {{}}\n"),
+        format!("{GOOD}[auth]\nmode = \"header\"\ntrusted_proxies = [\"::ffff:127.0.0.1\"]\n"),
+        "[servers.x\n".to_owned(),
+    ];
+    let odd = [
+        (
+            "[servers.x]\ncommand = \"cat\"\nargs = [\"~/notes\"]\n".to_owned(),
+            "`servers.x.args[0]` begins with `~/`",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\nargs = [\"sk-proj-0123456789abcdefghij\"]\n"
+                .to_owned(),
+            "`servers.x.args[0]` holds what looks like a credential (\"sk-…\")",
+        ),
+        (
+            "[servers.x]\ncommand = \"env\"\nargs = [\"npx\", \"-y\", \"p\"]\n".to_owned(),
+            "`servers.x.command` is `env`, behind which `npx` is not seen",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\nargs = [\"${secret.k}\"]\n".to_owned(),
+            "server `x` needs `secret.k`, which no tenant of this file has",
+        ),
+        (
+            format!("{GOOD}[limits]\nmemory_held = \"400MiB\"\n"),
+            "`limits.memory_held` is 400MiB, more than a quarter of `http.memory`",
+        ),
+        (
+            "[servers.x]\ncommand = \"npx\"\nargs = [\"--call\", \"p\"]\n".to_owned(),
+            "the command of server `x` is run as written: what `--call` changes is not known",
+        ),
+    ];
+    // Missing on this host: told by `check` as mistakes, by the others as what some calls will come to.
+    let missing = [
+        (
+            "[servers.x]\ncommand = \"no-such-program\"\n".to_owned(),
+            "`servers.x.command`: command `no-such-program` not found",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\ncwd = \"nowhere\"\n".to_owned(),
+            "`servers.x.cwd`: there is no folder",
+        ),
+        (
+            format!(
+                "{GOOD}env = {{ K = \"${{secret.k}}\" }}\n[tenants.a]\nsecrets.k = {{ file = \"gone\" }}\n"
+            ),
+            "`tenants.a.secrets.k`: ",
+        ),
+    ];
+    // Nobody could be served without.
+    let fatal = [
+        (
+            format!("{GOOD}[audit]\nfile = \"no/folder/audit.jsonl\"\n"),
+            "audit.file",
+        ),
+        (
+            format!("{GOOD}[http.tls]\ncert = \"gone.pem\"\nkey = \"gone.pem\"\n"),
+            "gone.pem",
+        ),
+    ];
+    let pool = Stdiopool::serve(GOOD);
+    let file = pool.dir.path().join("pool.toml");
+    let reload = |toml: &str| {
+        std::fs::write(&file, toml).expect("written");
+        let before = pool.log().len();
+        let (ok, _, why) = ran(&pool, &["reload"]);
+        (ok, why + &pool.log()[before..])
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let refused_by_serve = |toml: &str| {
+        std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
+        let output = Command::new(BINARY)
+            .arg("serve")
+            .current_dir(dir.path())
+            .output();
+        let output = output.expect("it ends");
+        assert!(!output.status.success(), "{toml}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let served_with = |toml: &str| {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
+        Stdiopool::run(dir, &[], &[]).log()
+    };
+    let warned = |log: &str, text: &str| {
+        let mut lines = log.lines();
+        let place = |line: &str| {
+            line.split_once("pool.toml:")
+                .is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        lines.any(|line| line.contains("WARN") && line.contains(text) && place(line))
+    };
+    for toml in &mistakes {
+        let toml = served(toml);
+        let (ok, told) = check(dir.path(), &toml, &["--file-only"]);
+        assert!(!ok && told.contains("pool.toml:"), "{toml}\n{told}");
+        let first = told
+            .lines()
+            .next()
+            .expect("a mistake")
+            .split_once(": ")
+            .expect("a place")
+            .1;
+        let (ok, why) = reload(&toml);
+        assert!(!ok && why.contains(first), "{toml}\n{first}\n{why}");
+        let why = refused_by_serve(&toml);
+        assert!(why.contains(first), "{toml}\n{first}\n{why}");
+    }
+    for (toml, text) in &fatal {
+        let toml = served(toml);
+        let (ok, told) = check(dir.path(), &toml, &[]);
+        assert!(
+            !ok && told.contains(text) && told.contains("pool.toml:"),
+            "{toml}\n{told}"
+        );
+        let (ok, why) = reload(&toml);
+        assert!(!ok && why.contains(text), "{toml}\n{why}");
+        assert!(refused_by_serve(&toml).contains(text), "{toml}");
+    }
+    for (rows, is_missing) in [(&odd[..], false), (&missing[..], true)] {
+        for (toml, text) in rows {
+            let toml = served(toml);
+            let (ok, told) = check(dir.path(), &toml, &[]);
+            assert_eq!(ok, !is_missing, "{toml}\n{told}");
+            let line = told
+                .lines()
+                .find(|line| line.contains(text))
+                .unwrap_or_else(|| panic!("{toml}\n{told}"));
+            assert!(line.starts_with("pool.toml:"), "{line}");
+            assert_eq!(line.contains(": warning: "), !is_missing, "{line}");
+            assert!(!told.contains("0123456789"), "{told}");
+            let (ok, why) = check(dir.path(), &toml, &["--file-only"]);
+            assert!(ok, "{toml}\n{why}");
+            let (ok, _) = check(dir.path(), &toml, &["--strict"]);
+            assert!(!ok, "{toml}");
+            let (ok, log) = reload(&toml);
+            assert!(ok && warned(&log, text), "{toml}\n{log}");
+            let log = served_with(&toml);
+            assert!(warned(&log, text), "{toml}\n{log}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_in_one_run_each_on_its_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let toml = "[pool]\nmax_wrokers = 1\n\n[servers.a]\ncommand = \"no-such-program\"\nargs = [\"~/x\"]\n[servers.b]\ncomand = \"also-none\"\ncwd = \"nowhere\"\n[servers.c]\ncommand = 5\n";
+    let (ok, said) = check(dir.path(), toml, &[]);
+    assert!(!ok);
+    let places: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("pool.toml:"))
+        .map(|line| line.splitn(4, ':').nth(1).unwrap_or_default())
+        .collect();
+    // Mistakes of the file, then what is odd in it, then what this host lacks; what follows from a mistake is not told.
+    assert_eq!(
+        places,
+        ["2", "7", "8", "11", "6", "5", "9", " 6 mistakes"],
+        "{said}"
+    );
+    assert!(
+        said.contains("pool.toml:5: `servers.a.command`: command `no-such-program` not found"),
+        "{said}"
+    );
+    let (_, said) = check(dir.path(), toml, &["--file-only"]);
+    assert!(!said.contains("no-such-program` not found"), "{said}");
+}
+
+/// Runs `check` in an environment with those variables, and gives all that it says.
+fn check_in(dir: &Path, toml: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    std::fs::write(dir.join("pool.toml"), toml).expect("written");
+    let output = Command::new(BINARY)
+        .arg("check")
+        .current_dir(dir)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[tokio::test]
+async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = [("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")];
+    let toml = served(
+        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--call\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
+    );
+    let (ok, said) = check_in(dir.path(), &toml, &own);
+    assert!(!ok, "{said}");
+    let refused = "server `written` is not started: it would be run as written (`launch = \"as-is\"`), and without NPM_CONFIG_REGISTRY of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.written.env`";
+    assert!(said.contains(&format!("pool.toml:8: {refused}")), "{said}");
+    assert!(said.contains("server `odd` is not started: it would be run as written (what `--call` changes is not known)"), "{said}");
+    assert!(
+        !said.contains("server `any`") && !said.contains("server `direct`"),
+        "{said}"
+    );
+    // The start itself says the same.
+    let file = dir.path().join("pool.toml").display().to_string();
+    let pool = Stdiopool::run(
+        tempfile::tempdir().expect("a folder"),
+        &["--config".to_owned(), file],
+        &own,
+    );
+    assert!(pool.log().contains(refused), "{}", pool.log());
+    let answer = pool
+        .client("written")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    let words = refused.split_once(": ").expect("behind the server").1;
+    assert!(answer.message().contains(words), "{}", answer.message());
+    // Without such a variable there is another outlook.
+    let (ok, said) = check_in(dir.path(), &toml, &[("NPM_CONFIG_REGISTRY", "")]);
+    assert!(ok, "{said}");
+    for line in [
+        "server `any`: it is up to each tenant's config what is started (argument 1 is known only when it is started)\n",
+        "server `direct`: package `p@1.0.0` is installed and started from there\n",
+        "server `odd`: its command is run as written, as warned of\n",
+        "server `plain`: its command is run as written\n",
+        "server `written`: its command is run as written\n",
+        "pool.toml:12: warning: the command of server `odd` is run as written: what `--call` changes is not known (`launch = \"as-is\"` says that it shall be)\n",
+        "pool.toml: ok (5 servers, 0 tenants, ",
+    ] {
+        assert!(said.contains(line), "{line}{said}");
     }
 }
 
@@ -118,6 +370,19 @@ fn a_key_that_others_can_read_is_refused_and_a_program_with_a_space_is_none() {
     let (ok, said) = check(dir.path(), toml, &[]);
     assert!(
         !ok && said.contains("can be read by others (mode 0644)"),
+        "{said}"
+    );
+    // Whoever would serve with it says so too.
+    let served = Command::new(BINARY)
+        .args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .current_dir(dir.path())
+        .output();
+    let why = String::from_utf8_lossy(&served.expect("it ends").stderr).into_owned();
+    assert!(why.contains("can be read by others (mode 0644)"), "{why}");
+    mode(0o640);
+    let (ok, said) = check(dir.path(), toml, &[]);
+    assert!(
+        ok && said.contains("pool.toml:2: warning: `state.key`: the group of"),
         "{said}"
     );
     mode(0o600);

@@ -234,3 +234,55 @@ async fn commands_find_the_one_that_runs_when_its_address_has_changed() {
     let (ok, accounts, notice) = run(&["tenant", "list"]);
     assert!(ok && notice.contains(&told), "{accounts}{notice}");
 }
+
+#[tokio::test]
+async fn commands_find_the_one_that_runs_when_its_state_folder_has_changed_too() {
+    let pool = Stdiopool::serve(&demo("demo", "[tenants.acme]"));
+    let file = pool.dir.path().join("pool.toml");
+    let before = std::fs::read_to_string(&file).expect("written");
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = unused.local_addr().expect("bound").port();
+    drop(unused);
+    let changed = before.replacen(
+        "[admin]\nlisten = \"127.0.0.1:0\"",
+        &format!("[admin]\nlisten = \"127.0.0.1:{port}\""),
+        1,
+    );
+    let changed = changed.replacen("dir = \"state\"", "dir = \"elsewhere\"", 1);
+    assert!(changed != before && changed.contains("elsewhere"));
+    std::fs::write(&file, changed).expect("written");
+    let run = |args: &[&str]| {
+        let mut command = pool.command(args);
+        command
+            .env_remove("STDIOPOOL_ADMIN")
+            .current_dir(pool.dir.path());
+        let output = command.output().expect("runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.success(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let at = pool.admin.trim_start_matches("http://");
+    let (ok, said) = run(&["reload"]);
+    for told in [
+        format!("pool.toml says 127.0.0.1:{port}; one runs at {at} (takes effect after a restart)"),
+        "`admin.listen` and `state.dir` take effect after a restart".to_owned(),
+    ] {
+        assert!(ok && said.contains(&told), "{told}: {said}");
+    }
+    let (ok, said) = run(&["ps"]);
+    assert!(ok && said.contains("no workers now"), "{said}");
+    // Accounts are those of the one that runs, not of the folder that it will have.
+    let (ok, said) = run(&["tenant", "add", "globex"]);
+    assert!(ok && said.contains("another state folder"), "{said}");
+    let rows = pool.admin_json("accounts").await;
+    assert!(rows.to_string().contains("globex"), "{rows}");
+    assert!(!pool.dir.path().join("elsewhere").exists());
+    // Nobody serves another file.
+    let other = tempfile::tempdir().expect("a folder");
+    let copy = other.path().join("pool.toml");
+    std::fs::copy(&file, &copy).expect("copied");
+    let (ok, said) = run(&["ps", "--config", &copy.display().to_string()]);
+    assert!(!ok && said.contains("no stdiopool answers"), "{said}");
+}

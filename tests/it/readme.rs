@@ -134,6 +134,17 @@ fn curl() {
     }
 }
 
+/// A folder with all fragments of pool.toml, each pasted after an empty line.
+fn pasted() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text: String = blocks("toml")
+        .iter()
+        .map(|block| format!("{block}\n\n"))
+        .collect();
+    std::fs::write(dir.path().join("pool.toml"), text).expect("written");
+    dir
+}
+
 #[test]
 fn fragments_of_pool_toml_pasted_in_their_order() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -150,14 +161,83 @@ fn fragments_of_pool_toml_pasted_in_their_order() {
         let why = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{text}\n{why}");
     }
-    // The line that README quotes is the one that decides.
-    let output = Command::new(BINARY)
-        .args(["explain", "--tenant", "acme", "--scope", "github:read"])
-        .args(["--server", "github", "--tool", "delete_repo"])
-        .current_dir(dir.path())
-        .output()
-        .expect("runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let quoted = said.lines().last().expect("a reason");
-    assert!(README.contains(quoted), "{said}");
+}
+
+/// Commands of README that show what they print, each with that.
+fn shown() -> Vec<(String, String)> {
+    let mut shown = Vec::new();
+    for block in blocks("console") {
+        // A command may go on in the next line.
+        let block = block.replace("\\\n", " ");
+        for part in block.split("$ ").filter(|part| !part.trim().is_empty()) {
+            let (command, printed) = part.split_once('\n').unwrap_or((part, ""));
+            if !printed.trim().is_empty() {
+                shown.push((command.to_owned(), format!("{}\n", printed.trim_end())));
+            }
+        }
+    }
+    shown
+}
+
+#[tokio::test]
+async fn what_commands_print_is_what_readme_shows() {
+    let (mut explained, mut stored) = (0, 0);
+    for (command, printed) in shown() {
+        if let Some(args) = command.strip_prefix("stdiopool explain ") {
+            let dir = pasted();
+            let output = Command::new(BINARY)
+                .arg("explain")
+                .args(args.split(' '))
+                .current_dir(dir.path())
+                .output()
+                .expect("runs");
+            assert_eq!(String::from_utf8_lossy(&output.stdout), printed);
+            explained += 1;
+        } else if command.contains("/v1/config") {
+            let fragment = blocks("toml")[0];
+            let (_, fragment) = fragment.split_once("\n\n").expect("auth goes first");
+            let hash = fragment.split('"').find(|text| text.starts_with("sha256:"));
+            let own = format!("sha256:{}", "ab".repeat(32));
+            let fragment = fragment.replace(hash.expect("a token"), &own);
+            let pool = Stdiopool::serve_with("[auth]\nmode = \"token\"\n", &fragment);
+            let (ok, token, why) = super::ended::ran(
+                &pool,
+                &[
+                    "token",
+                    "create",
+                    "acme",
+                    "ci",
+                    "--config",
+                    &pool.dir.path().join("pool.toml").display().to_string(),
+                ],
+            );
+            assert!(ok, "{why}");
+            let command = command
+                .replace("http://127.0.0.1:8080", &pool.url)
+                .replace("$token", token.trim());
+            let said = ran(Path::new("sh"), &["-c", &command]);
+            let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+            let (said, shown) = (read(&said), read(&printed));
+            let keys = |value: &serde_json::Value| {
+                value
+                    .as_object()
+                    .map(|it| it.keys().cloned().collect::<Vec<_>>())
+            };
+            assert_eq!(keys(&said), keys(&shown));
+            for key in ["keys", "secrets", "server"] {
+                assert_eq!(said[key], shown[key], "{said}");
+            }
+            let ttl = |value: &serde_json::Value| {
+                value["expires"]
+                    .as_u64()
+                    .zip(value["created"].as_u64())
+                    .map(|(end, begin)| end - begin)
+            };
+            assert_eq!(ttl(&said), ttl(&shown));
+            stored += 1;
+        } else {
+            panic!("what `{command}` prints is shown and not compared");
+        }
+    }
+    assert_eq!((explained, stored), (1, 1));
 }

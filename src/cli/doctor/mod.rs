@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::output;
+use super::output::Output;
 use checks::checks;
 
 /// Says what this host supports, what is lost without it, and how to get it
@@ -92,11 +92,11 @@ impl DoctorArgs {
         let mut checks = checks().await;
         checks.extend(packages::checks(&self.config)?);
         let text = if self.json {
-            format!("{:#}\n", serde_json::json!(checks))
+            Output::json(&serde_json::json!(checks))
         } else {
-            render(&checks)
+            Output::Text(render(&checks))
         };
-        let _is_read = output::print(&text)?;
+        let _is_read = text.print()?;
         Ok(())
     }
 }

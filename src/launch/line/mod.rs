@@ -217,6 +217,11 @@ impl Recipe {
     }
 }
 
+/// Why a line cannot be understood whose argument at that place, from 0, is known at a start only.
+pub fn known_at_a_start(at: usize) -> String {
+    format!("argument {} is known only when it is started", at + 1)
+}
+
 /// The words of a command line, read one after the other.
 struct Words<'a> {
     args: &'a [Option<&'a str>],
@@ -231,7 +236,7 @@ impl<'a> Words<'a> {
         self.at += 1;
         Some(
             word.map(|word| (at, word))
-                .ok_or_else(|| format!("argument {} is known only when it is started", at + 1)),
+                .ok_or_else(|| known_at_a_start(at)),
         )
     }
 

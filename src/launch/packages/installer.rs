@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
 use super::pins::Pins;
+use super::refusal::{masked, refusal};
 use super::turns::{Askers, Turns};
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
@@ -128,6 +129,16 @@ impl Slot {
             State::Failed { why, at } if at.elapsed() < RETRY_AFTER => Some(Err(Arc::clone(why))),
             State::Unknown | State::Installing { .. } | State::Failed { .. } => None,
         }
+    }
+
+    /// Why it cannot be installed, for whoever calls its server: with what to do, and without credentials.
+    pub fn refusal(&self, why: &str) -> String {
+        refusal(&self.name(), self.server.as_str(), why, &self.request.env)
+    }
+
+    /// What npm or uv said of it, without credentials.
+    pub fn masked(&self, why: &str) -> String {
+        masked(why, &self.request.env)
     }
 
     /// Hears of every change from now on.

@@ -1,7 +1,5 @@
 //! `stdiopool check`.
 
-mod host;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,17 +10,21 @@ use secrecy::SecretString;
 use super::client::{AdminArgs, base_url};
 use super::output;
 use crate::admin::RuleCheck;
+use crate::config::{Config, Inspection, placed};
 use crate::counted::counted;
-use crate::{config, store};
+use crate::preflight::{self, Weight};
 
 /// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Exit codes: 0 when it can be served, warnings or not; 1 when it cannot, or what it names is missing on this host.
+Exit codes: 0 when it can be served, warnings or not; 1 when it cannot, or what it names is missing on this host
+(`serve` and `reload` warn of that and go on where it concerns some servers or tenants only: with --file-only, this
+takes a file exactly when they do).
 
 Examples:
   stdiopool check --config pool.toml
-  stdiopool check --file-only
+  stdiopool check --file-only && stdiopool reload
+  stdiopool check --strict
   stdiopool check --live")]
 pub struct CheckArgs {
     /// The file to check
@@ -31,6 +33,9 @@ pub struct CheckArgs {
     /// Leave out whether this host has what the file names: programs, folders, keys
     #[arg(long)]
     pub file_only: bool,
+    /// Take warnings for mistakes
+    #[arg(long)]
+    pub strict: bool,
     /// Ask the stdiopool that runs whether bindings, filters and policy rules match the tools there are
     #[arg(long)]
     pub live: bool,
@@ -83,50 +88,72 @@ impl CheckArgs {
         })
     }
 
+    /// All that is found out about the file, in one run.
     #[expect(clippy::print_stdout, reason = "the verdict is what was asked for")]
     fn of_file(&self) -> ExitCode {
         let shown = self.config.display();
-        let config = match config::load(&self.config) {
-            Ok(config) => config,
+        let inspection = match Inspection::of_file(&self.config) {
+            Ok(inspection) => inspection,
             Err(error) => {
                 output::notice(&error.to_string());
-                if let config::ConfigErrors::Mistakes(mistakes) = &error {
-                    let count = counted(mistakes.mistakes.len(), "mistake");
-                    output::notice(&format!("\n{shown}: {count}"));
-                }
                 return ExitCode::FAILURE;
             }
         };
-        let in_both = store::tenant_names(&config.state.dir)
-            .into_iter()
-            .find(|name| config.tenants.contains_key(name.as_str()));
-        if let Some(name) = in_both {
-            output::notice(&format!(
-                "tenant `{name}` is in pool.toml and in the state store: remove it from one (`stdiopool tenant remove {name}`)"
-            ));
-            return ExitCode::FAILURE;
+        let mistakes = inspection.mistakes();
+        if let Some(mistakes) = &mistakes {
+            output::notice(&mistakes.to_string());
         }
-        for warning in &config.warnings {
-            output::notice(&format!("warning: {warning}"));
+        let config = inspection.config();
+        let (wrong, mut odd) = match config.filter(|_| !self.file_only) {
+            Some(config) => of_host(&inspection, config),
+            None => Default::default(),
+        };
+        let of_file = config.into_iter().flat_map(|config| &config.warnings);
+        let of_file = of_file.map(|it| placed(inspection.file(), it.line, &warning(&it.message)));
+        odd.splice(0..0, of_file);
+        for message in odd.iter().chain(&wrong) {
+            output::notice(message);
         }
-        let mut wrong = config.doubts.clone();
-        if !self.file_only {
-            wrong.extend(host::missing(&config));
-        }
-        if !wrong.is_empty() {
-            for message in &wrong {
-                output::notice(&format!("{shown}: {message}"));
-            }
-            let count = counted(wrong.len(), "mistake");
+        let mistakes = mistakes.map_or(0, |it| it.mistakes.len()) + wrong.len();
+        let mistakes = mistakes + if self.strict { odd.len() } else { 0 };
+        let (Some(config), 0) = (config, mistakes) else {
+            let count = counted(mistakes, "mistake");
             output::notice(&format!("\n{shown}: {count}"));
             return ExitCode::FAILURE;
+        };
+        if !self.file_only {
+            for launch in preflight::launches(config) {
+                println!("{}", launch.text());
+            }
         }
         println!(
             "{shown}: ok ({}, {}, {})",
             counted(config.servers.len(), "server"),
             counted(config.tenants.len(), "tenant"),
-            counted(config.warnings.len(), "warning"),
+            counted(odd.len(), "warning"),
         );
         ExitCode::SUCCESS
     }
+}
+
+fn warning(message: &str) -> String {
+    format!("warning: {message}")
+}
+
+/// What is wrong and what is odd on this host, each with its place, of what the file says without a mistake.
+fn of_host(inspection: &Inspection, config: &Config) -> (Vec<String>, Vec<String>) {
+    let lines = inspection.lines();
+    let (mut wrong, mut odd) = (Vec::new(), Vec::new());
+    for finding in preflight::findings(config) {
+        if !inspection.is_right(&lines, &finding.rests_on()) {
+            continue;
+        }
+        let line = lines.line(&finding.key);
+        let place = |message: &str| placed(inspection.file(), line, message);
+        match finding.weight {
+            Weight::Fatal | Weight::Failing => wrong.push(place(&finding.message)),
+            Weight::Odd => odd.push(place(&warning(&finding.message))),
+        }
+    }
+    (wrong, odd)
 }
