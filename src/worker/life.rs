@@ -271,7 +271,13 @@ impl Life {
                     // A stopped process acts on no other signal before this one.
                     control.signal(Signal::SIGCONT).await;
                 }
-                Action::KillTree => control.kill_tree().await,
+                Action::KillTree => {
+                    if event == Event::Tick && self.shared.asks.stop.load(Ordering::Relaxed) {
+                        let worker = self.shared.id;
+                        tracing::info!(%worker, "worker has ended neither with its input nor on SIGTERM and is killed: it may be waiting for a network that it cannot reach from here, such as for telemetry");
+                    }
+                    control.kill_tree().await;
+                }
             }
         }
     }

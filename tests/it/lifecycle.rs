@@ -234,6 +234,11 @@ async fn who_ignores_everything_is_stopped_in_the_end() {
     let tree = worker_tree(&pool).await;
     stop(&pool, "w1");
     until_gone(&tree);
+    until("it is said", || {
+        let log = pool.log();
+        log.contains("ended neither with its input nor on SIGTERM")
+            .then_some(())
+    });
 }
 
 #[tokio::test]

@@ -165,6 +165,10 @@ fn interrupted_tests_leave_neither_swap_nor_processes() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let dir = played_tests();
         let path = std::env::var("PATH").expect("a PATH");
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a script of the repository's own, not a worker"
+        )]
         let mut script = std::process::Command::new(dir.path().join("scripts/test"))
             .env("PATH", format!("{}/bin:{path}", dir.path().display()))
             .spawn()

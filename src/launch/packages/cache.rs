@@ -11,7 +11,6 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
 use super::downloads::Left;
-use super::install::About;
 use super::manifest::ABOUT;
 use super::scripts::Unscripted;
 use crate::folders::{self, Temporary};
@@ -26,6 +25,23 @@ const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 /// Folders with entries: of PyPI, and of npm. The latter is called as npx calls its own, as there are install scripts that
 /// look whether they are in it.
 const ENTRIES: [&str; 2] = ["entries", "_npx"];
+
+/// What is written down of an entry, in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct About {
+    /// The request, for people.
+    pub(super) package: String,
+    /// The version of the package that is run.
+    pub(super) version: String,
+    /// Digest of the manifest.
+    pub(super) manifest: String,
+    /// Install scripts that did not run.
+    #[serde(default)]
+    pub(super) unscripted: Option<Unscripted>,
+    /// What install scripts have left beside the packages.
+    #[serde(default)]
+    pub(super) left: Left,
+}
 
 /// Why the cache cannot be used.
 #[derive(Debug, thiserror::Error)]

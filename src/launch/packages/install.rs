@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::cache::{Cache, CacheError, Reference};
+use super::cache::{About, Cache, CacheError, Reference};
 use super::downloads::{self, Left};
 use super::helper::Helper;
 use super::manifest::{ABOUT, Manifest, ManifestError, hex};
@@ -118,23 +117,6 @@ pub struct Installation {
     pub unscripted: Option<Unscripted>,
     /// What its install scripts have left beside the packages.
     pub left: Left,
-}
-
-/// What is written down of an entry, in it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct About {
-    /// The request, for people.
-    pub(super) package: String,
-    /// The version of the package that is run.
-    pub(super) version: String,
-    /// Digest of the manifest.
-    pub(super) manifest: String,
-    /// Install scripts that did not run.
-    #[serde(default)]
-    pub(super) unscripted: Option<Unscripted>,
-    /// What install scripts have left beside the packages.
-    #[serde(default)]
-    pub(super) left: Left,
 }
 
 /// How an install went.
