@@ -23,12 +23,21 @@ fuzz_target!(|message: &[u8]| {
     let Ok(found) = addressed(&envelope) else {
         return;
     };
-    let on = found
-        .as_ref()
-        .map_or_else(|| envelope.rewritten(envelope.id.map(|id| id.get()), envelope.params.map(|it| it.get())), |found| found.message.clone());
+    let on = found.as_ref().map_or_else(
+        || {
+            envelope.rewritten(
+                envelope.id.map(|id| id.get()),
+                envelope.params.map(|it| it.get()),
+            )
+        },
+        |found| found.message.clone(),
+    );
     let envelope = Envelope::parse(&on).expect("what goes on is a message");
     assert!(envelope.is_exact);
-    assert!(matches!(addressed(&envelope), Ok(None)), "nothing is left to take out");
+    assert!(
+        matches!(addressed(&envelope), Ok(None)),
+        "nothing is left to take out"
+    );
     let Some(params) = envelope.params else {
         return;
     };

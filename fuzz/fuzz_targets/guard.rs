@@ -24,7 +24,9 @@ fuzz_target!(|input: (Option<&[u8]>, Option<&[u8]>)| {
     if guard.check(&headers, &listed).is_err() {
         return;
     }
-    let host = headers[HOST].to_str().expect("a host that is let in is text");
+    let host = headers[HOST]
+        .to_str()
+        .expect("a host that is let in is text");
     // Others are refused before they come here.
     let Ok(authority) = host.parse::<Authority>() else {
         return;
@@ -46,9 +48,14 @@ fuzz_target!(|input: (Option<&[u8]>, Option<&[u8]>)| {
     if let Some(origin) = headers.get(ORIGIN) {
         let origin = origin.to_str().expect("an origin that is let in is text");
         let origin = origin.to_ascii_lowercase();
-        let is_own = ["http://", "https://"]
-            .iter()
-            .any(|scheme| origin.strip_prefix(scheme).is_some_and(|own| own.eq_ignore_ascii_case(host)));
-        assert!(is_own || origin == "https://app.example.com", "`{origin}` is let in");
+        let is_own = ["http://", "https://"].iter().any(|scheme| {
+            origin
+                .strip_prefix(scheme)
+                .is_some_and(|own| own.eq_ignore_ascii_case(host))
+        });
+        assert!(
+            is_own || origin == "https://app.example.com",
+            "`{origin}` is let in"
+        );
     }
 });

@@ -100,12 +100,18 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
                 mux.worker_line(answer.to_string().into(), &mut out);
             }
             Step::Off(call, text) => {
-                let text: String = text.chars().filter(|c| !"\"\n\r{}[]".contains(*c)).collect();
+                let text: String = text
+                    .chars()
+                    .filter(|c| !"\"\n\r{}[]".contains(*c))
+                    .collect();
                 let line = format!(r#"{{"jsonrpc":"2.0","id":{call},"result":{{}},{text}}}"#);
                 mux.worker_line(line.into(), &mut out);
                 let id = CallId(call.into());
                 // Workers of the stateless revision know calls by other numbers.
-                assert!(is_stateless || mux.caller(id).is_none(), "call {call} waits for an answer that has come");
+                assert!(
+                    is_stateless || mux.caller(id).is_none(),
+                    "call {call} waits for an answer that has come"
+                );
             }
             Step::Client(session, message) => {
                 client(&mut mux, SessionNo(session.into()), message, &mut out);
