@@ -25,7 +25,7 @@ pub struct Scanned {
     /// Raw JSON of each member `id` that was a string, number or literal of at most [`MAX_ID_LEN`] bytes, the last one
     /// last; each once, and at most 8.
     pub ids: Vec<String>,
-    /// Whether there was a member `method`: then it was a request or notification.
+    /// Whether there was a member `method` that was not `null`: then it was a request or notification.
     pub has_method: bool,
     /// Whether there was a member `result` or `error`: then it was an answer.
     pub has_answer: bool,
@@ -51,6 +51,8 @@ pub struct IdScanner {
     escaped: bool,
     /// The value that comes next, or is being passed, is that of `id`.
     at_id: bool,
+    /// The value that comes next is that of `method`.
+    at_method: bool,
     /// Raw text of the key or id being read; `None` once it outgrew its limit.
     kept: Option<Vec<u8>>,
     /// Something stood where it cannot: a brace may close nothing.
@@ -120,6 +122,9 @@ impl IdScanner {
     fn between(&mut self, byte: u8) {
         if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             return;
+        }
+        if self.state == State::Value {
+            self.found.has_method |= std::mem::take(&mut self.at_method) && byte != b'n';
         }
         self.state = match (self.state, byte) {
             (State::Start, b'{') | (State::After | State::Lost, b',') => State::Key,
@@ -249,7 +254,7 @@ impl IdScanner {
             .and_then(|raw| serde_json::from_slice(&raw).ok());
         let key = key.as_deref();
         self.at_id = key == Some("id");
-        self.found.has_method |= key == Some("method");
+        self.at_method = key == Some("method");
         self.found.has_answer |= matches!(key, Some("result" | "error"));
         self.state = State::Colon;
     }
@@ -318,6 +323,7 @@ mod tests {
         );
         check(r#"{"params":[{"id":"]}"}],"method":"x"}"#, None, true);
         check(r#"[{"id":1,"method":"x"}]"#, None, false);
+        check(r#"{"id":1,"method":null,"result":{}}"#, Some("1"), false);
     }
 
     #[test]
@@ -405,7 +411,7 @@ mod tests {
             let has = |name| value.is_object() && value.get(name).is_some();
             let want = Scanned {
                 ids: id.map(Value::to_string).into_iter().collect(),
-                has_method: has("method"),
+                has_method: has("method") && !value["method"].is_null(),
                 has_answer: has("result") || has("error"),
                 ends_in_string: false,
             };
