@@ -46,7 +46,7 @@ out.write('"},"id":"call-7"}\n{"after":1}\n')
     let Heard::Oversized(news) = heard else {
         panic!("expected an oversized line, got {heard:?}");
     };
-    assert_eq!(news.id.as_deref(), Some(r#""call-7""#));
+    assert_eq!(news.ids, [r#""call-7""#]);
     assert!(!news.has_method && news.len > 50_000_000);
     assert_eq!(inbox.line().await, r#"{"after":1}"#);
     within(worker.wait()).await;

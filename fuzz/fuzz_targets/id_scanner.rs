@@ -17,7 +17,7 @@ fuzz_target!(|input: (usize, &[u8])| {
     if let Ok(envelope) = Envelope::parse(message) {
         assert_eq!(seen.has_method, envelope.method.is_some());
         if let Some(id) = envelope.id.filter(|id| id.get().len() <= MAX_ID_LEN) {
-            assert_eq!(seen.id.as_deref(), Some(id.get()));
+            assert_eq!(seen.only_id(), Some(id.get()));
         }
     }
 });

@@ -16,6 +16,8 @@ enum Step<'a> {
     Worker(&'a [u8]),
     /// A result for the call of that number, with any text as its content.
     Answer(u8, &'a str),
+    /// The same with other text among its members: the call is answered or fails, whatever that is.
+    Off(u8, &'a str),
     Client(u8, &'a [u8]),
     /// A request with any method and parameters.
     Request(u8, &'a str, &'a str),
@@ -96,6 +98,20 @@ fuzz_target!(|input: (bool, Vec<Step<'_>>)| {
             Step::Answer(call, text) => {
                 let answer = json!({"jsonrpc": "2.0", "id": call, "result": {"text": text}});
                 mux.worker_line(answer.to_string().into(), &mut out);
+            }
+            Step::Off(call, text) => {
+                let text: String = text
+                    .chars()
+                    .filter(|c| !"\"\n\r{}[]".contains(*c))
+                    .collect();
+                let line = format!(r#"{{"jsonrpc":"2.0","id":{call},"result":{{}},{text}}}"#);
+                mux.worker_line(line.into(), &mut out);
+                let id = CallId(call.into());
+                // Workers of the stateless revision know calls by other numbers.
+                assert!(
+                    is_stateless || mux.caller(id).is_none(),
+                    "call {call} waits for an answer that has come"
+                );
             }
             Step::Client(session, message) => {
                 client(&mut mux, SessionNo(session.into()), message, &mut out);

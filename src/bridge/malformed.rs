@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::mux::{Action, Anomaly, CallId, Malformed, MalformedOutcome, Mux, Purpose};
 use super::worker_side::worker_side_id;
@@ -29,66 +30,90 @@ impl Mux {
     pub(super) fn unusual(&mut self, line: Bytes, out: &mut Vec<Action>) {
         match mended(&line) {
             Ok(mended) => {
-                let mut line = line;
                 for flaw in mended.flaws {
                     out.push(Action::Malformed(Malformed {
                         flaw,
                         outcome: MalformedOutcome::Taken,
-                        line: std::mem::take(&mut line),
+                        line: line.clone(),
                     }));
                 }
                 for message in mended.messages {
                     self.mended_message(message, out);
                 }
+                for why in mended.lost {
+                    self.unmendable(&line, &why, out);
+                }
             }
-            Err(why) if !why.is_message => out.push(Action::Anomaly(Anomaly::Garbage)),
-            Err(why) => self.unmendable(line, &why, out),
+            Err(why) => self.unmendable(&line, &why, out),
         }
     }
 
-    /// A message of which nothing can be made. If it is an answer, the call that it answers fails.
-    fn unmendable(&mut self, line: Bytes, why: &Unmendable, out: &mut Vec<Action>) {
-        let malformed = |outcome, flaw| {
+    /// A message of which nothing can be made. If it is an answer, or may be one, each call that it names fails.
+    fn unmendable(&mut self, line: &Bytes, why: &Unmendable, out: &mut Vec<Action>) {
+        if !why.is_message {
+            out.push(Action::Anomaly(Anomaly::Garbage));
+            return;
+        }
+        let malformed = |outcome| {
             Action::Malformed(Malformed {
-                flaw,
+                flaw: why.flaw,
                 outcome,
-                line,
+                line: line.clone(),
             })
         };
         if why.has_method {
-            if let Some(id) = &why.id {
-                // Without an answer it would wait for good.
-                let text = format!("the message {}", why.flaw.text());
-                out.push(Action::ToWorker(super::client_side::error_response(
-                    id,
-                    code::INVALID_REQUEST,
-                    &text,
-                )));
+            let text = format!("the message {}", why.flaw.text());
+            // Without an answer it would wait for good.
+            out.extend(why.ids.iter().map(|id| {
+                let refused = super::client_side::error_response(id, code::INVALID_REQUEST, &text);
+                Action::ToWorker(refused)
+            }));
+        }
+        if why.has_method && !why.has_answer {
+            out.push(malformed(MalformedOutcome::Dropped));
+            return;
+        }
+        let calls = self.calls_meant(why);
+        match (&calls[..], &why.error) {
+            ([], _) => out.push(malformed(MalformedOutcome::Dropped)),
+            ([call], Some(error)) => {
+                // Of which request it is, is all that was missing.
+                out.push(malformed(MalformedOutcome::Taken));
+                let wire = self.wire_of(*call).0;
+                let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
+                self.mended_message(error.into(), out);
             }
-            out.push(malformed(MalformedOutcome::Dropped, why.flaw));
-            return;
+            (calls, _) => {
+                for call in calls {
+                    let outcome = self.answered_badly(*call, out);
+                    out.push(malformed(outcome));
+                }
+            }
         }
-        let named = why.id.as_deref().map(worker_side_id);
-        let call = match named {
-            Some(named) => named.and_then(|wire| self.call_on_wire(wire)),
-            // Without an answer in it, it need not be one.
-            None if matches!(why.flaw, Flaw::Shape | Flaw::Syntax) => None,
-            None => self.only_call(),
-        };
-        let Some(call) = call else {
-            out.push(malformed(MalformedOutcome::Dropped, why.flaw));
-            return;
-        };
-        if let Some(error) = &why.error {
-            // Of which request it is, is all that was missing.
-            out.push(malformed(MalformedOutcome::Taken, why.flaw));
-            let wire = self.wire_of(call).0;
-            let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
-            self.mended_message(error.into(), out);
-            return;
+    }
+
+    /// The calls that such a message may answer: those that it names, or the only one where it names nobody.
+    fn calls_meant(&self, why: &Unmendable) -> SmallVec<[CallId; 1]> {
+        let mut calls = self.calls_named(&why.ids);
+        // Without an answer in it, it need not be one.
+        let is_answer = !matches!(why.flaw, Flaw::Shape | Flaw::Syntax);
+        if why.ids.is_empty() && is_answer {
+            calls.extend(self.only_call());
         }
-        let outcome = self.answered_badly(call, out);
-        out.push(malformed(outcome, why.flaw));
+        calls
+    }
+
+    /// The calls whose requests the worker got under those ids (raw JSON), and has not answered. Each once.
+    pub fn calls_named(&self, ids: &[String]) -> SmallVec<[CallId; 1]> {
+        let mut calls = SmallVec::new();
+        for wire in ids.iter().filter_map(|id| worker_side_id(id)) {
+            if let Some(call) = self.call_on_wire(wire)
+                && !calls.contains(&call)
+            {
+                calls.push(call);
+            }
+        }
+        calls
     }
 
     /// The call whose request the worker got under that id, and has not answered.

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::tests::{ready, send};
@@ -140,6 +141,133 @@ fn what_is_not_clear_fails_the_call_that_it_names() {
         );
         assert_eq!(answer_in(&answer)["id"], "b");
     }
+}
+
+fn failed_in(actions: &[Action]) -> Vec<u64> {
+    let failed = actions.iter().filter_map(|action| match action {
+        Action::Malformed(Malformed {
+            outcome: MalformedOutcome::Failed(call),
+            ..
+        }) => Some(call.0),
+        _ => None,
+    });
+    failed.collect()
+}
+
+#[test]
+fn each_call_that_a_message_may_answer_fails() {
+    for line in [
+        r#"{"jsonrpc":"2.0","id":ID,"id":99,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":99,"id":ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"id":"x","error":{"code":1,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"method":"ping","result":{}}"#,
+        r#"{"jsonrpc":"2.0","Id":ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","result":tru e,"id":ID}"#,
+        r#"[{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":ID,"result":1}]"#,
+    ] {
+        let mut mux = ready(json!({}));
+        let (id, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+        let actions = says(&mut mux, &line.replace("ID", &id.to_string()));
+        assert_eq!(failed_in(&actions), [id], "{line}: {actions:?}");
+        assert_eq!(mux.in_flight(), 1, "{line}");
+        let answer = format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#);
+        assert_eq!(answer_in(&says(&mut mux, &answer))["id"], "b");
+    }
+    // It may be the answer of either.
+    let mut mux = ready(json!({}));
+    let (one, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+    let line = format!(r#"{{"jsonrpc":"2.0","id":{one},"id":{other},"result":{{}}}}"#);
+    assert_eq!(failed_in(&says(&mut mux, &line)), [one, other]);
+    assert_eq!(mux.in_flight(), 0);
+    // The worker asks: its ids are its own.
+    let mut mux = ready(json!({"sampling": {}}));
+    let id = call(&mut mux, ANNA, "a");
+    for line in [
+        r#"{"jsonrpc":"2.0","id":ID,"id":99,"method":"sampling/createMessage"}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"method":"sampling/createMessage","params":{"cut"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"id":ID},}"#,
+        r#"{"jsonrpc":"2.0","result":{"id":ID},}"#,
+        r#"{"level":"error","id":ID,"error":"a log"}"#,
+    ] {
+        let actions = says(&mut mux, &line.replace("ID", &id.to_string()));
+        assert!(failed_in(&actions).is_empty(), "{line}: {actions:?}");
+        assert_eq!(mux.in_flight(), 1, "{line}");
+    }
+}
+
+#[test]
+fn one_message_of_a_line_takes_no_other_with_it() {
+    let mut mux = ready(json!({}));
+    let (id, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+    let line = format!(
+        r#"[{{"jsonrpc":"2.0","id":{id},"result":7}},{{"jsonrpc":"2.0","id":{other},"result":{{}}}}]"#
+    );
+    let actions = says(&mut mux, &line);
+    assert_eq!(failed_in(&actions), [id]);
+    assert_eq!(answer_in(&actions)["id"], "b");
+}
+
+proptest! {
+    /// Whatever is wrong with an answer, its call is answered or fails, and no other does.
+    #[test]
+    fn an_answer_that_is_off_reaches_its_call(
+        before in prop::collection::vec(off(), 0..3),
+        after in prop::collection::vec(off(), 0..3),
+        wrap in 0_u8..5,
+        id_first: bool,
+    ) {
+        let mut mux = ready(json!({}));
+        let (id, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+        let mut members = vec![r#""jsonrpc":"2.0""#.to_owned()];
+        members.extend(before);
+        members.push(format!("\"id\":{id}"));
+        members.extend(after);
+        if id_first {
+            let at = members.iter().position(|member| member.starts_with("\"id\":")).expect("there");
+            members.swap(1, at);
+        }
+        // What names the other is within the result, or its own id.
+        let object = format!("{{{}}}", members.join(",")).replace("OTHER", &other.to_string());
+        let line = match wrap {
+            0 => format!("> {object}"),
+            1 => format!("[{object}]"),
+            2 => format!(r#"[{object},{{"jsonrpc":"2.0","method":"notifications/x"}}]"#),
+            3 => format!(r#"{{"jsonrpc":"2.0","method":"notifications/x"}}{object}"#),
+            _ => object,
+        };
+        // An array that is no JSON is none: what is in it is found one by one, or not at all.
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&line).is_ok();
+        if matches!(wrap, 1 | 2) && !is_json {
+            return Ok(());
+        }
+        let actions = says(&mut mux, &line);
+        prop_assert!(mux.caller(crate::bridge::CallId(id)).is_none(), "{line}: {actions:?}");
+        prop_assert!(mux.caller(crate::bridge::CallId(other)).is_some(), "{line}: {actions:?}");
+    }
+}
+
+/// Something of an answer, as it should be or not.
+fn off() -> impl Strategy<Value = String> {
+    prop::sample::select(vec![
+        r#""result":{"a":1}"#,
+        r#""result":{"a":{"id":OTHER}}"#,
+        r#""result":{"a":{"jsonrpc":"2.0","id":OTHER,"result":{}}}"#,
+        r#""result":"text""#,
+        r#""result":tru e"#,
+        r#""result":null"#,
+        r#""error":null"#,
+        r#""error":"boom""#,
+        r#""error":{"code":"x","message":7}"#,
+        r#""id":"x""#,
+        r#""id":null"#,
+        r#""ID":OTHER"#,
+        r#""method":null"#,
+        r#""x":NaN"#,
+        r#""x":he said "hi""#,
+        r#""x" 7"#,
+        "",
+    ])
+    .prop_map(ToOwned::to_owned)
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Guard {
                 // HTTP/1.0 may leave it out, and so would whoever wants to get around the guard.
                 return Err(Failure::new(
                     Reason::Forbidden,
-                    "the header `Host` is missing, which a listener on a loopback address needs (send it, as HTTP/1.1 does)",
+                    "the header `Host` is missing, which a listener on a loopback address needs (send it)",
                 ));
             };
             if !self.is_ours(host_name(host)) {
@@ -105,6 +105,8 @@ fn host_name(host: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(guard: &Guard, host: &str, origin: Option<&str>) -> bool {
@@ -146,6 +148,28 @@ mod tests {
         assert!(guard.check(&none, &Origins::default()).is_err());
         let public = Guard::new("0.0.0.0:8080".parse().expect("valid"), None);
         assert!(public.check(&none, &Origins::default()).is_ok());
+    }
+
+    proptest! {
+        /// Whoever is let in named this host, as a parser of addresses reads it.
+        #[test]
+        fn whoever_is_let_in_named_this_host(
+            host in "(localhost|LOCALHOST|127\\.0\\.0\\.1|\\[::1\\]|evil|mcp\\.example\\.com|:|@|\\.|80|\\[|\\]|/|,| |%){0,6}",
+        ) {
+            let local = "127.0.0.1:8080".parse().expect("valid");
+            let guard = Guard::new(local, Some("https://mcp.example.com"));
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().expect("valid"));
+            let authority = host.parse::<http::uri::Authority>();
+            let name = authority.as_ref().map(|it| it.host().to_ascii_lowercase());
+            let is_ours = name.is_ok_and(|name| {
+                ["localhost", "127.0.0.1", "[::1]", "mcp.example.com"].contains(&&*name)
+            });
+            // What is no host is refused before it comes here.
+            if guard.check(&headers, &Origins::default()).is_ok() && authority.is_ok() {
+                prop_assert!(is_ours && !host.contains('@'), "{host}");
+            }
+        }
     }
 
     #[test]

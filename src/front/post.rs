@@ -563,8 +563,9 @@ pub(super) fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
 fn id_of(body: &[u8]) -> Option<String> {
     let mut scanner = IdScanner::new();
     scanner.feed(body);
-    let id = scanner.finish().id?;
-    matches!(id.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then_some(id)
+    let scanned = scanner.finish();
+    let id = scanned.only_id()?;
+    matches!(id.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| id.to_owned())
 }
 
 pub(super) fn unreadable(error: &EnvelopeError) -> Failure {

@@ -1,13 +1,14 @@
-//! Reads the id off a message that is too long to keep, as its bytes pass by.
+//! Reads the ids off a message that is too long to keep, or that is no JSON, as its bytes pass by.
 //!
 //! ```text
 //! Start -{-> Key -"-> InKey -"-> Colon -:-> Value -> InString | InScalar | Nested -> After -,-> Key
-//!   any byte that cannot stand in a JSON object there -> Dead       After -}-> Done
+//!   before the first brace, any other byte -> Dead       After -}-> Done
+//!   from then on, a byte that cannot stand there -> Lost, which goes on with the next comma or string
 //! ```
 //!
-//! A caller whose answer was dropped for its length can then be told so, instead of waiting for
-//! its deadline. The scanner holds a few hundred bytes however long the message is. It is not a
-//! validator: of broken JSON it reports what it saw.
+//! A caller whose answer was dropped can then be told so, instead of waiting for its deadline. The scanner holds a few
+//! hundred bytes however long the message is. It is not a validator: of broken JSON it reports what it saw at the top
+//! level, as far as braces and quotes tell what that is.
 
 /// Longest id that is kept, in bytes of raw JSON with its quotes.
 pub const MAX_ID_LEN: usize = 128;
@@ -15,14 +16,31 @@ pub const MAX_ID_LEN: usize = 128;
 /// Longest raw key worth decoding: `"method"` with every letter written as `\u006d` and so on.
 const MAX_KEY_LEN: usize = 2 + 6 * 6;
 
+/// Most ids of one message that are kept.
+const MAX_IDS: usize = 8;
+
 /// What a message said of itself at its top level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scanned {
-    /// Raw JSON of the member `id` if it was a string, number or literal of at most
-    /// [`MAX_ID_LEN`] bytes. The last one counts if there are several.
-    pub id: Option<String>,
-    /// Whether there was a member `method`: then it was a request or notification.
+    /// Raw JSON of each member `id` that was a string, number or literal of at most [`MAX_ID_LEN`] bytes, the last one
+    /// last; each once, and at most 8.
+    pub ids: Vec<String>,
+    /// Whether there was a member `method` that was not `null`: then it was a request or notification.
     pub has_method: bool,
+    /// Whether there was a member `result` or `error`: then it was an answer.
+    pub has_answer: bool,
+    /// Whether it ended within a string: a quote too many or too few.
+    pub ends_in_string: bool,
+}
+
+impl Scanned {
+    /// The id, if there was one and no other.
+    pub fn only_id(&self) -> Option<&str> {
+        match &*self.ids {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// A streaming scanner of one JSON object; see the module's diagram.
@@ -31,10 +49,14 @@ pub struct IdScanner {
     state: State,
     /// The byte before was an unpaired backslash inside a string.
     escaped: bool,
-    /// The value being passed is that of `id`.
+    /// The value that comes next, or is being passed, is that of `id`.
     at_id: bool,
+    /// The value that comes next is that of `method`.
+    at_method: bool,
     /// Raw text of the key or id being read; `None` once it outgrew its limit.
     kept: Option<Vec<u8>>,
+    /// Something stood where it cannot: a brace may close nothing.
+    is_broken: bool,
     found: Scanned,
 }
 
@@ -53,6 +75,8 @@ enum State {
         in_string: bool,
     },
     After,
+    /// After something that cannot stand there.
+    Lost,
     Done,
     Dead,
 }
@@ -85,7 +109,12 @@ impl IdScanner {
     }
 
     /// What was seen so far; the whole truth after the last byte.
-    pub fn finish(self) -> Scanned {
+    pub fn finish(mut self) -> Scanned {
+        self.found.ends_in_string = match self.state {
+            State::InKey | State::InString => true,
+            State::Nested { in_string, .. } => in_string,
+            _ => false,
+        };
         self.found
     }
 
@@ -94,23 +123,24 @@ impl IdScanner {
         if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') {
             return;
         }
+        if self.state == State::Value {
+            self.found.has_method |= std::mem::take(&mut self.at_method) && byte != b'n';
+        }
         self.state = match (self.state, byte) {
-            (State::Start, b'{') | (State::After, b',') => State::Key,
-            (State::Key, b'"') => {
+            (State::Start, b'{') | (State::After | State::Lost, b',') => State::Key,
+            (State::Start, _) => State::Dead,
+            // A string after a value: a comma is missing, or it was no value.
+            (State::Key | State::After | State::Lost | State::Colon, b'"') => {
+                self.is_broken |= self.state != State::Key;
                 self.kept = Some(vec![b'"']);
                 State::InKey
             }
-            (State::Key | State::After, b'}') => State::Done,
+            (State::Key | State::After, b'}') if !self.is_broken => State::Done,
             (State::Colon, b':') => State::Value,
-            (State::Value, b'{' | b'[') => {
-                if self.at_id {
-                    self.found.id = None;
-                }
-                State::Nested {
-                    depth: 1,
-                    in_string: false,
-                }
-            }
+            (State::Value | State::Lost | State::Colon, b'{' | b'[') => State::Nested {
+                depth: 1,
+                in_string: false,
+            },
             (State::Value, _) if !ends_scalar(byte) => {
                 self.kept = self.at_id.then(|| vec![byte]);
                 if byte == b'"' {
@@ -119,7 +149,14 @@ impl IdScanner {
                     State::InScalar
                 }
             }
-            _ => State::Dead,
+            _ => {
+                self.is_broken = true;
+                if byte == b',' {
+                    State::Key
+                } else {
+                    State::Lost
+                }
+            }
         };
     }
 
@@ -168,6 +205,7 @@ impl IdScanner {
                 _ => {}
             }
             if depth == 0 {
+                self.at_id = false;
                 self.state = State::After;
                 return &bytes[at + 1..];
             }
@@ -214,20 +252,25 @@ impl IdScanner {
             .kept
             .take()
             .and_then(|raw| serde_json::from_slice(&raw).ok());
-        self.at_id = key.as_deref() == Some("id");
-        self.found.has_method |= key.as_deref() == Some("method");
+        let key = key.as_deref();
+        self.at_id = key == Some("id");
+        self.at_method = key == Some("method");
+        self.found.has_answer |= matches!(key, Some("result" | "error"));
         self.state = State::Colon;
     }
 
     fn value_ends(&mut self) {
+        let kept = self.kept.take();
         if std::mem::take(&mut self.at_id) {
-            self.found.id = self
-                .kept
-                .take()
-                .and_then(|raw| String::from_utf8(raw).ok())
-                .filter(|raw| serde_json::from_str::<serde::de::IgnoredAny>(raw).is_ok());
+            let text = kept.and_then(|raw| String::from_utf8(raw).ok());
+            let is_json = |raw: &String| serde_json::from_str::<serde::de::IgnoredAny>(raw).is_ok();
+            if let Some(id) = text.filter(is_json) {
+                let ids = &mut self.found.ids;
+                ids.retain(|known| *known != id);
+                ids.truncate(MAX_IDS - 1);
+                ids.push(id);
+            }
         }
-        self.kept = None;
         self.state = State::After;
     }
 }
@@ -253,13 +296,22 @@ mod tests {
     }
 
     #[track_caller]
+    fn check_all(text: &str, ids: &[&str], has_method: bool) {
+        let found = scan([text.as_bytes()]);
+        assert_eq!(
+            (&found.ids[..], found.has_method),
+            (
+                &ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()[..],
+                has_method
+            ),
+            "whole: {text}"
+        );
+        assert_eq!(scan(text.as_bytes().chunks(1)), found, "by bytes: {text}");
+    }
+
+    #[track_caller]
     fn check(text: &str, id: Option<&str>, has_method: bool) {
-        let want = Scanned {
-            id: id.map(str::to_owned),
-            has_method,
-        };
-        assert_eq!(scan([text.as_bytes()]), want, "whole: {text}");
-        assert_eq!(scan(text.as_bytes().chunks(1)), want, "by bytes: {text}");
+        check_all(text, id.as_slice(), has_method);
     }
 
     #[test]
@@ -271,6 +323,7 @@ mod tests {
         );
         check(r#"{"params":[{"id":"]}"}],"method":"x"}"#, None, true);
         check(r#"[{"id":1,"method":"x"}]"#, None, false);
+        check(r#"{"id":1,"method":null,"result":{}}"#, Some("1"), false);
     }
 
     #[test]
@@ -295,17 +348,38 @@ mod tests {
 
     #[test]
     fn broken_text_is_survived() {
-        for text in [
-            "",
-            "}",
-            "{]",
-            r#"{"id""#,
-            "\u{0}",
-            r#"{"id":,"method":1}"#,
-            "{\"id\":\"\\",
-        ] {
+        for text in ["", "}", "{]", r#"{"id""#, "\u{0}", "{\"id\":\"\\"] {
             check(text, None, false);
         }
+    }
+
+    #[test]
+    fn each_id_is_reported() {
+        check_all(r#"{"id":1,"result":{},"id":"a"}"#, &["1", "\"a\""], false);
+        check_all(r#"{"id":1,"id":2,"id":1}"#, &["2", "1"], false);
+        let many: Vec<String> = (0..20).map(|n| format!("\"id\":{n}")).collect();
+        let found = scan([format!("{{{}}}", many.join(",")).as_bytes()]);
+        assert_eq!((found.ids.len(), found.only_id()), (MAX_IDS, None));
+        assert_eq!(found.ids.last().map(String::as_str), Some("19"));
+    }
+
+    #[test]
+    fn what_is_broken_does_not_hide_the_id() {
+        for text in [
+            r#"{"jsonrpc":"2.0","result":tru e,"id":7}"#,
+            r#"{"jsonrpc":"2.0" "id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0",,"id":7,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","result":he said "hi" {"id":8},"id":7}"#,
+            r#"{"jsonrpc":"2.0","result":"say "hi} now" x","id":7}"#,
+            r#"{jsonrpc:"2.0","id":7}"#,
+            r#"{"result":,"id":7}"#,
+        ] {
+            check(text, Some("7"), false);
+        }
+        // What follows a whole object is not part of it.
+        check(r#"{"jsonrpc":"2.0","result":{}},"id":7}"#, None, false);
+        let found = scan([&br#"{"result":{"text":"5" tall"},"id":7}"#[..]]);
+        assert!(found.has_answer && found.ends_in_string, "{found:?}");
     }
 
     fn json() -> impl Strategy<Value = Value> {
@@ -334,9 +408,12 @@ mod tests {
                 value.to_string()
             };
             let id = value.get("id").filter(|id| !id.is_object() && !id.is_array());
+            let has = |name| value.is_object() && value.get(name).is_some();
             let want = Scanned {
-                id: id.map(Value::to_string),
-                has_method: value.is_object() && value.get("method").is_some(),
+                ids: id.map(Value::to_string).into_iter().collect(),
+                has_method: has("method") && !value["method"].is_null(),
+                has_answer: has("result") || has("error"),
+                ends_in_string: false,
             };
             prop_assert_eq!(scan([text.as_bytes()]), want.clone());
             prop_assert_eq!(scan(text.as_bytes().chunks(cut)), want);

@@ -5,13 +5,15 @@
 //! id, so that whoever waits for it need not wait until a time-out.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::envelope::{Envelope, quoted};
-use super::id_scanner::IdScanner;
+use super::id_scanner::{IdScanner, MAX_ID_LEN};
 use super::portable::portable;
 
 /// Most places of a line at which a message is looked for.
@@ -80,6 +82,8 @@ pub struct Mended {
     pub messages: Vec<Bytes>,
     /// How the line was off; empty if only members were left out that no message has.
     pub flaws: Vec<Flaw>,
+    /// Messages on the line, beside those, of which nothing can be made.
+    pub lost: Vec<Unmendable>,
 }
 
 /// What is known of a line of which nothing can be made.
@@ -89,10 +93,12 @@ pub struct Unmendable {
     pub flaw: Flaw,
     /// Whether it is a message at all: other lines are noise.
     pub is_message: bool,
-    /// Its id, as raw JSON.
-    pub id: Option<String>,
+    /// Ids that it may be about, as raw JSON, each once, the one that it would have by itself last.
+    pub ids: Vec<String>,
     /// Whether it is a request or notification.
     pub has_method: bool,
+    /// Whether it has a result or an error, and may be an answer though it is a request or notification too.
+    pub has_answer: bool,
     /// The error that it tells without saying of which request, as raw JSON.
     pub error: Option<String>,
 }
@@ -102,11 +108,35 @@ impl Unmendable {
         Self {
             flaw,
             is_message: false,
-            id: None,
+            ids: Vec::new(),
             has_method: false,
+            has_answer: false,
             error: None,
         }
     }
+
+    /// Whether it says more of what is wrong than another does.
+    fn tells_more_than(&self, other: &Self) -> bool {
+        (self.is_message, !self.ids.is_empty()) > (other.is_message, !other.ids.is_empty())
+    }
+}
+
+/// Whether a line is no message and has none in it, as a worker's log has many. True only where [`Envelope::parse`] and
+/// [`mended`] make nothing of it, and the latter says that it is none.
+pub fn is_noise(line: &[u8]) -> bool {
+    static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("jsonrpc"));
+    static NAMES: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+        // A name may be written with escapes, which all begin so.
+        ["result", "method", "error", "\\u00"].map(Finder::new)
+    });
+    if VERSION.find(line).is_some() {
+        return false;
+    }
+    // What has none of the names needs no reading.
+    let has_name = || NAMES.iter().any(|name| name.find(line).is_some());
+    memchr::memchr(b'{', line).is_none()
+        || !has_name()
+        || mended(line).is_err_and(|why| !why.is_message)
 }
 
 /// Makes messages of a worker's line.
@@ -117,6 +147,7 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
     let mut mended = Mended {
         messages: vec![],
         flaws: vec![],
+        lost: vec![],
     };
     let text = String::from_utf8_lossy(line);
     if matches!(text, Cow::Owned(_)) {
@@ -127,22 +158,42 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
         mended.note(Flaw::ByteOrderMark);
         text = rest.trim_ascii();
     }
-    if text.starts_with('[') && mended.batch(text)? {
-        return Ok(mended);
+    if text.starts_with('[') && mended.batch(text) {
+        mended.lost.retain(|why| why.is_message);
+        if !mended.messages.is_empty() || mended.lost.len() > 1 {
+            return Ok(mended);
+        }
+        // Nothing else is in it.
+        let only = mended.lost.pop();
+        return Err(only.unwrap_or(Unmendable::noise(Flaw::Shape)));
     }
-    let mut failed = None;
-    let starts = memchr::memchr_iter(b'{', text.as_bytes());
-    for start in starts.take(MAX_STARTS) {
-        let (before, rest) = text.split_at(start);
+    let mut failed = Unmendable::noise(Flaw::Syntax);
+    let mut at = 0;
+    for _ in 0..MAX_STARTS {
+        let Some(start) = memchr::memchr(b'{', &text.as_bytes()[at..]) else {
+            break;
+        };
+        let (before, rest) = text.split_at(at + start);
         match mended.read_start(before, rest) {
             Ok(true) => return Ok(mended),
             Ok(false) => {}
             // The first that looks like a message says best what is wrong.
-            Err(why) if failed.is_none() => failed = Some(why),
+            Err(why) if why.tells_more_than(&failed) => failed = why,
             Err(_) => {}
         }
+        at += start + object_len(rest);
     }
-    Err(failed.unwrap_or(Unmendable::noise(Flaw::Syntax)))
+    Err(failed)
+}
+
+/// How much of a text that begins with a brace is one object: what is within it is a part of it, whatever is wrong with
+/// it. A brace that no name follows is one for itself.
+fn object_len(text: &str) -> usize {
+    let inner = text[1..].trim_ascii_start();
+    match inner.starts_with('"') {
+        true => cleaned(text).len,
+        false => 1,
+    }
 }
 
 impl Mended {
@@ -153,23 +204,33 @@ impl Mended {
     }
 
     /// The messages of an array; false if it is none.
-    fn batch(&mut self, text: &str) -> Result<bool, Unmendable> {
+    fn batch(&mut self, text: &str) -> bool {
         let read = cleaned(text);
         let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(&read.text) else {
-            return Ok(false);
+            return false;
         };
         if items.is_empty() || read.len < text.len() {
-            return Ok(false);
-        }
-        self.note(Flaw::Batch);
-        for flaw in read.flaws() {
-            self.note(flaw);
+            return false;
         }
         for item in items {
-            let message = self.message(item.get())?;
-            self.messages.push(message);
+            match self.message(item.get()) {
+                Some(Ok(message)) => self.messages.push(message),
+                // One that is lost takes no other with it.
+                Some(Err(why)) => self.lost.push(why),
+                None => self.lost.push(Unmendable::noise(Flaw::Shape)),
+            }
         }
-        Ok(true)
+        if !self.messages.is_empty() {
+            // Of the whole line, and so before what is off in a part of it.
+            let of_parts = std::mem::take(&mut self.flaws);
+            self.note(Flaw::Batch);
+            for flaw in read.flaws().chain(of_parts) {
+                self.note(flaw);
+            }
+        } else {
+            self.flaws.clear();
+        }
+        true
     }
 
     /// The messages that begin at the start of `rest`; false if there are none.
@@ -180,23 +241,24 @@ impl Mended {
         if !before.trim_ascii().is_empty() {
             self.note(Flaw::Surrounded);
         }
-        let had = self.messages.len();
         loop {
             let read = cleaned(rest);
             for flaw in read.flaws() {
                 self.note(flaw);
             }
-            if serde_json::from_str::<&RawValue>(&read.text).is_err() {
-                if self.messages.len() > had {
-                    self.note(Flaw::Surrounded);
+            let message = self.message(&read.text);
+            let message = match message.unwrap_or_else(|| Err(unreadable(rest))) {
+                Ok(message) => message,
+                // What came before it is taken all the same.
+                Err(why) if !self.messages.is_empty() => {
+                    self.lost.extend(Some(why).filter(|why| why.is_message));
                     return Ok(true);
                 }
-                self.flaws.clear();
-                return Err(unreadable(rest));
-            }
-            let message = self
-                .message(&read.text)
-                .inspect_err(|_| self.flaws.clear())?;
+                Err(why) => {
+                    self.flaws.clear();
+                    return Err(why);
+                }
+            };
             let is_taken = !quotes || is_answer(&message);
             if !is_taken {
                 self.flaws.clear();
@@ -214,10 +276,10 @@ impl Mended {
         }
     }
 
-    /// The message that an object is.
-    fn message(&mut self, object: &str) -> Result<Bytes, Unmendable> {
+    /// The message that an object is; `None` if the text is no object.
+    fn message(&mut self, object: &str) -> Option<Result<Bytes, Unmendable>> {
         let found = Found::read(object, self)?;
-        found.message(self)
+        Some(found.message(self))
     }
 }
 
@@ -230,13 +292,34 @@ fn unreadable(text: &str) -> Unmendable {
     let mut scanner = IdScanner::new();
     scanner.feed(text.as_bytes());
     let scanned = scanner.finish();
+    let mut ids = scanned.ids;
+    ids.retain(|id| id != "null");
+    // A quote too many hides what follows it. Names have quotes that nothing escapes, which no text within a string has.
+    if ids.is_empty() && scanned.ends_in_string {
+        ids.extend(last_id(text));
+    }
     Unmendable {
         flaw: Flaw::Syntax,
         is_message: memchr::memmem::find(text.as_bytes(), b"\"jsonrpc\"").is_some(),
-        id: scanned.id.filter(|id| id != "null"),
+        ids,
         has_method: scanned.has_method,
+        has_answer: scanned.has_answer,
         error: None,
     }
+}
+
+/// The id where it is the last member of a text.
+fn last_id(text: &str) -> Option<String> {
+    let members = text.trim_ascii_end().strip_suffix('}')?.trim_ascii_end();
+    let at = members.rfind("\"id\"")?;
+    let (before, last) = members.split_at(at);
+    let id = last["\"id\"".len()..]
+        .trim_ascii_start()
+        .strip_prefix(':')?;
+    let id = id.trim_ascii();
+    let is_json = || serde_json::from_str::<serde::de::IgnoredAny>(id).is_ok();
+    let is_plain = !before.ends_with('\\') && id.len() <= MAX_ID_LEN && is_id(id);
+    (is_plain && is_json()).then(|| id.to_owned())
 }
 
 /// The first value of a text, with what JSON does not allow in it written as it does.
@@ -327,11 +410,15 @@ struct Found<'a> {
     has_others: bool,
     /// A member is there twice, and not the same.
     is_ambiguous: bool,
+    /// What is there as the id.
+    ids: Vec<&'a str>,
+    /// What is there under a name that some take for that of the id.
+    near_ids: Vec<&'a str>,
 }
 
 impl<'a> Found<'a> {
-    fn read(object: &'a str, noted: &mut Mended) -> Result<Self, Unmendable> {
-        let members = object_members(object).ok_or(Unmendable::noise(Flaw::Shape))?;
+    fn read(object: &'a str, noted: &mut Mended) -> Option<Self> {
+        let members = object_members(object)?;
         let mut found = Self::default();
         let mut is_twice = false;
         for (name, value) in members {
@@ -342,11 +429,17 @@ impl<'a> Found<'a> {
                 "params" => &mut found.params,
                 "result" => &mut found.result,
                 "error" => &mut found.error,
-                _ => {
+                other => {
                     found.has_others = true;
+                    if other.eq_ignore_ascii_case("id") {
+                        found.near_ids.push(value);
+                    }
                     continue;
                 }
             };
+            if name == "id" {
+                found.ids.push(value);
+            }
             if let Some(before) = member.replace(value) {
                 is_twice = true;
                 found.is_ambiguous |= before != value;
@@ -355,7 +448,7 @@ impl<'a> Found<'a> {
         if is_twice {
             noted.note(Flaw::DuplicateMember);
         }
-        Ok(found)
+        Some(found)
     }
 
     /// The message, if there is one in it.
@@ -364,12 +457,14 @@ impl<'a> Found<'a> {
         let is_version = self.jsonrpc == Some("\"2.0\"");
         let has_method = is_there(self.method);
         let some = has_method || self.result.is_some() || self.error.is_some();
+        let has_answer = is_there(self.result) || is_there(self.error);
         let fault = |flaw: Flaw| Unmendable {
             flaw,
             // A log may be JSON too, and have an id.
             is_message: self.jsonrpc.is_some() || some && !self.has_others,
-            id: self.id.filter(|id| *id != "null").map(ToOwned::to_owned),
+            ids: self.all_ids(),
             has_method,
+            has_answer,
             error: None,
         };
         if !some || !fault(Flaw::Shape).is_message {
@@ -380,6 +475,9 @@ impl<'a> Found<'a> {
         }
         if !is_version {
             noted.note(Flaw::Version);
+        }
+        if has_method && has_answer {
+            return Err(fault(Flaw::Shape));
         }
         if has_method {
             return self.asked(noted).ok_or_else(|| fault(Flaw::Id));
@@ -420,6 +518,24 @@ impl<'a> Found<'a> {
             });
         };
         Ok(written(Some(id), None, None, result, error.as_deref()))
+    }
+
+    /// Each id that is one, the last one last. Where nothing else says whose the message is, one under another spelling
+    /// of the name is as good.
+    fn all_ids(&self) -> Vec<String> {
+        let each_once = |all: &[&str]| {
+            let mut ids: Vec<String> = Vec::new();
+            for id in all.iter().filter(|id| is_id(id)) {
+                ids.retain(|known| known != id);
+                ids.push((*id).to_owned());
+            }
+            ids
+        };
+        let ids = each_once(&self.ids);
+        match ids.is_empty() {
+            true => each_once(&self.near_ids),
+            false => ids,
+        }
     }
 
     /// A request or notification. One whose id is `null` can only be a notification.

@@ -8,6 +8,7 @@ fn taken(line: &[u8], flaws: &[Flaw], messages: &[&str]) {
     let mended = mended(line).unwrap_or_else(|why| panic!("{shown}: {why:?}"));
     assert_eq!(mended.flaws, flaws, "{shown}");
     assert_eq!(mended.messages, messages, "{shown}");
+    assert_eq!(mended.lost, [], "{shown}");
     for message in &mended.messages {
         let envelope = Envelope::parse(message).expect(&shown);
         assert!(envelope.is_exact, "{shown}");
@@ -152,14 +153,14 @@ fn what_is_ambiguous_is_not_and_its_id_is_found() {
     for (line, flaw) in cases {
         let fault = fault(line);
         assert_eq!(
-            (fault.flaw, fault.id.as_deref()),
+            (fault.flaw, fault.ids.last().map(String::as_str)),
             (flaw, Some("7")),
             "{line}"
         );
         assert!(fault.is_message && !fault.has_method, "{line}");
     }
     let nobodys = fault(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#);
-    assert_eq!((nobodys.flaw, nobodys.id), (Flaw::Id, None));
+    assert_eq!((nobodys.flaw, &nobodys.ids[..]), (Flaw::Id, &[][..]));
     assert_eq!(
         nobodys.error.as_deref(),
         Some(r#"{"code":-32700,"message":"m"}"#)
@@ -189,7 +190,110 @@ fn noise_is_noise_and_quotes_are_no_messages() {
     assert!(!mended(quoted.as_bytes()).expect_err("a quote").is_message);
 }
 
+#[test]
+fn each_id_that_a_message_may_be_about_is_found() {
+    let fault = |line: &str| mended(line.as_bytes()).expect_err(line);
+    for (line, ids) in [
+        (
+            r#"{"jsonrpc":"2.0","id":6,"id":7,"result":{}}"#,
+            &["6", "7"][..],
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"id":"a","result":{}}"#,
+            &["7", "\"a\""],
+        ),
+        (r#"{"jsonrpc":"2.0","id":7,"id":null,"result":{}}"#, &["7"]),
+        (r#"{"jsonrpc":"2.0","ID":7,"result":{}}"#, &["7"]),
+        (r#"{"jsonrpc":"2.0","ID":8,"id":7,"result":[]}"#, &["7"]),
+        // What is within it is a part of it.
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{"id":8},"id":9}"#,
+            &["7", "9"],
+        ),
+        (r#"{"jsonrpc":"2.0","result":{"id":8},"id":7,}"#, &["7"]),
+        (
+            r#"{"jsonrpc":"2.0","id":7,"result":{"x":{"jsonrpc":"2.0","id":8,"result":{}}},}"#,
+            &["7"],
+        ),
+        (
+            r#"{"jsonrpc":"2.0","result":{"x":{"jsonrpc":"2.0","id":8,"result":{}}},}"#,
+            &[],
+        ),
+        // A quote too many.
+        (
+            r#"{"jsonrpc":"2.0","result":{"text":"5" tall"},"id":7}"#,
+            &["7"],
+        ),
+        (r#"{"jsonrpc":"2.0","result":{"text":"{\"id\":8}"#, &[]),
+        (r#"{"jsonrpc":"2.0","result":tru e,"id":7}"#, &["7"]),
+    ] {
+        let fault = fault(line);
+        assert_eq!(fault.ids, ids, "{line}");
+        assert!(fault.is_message && !fault.has_method, "{line}");
+    }
+    let both = fault(r#"{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}"#);
+    assert!(both.has_method && both.has_answer, "{both:?}");
+}
+
+#[test]
+fn what_is_lost_on_a_line_takes_nothing_with_it() {
+    let bad = r#"{"jsonrpc":"2.0","id":8,"result":"text"}"#;
+    for line in [
+        format!("[{ANSWER},{bad}]"),
+        format!("[{bad},{ANSWER}]"),
+        format!("{ANSWER}{bad}"),
+        format!("{ANSWER} {}", &bad[..bad.len() - 4]),
+    ] {
+        let mended = mended(line.as_bytes()).expect(&line);
+        assert_eq!(mended.messages, [ANSWER], "{line}");
+        let [lost] = &mended.lost[..] else {
+            panic!("{line}: {mended:?}")
+        };
+        assert_eq!(lost.ids, ["8"], "{line}");
+    }
+    let only = mended(format!("[{bad}]").as_bytes()).expect_err("it is lost");
+    assert_eq!(only.ids, ["8"]);
+    let both = mended(format!("[{bad},{bad}]").as_bytes()).expect("two");
+    assert_eq!((both.messages.len(), both.lost.len()), (0, 2));
+}
+
+#[test]
+fn noise_is_seen_to_be_noise() {
+    for line in [
+        "Listening on stdio",
+        r#"{"level":"info","id":7,"msg":"x"}"#,
+        r#"{"level":"error","id":7,"error":"x"}"#,
+        r#"{"id":7,"method":"GET","path":"/"}"#,
+        "[1,2]",
+        "",
+    ] {
+        assert!(is_noise(line.as_bytes()), "{line}");
+    }
+    for line in [
+        ANSWER,
+        r#"{"id":7,"result":{}}"#,
+        r#"{"id":7,"\u0072esult":{}}"#,
+        r#"{"\u006asonrpc":"2.0","id":7}"#,
+        r#"{"method":"notifications/message"}"#,
+        r#"quoted: {"jsonrpc":"2.0""#,
+    ] {
+        assert!(!is_noise(line.as_bytes()), "{line}");
+    }
+}
+
 proptest! {
+    /// What is taken for noise is nothing else to who reads it.
+    #[test]
+    fn noise_is_noise_to_who_reads_it(
+        line in "(\\{|\\}|\\[|\\]|,|:|\"id\"|\"result\"|\"error\"|\"method\"|\"\\\\u006aso|\"\\\\u0072esult\"|nrpc\"|\"json|7|\\{\\}|\"a\"| ){0,16}",
+    ) {
+        let line = line.as_bytes();
+        if is_noise(line) {
+            prop_assert!(Envelope::parse(line).is_err());
+            prop_assert!(mended(line).is_err_and(|why| !why.is_message));
+        }
+    }
+
     #[test]
     fn any_line_is_survived_and_what_is_taken_is_exact(line: Vec<u8>) {
         check(&line)?;
@@ -215,7 +319,7 @@ proptest! {
 
 fn check(line: &[u8]) -> Result<(), TestCaseError> {
     if let Ok(mended) = mended(line) {
-        prop_assert!(!mended.messages.is_empty());
+        prop_assert!(!mended.messages.is_empty() || mended.lost.len() > 1);
         for message in &mended.messages {
             let envelope = Envelope::parse(message);
             prop_assert!(envelope.is_ok_and(|envelope| envelope.is_exact));

@@ -88,8 +88,8 @@ impl Framer {
             let scanned = scanner.finish();
             return Some(Frame::Oversized(Oversized {
                 len,
-                id: scanned.id,
-                has_method: scanned.has_method,
+                ids: scanned.ids,
+                has_method: scanned.has_method && !scanned.has_answer,
             }));
         }
         let mut line = std::mem::take(&mut self.partial);
@@ -195,7 +195,7 @@ mod tests {
         framer.feed(b"xx\"}\n{}\n", |frame| got.push(frame));
         let news = Oversized {
             len: (2 << 20) + 17,
-            id: Some("7".to_owned()),
+            ids: vec!["7".to_owned()],
             has_method: false,
         };
         assert_eq!(got, [Frame::Oversized(news), line("{}")]);
@@ -207,7 +207,7 @@ mod tests {
         let got = frames(12, text.chunks(5));
         let news = Oversized {
             len: 40,
-            id: Some("\"a\"".to_owned()),
+            ids: vec!["\"a\"".to_owned()],
             has_method: true,
         };
         assert_eq!(got, [Frame::Oversized(news), line("{\"id\":1}")]);

@@ -70,10 +70,10 @@ pub trait Inbox: Send + Sync + 'static {
 pub struct Oversized {
     /// Its length in bytes.
     pub len: u64,
-    /// Raw JSON of the member `id` at its top level, if that is a scalar of at most
-    /// [`MAX_ID_LEN`](crate::protocol::MAX_ID_LEN) bytes.
-    pub id: Option<String>,
-    /// Whether it had a member `method` at its top level.
+    /// Raw JSON of each member `id` at its top level that is a scalar of at most
+    /// [`MAX_ID_LEN`](crate::protocol::MAX_ID_LEN) bytes, the last one last.
+    pub ids: Vec<String>,
+    /// Whether it was a request or notification: it had a member `method` at its top level, and no answer.
     pub has_method: bool,
 }
 

@@ -369,7 +369,26 @@ async fn an_answer_of_which_nothing_can_be_made_fails_its_request_at_once() {
             "id",
         ),
         (r#"{"jsonrpc":"2.0","id":ID,"s":"s3cr3t-value"}"#, "shape"),
+        // Another id is there too, before or after its own.
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"id":99999,"result":{"s":"s3cr3t-value"}}"#,
+            "duplicate_member",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":"x","result":{"s":"s3cr3t-value"},"id":ID}"#,
+            "duplicate_member",
+        ),
+        // What is broken stands before the id.
+        (
+            r#"{"jsonrpc":"2.0","result":{"s":"s3cr3t-value"} oops,"id":ID}"#,
+            "syntax",
+        ),
+        (
+            r#"[{"jsonrpc":"2.0","id":ID,"result":["s3cr3t-value"]}]"#,
+            "result",
+        ),
     ] {
+        let before = malformed(&pool, "off", cause, "failed").await;
         let start = Instant::now();
         let answer = client
             .call("say", json!({ "line": hex(line.as_bytes()) }))
@@ -384,7 +403,7 @@ async fn an_answer_of_which_nothing_can_be_made_fails_its_request_at_once() {
         assert!(!message.contains("s3cr3t"), "{message}");
         assert_eq!(
             malformed(&pool, "off", cause, "failed").await,
-            1.0,
+            before + 1.0,
             "{line}"
         );
     }

@@ -33,6 +33,7 @@ mod ownership;
 mod packages;
 mod refusals;
 mod requests;
+mod side_by_side;
 mod tables;
 mod terminals;
 mod wire;

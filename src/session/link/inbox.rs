@@ -4,9 +4,8 @@ use bytes::Bytes;
 
 use super::Link;
 use super::slumber::Heard;
-use crate::bridge::CallId;
 use crate::held::Kind;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, Reason, is_noise};
 use crate::telemetry::labels;
 use crate::worker::{Exit, Inbox, Oversized};
 
@@ -29,6 +28,11 @@ impl Inbox for Link {
                     shared.pool().stirred(self.id);
                 }
             }
+        }
+        // A worker's log costs no more than being looked at: nobody waits for the lock meanwhile.
+        if is_noise(&line) {
+            self.order.metrics.garbage_lines(1);
+            return;
         }
         self.with_mux(|state, out| state.mux.worker_line(line, out));
     }
@@ -53,31 +57,32 @@ impl Inbox for Link {
         let refused = self.assembly.lock().refused.take();
         self.order.metrics.anomaly(labels::Anomaly::Oversized);
         let failed = self.with_mux(|state, out| {
-            let named = line
-                .id
-                .as_deref()
-                .and_then(|id| id.parse().ok())
-                .map(CallId);
-            let only = || match state.desks.len() {
-                1 => state.desks.keys().next().copied(),
-                _ => None,
-            };
-            let id = match (named, line.has_method) {
-                (_, true) => None,
-                (Some(id), false) => Some(id),
-                (None, false) => only(),
-            }?;
-            let desk = state.desks.remove(&id)?;
-            state.mux.fail(id, out);
-            Some(desk)
+            if line.has_method {
+                return Vec::new();
+            }
+            let mut calls = state.mux.calls_named(&line.ids);
+            let names_nobody = line.ids.iter().all(|id| id == "null");
+            if names_nobody && state.desks.len() == 1 {
+                calls.extend(state.desks.keys().next().copied());
+            }
+            let mut failed = Vec::with_capacity(calls.len());
+            for id in calls {
+                if let Some(desk) = state.desks.remove(&id) {
+                    state.mux.fail(id, out);
+                    failed.push(desk);
+                }
+            }
+            failed
         });
-        if let (Some(id), true, Some(worker)) = (&line.id, line.has_method, self.worker.get()) {
-            // It asked the client something: without an answer it would wait for good.
-            let failure = Failure::new(Reason::MessageTooLarge, "the request is too large");
-            let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
+        if let (true, Some(worker)) = (line.has_method, self.worker.get()) {
+            for id in &line.ids {
+                // It asked the client something: without an answer it would wait for good.
+                let failure = Failure::new(Reason::MessageTooLarge, "the request is too large");
+                let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
+            }
         }
         tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
-        if let Some(desk) = failed {
+        for desk in failed {
             let too_large = || {
                 Failure::new(
                     Reason::AnswerTooLarge,
@@ -90,7 +95,9 @@ impl Inbox for Link {
                     ),
                 )
             };
-            let failure = refused.map_or_else(too_large, Failure::from);
+            let failure = refused
+                .as_ref()
+                .map_or_else(too_large, |full| Failure::from(*full));
             drop(desk.lease);
             desk.mailbox.fail(desk.client_id, failure);
         }
