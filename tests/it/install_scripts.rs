@@ -166,7 +166,7 @@ async fn what_npm_repeats_of_a_command_line_is_kept_back_or_masked() {
     }
     let loud = failure(&pool, "loud").await;
     assert!(
-        loud.contains("npm notice run 'needing' '--key=[redacted]'"),
+        loud.contains("npm notice run 'needing' --key=[redacted]"),
         "{loud}"
     );
     assert!(

@@ -705,9 +705,8 @@ impl Link {
     pub(super) fn blames_dependency(&self, packages: &std::path::Path) -> Option<String> {
         let worker = self.worker.get()?;
         let lines = worker.stderr_tail(QUOTED_STDERR_LINES);
-        lines
-            .iter()
-            .find_map(|line| read_only_dependency(line, packages))
+        // Node says what is wrong on one line and where on another.
+        read_only_dependency(&lines.join("\n"), packages)
     }
 
     pub(super) fn quote_stderr(&self) -> String {

@@ -308,15 +308,15 @@ pub(super) fn changes(view: &Path) -> Vec<String> {
     changed.map(|(path, _)| path.clone()).collect()
 }
 
-/// The dependency that a line of stderr says could not write beside its own code, in the package cache in that folder.
-pub fn read_only_dependency(line: &str, packages: &Path) -> Option<String> {
+/// The dependency that lines of stderr say could not write beside its own code, in the package cache in that folder.
+pub fn read_only_dependency(lines: &str, packages: &Path) -> Option<String> {
     let said = ["EROFS", "Read-only file system", "read-only file system"];
-    if !said.iter().any(|said| line.contains(said)) {
+    if !said.iter().any(|said| lines.contains(said)) {
         return None;
     }
-    let at = line.find(&packages.display().to_string())?;
+    let at = lines.find(&packages.display().to_string())?;
     let end = |c: char| c.is_whitespace() || ['\'', '"', ')'].contains(&c);
-    let path = line[at..].split(end).next()?;
+    let path = lines[at..].split(end).next()?;
     if let Some((_, inside)) = path.rsplit_once("node_modules/") {
         let mut parts = inside.split('/');
         let first = parts.next()?;
