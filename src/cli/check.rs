@@ -18,8 +18,7 @@ use crate::preflight::{self, Weight};
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Exit codes: 0 when it can be served, warnings or not; 1 when it cannot, or what it names is missing on this host
-(`serve` and `reload` warn of that and go on where it concerns some servers or tenants only: with --file-only, this
-takes a file exactly when they do).
+(`serve` and `reload` warn of that and go on where it concerns some servers or tenants only; --file-only leaves it out).
 
 Examples:
   stdiopool check --config pool.toml

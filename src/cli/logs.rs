@@ -1,7 +1,5 @@
 //! `stdiopool logs`: what a worker wrote to stderr.
 
-use std::ops::ControlFlow;
-
 use clap::Args;
 use serde::Deserialize;
 
@@ -19,8 +17,7 @@ Workers that have ended are remembered for a while: the last 32 of each tenant, 
 
 Examples:
   stdiopool logs w12 -f --lines 20
-  stdiopool logs --server github --previous
-  stdiopool logs w12 --raw | less -R")]
+  stdiopool logs --server github --previous")]
 pub struct LogsArgs {
     /// The worker, as `stdiopool ps` shows it, also one that has ended
     #[arg(required_unless_present = "server")]
@@ -40,9 +37,6 @@ pub struct LogsArgs {
     /// How many of the last lines to start with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     pub lines: usize,
-    /// Print the lines byte by byte, without writing control characters out, such as those of colours
-    #[arg(long)]
-    pub raw: bool,
     /// Where the admin API is.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -67,7 +61,7 @@ impl LogsArgs {
         };
         let path = format!("api/v1/workers/{worker}/logs?lines={}", self.lines);
         if self.follow {
-            let print = |row: LogLine| self.print(&format!("{}\n", row.line));
+            let print = |row: LogLine| output::print(&format!("{}\n", row.line));
             let path = format!("{path}&follow=true");
             sse::each(&client, &path, "lines", print).await?;
         } else {
@@ -76,7 +70,7 @@ impl LogsArgs {
             if !text.is_empty() {
                 text.push('\n');
             }
-            if self.print(&text)?.is_break() {
+            if output::print(&text)?.is_break() {
                 return Ok(());
             }
         }
@@ -86,13 +80,6 @@ impl LogsArgs {
             output::notice(&row.sentence());
         }
         Ok(())
-    }
-
-    fn print(&self, text: &str) -> Result<ControlFlow<()>, CliError> {
-        match self.raw {
-            true => output::print_raw(text),
-            false => output::print(text),
-        }
     }
 
     /// The newest worker that is meant where only its server is named.

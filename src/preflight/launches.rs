@@ -116,9 +116,9 @@ mod tests {
         let (differs, finding) = npx(r#""-y", "${config.x}""#);
         assert!(matches!(differs, Outlook::Differs(_)), "{differs:?}");
         assert_eq!(finding, None);
-        let (odd, finding) = npx(r#""--call", "pkg""#);
+        let (odd, finding) = npx(r#""--frobnicate", "pkg""#);
         let finding = finding.expect("told");
-        let told = "the command of server `x` is run as written: what `--call` changes is not known (`launch = \"as-is\"` says that it shall be)";
+        let told = "the command of server `x` is run as written: what `--frobnicate` changes is not known (`launch = \"as-is\"` says that it shall be)";
         assert_eq!(odd, Outlook::NotUnderstood(told.to_owned()));
         assert_eq!((finding.weight, &*finding.message), (Weight::Odd, told));
         assert_eq!(finding.key, path(["servers", "x", "command"]));

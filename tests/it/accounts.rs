@@ -22,7 +22,7 @@ fn toml() -> String {
 
 fn serve() -> Stdiopool {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), KEY).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), KEY);
     Stdiopool::write_config(dir.path(), TOKEN_MODE, &toml());
     let config = dir.path().join("pool.toml").display().to_string();
     Stdiopool::run(dir, &["--config".to_owned(), config], &[])
@@ -254,7 +254,7 @@ async fn without_a_running_stdiopool_the_folder_is_changed() {
     offline(&["restore", "saved.db"], "");
 
     // Another key, with everything sealed anew.
-    std::fs::write(dir.join("new.key"), "ff".repeat(32)).expect("written");
+    super::support::private_file(&dir.join("new.key"), "ff".repeat(32));
     assert!(offline(&["secret", "rekey", "--new-key", "new.key"], "").starts_with("1 secret "));
     let (ok, _, err) = run_in(&dir, None, &["serve"], "");
     assert!(!ok && err.contains("another key"), "{err}");
@@ -276,7 +276,7 @@ async fn without_a_running_stdiopool_the_folder_is_changed() {
 #[tokio::test]
 async fn a_decision_is_explained_for_tenants_and_tokens_of_the_state_store() {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), KEY).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), KEY);
     let policy = "[policy.admins]\nscopes = [\"admin\"]\ntools = { allow = [\"add\"] }\n";
     let toml = format!("{}[policy]\ndefault = \"deny\"\n{policy}", toml());
     Stdiopool::write_config(dir.path(), TOKEN_MODE, &toml);

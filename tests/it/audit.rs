@@ -18,7 +18,7 @@ fn toml(audit: &str) -> String {
 
 fn serve(audit: &str) -> Stdiopool {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), "07".repeat(32)).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), "07".repeat(32));
     std::fs::write(dir.path().join("acme.key"), "hunter22").expect("written");
     Stdiopool::write_config(dir.path(), AUTH, &toml(audit));
     let config = dir.path().join("pool.toml").display().to_string();
@@ -141,7 +141,7 @@ async fn acts_on_the_folder_as_a_whole_are_written_down() {
     run(&pool, &["reload"]);
     assert!(pool.terminate().success());
     let dir = pool.dir.path().to_owned();
-    std::fs::write(dir.join("new.key"), "08".repeat(32)).expect("written");
+    super::support::private_file(&dir.join("new.key"), "08".repeat(32));
     let offline = |args: &[&str]| {
         let mut command = pool.command(args);
         command.current_dir(&dir).env_remove("STDIOPOOL_ADMIN");

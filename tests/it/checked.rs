@@ -100,7 +100,7 @@ fn mistakes_are_told_with_what_was_meant() {
                 "[tenants.a]\nsecrets.k = {{ file = \"gone\" }}\n{}",
                 server("command = \"sh\"\nenv = { K = \"${secret.k}\" }")
             ),
-            "pool.toml:5: `tenants.a.secrets.k`: ",
+            "pool.toml:2: `tenants.a.secrets.k`: ",
         ),
     ] {
         let (ok, said) = check(dir.path(), &toml, &[]);
@@ -154,8 +154,8 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             "`limits.memory_held` is 400MiB, more than a quarter of `http.memory`",
         ),
         (
-            "[servers.x]\ncommand = \"npx\"\nargs = [\"--call\", \"p\"]\n".to_owned(),
-            "the command of server `x` is run as written: what `--call` changes is not known",
+            "[servers.x]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n".to_owned(),
+            "the command of server `x` is run as written: what `--frobnicate` changes is not known",
         ),
     ];
     // Missing on this host: told by `check` as mistakes, by the others as what some calls will come to.
@@ -313,13 +313,13 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
     let dir = tempfile::tempdir().expect("a folder");
     let own = [("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")];
     let toml = served(
-        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--call\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
+        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
     );
     let (ok, said) = check_in(dir.path(), &toml, &own);
     assert!(!ok, "{said}");
     let refused = "server `written` is not started: it would be run as written (`launch = \"as-is\"`), and without NPM_CONFIG_REGISTRY of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.written.env`";
     assert!(said.contains(&format!("pool.toml:8: {refused}")), "{said}");
-    assert!(said.contains("server `odd` is not started: it would be run as written (what `--call` changes is not known)"), "{said}");
+    assert!(said.contains("server `odd` is not started: it would be run as written (what `--frobnicate` changes is not known)"), "{said}");
     assert!(
         !said.contains("server `any`") && !said.contains("server `direct`"),
         "{said}"
@@ -347,7 +347,7 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
         "server `odd`: its command is run as written, as warned of\n",
         "server `plain`: its command is run as written\n",
         "server `written`: its command is run as written\n",
-        "pool.toml:12: warning: the command of server `odd` is run as written: what `--call` changes is not known (`launch = \"as-is\"` says that it shall be)\n",
+        "pool.toml:12: warning: the command of server `odd` is run as written: what `--frobnicate` changes is not known (`launch = \"as-is\"` says that it shall be)\n",
         "pool.toml: ok (5 servers, 0 tenants, ",
     ] {
         assert!(said.contains(line), "{line}{said}");

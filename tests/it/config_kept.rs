@@ -14,7 +14,7 @@ const AUTH: &str = "[auth]\nmode = \"token\"\n";
 
 fn serve(wire: &Path) -> Stdiopool {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), "07".repeat(32)).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), "07".repeat(32));
     let toml = format!(
         "key = {{ file = \"state.key\" }}\n{}[tenants.filed]\n",
         servers(wire)
@@ -126,7 +126,7 @@ async fn they_survive_a_kill_a_backup_and_another_key_and_go_with_their_tenant()
     // A backup has them; another key seals them anew.
     assert!(pool.terminate().success());
     done(&dir, None, &["restore", "saved.db"]);
-    std::fs::write(dir.join("new.key"), "ff".repeat(32)).expect("written");
+    super::support::private_file(&dir.join("new.key"), "ff".repeat(32));
     let said = done(&dir, None, &["secret", "rekey", "--new-key", "new.key"]);
     assert!(said.starts_with("0 secrets and 2 stored configs"), "{said}");
     let refused = run(&dir, None, &["serve"]);

@@ -105,7 +105,7 @@ async fn change((admin, front): (String, String), round: u64) -> Promised {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), "3c".repeat(32)).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), "3c".repeat(32));
     let toml = format!(
         "key = {{ file = \"state.key\" }}\n{}",
         demo("demo", "client_secrets = [\"key\"]")
@@ -185,7 +185,7 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing
     let sealed = count("SELECT count(*) FROM handles WHERE sealed IS NOT NULL").expect("counts");
     assert!(u64::from(sealed) >= configs, "{sealed} of {configs}");
     drop(db);
-    std::fs::write(pool.dir.path().join("new.key"), "4d".repeat(32)).expect("written");
+    super::support::private_file(&pool.dir.path().join("new.key"), "4d".repeat(32));
     #[allow(clippy::disallowed_methods, reason = "the program under test")]
     let rekeyed = std::process::Command::new(BINARY)
         .args(["secret", "rekey", "--new-key", "new.key"])

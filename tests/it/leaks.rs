@@ -160,7 +160,7 @@ fn serve() -> Stdiopool {
         ("secret.file", OF_FILE.to_owned()),
         ("lines.file", format!("{FIRST_LINE}\n{SECOND_LINE}\n")),
     ] {
-        std::fs::write(dir.path().join(file), text).expect("written");
+        super::support::private_file(&dir.path().join(file), text);
     }
     let head = format!("token = \"{OF_ADMIN}\"\n[auth]\nmode = \"token\"\n");
     Stdiopool::write_config(dir.path(), &head, &config());

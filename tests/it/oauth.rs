@@ -23,7 +23,7 @@ fn toml(provider: &Provider, more: &str) -> String {
 
 fn serve(provider: &Provider, more: &str) -> Stdiopool {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), KEY).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), KEY);
     std::fs::write(dir.path().join("client.secret"), CLIENT_SECRET).expect("written");
     let auth = "[auth]\nmode = \"none\"\n";
     Stdiopool::write_config(dir.path(), auth, &toml(provider, more));
@@ -468,10 +468,10 @@ async fn authorisations_are_there_while_stdiopool_does_not_run() {
 
     // Sealed anew with another key like every secret.
     let new_key = KEY.replace("00", "ff");
-    std::fs::write(pool.dir.path().join("new.key"), &new_key).expect("written");
+    super::support::private_file(&pool.dir.path().join("new.key"), &new_key);
     let (ok, out, err) = offline(&["secret", "rekey", "--new-key", "new.key"]);
     assert!(ok && out.contains("1 secret "), "{out}{err}");
-    std::fs::write(pool.dir.path().join("state.key"), &new_key).expect("written");
+    super::support::private_file(&pool.dir.path().join("state.key"), &new_key);
     let mut pool = pool.started_again();
     let client = pool.client_of("acme", "hub").connect().await;
     assert!(token(&client).await.starts_with("access-"));
@@ -493,7 +493,7 @@ async fn authorisations_are_there_while_stdiopool_does_not_run() {
 async fn what_a_tenant_has_authorised_goes_with_it() {
     let provider = Provider::start(3600).await;
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("state.key"), KEY).expect("written");
+    super::support::private_file(&dir.path().join("state.key"), KEY);
     std::fs::write(dir.path().join("client.secret"), CLIENT_SECRET).expect("written");
     let auth = "[auth]\nmode = \"token\"\n";
     Stdiopool::write_config(dir.path(), auth, &toml(&provider, ""));

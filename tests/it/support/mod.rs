@@ -15,6 +15,14 @@ pub(crate) use processes::{
 };
 pub(crate) use server::{BINARY, Stdiopool, demo, faulty, fixture, until};
 
+/// Writes a file that nobody else may read, such as a key.
+pub(crate) fn private_file(path: &std::path::Path, text: impl AsRef<[u8]>) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, mode).expect("changed");
+}
+
 /// Asks again until the condition holds, for what no event tells of; panics when it never does.
 pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let poll = async {
