@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::ended::ran;
-use super::support::{BINARY, Stdiopool, demo, eventually};
+use super::support::{BINARY, Stdiopool, demo, eventually, until};
 
 /// What `check` says of a file, and whether it takes it.
 fn check(dir: &Path, toml: &str, flags: &[&str]) -> (bool, String) {
@@ -208,7 +208,7 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
     let served_with = |toml: &str| {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
-        Stdiopool::run(dir, &[], &[]).log()
+        Stdiopool::run(dir, &[], &[])
     };
     let warned = |log: &str, text: &str| {
         let mut lines = log.lines();
@@ -261,10 +261,17 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             assert!(ok, "{toml}\n{why}");
             let (ok, _) = check(dir.path(), &toml, &["--strict"]);
             assert!(!ok, "{toml}");
-            let (ok, log) = reload(&toml);
-            assert!(ok && warned(&log, text), "{toml}\n{log}");
-            let log = served_with(&toml);
-            assert!(warned(&log, text), "{toml}\n{log}");
+            let before = pool.log().len();
+            let (ok, why) = reload(&toml);
+            assert!(ok, "{toml}\n{why}");
+            // Its log comes on a way of its own.
+            until("it is warned of", || {
+                warned(&pool.log()[before..], text).then_some(())
+            });
+            let other = served_with(&toml);
+            until("it is warned of", || {
+                warned(&other.log(), text).then_some(())
+            });
         }
     }
 }
@@ -331,7 +338,9 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
         &["--config".to_owned(), file],
         &own,
     );
-    assert!(pool.log().contains(refused), "{}", pool.log());
+    until("it is warned of", || {
+        pool.log().contains(refused).then_some(())
+    });
     let answer = pool
         .client("written")
         .try_initialize("2025-11-25", json!({}))
