@@ -114,7 +114,6 @@ pub(super) fn folded_pattern(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('[') {
-        folded.push_str(&case_folded(&rest[..at]));
         // The first letter of a class ends none: `[]a]`, `[!]a]`.
         let inside = &rest[at + 1..];
         let begin = usize::from(inside.starts_with(['!', '^']));
@@ -123,6 +122,7 @@ pub(super) fn folded_pattern(text: &str) -> String {
             break;
         };
         let end = begin + first + end;
+        folded.push_str(&case_folded(&rest[..at]));
         folded.push('[');
         folded.push_str(&inside[..end]);
         folded.extend(folded_class(&inside[begin..end]));

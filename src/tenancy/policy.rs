@@ -189,7 +189,9 @@ mod tests {
     use crate::ids::TenantId;
 
     fn policy(text: &str) -> Policy {
-        let text = format!("{text}\n[servers.a]\ncommand = \"a\"\n");
+        let servers =
+            ["a", "github", "shell"].map(|name| format!("[servers.{name}]\ncommand = \"a\"\n"));
+        let text = format!("{text}\n{}", servers.concat());
         let config = parse(&text, "pool.toml", Path::new("/"));
         config.unwrap_or_else(|error| panic!("{error}")).policy
     }
