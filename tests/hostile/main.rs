@@ -33,6 +33,7 @@ mod ownership;
 mod packages;
 mod refusals;
 mod requests;
+mod succession;
 mod tables;
 mod terminals;
 mod wire;
