@@ -11,8 +11,8 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::support::{
-    Process, Stdiopool, alive, command_line_of, demo, environment_of, eventually, in_tree_of,
-    until, until_gone,
+    Process, Stdiopool, alive, command_line_of, demo, environment_of, eventually, faulty,
+    in_tree_of, until, until_gone,
 };
 
 /// Longest that stdiopool may take to end with a stopped guardian: it finds out within a few seconds.
@@ -162,18 +162,18 @@ async fn a_helper_process_of_a_plain_user_belongs_to_root() {
     }
 }
 
-/// Sets the limit on open files of another process; what it was.
+/// Sets a limit of another process; what it was.
 #[allow(
     unsafe_code,
     reason = "prlimit of another process has no safe wrapper in nix"
 )]
-fn set_open_files(process: Process, soft: rlim_t) -> rlim_t {
+fn set_limit(process: Process, of: Resource, soft: rlim_t) -> rlim_t {
     let mut old = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     let pid = process.pid.cast_signed();
-    let kind = Resource::RLIMIT_NOFILE as _;
+    let kind = of as _;
     // SAFETY: `old` is a valid place for the whole call; nothing is set by it.
     let got = unsafe { libc::prlimit(pid, kind, std::ptr::null(), &raw mut old) };
     assert_eq!(got, 0);
@@ -193,7 +193,7 @@ async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
     let anna = Beside::open(&pool, "anna", "good").await;
     let guardian = guardian(&pool);
     // Of what it needs for a start, some has room and some has not.
-    let before = set_open_files(guardian, 9);
+    let before = set_limit(guardian, Resource::RLIMIT_NOFILE, 9);
     let client = pool.client_of("bob", "good");
     let start = async || client.try_initialize("2025-06-18", json!({})).await;
     let answer = start().await;
@@ -204,9 +204,84 @@ async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
         answer.message()
     );
     anna.goes_on(1).await;
-    set_open_files(guardian, before);
+    set_limit(guardian, Resource::RLIMIT_NOFILE, before);
     eventually("it starts again", async || {
         start().await.response().get("result").is_some()
+    })
+    .await;
+}
+
+/// A limit on processes holds for plain users only, so that is who it is tried as.
+#[tokio::test]
+async fn a_guardian_at_the_limit_on_processes_says_so_and_recovers() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("not root: nobody else to run it as");
+        return;
+    }
+    let user = 65_533;
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
+    let config = dir.path().join("pool.toml");
+    for path in [dir.path(), &config] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+    }
+    let args = ["--config".to_owned(), config.display().to_string()];
+    let pool = Stdiopool::run_as(user, dir, &args);
+    let anna = Beside::open(&pool, "anna", "good").await;
+    anna.goes_on(1).await;
+    let guardian = guardian(&pool);
+    let before = set_limit(guardian, Resource::RLIMIT_NPROC, 1);
+    let client = pool.client_of("bob", "good");
+    let start = async || client.try_initialize("2025-06-18", json!({})).await;
+    let answer = start().await;
+    assert_eq!(answer.reason(), "start_failed", "{answer:?}");
+    for part in ["the limit on processes is reached", "`ulimit -u`"] {
+        assert!(answer.message().contains(part), "{}", answer.message());
+    }
+    anna.goes_on(1).await;
+    set_limit(guardian, Resource::RLIMIT_NPROC, before);
+    eventually("it starts again", async || {
+        start().await.response().get("result").is_some()
+    })
+    .await;
+}
+
+/// A start goes on while the guardian is stopped; when that is replaced for it, the start is told as failed or tried
+/// again, and in no case waited for without end.
+#[tokio::test]
+async fn a_guardian_that_is_stopped_while_a_start_is_under_way_holds_nobody_up() {
+    let slow = faulty("slow", &["--delay-ms", "3000"], "");
+    let pool = Stdiopool::serve(&(slow + &demo("good", "")));
+    let anna = Beside::open(&pool, "anna", "good").await;
+    let first = guardian(&pool);
+    for tenant in ["bob", "carl"] {
+        let client = pool.client_of(tenant, "slow");
+        let began = Instant::now();
+        let start =
+            tokio::spawn(async move { client.try_initialize("2025-06-18", json!({})).await });
+        eventually("its process is there", async || {
+            let workers = pool.workers().await;
+            let is_meant = |worker: &serde_json::Value| {
+                worker["tenant"] == tenant
+                    && worker["pid"].is_u64()
+                    && worker["state"] == "starting"
+            };
+            workers.iter().any(is_meant)
+        })
+        .await;
+        send(first, Signal::SIGSTOP);
+        let answer = start.await.expect("no panic");
+        assert!(began.elapsed() < MAX_END, "{:?}", began.elapsed());
+        if tenant == "bob" {
+            assert!(answer.response().get("result").is_some(), "{answer:?}");
+            eventually("it goes on", async || !is_stopped(first)).await;
+        }
+        anna.goes_on(1).await;
+    }
+    let client = pool.client_of("dora", "slow");
+    eventually("others start", async || {
+        let answer = client.try_initialize("2025-06-18", json!({})).await;
+        answer.response().get("result").is_some()
     })
     .await;
 }

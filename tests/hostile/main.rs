@@ -10,6 +10,7 @@
 mod support;
 
 mod beside;
+mod blame;
 mod bodies;
 mod bound;
 mod bytes;

@@ -436,6 +436,7 @@ impl Job<'_> {
             env: &self.request.env,
             dir,
             lock: &self.lock,
+            patience: self.cache.patience(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the policy, driven at times that the tests say.
 
+mod circuits;
 mod crowd;
 mod dice;
 mod fairness;
