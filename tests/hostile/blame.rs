@@ -175,8 +175,13 @@ async fn a_circuit_that_opens_and_closes_is_told_in_the_log_in_events_and_in_met
         .iter()
         .map(|name| format!("[tenants.{name}]\nconfig.choosy = {{ a = \"bad {name}\" }}\n"))
         .collect();
-    let slow = "[tenants.d]\nconfig.choosy = { a = \"slow\" }\n";
-    let pool = Stdiopool::serve(&(choosy("choosy", "good") + &tenants + slow));
+    let folder = tempfile::tempdir().expect("a folder");
+    let go = folder.path().join("go");
+    let slow = format!(
+        "[tenants.d]\nconfig.choosy = {{ a = \"slow {}\" }}\n",
+        go.display()
+    );
+    let pool = Stdiopool::serve(&(choosy("choosy", "good") + &tenants + &slow));
     // One that begins to start before the circuit opens.
     let last = pool.client_of("d", "choosy");
     let last = tokio::spawn(async move { last.connect().await });
@@ -202,7 +207,8 @@ async fn a_circuit_that_opens_and_closes_is_told_in_the_log_in_events_and_in_met
         assert!(told.contains(part), "{part}: {told}");
         assert!(pool.log().contains(part), "{part}: {}", pool.log());
     }
-    last.await.expect("it is ready after its three seconds");
+    std::fs::write(&go, "").expect("written");
+    last.await.expect("it is ready");
     eventually("it is closed", async || {
         !kinds(&pool, "circuit_closed").await.is_empty()
     })
