@@ -412,7 +412,7 @@ async fn stored_configs_count_as_what_their_tenant_holds() {
     let pool = serve(&(own + schema));
     let beside = Beside::open(&pool, "bystander", "good").await;
     let before = resident(&pool);
-    let http = crate::support::plain_http();
+    let http = reqwest::Client::new();
     let store = async |n: usize| {
         let long = format!("{n}{}", "x".repeat(60 << 10));
         let body = json!({ "server": "own", "config": { "a": long } });
