@@ -24,8 +24,15 @@ fn setting(mut client: Client, value: &str) -> Client {
     client
 }
 
+/// How its first request is refused that needs a worker: one whose config cannot be used has a session, in which it is told
+/// what there is to set.
 async fn refused(client: &Client) -> (StatusCode, String, String) {
-    let answer = client.try_initialize("2025-11-25", json!({})).await;
+    let mut answer = client.try_initialize("2025-11-25", json!({})).await;
+    if let Some(session) = answer.headers.get("mcp-session-id") {
+        let mut client = client.clone();
+        client.session = Some(session.to_str().expect("ASCII").to_owned());
+        answer = client.ask("tools/list", json!({})).await;
+    }
     (
         answer.status,
         answer.reason().to_owned(),

@@ -406,7 +406,7 @@ async fn a_stream_that_nobody_reads_loses_its_oldest() {
 
 #[tokio::test]
 async fn stored_configs_count_as_what_their_tenant_holds() {
-    let own = demo("own", "client_config = [\"a\"]")
+    let own = demo("own", "client_config = [\"a\"]\nmax_message = \"6MiB\"")
         .replace("demo-server\"]", "demo-server\", \"${config.a:-}\"]");
     let schema = "[servers.own.config]\ntype = \"object\"\nproperties.a = { type = \"string\" }\n";
     let pool = serve(&(own + schema));

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, rlim_t};
@@ -162,18 +164,18 @@ async fn a_helper_process_of_a_plain_user_belongs_to_root() {
     }
 }
 
-/// Sets a limit of another process; what it was.
+/// Sets the limit on open files of another process; what it was.
 #[allow(
     unsafe_code,
     reason = "prlimit of another process has no safe wrapper in nix"
 )]
-fn set_limit(process: Process, of: Resource, soft: rlim_t) -> rlim_t {
+fn set_open_files(process: Process, soft: rlim_t) -> rlim_t {
     let mut old = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     let pid = process.pid.cast_signed();
-    let kind = of as _;
+    let kind = Resource::RLIMIT_NOFILE as _;
     // SAFETY: `old` is a valid place for the whole call; nothing is set by it.
     let got = unsafe { libc::prlimit(pid, kind, std::ptr::null(), &raw mut old) };
     assert_eq!(got, 0);
@@ -193,7 +195,7 @@ async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
     let anna = Beside::open(&pool, "anna", "good").await;
     let guardian = guardian(&pool);
     // Of what it needs for a start, some has room and some has not.
-    let before = set_limit(guardian, Resource::RLIMIT_NOFILE, 9);
+    let before = set_open_files(guardian, 9);
     let client = pool.client_of("bob", "good");
     let start = async || client.try_initialize("2025-06-18", json!({})).await;
     let answer = start().await;
@@ -204,7 +206,7 @@ async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
         answer.message()
     );
     anna.goes_on(1).await;
-    set_limit(guardian, Resource::RLIMIT_NOFILE, before);
+    set_open_files(guardian, before);
     eventually("it starts again", async || {
         start().await.response().get("result").is_some()
     })
@@ -230,7 +232,17 @@ async fn a_guardian_at_the_limit_on_processes_says_so_and_recovers() {
     let anna = Beside::open(&pool, "anna", "good").await;
     anna.goes_on(1).await;
     let guardian = guardian(&pool);
-    let before = set_limit(guardian, Resource::RLIMIT_NPROC, 1);
+    // Only the user itself, or who may do it to everyone, changes the limits of its processes.
+    let set_limit = |soft: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.uid(user).gid(user);
+        prlimit
+            .arg(format!("--pid={}", guardian.pid))
+            .arg(format!("--nproc={soft}:"));
+        let output = prlimit.output().expect("util-linux is there");
+        assert!(output.status.success(), "{output:?}");
+    };
+    set_limit("1");
     let client = pool.client_of("bob", "good");
     let start = async || client.try_initialize("2025-06-18", json!({})).await;
     let answer = start().await;
@@ -239,7 +251,7 @@ async fn a_guardian_at_the_limit_on_processes_says_so_and_recovers() {
         assert!(answer.message().contains(part), "{}", answer.message());
     }
     anna.goes_on(1).await;
-    set_limit(guardian, Resource::RLIMIT_NPROC, before);
+    set_limit("4096");
     eventually("it starts again", async || {
         start().await.response().get("result").is_some()
     })

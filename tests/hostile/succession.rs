@@ -53,7 +53,7 @@ async fn no_start_failed(pool: &Stdiopool) {
 
 #[tokio::test]
 async fn after_its_requests_and_its_idle_time_the_next_waits_for_the_end_of_the_last() {
-    let pool = serve("max_requests = 2\nidle_timeout = \"1s\"", "");
+    let pool = serve("max_requests = 3\nidle_timeout = \"1s\"", "");
     let client = pool.client("lock").connect().await;
     let first = said(&client).await.0;
     assert_eq!(said(&client).await.0, first);
