@@ -46,18 +46,7 @@ fn serve(workers: usize) -> Stdiopool {
         "{}[pool]\nmax_workers = {workers}\nmax_starting = 4\nqueue_timeout = \"20s\"\nidle_timeout = \"1s\"\nhibernate_after = \"never\"\n",
         demo("good", "env = { WHOSE = \"${tenant.id}\" }")
     );
-    let dir = tempfile::tempdir().expect("a folder");
-    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
-    let file = dir.path().join("pool.toml");
-    // All tenants come from one address here.
-    let text = std::fs::read_to_string(&file).expect("reads");
-    let text = text.replacen("[http]\n", "[http]\nconnections_per_peer = 4096\n", 1);
-    std::fs::write(&file, text).expect("writes");
-    Stdiopool::run(
-        dir,
-        &["--config".to_owned(), file.display().to_string()],
-        &[],
-    )
+    Stdiopool::serve(&toml)
 }
 
 /// Whose process it is that answers, from what it was started with.
