@@ -143,7 +143,16 @@ const NPM: [(Flag, &[&str]); 14] = [
     ),
     (
         Flag::Refused(OTHER_ENTRY),
-        &["call", "c", "package", "p", "shell", "script-shell", "if-present", "git"],
+        &[
+            "call",
+            "c",
+            "package",
+            "p",
+            "shell",
+            "script-shell",
+            "if-present",
+            "git",
+        ],
     ),
     (
         Flag::Refused(ONLY_THERE),

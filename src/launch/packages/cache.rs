@@ -236,6 +236,7 @@ impl Cache {
     pub fn installed(root: &Path) -> Vec<Known> {
         let cache = Self {
             root: root.to_owned(),
+            patience: Arc::default(),
         };
         let refs = std::fs::read_dir(root.join("refs")).into_iter().flatten();
         let known = refs.flatten().filter_map(|item| {
