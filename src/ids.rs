@@ -121,6 +121,19 @@ impl fmt::Debug for PoolKey {
     }
 }
 
+/// What a pool key has in common with those that follow it when its processes are started otherwise: a digest of
+/// server, tenant, what the caller sets, and whose processes they are, whatever pool.toml, the tenant's config, its secrets
+/// and its tokens say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Lineage(pub [u8; 16]);
+
+impl From<PoolKey> for Lineage {
+    /// That of a key which has no successors.
+    fn from(key: PoolKey) -> Self {
+        Self(key.0)
+    }
+}
+
 /// Names what a server runs, whoever it runs for: a digest of its name and its command line as the
 /// operator wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -340,6 +340,11 @@ pub struct EndedRow {
     pub stderr_lines: u64,
 }
 
+/// Workers that have ended and are remembered of one tenant.
+pub const REMEMBERED_OF_TENANT: usize = 32;
+/// Workers that have ended and are remembered, of all tenants.
+pub const REMEMBERED_OF_ALL: usize = 1024;
+
 impl EndedRow {
     /// Whether it ended by a fault of its own, and not because it was told to.
     pub fn is_failure(&self) -> bool {

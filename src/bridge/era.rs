@@ -19,6 +19,16 @@ pub enum Era {
     Stateless,
 }
 
+impl Era {
+    /// The one that is tried where this is refused.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Initialize => Self::Stateless,
+            Self::Stateless => Self::Initialize,
+        }
+    }
+}
+
 /// The request that finds out whether a process speaks the stateless revision.
 pub(super) fn discover_request(id: u64, greeting: &Greeting) -> Bytes {
     let identity = identity(&greeting.client_info, &greeting.capabilities);

@@ -146,9 +146,11 @@ impl Store {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
+        let cache = Cache::open(&config.package_cache(&config.state.dir))
+            .map_err(|error| miette!("{error}"))?;
+        cache.set_patience(config.packages.install_timeout);
         Ok(Self {
-            cache: Cache::open(&config.package_cache(&config.state.dir))
-                .map_err(|error| miette!("{error}"))?,
+            cache,
             pins: Pins::beside(&config.base_dir),
             runtime: runtime.map_err(|error| miette!("no runtime: {error}"))?,
         })

@@ -1,5 +1,6 @@
 //! `stdiopool ps`: the workers now.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -8,7 +9,8 @@ use serde_json::Value;
 use super::client::AdminArgs;
 use super::output;
 use super::table::{self, Align};
-use crate::admin::{EndedRow, WorkerRow};
+use crate::admin::{EndedRow, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, WorkerRow};
+use crate::counted::counted;
 
 /// How long ago a worker may have failed to be shown unasked, in seconds.
 const LATELY: u64 = 600;
@@ -56,9 +58,11 @@ impl PsArgs {
         let mut ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs());
+        let mut hidden = 0;
         if !self.all {
             ended.retain(|row| row.is_failure() && now <= row.ended_at_ms / 1000 + LATELY);
-            ended.drain(..ended.len().saturating_sub(SHOWN));
+            hidden = ended.len().saturating_sub(SHOWN);
+            ended.drain(..hidden);
         }
         if rows.is_empty() {
             output::notice("no workers now; one is started when a request first needs it");
@@ -68,10 +72,35 @@ impl PsArgs {
         if !ended.is_empty() {
             let gap = if rows.is_empty() { "" } else { "\n" };
             let table = render_ended(&ended, now);
-            let _is_read = output::print(&format!("{gap}{table}"))?;
+            if output::print(&format!("{gap}{table}"))?.is_break() {
+                return Ok(());
+            }
+        }
+        if let Some(notice) = not_shown(&ended, hidden) {
+            output::notice(&notice);
         }
         Ok(())
     }
+}
+
+/// What there is beside those that are shown, and how it is seen.
+fn not_shown(shown: &[EndedRow], hidden: usize) -> Option<String> {
+    if hidden > 0 {
+        return Some(format!(
+            "{} failed in the last ten minutes: `stdiopool ps --all` shows all that are remembered, `stdiopool events --since 10m` what happened",
+            counted(hidden, "more worker")
+        ));
+    }
+    let mut of_tenants = BTreeMap::<_, usize>::new();
+    for row in shown {
+        *of_tenants.entry(&row.tenant).or_default() += 1;
+    }
+    let is_full = of_tenants.values().any(|n| *n >= REMEMBERED_OF_TENANT);
+    (is_full || shown.len() >= REMEMBERED_OF_ALL).then(|| {
+        format!(
+            "of workers that have ended the last {REMEMBERED_OF_TENANT} of each tenant are remembered, {REMEMBERED_OF_ALL} in all: `stdiopool events` goes further back"
+        )
+    })
 }
 
 fn render_ended(rows: &[EndedRow], now: u64) -> String {
@@ -199,6 +228,13 @@ mod tests {
             age_seconds: 0.4,
             stderr_lines: 1,
         };
+        assert_eq!(not_shown(std::slice::from_ref(&crashed), 0), None);
+        let more = not_shown(std::slice::from_ref(&crashed), 7).expect("a notice");
+        assert!(more.starts_with("7 more workers failed"), "{more}");
+        assert!(more.contains("`stdiopool ps --all`"), "{more}");
+        let all = vec![crashed.clone(); REMEMBERED_OF_TENANT];
+        let more = not_shown(&all, 0).expect("there may have been more");
+        assert!(more.contains("`stdiopool events`"), "{more}");
         assert_eq!(
             render_ended(&[crashed], 1_772_373_762),
             "ENDED  SERVER  TENANT  REASON        EXIT    LIVED  AGO  WHY\nw8     time    acme    start_failed  exit 1     0s  12s  it exited with status 1 before it answered `initialize`; its last lines: x\n"

@@ -181,6 +181,8 @@ pub struct Packages {
     pub refresh: Option<Duration>,
     /// How long a package that no worker is started from is kept.
     pub keep: Duration,
+    /// How long one command of npm or uv may take in an install.
+    pub install_timeout: Duration,
 }
 
 /// How a server's command is started.

@@ -237,7 +237,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         max_workers: reader.count("max_workers", 64, 1, "Worker processes of all tenants. When all are in use, idle ones are evicted and requests wait."),
         max_workers_per_tenant: reader.count("max_workers_per_tenant", 8, 1, "Worker processes of one tenant, unless the tenant has a limit of its own."),
         max_starting: reader.count("max_starting", 2, 1, "Cold starts at once. A start is bound by CPU: more of them at once make each slower. One counts for 10 s: what takes longer waits for something else. A tenant that has none of them gets one more while others take longer than usual."),
-        max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size. When it is used up, idle workers hibernate or stop before others start, and requests wait."),
+        max_memory: reader.size_or_share("max_memory", 75, "Memory of all workers, as a share of the host's or a size. When it is used up, idle workers hibernate or stop before others start, and requests wait. Beside it stdiopool takes 0.3 MiB for each worker, for its init process (with 5,000 workers 1.5 GiB)."),
         queue_limit: reader.count("queue_limit", 1024, 1, "Requests that wait for a worker, of all tenants. One more is refused with 503, or one of the tenant that waits with most."),
         queue_timeout: reader.duration("queue_timeout", secs(30), "How long a request waits for a worker before it is refused with 503."),
         idle_timeout: reader.duration("idle_timeout", secs(600), "How long a worker may be idle before it is stopped. Its sessions go on; the next request starts another."),
@@ -248,7 +248,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         max_requests: reader.number("max_requests", Some(0), 0..=u64::from(u32::MAX), "Requests after which a worker is replaced; 0: never.").unwrap_or(0),
         session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
         max_sessions_per_tenant: reader.count("max_sessions_per_tenant", 10_000, 1, "Open sessions of one tenant, those that a restart left behind included. One more is refused with 429."),
-        drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight."),
+        drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight, and how long a worker that is to be replaced (by a reload, `max_lifetime`, `max_requests`) may go on with those it has while others wait for the next worker of its key; then it is stopped, and they fail."),
         pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG. Installs of packages also see what configures npm and uv (`NPM_CONFIG_*`, `UV_*`, proxies); a command that is run as written is not started where it would ask another registry without those, until they are named here."),
     };
     for name in &pool.pass_env {
@@ -291,6 +291,7 @@ fn packages(reader: &mut Reader<'_, '_>) -> Packages {
     Packages {
         refresh: reader.duration_or_never("refresh", day, "How often newer versions of the packages that npx and uvx lines run are looked for, where a line names no version or a range; \"never\": not at all. New workers use what is found, old ones finish what they have in flight."),
         keep: reader.duration("keep", 30 * day, "How long a package from which no worker is started stays in the package cache, in the state folder."),
+        install_timeout: reader.duration("install_timeout", secs(600), "How long one command of npm or uv may take while a package is installed, by a running stdiopool or by `prefetch`; then it is ended, and the install has failed."),
     }
 }
 

@@ -100,7 +100,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         "max_workers_per_key",
         1,
         1,
-        "Workers for the same tenant and config, when all are at max_in_flight. One that was told to stop counts until it has ended.",
+        "Workers for the same tenant and config, when all are at max_in_flight. Each counts until nothing of it is left, also one with an earlier configuration: the next is started after it. See `pool.drain_timeout`.",
     );
     let max_workers = reader.count(
         "max_workers",

@@ -7,13 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::history::History;
-use crate::admin::{EndedRow, LastError};
+use crate::admin::{EndedRow, LastError, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT};
 use crate::ids::{ServerName, WorkerId};
 use crate::session::Link;
 use crate::worker::Exit;
 
-/// Workers remembered of one tenant, and of all.
-const ENDED: (usize, usize) = (32, 1024);
 /// Lines of stderr that are kept of each, at the most.
 const LINES: usize = 100;
 /// Bytes of stderr that are kept of each, at the most.
@@ -39,7 +37,7 @@ pub(super) struct Ended {
 impl Default for Ended {
     fn default() -> Self {
         Self {
-            past: Mutex::new(History::new(ENDED.0, ENDED.1)),
+            past: Mutex::new(History::new(REMEMBERED_OF_TENANT, REMEMBERED_OF_ALL)),
             errors: Mutex::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Turns what happens into metrics and into the admin API's events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use super::ended::{Ended, now_ms, shortened};
 use super::history::History;
 use crate::admin::{Event, EventFollow, EventKind, LastError};
 use crate::ids::{ServerName, TenantId};
-use crate::pool::{Observer, StopReason};
+use crate::pool::{CircuitChange, CircuitOf, CircuitTurn, Observer, StopReason};
 use crate::protocol::Reason;
 use crate::session::{Happening, Link, PackageEvent, Watcher};
-use crate::telemetry::Metrics;
-use crate::telemetry::labels::{EvictionReason, ExitReason};
+use crate::telemetry::labels::{CircuitState, EvictionReason, ExitReason};
+use crate::telemetry::{Metrics, Warnings};
 
 /// Events kept for a slow listener; it misses older ones.
 const KEPT: usize = 1024;
@@ -90,7 +91,7 @@ impl Watcher for Events {
             }
             Happening::WorkerExited(link, exit) => {
                 let (reason, message) = link.ending(Some(exit));
-                if !exit.asked {
+                if !exit.asked && reason == StopReason::Spoiled.as_str() {
                     self.failed(link, &format!("worker {} {message}", link.id()));
                 }
                 self.send(Event {
@@ -186,13 +187,65 @@ fn of_worker(kind: EventKind, link: &Link, message: String) -> Event {
     }
 }
 
-/// Counts what the pool does.
+/// Counts what the pool does, and tells of its circuits.
 #[derive(Debug)]
-pub(super) struct PoolMetrics(pub(super) Arc<Metrics>);
+pub(super) struct PoolMetrics {
+    metrics: Arc<Metrics>,
+    events: Events,
+    /// Circuits that open and close, in the log, by server; there are as many as servers have ever been configured.
+    warnings: Mutex<BTreeMap<ServerName, Warnings>>,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(metrics: Arc<Metrics>, events: Events) -> Self {
+        Self {
+            metrics,
+            events,
+            warnings: Mutex::default(),
+        }
+    }
+}
 
 impl Observer for PoolMetrics {
     fn waited(&self, wait: Duration) {
-        self.0.queue_waited(wait);
+        self.metrics.queue_waited(wait);
+    }
+
+    fn circuit(&self, change: &CircuitChange) {
+        let CircuitChange { server, of, turn } = change;
+        let tenant = match of {
+            CircuitOf::Everyone => None,
+            CircuitOf::Tenant(tenant) | CircuitOf::Configuration(tenant) => Some(tenant),
+        };
+        let (kind, state) = match turn {
+            CircuitTurn::Opens { .. } => (EventKind::CircuitOpened, CircuitState::Open),
+            CircuitTurn::Closes | CircuitTurn::Forgotten => {
+                (EventKind::CircuitClosed, CircuitState::Closed)
+            }
+        };
+        self.metrics.server(server).circuit_changed(state);
+        let message = change.to_string();
+        let untold = {
+            let mut warnings = self.warnings.lock();
+            let of_server = warnings.entry(server.clone()).or_default();
+            of_server.next(tokio::time::Instant::now())
+        };
+        if let Some(untold) = untold {
+            let tenant = tenant.map(TenantId::as_str);
+            match turn {
+                CircuitTurn::Opens { .. } => {
+                    tracing::warn!(%server, tenant, untold, "{message}");
+                }
+                CircuitTurn::Closes | CircuitTurn::Forgotten => {
+                    tracing::info!(%server, tenant, untold, "{message}");
+                }
+            }
+        }
+        self.events.send(Event {
+            server: Some(server.clone()),
+            tenant: tenant.cloned(),
+            ..event(kind, message)
+        });
     }
 
     fn refused(&self, _reason: Reason) {
@@ -203,13 +256,13 @@ impl Observer for PoolMetrics {
         let known = ExitReason::ALL
             .iter()
             .find(|label| label.as_str() == reason);
-        self.0
+        self.metrics
             .server(server)
             .worker_exited(known.copied().unwrap_or(ExitReason::Crashed));
     }
 
     fn evicted(&self, _server: &ServerName, reason: StopReason) {
-        self.0.evicted(match reason {
+        self.metrics.evicted(match reason {
             StopReason::EvictedOfTenant => EvictionReason::MaxWorkersPerTenant,
             StopReason::EvictedForMemory => EvictionReason::MaxMemory,
             StopReason::EvictedOfServer => EvictionReason::MaxWorkersPerServer,

@@ -34,6 +34,7 @@ pub(super) fn of(config: &Config) -> Limits {
         max_starting: pool.max_starting,
         queue_limit: pool.queue_limit,
         queue_timeout: pool.queue_timeout,
+        drain_timeout: pool.drain_timeout,
         ..Limits::default()
     }
 }

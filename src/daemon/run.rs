@@ -25,7 +25,9 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::fair::Scheduler;
 use crate::folders;
-use crate::front::{Addresses, ConnectionLimits, Front, Guard, Listener, Parked, Places, Tls};
+use crate::front::{
+    Addresses, ConnectionLimits, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
+};
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -352,23 +354,16 @@ impl Service {
             .is_none()
             .then_some(config.base_dir.as_path());
         let packages = Installer::open(&config.package_cache(state.path()), beside)?;
-        let handles = match &mut kept {
-            Some(kept) => {
-                let rows = std::mem::take(&mut kept.handle_rows);
-                let vault = Arc::clone(&vault);
-                let handles = Handles::new(kept.handles.clone(), vault, rows);
-                handles.keep_tenants(|tenant| merged.has_tenant(tenant));
-                handles
-            }
-            None => Handles::default(),
-        };
-        let handles = Arc::new(handles);
+        let kept_handles = kept.as_mut().map(|kept| {
+            let rows = std::mem::take(&mut kept.handle_rows);
+            (kept.handles.clone(), rows)
+        });
         let sessions = Sessions::new(
             Arc::new(setup),
             limits::of(config),
             guardian.clone(),
             Arc::clone(&metrics),
-            Arc::new(PoolMetrics(Arc::clone(&metrics))),
+            Arc::new(PoolMetrics::new(Arc::clone(&metrics), events.clone())),
             Arc::new(events.clone()) as Arc<dyn Watcher>,
             Records {
                 kept,
@@ -376,6 +371,16 @@ impl Service {
                 packages: Arc::new(packages),
             },
         );
+        let ledger = sessions.ledger().clone();
+        let handles = match kept_handles {
+            Some((store, rows)) => {
+                let handles = Handles::new(store, Arc::clone(&vault), rows, ledger);
+                handles.keep_tenants(|tenant| merged.has_tenant(tenant));
+                handles
+            }
+            None => Handles::in_memory(ledger),
+        };
+        let handles = Arc::new(handles);
         let places = Places::new(
             limits::of_connections(config),
             sessions.ledger().scheduler(),
@@ -443,7 +448,7 @@ impl Service {
             sessions: self.sessions.clone(),
             guard: Guard::new(address, http.public_url.as_deref()),
             audit: self.running.audit.clone(),
-            limits: Arc::default(),
+            limits: Arc::new(RateLimits::new(self.sessions.ledger().clone())),
             addresses: addresses(config),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),

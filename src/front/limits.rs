@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use crate::config::{Config, Rates};
-use crate::held::{Bounds, Crowded, TenantTable};
+use crate::held::{Bounds, Charge, Crowded, Full, Kind, Ledger, TenantTable, charged};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
@@ -95,6 +95,16 @@ impl Standing {
     }
 }
 
+/// What is remembered of a tenant or user takes beside the name, in bytes.
+const ENTRY_BYTES: usize = 256;
+
+/// Where someone stands, and what that takes.
+#[derive(Debug)]
+struct Entry {
+    standing: Standing,
+    _charge: Charge,
+}
+
 /// A tenant, or a user of it.
 type Who = (TenantId, Option<Arc<str>>);
 
@@ -103,12 +113,33 @@ type Who = (TenantId, Option<Arc<str>>);
 pub struct RateLimits {
     began: Instant,
     known: Mutex<Known>,
+    ledger: Ledger,
+}
+
+/// Why someone cannot be remembered, and so not be let in.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum NoRoom {
+    #[error("too many tenants or users are limited at once: {0}")]
+    Crowded(#[from] Crowded),
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+impl From<NoRoom> for Failure {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::Crowded(_) => {
+                Self::new(Reason::TenantLimit, why.to_string()).retry_after(RETRY_BUSY)
+            }
+            NoRoom::Full(full) => full.into(),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Known {
     /// By user; `None` for the tenant itself.
-    table: TenantTable<Option<Arc<str>>, Standing>,
+    table: TenantTable<Option<Arc<str>>, Entry>,
     /// When those of all tenants that may be forgotten are looked for.
     look_at: Duration,
 }
@@ -123,8 +154,8 @@ impl Known {
 
     /// A request of theirs is not under way any more, or a stream not open.
     fn ended(&mut self, (tenant, user): &Who, counted: Counted) {
-        if let Some(standing) = self.table.get(tenant, user) {
-            let count = standing.count(counted);
+        if let Some(entry) = self.table.get(tenant, user) {
+            let count = entry.standing.count(counted);
             *count = count.saturating_sub(1);
         }
     }
@@ -134,34 +165,40 @@ impl Known {
         &mut self,
         now: Duration,
         (tenant, user): &Who,
-        standing: Standing,
-    ) -> Result<(), Crowded> {
-        let is_in_use = |standing: &Standing| standing.is_in_use(now);
-        let noted = self.table.insert(tenant, user.clone(), standing, is_in_use);
-        if let Err(Crowded::OfAll(_)) = noted
-            && now >= self.look_at
-        {
+        (standing, ledger): (Standing, &Ledger),
+    ) -> Result<(), NoRoom> {
+        if let Some(entry) = self.table.get(tenant, user) {
+            entry.standing = standing;
+            return Ok(());
+        }
+        let is_in_use = |entry: &Entry| entry.standing.is_in_use(now);
+        let bytes = ENTRY_BYTES + user.as_ref().map_or(0, |user| user.len());
+        let account = ledger.account(tenant);
+        let forget = || self.table.take_oldest(tenant, is_in_use).is_some();
+        let charge = charged(&account, (Kind::RateLimit, bytes), forget)?;
+        if self.table.is_full() && now >= self.look_at {
             self.look_at = now + LOOK_AGAIN;
-            let _forgotten = self.table.take_where(|standing| !standing.is_in_use(now));
-            return self
-                .table
-                .insert(tenant, user.clone(), standing, is_in_use)
-                .map(drop);
+            let _forgotten = self.table.take_where(|entry| !is_in_use(entry));
         }
-        noted.map(drop)
-    }
-}
-
-impl Default for RateLimits {
-    fn default() -> Self {
-        Self {
-            began: Instant::now(),
-            known: Mutex::new(Known::new(KNOWN)),
-        }
+        let entry = Entry {
+            standing,
+            _charge: charge,
+        };
+        let _gone = self.table.insert(tenant, user.clone(), entry, is_in_use)?;
+        Ok(())
     }
 }
 
 impl RateLimits {
+    /// Nobody is known yet; what is remembered is charged there.
+    pub fn new(ledger: Ledger) -> Self {
+        Self {
+            began: Instant::now(),
+            known: Mutex::new(Known::new(KNOWN)),
+            ledger,
+        }
+    }
+
     /// Lets a request of that caller begin; it is under way until the permit is dropped.
     ///
     /// # Errors
@@ -205,8 +242,8 @@ impl RateLimits {
         let mut known = self.known.lock();
         let mut after = Vec::with_capacity(limited.len());
         for (who, rates) in limited {
-            let standing = known.table.peek(&who.0, &who.1).copied();
-            let mut standing = standing.unwrap_or_default();
+            let entry = known.table.peek(&who.0, &who.1);
+            let mut standing = entry.map_or_else(Standing::default, |entry| entry.standing);
             let (key, limit, what) = match counted {
                 Counted::Request => ("concurrent", rates.concurrent, "requests are under way"),
                 Counted::Stream => ("streams", rates.open_streams(), "event streams are open"),
@@ -229,12 +266,11 @@ impl RateLimits {
             after.push((who, standing));
         }
         for (at, (who, standing)) in after.iter().enumerate() {
-            if let Err(crowded) = known.note(now, who, *standing) {
+            if let Err(why) = known.note(now, who, (*standing, &self.ledger)) {
                 for (who, _) in &after[..at] {
                     known.ended(who, counted);
                 }
-                let why = format!("too many tenants or users are limited at once: {crowded}");
-                return Err(Failure::new(Reason::TenantLimit, why).retry_after(RETRY_BUSY));
+                return Err(why.into());
             }
         }
         Ok(())
@@ -370,7 +406,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_is_counted_and_given_back() {
-        let limits = Arc::new(RateLimits::default());
+        let limits = Arc::new(RateLimits::new(Ledger::unlimited()));
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
         let permit = |who: &Who, rates| {
             limits.take(Duration::ZERO, &[(who.clone(), rates)], Counted::Request)?;
@@ -395,7 +431,7 @@ mod tests {
 
     #[test]
     fn event_streams_are_counted_beside_requests() {
-        let limits = RateLimits::default();
+        let limits = RateLimits::new(Ledger::unlimited());
         let who: Who = (TenantId::new("acme"), None);
         let one = [(who.clone(), rates(0, 0, 1))];
         let take = |asked, of: &[(Who, Rates)]| limits.take(Duration::ZERO, of, asked);
@@ -412,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_refusal_by_the_second_takes_nothing_of_the_first() {
-        let limits = RateLimits::default();
+        let limits = RateLimits::new(Ledger::unlimited());
         let tenant = (TenantId::new("acme"), None);
         let user: Who = (TenantId::new("acme"), Some("anna".into()));
         let both = [(tenant.clone(), rates(60, 2, 0)), (user, rates(60, 1, 0))];
@@ -435,7 +471,7 @@ mod tests {
     fn limits_of(bounds: Bounds) -> Arc<RateLimits> {
         Arc::new(RateLimits {
             known: Mutex::new(Known::new(bounds)),
-            ..RateLimits::default()
+            ..RateLimits::new(Ledger::unlimited())
         })
     }
 
@@ -465,6 +501,40 @@ mod tests {
             .take(Duration::from_secs(1), &one_more, Counted::Request)
             .expect("room");
         assert_eq!(limits.known.lock().table.len(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_charged_to_its_tenant() {
+        let ledger = Ledger::new(crate::held::Limits {
+            of_tenant: 10 << 10,
+            of_all: u64::MAX,
+        });
+        let limits = Arc::new(RateLimits::new(ledger.clone()));
+        let rate = rates(60, 1, 0);
+        let take = |tenant: &str, n: usize, now: u64| {
+            let name: Arc<str> = format!("{n:0>1024}").into();
+            let who = [((TenantId::new(tenant), Some(name)), rate)];
+            limits.take(Duration::from_secs(now), &who, Counted::Request)?;
+            let [(who, _)] = who;
+            drop(Permit {
+                limits: Arc::clone(&limits),
+                counted: Counted::Request,
+                holders: vec![who],
+            });
+            Ok::<_, Failure>(())
+        };
+        let taken = (0..20).take_while(|n| take("long", *n, 0).is_ok()).count();
+        assert_eq!(taken, 8, "of 1,280 bytes each");
+        let refused = take("long", 20, 0).expect_err("all have asked just now");
+        assert_eq!(refused.reason, Reason::TenantLimit);
+        assert!(
+            refused.message.contains("`limits.memory_held`"),
+            "{refused}"
+        );
+        take("other", 0, 0).expect("its own room");
+        // A second later each has its limit again, and is forgotten for the next.
+        take("long", 20, 2).expect("room");
+        assert!(ledger.held_of(Kind::RateLimit) < 12 << 10);
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub enum Kind {
     Catalog,
     /// Start plans that sessions remember.
     Route,
+    /// Configs that callers have stored.
+    StoredConfig,
+    /// Where tenants and users stand that have limits of what they may ask.
+    RateLimit,
     /// Messages on their way to a worker.
     Stdin,
     /// Changes that wait for the store.
@@ -33,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Body,
         Self::Session,
         Self::Subscription,
@@ -44,6 +48,8 @@ impl Kind {
         Self::Suspended,
         Self::Catalog,
         Self::Route,
+        Self::StoredConfig,
+        Self::RateLimit,
         Self::Stdin,
         Self::Store,
         Self::Audit,
@@ -62,6 +68,8 @@ impl Kind {
             Self::Suspended => "suspended",
             Self::Catalog => "catalog",
             Self::Route => "route",
+            Self::StoredConfig => "stored_config",
+            Self::RateLimit => "rate_limit",
             Self::Stdin => "stdin",
             Self::Store => "store",
             Self::Audit => "audit",
@@ -81,6 +89,8 @@ impl Kind {
             | Self::Suspended
             | Self::Catalog
             | Self::Route
+            | Self::StoredConfig
+            | Self::RateLimit
             | Self::Stdin
             | Self::Store
             | Self::Audit => false,

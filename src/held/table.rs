@@ -130,6 +130,11 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
         self.len == 0
     }
 
+    /// Whether there are as many as there may be, of all tenants.
+    pub fn is_full(&self) -> bool {
+        self.len >= self.bounds.of_all.max(1)
+    }
+
     /// How many entries the tenant has.
     pub fn len_of(&self, tenant: &TenantId) -> usize {
         self.shelves.get(tenant).map_or(0, Shelf::len)

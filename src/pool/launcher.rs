@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{Claim, KeyFacts, StopReason};
+use super::policy::{CircuitChange, Claim, KeyFacts, StopReason};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::Reason;
 
@@ -43,6 +43,8 @@ pub struct Stop {
     pub reason: StopReason,
     /// The tenant whose worker needs its place or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
+    /// It had `pool.drain_timeout` for what it has in flight, and others wait for the next of its key.
+    pub is_cut_short: bool,
 }
 
 impl From<StopReason> for Stop {
@@ -50,6 +52,7 @@ impl From<StopReason> for Stop {
         Self {
             reason,
             makes_room_for: None,
+            is_cut_short: false,
         }
     }
 }
@@ -67,17 +70,33 @@ impl fmt::Display for Stop {
                 None => Ok(()),
             };
         }
+        self.fmt_reason(f)?;
+        if self.is_cut_short {
+            f.write_str(
+                "; what it had in flight did not end within `pool.drain_timeout`, and others waited for the next",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Stop {
+    fn fmt_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.reason {
             StopReason::Idle => "stopped: idle for its `idle_timeout`",
             StopReason::Memory => "ended: it held more memory than `limits.memory`",
             StopReason::Lifetime => "recycled: it reached its `max_lifetime`",
             StopReason::Requests => "recycled: it served `max_requests` requests",
             StopReason::Config => "replaced: what it is started with has changed",
+            StopReason::Package => "replaced: its package is there in another version",
             StopReason::Drained => "stopped: stdiopool shuts down",
             StopReason::Admin => "stopped by an operator",
             StopReason::Session => "released: the session or request it belonged to is over",
             StopReason::Unanswered => "ended: it did not answer a request that was cancelled",
             StopReason::StartFailed => "ended: it did not become ready",
+            StopReason::Declined => {
+                "ended: it does not speak the protocol's era of its client, and the other is tried"
+            }
             // Its exit says more.
             _ => "ended by itself",
         })
@@ -120,6 +139,8 @@ pub trait Observer: Send + Sync + 'static {
     fn gone(&self, _server: &ServerName, _reason: &'static str) {}
     /// A worker was told to stop so that another can start.
     fn evicted(&self, _server: &ServerName, _reason: StopReason) {}
+    /// A circuit opens or closes.
+    fn circuit(&self, _change: &CircuitChange) {}
 }
 
 /// Hears nothing.

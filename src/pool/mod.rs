@@ -17,7 +17,9 @@
 //!   starting than `max_starting` (a limit lowered meanwhile is reached by not starting more);
 //! - never more in flight on a worker than its `max_in_flight`, nor two owners on an exclusive one;
 //! - every ticket is answered once;
-//! - what is in flight or pinned is not evicted.
+//! - never more processes of one key than `max_workers_per_key`, whichever configuration they were started with;
+//! - what is in flight or pinned is not evicted, and what is in flight ends early only where others have waited for the
+//!   next worker of its key for `drain_timeout`.
 //!
 //! It deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
 //! stops them.
@@ -32,6 +34,9 @@ mod snapshot;
 
 pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Stop, Want};
 pub use lease::Lease;
-pub use policy::{Claim, KeyFacts, Limits, StopReason, Warmth, share_of_session};
+pub use policy::{
+    CircuitChange, CircuitOf, CircuitTurn, Claim, KeyFacts, Limits, StopReason, Warmth,
+    share_of_session,
+};
 pub use runtime::Pool;
 pub use snapshot::{OpenCircuit, Snapshot, WorkerState, WorkerView};

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 
 use super::launcher::{ExitCause, Launcher, Observer, Stop, Want};
 use super::lease::Lease;
-use super::policy::{Action, Event, Limits, Policy, Stock, StopReason, TicketId, Warmth};
+use super::policy::{
+    Action, CircuitChange, Event, Limits, Policy, Stock, StopReason, TicketId, Warmth,
+};
 use super::snapshot::{Snapshot, WorkerView};
-use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
 /// The pool of workers. Cheap to clone.
@@ -84,6 +86,7 @@ enum Effect<L: Launcher> {
     Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
     Refused(Reason),
     Gone(ServerName, &'static str),
+    Circuit(Box<CircuitChange>),
 }
 
 impl<L: Launcher> Pool<L> {
@@ -306,6 +309,11 @@ impl<L: Launcher> Pool<L> {
         Snapshot::of(&self.inner.core.lock().policy, Instant::now().into_std())
     }
 
+    /// Whether starts of the server fail for that tenant with what the tenant itself has configured, or for everyone.
+    pub fn is_failing(&self, server: &ServerName, tenant: &TenantId) -> bool {
+        self.inner.core.lock().policy.is_failing(server, tenant)
+    }
+
     /// How soon the key's next request can be served.
     pub fn warmth(&self, key: PoolKey) -> Warmth {
         self.inner.core.lock().policy.warmth(key)
@@ -420,6 +428,7 @@ impl<L: Launcher> Inner<L> {
                 let stop = Stop {
                     reason,
                     makes_room_for,
+                    is_cut_short: worker.is_some_and(|worker| worker.is_cut_short),
                 };
                 Some(Effect::Stop(id, stop, server))
             }
@@ -464,6 +473,7 @@ impl<L: Launcher> Inner<L> {
                 core.specs.remove(&key);
                 None
             }
+            Action::Circuit(change) => Some(Effect::Circuit(change)),
         }
     }
 
@@ -488,6 +498,7 @@ impl<L: Launcher> Inner<L> {
                 }
                 Effect::Refused(reason) => self.observer.refused(reason),
                 Effect::Gone(server, reason) => self.observer.gone(&server, reason),
+                Effect::Circuit(change) => self.observer.circuit(&change),
             }
         }
     }

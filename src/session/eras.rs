@@ -137,10 +137,7 @@ impl Eras {
     /// may take. Says whether the other one is worth a try.
     pub(super) fn refuses(&self, program: ProgramId, era: Era, was_silent: bool) -> bool {
         self.change(program, |known| {
-            let other = match era {
-                Era::Initialize => Era::Stateless,
-                Era::Stateless => Era::Initialize,
-            };
+            let other = era.other();
             if *known.of(era) == Some(true) {
                 // It did for others: what is wrong is this process, or its config. Unless that
                 // goes on: then it is another version.

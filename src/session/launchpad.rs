@@ -213,13 +213,18 @@ async fn live(shared: &Arc<Shared>, link: Arc<Link>) {
             (cause, link, Some(exit))
         }
         Err(error) => {
-            let outcome = error.outcome;
+            let outcome = not_started(shared, &link, &error);
             order.metrics.worker_started(outcome, since.elapsed());
-            not_started(shared, &link, &error);
             let mut exit = None;
             if let Some(worker) = error.worker {
                 worker.kill();
                 exit = Some(worker.wait().await);
+            }
+            // Nothing has failed: it ended as it was told to.
+            if let (StartOutcome::Declined | StartOutcome::Cancelled, Some(exit)) = (outcome, &exit)
+            {
+                let ended = Happening::WorkerExited(&link, exit);
+                shared.watcher.happened(ended);
             }
             link.count_stderr();
             (ExitCause::StartFailed, link, exit)
@@ -371,16 +376,11 @@ async fn adopted(shared: &Arc<Shared>, link: Arc<Link>, worker: worker::Worker) 
     }
 }
 
-/// Tells everyone that a process will not serve, and why.
-fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) {
+/// Tells everyone that a process will not serve, and why; returns what became of the start.
+fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOutcome {
     let (id, order) = (link.id(), link.order());
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, order.spec.redactor.redact(&error.why));
-    if outcome != StartOutcome::Cancelled {
-        link.note_start_failure(&why);
-    }
-    let message = format!("server `{}` could not be started: {why}", order.server);
-    let failure = Failure::new(error.reason, message.clone());
     let era = order.greeting.era;
     let may_take_the_other = match outcome {
         StartOutcome::Cancelled => false,
@@ -391,17 +391,53 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) {
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
         );
+        link.note_declined();
+        let message = format!("server `{}` could not be started: {why}", order.server);
+        let failure = Failure::new(Reason::StartFailed, message);
         shared.pool().declined(id, failure);
-        return;
+        return StartOutcome::Declined;
     }
+    let reason = reason_of(shared, order, error);
+    let message = match reason {
+        Reason::ConfigInvalid if order.is_callers => format!(
+            "server `{}` could not be started with the config that the caller sets: {why}",
+            order.server
+        ),
+        _ => format!("server `{}` could not be started: {why}", order.server),
+    };
     if outcome != StartOutcome::Cancelled {
+        link.note_start_failure(&why);
         shared.suspect_package(link, false);
         tracing::warn!(worker = %id, server = %order.server, tenant = order.whose(), "{message}");
+        shared
+            .watcher
+            .happened(Happening::WorkerStartFailed(link, &message));
     }
     shared
-        .watcher
-        .happened(Happening::WorkerStartFailed(link, &message));
-    shared.pool().start_failed(id, failure);
+        .pool()
+        .start_failed(id, Failure::new(reason, message));
+    outcome
+}
+
+/// Why a start has failed, for its callers. A process that ends, or refuses to serve, with what its caller sets is not
+/// known to do so with what its tenant has configured: it is that config that is told to be at fault, unless starts with
+/// the tenant's own fail as well.
+fn reason_of(shared: &Shared, order: &Order, error: &StartError) -> Reason {
+    let is_its_own_doing = match error.outcome {
+        StartOutcome::Exited | StartOutcome::Refused => true,
+        StartOutcome::Ok
+        | StartOutcome::SpawnFailed
+        | StartOutcome::Timeout
+        | StartOutcome::Cancelled
+        | StartOutcome::Declined => false,
+    };
+    let tenant = order.tenant.as_ref().filter(|_| order.is_callers);
+    match tenant {
+        Some(tenant) if is_its_own_doing && !shared.pool().is_failing(&order.server, tenant) => {
+            Reason::ConfigInvalid
+        }
+        _ => error.reason,
+    }
 }
 
 /// Removes the folder of a worker that is gone.

@@ -20,7 +20,7 @@ use crate::tenancy::{ClientConfig, of_part};
 
 impl Sessions {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
-    /// replaced by one of the other era, once.
+    /// replaced by one of the other era, and one whose configuration has changed while it started by one of the new, once.
     pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
@@ -42,17 +42,20 @@ impl Sessions {
         let leased = self.lease_on(session, first.clone(), prefers, waited);
         let refused = match leased.await {
             Ok(lease) => return Ok((first, lease)),
-            Err(failure) if failure.reason == Reason::StartFailed => failure,
+            Err(failure) if matches!(failure.reason, Reason::StartFailed | Reason::Starting) => {
+                failure
+            }
             Err(failure) => return Err(failure),
         };
         let second = self.route(session, config).await?;
-        if second.era() == first.era() {
+        if second.key == first.key {
             return Err(refused);
         }
+        let is_other_era = second.era() != first.era();
         match self.lease_on(session, second.clone(), None, waited).await {
             Ok(lease) => Ok((second, lease)),
             // Of two eras in vain, the one that nearly every server speaks says more.
-            Err(_) if first.era() == Era::Initialize => Err(refused),
+            Err(_) if is_other_era && first.era() == Era::Initialize => Err(refused),
             Err(failure) => Err(failure),
         }
     }

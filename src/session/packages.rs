@@ -704,7 +704,7 @@ impl Shared {
             link.entry() == Some(entry) && of_slot.is_some_and(|other| std::ptr::eq(&*other, slot))
         };
         for link in self.links().iter().filter(|link| is_older(link)) {
-            self.pool().retire(link.id(), StopReason::Config);
+            self.pool().retire(link.id(), StopReason::Package);
         }
         self.catalog.all_changed();
     }

@@ -29,9 +29,9 @@ use super::record::Session;
 use super::service::Sessions;
 use crate::bridge::{AskRef, ClientRoots};
 use crate::held::{Account, Bounds, Charge, Kind, Shelf, TenantTable};
-use crate::ids::{PoolKey, ProgramId, TenantId, WorkerId};
+use crate::ids::{Lineage, PoolKey, ProgramId, TenantId, WorkerId};
 use crate::protocol::{Envelope, Failure, RawJson};
-use crate::tenancy::{ClientConfig, derived_key};
+use crate::tenancy::{ClientConfig, derived_key, derived_lineage};
 
 /// How long a client may take to say what its roots are; then it has none.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -152,17 +152,23 @@ struct Way {
     claimed: Shelf<[u8; 32], u64>,
 }
 
-/// What makes pool keys of workers with the same roots: the way in which they are started, and a number.
+/// What makes pool keys of workers with the same roots: the way in which they are started, whatever their configuration,
+/// and a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RootsSlot {
-    way: PoolKey,
+    way: Lineage,
     number: u64,
 }
 
 impl RootsSlot {
-    /// The pool key of its workers.
-    pub(super) fn key(self) -> PoolKey {
-        derived_key(self.way, self.number)
+    /// The pool key of its workers, of those that have `key` with whatever roots.
+    pub(super) fn key(self, key: PoolKey) -> PoolKey {
+        derived_key(key, self.number)
+    }
+
+    /// Their lineage.
+    pub(super) fn lineage(self) -> Lineage {
+        derived_lineage(self.way, self.number)
     }
 }
 
@@ -170,7 +176,7 @@ impl RootsSlot {
 #[derive(Debug)]
 pub(super) struct RootsTable {
     asking: Mutex<FxHashSet<ProgramId>>,
-    ways: Mutex<TenantTable<PoolKey, Way>>,
+    ways: Mutex<TenantTable<Lineage, Way>>,
     next: AtomicU64,
     /// Grows whenever a session may have to go to another worker than before.
     edition: AtomicU64,
@@ -217,7 +223,7 @@ impl RootsTable {
     pub(super) fn slot(
         &self,
         tenant: &TenantId,
-        way: PoolKey,
+        way: Lineage,
         roots: Option<[u8; 32]>,
     ) -> RootsSlot {
         let mut ways = self.ways.lock();
@@ -396,8 +402,10 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn way(n: u8) -> PoolKey {
-        PoolKey([n; 16])
+    const KEY: PoolKey = PoolKey([0; 16]);
+
+    fn way(n: u8) -> Lineage {
+        Lineage([n; 16])
     }
 
     #[test]
@@ -410,13 +418,14 @@ mod tests {
         let one = slot(Some(1));
         assert_eq!(one, started, "nobody's becomes the first one's");
         let two = slot(Some(2));
-        assert_ne!(one.key(), two.key());
-        assert_ne!(slot(None).key(), one.key());
-        assert_ne!(slot(None).key(), two.key());
+        assert_ne!(one.key(KEY), two.key(KEY));
+        assert_ne!(slot(None).key(KEY), one.key(KEY));
+        assert_ne!(slot(None).lineage(), two.lineage());
         assert_eq!((slot(Some(1)), slot(Some(2))), (one, two));
         let bob = TenantId::new("bob");
         assert_ne!(table.slot(&bob, way(1), Some([1; 32])), one);
-        assert_ne!(table.slot(&anna, way(2), Some([1; 32])).key(), one.key());
+        let other = table.slot(&anna, way(2), Some([1; 32]));
+        assert_ne!(other.key(KEY), one.key(KEY));
     }
 
     #[test]

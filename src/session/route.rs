@@ -12,16 +12,16 @@ use super::packages::{Installs, Start};
 use super::record::Session;
 use super::roots::{RootsSlot, RootsTable, SessionRoots};
 use super::shared::Shared;
-use crate::bridge::{ClientHello, ClientRoots, Era, Greeting};
+use crate::bridge::{ClientRoots, Era, Greeting};
 use crate::config::template::Reference;
 use crate::config::{Config, Interactive, Server, Share};
 use crate::held::{Charge, Kind, Ledger, charged};
-use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
+use crate::ids::{Lineage, PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want, share_of_session};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::{ClientConfig, Principal, policy, pool_key, program_id};
+use crate::tenancy::{ClientConfig, Principal, caller_of, lineage, policy, pool_key, program_id};
 use crate::worker;
 
 /// What a route takes beside what its worker is started with, in bytes.
@@ -125,6 +125,8 @@ pub struct Order {
     pub principal: Option<Principal>,
     /// See [`Order::principal`].
     pub client: Option<Arc<ClientConfig>>,
+    /// What the caller sets is part of what is started: with what its tenant has configured alone, something else is.
+    pub is_callers: bool,
     /// See [`Order::principal`].
     pub session: String,
     /// What to start.
@@ -235,6 +237,14 @@ impl Route {
         let own = client.map(|client| &**client);
         let resolved = setup.resolver.resolve(user, name, &fingerprint, own);
         let spec = resolved.await?;
+        // Where it makes no difference, what becomes of it is its tenant's.
+        let is_callers = match own {
+            None => false,
+            Some(_) => {
+                let plain = setup.resolver.resolve(user, name, &fingerprint, None).await;
+                !plain.is_ok_and(|plain| plain.fingerprint() == spec.fingerprint())
+            }
+        };
         // What it is started with, and with what the caller sets once more.
         let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
         let account = room.ledger.account(tenant);
@@ -242,54 +252,41 @@ impl Route {
         let edition = eras.edition() + roots.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
-        let greeting = match (era, server.share) {
-            (Era::Stateless, _) => Greeting::stateless(),
-            (Era::Initialize, Share::Tenant) => Greeting::shared(&session.client),
-            (Era::Initialize, Share::Session | Share::Request) => {
-                Greeting::exclusive(&session.client)
-            }
-        };
-        let greeting = match server.interactive {
-            Interactive::Never => greeting.without_questions(),
-            Interactive::Exclusive | Interactive::Always => greeting,
-        };
-        let greeting = greeting.with_roots(&spec.roots);
-        let is_exclusive = match era {
-            Era::Initialize => {
-                greeting.is_interactive() && (server.share == Share::Tenant || session.is_stateless)
-            }
-            // What it asks, it asks in the answer to a request; only its log lines name none.
-            Era::Stateless => session.is_stateless && is_told_of_logs(&session.client),
-        };
-        let mut class = greeting.class();
-        if era == Era::Stateless && is_exclusive {
-            class.extend_from_slice(b"logs");
-        }
+        let introduced = Introduction::of(session, server, &spec, era);
+        let is_exclusive = introduced.is_exclusive;
         // What it says of itself does not change with each access token.
-        let identity = pool_key(name, tenant, &spec.lasting_fingerprint(), &class, None);
+        let lasting = spec.lasting_fingerprint();
+        let identity = pool_key(name, tenant, &lasting, &introduced.class, None);
         let scope = (server.share != Share::Tenant).then(|| session.id.as_str());
-        // Clients with roots share no worker with callers of whom none are known.
-        let own_roots = session
+        let wants_roots = introduced.has_own_roots && roots.is_asking(program);
+        let known_roots = session
             .roots()
-            .filter(|_| era == Era::Initialize && server.interactive != Interactive::Never)
-            .filter(|_| spec.roots.is_empty());
-        let wants_roots = own_roots.is_some() && roots.is_asking(program);
-        let known_roots = own_roots
             .filter(|_| wants_roots)
             .and_then(SessionRoots::known);
-        if own_roots.is_some() {
-            class.extend_from_slice(b"roots");
-        }
+        let class = introduced.whole_class();
         let way = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
-        let roots_slot = (own_roots.is_some() && server.share == Share::Tenant).then(|| {
-            let known = known_roots.as_ref().map(|roots| roots.digest());
-            roots.slot(tenant, way, known)
+        let caller = caller_of(server, user, &fingerprint, own);
+        let place_of = |introduced: &Introduction| {
+            let lineage = lineage(name, tenant, &caller, &introduced.whole_class(), scope);
+            let has_slot = introduced.has_own_roots && server.share == Share::Tenant;
+            let slot = has_slot.then(|| {
+                let known = known_roots.as_ref().map(|roots| roots.digest());
+                roots.slot(tenant, lineage, known)
+            });
+            (slot, slot.map_or(lineage, RootsSlot::lineage))
+        };
+        let (roots_slot, lineage) = place_of(&introduced);
+        let key = roots_slot.map_or(way, |slot| slot.key(way));
+        let if_declined = (!era_is_certain).then(|| {
+            let other = Introduction::of(session, server, &spec, era.other());
+            place_of(&other).1
         });
-        let key = roots_slot.map_or(way, RootsSlot::key);
         let settings = config.tenants.get(tenant);
         let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
         let tenant_max_workers = max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant);
         let is_single_use = server.share == Share::Request;
+        // Another request's process has nothing to do with it.
+        let is_followed = |lineage: &Lineage| (!is_single_use).then_some(*lineage);
         let facts = KeyFacts {
             tenant: tenant.clone(),
             tenant_weight: settings.map_or(1, |tenant| tenant.weight),
@@ -315,6 +312,9 @@ impl Route {
             } else {
                 server.max_workers_per_key
             },
+            lineage: is_followed(&lineage),
+            lineage_if_declined: if_declined.as_ref().and_then(is_followed),
+            caller_configured: is_callers,
             exclusive: is_exclusive,
             max_requests: if is_single_use {
                 1
@@ -333,6 +333,7 @@ impl Route {
             identity,
             principal: Some(user.clone()),
             client: client.cloned(),
+            is_callers,
             session: fingerprint,
             program,
             era_is_certain,
@@ -340,7 +341,7 @@ impl Route {
             lacks_roots: wants_roots && known_roots.is_none(),
             roots: known_roots,
             roots_slot,
-            ..Order::new(setup, name, server, (spec, greeting), metrics)
+            ..Order::new(setup, name, server, (spec, introduced.greeting), metrics)
         };
         Ok(Self {
             generation: setup.generation,
@@ -355,9 +356,63 @@ impl Route {
     }
 }
 
-/// Whether the session stands for callers that want log lines.
-fn is_told_of_logs(client: &ClientHello) -> bool {
-    !client.capabilities.is_empty()
+/// How a worker for a session is spoken to in an era.
+struct Introduction {
+    greeting: Greeting,
+    /// It serves one caller's requests at a time.
+    is_exclusive: bool,
+    /// Its clients have roots, and it may ask for them.
+    has_own_roots: bool,
+    /// What tells it apart from workers that are told something else, roots aside.
+    class: Vec<u8>,
+}
+
+impl Introduction {
+    fn of(session: &Session, server: &Server, spec: &LaunchSpec, era: Era) -> Self {
+        let greeting = match (era, server.share) {
+            (Era::Stateless, _) => Greeting::stateless(),
+            (Era::Initialize, Share::Tenant) => Greeting::shared(&session.client),
+            (Era::Initialize, Share::Session | Share::Request) => {
+                Greeting::exclusive(&session.client)
+            }
+        };
+        let greeting = match server.interactive {
+            Interactive::Never => greeting.without_questions(),
+            Interactive::Exclusive | Interactive::Always => greeting,
+        };
+        let greeting = greeting.with_roots(&spec.roots);
+        let is_exclusive = match era {
+            Era::Initialize => {
+                greeting.is_interactive() && (server.share == Share::Tenant || session.is_stateless)
+            }
+            // What it asks, it asks in the answer to a request; only its log lines name none. A caller without
+            // session has capabilities where it wants log lines.
+            Era::Stateless => session.is_stateless && !session.client.capabilities.is_empty(),
+        };
+        let mut class = greeting.class();
+        if era == Era::Stateless && is_exclusive {
+            class.extend_from_slice(b"logs");
+        }
+        let has_own_roots = session.roots().is_some()
+            && era == Era::Initialize
+            && server.interactive != Interactive::Never
+            && spec.roots.is_empty();
+        Self {
+            greeting,
+            is_exclusive,
+            has_own_roots,
+            class,
+        }
+    }
+
+    /// The class of its pool key: clients with roots share no worker with callers of whom none are known.
+    fn whole_class(&self) -> Vec<u8> {
+        let mut class = self.class.clone();
+        if self.has_own_roots {
+            class.extend_from_slice(b"roots");
+        }
+        class
+    }
 }
 
 /// The spares of a server, as the pool keeps them; `None` for a server that has none.
@@ -385,6 +440,9 @@ pub(super) fn spares(
         max_in_flight: 1,
         max_of_session: 1,
         max_workers_per_key: server.min_idle,
+        lineage: Some(lineage(name, &TenantId::new(""), b"", b"spare", None)),
+        lineage_if_declined: None,
+        caller_configured: false,
         exclusive: false,
         max_requests: 0,
         idle_timeout: Duration::MAX,
@@ -435,6 +493,7 @@ impl Order {
             identity: spare_key(name, &spec),
             principal: None,
             client: None,
+            is_callers: false,
             session: String::new(),
             program: program_id(name, server),
             spec,

@@ -120,6 +120,7 @@ impl Shared {
         (trace, installer): (Option<TraceRecorder>, Arc<Installer>),
     ) -> Self {
         let ledger = Ledger::new(setup.config.held_limits());
+        installer.set_patience(setup.config.packages.install_timeout);
         ledger.set_limits(setup.config.held_limits(), setup.config.own_held_limits());
         Self {
             eras,
@@ -163,6 +164,7 @@ impl Shared {
         let config = &setup.config;
         let own = config.own_held_limits();
         self.ledger.set_limits(config.held_limits(), own);
+        self.installer.set_patience(config.packages.install_timeout);
         let found = self.tools.reconsider(config);
         self.tell_findings(&found);
         *self.setup.write() = setup;

@@ -79,6 +79,8 @@ label! {
         Refused = "refused",
         /// Stopped by stdiopool while starting: drain, reload, or nobody waits any more.
         Cancelled = "cancelled",
+        /// It does not speak the protocol's era of its client: one that is spoken to in the other is started instead.
+        Declined = "declined",
     }
 }
 
@@ -125,6 +127,8 @@ label! {
         Unanswered = "unanswered",
         /// Never became ready.
         StartFailed = "start_failed",
+        /// Did not speak the protocol's era of its client, and was replaced by one that is spoken to in the other.
+        Declined = "declined",
         /// Its server's or tenant's config changed.
         Config = "config",
         /// The supervisor is shutting down.
@@ -133,6 +137,17 @@ label! {
         Admin = "admin",
         /// Its only session or request ended (`share = "session"` or `"request"`).
         Released = "released",
+    }
+}
+
+label! {
+    /// `state` of `circuit_changes_total`: what the circuit of a server is from then on, for everyone, a tenant, or one
+    /// configuration of a tenant.
+    CircuitState {
+        /// Its starts fail: requests are refused until one is tried again.
+        Open = "open",
+        /// It is started as usual.
+        Closed = "closed",
     }
 }
 

@@ -26,9 +26,11 @@ mod process;
 mod server;
 mod stderr;
 mod trace;
+mod warnings;
 
 pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
 pub use metrics::Metrics;
 pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};
 pub use trace::{TraceLine, TraceRecorder};
+pub use warnings::Warnings;

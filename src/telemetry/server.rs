@@ -8,8 +8,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    Anomaly, Era, ExitReason, InstallOutcome, Malformed, Method, Outcome, RefreshOutcome,
-    StartOutcome, WorkerState,
+    Anomaly, CircuitState, Era, ExitReason, InstallOutcome, Malformed, Method, Outcome,
+    RefreshOutcome, StartOutcome, WorkerState,
 };
 use super::metrics::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
@@ -41,6 +41,7 @@ pub(super) struct ServerVecs {
     starts: IntCounterVec,
     start_seconds: HistogramVec,
     exits: IntCounterVec,
+    circuits: IntCounterVec,
     memory: IntGaugeVec,
     wake_seconds: HistogramVec,
     adoption_seconds: HistogramVec,
@@ -91,6 +92,11 @@ impl ServerVecs {
                 "worker_exits_total",
                 "Workers that are gone, by reason.",
                 &["server", "reason"],
+            ),
+            circuits: counter(
+                "circuit_changes_total",
+                "Circuits of a server that opened or closed.",
+                &["server", "state"],
             ),
             wake_seconds: seconds(
                 "wake_seconds",
@@ -174,6 +180,9 @@ impl ServerVecs {
         for &reason in ExitReason::ALL {
             one(self.exits.remove_label_values(&[name, reason.as_str()]));
         }
+        for &state in CircuitState::ALL {
+            one(self.circuits.remove_label_values(&[name, state.as_str()]));
+        }
         for &era in Era::ALL {
             one(self.sessions.remove_label_values(&[name, era.as_str()]));
         }
@@ -199,6 +208,7 @@ impl ServerVecs {
         one(self.start_seconds.remove_label_values(&[name]));
         one(self.memory.remove_label_values(&[name]));
         one(self.wake_seconds.remove_label_values(&[name]));
+        one(self.adoption_seconds.remove_label_values(&[name]));
         one(self.adoption_seconds.remove_label_values(&[name]));
         for &outcome in RefreshOutcome::ALL {
             one(self
@@ -286,15 +296,33 @@ impl ServerMetrics {
         }
     }
 
-    /// How many attempts to start a worker have ended: well, and otherwise.
+    /// How many attempts to start a worker have ended: well, and in a failure. Those that were called off, or were to
+    /// find out how a server is spoken to, are neither.
     pub fn start_counts(&self) -> (u64, u64) {
         let of = |outcome: StartOutcome| {
             let labels = [self.name.as_str(), outcome.as_str()];
             self.vecs.starts.with_label_values(&labels).get()
         };
-        let all: u64 = StartOutcome::ALL.iter().map(|outcome| of(*outcome)).sum();
-        let ok = of(StartOutcome::Ok);
-        (ok, all - ok)
+        let is_failure = |outcome: &&StartOutcome| match outcome {
+            StartOutcome::Ok | StartOutcome::Cancelled | StartOutcome::Declined => false,
+            StartOutcome::SpawnFailed
+            | StartOutcome::Exited
+            | StartOutcome::Timeout
+            | StartOutcome::Refused => true,
+        };
+        let failed = StartOutcome::ALL.iter().filter(is_failure);
+        (
+            of(StartOutcome::Ok),
+            failed.map(|outcome| of(*outcome)).sum(),
+        )
+    }
+
+    /// A circuit of the server opened or closed.
+    pub fn circuit_changed(&self, state: CircuitState) {
+        self.vecs
+            .circuits
+            .with_label_values(&[self.name.as_str(), state.as_str()])
+            .inc();
     }
 
     /// A worker is gone, its whole process tree with it.

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use super::client_config::{ClientConfig, HANDLE_PREFIX};
 use super::principal::Principal;
 use super::stored_config::{Kept, Stored, Unreadable};
+use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
 use crate::store::{HandleRow, HandleStore, IdHash, Vault, VaultError};
@@ -78,7 +79,8 @@ impl From<&Stored> for HandleInfo {
 
 #[derive(Debug, Default)]
 struct Table {
-    by_id: FxHashMap<IdHash, Stored>,
+    /// With what each holds.
+    by_id: FxHashMap<IdHash, (Stored, Charge)>,
     of_tenant: FxHashMap<TenantId, usize>,
 }
 
@@ -90,24 +92,35 @@ struct Archive {
 }
 
 /// The configs that are stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Handles {
     table: Mutex<Table>,
     archive: Option<Archive>,
+    ledger: Ledger,
 }
 
 impl Handles {
     /// Those that an earlier run has kept, and where to keep others. What does not open is dropped,
-    /// and said in the log; what there is no key for stays on disk until its time is over. Made by
-    /// [`Default`], none survives this run.
-    pub fn new(store: HandleStore, vault: Arc<Vault>, rows: Vec<HandleRow>) -> Self {
+    /// and said in the log; what there is no key for stays on disk until its time is over. What each takes is
+    /// charged to its tenant.
+    pub fn new(
+        store: HandleStore,
+        vault: Arc<Vault>,
+        rows: Vec<HandleRow>,
+        ledger: Ledger,
+    ) -> Self {
         let mut table = Table::default();
         let (mut without_key, mut dropped) = (0_usize, vec![]);
         let now = SystemTime::now();
         for row in rows.into_iter().filter(|row| row.expires > now) {
             let id = row.id;
             match Stored::of_row(row, &vault) {
-                Ok(stored) => table.insert(id, stored),
+                Ok(stored) => {
+                    // It was taken in before, and its caller counts on it.
+                    let account = ledger.account(&stored.tenant);
+                    let charge = account.charge_anyway(Kind::StoredConfig, stored.bytes());
+                    table.insert(id, stored, charge);
+                }
                 Err(Unreadable::Sealed(VaultError::NoKey)) => without_key += 1,
                 Err(error) => {
                     let handle = id.fingerprint();
@@ -129,6 +142,16 @@ impl Handles {
         Self {
             table: Mutex::new(table),
             archive: Some(Archive { store, vault }),
+            ledger,
+        }
+    }
+
+    /// None, of which none survives this run.
+    pub fn in_memory(ledger: Ledger) -> Self {
+        Self {
+            table: Mutex::default(),
+            archive: None,
+            ledger,
         }
     }
 
@@ -137,7 +160,7 @@ impl Handles {
     /// ends with this run.
     ///
     /// # Errors
-    /// [`Reason::TenantLimit`] or [`Reason::PoolExhausted`] when there are too many;
+    /// [`Reason::TenantLimit`], [`Reason::PoolExhausted`] or [`Reason::MemoryExhausted`] when there are too many;
     /// [`Reason::Internal`] when it cannot be kept.
     ///
     /// # Cancel-Safety
@@ -209,7 +232,9 @@ impl Handles {
             let failure = Failure::new(Reason::PoolExhausted, why);
             return Err(failure.retry_after(Duration::from_secs(60)));
         }
-        table.insert(id, stored);
+        let account = self.ledger.account(&stored.tenant);
+        let charge = account.charge(Kind::StoredConfig, stored.bytes())?;
+        table.insert(id, stored, charge);
         Ok(())
     }
 
@@ -313,7 +338,7 @@ impl Handles {
             return;
         }
         let theirs = table.by_id.iter();
-        let theirs = theirs.filter(|(_, stored)| gone.contains(&stored.tenant));
+        let theirs = theirs.filter(|(_, (stored, _))| gone.contains(&stored.tenant));
         let theirs: Vec<_> = theirs.map(|(id, _)| *id).collect();
         for id in &theirs {
             table.remove(*id);
@@ -327,7 +352,8 @@ impl Handles {
     /// Forgets those that have ended by then.
     pub fn expire(&self, now: SystemTime) {
         let mut table = self.table.lock();
-        let ended = table.by_id.iter().filter(|(_, one)| one.expires <= now);
+        let ended = table.by_id.iter();
+        let ended = ended.filter(|(_, (one, _))| one.expires <= now);
         let ended: Vec<_> = ended.map(|(id, _)| *id).collect();
         for id in &ended {
             table.remove(*id);
@@ -340,20 +366,20 @@ impl Handles {
 
     fn theirs(&self, handle: &str, principal: &Principal) -> Option<Stored> {
         let table = self.table.lock();
-        let stored = table.by_id.get(&IdHash::of(handle))?;
+        let (stored, _) = table.by_id.get(&IdHash::of(handle))?;
         let is_theirs = stored.tenant == principal.tenant && stored.subject == principal.subject;
         (is_theirs && stored.expires > SystemTime::now()).then(|| stored.clone())
     }
 }
 
 impl Table {
-    fn insert(&mut self, id: IdHash, stored: Stored) {
+    fn insert(&mut self, id: IdHash, stored: Stored, charge: Charge) {
         *self.of_tenant.entry(stored.tenant.clone()).or_default() += 1;
-        self.by_id.insert(id, stored);
+        self.by_id.insert(id, (stored, charge));
     }
 
     fn remove(&mut self, id: IdHash) {
-        let Some(stored) = self.by_id.remove(&id) else {
+        let Some((stored, _)) = self.by_id.remove(&id) else {
             return;
         };
         if let Some(count) = self.of_tenant.get_mut(&stored.tenant) {

@@ -26,7 +26,7 @@ async fn create(handles: &Handles, who: &Principal, secret: Option<&str>) -> Str
 
 #[tokio::test]
 async fn a_handle_is_its_makers_and_its_servers() {
-    let handles = Handles::default();
+    let handles = Handles::in_memory(Ledger::unlimited());
     let anna = user("acme", Some("anna"));
     let handle = create(&handles, &anna, Some("s3cr3t")).await;
     assert!(handle.starts_with("cfg_") && handle.len() == 36, "{handle}");
@@ -59,7 +59,7 @@ async fn a_handle_is_its_makers_and_its_servers() {
 
 #[tokio::test]
 async fn a_handle_ends_with_its_time() {
-    let handles = Handles::default();
+    let handles = Handles::in_memory(Ledger::unlimited());
     let who = user("acme", None);
     let handle = create(&handles, &who, None).await;
     let created = handles.info(&handle, &who).expect("there").created;
@@ -71,7 +71,7 @@ async fn a_handle_ends_with_its_time() {
 
 #[tokio::test]
 async fn a_tenant_has_so_many_and_no_more() {
-    let handles = Handles::default();
+    let handles = Handles::in_memory(Ledger::unlimited());
     for _ in 0..MAX_OF_TENANT {
         create(&handles, &user("acme", None), None).await;
     }
@@ -84,11 +84,54 @@ async fn a_tenant_has_so_many_and_no_more() {
     create(&handles, &user("globex", None), None).await;
 }
 
+#[tokio::test]
+async fn what_they_hold_is_their_tenants_and_bounded() {
+    let ledger = Ledger::new(crate::held::Limits {
+        of_tenant: 200 << 10,
+        of_all: u64::MAX,
+    });
+    let handles = Handles::in_memory(ledger.clone());
+    let acme = user("acme", None);
+    let long = |n: usize| {
+        let values = json!({ "repo": format!("{n}{}", "x".repeat(50 << 10)) });
+        let values = values.as_object().cloned().expect("an object");
+        ClientConfig::new(values, BTreeMap::new())
+    };
+    let mut made = vec![];
+    let refused = loop {
+        let one = handles.create(
+            &acme,
+            ServerName::new("s"),
+            long(made.len()),
+            DEFAULT_TTL,
+            true,
+        );
+        match one.await {
+            Ok((handle, _)) => made.push(handle),
+            Err(refused) => break refused,
+        }
+        assert!(made.len() < 10, "never refused");
+    };
+    assert_eq!((made.len(), refused.reason), (3, Reason::TenantLimit));
+    assert!(
+        refused.message.contains("`limits.memory_held`"),
+        "{refused}"
+    );
+    create(&handles, &user("globex", None), None).await;
+    assert!(ledger.held_of(Kind::StoredConfig) > 150 << 10);
+    handles.delete(&made[0], &acme).await.expect("deleted");
+    let again = handles.create(&acme, ServerName::new("s"), long(9), DEFAULT_TTL, true);
+    again.await.expect("room again");
+    handles.keep_tenants(|_| false);
+    assert_eq!(ledger.held_of(Kind::StoredConfig), 0);
+}
+
 fn open(state: &StateDir, key: Option<&str>) -> Handles {
     let opened = Opened::open(state).expect("opens");
     let vault = key.map(|key| Vault::new(&key.repeat(32).into()).expect("a key"));
     let vault = Arc::new(vault.unwrap_or_else(Vault::without_key));
-    Handles::new(opened.handles, vault, opened.handle_rows)
+    let ledger = Ledger::unlimited();
+    Handles::new(opened.handles, vault, opened.handle_rows, ledger)
 }
 
 fn never_written(state: &StateDir, never: &[&str]) {
@@ -168,7 +211,7 @@ async fn with_a_key_what_has_secrets_is_sealed_and_opens_again() {
 
 #[tokio::test]
 async fn one_for_several_servers_is_used_for_each_and_for_those_on_offer() {
-    let handles = Handles::default();
+    let handles = Handles::in_memory(Ledger::unlimited());
     let who = user("acme", None);
     let parts = ["s", "t"].map(|name| (ServerName::new(name), config(Some(name))));
     let several = ClientConfig::of_servers(parts.into());

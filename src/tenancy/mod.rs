@@ -39,7 +39,7 @@ pub use authenticator::{Authenticator, Credentials};
 pub use client_config::{ClientConfig, Given, HANDLE_PREFIX, MAX_CONFIG};
 pub use environment::InstallEnvironment;
 pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
-pub use key::{derived_key, pool_key, program_id};
+pub use key::{caller_of, derived_key, derived_lineage, lineage, pool_key, program_id};
 pub use merge::{TenantSettings, in_both, merged};
 pub use principal::Principal;
 pub use refine::{advert_of_parts, of_part};

@@ -39,6 +39,17 @@ pub(super) struct Stored {
     pub(super) kept: Kept,
 }
 
+/// What a stored config takes beside its texts, in bytes.
+const STORED_BYTES: usize = 512;
+
+impl Stored {
+    /// What it takes in memory, in bytes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let subject = self.subject.as_ref().map_or(0, String::len);
+        STORED_BYTES + subject + self.config.bytes()
+    }
+}
+
 /// Why a row is no stored config.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {

@@ -285,7 +285,7 @@ impl Simulation<'_> {
                 self.waiting.remove(&ticket);
                 self.outcome.refused += 1;
             }
-            Action::Gone { .. } | Action::Forget(_) => {}
+            Action::Gone { .. } | Action::Forget(_) | Action::Circuit(_) => {}
         }
     }
 
@@ -334,6 +334,9 @@ fn facts(workload: &Workload, setting: &Setting, call: Call) -> Arc<KeyFacts> {
         max_in_flight: 32,
         max_of_session: 32,
         max_workers_per_key: 1,
+        lineage: None,
+        lineage_if_declined: None,
+        caller_configured: false,
         exclusive: false,
         max_requests: 0,
         idle_timeout: setting.idle_timeout,

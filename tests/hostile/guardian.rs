@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, rlim_t};
@@ -11,8 +13,8 @@ use serde_json::json;
 
 use super::beside::Beside;
 use super::support::{
-    Process, Stdiopool, alive, command_line_of, demo, environment_of, eventually, in_tree_of,
-    until, until_gone,
+    Process, Stdiopool, alive, command_line_of, demo, environment_of, eventually, faulty,
+    in_tree_of, until, until_gone,
 };
 
 /// Longest that stdiopool may take to end with a stopped guardian: it finds out within a few seconds.
@@ -207,6 +209,91 @@ async fn a_guardian_short_of_descriptors_says_so_and_recovers() {
     set_open_files(guardian, before);
     eventually("it starts again", async || {
         start().await.response().get("result").is_some()
+    })
+    .await;
+}
+
+/// A limit on processes holds for plain users only, so that is who it is tried as.
+#[tokio::test]
+async fn a_guardian_at_the_limit_on_processes_says_so_and_recovers() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("not root: nobody else to run it as");
+        return;
+    }
+    let user = 65_533;
+    let dir = tempfile::tempdir().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
+    let config = dir.path().join("pool.toml");
+    for path in [dir.path(), &config] {
+        std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+    }
+    let args = ["--config".to_owned(), config.display().to_string()];
+    let pool = Stdiopool::run_as(user, dir, &args);
+    let anna = Beside::open(&pool, "anna", "good").await;
+    anna.goes_on(1).await;
+    let guardian = guardian(&pool);
+    // Only the user itself, or who may do it to everyone, changes the limits of its processes.
+    let set_limit = |soft: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.uid(user).gid(user);
+        prlimit
+            .arg(format!("--pid={}", guardian.pid))
+            .arg(format!("--nproc={soft}:"));
+        let output = prlimit.output().expect("util-linux is there");
+        assert!(output.status.success(), "{output:?}");
+    };
+    set_limit("1");
+    let client = pool.client_of("bob", "good");
+    let start = async || client.try_initialize("2025-06-18", json!({})).await;
+    let answer = start().await;
+    assert_eq!(answer.reason(), "start_failed", "{answer:?}");
+    for part in ["the limit on processes is reached", "`ulimit -u`"] {
+        assert!(answer.message().contains(part), "{}", answer.message());
+    }
+    anna.goes_on(1).await;
+    set_limit("4096");
+    eventually("it starts again", async || {
+        start().await.response().get("result").is_some()
+    })
+    .await;
+}
+
+/// A start goes on while the guardian is stopped; when that is replaced for it, the start is told as failed or tried
+/// again, and in no case waited for without end.
+#[tokio::test]
+async fn a_guardian_that_is_stopped_while_a_start_is_under_way_holds_nobody_up() {
+    let slow = faulty("slow", &["--delay-ms", "3000"], "");
+    let pool = Stdiopool::serve(&(slow + &demo("good", "")));
+    let anna = Beside::open(&pool, "anna", "good").await;
+    let first = guardian(&pool);
+    for tenant in ["bob", "carl"] {
+        let client = pool.client_of(tenant, "slow");
+        let began = Instant::now();
+        let start =
+            tokio::spawn(async move { client.try_initialize("2025-06-18", json!({})).await });
+        eventually("its process is there", async || {
+            let workers = pool.workers().await;
+            let is_meant = |worker: &serde_json::Value| {
+                worker["tenant"] == tenant
+                    && worker["pid"].is_u64()
+                    && worker["state"] == "starting"
+            };
+            workers.iter().any(is_meant)
+        })
+        .await;
+        send(first, Signal::SIGSTOP);
+        let answer = start.await.expect("no panic");
+        assert!(began.elapsed() < MAX_END, "{:?}", began.elapsed());
+        if tenant == "bob" {
+            assert!(answer.response().get("result").is_some(), "{answer:?}");
+            eventually("it goes on", async || !is_stopped(first)).await;
+        }
+        anna.goes_on(1).await;
+    }
+    let client = pool.client_of("dora", "slow");
+    eventually("others start", async || {
+        let answer = client.try_initialize("2025-06-18", json!({})).await;
+        answer.response().get("result").is_some()
     })
     .await;
 }

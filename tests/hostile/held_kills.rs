@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::support::stateless::{call, text};
-use crate::support::{Client, Stdiopool, demo, eventually, in_tree_of};
+use crate::support::{
+    Client, PATIENCE, Stdiopool, demo, eventually, eventually_within, in_tree_of,
+};
 
 /// Why a call may fail while workers are killed.
 const REASONS: &[&str] = &[
@@ -176,7 +178,9 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
         answered >= 2 * tenants && kills >= tenants / 2
     };
     let began = Instant::now();
-    eventually("there were answers and kills enough", is_enough).await;
+    // Of a debug build beside other work, a second for each.
+    let patience = PATIENCE.max(Duration::from_secs(tenants as u64));
+    eventually_within(patience, "there were answers and kills enough", is_enough).await;
     end.store(true, Ordering::Relaxed);
     while let Some(ended) = tasks.join_next().await {
         ended.expect("every answer was its own tenant's");
@@ -194,7 +198,7 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
                 true
             })
         };
-        eventually("it is served", is_served).await;
+        eventually_within(patience, "it is served", is_served).await;
     });
     futures_util::future::join_all(again).await;
     eprintln!("all {tenants} served again in {:?}", began.elapsed());

@@ -10,6 +10,7 @@
 mod support;
 
 mod beside;
+mod blame;
 mod bodies;
 mod bound;
 mod bytes;
@@ -34,6 +35,7 @@ mod packages;
 mod refusals;
 mod requests;
 mod side_by_side;
+mod succession;
 mod tables;
 mod terminals;
 mod wire;

@@ -3,6 +3,42 @@
 use super::support::BINARY;
 
 #[test]
+fn a_command_that_never_ends_is_ended_with_all_it_started() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::support::{command_line_of, in_tree_of};
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let npm = dir.path().join("npm");
+    std::fs::write(&npm, "#!/bin/sh\nsetsid sleep 4727 &\nsleep 4728\n").expect("written");
+    std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("set");
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", dir.path().display());
+    let toml = format!(
+        "[launch]\ninstall_timeout = \"1s\"\n[servers.thing]\ncommand = \"npx\"\nargs = [\"-y\", \"thing@1.0.0\"]\nenv = {{ PATH = {path:?} }}\n"
+    );
+    let config = dir.path().join("pool.toml");
+    std::fs::write(&config, toml).expect("written");
+    let began = std::time::Instant::now();
+    let mut command = assert_cmd::Command::new(BINARY);
+    command.args(["prefetch", "--config"]).arg(&config);
+    let failed = command.assert().code(1);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    let why = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+    for part in [
+        "did not end within 1s",
+        "`launch.install_timeout`",
+        "thing@1.0.0",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    let left = in_tree_of(1)
+        .into_iter()
+        .map(command_line_of)
+        .find(|line| line.contains("sleep 4727") || line.contains("sleep 4728"));
+    assert_eq!(left, None);
+}
+
+#[test]
 fn packages_are_fetched_and_what_cannot_be_had_is_said() {
     let dir = tempfile::tempdir().expect("a folder");
     let config = dir.path().join("pool.toml");

@@ -4,6 +4,8 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -15,6 +17,9 @@ use super::manifest::ABOUT;
 use super::scripts::Unscripted;
 use crate::folders::{self, Temporary};
 
+/// How long one command of npm or uv may take unless something else is configured: downloads on a slow line, and builds of
+/// native parts.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(600);
 /// How often a lock that another process holds is tried again.
 const LOCK_PERIOD: Duration = Duration::from_millis(200);
 /// How long such a lock is waited for: longer than an install takes.
@@ -61,6 +66,8 @@ fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CacheErr
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
+    /// How long one command of an install may take, in milliseconds.
+    patience: Arc<AtomicU64>,
 }
 
 /// What a request was resolved to.
@@ -108,7 +115,21 @@ impl Cache {
         }
         // Names in it are used in shebangs and for comparison: they must stay true.
         let root = root.canonicalize().map_err(failed(root, "resolve"))?;
-        Ok(Self { root })
+        let patience = Arc::default();
+        let cache = Self { root, patience };
+        cache.set_patience(DEFAULT_PATIENCE);
+        Ok(cache)
+    }
+
+    /// How long one command of an install may take.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Ordering::Relaxed))
+    }
+
+    /// Lets one command of an install take so long, of those that begin from now on.
+    pub fn set_patience(&self, patience: Duration) {
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        self.patience.store(millis, Ordering::Relaxed);
     }
 
     /// HOME of installs: what their scripts leave there is nobody's.
@@ -215,6 +236,7 @@ impl Cache {
     pub fn installed(root: &Path) -> Vec<Known> {
         let cache = Self {
             root: root.to_owned(),
+            patience: Arc::default(),
         };
         let refs = std::fs::read_dir(root.join("refs")).into_iter().flatten();
         let known = refs.flatten().filter_map(|item| {

@@ -10,8 +10,6 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 
 use crate::launch::{CommandGroup, CommandLine};
 
-/// How long one command may take: downloads on a slow line, and builds of native parts.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// How much of what a command prints is kept, in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
 /// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. What follows is advice,
@@ -30,6 +28,8 @@ pub(super) struct Helper<'a> {
     /// Held by the command too, as its stdin, so that what it protects stays protected should this
     /// process be killed meanwhile.
     pub(super) lock: &'a File,
+    /// How long one command may take; then it is killed with everything it started.
+    pub(super) patience: Duration,
 }
 
 impl Helper<'_> {
@@ -51,12 +51,12 @@ impl Helper<'_> {
         };
         let mut running = CommandGroup::start(line).map_err(cannot)?;
         let shown = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
-        match tokio::time::timeout(PATIENCE, output(running.output())).await {
+        match tokio::time::timeout(self.patience, output(running.output())).await {
             Ok(printed) => printed.map_err(|why| format!("{} {why}", shown())),
             Err(_elapsed) => Err(format!(
-                "{} did not end within {}",
+                "{} did not end within {} and was ended (raise `launch.install_timeout` if it needs longer)",
                 shown(),
-                humantime::format_duration(PATIENCE)
+                humantime::format_duration(self.patience)
             )),
         }
     }
@@ -168,6 +168,7 @@ mod tests {
             env: &env,
             dir: Path::new("/"),
             lock: &lock,
+            patience: Duration::from_secs(60),
         };
         let said = helper.answer("echo", &["", " x "]).await;
         assert_eq!(said, Ok("x".to_owned()));

@@ -372,6 +372,7 @@ impl Job<'_> {
                     env: &env,
                     dir,
                     lock: &self.lock,
+                    patience: self.cache.patience(),
                 };
                 node::install(&helper, lock_file, *launcher, scripts).await?;
                 let unscripted = scripts.not_run(&helper, &lock).await;
@@ -436,6 +437,7 @@ impl Job<'_> {
             env: &self.request.env,
             dir,
             lock: &self.lock,
+            patience: self.cache.patience(),
         }
     }
 }

@@ -255,6 +255,11 @@ impl Installer {
         self.cache.touch(&slot.request.id());
     }
 
+    /// Lets one command of an install take so long, of those that begin from now on.
+    pub fn set_patience(&self, patience: Duration) {
+        self.cache.set_patience(patience);
+    }
+
     /// The folder that no worker has a reason to write to.
     pub fn folder(&self) -> &Path {
         self.cache.root()

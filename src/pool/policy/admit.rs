@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use super::event::{Action, Claim, TicketId, refusal};
 use super::limits::KeyFacts;
+use super::lineage::Patience;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
 /// How soon a refused caller is told to try again.
-const RETRY_MS: u64 = 1_000;
+pub(super) const RETRY_MS: u64 = 1_000;
 
 /// What a key's workers have for a claim.
 enum Slot {
@@ -39,7 +40,7 @@ impl Policy {
         let record = self
             .keys
             .entry(key)
-            .or_insert_with(|| KeyRecord::new(&facts));
+            .or_insert_with(|| KeyRecord::new(key, &facts));
         if !Arc::ptr_eq(&record.facts, &facts) {
             record.facts = Arc::clone(&facts);
             // More may be allowed now than when the others came.
@@ -58,6 +59,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, id, key, &facts, claim);
+        self.make_way(now, key, Patience::AtFirst, out);
         self.adopt_for(now, key, out);
         self.fill(now, out);
     }
@@ -126,6 +128,7 @@ impl Policy {
         let max_requests = facts.map_or(0, |facts| facts.max_requests);
         if max_requests > 0 && worker.granted >= max_requests {
             self.close_to_requests(id, super::StopReason::Requests);
+            self.drains(now, id);
         }
         out.push(Action::Grant(ticket, id));
     }
@@ -303,11 +306,11 @@ impl Policy {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
-        let failure = self.why_not(ticket.key, &ticket.tenant, ticket.claim);
+        let failure = self.why_not(now, ticket.key, &ticket.tenant, ticket.claim);
         self.refuse(now, id, failure, out);
     }
 
-    fn why_not(&self, key: PoolKey, tenant: &TenantId, claim: Claim) -> Failure {
+    fn why_not(&self, now: Instant, key: PoolKey, tenant: &TenantId, claim: Claim) -> Failure {
         let waited = humantime::format_duration(self.limits.queue_timeout);
         let Some(record) = self.keys.get(&key) else {
             return draining();
@@ -345,12 +348,8 @@ impl Policy {
             );
             return refusal(Reason::Busy, message, RETRY_MS);
         }
-        if record.workers.len() + record.stopping >= facts.max_workers_per_key {
-            let message = format!(
-                "the worker of server `{}` was told to stop and has not ended for {waited}; the next is started after it (raise `servers.{}.max_workers_per_key` if two may run side by side)",
-                facts.server, facts.server
-            );
-            return refusal(Reason::Busy, message, RETRY_MS);
+        if let Some(failure) = self.why_lineage_is_full(now, record) {
+            return failure;
         }
         let of_tenant = self.tenants.get(tenant).map_or(0, |record| record.alive);
         if of_tenant >= facts.tenant_max_workers {

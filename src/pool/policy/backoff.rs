@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::circuit::{Thresholds, Whose};
-use super::event::{Action, refusal};
+use super::event::{Action, CircuitChange, CircuitOf, CircuitTurn, refusal};
 use super::limits::KeyFacts;
 use super::state::{Phase, Policy, Timer};
-use crate::ids::{PoolKey, ServerName, WorkerId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
 /// How long after the wait is over a failure is remembered, in multiples of the longest wait. A
@@ -119,13 +119,19 @@ impl Policy {
         // One that was told to stop while it started has not failed.
         let was_retiring = worker.retiring.is_some();
         let (key, facts) = (worker.key, Arc::clone(&worker.facts));
-        self.mark_stopping(id, super::StopReason::StartFailed);
+        self.mark_stopping(
+            id,
+            match blame {
+                Blame::None => super::StopReason::Declined,
+                Blame::Counts | Blame::Key => super::StopReason::StartFailed,
+            },
+        );
         if !was_retiring {
             if blame != Blame::None {
-                self.note_failure(now, key, failure.clone());
+                self.note_failure(now, key, failure.clone(), out);
             }
             if blame == Blame::Counts {
-                self.blame(now, (&facts, key, id));
+                self.blame(now, (&facts, key, id), &failure, out);
             } else if let Some(server) = self.servers.get_mut(&facts.server) {
                 server.circuit.ended(id);
             }
@@ -156,7 +162,13 @@ impl Policy {
     }
 
     /// Holds a failure against its key: the next start waits.
-    pub(super) fn note_failure(&mut self, now: Instant, key: PoolKey, failure: Failure) {
+    pub(super) fn note_failure(
+        &mut self,
+        now: Instant,
+        key: PoolKey,
+        failure: Failure,
+        out: &mut Vec<Action>,
+    ) {
         let jitter = self.jitter();
         let limits = &self.limits;
         if let Some(record) = self.keys.get_mut(&key)
@@ -173,6 +185,17 @@ impl Policy {
             let until = Self::after(now, wait.mul_f64(jitter));
             let forget = until + limits.backoff_max * REMEMBERED;
             record.blocked_until = Some(until);
+            // What cannot be started with what it is given is told so each time, and no circuit.
+            if record.failures == limits.refuse_after && failure.reason != Reason::ConfigInvalid {
+                record.is_told_open = true;
+                let turn = CircuitTurn::Opens {
+                    failing: record.failures as usize,
+                    retry_in: until.saturating_duration_since(now),
+                    last: failure.clone(),
+                };
+                let of = CircuitOf::Configuration(record.facts.tenant.clone());
+                out.push(changes(&record.facts.server, of, turn));
+            }
             record.last_failure = Some(failure);
             self.arm(until, Timer::Backoff(key));
             self.arm(forget, Timer::ForgetKey(key));
@@ -184,6 +207,8 @@ impl Policy {
         &mut self,
         now: Instant,
         (facts, key, worker): (&KeyFacts, PoolKey, WorkerId),
+        failure: &Failure,
+        out: &mut Vec<Action>,
     ) {
         let thresholds = Thresholds {
             keys: self.limits.circuit_keys,
@@ -195,24 +220,49 @@ impl Policy {
             return;
         };
         let failed = (&facts.tenant, key, worker);
-        let open_until = server.circuit.failed(now, failed, thresholds);
+        let (open_until, opened) = server.circuit.failed(now, failed, thresholds);
         if let Some(until) = open_until {
             self.arm(until, Timer::Circuit(facts.server.clone()));
+            let of_tenant = opened
+                .of_tenant
+                .map(|failing| (CircuitOf::Tenant(facts.tenant.clone()), failing));
+            let of_everyone = opened
+                .of_everyone
+                .map(|failing| (CircuitOf::Everyone, failing));
+            for (of, failing) in of_tenant.into_iter().chain(of_everyone) {
+                let turn = CircuitTurn::Opens {
+                    failing,
+                    retry_in: until.saturating_duration_since(now),
+                    last: failure.clone(),
+                };
+                out.push(changes(&facts.server, of, turn));
+            }
         }
         let forget = (now + remembered).max(open_until.unwrap_or(now));
         self.arm(forget, Timer::ForgetServer(facts.server.clone()));
     }
 
     /// A worker became ready: its server works.
-    pub(super) fn close_circuit(&mut self, server: &ServerName) {
+    pub(super) fn close_circuit(&mut self, server: &ServerName, out: &mut Vec<Action>) {
         if let Some(record) = self.servers.get_mut(server) {
-            record.circuit.close();
+            let was_open = record.circuit.close().into_iter();
+            out.extend(was_open.map(|of| changes(server, of, CircuitTurn::Closes)));
         }
     }
 
+    /// Whether starts of the server have failed for that tenant with its own configuration, or for several others.
+    pub fn is_failing(&self, server: &ServerName, tenant: &TenantId) -> bool {
+        let record = self.servers.get(server);
+        record.is_some_and(|record| record.circuit.is_failing(tenant))
+    }
+
     /// A worker of the key has served: what failed before is history.
-    pub(super) fn forgive(&mut self, key: PoolKey) {
+    pub(super) fn forgive(&mut self, key: PoolKey, turn: CircuitTurn, out: &mut Vec<Action>) {
         if let Some(record) = self.keys.get_mut(&key) {
+            if std::mem::take(&mut record.is_told_open) {
+                let of = CircuitOf::Configuration(record.facts.tenant.clone());
+                out.push(changes(&record.facts.server, of, turn));
+            }
             record.failures = 0;
             record.blocked_until = None;
             record.last_failure = None;
@@ -226,15 +276,21 @@ impl Policy {
                 .blocked_until
                 .is_none_or(|until| until + remembered <= now)
         {
-            self.forgive(key);
+            self.forgive(key, CircuitTurn::Forgotten, out);
         }
         self.drop_key_if_unused(key, out);
     }
 
-    pub(super) fn forget_server_timer(&mut self, now: Instant, server: &ServerName) {
+    pub(super) fn forget_server_timer(
+        &mut self,
+        now: Instant,
+        server: &ServerName,
+        out: &mut Vec<Action>,
+    ) {
         let remembered = self.limits.backoff_max * REMEMBERED;
         if let Some(record) = self.servers.get_mut(server) {
-            record.circuit.forget(now, remembered);
+            let forgotten = record.circuit.forget(now, remembered).into_iter();
+            out.extend(forgotten.map(|of| changes(server, of, CircuitTurn::Forgotten)));
         }
         self.drop_server_if_unused(server);
     }
@@ -249,6 +305,11 @@ impl Policy {
         let fraction = f64::from(u32::try_from((bits ^ (bits >> 31)) >> 32).unwrap_or(0));
         0.8 + 0.4 * fraction / f64::from(u32::MAX)
     }
+}
+
+fn changes(server: &ServerName, of: CircuitOf, turn: CircuitTurn) -> Action {
+    let server = server.clone();
+    Action::Circuit(Box::new(CircuitChange { server, of, turn }))
 }
 
 fn millis(wait: Duration) -> u64 {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::event::CircuitOf;
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
 /// Most failing keys that are remembered of a tenant and server: enough to know that it is not one key's
@@ -63,6 +64,15 @@ pub(super) enum Whose {
     Everyone,
 }
 
+/// Circuits that were closed until now, and how much fails.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Opened {
+    /// That of the tenant whose start failed: so many of its keys fail.
+    pub(super) of_tenant: Option<usize>,
+    /// Everyone's: for so many tenants.
+    pub(super) of_everyone: Option<usize>,
+}
+
 /// How many failures open a circuit, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Thresholds {
@@ -85,6 +95,11 @@ impl Circuit {
     /// Whether nothing is remembered.
     pub(super) fn is_closed(&self) -> bool {
         self.failing.is_empty() && self.everyone.is_none()
+    }
+
+    /// Whether starts of that tenant have failed, or those of several others.
+    pub(super) fn is_failing(&self, tenant: &TenantId) -> bool {
+        self.everyone.is_some() || self.failing.contains_key(tenant)
     }
 
     /// Until when no start of that tenant is even tried, and whose circuit that is.
@@ -133,13 +148,15 @@ impl Circuit {
         }
     }
 
-    /// A start of that tenant and key has failed. Says until when a circuit is open because of it.
+    /// A start of that tenant and key has failed. Says until when a circuit is open because of it, and which were
+    /// closed before.
     pub(super) fn failed(
         &mut self,
         now: Instant,
         (tenant, key, worker): (&TenantId, PoolKey, WorkerId),
         thresholds: Thresholds,
-    ) -> Option<Instant> {
+    ) -> (Option<Instant>, Opened) {
+        let mut opened = Opened::default();
         let until = now + thresholds.open_for;
         let was_probe_of_all = self.everyone.is_some_and(|all| all.probe == Some(worker));
         self.ended(worker);
@@ -155,12 +172,14 @@ impl Circuit {
                 failing.keys.insert(key);
             }
             if failing.keys.len() >= thresholds.keys || failing.breaker.is_some() {
-                failing.breaker = Some(Breaker::open(until));
+                let before = failing.breaker.replace(Breaker::open(until));
+                opened.of_tenant = before.is_none().then_some(failing.keys.len());
             }
         }
         let opens = self.everyone.is_none() && self.failing.len() >= thresholds.tenants;
         if opens || was_probe_of_all {
             self.everyone = Some(Breaker::open(until));
+            opened.of_everyone = opens.then_some(self.failing.len());
         }
         if self.everyone.is_some() {
             for failing in self.failing.values_mut() {
@@ -168,17 +187,31 @@ impl Circuit {
             }
         }
         let own = self.failing.get(tenant).and_then(|failing| failing.breaker);
-        own.or(self.everyone).map(|breaker| breaker.open_until)
+        let open = own.or(self.everyone);
+        (open.map(|breaker| breaker.open_until), opened)
     }
 
-    /// A worker became ready: the server works.
-    pub(super) fn close(&mut self) {
+    /// A worker became ready: the server works. Says for whom it was open.
+    pub(super) fn close(&mut self) -> Vec<CircuitOf> {
+        let was_open = self.who_is_open();
         *self = Self::default();
+        was_open
+    }
+
+    /// For whom it is open: for everyone, or for these tenants.
+    fn who_is_open(&self) -> Vec<CircuitOf> {
+        if self.everyone.is_some() {
+            return vec![CircuitOf::Everyone];
+        }
+        let open = self.failing.iter().filter(|(_, it)| it.breaker.is_some());
+        open.map(|(tenant, _)| CircuitOf::Tenant(tenant.clone()))
+            .collect()
     }
 
     /// Forgets tenants that have not failed for `remembered`, and with the last of them that the server
-    /// fails for everyone.
-    pub(super) fn forget(&mut self, now: Instant, remembered: Duration) {
+    /// fails for everyone. Says for whom it is open no more.
+    pub(super) fn forget(&mut self, now: Instant, remembered: Duration) -> Vec<CircuitOf> {
+        let mut was_open = self.who_is_open();
         self.failing.retain(|_, failing| {
             let is_open = failing.breaker.is_some_and(|own| now < own.open_until);
             is_open || failing.last + remembered > now
@@ -187,6 +220,9 @@ impl Circuit {
         if self.failing.is_empty() && !is_open {
             self.everyone = None;
         }
+        let still_open = self.who_is_open();
+        was_open.retain(|of| !still_open.contains(of));
+        was_open
     }
 
     /// Those that are open: of which tenant, if it is not everyone's, until when, and how many keys fail.
@@ -273,8 +309,9 @@ mod tests {
         assert_eq!(bench.start(&bad), None, "one only");
         bench.fail(&bad, 0, probe);
         assert_eq!(bench.start(&bad), None, "open again");
-        bench.circuit.close();
+        assert_eq!(bench.circuit.close(), [CircuitOf::Tenant(bad.clone())]);
         assert!(bench.start(&bad).is_some() && bench.circuit.is_closed());
+        assert_eq!(bench.circuit.close(), []);
     }
 
     #[test]
@@ -304,7 +341,8 @@ mod tests {
         bench.fail(&other, 0, probe);
         assert!(bench.circuit.open_until(bench.now, &good).is_some());
         bench.now += Duration::from_secs(3600);
-        bench.circuit.forget(bench.now, Duration::from_secs(300));
+        let forgotten = bench.circuit.forget(bench.now, Duration::from_secs(300));
+        assert_eq!(forgotten, [CircuitOf::Everyone]);
         assert!(bench.circuit.is_closed());
     }
 }

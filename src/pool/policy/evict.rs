@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::event::{Action, StopReason, TicketId};
 use super::fair::Need;
+use super::lineage::Patience;
 use super::memory::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
@@ -140,8 +141,10 @@ impl Policy {
         {
             self.yields(victim, key);
             self.close_to_requests(victim, reason);
+            self.drains(now, victim);
             self.becomes_idle(now, victim, out);
         }
+        self.make_way(now, key, Patience::Over, out);
         let again = Self::after(now, self.limits.yield_after);
         if again < deadline {
             self.arm(again, Timer::Yield(id));

@@ -125,8 +125,8 @@ impl Policy {
         };
         let is_covered = starting.saturating_mul(per_worker) >= record.waiting.len();
         if is_covered
-            // One that is being stopped may hold what its successor needs.
-            || record.workers.len() + record.stopping >= facts.max_workers_per_key
+            // What is still there of others may hold what a successor needs.
+            || self.is_lineage_full(record)
             || record.blocked_until.is_some_and(|until| now < until)
             || !self.circuit_lets_through(now, facts)
             || record

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::memory::Sleep;
-use super::state::{Phase, Policy, Timer, WorkerRecord};
+use super::state::{Phase, Policy, Timer};
 
 impl Policy {
     /// Panics when the tables disagree with each other. Walks everything: for debug builds and tests.
@@ -66,9 +66,23 @@ impl Policy {
         }
         for (key, record) in &self.keys {
             assert_eq!(record.alive, of_key.get(key).copied().unwrap_or(0), "{key}");
-            let stops = |w: &&WorkerRecord| w.key == *key && w.holds_key;
-            let stopping = self.workers.values().filter(stops).count();
-            assert_eq!(record.stopping, stopping, "{key}");
+        }
+        self.check_lineages();
+    }
+
+    fn check_lineages(&self) {
+        let listed: usize = self.lineages.values().map(|workers| workers.len()).sum();
+        assert_eq!(listed, self.workers.len(), "each in one lineage");
+        for (lineage, workers) in &self.lineages {
+            assert!(!workers.is_empty(), "an unused lineage");
+            let is_of_it = |id| self.workers[id].lineage == *lineage;
+            assert!(workers.iter().all(is_of_it), "{lineage:?}");
+        }
+        for worker in self.workers.values() {
+            let is_draining = worker.retiring.is_some() && worker.phase == Phase::Ready;
+            assert!(is_draining || worker.drains_until.is_none(), "who drains");
+            // Who has nothing in flight is stopped.
+            assert_eq!(is_draining, worker.drains_until.is_some(), "who drains");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ids::{PoolKey, ServerName, TenantId};
+use crate::ids::{Lineage, PoolKey, ServerName, TenantId};
 
 /// Bounds of the whole pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,9 @@ pub struct Limits {
     /// How long a request waits for a place before a busy worker of someone who holds more is
     /// closed to new requests. Default 1 s.
     pub yield_after: Duration,
+    /// How long a worker that takes no new requests may go on with those that it has while others wait for the next
+    /// worker of its key. Default 30 s.
+    pub drain_timeout: Duration,
     /// Wait after a key's first failed start; doubles with each further one. Default 1 s.
     pub backoff_first: Duration,
     /// Longest such wait. Default 60 s.
@@ -59,6 +62,7 @@ impl Default for Limits {
             queue_limit: 1024,
             queue_timeout: Duration::from_secs(30),
             yield_after: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(30),
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
             refuse_after: 5,
@@ -92,8 +96,17 @@ pub struct KeyFacts {
     /// Requests at once per worker of one session, at least 1: what it leaves is for others. Without
     /// meaning where a worker is exclusive.
     pub max_of_session: usize,
-    /// Workers of this key, at least 1; those that are being stopped count.
+    /// Workers of this key and of all others of its lineage, at least 1; those that take no new requests and those that
+    /// are being stopped count.
     pub max_workers_per_key: usize,
+    /// What it has in common with the keys before and after it; `None` for a key that has none.
+    pub lineage: Option<Lineage>,
+    /// Where a worker counts that was declined ([`super::Event::Declined`]), until it is gone: with the key that is
+    /// tried next.
+    pub lineage_if_declined: Option<Lineage>,
+    /// Its workers are started with something that its caller sets: what becomes of them says nothing of its tenant's
+    /// configuration, nor of the server.
+    pub caller_configured: bool,
     /// One owner's requests at a time per worker.
     pub exclusive: bool,
     /// Requests after which a worker is recycled; 0 for never.

@@ -14,6 +14,8 @@
 //! (`places`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
 //! failures of one tenant close the server to that tenant alone (`circuit`).
 //!
+//! A worker counts for its key, and for those that follow it (`lineage`), until nothing of it is left.
+//!
 //! A start also needs room for what it will hold in memory. Where that lacks, idle workers fall
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
 //!
@@ -30,6 +32,7 @@ mod evict;
 mod fair;
 mod invariants;
 mod limits;
+mod lineage;
 mod memory;
 mod page_out;
 mod places;
@@ -37,7 +40,9 @@ mod spares;
 mod state;
 mod turn;
 
-pub use event::{Action, Claim, Event, StopReason, TicketId};
+pub use event::{
+    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, StopReason, TicketId,
+};
 pub use limits::{KeyFacts, Limits, share_of_session};
 pub use memory::Sleep;
 pub use spares::Stock;

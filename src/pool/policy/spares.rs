@@ -58,7 +58,7 @@ impl Policy {
             while self.has_capacity_for(now, key, &facts) && !self.is_place_wanted(now) {
                 self.keys
                     .entry(key)
-                    .or_insert_with(|| KeyRecord::new(&facts));
+                    .or_insert_with(|| KeyRecord::new(key, &facts));
                 self.start(now, key, out);
             }
         }
@@ -74,9 +74,11 @@ impl Policy {
 
     fn has_capacity_for(&self, now: Instant, key: PoolKey, facts: &KeyFacts) -> bool {
         let record = self.keys.get(&key);
-        let is_missing = record.is_none_or(|record| {
-            record.workers.len() + record.stopping < facts.max_workers_per_key
-        });
+        let lineage = record.map_or_else(
+            || facts.lineage.unwrap_or_else(|| key.into()),
+            |record| record.lineage,
+        );
+        let is_missing = self.count_of_lineage(lineage) < facts.max_workers_per_key;
         let is_blocked = record
             .and_then(|record| record.blocked_until)
             .is_some_and(|until| now < until);
@@ -159,6 +161,8 @@ impl Policy {
             record.workers.push(id);
             record.alive += 1;
             record.evicting = None;
+            let lineage = record.lineage;
+            self.joins_lineage(id, lineage);
         }
         self.tenant(&facts).alive += 1;
         out.push(Action::Adopt(id, key));

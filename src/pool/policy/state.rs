@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use super::backoff::Blame;
 use super::circuit::Circuit;
@@ -14,7 +15,7 @@ use super::limits::{KeyFacts, Limits};
 use super::memory::{Memory, Sleep};
 use super::page_out::PageOut;
 use super::spares::Stock;
-use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
 /// Where a worker is in its life.
@@ -64,8 +65,8 @@ pub struct WorkerRecord {
     pub in_flight: usize,
     /// Whose they are, on an exclusive worker with slots taken.
     pub owner: Option<u64>,
-    /// It was told to stop and may still run: the next worker of its key is started after it.
-    pub(super) holds_key: bool,
+    /// Where it counts as long as anything of it is left.
+    pub(super) lineage: Lineage,
     /// Slots taken, by session.
     pub(super) of_sessions: FxHashMap<u64, usize>,
     /// Pins held.
@@ -80,6 +81,10 @@ pub struct WorkerRecord {
     pub idle_since: Option<Instant>,
     /// It gets no new requests, and why.
     pub retiring: Option<StopReason>,
+    /// Closed to new requests, it has some in flight: until when it may go on with them while others wait.
+    pub(super) drains_until: Option<Instant>,
+    /// It was stopped with requests in flight: they had their time, and others waited for its successor.
+    pub is_cut_short: bool,
     /// The tenant whose worker needs its place or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
     /// It has answered a request.
@@ -116,32 +121,35 @@ pub(super) struct Ticket {
 #[derive(Debug)]
 pub(super) struct KeyRecord {
     pub(super) facts: Arc<KeyFacts>,
+    /// That of the want by which the key became known.
+    pub(super) lineage: Lineage,
     /// Starting and ready workers that are not retiring.
     pub(super) workers: Vec<WorkerId>,
     /// Every worker that is not gone.
     pub(super) alive: usize,
-    /// Those of them that were told to stop and may still run.
-    pub(super) stopping: usize,
     pub(super) waiting: VecDeque<TicketId>,
     /// The worker being evicted to make a place for this key.
     pub(super) evicting: Option<WorkerId>,
     pub(super) failures: u32,
     pub(super) blocked_until: Option<Instant>,
     pub(super) last_failure: Option<Failure>,
+    /// It was told that its requests are refused at once.
+    pub(super) is_told_open: bool,
 }
 
 impl KeyRecord {
-    pub(super) fn new(facts: &Arc<KeyFacts>) -> Self {
+    pub(super) fn new(key: PoolKey, facts: &Arc<KeyFacts>) -> Self {
         Self {
             facts: Arc::clone(facts),
+            lineage: facts.lineage.unwrap_or_else(|| key.into()),
             workers: Vec::new(),
             alive: 0,
-            stopping: 0,
             waiting: VecDeque::new(),
             evicting: None,
             failures: 0,
             blocked_until: None,
             last_failure: None,
+            is_told_open: false,
         }
     }
 }
@@ -169,6 +177,7 @@ pub(super) enum Timer {
     Ticket(TicketId),
     Yield(TicketId),
     Overdue(WorkerId),
+    Drained(WorkerId),
     Idle(WorkerId),
     Sleep(WorkerId),
     Lifetime(WorkerId),
@@ -184,6 +193,8 @@ pub struct Policy {
     pub(super) limits: Limits,
     pub(super) workers: FxHashMap<WorkerId, WorkerRecord>,
     pub(super) keys: FxHashMap<PoolKey, KeyRecord>,
+    /// Every worker that is not gone.
+    pub(super) lineages: FxHashMap<Lineage, SmallVec<[WorkerId; 2]>>,
     pub(super) tenants: FxHashMap<TenantId, TenantRecord>,
     pub(super) servers: FxHashMap<ServerName, ServerRecord>,
     pub(super) tickets: FxHashMap<TicketId, Ticket>,
@@ -215,6 +226,7 @@ impl Policy {
             limits,
             workers: FxHashMap::default(),
             keys: FxHashMap::default(),
+            lineages: FxHashMap::default(),
             tenants: FxHashMap::default(),
             servers: FxHashMap::default(),
             tickets: FxHashMap::default(),
@@ -336,13 +348,17 @@ impl Policy {
             Event::Ready(worker) => self.ready(now, worker, out),
             Event::StartFailed(worker, failure) => {
                 // What a caller sets says nothing of the server, nor of what others set.
+                let worker_of = self.workers.get(&worker);
+                let is_callers = worker_of.is_some_and(|worker| worker.facts.caller_configured);
                 let blame = match failure.reason {
+                    _ if is_callers => Blame::Key,
                     Reason::ConfigInvalid => Blame::Key,
                     _ => Blame::Counts,
                 };
                 self.start_failed(now, worker, failure, blame, out);
             }
             Event::Declined(worker, failure) => {
+                self.gives_way(worker);
                 self.start_failed(now, worker, failure, Blame::None, out);
             }
             Event::Exited { worker, asked } => self.exited(now, worker, asked, out),

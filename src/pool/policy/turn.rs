@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::admit::draining;
-use super::event::{Action, StopReason};
+use super::event::{Action, CircuitTurn, StopReason};
 use super::limits::Limits;
 use super::memory::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
@@ -24,8 +24,10 @@ impl Policy {
         record.alive += 1;
         record.evicting = None;
         let facts = Arc::clone(&record.facts);
+        let lineage = record.lineage;
         let memory = self.expected_memory(&facts.server);
         self.memory.total = self.memory.total.saturating_add(memory);
+        self.lineages.entry(lineage).or_default().push(id);
         self.tenant(&facts).alive += 1;
         let server = self.servers.entry(facts.server.clone()).or_default();
         server.alive += 1;
@@ -42,7 +44,7 @@ impl Policy {
                 is_adopted: false,
                 in_flight: 0,
                 owner: None,
-                holds_key: false,
+                lineage,
                 of_sessions: FxHashMap::default(),
                 pins: 0,
                 granted: 0,
@@ -50,6 +52,8 @@ impl Policy {
                 ready: None,
                 idle_since: None,
                 retiring: None,
+                drains_until: None,
+                is_cut_short: false,
                 makes_room_for: None,
                 served: false,
                 sleep: Sleep::Awake,
@@ -83,7 +87,7 @@ impl Policy {
             self.no_longer_starts(id);
             self.note_start_took(&facts.server, took);
         }
-        self.close_circuit(&facts.server);
+        self.close_circuit(&facts.server, out);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.feed(now, key, out);
         self.becomes_idle(now, id, out);
@@ -114,7 +118,7 @@ impl Policy {
         }
         if served && !worker.served {
             worker.served = true;
-            self.forgive(key);
+            self.forgive(key, CircuitTurn::Closes, out);
         }
         self.feed(now, key, out);
         let is_idle = self
@@ -148,7 +152,6 @@ impl Policy {
         let reason = worker.retiring.map_or("crashed", StopReason::as_str);
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
         let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
-        let holds_key = worker.holds_key;
         self.mark_stopping(id, StopReason::Spoiled);
         self.stopping -= 1;
         if let Some(at) = lifetime {
@@ -161,14 +164,17 @@ impl Policy {
             self.disarm(at, Timer::Sleep(id));
         }
         self.charge(id, 0);
+        self.leaves_lineage(id);
         self.memory.leaving.remove(&id);
         self.workers.remove(&id);
         self.yielding.remove(&id);
         if is_early_crash {
             let message = format!("server `{}` crashed right after its start", facts.server);
             let failure = Failure::new(Reason::StartFailed, message);
-            self.note_failure(now, key, failure.clone());
-            self.blame(now, (&facts, key, id));
+            self.note_failure(now, key, failure.clone(), out);
+            if !facts.caller_configured {
+                self.blame(now, (&facts, key, id), &failure, out);
+            }
             if self
                 .keys
                 .get(&key)
@@ -179,7 +185,6 @@ impl Policy {
         }
         if let Some(record) = self.keys.get_mut(&key) {
             record.alive -= 1;
-            record.stopping -= usize::from(holds_key);
         }
         if let Some(tenant) = self.tenants.get_mut(&facts.tenant) {
             tenant.alive -= 1;
@@ -221,18 +226,11 @@ impl Policy {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        let key = worker.key;
         let before = std::mem::replace(&mut worker.phase, Phase::Stopping);
         if before == Phase::Stopping {
             return;
         }
-        // Of one that has ended by itself only the rest of its tree is left.
-        worker.holds_key = reason != StopReason::Spoiled;
-        if worker.holds_key
-            && let Some(record) = self.keys.get_mut(&key)
-        {
-            record.stopping += 1;
-        }
+        self.no_longer_drains(id);
         if before == Phase::Starting {
             self.no_longer_starts(id);
         }
@@ -272,9 +270,15 @@ impl Policy {
         out: &mut Vec<Action>,
     ) {
         match self.workers.get(&id).map(|worker| worker.phase) {
-            Some(Phase::Starting) => self.stop(id, reason, out),
+            Some(Phase::Starting) => {
+                self.stop(id, reason, out);
+                if reason == StopReason::Config {
+                    self.send_elsewhere(now, id, out);
+                }
+            }
             Some(Phase::Ready) => {
                 self.close_to_requests(id, reason);
+                self.drains(now, id);
                 self.becomes_idle(now, id, out);
             }
             Some(Phase::Stopping) | None => {}
@@ -305,7 +309,7 @@ impl Policy {
 
     /// What is pinned is not evicted: a worker that was closed to requests so that it could be
     /// serves again, and whoever waited for its place looks for another.
-    fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+    pub(super) fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -316,6 +320,7 @@ impl Policy {
         worker.retiring = None;
         worker.makes_room_for = None;
         let key = worker.key;
+        self.no_longer_drains(id);
         self.yielding.remove(&id);
         for record in self.keys.values_mut() {
             if record.evicting == Some(id) {
@@ -386,12 +391,13 @@ impl Policy {
                 Timer::Ticket(id) => self.expire(now, id, out),
                 Timer::Yield(id) => self.yield_timer(now, id, out),
                 Timer::Overdue(id) => self.no_longer_starts(id),
+                Timer::Drained(id) => self.drained_timer(now, id, out),
                 Timer::Idle(id) => self.idle_timer(now, id, out),
                 Timer::Sleep(id) => self.sleep_timer(now, id, out),
                 Timer::Lifetime(id) => self.retire(now, id, StopReason::Lifetime, out),
                 Timer::Backoff(_) | Timer::Circuit(_) => {}
                 Timer::ForgetKey(key) => self.forget_key_timer(now, key, out),
-                Timer::ForgetServer(server) => self.forget_server_timer(now, &server),
+                Timer::ForgetServer(server) => self.forget_server_timer(now, &server, out),
             }
             self.fill(now, out);
         }

@@ -109,6 +109,8 @@ impl Inbox for Link {
             condemned
         } else if exit.stalled {
             "stopped reading its input and was killed".to_owned()
+        } else if let Some(stop) = self.cut_short() {
+            format!("was stopped ({stop})")
         } else if exit.asked {
             "was stopped".to_owned()
         } else {

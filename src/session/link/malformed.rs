@@ -1,8 +1,5 @@
 //! Messages of the worker that are off: counted, told in the log, and to whoever waits for them.
 
-use std::time::Duration;
-
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{Desk, Link};
@@ -18,43 +15,6 @@ const QUOTED: usize = 200;
 const READ: usize = 64 << 10;
 /// How much of what was read is not quoted where more follows: a secret may go on there.
 const MARGIN: usize = 8 << 10;
-/// Most such lines in the log in one [`WINDOW`], for each worker.
-const MAX_WARNINGS: u32 = 5;
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// How many such messages of a worker are in the log already.
-#[derive(Debug, Default)]
-pub(super) struct Warnings(Mutex<Option<Window>>);
-
-#[derive(Debug)]
-struct Window {
-    since: Instant,
-    told: u32,
-    untold: u32,
-}
-
-impl Warnings {
-    /// Whether another one is told now, and how many were not since the last one that was.
-    fn next(&self, now: Instant) -> Option<u32> {
-        let mut window = self.0.lock();
-        let ended = |window: &Window| now.duration_since(window.since) >= WINDOW;
-        let untold = window.as_ref().map_or(0, |window| window.untold);
-        if window.as_ref().is_none_or(ended) {
-            *window = Some(Window {
-                since: now,
-                told: 0,
-                untold,
-            });
-        }
-        let window = window.as_mut()?;
-        if window.told >= MAX_WARNINGS {
-            window.untold = window.untold.saturating_add(1);
-            return None;
-        }
-        window.told += 1;
-        Some(std::mem::take(&mut window.untold))
-    }
-}
 
 /// The beginning of a message for people: escapes read, secrets masked, on one line.
 fn excerpt(line: &[u8], redactor: &Redactor) -> String {
@@ -175,15 +135,5 @@ mod tests {
         long.push_str("hunter/22\"");
         let quoted = excerpt(long.as_bytes(), &redactor);
         assert!(!quoted.contains("hunt"), "{quoted}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_log_is_told_of_a_few_and_how_many_there_were() {
-        let warnings = Warnings::default();
-        let now = Instant::now();
-        let told = (0..20).filter_map(|_| warnings.next(now)).count();
-        assert_eq!(told, 5);
-        assert_eq!(warnings.next(now + WINDOW), Some(15));
-        assert_eq!(warnings.next(now + WINDOW), Some(0));
     }
 }

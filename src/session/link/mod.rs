@@ -38,7 +38,7 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
 use crate::protocol::{Envelope, RawId};
-use crate::telemetry::labels;
+use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
 
@@ -84,7 +84,7 @@ pub struct Link {
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
     /// Messages that were off, in the log.
-    warnings: malformed::Warnings,
+    warnings: Warnings,
     shared: Weak<Shared>,
 }
 
@@ -215,7 +215,7 @@ impl Link {
             rounds: Mutex::default(),
             frozen: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
-            warnings: malformed::Warnings::default(),
+            warnings: Warnings::default(),
             shared,
         }
     }
@@ -657,6 +657,18 @@ impl Link {
     /// It will never serve, for that reason.
     pub(super) fn note_start_failure(&self, why: &str) {
         self.state.lock().start_failure = Some(why.to_owned());
+    }
+
+    /// Why it was stopped although it had requests in flight, if it was.
+    fn cut_short(&self) -> Option<Stop> {
+        let state = self.state.lock();
+        state.stop.clone().filter(|stop| stop.is_cut_short)
+    }
+
+    /// It is not spoken to in the way of its order; one that is spoken to in the other is started instead.
+    pub(super) fn note_declined(&self) {
+        let declined = Stop::from(StopReason::Declined);
+        self.state.lock().stop.get_or_insert(declined);
     }
 
     /// Why it is over, once it is: the reason as it stands in metrics, and in words.

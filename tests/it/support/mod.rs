@@ -25,12 +25,21 @@ pub(crate) fn private_file(path: &std::path::Path, text: impl AsRef<[u8]>) {
 
 /// Asks again until the condition holds, for what no event tells of; panics when it never does.
 pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    eventually_within(PATIENCE, what, condition).await;
+}
+
+/// [`eventually`], of what takes longer.
+pub(crate) async fn eventually_within(
+    patience: std::time::Duration,
+    what: &str,
+    condition: impl AsyncFn() -> bool,
+) {
     let poll = async {
         while !condition().await {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    let held = tokio::time::timeout(PATIENCE, poll).await;
+    let held = tokio::time::timeout(patience, poll).await;
     held.unwrap_or_else(|_| panic!("never: {what}"));
 }
 

@@ -52,7 +52,7 @@ impl Crowd {
                 Action::Refuse(_, failure) => panic!("nobody is refused: {failure}"),
                 Action::Adopt(id, _) => panic!("{id} is no spare"),
                 Action::Hibernate(id) => panic!("{id} has no rest"),
-                Action::Wake(_) | Action::Gone { .. } | Action::Forget(_) => {}
+                Action::Wake(_) | Action::Gone { .. } | Action::Forget(_) | Action::Circuit(_) => {}
             }
         }
         self.out = out;
@@ -84,6 +84,9 @@ impl Crowd {
                 max_in_flight: 1,
                 max_of_session: 1,
                 max_workers_per_key: 4,
+                lineage: None,
+                lineage_if_declined: None,
+                caller_configured: false,
                 exclusive: false,
                 max_requests: 0,
                 idle_timeout: Duration::from_secs(60),

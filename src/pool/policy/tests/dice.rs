@@ -52,6 +52,9 @@ pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey,
         max_in_flight: 1,
         max_of_session: 1,
         max_workers_per_key: dice.between(1, 3),
+        lineage: None,
+        lineage_if_declined: None,
+        caller_configured: false,
         exclusive: false,
         max_requests: 0,
         idle_timeout: Duration::MAX,
@@ -77,6 +80,7 @@ pub(super) fn limits(dice: &mut Dice) -> Limits {
             _ => (50 + dice.below(900)) << 20,
         },
         hibernate_after: (dice.below(3) > 0).then(|| dice.seconds(1, 90)),
+        drain_timeout: dice.seconds(0, 40),
         ..Limits::default()
     }
 }

@@ -22,8 +22,10 @@ fn old_workers_finish_what_they_have_and_go() {
     bench.after(86_400.0);
     assert!(bench.said.is_empty(), "nothing in flight is lost");
     let next = bench.want(1, "a");
-    let successor = bench.started().expect("beside it");
+    assert_eq!(bench.started(), None, "not beside it");
     assert_eq!(bench.release(id), [Action::Stop(id, StopReason::Lifetime)]);
+    bench.gone(id);
+    let successor = bench.started().expect("after it");
     assert!(
         bench
             .tell(Event::Ready(successor))
@@ -43,13 +45,15 @@ fn a_worker_is_recycled_after_its_requests() {
     bench.tell(Event::Ready(id));
     bench.want_of(1, &facts, 0);
     bench.want_of(1, &facts, 0);
-    assert!(bench.started().is_some(), "the third is for another");
+    assert_eq!(bench.started(), None, "the third is for another, after it");
     bench.release(id);
     assert!(
         bench
             .release(id)
             .contains(&Action::Stop(id, StopReason::Requests))
     );
+    bench.gone(id);
+    assert!(bench.started().is_some());
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Tests of the policy, driven at times that the tests say.
 
+mod circuits;
 mod crowd;
 mod dice;
 mod fairness;
 mod life;
+mod lineage;
 mod placing;
 mod spares;
 mod weight;
@@ -34,6 +36,9 @@ fn facts(tenant: &str) -> KeyFacts {
         max_in_flight: 2,
         max_of_session: 2,
         max_workers_per_key: 1,
+        lineage: None,
+        lineage_if_declined: None,
+        caller_configured: false,
         exclusive: false,
         max_requests: 0,
         idle_timeout: Duration::from_secs(600),
@@ -116,6 +121,14 @@ impl Bench {
             worker,
             session: session.unwrap_or(0),
             served: true,
+        })
+    }
+
+    /// Nothing is left of a worker that was told to stop.
+    fn gone(&mut self, id: WorkerId) -> &[Action] {
+        self.tell(Event::Exited {
+            worker: id,
+            asked: true,
         })
     }
 

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::{Action, Claim, Event, KeyFacts, Limits, Policy, Stock, StopReason, TicketId};
+use super::super::{
+    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, KeyFacts, Limits, Policy, Stock,
+    StopReason, TicketId,
+};
 use super::dice::{Dice, limits, spares_of};
-use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
+use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
 
 /// Worlds per test, of up to [`LONGEST`] events each: together more than two million.
@@ -28,6 +31,8 @@ enum Life {
 #[derive(Debug)]
 struct Process {
     key: PoolKey,
+    /// Where it counts: it and all others of that, whichever keys they were started for.
+    lineage: Lineage,
     life: Life,
     since: Instant,
     owners: Vec<u64>,
@@ -58,6 +63,7 @@ struct World {
     /// Everything is being stopped: busy workers as well.
     stops_all: bool,
     events: u64,
+    open_circuits: BTreeSet<(ServerName, CircuitOf)>,
     out: Vec<Action>,
 }
 
@@ -84,7 +90,15 @@ impl World {
                     for (byte, part) in key.iter_mut().zip([tenant, server, n]) {
                         *byte = u8::try_from(part).expect("small");
                     }
+                    // One that follows another, or that has no successors.
+                    let mut shared = [7; 16];
+                    shared[..2].copy_from_slice(&key[..2]);
+                    let lineage = (dice.below(2) == 0).then_some(Lineage(shared));
+                    let is_declined_to = (dice.below(2) == 0).then_some(Lineage(shared));
                     let facts = KeyFacts {
+                        lineage,
+                        lineage_if_declined: is_declined_to,
+                        caller_configured: dice.below(4) == 0,
                         tenant: TenantId::new(format!("t{tenant}")),
                         tenant_weight: weight,
                         tenant_max_workers: max,
@@ -118,6 +132,7 @@ impl World {
             next_ticket: 0,
             stops_all: false,
             events: 0,
+            open_circuits: BTreeSet::new(),
             out: Vec::new(),
         }
     }
@@ -205,8 +220,36 @@ impl World {
                     "gone when it is gone"
                 );
             }
+            Action::Circuit(change) => self.circuit_changes(&change),
             Action::Forget(key) => {
                 assert!(self.processes.values().all(|process| process.key != key));
+            }
+        }
+    }
+
+    /// Each opens once before it closes. Those of single tenants open and close unheard while everyone's is open.
+    fn circuit_changes(&mut self, change: &CircuitChange) {
+        let CircuitChange { server, of, turn } = change;
+        let this = (server.clone(), of.clone());
+        let of_everyone = (server.clone(), CircuitOf::Everyone);
+        match (of, turn) {
+            // One for each of the keys.
+            (CircuitOf::Configuration(_), _) => {}
+            (_, CircuitTurn::Opens { failing, .. }) => {
+                let is_new = self.open_circuits.insert(this);
+                let is_heard =
+                    !self.open_circuits.contains(&of_everyone) || *of == CircuitOf::Everyone;
+                assert!(
+                    *failing > 0 && (is_new || !is_heard),
+                    "open already: {change}"
+                );
+            }
+            (CircuitOf::Everyone, CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+                assert!(self.open_circuits.contains(&this), "it was open: {change}");
+                self.open_circuits.retain(|(other, _)| other != server);
+            }
+            (CircuitOf::Tenant(_), CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+                self.open_circuits.remove(&this);
             }
         }
     }
@@ -215,16 +258,8 @@ impl World {
         let facts = self.facts(key).clone();
         let of_tenant = self.count(|_, f| f.tenant == facts.tenant);
         let of_server = self.count(|_, f| f.server == facts.server);
-        // One that takes no new requests has its successor beside it, until it is told to stop.
-        let is_open = |id: &WorkerId| {
-            let worker = self.policy.worker(*id);
-            worker.is_some_and(|worker| worker.retiring.is_none() || worker.holds_key)
-        };
-        let of_key = self
-            .processes
-            .iter()
-            .filter(|(id, process)| process.key == key && is_open(id))
-            .count();
+        let lineage = lineage_of(key, &facts);
+        let of_lineage = self.count(|process, _| process.lineage == lineage);
         assert!(
             self.processes.len() < self.limits.max_workers,
             "max_workers"
@@ -245,7 +280,10 @@ impl World {
             server_max == 0 || of_server < server_max,
             "the server's limit"
         );
-        assert!(of_key < facts.max_workers_per_key, "the key's limit");
+        assert!(
+            of_lineage < facts.max_workers_per_key,
+            "the key's limit, whatever its configuration"
+        );
         let wants = |(wanted, _): &(PoolKey, u64)| *wanted == key;
         assert!(
             facts.is_spare || self.waiting.values().any(wants),
@@ -253,6 +291,7 @@ impl World {
         );
         let process = Process {
             key,
+            lineage,
             life: Life::Starting,
             since: self.now,
             owners: vec![],
@@ -272,19 +311,32 @@ impl World {
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
         let wants = |(wanted, _): &(PoolKey, u64)| *wanted == key;
         assert!(self.waiting.values().any(wants), "adopted for someone");
+        let lineage = lineage_of(key, &facts);
+        let of_lineage = self.count(|process, _| process.lineage == lineage);
+        assert!(of_lineage < facts.max_workers_per_key, "the key's limit");
         let process = self.processes.get_mut(&id).expect("it is there");
         assert_eq!((process.key, process.life), (self.spares.0, Life::Ready));
         assert!(!process.sleeps, "woken first");
         process.key = key;
+        process.lineage = lineage;
         process.life = Life::Starting;
         process.was_spare = true;
     }
 
     fn stop(&mut self, id: WorkerId, reason: StopReason) {
         let stops_all = self.stops_all;
+        let lineage = self.processes[&id].lineage;
+        let waits = |(key, _): &(PoolKey, u64)| lineage_of(*key, self.facts(*key)) == lineage;
+        let is_waited_for = self.waiting.values().any(waits);
         let process = self.processes.get_mut(&id).expect("it is there");
         assert_ne!(process.life, Life::Ending, "told once");
-        if !stops_all {
+        let is_cut_short = self
+            .policy
+            .worker(id)
+            .is_some_and(|worker| worker.is_cut_short);
+        if is_cut_short {
+            assert!(is_waited_for, "someone waits for its successor");
+        } else if !stops_all {
             assert!(
                 process.owners.is_empty(),
                 "nothing in flight is lost: {reason:?}"
@@ -433,7 +485,13 @@ impl World {
             let failure = Failure::new(Reason::StartFailed, "no luck");
             let failure = failure.retry_after(Duration::from_secs(1));
             let event = match self.dice.below(4) {
-                0 => Event::Declined(id, failure),
+                0 => {
+                    let facts = self.facts(self.processes[&id].key);
+                    let elsewhere = facts.lineage_if_declined;
+                    let process = self.processes.get_mut(&id).expect("it is there");
+                    process.lineage = elsewhere.unwrap_or(process.lineage);
+                    Event::Declined(id, failure)
+                }
                 1 => Event::StartFailed(id, Failure::new(Reason::ConfigInvalid, "no good")),
                 _ => Event::StartFailed(id, failure),
             };
@@ -567,6 +625,10 @@ impl World {
         };
         (0..self.next_ticket).filter(is_withdrawn).count()
     }
+}
+
+fn lineage_of(key: PoolKey, facts: &KeyFacts) -> Lineage {
+    facts.lineage.unwrap_or_else(|| key.into())
 }
 
 fn run(seed: u64, length: usize) -> u64 {

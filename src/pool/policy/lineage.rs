@@ -1,0 +1,232 @@
+//! Lineages: a key, and the keys that follow it when its processes are started otherwise.
+//!
+//! A reload, a secret that was read again, a token or another way to speak to a server make another key of
+//! a key. A server may hold what only one of its processes can have, such as a lock on a file. So all workers of
+//! a lineage count together against [`KeyFacts::max_workers_per_key`](super::KeyFacts::max_workers_per_key), whichever key they were
+//! started for, until nothing of them is left: those that are being stopped, those that crashed, and those that take
+//! no new requests and are busy with the ones they have.
+//!
+//! Nobody waits for long because of that. While a ticket waits and its lineage is full:
+//!
+//! ```text
+//!  a worker of another key     nobody waits for it: retired at once
+//!                              others do: retired once the ticket has waited for yield_after
+//!  one that is retired, busy   has drain_timeout for its requests, then it is stopped;
+//!                              retired to make room for others: takes requests again
+//!  one that is being stopped   is gone within the stop sequence's time
+//! ```
+
+use std::time::Instant;
+
+use super::admit::RETRY_MS;
+use super::event::{Action, StopReason, refusal};
+use super::state::{KeyRecord, Phase, Policy, Timer, WorkerRecord};
+use crate::ids::{Lineage, PoolKey, WorkerId};
+use crate::protocol::{Failure, Reason};
+
+/// How long a ticket has waited for its lineage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Patience {
+    /// It has just come: workers of other keys serve those who came before it.
+    AtFirst,
+    /// For [`Limits::yield_after`](super::Limits::yield_after) or longer.
+    Over,
+}
+
+impl Policy {
+    /// How many workers of the lineage are not gone.
+    pub(super) fn count_of_lineage(&self, lineage: Lineage) -> usize {
+        self.lineages
+            .get(&lineage)
+            .map_or(0, |workers| workers.len())
+    }
+
+    /// Whether the key's lineage has as many workers as there may be side by side.
+    pub(super) fn is_lineage_full(&self, record: &KeyRecord) -> bool {
+        self.count_of_lineage(record.lineage) >= record.facts.max_workers_per_key
+    }
+
+    /// The worker counts there, and no longer where it did.
+    pub(super) fn joins_lineage(&mut self, id: WorkerId, lineage: Lineage) {
+        self.leaves_lineage(id);
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.lineage = lineage;
+            self.lineages.entry(lineage).or_default().push(id);
+        }
+    }
+
+    /// Nothing of the worker is left, or it counts elsewhere.
+    pub(super) fn leaves_lineage(&mut self, id: WorkerId) {
+        let Some(lineage) = self.workers.get(&id).map(|worker| worker.lineage) else {
+            return;
+        };
+        if let Some(workers) = self.lineages.get_mut(&lineage) {
+            workers.retain(|other| *other != id);
+            if workers.is_empty() {
+                self.lineages.remove(&lineage);
+            }
+        }
+    }
+
+    /// A worker was declined: the next of the key that is tried instead starts after it.
+    pub(super) fn gives_way(&mut self, id: WorkerId) {
+        let worker = self.workers.get(&id);
+        let worker = worker.filter(|worker| worker.phase == Phase::Starting);
+        if let Some(lineage) = worker.and_then(|worker| worker.facts.lineage_if_declined) {
+            self.joins_lineage(id, lineage);
+        }
+    }
+
+    /// The worker was closed to new requests: if it is busy, its time to end them begins.
+    pub(super) fn drains(&mut self, now: Instant, id: WorkerId) {
+        let until = Self::after(now, self.limits.drain_timeout);
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.phase == Phase::Ready
+            && worker.retiring.is_some()
+            && worker.in_flight > 0
+            && worker.drains_until.is_none()
+        {
+            worker.drains_until = Some(until);
+            self.arm(until, Timer::Drained(id));
+        }
+    }
+
+    /// It takes requests again, or is stopped.
+    pub(super) fn no_longer_drains(&mut self, id: WorkerId) {
+        let worker = self.workers.get_mut(&id);
+        if let Some(until) = worker.and_then(|worker| worker.drains_until.take()) {
+            self.disarm(until, Timer::Drained(id));
+        }
+    }
+
+    /// A worker has had its time to end what it has in flight: whoever waits for its lineage waits no longer for
+    /// that.
+    pub(super) fn drained_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (lineage, tenant) = (worker.lineage, &worker.facts.tenant);
+        let waiting = self.tenants.get(tenant).into_iter();
+        let waiting = waiting.flat_map(|tenant| &tenant.hungry).copied();
+        let is_of_it = |key: &PoolKey| {
+            let record = self.keys.get(key);
+            record.is_some_and(|record| record.lineage == lineage)
+        };
+        let keys: Vec<_> = waiting.filter(is_of_it).collect();
+        for key in keys {
+            self.make_way(now, key, Patience::AtFirst, out);
+        }
+    }
+
+    /// Whoever waits for the key gets its turn in a lineage that is full: see the [module](self).
+    pub(super) fn make_way(
+        &mut self,
+        now: Instant,
+        key: PoolKey,
+        patience: Patience,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(record) = self.keys.get(&key) else {
+            return;
+        };
+        let lacks_worker = record.workers.len() < record.facts.max_workers_per_key;
+        if record.waiting.is_empty() || !lacks_worker || !self.is_lineage_full(record) {
+            return;
+        }
+        for id in self
+            .lineages
+            .get(&record.lineage)
+            .cloned()
+            .unwrap_or_default()
+        {
+            let Some(worker) = self.workers.get(&id) else {
+                continue;
+            };
+            if worker.retiring.is_none() && worker.key != key {
+                if self.may_go(worker, patience) {
+                    self.retire(now, id, StopReason::Config, out);
+                }
+            } else if worker.drains_until.is_some_and(|until| until <= now) {
+                self.cut_short(now, id, key, out);
+            }
+        }
+    }
+
+    /// Whether a worker of another key of the lineage is needed no more, or has been for long enough.
+    fn may_go(&self, worker: &WorkerRecord, patience: Patience) -> bool {
+        let record = self.keys.get(&worker.key);
+        let is_wanted = record.is_some_and(|record| !record.waiting.is_empty());
+        // One that starts serves at least those for whom it is started, or keys would end each other's starts.
+        !is_wanted || (patience == Patience::Over && worker.phase == Phase::Ready)
+    }
+
+    /// Ends a worker that had its time, whatever it has in flight. One that was to make room for others and has
+    /// not become idle takes requests again.
+    fn cut_short(&mut self, now: Instant, id: WorkerId, key: PoolKey, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get_mut(&id) else {
+            return;
+        };
+        match worker.retiring {
+            Some(reason) if reason.is_eviction() && worker.key == key => {
+                self.reopen_if_yielding(now, id, out);
+            }
+            Some(reason) => {
+                worker.is_cut_short = true;
+                let reason = if reason.is_eviction() {
+                    StopReason::Config
+                } else {
+                    reason
+                };
+                self.stop(id, reason, out);
+            }
+            None => {}
+        }
+    }
+
+    /// Nobody else is starting what the key's tickets wait for, and what it is started with has changed: those who
+    /// wait look again where to go.
+    pub(super) fn send_elsewhere(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let (key, server) = (worker.key, &worker.facts.server);
+        let record = self.keys.get(&key);
+        if record.is_none_or(|record| record.workers.is_empty()) {
+            let message =
+                format!("what server `{server}` is started with has changed while it started");
+            let failure = refusal(Reason::Starting, message, RETRY_MS);
+            self.refuse_all_of(now, key, &failure, out);
+        }
+    }
+
+    /// What keeps a key from having a worker while its own are not all busy: those that its lineage still has.
+    pub(super) fn why_lineage_is_full(&self, now: Instant, record: &KeyRecord) -> Option<Failure> {
+        if !self.is_lineage_full(record) {
+            return None;
+        }
+        let server = &record.facts.server;
+        let ids = self.lineages.get(&record.lineage).into_iter().flatten();
+        let workers = ids.filter_map(|id| Some((*id, self.workers.get(id)?)));
+        let (_, worker) = workers.min_by_key(|(id, worker)| (worker.phase == Phase::Ready, *id))?;
+        let why = match (worker.phase, worker.drains_until) {
+            (Phase::Stopping, _) => "was told to stop and has not ended yet".to_owned(),
+            (Phase::Starting, _) => "is still starting, with an earlier configuration".to_owned(),
+            (Phase::Ready, None) => "serves an earlier configuration".to_owned(),
+            (Phase::Ready, Some(until)) => {
+                let left = until.saturating_duration_since(now).as_secs();
+                format!(
+                    "takes no new requests and still works on {}; it is stopped in {left}s at the latest (`pool.drain_timeout`)",
+                    crate::counted::counted(worker.in_flight, "request")
+                )
+            }
+        };
+        let message = format!(
+            "the worker of server `{server}` {why}; the next is started when it is gone (raise `servers.{server}.max_workers_per_key` if two may run side by side)"
+        );
+        let reason = match worker.phase {
+            Phase::Starting => Reason::Starting,
+            Phase::Ready | Phase::Stopping => Reason::Busy,
+        };
+        Some(refusal(reason, message, RETRY_MS))
+    }
+}

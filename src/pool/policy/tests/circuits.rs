@@ -1,0 +1,131 @@
+//! Circuits: what is told of them, and whose failures count.
+
+use super::*;
+use crate::pool::policy::{CircuitChange, CircuitOf, CircuitTurn};
+
+impl Bench {
+    fn changes(&self) -> Vec<CircuitChange> {
+        let changes = self.said.iter().filter_map(|action| match action {
+            Action::Circuit(change) => Some((**change).clone()),
+            _ => None,
+        });
+        changes.collect()
+    }
+
+    /// A start of that key that fails; what is told of circuits.
+    fn fails(&mut self, n: u8, facts: &KeyFacts) -> Vec<CircuitChange> {
+        self.want_of(n, facts, 0);
+        while self.started().is_none() {
+            self.now = self.policy.next_deadline().expect("again");
+            self.tell(Event::Tick);
+        }
+        let id = self.started().expect("started");
+        self.tell(Event::StartFailed(
+            id,
+            Failure::new(Reason::StartFailed, "no luck"),
+        ));
+        let changes = self.changes();
+        self.gone(id);
+        changes
+    }
+}
+
+#[test]
+fn a_circuit_is_told_once_when_it_opens_and_once_when_it_closes() {
+    let mut bench = Bench::new(limits(8));
+    assert_eq!(bench.fails(1, &facts("a")), []);
+    assert_eq!(bench.fails(2, &facts("a")), []);
+    let opened = bench.fails(3, &facts("a"));
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    let told = opened[0].to_string();
+    let begins = "circuit of server `s` is open for tenant `a`: 3 configurations cannot be started; the next start is tried in ";
+    assert!(told.starts_with(begins), "{told}");
+    assert!(told.ends_with("s; last: no luck"), "{told}");
+    // Half open, and open again: nothing new.
+    bench.after(37.0);
+    assert_eq!(bench.fails(1, &facts("a")), []);
+    bench.want(4, "b");
+    let id = bench.started().expect("another's");
+    bench.tell(Event::Ready(id));
+    let closed = bench.changes();
+    assert_eq!(
+        closed,
+        [CircuitChange {
+            server: ServerName::new("s"),
+            of: CircuitOf::Tenant(TenantId::new("a")),
+            turn: CircuitTurn::Closes,
+        }]
+    );
+    assert_eq!(
+        closed[0].to_string(),
+        "circuit of server `s` is closed for tenant `a`: a start has succeeded"
+    );
+}
+
+#[test]
+fn a_configuration_that_fails_again_and_again_is_told_too() {
+    let mut bench = Bench::new(Limits {
+        refuse_after: 3,
+        ..limits(8)
+    });
+    assert_eq!(bench.fails(1, &facts("a")), []);
+    assert_eq!(bench.fails(1, &facts("a")), []);
+    let opened = bench.fails(1, &facts("a"));
+    assert_eq!(
+        opened[0].of,
+        CircuitOf::Configuration(TenantId::new("a")),
+        "{opened:?}"
+    );
+    let told = opened[0].to_string();
+    assert!(
+        told.contains("for one configuration of tenant `a`: 3 starts in a row failed"),
+        "{told}"
+    );
+    let refused = bench.want(1, "a");
+    let failure = bench.refusal(refused).expect("at once");
+    assert_eq!(failure.reason, Reason::CircuitOpen);
+    bench.after(6.0);
+    bench.want(1, "a");
+    let id = bench.started().expect("tried again");
+    bench.tell(Event::Ready(id));
+    bench.release(id);
+    let closed = bench.changes();
+    assert_eq!(closed.len(), 1, "{closed:?}");
+    assert_eq!(closed[0].turn, CircuitTurn::Closes);
+}
+
+#[test]
+fn what_a_caller_sets_is_held_against_that_alone() {
+    let mut bench = Bench::new(limits(8));
+    let callers = KeyFacts {
+        caller_configured: true,
+        ..facts("a")
+    };
+    for n in 1..=5 {
+        assert_eq!(bench.fails(n, &callers), []);
+    }
+    assert_eq!(bench.policy.open_circuits(bench.now).count(), 0);
+    assert!(
+        !bench
+            .policy
+            .is_failing(&ServerName::new("s"), &TenantId::new("a"))
+    );
+    bench.want(6, "a");
+    let own = bench.started().expect("the tenant's own");
+    bench.fail(own);
+    let (server, tenant) = (ServerName::new("s"), TenantId::new("a"));
+    assert!(bench.policy.is_failing(&server, &tenant));
+    assert!(!bench.policy.is_failing(&server, &TenantId::new("b")));
+    // A crash right after the start is no different.
+    bench.want_of(7, &callers, 0);
+    let id = bench.started().expect("started");
+    bench.tell(Event::Ready(id));
+    bench.tell(Event::Exited {
+        worker: id,
+        asked: false,
+    });
+    assert!(
+        !bench.policy.is_failing(&server, &tenant),
+        "a start succeeded"
+    );
+}

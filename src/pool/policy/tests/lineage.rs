@@ -1,0 +1,189 @@
+//! Workers of a key and of those that follow it, one after the other.
+
+use super::*;
+use crate::ids::Lineage;
+
+fn of_lineage(n: u8) -> KeyFacts {
+    KeyFacts {
+        lineage: Some(Lineage([n; 16])),
+        ..facts("a")
+    }
+}
+
+/// A ready worker of that key and lineage with one request, and the next key's first ticket behind it.
+fn followed(bench: &mut Bench) -> (WorkerId, TicketId) {
+    bench.want_of(1, &of_lineage(9), 0);
+    let id = bench.started().expect("started");
+    bench.tell(Event::Ready(id));
+    let next = bench.want_of(2, &of_lineage(9), 0);
+    assert_eq!(bench.started(), None, "not beside it");
+    (id, next)
+}
+
+#[test]
+fn the_next_key_starts_when_nothing_is_left_of_the_last() {
+    let mut bench = Bench::new(limits(4));
+    let (id, next) = followed(&mut bench);
+    assert_eq!(bench.release(id), [Action::Stop(id, StopReason::Config)]);
+    bench.after(3.0);
+    assert_eq!(bench.started(), None, "some of it is left");
+    bench.gone(id);
+    let successor = bench.started().expect("after it");
+    assert!(
+        bench
+            .tell(Event::Ready(successor))
+            .contains(&Action::Grant(next, successor))
+    );
+    bench.release(successor);
+    // Idle ones of an earlier key make way as well, and other lineages have nothing to do with it.
+    bench.want_of(3, &of_lineage(8), 0);
+    assert!(bench.started().is_some());
+    bench.want_of(1, &of_lineage(9), 0);
+    assert!(bench.said(&Action::Stop(successor, StopReason::Config)));
+}
+
+#[test]
+fn a_worker_that_crashed_counts_until_nothing_is_left_of_it() {
+    let mut bench = Bench::new(limits(4));
+    let id = bench.busy(1, "a");
+    bench.tell(Event::Retire(id, StopReason::Spoiled));
+    bench.want(1, "a");
+    assert_eq!(bench.started(), None);
+    bench.release(id);
+    bench.tell(Event::Exited {
+        worker: id,
+        asked: false,
+    });
+    assert!(bench.started().is_some());
+}
+
+#[test]
+fn a_long_call_holds_up_the_next_worker_for_the_drain_timeout_and_no_longer() {
+    let mut bench = Bench::new(Limits {
+        queue_timeout: Duration::from_secs(10),
+        ..limits(4)
+    });
+    let (id, next) = followed(&mut bench);
+    bench.after(11.0);
+    let failure = bench.refusal(next).expect("told");
+    assert_eq!(failure.reason, Reason::Busy);
+    assert!(
+        failure.message.contains("still works on 1 request")
+            && failure.message.contains("`pool.drain_timeout`"),
+        "{failure}"
+    );
+    bench.after(60.0);
+    assert!(bench.said.is_empty(), "nobody waits: it goes on");
+    bench.want_of(2, &of_lineage(9), 0);
+    assert!(bench.said(&Action::Stop(id, StopReason::Config)));
+    assert!(bench.policy.worker(id).expect("there").is_cut_short);
+    bench.gone(id);
+    assert!(bench.started().is_some());
+    bench.release(id);
+}
+
+#[test]
+fn a_recycled_worker_has_the_same_time() {
+    let mut bench = Bench::new(limits(4));
+    let facts = KeyFacts {
+        max_requests: 1,
+        max_workers_per_key: 2,
+        ..facts("a")
+    };
+    bench.want_of(1, &facts, 0);
+    let first = bench.started().expect("started");
+    bench.tell(Event::Ready(first));
+    bench.want_of(1, &facts, 0);
+    let second = bench.started().expect("two may run side by side");
+    bench.tell(Event::Ready(second));
+    bench.after(15.0);
+    bench.want_of(1, &facts, 0);
+    assert_eq!(bench.started(), None, "not three");
+    bench.after(15.0);
+    assert_eq!(
+        bench.said,
+        [
+            Action::Stop(first, StopReason::Requests),
+            Action::Stop(second, StopReason::Requests)
+        ]
+    );
+}
+
+#[test]
+fn an_eviction_that_takes_too_long_is_called_off() {
+    let mut bench = Bench::new(Limits {
+        queue_timeout: Duration::from_secs(300),
+        ..limits(1)
+    });
+    let id = bench.busy(1, "a");
+    bench.after(2.0);
+    bench.want(2, "b");
+    bench.after(1.5);
+    let own = bench.want(1, "a");
+    assert!(bench.said.is_empty(), "it makes room for another");
+    bench.after(31.0);
+    assert!(bench.said(&Action::Grant(own, id)), "{:?}", bench.said);
+}
+
+#[test]
+fn keys_of_a_lineage_that_all_are_wanted_do_not_end_each_others_starts() {
+    let mut bench = Bench::new(limits(4));
+    let first = bench.want_of(1, &of_lineage(9), 0);
+    let id = bench.started().expect("started");
+    let next = bench.want_of(2, &of_lineage(9), 0);
+    bench.after(5.0);
+    assert!(bench.said.is_empty(), "it serves those who came first");
+    bench.tell(Event::Ready(id));
+    assert!(bench.said(&Action::Grant(first, id)));
+    bench.after(1.5);
+    let again = bench.want_of(1, &of_lineage(9), 0);
+    assert_eq!(bench.started(), None, "closed by now");
+    assert_eq!(bench.release(id), [Action::Stop(id, StopReason::Config)]);
+    bench.gone(id);
+    let mut served = vec![];
+    for _ in 0..2 {
+        let id = bench.started().expect("one after the other");
+        bench.tell(Event::Ready(id));
+        let of = |ticket: &TicketId| bench.said(&Action::Grant(*ticket, id));
+        served.extend([next, again].iter().filter(|ticket| of(ticket)).copied());
+        bench.after(1.5);
+        bench.release(id);
+        bench.gone(id);
+    }
+    served.sort();
+    assert_eq!(served, [next, again]);
+}
+
+#[test]
+fn a_declined_worker_counts_where_the_next_is_tried() {
+    let mut bench = Bench::new(limits(4));
+    let other_era = KeyFacts {
+        lineage_if_declined: Some(Lineage([2; 16])),
+        ..of_lineage(1)
+    };
+    bench.want_of(1, &other_era, 0);
+    let id = bench.started().expect("started");
+    let failure = Failure::new(Reason::StartFailed, "not in this way");
+    bench.tell(Event::Declined(id, failure));
+    bench.want_of(2, &of_lineage(2), 0);
+    assert_eq!(bench.started(), None, "some of it is left");
+    bench.gone(id);
+    assert!(bench.started().is_some());
+}
+
+#[test]
+fn who_waits_for_a_start_that_is_out_of_date_is_sent_elsewhere() {
+    let mut bench = Bench::new(limits(4));
+    let ticket = bench.want_of(1, &of_lineage(9), 0);
+    let id = bench.started().expect("started");
+    bench.tell(Event::Retire(id, StopReason::Config));
+    assert!(bench.said(&Action::Stop(id, StopReason::Config)));
+    let failure = bench.refusal(ticket).expect("at once");
+    assert_eq!(failure.reason, Reason::Starting);
+    let next = bench.want_of(2, &of_lineage(9), 0);
+    assert_eq!(bench.started(), None);
+    bench.gone(id);
+    let successor = bench.started().expect("after it");
+    bench.tell(Event::Ready(successor));
+    assert!(bench.said(&Action::Grant(next, successor)));
+}
