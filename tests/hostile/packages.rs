@@ -476,8 +476,8 @@ async fn another_version_that_runs_as_written_is_told_not_to_have_what_was_writt
         let left = found_in(&left, "notes.json").expect("it is kept");
         assert_eq!(fs::read(left).expect("there"), br#"["before"]"#.as_slice());
     }
-    let events = pool.admin_json("events?since=1h").await;
-    let events = events.to_string();
+    let events = pool.command(&["events", "--since", "1h"]).output();
+    let events = String::from_utf8_lossy(&events.expect("runs").stdout).into_owned();
     assert_eq!(events.matches("package_files_left").count(), 2, "{events}");
     let config = pool.dir.path().join("pool.toml");
     let doctor = pool

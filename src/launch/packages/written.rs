@@ -267,9 +267,10 @@ fn version(install: &Path, package: &str) -> Option<String> {
     })
 }
 
-/// Bytecode is of the code beside it.
-fn is_no_matter(name: &str, _depth: usize) -> bool {
-    name == "__pycache__" || name.ends_with(".pyc")
+/// Bytecode is of the code beside it, and npx writes its own files last of all.
+fn is_no_matter(name: &str, depth: usize) -> bool {
+    let is_of_npx = depth == 0 && ["package.json", "package-lock.json"].contains(&name);
+    is_of_npx || name == "__pycache__" || name.ends_with(".pyc")
 }
 
 fn is_after(file: &Path, installed: SystemTime) -> bool {
