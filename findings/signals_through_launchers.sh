@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What a launcher does with SIGTERM, and what its own end says when the kernel kills the server below it (Linux, dash as sh).
 #
-# Packages: npm 11.21.0, npm 12.2.2, pnpm 12.21.0, bun 1.4.5, uv as installed (0.13.9), pipx not looked at here;
-# the server is @modelcontextprotocol/server-memory 2026.8.31, and mcp-server-time 2026.10.19 for uvx.
+# Packages: npm 11.21.0, npm 12.2.2, pnpm 12.21.0, bun 1.4.5, uv 0.13.9; the server is
+# @modelcontextprotocol/server-memory 2026.8.31, for uvx mcp-server-time 2026.10.19.
 # Expected: npx and uvx hand SIGTERM on and end with 143; pnpm and bun leave the server as an orphan; a server killed by SIGKILL
 #           shows as status 137 (1 from pnpm), while only a launcher that was itself killed ends by the signal.
-# Seen:     the other way round.
+# Seen:     not so.
 #             npx 11, 12   SIGTERM ends npx and its sh; the server goes on until its input ends. A killed server: status 137.
 #             pnpm 12      nothing is left. A killed server: pnpm kills itself with the same signal.
 #             bunx 1.4     nothing is left. A killed server: bunx kills itself with the same signal.
@@ -13,7 +13,7 @@
 # Why it matters: a host that stops the process it started must look for what is left of npx's tree; and it can't tell from an
 # end by SIGKILL whether the launcher or the server was killed (so, for one, which of both ran out of memory).
 set -euo pipefail
-for tool in node npm uvx python3; do command -v "$tool" > /dev/null || { echo "needs $tool" >&2; exit 2; }; done
+for tool in node npm uv python3; do command -v "$tool" > /dev/null || { echo "needs $tool" >&2; exit 2; }; done
 [ -d /proc/self ] || { echo "needs Linux" >&2; exit 2; }
 case $(readlink -f "$(command -v sh)") in *dash) ;; *) echo "needs dash as sh" >&2; exit 2 ;; esac
 work=$(mktemp -d)
@@ -24,6 +24,8 @@ for one in npm11:npm@11.21.0 npm12:npm@12.2.2 pnpm:pnpm@12.21.0 bun:bun@1.4.5; d
     echo '{ "private": true }' > "${one%%:*}/package.json"
     npm install --prefix "${one%%:*}" --silent --no-audit --no-fund "${one#*:}"
 done
+uv venv --quiet uv
+uv pip install --quiet --python uv uv==0.13.9
 
 cat > drive.py <<'EOF'
 import json, os, signal, subprocess, sys, time
@@ -76,7 +78,7 @@ server=@modelcontextprotocol/server-memory@2026.8.31
 seen=$(
     for one in "npx 11:npm11/node_modules/.bin/npx -y $server" "npx 12:npm12/node_modules/.bin/npx -y $server" \
         "pnpm dlx:pnpm/node_modules/.bin/pnpm dlx $server" "bunx:bun/node_modules/.bin/bunx $server" \
-        "uvx:uvx --quiet mcp-server-time==2026.10.19 --local-timezone=UTC"; do
+        "uvx:uv/bin/uvx --quiet mcp-server-time==2026.10.19 --local-timezone=UTC"; do
         # shellcheck disable=SC2086 # the command is meant to be split
         echo "${one%%:*}: $(timeout 120 python3 drive.py ${one#*:})"
     done
