@@ -718,7 +718,9 @@ impl Link {
         let worker = self.worker.get()?;
         let lines = worker.stderr_tail(QUOTED_STDERR_LINES);
         // Node says what is wrong on one line and where on another.
-        read_only_dependency(&lines.join("\n"), packages)
+        let view = self.view();
+        let view = view.as_ref().map_or(packages, |view| view.folder());
+        read_only_dependency(&lines.join("\n"), &[packages, view])
     }
 
     pub(super) fn quote_stderr(&self) -> String {

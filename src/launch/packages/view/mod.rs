@@ -308,15 +308,16 @@ pub(super) fn changes(view: &Path) -> Vec<String> {
     changed.map(|(path, _)| path.clone()).collect()
 }
 
-/// The dependency that lines of stderr say could not write beside its own code, in the package cache in that folder.
-pub fn read_only_dependency(lines: &str, packages: &Path) -> Option<String> {
+/// The dependency that lines of stderr say could not write beside its own code, in one of those folders: the package cache, or a
+/// view, whose links lead there. Node and Python both put the path of the file between single quotes, and those of calls not.
+pub fn read_only_dependency(lines: &str, folders: &[&Path]) -> Option<String> {
     let said = ["EROFS", "Read-only file system", "read-only file system"];
     if !said.iter().any(|said| lines.contains(said)) {
         return None;
     }
-    let at = lines.find(&packages.display().to_string())?;
-    let end = |c: char| c.is_whitespace() || ['\'', '"', ')'].contains(&c);
-    let path = lines[at..].split(end).next()?;
+    let find = |folder: &&Path| Some(lines.find(&format!("'{}", folder.display()))? + 1);
+    let at = folders.iter().find_map(find)?;
+    let path = lines[at..].split('\'').next()?;
     if let Some((_, inside)) = path.rsplit_once("node_modules/") {
         let mut parts = inside.split('/');
         let first = parts.next()?;

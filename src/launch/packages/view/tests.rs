@@ -202,3 +202,21 @@ fn workers_of_another_version_that_wrote_nothing_are_not_waited_for() {
     let refused = prepare(&root, &old).expect_err("that may be half written");
     assert!(matches!(refused, ViewError::InUse { .. }), "{refused}");
 }
+
+#[test]
+fn a_dependency_that_could_not_write_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let site = dir.path().join("venv/lib/python3/site-packages");
+    fs::create_dir_all(site.join("my_dep-1.0.dist-info")).expect("made");
+    fs::write(site.join("my_dep-1.0.dist-info/RECORD"), "dep/x.py,,\n").expect("written");
+    let shown = dir.path().display();
+    let of = |lines: &str| read_only_dependency(lines, &[Path::new("/packages"), dir.path()]);
+    let node = "    at f (/packages/a/node_modules/other/x.js:1)\n  code: 'EROFS',\n  path: '/packages/a/node_modules/@x/dep/c.json'\n";
+    assert_eq!(of(node).as_deref(), Some("@x/dep"));
+    let python = format!(
+        "  File \"{shown}/venv/x.py\"\nOSError: [Errno 30] Read-only file system: '{shown}/venv/lib/python3/site-packages/dep/c.json'"
+    );
+    assert_eq!(of(&python).as_deref(), Some("my_dep"));
+    assert_eq!(of("EROFS: '/elsewhere/node_modules/x/c'"), None);
+    assert_eq!(of(&node.replace("EROFS", "ENOENT")), None);
+}
