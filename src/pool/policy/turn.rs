@@ -149,6 +149,8 @@ impl Policy {
             && worker
                 .ready
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
+        // Who has come since it was out of use waits for the next one, which could not start before.
+        let is_told_now = worker.retiring.is_none();
         let reason = worker.retiring.map_or("crashed", StopReason::as_str);
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
         let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
@@ -175,11 +177,8 @@ impl Policy {
             if !facts.caller_configured {
                 self.blame(now, (&facts, key, id), &failure, out);
             }
-            if self
-                .keys
-                .get(&key)
-                .is_some_and(|record| record.workers.is_empty())
-            {
+            let keys = &self.keys;
+            if is_told_now && keys.get(&key).is_some_and(|it| it.workers.is_empty()) {
                 self.refuse_all_of(now, key, &failure, out);
             }
         }
