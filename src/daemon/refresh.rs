@@ -70,9 +70,11 @@ async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
         .map(|link| link.id())
         .collect();
     // First, so that nobody is led to a worker that is about to stop. Where no process runs, nothing
-    // is read again: who comes next, and has to wait for a start anyway, does that.
-    let workers = pool.snapshot().workers.into_iter();
-    let running: HashSet<_> = workers.filter(stays).map(|worker| worker.key).collect();
+    // is read again: who comes next, and has to wait for a start anyway, does that. Who waits for one has done it.
+    let snapshot = pool.snapshot();
+    let workers = snapshot.workers.into_iter().filter(stays);
+    let mut running: HashSet<_> = workers.map(|worker| worker.key).collect();
+    running.extend(snapshot.wanted);
     reloader.sessions.reconsider_routes(|key, order| {
         let is_outdated = |tenant| readings.is_outdated(&setup.config, tenant, &order.spec.sourced);
         !order.spec.sourced.is_empty()

@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub waiting: Vec<(TenantId, usize)>,
     /// The same, by server.
     pub waiting_for: Vec<(ServerName, usize)>,
+    /// The keys of these wants, in any order.
+    pub wanted: Vec<PoolKey>,
     /// Servers that are not started because they keep failing.
     pub open_circuits: Vec<OpenCircuit>,
     /// When the next start is due of servers whose last one failed, by name: the soonest of their keys.
@@ -130,6 +132,7 @@ impl Snapshot {
             workers,
             waiting,
             waiting_for: policy.waiting_for(),
+            wanted: policy.wanted_keys().collect(),
             open_circuits,
             next_tries: policy.next_tries(now),
         }

@@ -341,9 +341,11 @@ impl Sessions {
     /// What a worker for this session says of itself, or would, as far as can be known: a server
     /// that waits for values of its client has none yet.
     pub(super) async fn hello_if_possible(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
-        let failure = match self.hello(session).await {
+        // What it could be started with, and ended because of, is not waited for.
+        let failure = match self.route(session, None).await {
             Err(failure) if failure.reason == Reason::ConfigInvalid => failure,
-            otherwise => return otherwise,
+            Err(failure) => return Err(failure),
+            Ok(_) => return self.hello(session).await,
         };
         if !self.awaits_client(&self.setup(), session).await {
             return Err(failure);

@@ -252,15 +252,15 @@ async fn no_secret_is_in_what_stdiopool_says_and_keeps() {
 
     // And those that do not.
     let failing = [
-        ("bad", Some(&handles[1])),
-        ("nowhere", Some(&handles[2])),
-        ("refuses", None),
-        ("exits", None),
+        ("bad", Some(&handles[1]), "config_invalid"),
+        ("nowhere", Some(&handles[2]), "start_failed"),
+        ("refuses", None, "start_failed"),
+        ("exits", None, "start_failed"),
     ];
-    for (server, handle) in failing {
+    for (server, handle, reason) in failing {
         let client = with(server, handle);
         let answer = client.try_initialize("2025-11-25", json!({})).await;
-        assert_eq!(answer.reason(), "start_failed", "{server}: {answer:?}");
+        assert_eq!(answer.reason(), reason, "{server}: {answer:?}");
         // What a process wrote just before its end may come too late to be quoted.
         let is_quoted = answer.message().contains("[redacted]");
         assert!(

@@ -288,6 +288,12 @@ impl Policy {
         self.tickets.len()
     }
 
+    /// The keys that somebody waits for, in any order.
+    pub fn wanted_keys(&self) -> impl Iterator<Item = PoolKey> {
+        let wanted = self.keys.iter().filter(|(_, key)| !key.waiting.is_empty());
+        wanted.map(|(key, _)| *key)
+    }
+
     /// How many tickets wait, by server, in the order of their names.
     pub fn waiting_for(&self) -> Vec<(ServerName, usize)> {
         let mut waiting = BTreeMap::new();
