@@ -26,7 +26,7 @@ pub(super) fn span_in(table: &DeTable<'_>, path: &[&str]) -> Option<Range<usize>
                 let mut entries = table.iter();
                 entries.find(|(name, _)| name.get_ref() == key)?.1
             }
-            DeValue::Array(items) => items.iter().nth(key.parse().ok()?)?,
+            DeValue::Array(items) => items.get(key.parse::<usize>().ok()?)?,
             _ => return None,
         };
     }

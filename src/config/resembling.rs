@@ -1,5 +1,7 @@
 //! Whether a pattern of names is one slip of the pen away from a name that it does not match.
 
+use std::collections::BTreeSet;
+
 /// Alternatives of a pattern (`{a,b}`) that are looked at.
 const MAX_ALTERNATIVES: usize = 64;
 /// Letters of a pattern or name that are compared.
@@ -14,10 +16,33 @@ enum Piece {
     Any,
 }
 
+/// Letters that a part of a name has at least which may stand for all of it.
+const LEAST_PART: usize = 3;
+
 /// Whether `pattern`, a name or a glob, is so much like `name` that it may have been meant for it: one letter in three
-/// may be wrong, missing, too many or swapped with its neighbour, and three at the most. A pattern that matches is like the
-/// name, too.
+/// may be wrong, missing, too many or swapped with its neighbour, and three at the most; or it has the words of the name
+/// in another order, some of them only, or more before or behind, as with the name of the server (`git__git_status`). A
+/// pattern that matches is like the name, too.
 pub fn resembles(pattern: &str, name: &str) -> bool {
+    has_its_words(pattern, name) || is_a_slip(pattern, name)
+}
+
+/// Whether the words of one are among those of the other. Globs have none.
+fn has_its_words(pattern: &str, name: &str) -> bool {
+    let words = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|letter: char| !letter.is_alphanumeric());
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_lowercase).collect()
+    };
+    let (pattern_words, name_words) = (words(pattern), words(name));
+    let shorter = pattern_words.len().min(name_words.len());
+    let shared: Vec<_> = pattern_words.intersection(&name_words).collect();
+    let letters: usize = shared.iter().map(|word| word.chars().count()).sum();
+    let is_glob = pattern.contains(['*', '?', '[', '{']);
+    !is_glob && shared.len() == shorter && letters >= LEAST_PART
+}
+
+fn is_a_slip(pattern: &str, name: &str) -> bool {
     let name: Vec<char> = name.chars().take(MAX_LETTERS).collect();
     alternatives(pattern).iter().any(|pattern| {
         let pieces = pieces(pattern);
@@ -129,6 +154,10 @@ mod tests {
             ("{create,dlete}_repo", "delete_repo"),
             ("[gs]et_itme", "set_item"),
             ("**", "anything"),
+            ("git__git_status", "git_status"),
+            ("status", "git_status"),
+            ("status_git", "git_status"),
+            ("Git-Status", "git_status"),
         ] {
             assert!(resembles(pattern, name), "{pattern} {name}");
         }
@@ -152,7 +181,7 @@ mod tests {
 
         #[test]
         fn of_a_plain_name_it_says_what_is_said_of_slips_elsewhere(word in "[a-d_]{0,9}", name in "[a-d_]{0,9}") {
-            prop_assert_eq!(resembles(&word, &name), similar(&word, [name.as_str()]).is_some());
+            prop_assert_eq!(is_a_slip(&word, &name), similar(&word, [name.as_str()]).is_some());
         }
     }
 }

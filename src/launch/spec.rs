@@ -197,7 +197,8 @@ impl Redactor {
 
     /// Masks `secrets`; those under [`Self::MIN_SECRET_LEN`] are left alone.
     /// Text is shown line by line, so of one with several lines each is masked by itself too; and as launchers write it
-    /// that repeat a command line as one of the shell.
+    /// that repeat a command line as one of the shell, and as programs write it that quote it (JSON, also within JSON, and
+    /// Python's `repr`).
     pub fn new(secrets: impl IntoIterator<Item = SecretString>) -> Self {
         let with_lines = |secret: SecretString| {
             let text = secret.expose_secret();
@@ -205,7 +206,9 @@ impl Redactor {
             let mut all: Vec<SecretString> = lines.map(Into::into).collect();
             all.push(secret);
             let quoted: Vec<_> = all.iter().filter_map(in_quotes).collect();
+            let escaped: Vec<_> = all.iter().flat_map(escaped).collect();
             all.extend(quoted);
+            all.extend(escaped);
             all
         };
         let mut secrets: Vec<_> = secrets
@@ -236,6 +239,55 @@ fn in_quotes(secret: &SecretString) -> Option<SecretString> {
     Some(quoted.trim_matches('\'').into())
 }
 
+/// How a secret is spelt in texts that quote it, where that differs from the secret itself: as a JSON string (RFC 8259,
+/// section 7) with and without letters beyond ASCII, as one within another, and as Python's `repr` with either quote.
+fn escaped(secret: &SecretString) -> Vec<SecretString> {
+    let plain = secret.expose_secret();
+    let json = escape(plain, |letter| match letter {
+        '"' | '\\' => Some(format!("\\{letter}")),
+        _ => None,
+    });
+    let ascii: String = json.chars().map(in_ascii).collect();
+    let within = escape(&json, |letter| match letter {
+        '"' | '\\' => Some(format!("\\{letter}")),
+        _ => None,
+    });
+    let repr = escape(plain, |letter| (letter == '\\').then(|| r"\\".to_owned()));
+    let repr_quoted = repr.replace('\'', r"\'");
+    let mut all = vec![json, ascii, within, repr, repr_quoted];
+    all.retain(|spelt| spelt != plain);
+    all.sort();
+    all.dedup();
+    all.into_iter().map(Into::into).collect()
+}
+
+/// Writes control characters as JSON and Python do, and others as `other` says.
+fn escape(text: &str, other: impl Fn(char) -> Option<String>) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' => escaped.push_str(r"\n"),
+            '\r' => escaped.push_str(r"\r"),
+            '\t' => escaped.push_str(r"\t"),
+            letter => match other(letter) {
+                Some(spelt) => escaped.push_str(&spelt),
+                None => escaped.push(letter),
+            },
+        }
+    }
+    escaped
+}
+
+/// A letter as JSON in ASCII has it.
+fn in_ascii(letter: char) -> String {
+    if letter.is_ascii() {
+        return letter.to_string();
+    }
+    let mut units = [0; 2];
+    let units = letter.encode_utf16(&mut units).iter();
+    units.map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redactor({} secrets)", self.secrets.len())
@@ -245,6 +297,30 @@ impl fmt::Debug for Redactor {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_masked_as_programs_quote_it() {
+        let secret = "{\"key\": \"C:\\path\",\n\"owner\": \"Zoé\"}";
+        let redactor = Redactor::new([SecretString::from(secret)]);
+        let json = serde_json::Value::from(secret).to_string();
+        let within = serde_json::Value::from(json.as_str()).to_string();
+        for said in [
+            json.clone(),
+            within,
+            json.replace('é', "\\u00e9"),
+            // repr() of Python.
+            r#"'{"key": "C:\\path",\n"owner": "Zoé"}'"#.to_owned(),
+        ] {
+            let shown = redactor.redact(&format!("it is {said}."));
+            assert!(
+                !shown.contains("path") && !shown.contains("owner"),
+                "{said}: {shown}"
+            );
+        }
+        let quoted = Redactor::new([SecretString::from(r"it's\one")]);
+        assert_eq!(quoted.redact(r"'it\'s\\one'"), "'[redacted]'");
+        assert_eq!(quoted.redact(r#""it's\\one""#), "\"[redacted]\"");
+    }
 
     pub(in crate::launch) fn spec(args: &[&str]) -> LaunchSpec {
         LaunchSpec {

@@ -268,10 +268,7 @@ mod tests {
         assert_eq!(told(tools.told(&config).0), [unmatched]);
         let three = list(&["push"]);
         assert!(tools.learn_list(&config, &git, &three).is_empty());
-        assert_eq!(
-            told(tools.told(&config).0),
-            [String::new(); 0],
-            "each is in some list"
-        );
+        let told = told(tools.told(&config).0);
+        assert!(told.is_empty(), "each is in some list: {told:?}");
     }
 }
