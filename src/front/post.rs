@@ -161,6 +161,7 @@ impl Post<'_> {
         };
         match envelope.kind() {
             Kind::Request => self.request(&session, envelope).await,
+            Kind::Notification if envelope.lacks_id() => self.refuse(&without_id(envelope), None),
             Kind::Notification => {
                 let _in_use = session.in_use();
                 self.front.sessions.notification(&session, envelope);
@@ -566,6 +567,16 @@ fn id_of(body: &[u8]) -> Option<String> {
     let scanned = scanner.finish();
     let id = scanned.only_id()?;
     matches!(id.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| id.to_owned())
+}
+
+/// A request method in a message without `id`.
+fn without_id(envelope: &Envelope<'_>) -> Failure {
+    let method = envelope.method.as_deref().unwrap_or_default();
+    let shown: String = method.chars().take(100).collect();
+    let why = format!(
+        "`{shown}` is a request, and has no `id`: nothing was done, since nobody could be told of it (JSON-RPC 2.0, 4.1)"
+    );
+    Failure::new(Reason::InvalidRequest, why)
 }
 
 pub(super) fn unreadable(error: &EnvelopeError) -> Failure {

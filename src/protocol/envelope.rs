@@ -233,6 +233,14 @@ impl<'a> Envelope<'a> {
         }
     }
 
+    /// Whether it is a notification whose method is one of requests: it asks for something and wants no answer, so that
+    /// nobody would be told what became of it (JSON-RPC 2.0, section 4.1; the methods of MCP's notifications all begin
+    /// with `notifications/`).
+    pub fn lacks_id(&self) -> bool {
+        let method = self.method.as_deref();
+        self.id.is_none() && method.is_some_and(|method| !method.starts_with("notifications/"))
+    }
+
     /// Whether it asks, tells or answers.
     pub fn kind(&self) -> Kind {
         match (&self.method, self.id) {

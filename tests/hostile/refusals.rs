@@ -152,3 +152,33 @@ async fn over_http_and_sse_it_is_told_on_the_stream() {
         (Some(99), "config_invalid".to_owned())
     );
 }
+
+#[tokio::test]
+async fn a_request_without_an_id_is_done_by_nobody() {
+    let pool = Stdiopool::serve(
+        "[servers.demo]\ncommand = \"stdiopool\"\nargs = [\"demo-server\"]\ntools = { deny = [\"echo\"] }\n",
+    );
+    let client = pool.client("demo").connect().await;
+    let count = async || client.call("counter", json!({})).await.text().to_owned();
+    assert_eq!(count().await, "1");
+    for (method, tool) in [
+        ("tools/call", "counter"),
+        ("tools/call", "echo"),
+        ("exit", ""),
+    ] {
+        let message = json!({ "jsonrpc": "2.0", "method": method, "params": { "name": tool, "arguments": {} } });
+        let answer = client.post(&message).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+        assert!(answer.message().contains("no `id`"), "{answer:?}");
+    }
+    let old = pool
+        .client("demo")
+        .connect_as("2025-03-26", json!({}))
+        .await;
+    let batch = json!([
+        { "jsonrpc": "2.0", "method": "tools/call", "params": { "name": "counter", "arguments": {} } },
+        { "jsonrpc": "2.0", "id": 1, "method": "ping" },
+    ]);
+    old.post(&batch).await;
+    assert_eq!(count().await, "2");
+}

@@ -285,7 +285,7 @@ fn all_that_is_wrong_is_told_in_one_run_each_on_its_line() {
     let places: Vec<_> = said
         .lines()
         .filter(|line| line.starts_with("pool.toml:"))
-        .map(|line| line.splitn(4, ':').nth(1).unwrap_or_default())
+        .map(|line| line.split(':').nth(1).unwrap_or_default())
         .collect();
     // Mistakes of the file, then what is odd in it, then what this host lacks; what follows from a mistake is not told.
     assert_eq!(
