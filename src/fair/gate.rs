@@ -15,6 +15,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Whether the work was not polled last, and waits for its turn.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Polls, if that flow may run; else the task is woken when it may.
     pub fn poll<R>(
         &mut self,

@@ -89,7 +89,8 @@ where
             let wish = activity.wished();
             let is_due = looks.as_mut().poll_look(cx) || wish != was_told;
             was_told = wish;
-            if !is_due {
+            // Who waits for a turn has not looked at what its client has sent: that time is not the client's.
+            if !is_due || (gate.is_waiting() && wish == Wish::None) {
                 return Poll::Pending;
             }
             match judge.verdict(&activity, activity.now()) {

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::event::{Action, Claim, TicketId, refusal};
+use super::event::{Action, Claim, RETRY_MS, TicketId, refusal};
 use super::limits::KeyFacts;
-use super::lineage::Patience;
+use super::patience::Patience;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 use crate::protocol::{Failure, Reason};
-
-/// How soon a refused caller is told to try again.
-pub(super) const RETRY_MS: u64 = 1_000;
 
 /// What a key's workers have for a claim.
 enum Slot {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::circuit::{Thresholds, Whose};
-use super::event::{Action, CircuitChange, CircuitOf, CircuitTurn, refusal};
+use super::circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
+use super::event::{Action, refusal};
 use super::limits::KeyFacts;
 use super::state::{Phase, Policy, Timer};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::event::CircuitOf;
+use super::circuit_change::CircuitOf;
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
 /// Most failing keys that are remembered of a tenant and server: enough to know that it is not one key's

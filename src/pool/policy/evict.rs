@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::event::{Action, StopReason, TicketId};
 use super::fair::Need;
-use super::lineage::Patience;
 use super::memory::Sleep;
+use super::patience::Patience;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 

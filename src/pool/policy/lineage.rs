@@ -18,20 +18,11 @@
 
 use std::time::Instant;
 
-use super::admit::RETRY_MS;
-use super::event::{Action, StopReason, refusal};
+use super::event::{Action, RETRY_MS, StopReason, refusal};
+use super::patience::Patience;
 use super::state::{KeyRecord, Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{Lineage, PoolKey, WorkerId};
 use crate::protocol::{Failure, Reason};
-
-/// How long a ticket has waited for its lineage.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Patience {
-    /// It has just come: workers of other keys serve those who came before it.
-    AtFirst,
-    /// For [`Limits::yield_after`](super::Limits::yield_after) or longer.
-    Over,
-}
 
 impl Policy {
     /// How many workers of the lineage are not gone.

@@ -27,6 +27,7 @@
 mod admit;
 mod backoff;
 mod circuit;
+mod circuit_change;
 mod event;
 mod evict;
 mod fair;
@@ -35,14 +36,14 @@ mod limits;
 mod lineage;
 mod memory;
 mod page_out;
+mod patience;
 mod places;
 mod spares;
 mod state;
 mod turn;
 
-pub use event::{
-    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, StopReason, TicketId,
-};
+pub use circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
+pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use limits::{KeyFacts, Limits, share_of_session};
 pub use memory::Sleep;
 pub use spares::Stock;

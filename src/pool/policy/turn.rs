@@ -6,7 +6,8 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::admit::draining;
-use super::event::{Action, CircuitTurn, StopReason};
+use super::circuit_change::CircuitTurn;
+use super::event::{Action, StopReason};
 use super::limits::Limits;
 use super::memory::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};

@@ -195,7 +195,8 @@ impl World {
             Action::Stop(id, reason) => self.stop(id, reason),
             Action::Hibernate(id) => {
                 let process = self.processes.get_mut(&id).expect("it is there");
-                assert_eq!((process.life, process.sleeps), (Life::Ready, false));
+                // One that sleeps is paged out once more where it has come back by itself.
+                assert_eq!((process.life, process.is_paging_out), (Life::Ready, false));
                 assert!(process.owners.is_empty(), "who works does not sleep");
                 process.sleeps = true;
                 process.is_paging_out = true;
