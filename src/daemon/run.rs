@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +133,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     if let Some(base) = callback_base(&config, http.address()) {
         front.grants.set_base(&base);
     }
+    // Before anybody is told that it is there: until then a signal ends the process as it does any other.
+    let mut signals = Signals::listen()?;
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
@@ -160,7 +162,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     ));
 
     let settling = tokio::spawn(start_up::settle(shutdown.child_token()));
-    service.until_drain().await?;
+    service.until_drain(&mut signals).await;
 
     let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
     let _in_time = EndLimit::start(drain_timeout + MAX_SHUTDOWN);
@@ -279,6 +281,24 @@ fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, S
         return Ok(None);
     };
     assemble::open_audit(options, kept).map(|audit| Some(Arc::new(audit)))
+}
+
+/// The signals that are acted on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ServeError> {
+        let listen = |kind| signal(kind).map_err(ServeError::Signals);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
 }
 
 /// The parts that live as long as the process.
@@ -461,11 +481,7 @@ impl Service {
     }
 
     /// Runs until it is time to go.
-    async fn until_drain(&self) -> Result<(), ServeError> {
-        let listen = |kind| signal(kind).map_err(ServeError::Signals);
-        let mut terminate = listen(SignalKind::terminate())?;
-        let mut interrupt = listen(SignalKind::interrupt())?;
-        let mut hang_up = listen(SignalKind::hangup())?;
+    async fn until_drain(&self, signals: &mut Signals) {
         let mut expiry = tokio::time::interval(EXPIRY_PERIOD);
         let refresh = self.sessions.setup().config.packages.refresh;
         let period = refresh.unwrap_or(PACKAGES_PERIOD);
@@ -480,16 +496,16 @@ impl Service {
         loop {
             let woken = tokio::select! {
                 () = self.drain.cancelled() => Woken::Drain,
-                _ = terminate.recv() => Woken::Drain,
-                _ = interrupt.recv() => Woken::Drain,
-                _ = hang_up.recv() => Woken::Reload,
+                _ = signals.terminate.recv() => Woken::Drain,
+                _ = signals.interrupt.recv() => Woken::Drain,
+                _ = signals.hang_up.recv() => Woken::Reload,
                 _ = expiry.tick() => Woken::Expire,
                 _ = packages.tick() => Woken::Packages,
             };
             match woken {
                 Woken::Drain => {
                     self.drain.cancel();
-                    return Ok(());
+                    return;
                 }
                 Woken::Reload => {
                     // What is wrong is logged and told as an event.
