@@ -24,7 +24,8 @@ thread_local! {
 
 /// Notes that a poll begins on this thread at that time, in nanoseconds.
 pub(super) fn begins(now: u64) {
-    if now.saturating_sub(LOOKED.get().at) > FRESH {
+    // Another scheduler's clock may be ahead of this one's.
+    if now.abs_diff(LOOKED.get().at) > FRESH {
         look(now);
     }
 }
