@@ -132,7 +132,9 @@ fn played_tests() -> tempfile::TempDir {
         ),
         (
             "bin/cargo",
-            says("cargo") + "sleep 100 & echo $! > child; wait\n",
+            says("cargo")
+                + &format!("sed -n 's/^SigIgn:.//p' /proc/self/status > {here}/ignored\n")
+                + "sleep 100 & echo $! > child; wait\n",
         ),
         // As root on a host without zram, whatever this one is.
         ("bin/id", "#!/bin/sh\necho 0\n".to_owned()),
@@ -169,13 +171,18 @@ fn interrupted_tests_leave_neither_swap_nor_processes() {
             clippy::disallowed_methods,
             reason = "a script of the repository's own, not a worker"
         )]
-        let mut script = std::process::Command::new(dir.path().join("scripts/test"))
+        let mut script = std::process::Command::new("env")
+            // However this test was started: a shell cannot trap what it was born to ignore.
+            .arg("--default-signal=INT,TERM,HUP")
+            .arg(dir.path().join("scripts/test"))
             .env("PATH", format!("{}/bin:{path}", dir.path().display()))
             .spawn()
             .expect("runs");
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
         let child = until("the tests run", || read("child").trim().parse::<u32>().ok());
         assert!(!read("ran").contains("zram off"), "{signal}");
+        let ignored = u64::from_str_radix(read("ignored").trim(), 16).expect("a mask");
+        assert_eq!(ignored & 0b110, 0, "INT and QUIT: {ignored:b}");
         let pid = Pid::from_raw(i32::try_from(script.id()).expect("a pid"));
         kill(pid, signal).expect("sent");
         let status = script.wait().expect("ends");
