@@ -1,4 +1,4 @@
-//! What a call costs that is translated between the eras.
+//! What a call costs that is translated between the eras, and what of any call is the writing of its message.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::latency::Calls;
 use super::process::{Cpu, is_on_path};
 use super::report::{Cell, Column, Section, Table};
 use super::served::{Config, DEMO, Served};
-use super::{Result, at_least_one};
+use super::{Result, at_least_one, rewriting};
 
 #[derive(Args, Debug)]
 pub(crate) struct BridgingArgs {
@@ -74,10 +74,17 @@ pub(crate) async fn run(args: &BridgingArgs) -> Result<Section> {
             Column::number("CPU, of its own era", "", 2),
         ],
     );
+    let mut call = None;
     for pair in &pairs {
         for &sessions in &args.sessions {
             match measure(pair, sessions, args.seconds).await {
-                Ok(both) => add(&mut table, pair, sessions, &both),
+                Ok(both) => {
+                    // The demo server's, under the most sessions.
+                    if pair.eras[0] == Era::Initialize {
+                        call = Some(cost(&both[0]));
+                    }
+                    add(&mut table, pair, sessions, &both);
+                }
                 Err(error) => {
                     let failure = format!("{}, {sessions} sessions: {error}", pair.server);
                     section.failures.push(failure);
@@ -86,7 +93,13 @@ pub(crate) async fn run(args: &BridgingArgs) -> Result<Section> {
         }
     }
     section.tables.push(table);
+    section.tables.push(rewriting::table(call)?);
     Ok(section)
+}
+
+/// µs of processor a call.
+fn cost((calls, cpu): &(Calls, Cpu)) -> f64 {
+    calls.per_call(cpu.own * 1e6)
 }
 
 /// Both clients on one stdiopool, by turns of a second.
@@ -114,7 +127,6 @@ async fn measure(pair: &Pair, sessions: usize, seconds: u64) -> Result<[(Calls, 
 }
 
 fn add(table: &mut Table, pair: &Pair, sessions: usize, both: &[(Calls, Cpu); 2]) {
-    let cost = |(calls, cpu): &(Calls, Cpu)| calls.per_call(cpu.own * 1e6);
     let (own_rate, own_cost) = (both[0].0.rate(), cost(&both[0]));
     for (era, of_era) in pair.eras.iter().zip(both) {
         let [p50, p99] = of_era.0.micros([50.0, 99.0]);

@@ -11,7 +11,7 @@
 //!   whether they hold up small calls.
 //! - `scale`: whether a call costs more with 10,000 open sessions, and with 1,000 workers.
 //! - `bridging`: what a call costs whose client and server are of different eras, over one on the same server
-//!   whose client is of the server's own.
+//!   whose client is of the server's own; and what it costs that each request is written anew for its worker.
 //! - `starts`: how long a worker takes from nothing until its `initialize` is answered, beside the
 //!   same command started and asked directly.
 //! - `launch`: packages as npx and uvx run them, and started directly, by hand and by stdiopool.
@@ -59,6 +59,7 @@ mod pipe_load;
 mod process;
 mod reply;
 mod report;
+mod rewriting;
 mod scale;
 mod served;
 mod soak;
