@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -324,6 +325,8 @@ pub struct Tenant {
     pub rates: Option<Rates>,
     /// Bytes that it may make stdiopool hold; `None` for `limits.memory_held`.
     pub memory_held: Option<u64>,
+    /// Bytes of bodies a second that it may send; `None` for `limits.body_rate`.
+    pub body_rate: Option<NonZeroU64>,
     /// Its share under contention.
     pub weight: u32,
     /// Workers it may have; `None` for `pool.max_workers_per_tenant`.
@@ -417,6 +420,12 @@ impl Config {
             of_tenant: self.rates.memory_held,
             of_all: self.http.memory,
         }
+    }
+
+    /// Bytes of bodies a second that a tenant may send.
+    pub fn body_rate(&self, tenant: &TenantId) -> NonZeroU64 {
+        let own = self.tenants.get(tenant).and_then(|tenant| tenant.body_rate);
+        own.unwrap_or(self.rates.body_rate)
     }
 
     /// The tenants that may make stdiopool hold more or less than others, and how many bytes.

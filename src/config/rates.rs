@@ -1,5 +1,7 @@
 //! `[limits]`, and `limits` of a tenant: how much may be asked, and how much at once.
 
+use std::num::NonZeroU64;
+
 use super::model::Config;
 use super::reader::Reader;
 use super::units;
@@ -32,11 +34,16 @@ const MEMORY_HELD: u64 = 64 << 20;
 /// Bytes that all tenants together may make stdiopool hold, unless one request needs more.
 const MEMORY_OF_ALL: u64 = 512 << 20;
 
+/// Bytes a second that one tenant may send.
+const BODY_RATE: u64 = 64 << 20;
+
 /// `[limits]`: what holds for every tenant and every user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DefaultRates {
     /// Bytes that one tenant may make stdiopool hold, unless the tenant has a limit of its own.
     pub memory_held: u64,
+    /// Bytes of bodies a second that one tenant may send, unless the tenant has a limit of its own.
+    pub body_rate: NonZeroU64,
     /// For all users of a tenant together, unless the tenant has limits of its own.
     pub tenant: Rates,
     /// For each user of a tenant, or each token where it names no user.
@@ -50,6 +57,7 @@ pub(super) fn defaults(reader: &mut Reader<'_, '_>) -> DefaultRates {
         memory_held: reader
             .size("memory_held", Some(MEMORY_HELD), doc)
             .unwrap_or(MEMORY_HELD),
+        body_rate: body_rate(reader, Some(BODY_RATE), RATE_OF_EACH).unwrap_or(NonZeroU64::MAX),
         tenant: reader.table("tenant", |reader| rates(reader, Rates::default())),
         user: reader.table("user", |reader| rates(reader, Rates::default())),
     }
@@ -86,6 +94,22 @@ pub(super) fn rates(reader: &mut Reader<'_, '_>, fallback: Rates) -> Rates {
             "Event streams (GET) that are open, beside those requests; one more is refused with 429. 0: as many as `concurrent`.",
         ),
     }
+}
+
+const RATE_OF_EACH: &str = "Bytes of request bodies a second that one tenant may send, on average. What comes faster is read that much later, and the sender is held back; nothing is refused. A quarter of it may come at once after a pause; the first 64 KiB of each body do not count. A size such as `1TiB` is as good as no limit. Changed by a reload.";
+
+fn body_rate(
+    reader: &mut Reader<'_, '_>,
+    default: Option<u64>,
+    doc: &'static str,
+) -> Option<NonZeroU64> {
+    NonZeroU64::new(reader.size("body_rate", default, doc)?)
+}
+
+/// `limits.body_rate` of one tenant, in bytes a second; `None`: as for every tenant.
+pub(super) fn own_body_rate(reader: &mut Reader<'_, '_>) -> Option<NonZeroU64> {
+    let doc = "Bytes of request bodies a second that this tenant may send, instead of `body_rate` in `[limits]`.";
+    body_rate(reader, None, doc)
 }
 
 /// `limits.memory_held` of one tenant, in bytes; `None`: as for every tenant.

@@ -62,9 +62,13 @@ fn tenant(
         "Worker processes it may have, instead of `pool.max_workers_per_tenant`.",
     );
     let has_limits = reader.has("limits");
-    let (rates, memory_held) = reader.table("limits", |reader| {
+    let (rates, memory_held, body_rate) = reader.table("limits", |reader| {
         let rates = rates::rates(reader, defaults.tenant);
-        (has_limits.then_some(rates), rates::memory_held(reader))
+        (
+            has_limits.then_some(rates),
+            rates::memory_held(reader),
+            rates::own_body_rate(reader),
+        )
     });
     let config = config(reader, servers);
     let secrets = secrets(reader, base_dir);
@@ -72,6 +76,7 @@ fn tenant(
         tokens,
         rates,
         memory_held,
+        body_rate,
         weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         max_workers: max_workers.and_then(|n| usize::try_from(n).ok()),
         config,

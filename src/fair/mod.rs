@@ -20,10 +20,14 @@
 //!
 //! It cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). What is charged
 //! is time on a processor, not on the wall: a thread that other processes keep from running charges nobody.
+//!
+//! Turns share the runtime's threads, not the machine: what is copied at full speed keeps the kernel and the peer's processes
+//! busy too. So what a party sends is also taken in at a bounded pace ([`Flow::pace`]), whoever else wants to run.
 
 mod allowance;
 mod gate;
 mod large;
+mod pace;
 mod rotation;
 mod scheduler;
 mod time;

@@ -1,6 +1,7 @@
 //! Flows, and the task that grants turns to those that wait.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::allowance::Allowance;
+use super::pace::Pace;
 use super::rotation::{FlowNo, Rotation};
 use super::time;
 
@@ -71,6 +73,7 @@ impl Scheduler {
             no: self.0.next_flow.fetch_add(1, Ordering::Relaxed),
             allowance: AtomicU64::new(0),
             cost: AtomicU64::new(0),
+            pace: AtomicU64::new(0),
             large: Arc::new(Semaphore::new(1)),
             scheduler: Arc::clone(&self.0),
         }))
@@ -188,6 +191,8 @@ struct Of {
     allowance: AtomicU64,
     /// The most that a poll took of late, in nanoseconds.
     cost: AtomicU64,
+    /// As of [`Pace`].
+    pace: AtomicU64,
     /// Held for a piece of work that takes long.
     large: Arc<Semaphore>,
     scheduler: Arc<Shared>,
@@ -209,6 +214,20 @@ impl Flow {
             }
             false => Leave::None,
         }
+    }
+
+    /// Takes note of that many bytes that its party has sent, of which it may send `rate` a second; how long nothing more is to
+    /// be read of what brought them.
+    pub fn pace(&self, bytes: usize, rate: NonZeroU64) -> Duration {
+        let (of, now) = (&self.0, self.0.scheduler.now());
+        let after = |pace: u64| Pace(pace).after(now, bytes as u64, rate);
+        let before = of
+            .pace
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pace| {
+                Some(after(pace).0)
+            });
+        let (Ok(before) | Err(before)) = before;
+        after(before).wait(now)
     }
 
     /// A new flow beside it.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::entrance::Entrance;
-use super::incoming::read_body;
+use super::incoming::{BodyLimits, read_body};
 use super::limits::Counted;
 use super::router::{Front, check_content_type, take_unread};
 use super::{reply, trail};
@@ -167,8 +167,11 @@ async fn serve_all(
         .limits
         .admit(&setup.config, principal, Counted::Request)?;
     let account = front.sessions.ledger().account(&principal.tenant);
-    let max = front.max_body.min(MAX_CONFIG);
-    let body = read_body(&parts.headers, body, max, &account).await?;
+    let limits = BodyLimits {
+        max: front.max_body.min(MAX_CONFIG),
+        rate: setup.config.body_rate(&principal.tenant),
+    };
+    let body = read_body(&parts.headers, body, limits, &account).await?;
     let act = Act {
         front,
         principal,

@@ -1,6 +1,7 @@
 //! Bodies of requests: read within bounds, charged to their tenant from the first byte on, and not for ever.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,18 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Slowest that a body may come on average after that, in bytes a second.
 const SLOWEST: u64 = 4096;
 
+/// What of each body counts for no pace, in bytes: nearly every message is shorter.
+const FREE: usize = 64 << 10;
+
+/// What a body may be like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimits {
+    /// Bytes of it.
+    pub(super) max: usize,
+    /// Bytes a second that come for its tenant.
+    pub(super) rate: NonZeroU64,
+}
+
 /// A body that is there.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -29,7 +42,7 @@ pub(super) struct Incoming {
     pub(super) _charge: Option<Charge>,
 }
 
-/// Reads a body of at most `max` bytes. Room for all of it is taken when its length is known, else as it comes.
+/// Reads a body within its limits. Room for all of it is taken when its length is known, else as it comes.
 ///
 /// # Errors
 /// [`Reason::MessageTooLarge`]; [`Full`] as a failure; [`Reason::BodyTimeout`] when it does not come;
@@ -37,18 +50,18 @@ pub(super) struct Incoming {
 pub(super) async fn read_body<B>(
     headers: &HeaderMap,
     body: B,
-    max: usize,
+    limits: BodyLimits,
     account: &Account,
 ) -> Result<Incoming, Failure>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
 {
-    let reading = Reading::new(account, headers.contains_key(EXPECT));
-    reading.read(body, max).await
+    let reading = Reading::new(account, limits.rate, headers.contains_key(EXPECT));
+    reading.read(body, limits.max).await
 }
 
 /// A body of which some is there.
-struct Reading {
+struct Reading<'a> {
     began: Instant,
     charge: Charge,
     /// Most bodies come in one piece, which is then not copied.
@@ -56,16 +69,23 @@ struct Reading {
     rest: BytesMut,
     /// Whoever asks first is told before it sends.
     asks_first: bool,
+    pacing: Pacing<'a>,
 }
 
-impl Reading {
-    fn new(account: &Account, asks_first: bool) -> Self {
+impl<'a> Reading<'a> {
+    fn new(account: &'a Account, rate: NonZeroU64, asks_first: bool) -> Self {
         Self {
             began: Instant::now(),
             charge: account.nothing(Kind::Body),
             first: Bytes::new(),
             rest: BytesMut::new(),
             asks_first,
+            pacing: Pacing {
+                account,
+                rate,
+                came: 0,
+                waited: Duration::ZERO,
+            },
         }
     }
 
@@ -89,6 +109,7 @@ impl Reading {
             let Some(data) = self.next(&mut body).await? else {
                 break;
             };
+            let _waited = self.pacing.came(data.len()).await;
             if self.len() + data.len() > max {
                 let failure = too_large(&format!("over {max}"), max);
                 return self.refuse(body, failure, DISCARD_TIMEOUT).await;
@@ -128,7 +149,7 @@ impl Reading {
     /// When the next piece must be there.
     fn deadline(&self) -> Instant {
         let allowed = Duration::from_secs(self.len() as u64 / SLOWEST);
-        let of_all = self.began + BODY_PATIENCE + allowed;
+        let of_all = self.began + BODY_PATIENCE + allowed + self.pacing.waited;
         of_all.min(Instant::now() + BODY_PATIENCE)
     }
 
@@ -176,10 +197,18 @@ impl Reading {
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
-        let asks_first = self.asks_first;
-        drop(self);
+        let Self {
+            asks_first,
+            mut pacing,
+            charge,
+            first,
+            rest,
+            began: _,
+        } = self;
+        drop((charge, first, rest));
         if !asks_first {
-            Box::pin(discard(body, MAX_DISCARDED, patience)).await;
+            let discarding = discard(body, MAX_DISCARDED, patience, Some(&mut pacing));
+            Box::pin(discarding).await;
         }
         Err(failure)
     }
@@ -204,6 +233,34 @@ impl Reading {
     }
 }
 
+/// Reads on only as fast as the tenant may send.
+#[derive(Debug)]
+pub(super) struct Pacing<'a> {
+    account: &'a Account,
+    rate: NonZeroU64,
+    /// Bytes of this body.
+    came: usize,
+    /// How long it was not read on, which is not its sender's fault.
+    waited: Duration,
+}
+
+impl Pacing<'_> {
+    /// Waits as long as those bytes of the body ask for; how long that was.
+    pub(super) async fn came(&mut self, bytes: usize) -> Duration {
+        self.came = self.came.saturating_add(bytes);
+        let counted = self.came.saturating_sub(FREE).min(bytes);
+        if counted == 0 {
+            return Duration::ZERO;
+        }
+        let wait = self.account.pace(counted, self.rate);
+        if !wait.is_zero() {
+            self.waited += wait;
+            tokio::time::sleep(wait).await;
+        }
+        wait
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
@@ -215,6 +272,15 @@ mod tests {
     use super::*;
     use crate::held::{Ledger, Limits};
     use crate::ids::TenantId;
+
+    const UP_TO_20_KB: BodyLimits = BodyLimits {
+        max: 20_000,
+        rate: NonZeroU64::MAX,
+    };
+    const UP_TO_8_MIB: BodyLimits = BodyLimits {
+        max: 8 << 20,
+        ..UP_TO_20_KB
+    };
 
     fn account(limit: u64) -> Account {
         let limits = Limits {
@@ -242,7 +308,7 @@ mod tests {
         let account = account(100_000);
         let headers = HeaderMap::new();
         let long = WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
-        let read = read_body(&headers, long, 20_000, &account)
+        let read = read_body(&headers, long, UP_TO_20_KB, &account)
             .await
             .expect("room");
         let (kept, charge) = (read.bytes.clone(), read._charge);
@@ -252,13 +318,13 @@ mod tests {
         drop(kept);
         assert_eq!(account.held(), 0);
         let short = WholeBody::new(Bytes::from_static(b"short"));
-        let read = read_body(&headers, short, 20_000, &account)
+        let read = read_body(&headers, short, UP_TO_20_KB, &account)
             .await
             .expect("room");
         assert_eq!(account.held(), 5);
         drop(read);
         let pieces = slow(10, 1000, Duration::ZERO);
-        let read = read_body(&headers, pieces, 20_000, &account)
+        let read = read_body(&headers, pieces, UP_TO_20_KB, &account)
             .await
             .expect("room");
         assert_eq!(read.bytes, vec![b'x'; 10_000]);
@@ -272,17 +338,48 @@ mod tests {
         let account = account(15_000);
         let headers = HeaderMap::from_iter([(EXPECT, "100-continue".parse().expect("a value"))]);
         let body = || WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
-        let first = read_body(&headers, body(), 20_000, &account)
+        let first = read_body(&headers, body(), UP_TO_20_KB, &account)
             .await
             .expect("room");
-        let refused = read_body(&headers, body(), 20_000, &account).await;
+        let refused = read_body(&headers, body(), UP_TO_20_KB, &account).await;
         assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
         let pieces = slow(10, 1000, Duration::ZERO);
-        let refused = read_body(&headers, pieces, 20_000, &account).await;
+        let refused = read_body(&headers, pieces, UP_TO_20_KB, &account).await;
         assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
         assert_eq!(account.held(), 10_000);
         drop(first);
         assert_eq!(account.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_no_faster_than_their_tenant_may_send() {
+        // Not paused time: what has been sent lasts by the clock of the processor's turns.
+        let account = account(1 << 30);
+        let headers = HeaderMap::new();
+        let limits = BodyLimits {
+            max: 8 << 20,
+            rate: NonZeroU64::new(1 << 20).expect("above zero"),
+        };
+        let began = Instant::now();
+        for _ in 0..100 {
+            let short = WholeBody::new(Bytes::from(vec![b'x'; FREE]));
+            let read = read_body(&headers, short, limits, &account).await;
+            assert!(read.is_ok());
+        }
+        assert_eq!(account.pace(0, limits.rate), Duration::ZERO, "not counted");
+        let long = || slow(10, FREE, Duration::ZERO);
+        let read = read_body(&headers, long(), limits, &account).await;
+        assert_eq!(read.expect("room").bytes.len(), 10 * FREE);
+        // 9 of 16 parts of what a second may bring, of which a quarter of a second's is free.
+        assert!(began.elapsed() >= Duration::from_millis(562 - 250));
+        // What is refused is no way around it.
+        let limits = BodyLimits {
+            max: FREE,
+            ..limits
+        };
+        let refused = read_body(&headers, long(), limits, &account).await;
+        assert_eq!(refused.expect_err("long").reason, Reason::MessageTooLarge);
+        assert!(began.elapsed() >= Duration::from_millis(2 * 562 - 250));
     }
 
     #[tokio::test(start_paused = true)]
@@ -299,7 +396,7 @@ mod tests {
         ];
         for (count, len, pause, arrives) in cases {
             let began = Instant::now();
-            let read = read_body(&headers, slow(count, len, pause), 8 << 20, &account).await;
+            let read = read_body(&headers, slow(count, len, pause), UP_TO_8_MIB, &account).await;
             match read {
                 Ok(read) => assert!(arrives && read.bytes.len() == count * len),
                 Err(failure) => {

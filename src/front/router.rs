@@ -22,7 +22,7 @@ use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
-use super::incoming::read_body;
+use super::incoming::{BodyLimits, Pacing, read_body};
 use super::late::Late;
 use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
@@ -297,7 +297,11 @@ where
             .limits
             .admit(&setup.config, principal, Counted::Request)?;
         let account = front.sessions.ledger().account(&principal.tenant);
-        let body = read_body(headers, body, front.max_body, &account).await?;
+        let limits = BodyLimits {
+            max: front.max_body,
+            rate: setup.config.body_rate(&principal.tenant),
+        };
+        let body = read_body(headers, body, limits, &account).await?;
         // What is wrong with it is told where requests are answered.
         let message = (config, body.bytes);
         return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
@@ -315,12 +319,15 @@ where
             let admitted = front
                 .limits
                 .admit(&setup.config, principal, Counted::Request);
-            let max_body = match &admitted {
-                Ok(_) => front.max_body,
-                Err(failure) => over_limit(front, headers, failure)?,
+            let limits = BodyLimits {
+                max: match &admitted {
+                    Ok(_) => front.max_body,
+                    Err(failure) => over_limit(front, headers, failure)?,
+                },
+                rate: setup.config.body_rate(&principal.tenant),
             };
             let account = front.sessions.ledger().account(&principal.tenant);
-            let body = read_body(headers, body, max_body, &account).await?;
+            let body = read_body(headers, body, limits, &account).await?;
             let (config, misfit) = match config {
                 Ok(config) => (config, None),
                 Err(failure) => (None, Some(failure)),
@@ -516,18 +523,20 @@ pub(super) async fn discard(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
     mut left: usize,
     timeout: std::time::Duration,
+    mut pacing: Option<&mut Pacing<'_>>,
 ) {
-    let take_in = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            let len = frame.data_ref().map_or(0, Bytes::len);
-            match left.checked_sub(len) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
+    let mut deadline = tokio::time::Instant::now() + timeout;
     // Too slow is as good as too much: the answer is then sent at once.
-    let _in_time = tokio::time::timeout(timeout, take_in).await;
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
+        let len = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(len) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+        if let Some(pacing) = &mut pacing {
+            deadline += pacing.came(len).await;
+        }
+    }
 }
 
 /// Takes in the little that a refused request brings over HTTP/2: where the answer overtakes the body, the
@@ -536,7 +545,7 @@ pub(super) async fn discard(
 pub(super) async fn take_unread(version: http::Version, body: impl HttpBody<Data = Bytes> + Unpin) {
     if version == http::Version::HTTP_2 && !body.is_end_stream() {
         // Boxed, because it is rare, and what every request has room for is to be small.
-        Box::pin(discard(body, MAX_UNREAD, UNREAD_TIMEOUT)).await;
+        Box::pin(discard(body, MAX_UNREAD, UNREAD_TIMEOUT, None)).await;
     }
 }
 

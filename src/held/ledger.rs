@@ -1,8 +1,10 @@
 //! Counts what is held, by tenant, by kind and in all.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -71,6 +73,8 @@ struct Totals {
     refused_of_tenants: AtomicU64,
     refused_of_all: AtomicU64,
     reclaimed: AtomicU64,
+    /// Nanoseconds.
+    paced: AtomicU64,
     /// Who keeps what may go first.
     reclaim: OnceLock<Weak<dyn Reclaim>>,
 }
@@ -110,6 +114,7 @@ impl Ledger {
                 refused_of_tenants: AtomicU64::new(0),
                 refused_of_all: AtomicU64::new(0),
                 reclaimed: AtomicU64::new(0),
+                paced: AtomicU64::new(0),
                 reclaim: OnceLock::new(),
             }),
             tenants: Arc::new(Mutex::new(Tenants {
@@ -162,6 +167,11 @@ impl Ledger {
     /// How often something went that was kept, because its tenant had no room.
     pub fn reclaimed(&self) -> u64 {
         self.totals.reclaimed.load(Ordering::Relaxed)
+    }
+
+    /// How long bodies have waited because their tenants sent faster than they may.
+    pub fn paced(&self) -> Duration {
+        Duration::from_nanos(self.totals.paced.load(Ordering::Relaxed))
     }
 
     /// Who grants turns to the flows of accounts, and of others that want time beside them.
@@ -271,6 +281,16 @@ impl Account {
     /// The work that is done for the tenant.
     pub fn flow(&self) -> &Flow {
         &self.0.flow
+    }
+
+    /// Takes note of bytes that the tenant has sent, as [`Flow::pace`]; what has to be waited is counted.
+    pub fn pace(&self, bytes: usize, rate: NonZeroU64) -> Duration {
+        let wait = self.flow().pace(bytes, rate);
+        if !wait.is_zero() {
+            let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            self.0.totals.paced.fetch_add(nanos, Ordering::Relaxed);
+        }
+        wait
     }
 
     /// Tells it from all others that live.

@@ -1,6 +1,6 @@
 //! The metrics of what is held for tenants.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::metrics::{opts, register};
 use crate::held::{Kind, Ledger};
@@ -14,6 +14,7 @@ pub(super) struct HeldMetrics {
     refused_of_tenants: IntCounter,
     refused_of_all: IntCounter,
     reclaimed: IntCounter,
+    paced: Counter,
 }
 
 impl HeldMetrics {
@@ -37,6 +38,10 @@ impl HeldMetrics {
             "held_reclaimed_total",
             "Answers kept for clients that were gone which went because their tenant had no room.",
         );
+        let paced = opts(
+            "body_pace_wait_seconds_total",
+            "Time for which bodies were not read on, because their tenants sent faster than they may.",
+        );
         let of_kind = |kind: Kind| (kind, held.with_label_values(&[kind.as_str()]));
         Self {
             of_kinds: Kind::ALL.into_iter().map(of_kind).collect(),
@@ -45,6 +50,7 @@ impl HeldMetrics {
             refused_of_tenants: refused.with_label_values(&["tenant"]),
             refused_of_all: refused.with_label_values(&["all"]),
             reclaimed: register(registry, IntCounter::with_opts(reclaimed)),
+            paced: register(registry, Counter::with_opts(paced)),
         }
     }
 
@@ -62,5 +68,7 @@ impl HeldMetrics {
         ] {
             counter.inc_by(now.saturating_sub(counter.get()));
         }
+        let waited = ledger.paced().as_secs_f64() - self.paced.get();
+        self.paced.inc_by(waited.max(0.0));
     }
 }

@@ -428,7 +428,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 41, "a new metric is not recorded here");
+        assert_eq!(families.len(), 42, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

@@ -115,6 +115,7 @@ impl TenantSettings {
             tokens: vec![],
             rates: Some(rates),
             memory_held: None,
+            body_rate: None,
             weight: self.weight.unwrap_or(1),
             max_workers: self.max_workers,
             config: of_servers,
