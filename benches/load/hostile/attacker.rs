@@ -24,7 +24,7 @@ use super::floods::{FLOODS, Flood, Hostile};
 use super::served::HOSTILE;
 
 /// How long floods may take to be set up.
-const SET_UP: Duration = Duration::from_secs(60);
+const SET_UP: Duration = Duration::from_secs(180);
 /// How much longer than a period it floods at the most: the last calls beside it are waited for.
 const LONGER: Duration = Duration::from_secs(30);
 /// How long its report may take.

@@ -41,7 +41,7 @@ pub(crate) struct HostileArgs {
     /// How long each flood lasts, in seconds; the quiet before it half of that
     #[arg(long, default_value_t = 10, value_parser = at_least_one::<u64>)]
     seconds: u64,
-    /// Only floods with that word in their name, and not all at once
+    /// Only floods with that word in their name; `all` is all of them at once
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
     /// All floods in turn on one stdiopool for so many minutes, which must end with what it began with
@@ -68,23 +68,18 @@ impl HostileArgs {
     }
 
     /// What is to be run, each entry at once.
-    fn rounds(&self) -> Result<Vec<(String, Vec<&'static Flood>)>> {
-        let is_meant = |flood: &&Flood| match &self.only {
-            Some(word) => flood.name.contains(word),
-            None => true,
+    fn rounds(&self) -> Result<Vec<(&'static str, Vec<&'static Flood>)>> {
+        let each = FLOODS.iter().map(|flood| (flood.name, vec![flood]));
+        let rounds = each.chain([("all of them", FLOODS.iter().collect())]);
+        let Some(word) = &self.only else {
+            return Ok(rounds.collect());
         };
-        let each = FLOODS.iter().filter(is_meant);
-        let mut rounds: Vec<_> = each
-            .map(|flood| (flood.name.to_owned(), vec![flood]))
-            .collect();
-        if rounds.is_empty() {
-            let names: Vec<_> = FLOODS.iter().map(|flood| flood.name).collect();
+        let names: Vec<_> = rounds.clone().map(|(name, _)| name).collect();
+        let meant: Vec<_> = rounds.filter(|(name, _)| name.contains(word)).collect();
+        if meant.is_empty() {
             return Err(format!("no flood has that word in its name: {}", names.join(", ")).into());
         }
-        if self.only.is_none() {
-            rounds.push(("all of them".to_owned(), FLOODS.iter().collect()));
-        }
-        Ok(rounds)
+        Ok(meant)
     }
 }
 
@@ -132,8 +127,8 @@ pub(crate) async fn run(args: &HostileArgs) -> Result<Section> {
         eprintln!("{name}: quiet, then {} s", args.seconds);
         match one(args, &floods).await {
             Ok(row) => {
-                section.failures.extend(row.missed(args, &name));
-                table.row(row.cells(&name));
+                section.failures.extend(row.missed(args, name));
+                table.row(row.cells(name));
                 eprintln!("{name}: {}", row.said());
             }
             Err(error) => section.failures.push(format!("{name}: {error}")),

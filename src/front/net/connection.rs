@@ -24,7 +24,7 @@ use crate::fair::Gate;
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
 /// Bytes that are read at once over HTTP/1.1, and the longest head.
-const MAX_READ: usize = 128 << 10;
+const MAX_READ: usize = 64 << 10;
 /// How often a peer is asked over HTTP/2 whether it is still there.
 const PING_PERIOD: Duration = Duration::from_secs(30);
 

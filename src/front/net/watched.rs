@@ -11,7 +11,7 @@ use super::activity::Activity;
 use super::framing::Framing;
 
 /// Bytes that are read, and written, before others have their turn.
-const AT_A_TURN: usize = 128 << 10;
+const AT_A_TURN: usize = 64 << 10;
 
 /// A stream of bytes, watched.
 #[derive(Debug)]
