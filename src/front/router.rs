@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -493,6 +493,16 @@ fn covers(range: &str, media: &str) -> bool {
 }
 
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+    // RFC 9110, 8.4: whoever decodes it sees another message than whoever does not.
+    if let Some(coding) = headers.get(CONTENT_ENCODING)
+        && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let coding = String::from_utf8_lossy(coding.as_bytes());
+        return Err(Failure::new(
+            Reason::UnsupportedMediaType,
+            format!("`Content-Encoding: {coding}` is not understood: send the body as it is"),
+        ));
+    }
     let value = headers.get(CONTENT_TYPE);
     // What the SDKs send.
     if value.is_some_and(|value| value == "application/json") {

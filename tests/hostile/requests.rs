@@ -132,6 +132,16 @@ async fn the_length_of_a_body_is_said_once() {
             400,
             format!("X-Folded: a\r\n b\r\nContent-Length: {len}\r\n"),
         ),
+        long(400, format!("X-Bare: a\nContent-Length: {len}\r\n")),
+        long(400, format!("Content-Length: {len}\n")),
+        long(
+            415,
+            format!("Connection: close\r\nContent-Encoding: gzip\r\nContent-Length: {len}\r\n"),
+        ),
+        long(
+            200,
+            format!("Content-Encoding: Identity\r\nContent-Length: {len}\r\n"),
+        ),
         (
             400,
             "chunks of HTTP/1.0",

@@ -3,7 +3,8 @@
 //!
 //! hyper forgets `Content-Length` where there is `Transfer-Encoding` too, and a repeated one of equal value; of
 //! `Transfer-Encoding` it looks at the last coding only. Something in front of stdiopool may have gone by the other, so
-//! that what it took for a body is a request here (RFC 9112, 11.2). So both are looked for before hyper reads them.
+//! that what it took for a body is a request here (RFC 9112, 11.2). hyper takes a line feed alone for the end of a line of a head, as
+//! it may (RFC 9112, 2.2); others take it for a part of the line. So all of that is looked for before hyper reads it.
 //! What hyper refuses itself, with 400 and the end of the connection, is not looked for again: a coding after
 //! `chunked`, `Transfer-Encoding` in HTTP/1.0, a length that is no number, folded lines, blanks before a colon.
 
@@ -23,6 +24,8 @@ pub(super) enum Fault {
     CodingUnknown,
     /// One of the two headers, or the size of a chunk before this head, is longer than is looked at.
     TooLong,
+    /// A line of the head, or with the size of a chunk before it, ends with a line feed alone.
+    BareLineFeed,
 }
 
 /// The head that a [`Fault`] is about.
@@ -95,6 +98,8 @@ pub(super) struct Framing {
     part: Part,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
+    /// The last byte that came.
+    last: u8,
     /// Heads that are complete.
     heads: u64,
     ambiguous: Option<Ambiguous>,
@@ -105,6 +110,7 @@ impl Default for Framing {
         Self {
             part: Part::Head(Head::default()),
             line: Vec::new(),
+            last: 0,
             heads: 0,
             ambiguous: None,
         }
@@ -145,6 +151,13 @@ impl Framing {
                     };
                     let (line, rest) = bytes.split_at(end);
                     bytes = &rest[1..];
+                    if line.last().copied().unwrap_or(self.last) != b'\r' {
+                        self.bare_line_feed(line);
+                        if self.part == Part::Other {
+                            return;
+                        }
+                    }
+                    self.last = b'\n';
                     if self.line.is_empty() {
                         // As much as would be kept of it, so that pieces make no difference.
                         self.line(&line[..line.len().min(MAX_KEPT)]);
@@ -159,8 +172,19 @@ impl Framing {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        self.last = bytes.last().copied().unwrap_or(self.last);
         let room = MAX_KEPT.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// A line ends with a line feed alone; `line` is the last piece of it.
+    fn bare_line_feed(&mut self, line: &[u8]) {
+        let is_empty = self.line.is_empty() && line.is_empty();
+        match self.part {
+            // A line break too many after the last body.
+            Part::Head(head) if is_empty && !head.has_request_line => {}
+            _ => self.refuse(self.heads + 1, Fault::BareLineFeed),
+        }
     }
 
     fn next_head(&mut self) {
@@ -316,9 +340,17 @@ mod tests {
         ] {
             let text = format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
             assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected, "{text}");
-            // Line feeds alone are line breaks too.
-            let bare = text.replace('\r', "");
-            assert_eq!(followed(&[bare.as_bytes()]).ambiguous(), expected, "{bare}");
+            // A line feed alone is none for everybody, wherever it stands.
+            for bare in [
+                text.replace('\r', ""),
+                text.replacen('\r', "", 2),
+                text.replacen("\r\n\r", "\r\n", 1),
+            ] {
+                let found = followed(&[bare.as_bytes()]).ambiguous();
+                assert_eq!(found, first(Fault::BareLineFeed), "{bare}");
+                let bytes: Vec<_> = bare.as_bytes().chunks(1).collect();
+                assert_eq!(followed(&bytes).ambiguous(), found, "{bare}");
+            }
         }
     }
 

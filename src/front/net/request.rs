@@ -60,6 +60,9 @@ impl From<Fault> for Unclear {
             Fault::TooLong => refused(
                 "a header or a chunk that says the length of a body is longer than needed (96 bytes)",
             ),
+            Fault::BareLineFeed => refused(
+                "a line before the body ends with a line feed alone (each ends with CR and LF)",
+            ),
             // RFC 9112, 6.1: what is not understood is 501.
             Fault::CodingUnknown => Self::new(
                 StatusCode::NOT_IMPLEMENTED,
