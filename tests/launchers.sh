@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 into=target/launchers
 mkdir -p "$into"
-for one in npm11:npm@11 npm12:npm@12 pnpm10:pnpm@10 pnpm11:pnpm@11 bun:bun@1; do
+for one in npm11:npm@11 npm12:npm@12 pnpm10:pnpm@10 pnpm11:pnpm@11 pnpm12:pnpm@12 bun:bun@1; do
     name=${one%%:*}
     [ -d "$into/$name/node_modules/.bin" ] && continue
     mkdir -p "$into/$name"

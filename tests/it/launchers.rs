@@ -217,9 +217,12 @@ async fn lines_of_pnpm_and_bun_run_what_they_run() {
     let pnpm10 = bench.env("pnpm10", &[]);
     let newer_node =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/node/node_modules/node/bin");
-    let mut pnpm11 = bench.env("pnpm11", &[("PNPM_CONFIG_REGISTRY", "URL")]);
-    let path = format!("{}:{}", newer_node.display(), pnpm11["PATH"]);
-    pnpm11.insert("PATH".to_owned(), path);
+    let [pnpm11, pnpm12] = ["pnpm11", "pnpm12"].map(|pnpm| {
+        let mut env = bench.env(pnpm, &[("PNPM_CONFIG_REGISTRY", "URL")]);
+        let path = format!("{}:{}", newer_node.display(), env["PATH"]);
+        env.insert("PATH".to_owned(), path);
+        env
+    });
     let bun = bench.env("bun", &[]);
     let mut own = bench.env("bun", &[("BUN_CONFIG_REGISTRY", "URL")]);
     own.insert(
@@ -233,6 +236,8 @@ async fn lines_of_pnpm_and_bun_run_what_they_run() {
         ("pnpm dlx twofold", &pnpm10, None, How::AsWritten),
         // What was published less than a day ago is too young.
         ("pnpm dlx aged x", &pnpm11, Some("1.0.0"), How::AsWritten),
+        ("pnpm dlx aged x", &pnpm12, Some("1.0.0"), How::AsWritten),
+        ("pnpm dlx twofold", &pnpm12, None, How::AsWritten),
         ("bunx aged x", &bun, Some("1.1.0"), How::Directly),
         ("bunx engined", &bun, Some("2.0.0"), How::AsWritten),
         ("bunx twofold", &bun, Some("1.0.0"), How::Directly),
