@@ -15,6 +15,7 @@ mod audit;
 mod auth;
 mod bind;
 mod doubts;
+pub mod downloads;
 mod globs;
 mod homes;
 mod inspect;

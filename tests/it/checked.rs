@@ -363,6 +363,125 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
     }
 }
 
+/// Whatever runs a launcher, and whatever may: where the operator's environment says from where packages come.
+#[tokio::test]
+async fn what_a_wrapper_runs_asks_no_other_registry_without_a_word() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = [
+        ("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9"),
+        ("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple"),
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("PIP_FIND_LINKS", ""),
+    ];
+    let script = dir.path().join("server.sh");
+    std::fs::write(&script, "#!/usr/bin/env sh\nexec npx -y @corp/x\n").expect("written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("changed");
+    let servers = [
+        (
+            "shell",
+            r#"command = "sh"
+args = ["-c", "npx -y @corp/x --repo ${config.repo}"]"#,
+        ),
+        (
+            "behind-env",
+            r#"command = "env"
+args = ["A=1", "npx", "-y", "@corp/x"]"#,
+        ),
+        (
+            "login",
+            r#"command = "bash"
+args = ["-lc", "cd / && exec uvx x"]"#,
+        ),
+        (
+            "patient",
+            r#"command = "timeout"
+args = ["60", "nice", "npx", "x"]"#,
+        ),
+        (
+            "said",
+            r#"command = "env"
+args = ["NPM_CONFIG_REGISTRY=http://127.0.0.1:9", "HTTPS_PROXY=", "npx", "-y", "x"]
+env = { HTTPS_PROXY = "http://127.0.0.1:9" }"#,
+        ),
+        (
+            "named",
+            r#"command = "node"
+args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
+        ),
+        ("script", "command = \"./server.sh\""),
+        (
+            "given",
+            "command = \"./server.sh\"\nenv = { NPM_CONFIG_REGISTRY = \"http://127.0.0.1:9\", UV_DEFAULT_INDEX = \"\" }",
+        ),
+        (
+            "native",
+            "command = \"stdiopool\"\nargs = [\"demo-server\"]",
+        ),
+    ];
+    let tables = servers.map(|(name, server)| format!("[servers.{name}]\n{server}\n"));
+    let toml = served(&tables.concat());
+    let (ok, said) = check_in(dir.path(), &toml, &own);
+    assert!(!ok, "{said}");
+    let refused = |name: &str, why: &str, variable: &str| {
+        format!(
+            "server `{name}` is not started: it would be run as written ({why}), and without {variable} of stdiopool's own environment it would ask another registry"
+        )
+    };
+    let shell = refused("shell", "`sh` runs `npx`", "NPM_CONFIG_REGISTRY");
+    for told in [
+        &shell,
+        &refused("behind-env", "`env` runs `npx`", "NPM_CONFIG_REGISTRY"),
+        &refused("login", "`bash` runs `uvx`", "UV_DEFAULT_INDEX"),
+        &refused("patient", "`timeout` runs `npx`", "NPM_CONFIG_REGISTRY"),
+    ] {
+        let lines = said.lines();
+        let is_told = |line: &str| line.starts_with("pool.toml:") && line.contains(told.as_str());
+        assert!(lines.into_iter().any(is_told), "{told}\n{said}");
+    }
+    for told in [
+        "warning: server `named` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
+        "warning: server `named` is run as written, and its `npx` would download without HTTPS_PROXY of stdiopool's own environment",
+        "(servers `script`) comes from elsewhere than NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX of stdiopool's own environment says",
+    ] {
+        assert!(said.contains(told), "{told}\n{said}");
+    }
+    for silent in ["server `said` is not", "`native` is", "`given`)"] {
+        assert!(!said.contains(silent), "{silent}\n{said}");
+    }
+    // At the start of `serve`, to a caller, and by `doctor`.
+    let file = dir.path().join("pool.toml").display().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
+    until("it is warned of", || {
+        let log = pool.log();
+        (log.contains(&shell) && log.contains("may run `npx`")).then_some(())
+    });
+    let client = pool.client("behind-env");
+    let answer = client.try_initialize("2025-11-25", json!({})).await;
+    let told = "without NPM_CONFIG_REGISTRY of stdiopool's own environment";
+    assert!(answer.message().contains(told), "{}", answer.message());
+    let doctor = Command::new(BINARY)
+        .args(["doctor"])
+        .current_dir(dir.path())
+        .envs(own)
+        .output();
+    let doctor = doctor.expect("runs").stdout;
+    let doctor = String::from_utf8_lossy(&doctor).into_owned();
+    for told in [
+        "installs see HTTPS_PROXY, NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX",
+        &*shell,
+        "may run `npx`",
+    ] {
+        assert!(doctor.contains(told), "{told}\n{doctor}");
+    }
+    // Passed to all, nothing is left to say of registries.
+    let toml = format!(
+        "[pool]\npass_env = [\"NPM_CONFIG_REGISTRY\", \"UV_DEFAULT_INDEX\", \"HTTPS_PROXY\"]\n{toml}"
+    );
+    let (_, said) = check_in(dir.path(), &toml, &own);
+    assert!(!said.contains("own environment"), "{said}");
+}
+
 #[test]
 fn a_key_that_others_can_read_is_refused_and_a_program_with_a_space_is_none() {
     let dir = tempfile::tempdir().expect("a folder");
