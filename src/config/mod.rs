@@ -23,6 +23,7 @@ mod lines;
 mod load;
 mod mistake;
 mod model;
+mod needs;
 mod oauth;
 mod odd;
 mod origins;

@@ -7,8 +7,10 @@
 //! It deliberately runs nothing and asks no registry: commands that print secrets, packages and JWKs are looked at when
 //! they are first needed.
 
+mod folders;
 mod host;
 mod launches;
+mod secrets;
 mod sources;
 
 use crate::config::Config;

@@ -157,6 +157,23 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             "[servers.x]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n".to_owned(),
             "the command of server `x` is run as written: what `--frobnicate` changes is not known",
         ),
+        (
+            "[servers.x]\ncommand = \"cat\"\nargs = [\"https://me:0123456789@r.example.com/\"]\n"
+                .to_owned(),
+            "`servers.x.args[0]` holds what looks like a credential (a password in a URL)",
+        ),
+        (
+            format!("{GOOD}[servers.x.config]\nrequired = [\"repo\"]\n"),
+            "server `x` needs `config.repo`, which no tenant of this file sets and no caller may",
+        ),
+        (
+            format!("{GOOD}[tenants.acme]\n[policy.p]\ntenants = [\"amce\"]\n"),
+            "`policy.p.tenants` has \"amce\", which matches no tenant; did you mean \"acme\"?",
+        ),
+        (
+            format!("{GOOD}roots = [\"nowhere\"]\n"),
+            "`servers.x.roots`: there is no folder",
+        ),
     ];
     // Missing on this host: told by `check` as mistakes, by the others as what some calls will come to.
     let missing = [
@@ -174,9 +191,36 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             ),
             "`tenants.a.secrets.k`: ",
         ),
+        (
+            format!("{GOOD}[tenants.a]\nsecrets.k = {{ env = \"NEVER_SET_BY_ANYBODY\" }}\n"),
+            "`tenants.a.secrets.k`: variable NEVER_SET_BY_ANYBODY is not set",
+        ),
+        (
+            format!("{GOOD}[tenants.a]\nsecrets.k = {{ command = [\"no-such-program\"] }}\n"),
+            "`tenants.a.secrets.k`: command `no-such-program` not found",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\ncwd = \"nowhere/${tenant.id}\"\n".to_owned(),
+            "in which all of them are; create it, or change `cwd`",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\ncwd = \"${tenant.id}-files\"\n[tenants.a]\n"
+                .to_owned(),
+            "/a-files; create it, or change `cwd`",
+        ),
+        (
+            format!(
+                "{GOOD}[auth]\nmode = \"jwt\"\nissuer = \"https://id.example.com\"\naudience = [\"x\"]\njwks_file = \"gone.json\"\ntenant_claim = \"org\"\n"
+            ),
+            "`auth.jwks_file`: ",
+        ),
     ];
     // Nobody could be served without.
     let fatal = [
+        (
+            format!("{GOOD}[state.key]\ncommand = [\"no-such-program\"]\n"),
+            "`state.key`: command `no-such-program` not found",
+        ),
         (
             format!("{GOOD}[audit]\nfile = \"no/folder/audit.jsonl\"\n"),
             "audit.file",
@@ -273,6 +317,19 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
                 warned(&other.log(), text).then_some(())
             });
         }
+    }
+}
+
+#[test]
+fn a_state_folder_that_is_none_is_told_before_anything_is_served() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("state"), "").expect("written");
+    for place in ["state", "state/below"] {
+        let toml = format!("[state]\ndir = \"{place}\"\n[servers.x]\ncommand = \"cat\"\n");
+        let (ok, told) = check(dir.path(), &toml, &[]);
+        let is_told = told.starts_with("pool.toml:2: the state folder ")
+            && told.contains("/state is no folder; choose another");
+        assert!(!ok && is_told, "{told}");
     }
 }
 
