@@ -28,8 +28,13 @@ pub(super) fn unmet(config: &Config) -> Vec<Odd> {
     unmet
 }
 
+/// Whether a tenant of the file or a caller sets that key, or it is told elsewhere that none does.
 fn may_be_set(config: &Config, (name, server): (&ServerName, &Server), key: &str) -> bool {
-    let has = |values: &serde_json::Map<String, Value>| values.contains_key(key);
+    let schema = server.schema.as_deref();
+    let required = schema.and_then(|schema| schema["required"].as_array());
+    let is_required = required.is_some_and(|keys| keys.iter().any(|it| it == key));
+    // Of a tenant with other values for it, that is told where they stand.
+    let has = |values: &serde_json::Map<String, Value>| is_required || values.contains_key(key);
     let mut tenants = config.tenants.values();
     let mut of_callers = server.client_config.iter();
     of_callers.any(|given| given == key)
@@ -132,7 +137,6 @@ mod tests {
                 format!("{server}env = {{ R = \"x${{config.r.deep}}\" }}\n"),
                 3,
             ),
-            (format!("{server}{schema}[tenants.t]\nconfig.a = {{}}\n"), 4),
         ] {
             let told = told(&text);
             let place = format!("pool.toml:{line}: {words}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::downloads::{Downloader, Word, downloaders, is_registry_variable};
+use super::downloads::{Downloader, downloaders, is_registry_variable};
 use super::homes::home;
 use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
@@ -210,7 +210,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
 
 /// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.
 fn check_registries(reader: &mut Reader<'_, '_>, server: &Server) {
-    let found = downloaders(&server.command, &Word::of_args(&server.args));
+    let found = downloaders(&server.command, &server.words());
     let Some(open) = found.iter().find_map(Downloader::open_registry) else {
         return;
     };
@@ -311,7 +311,7 @@ fn args(reader: &mut Reader<'_, '_>, command: &str) -> Vec<Arg> {
         "additionalProperties": false,
     });
     let schema = json!({ "type": "array", "items": { "anyOf": [text, when] } });
-    let doc = "Its arguments: templates, or { when = \"config.k\", args = […] } for arguments that are there only if k is set. A list value that is a whole argument becomes several.";
+    let doc = "Its arguments: templates, or { when = \"config.k\", args = […] } for arguments that are there only if k is set. A list value that is a whole argument becomes several. A launcher's flags that name a registry (`--registry`, `--index-url`) are the same for every tenant: no templates.";
     let name = reader.name("args");
     let Some(value) = reader.raw("args", schema, doc) else {
         return vec![];

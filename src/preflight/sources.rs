@@ -38,7 +38,7 @@ pub(super) fn findings(config: &Config, launches: &[Launch]) -> Vec<Finding> {
         };
         let start = AsWritten {
             name,
-            words: Word::of_args(&server.args),
+            words: server.words(),
             spec: rehearsal.spec(name, server),
             installs: rehearsal.installs(server),
         };

@@ -257,7 +257,7 @@ impl Outlook {
     ) -> Self {
         let unknown = args.iter().position(Option::is_none);
         let is_unknown = |why: &str| unknown.is_some_and(|at| why == known_at_a_start(at));
-        let words = Word::of_args(&server.args);
+        let words = server.words();
         match Start::of_words(server, spec, (args, &words), Installs::from(installs)) {
             Start::AsWritten => Self::AsWritten,
             Start::Package(package) => Self::Package(package.run.recipe.name()),

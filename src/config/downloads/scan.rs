@@ -167,7 +167,6 @@ impl Scan {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::model::Arg;
     use super::super::super::template::Template;
     use super::*;
 
@@ -175,8 +174,8 @@ mod tests {
         let args = args
             .iter()
             .map(|text| Template::parse(text).expect("a template"));
-        let args: Vec<_> = args.map(Arg::Always).collect();
-        Word::of_args(&args)
+        args.map(|template| Word::written(&template, false))
+            .collect()
     }
 
     fn found(program: &str, args: &[&str]) -> Vec<Downloader> {

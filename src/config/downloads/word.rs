@@ -1,6 +1,5 @@
 //! Words of a command line, and of scripts in it.
 
-use super::super::model::Arg;
 use super::super::template::{Piece, Template};
 
 /// Stands in a text for what is known at a start only; no template may hold it.
@@ -23,19 +22,12 @@ impl Word {
         }
     }
 
-    /// Arguments as they are written.
-    pub fn of_args(args: &[Arg]) -> Vec<Self> {
-        let words = args.iter().flat_map(|arg| {
-            let (templates, is_conditional) = match arg {
-                Arg::Always(template) => (std::slice::from_ref(template), false),
-                Arg::When { args, .. } => (args.as_slice(), true),
-            };
-            templates.iter().map(move |template| Self {
-                text: text_of(template),
-                is_conditional,
-            })
-        });
-        words.collect()
+    /// An argument as it is written; a conditional one is there only for some.
+    pub fn written(template: &Template, is_conditional: bool) -> Self {
+        Self {
+            text: text_of(template),
+            is_conditional,
+        }
     }
 
     /// What is known of it.
