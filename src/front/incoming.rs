@@ -420,7 +420,10 @@ mod tests {
             ..limits
         };
         let refused = read_body(&headers, long(), limits, &account).await;
-        assert_eq!(refused.expect_err("long").reason, Reason::MessageTooLarge);
+        assert_eq!(
+            refused.expect_err("long").failure.reason,
+            Reason::MessageTooLarge
+        );
         assert!(began.elapsed() >= Duration::from_millis(2 * 562 - 250));
     }
 
