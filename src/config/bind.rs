@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use globset::{Glob, GlobMatcher};
 use serde_json::{Value, json};
 
+use super::globs::unlike_a_name;
 use super::reader::Reader;
 use super::resembling::resembles;
 use super::shown::shown;
@@ -112,7 +113,12 @@ pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind 
         return bind;
     };
     for (tool, value) in tools {
-        let name = format!("{name}.{}", tool.get_ref());
+        let (all, name) = (&name, format!("{name}.{}", tool.get_ref()));
+        if let Some(why) = unlike_a_name(tool.get_ref()) {
+            let message = format!("`{all}` has {:?}, which {why}", tool.get_ref());
+            mistakes.push((tool.span(), message));
+            continue;
+        }
         let Some(arguments) = value.get_ref().as_table() else {
             let given = shown(value.get_ref());
             let message = format!("`{name}` must be a table of arguments, not {given}");
@@ -129,6 +135,11 @@ pub(super) fn bind(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Bind 
         };
         let mut of_tool = BTreeMap::new();
         for (argument, value) in arguments {
+            if let Some(why) = unlike_a_name(argument.get_ref()) {
+                let message = format!("`{name}` has {:?}, which {why}", argument.get_ref());
+                mistakes.push((argument.span(), message));
+                continue;
+            }
             let name = format!("{name}.{}", argument.get_ref());
             match template(value.get_ref().as_str(), schema) {
                 Ok(template) => {

@@ -7,8 +7,9 @@ use super::globs::Globs;
 use super::homes::home;
 use super::mistake::similar;
 use super::model::{Arg, Config, Server};
+use super::needs;
 use super::odd::{Odd, path};
-use super::template::Template;
+use super::template::{Piece, Template};
 use super::units;
 
 /// What credentials of common services begin with, and how many letters more they have at least.
@@ -43,6 +44,7 @@ pub(super) fn doubts(config: &Config) -> Vec<Odd> {
         of_server(name.as_str(), server, &mut doubts);
     }
     doubts.extend(greedy_tenants(config));
+    doubts.extend(needs::unmet(config));
     doubts
 }
 
@@ -155,12 +157,21 @@ fn behind_env<'s>(program: &str, server: &'s Server) -> Option<&'s str> {
 }
 
 fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool) -> Option<String> {
-    let text = template.as_literal()?;
-    if let Some(prefix) = credential(text) {
+    let written = template.pieces().iter().filter_map(|piece| match piece {
+        Piece::Literal(text) => Some(text.as_str()),
+        Piece::Value { .. } => None,
+    });
+    let mut written = written;
+    let shown = written.find_map(|text| {
+        let prefix = credential(text).map(|prefix| format!("\"{prefix}…\""));
+        prefix.or_else(|| has_password(text).then(|| "a password in a URL".to_owned()))
+    });
+    if let Some(shown) = shown {
         return Some(format!(
-            "`{place}` holds what looks like a credential (\"{prefix}…\"): whoever reads this file has it. Give it to tenants (`stdiopool secret set TENANT NAME`) and write `${{secret.NAME}}`, best in `env`"
+            "`{place}` holds what looks like a credential ({shown}): whoever reads this file has it. Give it to tenants (`stdiopool secret set TENANT NAME`) and write `${{secret.NAME}}`, best in `env`"
         ));
     }
+    let text = template.as_literal()?;
     if is_expanded {
         return None;
     }
@@ -170,6 +181,21 @@ fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool)
     Some(format!(
         "`{place}` begins with `{found}`, which no shell is there to read: write the path, or `${{dir.data}}` for a folder of the tenant's own"
     ))
+}
+
+/// Whether a password stands in a URL: `scheme://user:password@host` (RFC 3986, 3.2.1).
+fn has_password(text: &str) -> bool {
+    let mut authorities = text.match_indices("://").map(|(at, _)| {
+        let rest = &text[at + 3..];
+        let end = rest.find(|c: char| c.is_whitespace() || "/?#\"'".contains(c));
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    authorities.any(|authority| {
+        let user = authority.rsplit_once('@').map(|(user, _)| user);
+        let password = user.and_then(|user| user.split_once(':'));
+        // A placeholder of another language is no password.
+        password.is_some_and(|(_, it)| !it.is_empty() && !it.starts_with(['$', '<', '{', '%']))
+    })
 }
 
 /// What the credential in a text begins with, if there is one.
@@ -223,6 +249,27 @@ mod tests {
         );
         assert!(found[0].starts_with("pool.toml:3: "), "{found:?}");
         assert!(found[4].starts_with("pool.toml:5: "), "{found:?}");
+        let url = |text: &str| {
+            let args = format!("args = [\"{text}\"]");
+            doubts(&format!("[servers.a]\ncommand = \"a\"\n{args}\n")).concat()
+        };
+        for text in [
+            "https://me:hunter22@pypi.example.com/simple",
+            "--db=postgres://u:hunter22@db/x?y=1",
+            "postgres://u:hunter22@${tenant.id}.db/x",
+        ] {
+            let found = url(text);
+            let is_told = found.contains("(a password in a URL)");
+            assert!(is_told && !found.contains("hunter22"), "{found}");
+        }
+        for text in [
+            "https://example.com/a:b@c",
+            "postgres://u@db/x",
+            "postgres://u:${tenant.id}@db/x",
+            "me:there@home",
+        ] {
+            assert_eq!(url(text), "", "{text}");
+        }
         let shell = "[servers.a]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"$HOME/run\"]\n";
         assert!(doubts(shell).is_empty());
     }

@@ -162,6 +162,18 @@ fn folded_class(class: &str) -> Vec<char> {
     folded
 }
 
+/// Why a text is no name, nor a pattern of names; `None` if it may be one.
+pub(super) fn unlike_a_name(text: &str) -> Option<&'static str> {
+    if text.trim().is_empty() {
+        return Some("is empty: it names nothing");
+    }
+    if text.trim() != text {
+        return Some("begins or ends with a blank: no name does");
+    }
+    let has_control = text.chars().any(char::is_control);
+    has_control.then_some("has a control character in it: no name has")
+}
+
 /// The patterns under a key; those that are none are noted as mistakes.
 pub(super) fn read(
     reader: &mut Reader<'_, '_>,
@@ -170,6 +182,14 @@ pub(super) fn read(
     doc: &'static str,
 ) -> Globs {
     let texts = reader.texts(key, default, doc);
+    if let Some((text, why)) = texts
+        .iter()
+        .find_map(|text| Some((text, unlike_a_name(text)?)))
+    {
+        let name = reader.name(key);
+        reader.wrong(key, format!("`{name}` has {text:?}, which {why}"));
+        return Globs::default();
+    }
     Globs::new(texts).unwrap_or_else(|error| {
         let name = reader.name(key);
         reader.wrong(key, format!("`{name}`: {error}"));

@@ -129,7 +129,7 @@ fn http(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Http {
     let max_body = reader.size(
         "max_body",
         Some(8 << 20),
-        "Largest request body. A larger one is refused with 413.",
+        "Largest request body. Nothing of a larger one is kept: its request is refused, with 413 where its id was not seen in what passes by (64 MiB, 5 s).",
     );
     Http {
         listen,
@@ -249,7 +249,7 @@ fn pool(reader: &mut Reader<'_, '_>) -> Pool {
         session_timeout: reader.duration("session_timeout", secs(86_400), "How long a session may go unused before it ends."),
         max_sessions_per_tenant: reader.count("max_sessions_per_tenant", 10_000, 1, "Open sessions of one tenant, those that a restart left behind included. One more is refused with 429."),
         drain_timeout: reader.duration("drain_timeout", secs(30), "How long a shutdown waits for requests in flight, and how long a worker that is to be replaced (by a reload, `max_lifetime`, `max_requests`) may go on with those it has while others wait for the next worker of its key; then it is stopped, and they fail."),
-        pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG. Installs of packages also see what configures npm and uv (`NPM_CONFIG_*`, `UV_*`, proxies); a command that is run as written is not started where it would ask another registry without those, until they are named here."),
+        pass_env: reader.texts("pass_env", &PASSED, "Variables of stdiopool's own environment that every worker gets. Nothing else of it does, but for PATH, HOME and LANG. Installs of packages also see what configures npm and uv (`NPM_CONFIG_*`, `UV_*`, proxies); a command that is run as written, by itself or behind `sh -c`, `env` and the like, is not started where it would ask another registry without those, until they are named here."),
     };
     for name in &pool.pass_env {
         if !is_variable(name) {

@@ -1,5 +1,6 @@
 //! What a server's templates refer to, and whether they may.
 
+use super::downloads::Word;
 use super::model::{Arg, Server};
 use super::reader::Reader;
 use super::template::{Reference, Template};
@@ -12,6 +13,20 @@ impl Server {
         let property = properties.and_then(|properties| properties.get(key));
         let is_set = |word: &str| property.is_some_and(|property| property[word] == true);
         is_set("writeOnly") || is_set("sensitive")
+    }
+
+    /// Its arguments as they are written, those that are there only for some included.
+    pub fn words(&self) -> Vec<Word> {
+        let words = self.args.iter().flat_map(|arg| {
+            let (templates, is_conditional) = match arg {
+                Arg::Always(template) => (std::slice::from_ref(template), false),
+                Arg::When { args, .. } => (args.as_slice(), true),
+            };
+            templates
+                .iter()
+                .map(move |template| Word::written(template, is_conditional))
+        });
+        words.collect()
     }
 
     /// What its templates refer to, each with the key it stands under.

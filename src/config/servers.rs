@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::downloads::{Downloader, downloaders, is_registry_variable};
 use super::homes::home;
 use super::model::{Arg, Interactive, Launch, Limits, Pool, Server, Share};
 use super::read::{is_variable, not_enforced, secs};
@@ -203,7 +204,21 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         oauth: oauth.map(Arc::new),
     };
     references::check(reader, &server);
+    check_registries(reader, &server);
     server
+}
+
+/// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.
+fn check_registries(reader: &mut Reader<'_, '_>, server: &Server) {
+    let found = downloaders(&server.command, &server.words());
+    let Some(open) = found.iter().find_map(Downloader::open_registry) else {
+        return;
+    };
+    let name = reader.name("args");
+    let message = format!(
+        "`{name}`: `{open}` says which registry packages are installed from, for every tenant alike: it must be written out, without `${{…}}` and `when`"
+    );
+    reader.wrong("args", message);
 }
 
 fn template(reader: &mut Reader<'_, '_>, key: &str, text: &str) -> Option<Template> {
@@ -296,7 +311,7 @@ fn args(reader: &mut Reader<'_, '_>, command: &str) -> Vec<Arg> {
         "additionalProperties": false,
     });
     let schema = json!({ "type": "array", "items": { "anyOf": [text, when] } });
-    let doc = "Its arguments: templates, or { when = \"config.k\", args = […] } for arguments that are there only if k is set. A list value that is a whole argument becomes several.";
+    let doc = "Its arguments: templates, or { when = \"config.k\", args = […] } for arguments that are there only if k is set. A list value that is a whole argument becomes several. A launcher's flags that name a registry (`--registry`, `--index-url`) are the same for every tenant: no templates.";
     let name = reader.name("args");
     let Some(value) = reader.raw("args", schema, doc) else {
         return vec![];
@@ -379,7 +394,7 @@ fn env(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Template> {
         }
         let name = format!("{name}.{}", variable.get_ref());
         if let Some(template) = template_at(reader, &name, value) {
-            if names_a_registry(variable.get_ref()) && template.as_literal().is_none() {
+            if is_registry_variable(variable.get_ref()) && template.as_literal().is_none() {
                 let message = format!(
                     "`{name}` says which registry packages are installed from, for every tenant alike: it must be written out, without `${{…}}`"
                 );
@@ -389,25 +404,6 @@ fn env(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Template> {
         }
     }
     env
-}
-
-/// Whether a launcher takes the address of a registry from a variable of that name.
-fn names_a_registry(variable: &str) -> bool {
-    let name = variable.to_ascii_lowercase().replace('-', "_");
-    let of_npm = ["npm_config_", "pnpm_config_", "bun_config_"];
-    let of_npm = of_npm.iter().find_map(|prefix| name.strip_prefix(prefix));
-    let of_python = [
-        "uv_index",
-        "uv_index_url",
-        "uv_default_index",
-        "uv_extra_index_url",
-        "uv_find_links",
-        "pip_index_url",
-        "pip_extra_index_url",
-        "pip_find_links",
-    ];
-    of_npm.is_some_and(|rest| rest == "registry" || rest.ends_with(":registry"))
-        || of_python.contains(&&*name)
 }
 
 fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {

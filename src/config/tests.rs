@@ -438,3 +438,98 @@ fn an_address_of_ipv4_that_is_written_as_one_of_ipv6_is_that_one() {
             .contains("0.0.0.0:80")
     );
 }
+
+#[test]
+fn where_packages_come_from_is_the_same_for_every_tenant() {
+    let why = |server: &str| read(&format!("[servers.x]\n{server}\n")).err();
+    for (server, place) in [
+        (
+            "command = \"npx\"\nargs = [\"--registry=${config.r}\", \"p\"]",
+            "3:8: `servers.x.args`: `--registry`",
+        ),
+        (
+            "command = \"uvx\"\nargs = [\"--index-url\", \"${config.r}\", \"p\"]",
+            "3:8: `servers.x.args`: `--index-url`",
+        ),
+        (
+            "command = \"uvx\"\nargs = [{ when = \"config.r\", args = [\"-i\", \"https://r\"] }, \"p\"]",
+            "3:8: `servers.x.args`: `-i`",
+        ),
+        (
+            "command = \"sh\"\nargs = [\"-c\", \"npx --userconfig ${config.r} p\"]",
+            "3:8: `servers.x.args`: `--userconfig`",
+        ),
+        (
+            "command = \"env\"\nargs = [\"UV_INDEX=${config.r}\", \"uvx\", \"p\"]",
+            "3:8: `servers.x.args`: `UV_INDEX`",
+        ),
+        (
+            "command = \"npx\"\nenv = { NPM_CONFIG_REGISTRY = \"${config.r}\" }",
+            "3:31: `servers.x.env.NPM_CONFIG_REGISTRY`",
+        ),
+        (
+            "command = \"uvx\"\nenv = { UV_CONFIG_FILE = \"${config.r}\" }",
+            "3:26: `servers.x.env.UV_CONFIG_FILE`",
+        ),
+    ] {
+        let why = why(server).expect(server);
+        assert!(
+            why.contains(&format!("pool.toml:{place}")),
+            "{server}\n{why}"
+        );
+        assert!(
+            why.contains("for every tenant alike: it must be written out"),
+            "{why}"
+        );
+    }
+    for server in [
+        "command = \"npx\"\nargs = [\"-y\", \"p\", \"--registry=${config.r}\"]",
+        "command = \"npx\"\nargs = [\"--registry=https://r\", \"p\", \"${config.r}\"]",
+        "command = \"uvx\"\nargs = [\"${config.p}\", \"--index\", \"${config.r}\"]",
+        "command = \"own\"\nargs = [\"--registry=${config.r}\"]",
+    ] {
+        assert_eq!(why(server), None, "{server}");
+    }
+}
+
+#[test]
+fn what_names_nothing_is_a_mistake_wherever_names_stand() {
+    let server = "[servers.x]\ncommand = \"x\"\n";
+    for (toml, told) in [
+        (
+            "bind.\"\" = { a = \"${tenant.id}\" }",
+            "3:6: `servers.x.bind` has \"\", which is empty",
+        ),
+        ("bind.\" \" = {}", "which is empty"),
+        (
+            "bind.\"git_status \" = { a = \"x\" }",
+            "\"git_status \", which begins or ends with a blank",
+        ),
+        (
+            "bind.\"a\\tb\" = {}",
+            "\"a\\tb\", which has a control character",
+        ),
+        (
+            "bind.t.\"\" = \"x\"",
+            "3:8: `servers.x.bind.t` has \"\", which is empty",
+        ),
+        ("bind.t.\"a\\n\" = \"x\"", "begins or ends with a blank"),
+        (
+            "tools.deny = [\"delete_* \"]",
+            "`servers.x.tools.deny` has \"delete_* \", which begins or ends with a blank",
+        ),
+        (
+            "tools.allow = [\"\"]",
+            "`servers.x.tools.allow` has \"\", which is empty",
+        ),
+        (
+            "[policy.p]\nusers = [\"a\\u0000\"]",
+            "`policy.p.users` has \"a\\0\", which has a control character",
+        ),
+    ] {
+        let why = read(&format!("{server}{toml}\n")).expect_err(toml);
+        assert!(why.contains(told), "{toml}\n{why}");
+    }
+    let inner = "bind.\"git status\" = { \"the account\" = \"x\" }\n";
+    assert!(read(&format!("{server}{inner}")).is_ok());
+}

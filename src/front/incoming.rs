@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::router::{DISCARD_TIMEOUT, MAX_DISCARDED, UNREAD_TIMEOUT, discard, too_large};
 use crate::held::{Account, Charge, Full, Kind};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, IdScanner, Reason};
 
 /// How long a body may bring nothing, and how long all of it may take beside what its pace allows for.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
@@ -42,17 +42,42 @@ pub(super) struct Incoming {
     pub(super) _charge: Option<Charge>,
 }
 
-/// Reads a body within its limits. Room for all of it is taken when its length is known, else as it comes.
+/// A body that was not taken.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// Why.
+    pub(super) failure: Failure,
+    /// The id (raw JSON) of the request that it was, where all of it went by: whoever waits for its answer can be told.
+    pub(super) id: Option<String>,
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self { failure, id: None }
+    }
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        unread.failure
+    }
+}
+
+/// Reads a body within its limits. Room for all of it is taken when its length is known, else as it comes. Of one that
+/// is not taken, what comes within bounds is passed over, and looked through for the id of its request.
 ///
 /// # Errors
 /// [`Reason::MessageTooLarge`]; [`Full`] as a failure; [`Reason::BodyTimeout`] when it does not come;
 /// [`Reason::InvalidRequest`] when it breaks off.
+///
+/// # Cancel-Safety
+/// A dropped call gives back what was charged; the rest of the body is not read.
 pub(super) async fn read_body<B>(
     headers: &HeaderMap,
     body: B,
     limits: BodyLimits,
     account: &Account,
-) -> Result<Incoming, Failure>
+) -> Result<Incoming, Unread>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
 {
@@ -93,17 +118,19 @@ impl<'a> Reading<'a> {
         self.first.len() + self.rest.len()
     }
 
-    async fn read<B>(mut self, mut body: B, max: usize) -> Result<Incoming, Failure>
+    async fn read<B>(mut self, mut body: B, max: usize) -> Result<Incoming, Unread>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
         let at_least = body.size_hint().lower();
         let Some(expected) = usize::try_from(at_least).ok().filter(|len| *len <= max) else {
             let failure = too_large(&at_least.to_string(), max);
-            return self.refuse(body, failure, DISCARD_TIMEOUT).await;
+            let refusal = (failure, DISCARD_TIMEOUT);
+            return self.refuse(body, Bytes::new(), refusal).await;
         };
         if let Err(full) = self.charge.grow(expected) {
-            return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
+            let refusal = (full.into(), UNREAD_TIMEOUT);
+            return self.refuse(body, Bytes::new(), refusal).await;
         }
         while !body.is_end_stream() {
             let Some(data) = self.next(&mut body).await? else {
@@ -112,10 +139,10 @@ impl<'a> Reading<'a> {
             let _waited = self.pacing.came(data.len()).await;
             if self.len() + data.len() > max {
                 let failure = too_large(&format!("over {max}"), max);
-                return self.refuse(body, failure, DISCARD_TIMEOUT).await;
+                return self.refuse(body, data, (failure, DISCARD_TIMEOUT)).await;
             }
-            if let Err(full) = self.add(data, expected) {
-                return self.refuse(body, full.into(), UNREAD_TIMEOUT).await;
+            if let Err(full) = self.add(&data, expected) {
+                return self.refuse(body, data, (full.into(), UNREAD_TIMEOUT)).await;
             }
         }
         Ok(self.whole())
@@ -163,12 +190,12 @@ impl<'a> Reading<'a> {
         Failure::new(Reason::BodyTimeout, why)
     }
 
-    fn add(&mut self, data: Bytes, expected: usize) -> Result<(), Full> {
+    fn add(&mut self, data: &Bytes, expected: usize) -> Result<(), Full> {
         let len = self.len() + data.len();
         let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
         if self.first.is_empty() && self.rest.is_empty() {
             self.charge.grow(len.saturating_sub(charged))?;
-            self.first = data;
+            self.first = data.clone();
             return Ok(());
         }
         if self.rest.is_empty() {
@@ -183,17 +210,18 @@ impl<'a> Reading<'a> {
             self.charge.grow((2 * len).saturating_sub(charged))?;
             self.rest.reserve(2 * len - self.rest.len());
         }
-        self.rest.extend_from_slice(&data);
+        self.rest.extend_from_slice(data);
         Ok(())
     }
 
-    /// Takes in what is still being sent, within bounds, and says why it is not wanted.
+    /// Takes in what is still being sent, within bounds, and says why it is not wanted: behind what is there already, and
+    /// the piece that was one too many.
     async fn refuse<B>(
         self,
         body: B,
-        failure: Failure,
-        patience: Duration,
-    ) -> Result<Incoming, Failure>
+        piece: Bytes,
+        (failure, patience): (Failure, Duration),
+    ) -> Result<Incoming, Unread>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
@@ -205,12 +233,20 @@ impl<'a> Reading<'a> {
             rest,
             began: _,
         } = self;
-        drop((charge, first, rest));
-        if !asks_first {
-            let discarding = discard(body, MAX_DISCARDED, patience, Some(&mut pacing));
-            Box::pin(discarding).await;
+        let mut scanner = IdScanner::new();
+        for read in [&first[..], &rest[..], &piece[..]] {
+            scanner.feed(read);
         }
-        Err(failure)
+        drop((charge, first, rest, piece));
+        let mut id = None;
+        if !asks_first {
+            let bounds = (MAX_DISCARDED, patience);
+            let pass = |bytes: &[u8]| scanner.feed(bytes);
+            if Box::pin(discard(body, bounds, Some(&mut pacing), pass)).await {
+                id = scanner.finish().request_id().map(ToOwned::to_owned);
+            }
+        }
+        Err(Unread { failure, id })
     }
 
     fn whole(mut self) -> Incoming {
@@ -342,10 +378,16 @@ mod tests {
             .await
             .expect("room");
         let refused = read_body(&headers, body(), UP_TO_20_KB, &account).await;
-        assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
+        assert_eq!(
+            refused.expect_err("full").failure.reason,
+            Reason::TenantLimit
+        );
         let pieces = slow(10, 1000, Duration::ZERO);
         let refused = read_body(&headers, pieces, UP_TO_20_KB, &account).await;
-        assert_eq!(refused.expect_err("full").reason, Reason::TenantLimit);
+        assert_eq!(
+            refused.expect_err("full").failure.reason,
+            Reason::TenantLimit
+        );
         assert_eq!(account.held(), 10_000);
         drop(first);
         assert_eq!(account.held(), 0);
@@ -378,7 +420,10 @@ mod tests {
             ..limits
         };
         let refused = read_body(&headers, long(), limits, &account).await;
-        assert_eq!(refused.expect_err("long").reason, Reason::MessageTooLarge);
+        assert_eq!(
+            refused.expect_err("long").failure.reason,
+            Reason::MessageTooLarge
+        );
         assert!(began.elapsed() >= Duration::from_millis(2 * 562 - 250));
     }
 
@@ -399,7 +444,8 @@ mod tests {
             let read = read_body(&headers, slow(count, len, pause), UP_TO_8_MIB, &account).await;
             match read {
                 Ok(read) => assert!(arrives && read.bytes.len() == count * len),
-                Err(failure) => {
+                Err(unread) => {
+                    let failure = unread.failure;
                     assert!(!arrives, "{failure}");
                     assert_eq!(failure.reason, Reason::BodyTimeout);
                     assert!(began.elapsed() < 3 * BODY_PATIENCE, "{:?}", began.elapsed());
@@ -407,5 +453,60 @@ mod tests {
             }
             assert_eq!(account.held(), 0);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_too_much_is_told_by_the_id_of_its_request() {
+        let account = account(1 << 30);
+        let headers = HeaderMap::new();
+        let limits = BodyLimits {
+            max: 2000,
+            ..UP_TO_20_KB
+        };
+        let filler = "x".repeat(5000);
+        let body = |text: String, chunk: usize| {
+            let pieces: Vec<_> = text
+                .into_bytes()
+                .chunks(chunk)
+                .map(<[u8]>::to_vec)
+                .collect();
+            let frames = pieces
+                .into_iter()
+                .map(|piece| Ok::<_, Infallible>(Frame::data(piece.into())));
+            StreamBody::new(stream::iter(frames))
+        };
+        for (text, id) in [
+            // As the SDKs write it: the id is last.
+            (
+                format!(
+                    r#"{{"method":"tools/call","params":{{"id":1,"x":"{filler}"}},"jsonrpc":"2.0","id":"a"}}"#
+                ),
+                Some(r#""a""#),
+            ),
+            (
+                format!(r#"{{"id":7,"method":"x","params":{{"x":"{filler}"}}}}"#),
+                Some("7"),
+            ),
+            (
+                format!(r#"{{"method":"notifications/x","params":{{"id":1,"x":"{filler}"}}}}"#),
+                None,
+            ),
+            (format!(r#"{{"id":7,"result":{{"x":"{filler}"}}}}"#), None),
+            (format!(r#"[{{"id":7,"method":"{filler}"}}]"#), None),
+            (filler.clone(), None),
+        ] {
+            for chunk in [7, 1000, 10_000] {
+                let refused =
+                    read_body(&headers, body(text.clone(), chunk), limits, &account).await;
+                let unread = refused.expect_err("too large");
+                assert_eq!(unread.failure.reason, Reason::MessageTooLarge);
+                assert_eq!(unread.id.as_deref(), id, "{chunk}");
+            }
+        }
+        assert_eq!(account.held(), 0);
+        // What does not end in time is nobody's.
+        let endless = slow(100_000, 1000, Duration::from_millis(100));
+        let refused = read_body(&headers, endless, limits, &account).await;
+        assert_eq!(refused.expect_err("too large").id, None);
     }
 }

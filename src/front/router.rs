@@ -22,7 +22,7 @@ use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
 use super::http_sse::{self, Channels};
-use super::incoming::{BodyLimits, Pacing, read_body};
+use super::incoming::{BodyLimits, Pacing, Unread, read_body};
 use super::late::Late;
 use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
@@ -118,6 +118,25 @@ impl Front {
             let of = (Some(principal), Some(server));
             trail::refused(audit, of, failure, None, None);
         }
+    }
+}
+
+impl Front {
+    /// What whoever sent a body is answered that was not taken: by the id of its request, where that is known, as a status
+    /// ends the whole session of some clients (docs/clients.md).
+    ///
+    /// # Errors
+    /// Why it was not taken, where nobody waits for an answer by an id.
+    fn answered_unread(
+        &self,
+        principal: &Principal,
+        server: &ServerName,
+        Unread { failure, id }: Unread,
+    ) -> Result<Response<Body>, Failure> {
+        let id = id.ok_or_else(|| failure.clone())?;
+        self.refused(principal, server, &failure);
+        self.sessions.metrics().rejected(failure.reason);
+        Ok(reply::answer(&failure, Some(&id), self.statuses()))
     }
 }
 
@@ -327,7 +346,10 @@ where
                 rate: setup.config.body_rate(&principal.tenant),
             };
             let account = front.sessions.ledger().account(&principal.tenant);
-            let body = read_body(headers, body, limits, &account).await?;
+            let body = match read_body(headers, body, limits, &account).await {
+                Ok(body) => body,
+                Err(unread) => return front.answered_unread(principal, &server, unread),
+            };
             let (config, misfit) = match config {
                 Ok(config) => (config, None),
                 Err(failure) => (None, Some(failure)),
@@ -527,24 +549,30 @@ pub(super) fn too_large(size: &str, max: usize) -> Failure {
     Failure::new(Reason::MessageTooLarge, why)
 }
 
-/// Takes in what a client is still sending, within bounds: many read the answer only when they
-/// have sent everything, and a connection closed before that loses it (RFC 9112, 9.6).
+/// Takes in what a client is still sending, within bounds, and shows it to `pass` piece by piece: many read the answer only
+/// when they have sent everything, and a connection closed before that loses it (RFC 9112, 9.6). Whether that was all.
 pub(super) async fn discard(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
-    mut left: usize,
-    timeout: std::time::Duration,
+    (mut left, timeout): (usize, std::time::Duration),
     mut pacing: Option<&mut Pacing<'_>>,
-) {
+    mut pass: impl FnMut(&[u8]),
+) -> bool {
     let mut deadline = tokio::time::Instant::now() + timeout;
-    // Too slow is as good as too much: the answer is then sent at once.
-    while let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, body.frame()).await {
-        let len = frame.data_ref().map_or(0, Bytes::len);
-        match left.checked_sub(len) {
+    loop {
+        // Too slow is as good as too much: the answer is then sent at once.
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        };
+        let data = frame.data_ref().map_or(&[][..], |data| data);
+        match left.checked_sub(data.len()) {
             Some(rest) => left = rest,
-            None => return,
+            None => return false,
         }
+        pass(data);
         if let Some(pacing) = &mut pacing {
-            deadline += pacing.came(len).await;
+            deadline += pacing.came(data.len()).await;
         }
     }
 }
@@ -555,7 +583,8 @@ pub(super) async fn discard(
 pub(super) async fn take_unread(version: http::Version, body: impl HttpBody<Data = Bytes> + Unpin) {
     if version == http::Version::HTTP_2 && !body.is_end_stream() {
         // Boxed, because it is rare, and what every request has room for is to be small.
-        Box::pin(discard(body, MAX_UNREAD, UNREAD_TIMEOUT, None)).await;
+        let bounds = (MAX_UNREAD, UNREAD_TIMEOUT);
+        let _is_all = Box::pin(discard(body, bounds, None, |_| ())).await;
     }
 }
 

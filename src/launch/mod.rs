@@ -37,5 +37,8 @@ pub use line::{
 pub use package::Package;
 pub use quiet::quieten;
 pub use secret_files::SecretFiles;
-pub use sources::{is_for_installs, is_one_variable, unheeded, withheld};
+pub use sources::{
+    Unseen, is_for_installs, is_one_variable, lacking_of, says_from_where, unheeded, unseen,
+    withheld,
+};
 pub use spec::{LaunchSpec, ProcessLimits, Redactor, TokenMark};

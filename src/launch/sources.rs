@@ -5,14 +5,23 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 
+use crate::config::downloads::{Downloader, Family, Standing, Word, downloaders};
+
 /// What the names of variables begin with, in lower case, that configure installers.
-const INSTALLERS: [&str; 6] = [
+const INSTALLERS: [&str; 13] = [
     "npm_config_",
     "pnpm_config_",
     "bun_config_",
+    "yarn_",
+    "corepack_npm_registry",
+    "jsr_url",
     "uv_",
     "pip_",
     "pipx_",
+    "goproxy",
+    "goprivate",
+    "gonoproxy",
+    "gonosumdb",
 ];
 /// Variables by which programs find a proxy, in lower case.
 const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
@@ -43,15 +52,20 @@ const PLACES: [&str; 22] = [
     "uv_working_directory",
 ];
 /// What is in the names of variables, behind the installer's, that decide where packages come from or which are meant.
-const DECIDING: [&str; 8] = [
+const DECIDING: [&str; 13] = [
     "registry",
     "index",
     "find_links",
     "globalconfig",
     "userconfig",
     "config_file",
+    "rc_filename",
+    "npm_scopes",
+    "constraint",
     "exclude_newer",
     "before",
+    "release_age",
+    "cooldown",
 ];
 
 /// A name as it is compared: npm takes both cases, and `-` for `_`.
@@ -72,49 +86,118 @@ pub fn is_for_installs(name: &str) -> bool {
     (configures && !PLACES.contains(&&*name)) || PROXIES.contains(&&*name)
 }
 
-/// Prefixes of the variables that a command goes by when it fetches packages; none for one that fetches nothing.
-fn read_by(program: &str, first: Option<&str>) -> &'static [&'static str] {
-    let is_exec = matches!(first, Some("exec" | "x" | "dlx"));
-    match program.rsplit('/').next().unwrap_or_default() {
-        "npx" => &["npm_config_"],
-        "npm" if is_exec => &["npm_config_"],
-        "pnpx" => &["npm_config_", "pnpm_config_"],
-        "pnpm" if is_exec => &["npm_config_", "pnpm_config_"],
-        "bunx" => &["npm_config_", "bun_config_"],
-        "bun" if is_exec => &["npm_config_", "bun_config_"],
-        "uvx" | "uv" => &["uv_"],
-        "pipx" => &["uv_", "pip_", "pipx_"],
-        _ => &[],
-    }
+/// Whether a variable decides where packages come from that programs of a family download, or which are meant.
+fn decides(family: Family, name: &str) -> bool {
+    let name = normal(name);
+    let mut prefixes = family.variables().iter();
+    let setting = prefixes.find_map(|prefix| name.strip_prefix(prefix));
+    // Some are known by their whole names.
+    setting.is_some_and(|it| it.is_empty() || DECIDING.iter().any(|word| it.contains(word)))
+}
+
+/// Whether a variable names a proxy.
+fn is_proxy(name: &str) -> bool {
+    let name = normal(name);
+    name != "no_proxy" && name.ends_with("_proxy") && !name.ends_with("noproxy")
+}
+
+/// Whether a variable of stdiopool's own environment says to installs where packages come from: which registry, which
+/// versions, through which proxy.
+pub fn says_from_where(name: &str) -> bool {
+    let decides = || Family::ALL.iter().any(|family| decides(*family, name));
+    is_for_installs(name) && (is_proxy(name) || decides())
+}
+
+/// Variables of the environment of installs that a worker does not have.
+fn lacking<'a>(
+    installs: &'a BTreeMap<String, String>,
+    worker: &BTreeMap<String, SecretString>,
+) -> Vec<&'a str> {
+    let has = |name: &str| worker.keys().any(|own| is_one_variable(own, name));
+    let names = installs.keys().map(String::as_str);
+    names
+        .filter(|name| is_for_installs(name) && !has(name))
+        .collect()
 }
 
 /// Variables of the environment of installs that decide where the packages of a command come from, and that its worker
 /// does not have.
 pub fn withheld<'a>(
     program: &str,
-    first: Option<&str>,
+    args: &[Word],
     installs: &'a BTreeMap<String, String>,
     worker: &BTreeMap<String, SecretString>,
 ) -> Vec<&'a str> {
-    let prefixes = read_by(program, first);
-    let decides = |name: &str| {
-        let name = normal(name);
-        let setting = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix));
-        setting.is_some_and(|setting| DECIDING.iter().any(|word| setting.contains(word)))
+    let mut names = lacking(installs, worker);
+    if names.is_empty() {
+        return names;
+    }
+    let found = downloaders(program, args);
+    retain(&mut names, &found, Standing::Runs);
+    names
+}
+
+/// Keeps what decides for one of those programs that stand so, and is not said in its line.
+fn retain(names: &mut Vec<&str>, found: &[Downloader], standing: Standing) {
+    names.retain(|name| {
+        let mut found = found.iter().filter(|it| it.standing == standing);
+        found.any(|it| decides(it.family, name) && !it.says(name))
+    });
+}
+
+/// What of the environment of installs a worker does not have that is run as written, beside what it is refused for.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Unseen<'a> {
+    /// A program that its words name and that downloads packages, and the variables that decide from where.
+    pub named: Option<(String, Vec<&'a str>)>,
+    /// What downloads its packages, and the proxies that it would go through.
+    pub proxies: Option<(String, Vec<&'a str>)>,
+}
+
+/// What of the environment of installs the worker of a command does not have, where its words name what downloads packages.
+pub fn unseen<'a>(
+    program: &str,
+    args: &[Word],
+    installs: &'a BTreeMap<String, String>,
+    worker: &BTreeMap<String, SecretString>,
+) -> Unseen<'a> {
+    let mut deciding = lacking(installs, worker);
+    if deciding.is_empty() {
+        return Unseen::default();
+    }
+    let found = downloaders(program, args);
+    let Some(first) = found.first() else {
+        return Unseen::default();
     };
-    let has = |name: &str| worker.keys().any(|own| is_one_variable(own, name));
-    let names = installs.keys().map(String::as_str);
-    names.filter(|name| decides(name) && !has(name)).collect()
+    let mut proxies = deciding.clone();
+    proxies.retain(|name| is_proxy(name));
+    retain(&mut deciding, &found, Standing::Named);
+    let of = |names: Vec<&'a str>| (!names.is_empty()).then(|| (first.program.clone(), names));
+    Unseen {
+        named: of(deciding),
+        proxies: of(proxies),
+    }
+}
+
+/// Variables of the environment of installs that decide for programs of those families, and that a worker does not have.
+pub fn lacking_of<'a>(
+    families: &[Family],
+    installs: &'a BTreeMap<String, String>,
+    worker: &BTreeMap<String, SecretString>,
+) -> Vec<&'a str> {
+    let mut names = lacking(installs, worker);
+    names.retain(|name| families.iter().any(|family| decides(*family, name)));
+    names
 }
 
 /// Variables by which a launcher goes and the installer in its place does not: what they decide an install cannot heed.
 pub fn unheeded<'a>(
     program: &str,
-    first: Option<&str>,
+    args: &[Word],
     installs: &'a BTreeMap<String, String>,
 ) -> Option<&'a str> {
     let own = ["pnpm_config_", "bun_config_", "pip_", "pipx_"];
-    let withheld = withheld(program, first, installs, &BTreeMap::new());
+    let withheld = withheld(program, args, installs, &BTreeMap::new());
     let is_own = |name: &&str| own.iter().any(|prefix| normal(name).starts_with(prefix));
     withheld.into_iter().find(is_own)
 }
@@ -165,21 +248,57 @@ mod tests {
             "UV_PYTHON",
             "npm_config_loglevel",
         ]);
-        let seen =
-            |program, first, worker: &[&str]| withheld(program, first, &installs, &map(worker));
-        assert_eq!(seen("/usr/bin/npx", None, &[]), ["NPM_CONFIG_REGISTRY"]);
-        assert_eq!(seen("npm", Some("exec"), &["npm_config_registry"]), [""; 0]);
-        assert_eq!(seen("npm", Some("start"), &[]), [""; 0]);
+        let words = |args: &[&str]| args.iter().map(|it| Word::known(it)).collect::<Vec<_>>();
+        let seen = |program, args: &[&str], worker: &[&str]| {
+            withheld(program, &words(args), &installs, &map(worker))
+        };
+        assert_eq!(seen("/usr/bin/npx", &["x"], &[]), ["NPM_CONFIG_REGISTRY"]);
+        let passed = ["npm_config_registry"];
+        assert_eq!(seen("npm", &["exec", "x"], &passed), [""; 0]);
+        assert_eq!(seen("npm", &["start"], &[]), [""; 0]);
+        let passed = ["npm-config-registry"];
+        let left = ["PNPM_CONFIG_REGISTRY"];
+        assert_eq!(seen("pnpm", &["dlx", "x"], &passed), left);
+        assert_eq!(seen("uvx", &["x"], &[]), ["UV_EXTRA_INDEX_URL"]);
+        assert_eq!(seen("node", &["x.js"], &[]), [""; 0]);
+        let unheeded = |program, args: &[&str]| unheeded(program, &words(args), &installs);
+        assert_eq!(unheeded("npx", &["x"]), None);
         assert_eq!(
-            seen("pnpm", Some("dlx"), &["npm-config-registry"]),
-            ["PNPM_CONFIG_REGISTRY"]
-        );
-        assert_eq!(seen("uvx", None, &[]), ["UV_EXTRA_INDEX_URL"]);
-        assert_eq!(seen("node", None, &[]), [""; 0]);
-        assert_eq!(unheeded("npx", None, &installs), None);
-        assert_eq!(
-            unheeded("pnpm", Some("dlx"), &installs),
+            unheeded("pnpm", &["dlx", "x"]),
             Some("PNPM_CONFIG_REGISTRY")
+        );
+        // Behind whatever runs it, unless the line says it itself.
+        let script = "cd / && exec npx -y @corp/x";
+        assert_eq!(seen("sh", &["-c", script], &[]), ["NPM_CONFIG_REGISTRY"]);
+        assert_eq!(
+            seen("sh", &["-c", script], &["npm_config_registry"]),
+            [""; 0]
+        );
+        assert_eq!(
+            seen("env", &["A=1", "uvx", "x"], &[]),
+            ["UV_EXTRA_INDEX_URL"]
+        );
+        let own = ["NPM_CONFIG_REGISTRY=https://r", "npx", "x"];
+        assert_eq!(seen("env", &own, &[]), [""; 0]);
+        assert_eq!(seen("npx", &["--registry=https://r", "x"], &[]), [""; 0]);
+        // What is only named is not refused, and told.
+        assert_eq!(seen("gateway", &["--stdio", "npx -y x"], &[]), [""; 0]);
+        let unseen = |program, args: &[&str]| {
+            let unseen = unseen(program, &words(args), &installs, &map(&[]));
+            (unseen.named, unseen.proxies)
+        };
+        let npx = |names: &[&'static str]| Some(("npx".to_owned(), names.to_vec()));
+        let proxies = npx(&["HTTPS_PROXY"]);
+        let named = npx(&["NPM_CONFIG_REGISTRY"]);
+        assert_eq!(
+            unseen("gateway", &["--stdio", "npx -y x"]),
+            (named, proxies.clone())
+        );
+        assert_eq!(unseen("npx", &["x"]), (None, proxies));
+        assert_eq!(unseen("cat", &["x"]), (None, None));
+        assert_eq!(
+            lacking_of(&[Family::Uv], &installs, &map(&[])),
+            ["UV_EXTRA_INDEX_URL"]
         );
     }
 }

@@ -1,13 +1,13 @@
 //! What this host lacks of what a config names.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Finding, Weight};
-use crate::config::{Config, SecretSource, Server};
+use super::{Finding, Weight, folders, secrets};
+use crate::config::{AuthMode, Config, Globs, SecretSource, Server, resembles};
 use crate::front::Tls;
 use crate::ids::ServerName;
 use crate::store::{self, Vault};
@@ -30,6 +30,9 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut fatal = |key: [&str; 2], why: String| {
         missing.push(Finding::new(Weight::Fatal, key, why));
     };
+    if let Some(why) = folders::state(config) {
+        fatal(["state", "dir"], why);
+    }
     if let Some(error) = config
         .http
         .tls
@@ -41,27 +44,18 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     if let Some(why) = config.audit.file.as_deref().and_then(unwritable) {
         fatal(["audit", "file"], why);
     }
-    for name in store::tenant_names(&config.state.dir) {
+    let stored = store::tenant_names(&config.state.dir);
+    for name in &stored {
         if config.tenants.contains_key(name.as_str()) {
-            fatal(["tenants", &name], tenancy::in_both(&name));
+            fatal(["tenants", name], tenancy::in_both(name));
         }
     }
     for (name, server) in &config.servers {
         missing.extend(program(config, name, server));
-        missing.extend(cwd(config, name, server));
+        missing.extend(folders::of_server(config, name, server));
     }
-    for (tenant, settings) in &config.tenants {
-        for (name, source) in &settings.secrets {
-            if let SecretSource::File(path) = source
-                && let Err(error) = File::open(path)
-            {
-                let path = path.display();
-                let why = format!("`tenants.{tenant}.secrets.{name}`: {path}: {error}");
-                let key = ["tenants", tenant.as_str(), "secrets", name];
-                missing.push(Finding::new(Weight::Failing, key, why));
-            }
-        }
-    }
+    missing.extend(secrets::findings(config));
+    missing.extend(aimless_rules(config, &stored));
     missing
 }
 
@@ -115,7 +109,8 @@ fn key_problem(source: &SecretSource) -> Option<String> {
             Err(_) => return Some(format!("the variable {name} is not set")),
         },
         // Run only where it is needed.
-        SecretSource::Command(_) | SecretSource::Stored(_) => return None,
+        SecretSource::Command(argv) => return secrets::no_program(argv),
+        SecretSource::Stored(_) => return None,
     };
     let error = Vault::new(&text.into()).err()?;
     Some(error.to_string())
@@ -158,15 +153,33 @@ fn program(config: &Config, name: &ServerName, server: &Server) -> Option<Findin
     Some(Finding::new(Weight::Failing, key, why))
 }
 
-fn cwd(config: &Config, name: &ServerName, server: &Server) -> Option<Finding> {
-    let text = server.cwd.as_ref()?.as_literal()?;
-    let folder = config.base_dir.join(Path::new(text));
-    (!folder.is_dir()).then(|| {
-        let why = format!(
-            "`servers.{name}.cwd`: there is no folder {}; create it, or change `cwd`",
-            folder.display()
-        );
-        let key = ["servers", name.as_str(), "cwd"];
-        Finding::new(Weight::Failing, key, why)
-    })
+/// Rules of the policy about tenants that there are none of. Others may come: by `stdiopool tenant add`, or from wherever
+/// else their names are; so that what resembles one is told, and of tokens, whose tenants are known, what matches none.
+fn aimless_rules(config: &Config, stored: &[String]) -> Vec<Finding> {
+    let of_file = config.tenants.keys().map(|name| name.as_str());
+    let tenants: Vec<_> = of_file.chain(stored.iter().map(String::as_str)).collect();
+    let are_known = matches!(config.auth.mode, AuthMode::Token) && !tenants.is_empty();
+    let mut findings = Vec::new();
+    for rule in &config.policy.rules {
+        let globs = rule.tenants.iter().flat_map(|globs| globs.texts());
+        for text in globs {
+            let glob = Globs::new(vec![text.clone()]);
+            if glob.is_ok_and(|glob| tenants.iter().any(|name| glob.matches(name))) {
+                continue;
+            }
+            let close = tenants.iter().find(|name| resembles(text, name));
+            let hint = match close {
+                Some(name) => format!("did you mean \"{name}\"?"),
+                None if are_known => {
+                    "until there is one, the rule does nothing for it (`stdiopool tenant list` says which there are)".to_owned()
+                }
+                None => continue,
+            };
+            let name = &rule.name;
+            let why =
+                format!("`policy.{name}.tenants` has \"{text}\", which matches no tenant; {hint}");
+            findings.push(Finding::new(Weight::Odd, ["policy", name, "tenants"], why));
+        }
+    }
+    findings
 }

@@ -7,13 +7,17 @@
 //! It deliberately runs nothing and asks no registry: commands that print secrets, packages and JWKs are looked at when
 //! they are first needed.
 
+mod folders;
 mod host;
 mod launches;
+mod secrets;
+mod sources;
 
 use crate::config::Config;
 
 pub use host::state_key;
 pub use launches::{Launch, launches};
+pub use sources::seen_by_installs;
 
 /// How much something that was found matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,7 +64,16 @@ impl Finding {
 /// All that is found. Looks at files, so that it may block.
 pub fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = host::findings(config);
-    findings.extend(launches(config).iter().filter_map(Launch::finding));
+    findings.extend(of_launches(config));
+    findings
+}
+
+/// What is found of the starts of the servers' commands, and of where their packages come from.
+pub fn of_launches(config: &Config) -> Vec<Finding> {
+    let launches = launches(config);
+    let of_each = launches.iter().filter_map(Launch::finding);
+    let mut findings: Vec<_> = of_each.collect();
+    findings.extend(sources::findings(config, &launches));
     findings
 }
 

@@ -138,6 +138,7 @@ impl Reason {
             | Self::InvalidParams
             | Self::AnswerInvalid
             | Self::AnswerTooLarge
+            | Self::MessageTooLarge
             | Self::Draining
             | Self::Internal => true,
             Self::BodyTimeout
@@ -145,7 +146,6 @@ impl Reason {
             | Self::InsufficientScope
             | Self::Forbidden
             | Self::NotFound
-            | Self::MessageTooLarge
             | Self::ParseError
             | Self::InvalidRequest
             | Self::SessionRequired
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(of(Reason::TenantLimit), (200, 429));
         assert_eq!(of(Reason::NotFound), (404, 404));
         assert_eq!(of(Reason::ConfigInvalid), (200, 400));
-        assert_eq!(of(Reason::MessageTooLarge), (413, 413));
+        assert_eq!(of(Reason::MessageTooLarge), (200, 413));
         assert_eq!(of(Reason::AnswerTooLarge), (200, 502));
         for reason in Reason::ALL {
             assert_eq!(of(*reason).1, reason.http_status());

@@ -41,6 +41,14 @@ impl Scanned {
             _ => None,
         }
     }
+
+    /// The id of a request, if it was one, and its id is one that a request may have: a string or a number.
+    pub fn request_id(&self) -> Option<&str> {
+        let id = self
+            .only_id()
+            .filter(|_| self.has_method && !self.has_answer)?;
+        matches!(id.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then_some(id)
+    }
 }
 
 /// A streaming scanner of one JSON object; see the module's diagram.

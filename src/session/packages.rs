@@ -18,6 +18,7 @@ use super::record::Session;
 use super::route::{Order, Route};
 use super::service::Sessions;
 use super::shared::{Happening, PackageEvent, Shared};
+use crate::config::downloads::{Word, downloaders};
 use crate::config::{Arg, Launch, Server};
 use crate::ids::ServerName;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
@@ -131,20 +132,21 @@ impl Start {
     /// How that command is started.
     pub(super) fn of(server: &Server, spec: &LaunchSpec, installs: Option<&Installs>) -> Self {
         let args: Vec<_> = spec.exposed_args().into_iter().map(Some).collect();
+        let words = args.iter().flatten().map(|arg| Word::known(arg));
+        let words: Vec<_> = words.collect();
         let installs = installs.cloned().unwrap_or_default();
-        Self::of_words(server, spec, &args, installs)
+        Self::of_words(server, spec, (&args, &words), installs)
     }
 
     /// How the command of a launch is started whose arguments are these; `None` among them stands for one that is known
-    /// at a start only.
+    /// at a start only. The words are the same arguments, as far as they are known.
     fn of_words(
         server: &Server,
         spec: &LaunchSpec,
-        args: &[Option<&str>],
+        (args, words): (&[Option<&str>], &[Word]),
         installs: Installs,
     ) -> Self {
-        let first = args.first().copied().flatten();
-        let withheld = withheld(&spec.program, first, &installs.variables, &spec.env).join(", ");
+        let withheld = withheld(&spec.program, words, &installs.variables, &spec.env).join(", ");
         let refused = |why: String| Self::Refused {
             why,
             variables: withheld.clone(),
@@ -167,14 +169,14 @@ impl Start {
             return plain("`launch = \"as-is\"`");
         }
         let run = match understand(&spec.program, args) {
-            None => return plain("what it runs is known to its launcher alone"),
+            None => return plain(&by_whom(&spec.program, words)),
             Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {
             return as_written(why);
         }
-        if let Some(name) = unheeded(&spec.program, first, &installs.variables) {
+        if let Some(name) = unheeded(&spec.program, words, &installs.variables) {
             return as_written(format!("its launcher goes by `{name}`"));
         }
         if let Some(why) = depends_on_tenant(server, &run) {
@@ -190,6 +192,16 @@ impl Start {
             withheld,
             slot: OnceLock::new(),
         }))
+    }
+}
+
+/// Why a command is run as written that is none of a launcher that is known.
+fn by_whom(program: &str, words: &[Word]) -> String {
+    let found = downloaders(program, words);
+    let program = program.rsplit('/').next().unwrap_or_default();
+    match found.first().filter(|it| it.program != program) {
+        Some(behind) => format!("`{program}` runs `{}`", behind.program),
+        None => "what it runs is known to its launcher alone".to_owned(),
     }
 }
 
@@ -245,7 +257,8 @@ impl Outlook {
     ) -> Self {
         let unknown = args.iter().position(Option::is_none);
         let is_unknown = |why: &str| unknown.is_some_and(|at| why == known_at_a_start(at));
-        match Start::of_words(server, spec, args, Installs::from(installs)) {
+        let words = server.words();
+        match Start::of_words(server, spec, (args, &words), Installs::from(installs)) {
             Start::AsWritten => Self::AsWritten,
             Start::Package(package) => Self::Package(package.run.recipe.name()),
             Start::NotUnderstood(why) | Start::Refused { why, .. } if is_unknown(&why) => {

@@ -112,7 +112,23 @@ async fn read(source: &KeySource) -> Result<JwkSet, String> {
         }
         KeySource::Url(url) => (download(url).await?, url.to_string()),
     };
-    serde_json::from_slice(&bytes).map_err(|error| format!("{from} is not a JWK Set: {error}"))
+    parsed(&bytes, &from)
+}
+
+fn parsed(bytes: &[u8], from: &str) -> Result<JwkSet, String> {
+    serde_json::from_slice(bytes).map_err(|error| format!("{from} is not a JWK Set: {error}"))
+}
+
+/// Why there are no keys of signatures in a file; of those at an address nothing is said. May block.
+pub fn keys_problem(source: &KeySource) -> Option<String> {
+    let KeySource::File(path) = source else {
+        return None;
+    };
+    let from = path.display().to_string();
+    match std::fs::read(path) {
+        Ok(bytes) => parsed(&bytes, &from).err(),
+        Err(error) => Some(format!("{from}: {error}")),
+    }
 }
 
 async fn download(url: &url::Url) -> Result<Vec<u8>, String> {

@@ -1,6 +1,7 @@
 //! Fetches secrets from where pool.toml says they are.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +169,35 @@ fn of_environment(variable: &str) -> Result<SecretString, String> {
         Ok(value) => Ok(value.into()),
         Err(std::env::VarError::NotPresent) => Err(format!("variable {variable} is not set")),
         Err(std::env::VarError::NotUnicode(_)) => Err(format!("variable {variable} is not UTF-8")),
+    }
+}
+
+/// Why a secret is not to be had from a variable or a file; of one that a command prints nothing is said. May block.
+pub fn secret_problem(source: &SecretSource) -> Option<String> {
+    match source {
+        SecretSource::Env(variable) => of_environment(variable).err(),
+        SecretSource::File(path) => file_problem(path),
+        SecretSource::Command(_) | SecretSource::Stored(_) => None,
+    }
+}
+
+fn file_problem(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| format!("cannot read {shown}: {error}");
+    let metadata = match std::fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) => return Some(cannot(error)),
+    };
+    // What is no file, such as a pipe, may have one reader, and that is not this one.
+    if !metadata.is_file() && !metadata.is_dir() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => text(bytes).err().map(|why| format!("{shown} {why}")),
+        Err(error) => Some(cannot(error)),
     }
 }
 

@@ -157,6 +157,23 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             "[servers.x]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n".to_owned(),
             "the command of server `x` is run as written: what `--frobnicate` changes is not known",
         ),
+        (
+            "[servers.x]\ncommand = \"cat\"\nargs = [\"https://me:0123456789@r.example.com/\"]\n"
+                .to_owned(),
+            "`servers.x.args[0]` holds what looks like a credential (a password in a URL)",
+        ),
+        (
+            format!("{GOOD}[servers.x.config]\nrequired = [\"repo\"]\n"),
+            "server `x` needs `config.repo`, which no tenant of this file sets and no caller may",
+        ),
+        (
+            format!("{GOOD}[tenants.acme]\n[policy.p]\ntenants = [\"amce\"]\n"),
+            "`policy.p.tenants` has \"amce\", which matches no tenant; did you mean \"acme\"?",
+        ),
+        (
+            format!("{GOOD}roots = [\"nowhere\"]\n"),
+            "`servers.x.roots`: there is no folder",
+        ),
     ];
     // Missing on this host: told by `check` as mistakes, by the others as what some calls will come to.
     let missing = [
@@ -174,9 +191,36 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
             ),
             "`tenants.a.secrets.k`: ",
         ),
+        (
+            format!("{GOOD}[tenants.a]\nsecrets.k = {{ env = \"NEVER_SET_BY_ANYBODY\" }}\n"),
+            "`tenants.a.secrets.k`: variable NEVER_SET_BY_ANYBODY is not set",
+        ),
+        (
+            format!("{GOOD}[tenants.a]\nsecrets.k = {{ command = [\"no-such-program\"] }}\n"),
+            "`tenants.a.secrets.k`: command `no-such-program` not found",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\ncwd = \"nowhere/${tenant.id}\"\n".to_owned(),
+            "in which all of them are; create it, or change `cwd`",
+        ),
+        (
+            "[servers.x]\ncommand = \"cat\"\ncwd = \"${tenant.id}-files\"\n[tenants.a]\n"
+                .to_owned(),
+            "/a-files; create it, or change `cwd`",
+        ),
+        (
+            format!(
+                "{GOOD}[auth]\nmode = \"jwt\"\nissuer = \"https://id.example.com\"\naudience = [\"x\"]\njwks_file = \"gone.json\"\ntenant_claim = \"org\"\n"
+            ),
+            "`auth.jwks_file`: ",
+        ),
     ];
     // Nobody could be served without.
     let fatal = [
+        (
+            format!("{GOOD}[state.key]\ncommand = [\"no-such-program\"]\n"),
+            "`state.key`: command `no-such-program` not found",
+        ),
         (
             format!("{GOOD}[audit]\nfile = \"no/folder/audit.jsonl\"\n"),
             "audit.file",
@@ -277,6 +321,19 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
 }
 
 #[test]
+fn a_state_folder_that_is_none_is_told_before_anything_is_served() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("state"), "").expect("written");
+    for place in ["state", "state/below"] {
+        let toml = format!("[state]\ndir = \"{place}\"\n[servers.x]\ncommand = \"cat\"\n");
+        let (ok, told) = check(dir.path(), &toml, &[]);
+        let is_told = told.starts_with("pool.toml:2: the state folder ")
+            && told.contains("/state is no folder; choose another");
+        assert!(!ok && is_told, "{told}");
+    }
+}
+
+#[test]
 fn all_that_is_wrong_is_told_in_one_run_each_on_its_line() {
     let dir = tempfile::tempdir().expect("a folder");
     let toml = "[pool]\nmax_wrokers = 1\n\n[servers.a]\ncommand = \"no-such-program\"\nargs = [\"~/x\"]\n[servers.b]\ncomand = \"also-none\"\ncwd = \"nowhere\"\n[servers.c]\ncommand = 5\n";
@@ -320,7 +377,7 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
     let dir = tempfile::tempdir().expect("a folder");
     let own = [("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")];
     let toml = served(
-        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
+        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x:-y}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
     );
     let (ok, said) = check_in(dir.path(), &toml, &own);
     assert!(!ok, "{said}");
@@ -361,6 +418,125 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
     ] {
         assert!(said.contains(line), "{line}{said}");
     }
+}
+
+/// Whatever runs a launcher, and whatever may: where the operator's environment says from where packages come.
+#[tokio::test]
+async fn what_a_wrapper_runs_asks_no_other_registry_without_a_word() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let own = [
+        ("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9"),
+        ("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple"),
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("PIP_FIND_LINKS", ""),
+    ];
+    let script = dir.path().join("server.sh");
+    std::fs::write(&script, "#!/usr/bin/env sh\nexec npx -y @corp/x\n").expect("written");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("changed");
+    let servers = [
+        (
+            "shell",
+            r#"command = "sh"
+args = ["-c", "npx -y @corp/x --repo ${config.repo}"]"#,
+        ),
+        (
+            "behind-env",
+            r#"command = "env"
+args = ["A=1", "npx", "-y", "@corp/x"]"#,
+        ),
+        (
+            "login",
+            r#"command = "bash"
+args = ["-lc", "cd / && exec uvx x"]"#,
+        ),
+        (
+            "patient",
+            r#"command = "timeout"
+args = ["60", "nice", "npx", "x"]"#,
+        ),
+        (
+            "said",
+            r#"command = "env"
+args = ["NPM_CONFIG_REGISTRY=http://127.0.0.1:9", "HTTPS_PROXY=", "npx", "-y", "x"]
+env = { HTTPS_PROXY = "http://127.0.0.1:9" }"#,
+        ),
+        (
+            "named",
+            r#"command = "node"
+args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
+        ),
+        ("script", "command = \"./server.sh\""),
+        (
+            "given",
+            "command = \"./server.sh\"\nenv = { NPM_CONFIG_REGISTRY = \"http://127.0.0.1:9\", UV_DEFAULT_INDEX = \"\" }",
+        ),
+        (
+            "native",
+            "command = \"stdiopool\"\nargs = [\"demo-server\"]",
+        ),
+    ];
+    let tables = servers.map(|(name, server)| format!("[servers.{name}]\n{server}\n"));
+    let toml = served(&tables.concat());
+    let (ok, said) = check_in(dir.path(), &toml, &own);
+    assert!(!ok, "{said}");
+    let refused = |name: &str, why: &str, variable: &str| {
+        format!(
+            "server `{name}` is not started: it would be run as written ({why}), and without {variable} of stdiopool's own environment it would ask another registry"
+        )
+    };
+    let shell = refused("shell", "`sh` runs `npx`", "NPM_CONFIG_REGISTRY");
+    for told in [
+        &shell,
+        &refused("behind-env", "`env` runs `npx`", "NPM_CONFIG_REGISTRY"),
+        &refused("login", "`bash` runs `uvx`", "UV_DEFAULT_INDEX"),
+        &refused("patient", "`timeout` runs `npx`", "NPM_CONFIG_REGISTRY"),
+    ] {
+        let lines = said.lines();
+        let is_told = |line: &str| line.starts_with("pool.toml:") && line.contains(told.as_str());
+        assert!(lines.into_iter().any(is_told), "{told}\n{said}");
+    }
+    for told in [
+        "warning: server `named` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
+        "warning: server `named` is run as written, and its `npx` would download without HTTPS_PROXY of stdiopool's own environment",
+        "(servers `script`) comes from elsewhere than NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX of stdiopool's own environment says",
+    ] {
+        assert!(said.contains(told), "{told}\n{said}");
+    }
+    for silent in ["server `said` is not", "`native` is", "`given`)"] {
+        assert!(!said.contains(silent), "{silent}\n{said}");
+    }
+    // At the start of `serve`, to a caller, and by `doctor`.
+    let file = dir.path().join("pool.toml").display().to_string();
+    let folder = tempfile::tempdir().expect("a folder");
+    let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
+    until("it is warned of", || {
+        let log = pool.log();
+        (log.contains(&shell) && log.contains("may run `npx`")).then_some(())
+    });
+    let client = pool.client("behind-env");
+    let answer = client.try_initialize("2025-11-25", json!({})).await;
+    let told = "without NPM_CONFIG_REGISTRY of stdiopool's own environment";
+    assert!(answer.message().contains(told), "{}", answer.message());
+    let doctor = Command::new(BINARY)
+        .args(["doctor"])
+        .current_dir(dir.path())
+        .envs(own)
+        .output();
+    let doctor = doctor.expect("runs").stdout;
+    let doctor = String::from_utf8_lossy(&doctor).into_owned();
+    for told in [
+        "installs see HTTPS_PROXY, NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX",
+        &*shell,
+        "may run `npx`",
+    ] {
+        assert!(doctor.contains(told), "{told}\n{doctor}");
+    }
+    // Passed to all, nothing is left to say of registries.
+    let toml = format!(
+        "[pool]\npass_env = [\"NPM_CONFIG_REGISTRY\", \"UV_DEFAULT_INDEX\", \"HTTPS_PROXY\"]\n{toml}"
+    );
+    let (_, said) = check_in(dir.path(), &toml, &own);
+    assert!(!said.contains("own environment"), "{said}");
 }
 
 #[test]

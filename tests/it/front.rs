@@ -116,10 +116,14 @@ async fn faults_of_a_request_are_told_apart() {
         r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":"{}"}}"#,
         "x".repeat(2 << 20)
     );
-    let response = client.send_raw(large).await;
-    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let response = client.send_raw(large.clone()).await;
+    assert_eq!(response.status(), StatusCode::OK);
     let error: Value = response.json().await.expect("JSON");
     assert_eq!(error["error"]["data"]["reason"], "message_too_large");
+    assert_eq!(error["id"], 1);
+    // Nobody waits for an answer to it.
+    let response = client.send_raw(large.replace("\"id\":1,", "")).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
 
     let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
     let post = || {

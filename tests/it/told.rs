@@ -206,6 +206,27 @@ async fn a_call_that_is_refused_for_its_binding_is_told_and_the_session_goes_on(
     }
 }
 
+/// A body that is larger than it may be: with 413, the session of Python 1.30 was over.
+#[tokio::test]
+async fn a_call_that_is_too_large_is_told_and_the_session_goes_on() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let url = format!("{}/demo/mcp", pool.url);
+    for client in [
+        "Python 1.30",
+        "Python 2.3",
+        "Python 2.3, stateless first",
+        "fastmcp 4.2",
+    ] {
+        // What is far more than the limit too, as long as it comes soon.
+        for call in ["echo:3000000", "echo:30000000"] {
+            let refused = told(client, &url, call).await;
+            let is_told = refused.text.contains("`http.max_body`");
+            let shown: String = refused.text.chars().take(500).collect();
+            assert!(is_told && refused.lives, "{client} {call}: {shown}");
+        }
+    }
+}
+
 /// With `BLESS=1` it writes the table.
 #[tokio::test]
 async fn the_table_of_clients_is_what_they_do() {

@@ -1,5 +1,6 @@
 """Python clients, and what they say of a request that fails: told.py URL CLIENT TOOL.
 
+TOOL is called without arguments; as `NAME:N`, with a message of N letters.
 CLIENT is `1` or `2` (the official SDK of that generation, with `initialize`), `2-auto` (the second one, which begins with
 the stateless revision) or `fastmcp`. Prints what the user is told of the failure, and whether the session goes on, as a line
 of JSON.
@@ -40,10 +41,12 @@ def said(error: BaseException) -> str:
 
 async def main(url: str, client: str, tool: str) -> None:
     told, lives = "", False
+    tool, _, letters = tool.partition(":")
+    arguments = {"message": "x" * int(letters)} if letters else {}
     try:
         async with connected(url, client) as session:
             try:
-                result = await asyncio.wait_for(session.call_tool(tool, {}), 20)
+                result = await asyncio.wait_for(session.call_tool(tool, arguments), 20)
                 told = str(result)
             except Exception as error:
                 told = said(error)

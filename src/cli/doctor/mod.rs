@@ -2,20 +2,24 @@
 
 mod checks;
 mod packages;
+mod registries;
 
 use std::path::PathBuf;
 
 use clap::Args;
+use miette::miette;
 use serde::Serialize;
 
 use super::output::Output;
+use crate::config;
 use checks::checks;
 
 /// Says what this host supports, what is lost without it, and how to get it
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Of the packages in the package cache it says which wanted install scripts that did not run, and what those
-downloaded that did.
+downloaded that did; of the servers of the file, which would not see by what variables of this environment their
+packages are to be downloaded.
 
 Examples:
   stdiopool doctor
@@ -24,7 +28,7 @@ pub struct DoctorArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
-    /// The file that says where the package cache is; none is needed
+    /// The file that says where the package cache is and what the servers are; none is needed
     #[arg(long, value_name = "FILE", default_value = "pool.toml")]
     pub config: PathBuf,
 }
@@ -90,7 +94,11 @@ impl DoctorArgs {
     /// When the report cannot be written.
     pub async fn run(self) -> Result<(), miette::Report> {
         let mut checks = checks().await;
-        checks.extend(packages::checks(&self.config)?);
+        if self.config.exists() {
+            let config = config::load(&self.config).map_err(|error| miette!("{error}"))?;
+            checks.extend(packages::checks(&config));
+            checks.extend(registries::checks(&config));
+        }
         let text = if self.json {
             Output::json(&serde_json::json!(checks))
         } else {

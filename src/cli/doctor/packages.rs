@@ -1,25 +1,14 @@
 //! What is worth knowing of installed packages.
 
-use std::path::Path;
-
-use miette::miette;
-
 use super::Check;
-use crate::config;
+use crate::config::Config;
 use crate::launch::packages::written;
 use crate::launch::packages::{Cache, Known};
 
 const WHAT: &str = "packages";
 
-/// One check for each package of which there is something to say; none where there is no config and so no cache.
-///
-/// # Errors
-/// When the config is there and cannot be read.
-pub(super) fn checks(file: &Path) -> Result<Vec<Check>, miette::Report> {
-    if !file.exists() {
-        return Ok(vec![]);
-    }
-    let config = config::load(file).map_err(|error| miette!("{error}"))?;
+/// One check for each package of which there is something to say.
+pub(super) fn checks(config: &Config) -> Vec<Check> {
     let known = Cache::installed(&config.package_cache(&config.state.dir));
     let changes = written::changes(&config.state.dir.join("data"));
     let changes = changes.into_iter().map(|(tenant, server, change)| {
@@ -30,7 +19,7 @@ pub(super) fn checks(file: &Path) -> Result<Vec<Check>, miette::Report> {
             "put the files back, or `launch = \"auto\"`, which takes them over",
         )
     });
-    Ok(known.iter().flat_map(told).chain(changes).collect())
+    known.iter().flat_map(told).chain(changes).collect()
 }
 
 fn told(package: &Known) -> Vec<Check> {
