@@ -13,7 +13,7 @@ use super::shared::{Happening, Shared};
 use crate::bridge::Era;
 use crate::folders;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{ExitCause, Launcher, Stop};
+use crate::pool::{ExitCause, Launcher, Stop, StopReason};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::StartOutcome;
 use crate::worker::{self, memory};
@@ -386,16 +386,19 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         StartOutcome::Cancelled => false,
         _ => error.may_take_the_other && !order.is_spare(),
     };
-    if may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent) {
+    // One that is known to speak so does not refuse for that.
+    let is_beside = order.era_is_certain && shared.fails_beside_another(link, outcome);
+    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent)
+    {
         tracing::info!(
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
         );
-        link.note_declined();
-        let message = format!("server `{}` could not be started: {why}", order.server);
-        let failure = Failure::new(Reason::StartFailed, message);
-        shared.pool().declined(id, failure);
-        return StartOutcome::Declined;
+        return declined(shared, link, &why, StopReason::Declined);
+    }
+    if is_beside || (!order.era_is_certain && shared.fails_beside_another(link, outcome)) {
+        tracing::info!(worker = %id, server = %order.server, tenant = order.whose(), "not beside another: {why}");
+        return declined(shared, link, &why, StopReason::NotBeside);
     }
     let reason = reason_of(shared, order, error);
     let message = match reason {
@@ -417,6 +420,18 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         .pool()
         .start_failed(id, Failure::new(reason, message));
     outcome
+}
+
+/// Nothing is held against a process that will not serve: another is tried in its place.
+fn declined(shared: &Shared, link: &Link, why: &str, reason: StopReason) -> StartOutcome {
+    link.note_declined(reason);
+    let message = format!(
+        "server `{}` could not be started: {why}",
+        link.order().server
+    );
+    let failure = Failure::new(Reason::StartFailed, message);
+    shared.pool().declined(link.id(), failure);
+    StartOutcome::Declined
 }
 
 /// Why a start has failed, for its callers. A process that ends, or refuses to serve, with what its caller sets is not

@@ -24,12 +24,14 @@
 //! front's and the pool's.
 
 mod aggregate;
+mod alone;
 mod berth;
 mod bindings;
 mod bound_calls;
 mod callers;
 mod catalog;
 mod directory;
+mod ended;
 mod eras;
 mod exchange;
 mod keep;

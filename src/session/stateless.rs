@@ -29,7 +29,7 @@ use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
 use crate::held;
-use crate::ids::ServerName;
+use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::tenancy::{ClientConfig, Principal};
 
@@ -138,7 +138,14 @@ impl Sessions {
     /// Whether a request of that method, for what has that name, is to be served where the server can ask its client,
     /// though the client declares nothing: only so it is known what it must declare (2026-07-28, basic, "Capabilities").
     /// That is so until it was called once.
-    pub fn may_yet_ask(&self, server: &ServerName, method: &str, name: Option<&str>) -> bool {
+    /// A server that has one process at a time, or state in it, has no other process for that.
+    pub fn may_yet_ask(
+        &self,
+        tenant: &TenantId,
+        server: &ServerName,
+        method: &str,
+        name: Option<&str>,
+    ) -> bool {
         let can_ask = ["tools/call", "prompts/get", "resources/read"].contains(&method);
         let setup = self.setup();
         let settings = setup.config.servers.get(server);
@@ -147,7 +154,11 @@ impl Sessions {
             self.shared.eras.for_client(program, true) == (Era::Initialize, true)
         });
         let is_open = begins_with_initialize
-            && settings.is_some_and(|server| server.interactive == Interactive::Exclusive);
+            && settings.is_some_and(|settings| {
+                settings.interactive == Interactive::Exclusive
+                    && !settings.stateful
+                    && !self.shared.alone.holds(settings, tenant, server)
+            });
         can_ask && is_open && {
             let what = format!("{method} {}", name.unwrap_or_default());
             self.shared.callers.is_first_call(server, &what)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo, eventually, faulty};
+use super::support::{Stdiopool, demo, eventually, eventually_within, faulty};
 
 /// What a command prints, on stdout and on stderr, and whether it succeeds.
 pub(crate) fn ran(pool: &Stdiopool, args: &[&str]) -> (bool, String, String) {
@@ -134,6 +134,60 @@ async fn an_open_circuit_is_told_with_its_server_and_when_it_is_tried_next() {
             .as_f64()
             .is_some_and(|wait| wait > 1.0),
         "{server}"
+    );
+}
+
+#[tokio::test]
+async fn an_open_circuit_of_one_configuration_is_told_with_whose_it_is_and_its_error() {
+    let toml = faulty("bad", &["--mode", "exit-at-once"], "") + &demo("good", "");
+    let pool = Stdiopool::serve(&toml);
+    let client = pool.client_of("acme", "bad");
+    let row = async |name: &str| {
+        let servers = pool.admin_json("servers").await;
+        let all = servers.as_array().expect("rows");
+        let found = all.iter().find(|row| row["name"] == name);
+        found.expect("a row").clone()
+    };
+    // Each try waits for the one before, a second first, then two, four, and eight.
+    eventually_within(std::time::Duration::from_secs(60), "it opens", async || {
+        let answer = client.try_initialize("2025-11-25", json!({})).await;
+        answer.reason() == "circuit_open"
+    })
+    .await;
+    let server = row("bad").await;
+    assert_eq!(server["circuit"], "open", "{server}");
+    assert_eq!(server["circuit_tenants"], json!([]), "{server}");
+    assert_eq!(server["circuit_configurations_total"], 1, "{server}");
+    let open = &server["circuit_configurations"][0];
+    assert_eq!(
+        (&open["tenant"], &open["failures"]),
+        (&json!("acme"), &json!(5))
+    );
+    assert!(
+        open["retry_in_seconds"].as_f64().is_some_and(|it| it > 1.0),
+        "{server}"
+    );
+    let error = open["last_error"].as_str().unwrap_or_default();
+    assert!(error.contains("could not be started"), "{server}");
+    let status = pool.admin_json("status").await;
+    let circuit = &status["circuits"][0];
+    assert_eq!(
+        (
+            &circuit["server"],
+            &circuit["tenant"],
+            &circuit["configuration"]
+        ),
+        (&json!("bad"), &json!("acme"), &json!(true))
+    );
+    assert_eq!(row("good").await["circuit"], "closed");
+    let metrics = pool.metrics().await;
+    assert!(
+        metrics.contains("stdiopool_circuits_open{server=\"bad\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("stdiopool_circuits_open{server=\"good\"} 0\n"),
+        "{metrics}"
     );
 }
 

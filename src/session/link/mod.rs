@@ -37,7 +37,7 @@ use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
-use crate::protocol::{Envelope, RawId};
+use crate::protocol::{Envelope, Failure, RawId};
 use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
@@ -581,7 +581,7 @@ impl Link {
     }
 
     /// The session has ended.
-    pub(super) fn detach(&self, session: SessionNo) {
+    pub(super) fn detach(&self, session: SessionNo, why: &Failure) {
         let orphaned = self.with_mux(|state, out| {
             let calls: Vec<_> = state
                 .desks
@@ -589,10 +589,15 @@ impl Link {
                 .filter(|id| state.mux.caller(**id) == Some(session))
                 .copied()
                 .collect();
-            state.mux.detach(session, out);
-            for desk in calls.iter().filter_map(|id| state.desks.get(id)) {
-                desk.mailbox.give_up();
+            // Whoever has cancelled a request waits for no answer to it.
+            let awaited: Vec<_> = calls
+                .iter()
+                .filter(|id| state.mux.is_awaited(**id))
+                .collect();
+            for desk in awaited.into_iter().filter_map(|id| state.desks.get(id)) {
+                desk.mailbox.fail(desk.client_id.clone(), why.clone());
             }
+            state.mux.detach(session, out);
             calls
         });
         for id in orphaned {
@@ -659,15 +664,15 @@ impl Link {
         self.state.lock().start_failure = Some(why.to_owned());
     }
 
-    /// Why it was stopped although it had requests in flight, if it was.
-    fn cut_short(&self) -> Option<Stop> {
-        let state = self.state.lock();
-        state.stop.clone().filter(|stop| stop.is_cut_short)
+    /// Why it was stopped, if it has ended because of that.
+    fn stopped_for(&self, has_obeyed: bool) -> Option<Stop> {
+        let stop = self.state.lock().stop.clone();
+        stop.filter(|stop| has_obeyed || stop.is_cut_short)
     }
 
-    /// It is not spoken to in the way of its order; one that is spoken to in the other is started instead.
-    pub(super) fn note_declined(&self) {
-        let declined = Stop::from(StopReason::Declined);
+    /// It is not what its order needs, for that reason; another is started instead.
+    pub(super) fn note_declined(&self, reason: StopReason) {
+        let declined = Stop::from(reason);
         self.state.lock().stop.get_or_insert(declined);
     }
 
