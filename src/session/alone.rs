@@ -11,11 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
-use super::link::Link;
-use super::shared::Shared;
 use crate::config::Server;
 use crate::ids::{ServerName, TenantId};
-use crate::telemetry::labels::StartOutcome;
 
 /// Servers of tenants that are known to be such ones; when there are more, all are forgotten, and found out again.
 const MAX_KNOWN: usize = 10_000;
@@ -43,8 +40,8 @@ impl Alone {
         })
     }
 
-    /// Says whether that is news.
-    fn note(&self, tenant: &TenantId, name: &ServerName) -> bool {
+    /// A process of it has not started beside another. Says whether that is news.
+    pub(super) fn note(&self, tenant: &TenantId, name: &ServerName) -> bool {
         let mut known = self.known.lock();
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -57,47 +54,10 @@ impl Alone {
     }
 
     /// It does not start alone either.
-    fn forget(&self, tenant: &TenantId, name: &ServerName) {
+    pub(super) fn forget(&self, tenant: &TenantId, name: &ServerName) {
         if self.known.lock().remove(&(tenant.clone(), name.clone())) {
             self.edition.fetch_add(1, Ordering::Release);
         }
-    }
-}
-
-impl Shared {
-    /// A start has failed: whether it was because another process of its tenant and server serves, so that it is to be
-    /// tried after that.
-    pub(super) fn fails_beside_another(&self, link: &Link, outcome: StartOutcome) -> bool {
-        let order = link.order();
-        let (Some(tenant), StartOutcome::Exited | StartOutcome::Refused) = (&order.tenant, outcome)
-        else {
-            return false;
-        };
-        let setup = self.setup();
-        let server = setup.config.servers.get(&order.server);
-        if server.and_then(|server| server.one_at_a_time) != Some(false) {
-            return false;
-        }
-        let launch = order.spec.fingerprint();
-        let is_beside = |other: &Link| {
-            let other_order = other.order();
-            other.id() != link.id()
-                && other_order.tenant.as_ref() == Some(tenant)
-                && other_order.server == order.server
-                && other_order.spec.fingerprint() == launch
-                && other.hello().is_some()
-        };
-        let has_other = self.links().iter().any(|other| is_beside(other));
-        if !has_other {
-            self.alone.forget(tenant, &order.server);
-        } else if self.alone.note(tenant, &order.server) {
-            tracing::warn!(
-                server = %order.server, tenant = %tenant,
-                "server `{}` does not start beside another process of it, and has one at a time for this tenant from now on (write `servers.{}.max_workers_per_key = 1`)",
-                order.server, order.server
-            );
-        }
-        has_other
     }
 }
 

@@ -58,7 +58,7 @@ mod tool_list;
 mod written;
 
 pub use aggregate::Lister;
-pub use exchange::{Exchange, Next, TimeLimit};
+pub use exchange::{Exchange, Next, TimeLimit, Way};
 pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;

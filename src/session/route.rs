@@ -148,6 +148,8 @@ pub struct Order {
     pub(super) roots: Option<Arc<ClientRoots>>,
     /// The program asks for its client's roots, and they are not known.
     pub lacks_roots: bool,
+    /// No other process of its tenant and server with the same launch spec is there.
+    pub(super) is_alone: bool,
     /// What tells it apart from workers with other roots, if its sessions have some.
     pub(super) roots_slot: Option<RootsSlot>,
     /// How long it may take to answer that.
@@ -347,6 +349,7 @@ impl Route {
             asks_clients: server.interactive != Interactive::Never,
             lacks_roots: wants_roots && known_roots.is_none(),
             roots: known_roots,
+            is_alone,
             roots_slot,
             ..Order::new(setup, name, server, (spec, introduced.greeting), metrics)
         };
@@ -511,6 +514,7 @@ impl Order {
             asks_clients: true,
             roots: None,
             lacks_roots: false,
+            is_alone: false,
             roots_slot: None,
             start_timeout: server.start_timeout,
             request_timeout: server.request_timeout,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::callers::{Caller, Told};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Way};
 use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::route::Setup;
@@ -212,21 +212,30 @@ impl Sessions {
     }
 
     /// In the words of which era a request of that caller has to be. A worker is started if that
-    /// is the only way to know.
+    /// is the only way to know; the request is for that one, which may serve no other.
     ///
     /// # Errors
     /// Whatever keeps a worker from being had.
     ///
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
-    pub async fn era(&self, caller: &Arc<Session>) -> Result<Era, Failure> {
+    pub async fn way(&self, caller: &Arc<Session>) -> Result<Way, Failure> {
         let route = self.route(caller, None).await?;
-        if route.order.era_is_certain {
-            return Ok(route.era());
-        }
         let mut waited = Duration::ZERO;
-        let (route, _lease) = self.lease(caller, None, &mut waited).await?;
-        Ok(route.era())
+        if route.order.era_is_certain {
+            let era = route.era();
+            return Ok(Way {
+                era,
+                leased: None,
+                waited,
+            });
+        }
+        let (route, lease) = self.lease(caller, None, &mut waited).await?;
+        Ok(Way {
+            era: route.era(),
+            leased: Some(lease),
+            waited,
+        })
     }
 
     /// A worker has answered a request of that principal with a state that the client is to bring back.
@@ -418,7 +427,7 @@ impl Sessions {
         );
         let envelope = Envelope::parse(request.as_bytes())
             .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-        let mut exchange = Exchange::stateless(None, self.era(session).await?);
+        let mut exchange = Exchange::on(None, self.way(session).await?);
         self.request(session, request.as_bytes(), &envelope, &mut exchange)
             .await?;
         loop {

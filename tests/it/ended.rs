@@ -340,3 +340,42 @@ async fn commands_find_the_one_that_runs_when_its_state_folder_has_changed_too()
     let (ok, said) = run(&["ps", "--config", &copy.display().to_string()]);
     assert!(!ok && said.contains("no stdiopool answers"), "{said}");
 }
+
+#[tokio::test]
+async fn a_process_that_dies_of_the_first_question_is_told_as_what_it_is() {
+    let script = "import sys, json\nfor line in sys.stdin:\n    asked = json.loads(line)\n    if asked['method'] == 'server/discover': sys.exit('boom of the probe')\n    if 'id' not in asked: continue\n    told = {'protocolVersion': '2025-06-18', 'capabilities': {'tools': {}}, 'serverInfo': {'name': 'x', 'version': '1'}, 'tools': []}\n    print(json.dumps({'jsonrpc': '2.0', 'id': asked['id'], 'result': told}), flush=True)\n";
+    let toml = format!(
+        "[servers.dies]\ncommand = \"python3\"\nargs = [\"-c\", {}]\n",
+        json!(script)
+    );
+    let pool = Stdiopool::serve(&toml);
+    let params = super::support::stateless::params(json!({}), &json!({}));
+    let client = pool.client("dies");
+    let (_, _, list) = super::support::stateless::ask(&client, "tools/list", params).await;
+    assert!(list["result"]["tools"].is_array(), "{list}");
+    let rows = ended(&pool, 1).await;
+    assert_eq!(rows[0]["reason"], "declined", "{rows:?}");
+    let message = rows[0]["message"].as_str().unwrap_or_default();
+    for part in [
+        "exited with status 1",
+        "`server/discover`",
+        "boom of the probe",
+        "other era is tried",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn logs_of_a_server_that_is_not_there_say_which_are() {
+    let pool = Stdiopool::serve(&(demo("one", "") + &demo("two", "")));
+    let (ok, _, said) = ran(&pool, &["logs", "--server", "nope"]);
+    assert!(!ok);
+    assert!(said.contains("no server `nope`"), "{said}");
+    assert!(said.contains("there are `one` and `two`"), "{said}");
+    let (ok, _, said) = ran(&pool, &["logs", "--server", "one"]);
+    assert!(
+        !ok && said.contains("no worker runs of server `one`"),
+        "{said}"
+    );
+}

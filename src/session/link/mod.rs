@@ -42,6 +42,9 @@ use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
 
+/// A slot on a worker of a session.
+pub(super) type LinkLease = Lease<Launchpad>;
+
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
@@ -106,6 +109,8 @@ struct State {
     stop: Option<Stop>,
     /// Why it will never serve, in words.
     start_failure: Option<String>,
+    /// How its start ended that is held against nobody.
+    declined: Option<String>,
     greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
     /// Waits for the answer to a `ping`, once it has been greeted.
     settled: Option<oneshot::Sender<()>>,
@@ -117,7 +122,7 @@ struct State {
 struct Desk {
     mailbox: Arc<Mailbox>,
     /// `None` of a request of stdiopool itself on behalf of another that holds one.
-    lease: Option<Lease<Launchpad>>,
+    lease: Option<LinkLease>,
     client_id: RawId,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
@@ -205,6 +210,7 @@ impl Link {
                 condemned: None,
                 stop: None,
                 start_failure: None,
+                declined: None,
                 greeted: None,
                 settled: None,
                 scratch: Vec::new(),
@@ -395,7 +401,7 @@ impl Link {
     pub(super) fn call(
         &self,
         asked: Asked<'_>,
-        lease: Option<Lease<Launchpad>>,
+        lease: Option<LinkLease>,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Called, CallRefused> {
         let Asked {
@@ -670,10 +676,11 @@ impl Link {
         stop.filter(|stop| has_obeyed || stop.is_cut_short)
     }
 
-    /// It is not what its order needs, for that reason; another is started instead.
-    pub(super) fn note_declined(&self, reason: StopReason) {
-        let declined = Stop::from(reason);
-        self.state.lock().stop.get_or_insert(declined);
+    /// It is not what its order needs, for that reason; how its start ended. Another is started instead.
+    pub(super) fn note_declined(&self, reason: StopReason, why: &str) {
+        let mut state = self.state.lock();
+        state.stop.get_or_insert(Stop::from(reason));
+        state.declined = Some(why.to_owned());
     }
 
     /// Why it is over, once it is: the reason as it stands in metrics, and in words.
@@ -687,7 +694,19 @@ impl Link {
         }
         let stop = state.stop.as_ref();
         match (stop.filter(|it| it.reason != StopReason::Spoiled), exit) {
-            (Some(stop), _) => (stop.reason.as_str(), stop.to_string()),
+            (Some(stop), _) => {
+                let what_next = match stop.reason {
+                    StopReason::Declined => "the protocol's other era is tried",
+                    StopReason::NotBeside => {
+                        "it is tried after the other process of its server has ended"
+                    }
+                    _ => return (stop.reason.as_str(), stop.to_string()),
+                };
+                let how = state.declined.as_ref();
+                let told = how.map(|how| format!("{how}; {what_next}"));
+                let told = told.unwrap_or_else(|| stop.to_string());
+                (stop.reason.as_str(), told)
+            }
             (None, Some(exit)) => (StopReason::Spoiled.as_str(), exit.to_string()),
             (None, None) => {
                 let reason = StopReason::StartFailed;
