@@ -353,7 +353,11 @@ impl Supervisor for Running {
 
     fn stop_worker(&self, id: WorkerId) -> bool {
         let link = self.sessions.link(id);
+        // No new requests first; those in flight are not waited for.
         let is_stopped = self.sessions.pool().retire(id, StopReason::Admin);
+        if let Some(link) = link.as_ref().filter(|_| is_stopped) {
+            link.stop_for_operator();
+        }
         self.acted(AuditRecord {
             method: Some("stop".to_owned()),
             worker: Some(id.to_string()),

@@ -282,6 +282,11 @@ impl Link {
         self.state.lock().mux.hello().cloned()
     }
 
+    /// Ends it for an operator, whatever it has in flight.
+    pub fn stop_for_operator(&self) {
+        self.stop(Stop::from(StopReason::Admin));
+    }
+
     /// Starts the stop ladder; a process that is still being started is stopped as soon as it is there.
     pub(super) fn stop(&self, stop: Stop) {
         self.state.lock().stop.get_or_insert(stop);
