@@ -290,6 +290,7 @@ mod tests {
         insufficient_scope 403 -32000
         forbidden 403 -32000
         not_found 404 -32000
+        session_ended 404 -32000
         message_too_large 413 -32600
         parse_error 400 -32700
         invalid_request 400 -32600
