@@ -33,8 +33,9 @@ pub use accounts::{
 };
 pub use model::{
     CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError, Limits, LogLine,
-    REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow, StartCounts, Status,
-    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    MAX_CONFIGURATIONS, OpenConfiguration, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck,
+    ServerRow, SessionRow, StartCounts, Status, SupervisorState, TenantRow, WorkerCounts,
+    WorkerRow,
 };
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, Reload, Supervisor};

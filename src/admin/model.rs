@@ -181,6 +181,9 @@ pub struct CircuitRow {
     /// For whom; absent for everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
+    /// It is that of one configuration of the tenant: one of those with which its processes are started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub configuration: bool,
     /// Failures in a row.
     pub failures: u32,
     /// Until it is tried again.
@@ -269,15 +272,39 @@ pub struct ServerRow {
     /// Until it is tried again, when its circuit is open, or the soonest of its starts that wait after a
     /// failure.
     pub retry_in_seconds: Option<f64>,
-    /// Whether its starts are tried at all.
+    /// Whether its starts are tried: `closed` if everybody's are, else everyone's are not, those of `circuit_tenants`, or
+    /// those of `circuit_configurations`.
     #[serde(default)]
     pub circuit: CircuitState,
     /// The tenants for whom it is not tried, where that is not everyone.
     #[serde(default)]
     pub circuit_tenants: Vec<TenantId>,
+    /// How many configurations are not tried by themselves, whatever is with the others of their tenants.
+    #[serde(default)]
+    pub circuit_configurations_total: usize,
+    /// The first of these by tenant, at most [`MAX_CONFIGURATIONS`].
+    #[serde(default)]
+    pub circuit_configurations: Vec<OpenConfiguration>,
     /// What went wrong with it last, whenever that was.
     #[serde(default)]
     pub last_error: Option<LastError>,
+}
+
+/// Most configurations of a server that are shown with their errors.
+pub const MAX_CONFIGURATIONS: usize = 32;
+
+/// A configuration of a tenant whose starts are left alone for a while: one of those with which the tenant's processes
+/// of a server are started.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OpenConfiguration {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Starts in a row that failed.
+    pub failures: u32,
+    /// Until it is tried again; 0: with its next request.
+    pub retry_in_seconds: f64,
+    /// How the last start failed, secrets redacted, at most 2 KiB.
+    pub last_error: String,
 }
 
 /// Whether a server is started, for whoever is affected.

@@ -64,6 +64,7 @@ impl Supervisor for Fake {
             starts: StartCounts { ok: 1, failed: 0 },
             circuits: vec![CircuitRow {
                 tenant: None,
+                configuration: false,
                 server: ServerName::new("broken"),
                 failures: 5,
                 retry_in_seconds: 12.0,

@@ -334,6 +334,11 @@ impl Mux {
         self.calls.get(&call)?.session
     }
 
+    /// Whether the call is still to be answered: neither answered nor cancelled.
+    pub fn is_awaited(&self, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|call| !call.cancelled)
+    }
+
     pub(super) fn new_call(&mut self, call: Call) -> CallId {
         let id = CallId(self.next_call);
         self.next_call += 1;

@@ -7,7 +7,7 @@ use super::client::{AdminArgs, AdminClient};
 use super::error::CliError;
 use super::output;
 use super::sse;
-use crate::admin::{EndedRow, LogLine, WorkerRow};
+use crate::admin::{EndedRow, LogLine, ServerRow, WorkerRow};
 use crate::ids::{ServerName, TenantId, WorkerId};
 
 /// Shows what a worker wrote to stderr, secrets redacted
@@ -89,6 +89,11 @@ impl LogsArgs {
                 && (self.tenant.is_none() || self.tenant.as_deref() == tenant.map(TenantId::as_str))
         };
         let ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
+        let name = self.server.as_deref().unwrap_or_default();
+        // One that a reload has removed is asked for as long as its workers are remembered.
+        if !ended.iter().any(|row| row.server.as_str() == name) {
+            self.is_served(client).await?;
+        }
         let ended = ended
             .iter()
             .rfind(|row| is_meant(&row.server, row.tenant.as_ref()));
@@ -106,6 +111,28 @@ impl LogsArgs {
         newest
             .map(|row| row.id)
             .ok_or_else(|| self.none("no worker runs", help))
+    }
+
+    /// # Errors
+    /// When there is no server of that name: says which there are.
+    async fn is_served(&self, client: &AdminClient) -> Result<(), CliError> {
+        let name = self.server.as_deref().unwrap_or_default();
+        let servers: Vec<ServerRow> = client.get("api/v1/servers").await?;
+        let names: Vec<_> = servers.iter().map(|row| row.name.as_str()).collect();
+        if names.contains(&name) {
+            return Ok(());
+        }
+        let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        let help = match quoted.split_last() {
+            None => "pool.toml has no servers".to_owned(),
+            Some((only, [])) => format!("there is {only}"),
+            Some((last, others)) => format!("there are {} and {last}", others.join(", ")),
+        };
+        Err(CliError::Refused {
+            error: format!("no server `{name}`"),
+            reason: "not_found".to_owned(),
+            help: Some(help),
+        })
     }
 
     fn none(&self, what: &str, help: Option<String>) -> CliError {

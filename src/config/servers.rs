@@ -101,8 +101,9 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         "max_workers_per_key",
         1,
         1,
-        "Workers for the same tenant and config, when all are at max_in_flight. Each counts until nothing of it is left, also one with an earlier configuration: the next is started after it. See `pool.drain_timeout`.",
+        "Workers for the same tenant and config, when all are at max_in_flight. Each counts until nothing of it is left, also one with an earlier configuration: the next is started after it. See `pool.drain_timeout`. Clients that declare something else of sampling, elicitation or roots have workers of their own, and so have requests of the stateless revision that can be asked something; with `1` written here they have not: one process at a time, which is started anew for them when the last is idle or has had `pool.drain_timeout`. Where nothing is written, that is found out for servers whose processes do not start beside each other.",
     );
+    let one_at_a_time = (max_workers_per_key == 1).then(|| reader.has("max_workers_per_key"));
     let max_workers = reader.count(
         "max_workers",
         0,
@@ -179,6 +180,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         stateful,
         max_in_flight,
         max_workers_per_key,
+        one_at_a_time,
         max_workers,
         request_timeout,
         max_request_time,

@@ -12,8 +12,8 @@ use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
     Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, Limits,
-    LogFollow, Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor,
-    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    LogFollow, MAX_CONFIGURATIONS, OpenConfiguration, Reload, RuleCheck, ServerRow, SessionRow,
+    StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::ids::{ServerName, WorkerId};
@@ -23,6 +23,9 @@ use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
 use crate::worker::Worker;
+
+/// Longest text of an error in a row, in bytes.
+const MAX_ERROR: usize = 2 << 10;
 
 /// The running stdiopool, as the admin API sees it.
 #[derive(Debug)]
@@ -172,9 +175,23 @@ impl Supervisor for Running {
                 .map(|circuit| CircuitRow {
                     server: circuit.server,
                     tenant: circuit.tenant,
+                    configuration: false,
                     failures: u32::try_from(circuit.failing_keys).unwrap_or(u32::MAX),
                     retry_in_seconds: circuit.retry_in.as_secs_f64(),
                 })
+                .chain(
+                    snapshot
+                        .open_configurations
+                        .into_iter()
+                        .take(MAX_CONFIGURATIONS)
+                        .map(|it| CircuitRow {
+                            server: it.server,
+                            tenant: Some(it.tenant),
+                            configuration: true,
+                            failures: it.failures,
+                            retry_in_seconds: it.retry_in.as_secs_f64(),
+                        }),
+                )
                 .collect(),
         }
     }
@@ -244,6 +261,16 @@ impl Supervisor for Running {
                 circuit: circuit_state(&snapshot, name),
                 circuit_tenants: open_circuits(&snapshot, name)
                     .filter_map(|circuit| circuit.tenant.clone())
+                    .collect(),
+                circuit_configurations_total: open_configurations(&snapshot, name).count(),
+                circuit_configurations: open_configurations(&snapshot, name)
+                    .take(MAX_CONFIGURATIONS)
+                    .map(|it| OpenConfiguration {
+                        tenant: it.tenant.clone(),
+                        failures: it.failures,
+                        retry_in_seconds: it.retry_in.as_secs_f64(),
+                        last_error: up_to(&it.last, MAX_ERROR).to_owned(),
+                    })
                     .collect(),
                 last_error: self.events.ended.last_error(name),
             }
@@ -326,7 +353,11 @@ impl Supervisor for Running {
 
     fn stop_worker(&self, id: WorkerId) -> bool {
         let link = self.sessions.link(id);
+        // No new requests first; those in flight are not waited for.
         let is_stopped = self.sessions.pool().retire(id, StopReason::Admin);
+        if let Some(link) = link.as_ref().filter(|_| is_stopped) {
+            link.stop_for_operator();
+        }
         self.acted(AuditRecord {
             method: Some("stop".to_owned()),
             worker: Some(id.to_string()),
@@ -380,8 +411,22 @@ fn open_circuits<'a>(
     circuits.filter(move |circuit| circuit.server == *server)
 }
 
+fn open_configurations<'a>(
+    snapshot: &'a Snapshot,
+    server: &'a ServerName,
+) -> impl Iterator<Item = &'a pool::OpenConfiguration> {
+    let all = snapshot.open_configurations.iter();
+    all.filter(move |open| open.server == *server)
+}
+
+/// As much of a text as fits into so many bytes.
+fn up_to(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 fn circuit_state(snapshot: &Snapshot, server: &ServerName) -> CircuitState {
     let waits = open_circuits(snapshot, server).map(|circuit| circuit.retry_in);
+    let waits = waits.chain(open_configurations(snapshot, server).map(|open| open.retry_in));
     match waits.max() {
         None => CircuitState::Closed,
         Some(Duration::ZERO) => CircuitState::HalfOpen,
@@ -420,6 +465,8 @@ pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
                 .filter(|s| s.server == *name && !s.is_stateless)
                 .count(),
         );
+        let circuits = open_circuits(&snapshot, name).count();
+        of_server.set_open_circuits(circuits + open_configurations(&snapshot, name).count());
         let modern = callers.get(name).copied().unwrap_or(0);
         of_server.set_sessions(Era::Modern, modern);
         let of_name = || {

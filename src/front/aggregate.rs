@@ -96,7 +96,7 @@ impl Post<'_> {
         };
         let (user, config) = (post.principal, self.config.as_ref());
         let caller = {
-            let wants = wants(&own, sessions, &post.server);
+            let wants = wants(&own, sessions, (&user.tenant, &post.server));
             sessions.caller_through_all(user, &post.server, wants, config)
         };
         match caller.await {

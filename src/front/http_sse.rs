@@ -68,6 +68,19 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Waits until nothing that its client has asked is under way.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call loses nothing.
+    async fn settled(&self) {
+        while std::future::poll_fn(|cx| self.tasks.lock().poll_join_next(cx))
+            .await
+            .is_some()
+        {}
+    }
+}
+
 /// The clients of this transport.
 #[derive(Debug, Default)]
 pub struct Channels(Mutex<FxHashMap<SessionId, Arc<Channel>>>);
@@ -131,12 +144,21 @@ pub(super) fn open(
     Ok(reply::event_stream(telling(open, endpoint.as_bytes())))
 }
 
+/// The own stream of a channel's session.
+enum Own {
+    /// There is no session yet.
+    NotYet,
+    /// It is read.
+    Read(Reader),
+    /// The session is over: what is under way in it is told still.
+    Over,
+}
+
 /// What a channel's client is told.
 struct ChannelStream {
     open: Open,
     reader: Reader,
-    /// Reads the own stream of its session, once there is one.
-    own: Option<Reader>,
+    own: Own,
     frames: Frames,
     /// Of the request that the last piece ended.
     sent: Option<Permit>,
@@ -149,7 +171,7 @@ fn telling(open: Open, first: &[u8]) -> Body {
     let stream = ChannelStream {
         open,
         reader,
-        own: None,
+        own: Own::NotYet,
         frames,
         sent: None,
     };
@@ -167,22 +189,34 @@ impl ChannelStream {
         // Whoever asks for more has sent what it had.
         drop(self.sent.take());
         let channel = Arc::clone(&self.open.channel);
-        if self.own.is_none() {
-            let session = channel.session.lock().clone();
-            self.own = session.map(|session| session.outbox.read(None));
-        }
-        let unasked = async {
-            match &self.own {
-                Some(reader) => reader.next().await,
-                None => std::future::pending().await,
+        let (parcel, is_own) = loop {
+            if matches!(self.own, Own::NotYet)
+                && let Some(session) = channel.session.lock().clone()
+            {
+                self.own = Own::Read(session.outbox.read(None));
             }
-        };
-        let (parcel, is_own) = tokio::select! {
-            biased;
-            parcel = self.reader.next() => (parcel?, false),
-            parcel = unasked => (parcel?, true),
-            () = tokio::time::sleep(QUIET_PERIOD) => {
-                return Some(Bytes::from_static(KEEP_ALIVE));
+            let unasked = async {
+                match &self.own {
+                    Own::NotYet => std::future::pending().await,
+                    Own::Read(reader) => reader.next().await,
+                    Own::Over => {
+                        channel.settled().await;
+                        None
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                parcel = self.reader.next() => break (parcel?, false),
+                parcel = unasked => match (parcel, &self.own) {
+                    (Some(parcel), _) => break (parcel, true),
+                    // What the last of them has said may have come since.
+                    (None, Own::Over) => break (self.reader.try_next()?, false),
+                    (None, _) => self.own = Own::Over,
+                },
+                () = tokio::time::sleep(QUIET_PERIOD) => {
+                    return Some(Bytes::from_static(KEEP_ALIVE));
+                }
             }
         };
         if !is_own && !matches!(parcel, Parcel::Message(_)) {

@@ -19,7 +19,7 @@ use super::telling::Telling;
 use crate::bridge::advertised;
 use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, rediscovered};
 use crate::held;
-use crate::ids::ServerName;
+use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
 use crate::session::{InUse, Listener, Parcel, Reader, Session, Sessions, Wants};
 
@@ -34,11 +34,12 @@ pub(super) fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> Option<&'h 
 pub(super) fn wants(
     request: &StatelessRequest<'_>,
     sessions: &Sessions,
-    server: &ServerName,
+    (tenant, server): (&TenantId, &ServerName),
 ) -> Wants {
     let name = request.param("name").or_else(|| request.param("uri"));
     Wants {
-        questions: request.can_be_asked() || sessions.may_yet_ask(server, &request.method, name),
+        questions: request.can_be_asked()
+            || sessions.may_yet_ask(tenant, server, &request.method, name),
         logs: request.level.is_some(),
     }
 }
@@ -84,7 +85,7 @@ impl Post<'_> {
     async fn caller(&self, request: &StatelessRequest<'_>) -> Result<Arc<Session>, Failure> {
         let config = self.config.clone();
         let sessions = &self.front.sessions;
-        let wants = wants(request, sessions, &self.server);
+        let wants = wants(request, sessions, (&self.principal.tenant, &self.server));
         let found = sessions.caller_with(self.principal, &self.server, wants, config);
         found.await
     }

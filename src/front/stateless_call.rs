@@ -48,13 +48,14 @@ impl Call<'_> {
         mut tally: Tally,
     ) -> Begun {
         let sessions = self.sessions;
-        let era = match sessions.era(&caller).await {
-            Ok(era) => era,
+        let way = match sessions.way(&caller).await {
+            Ok(way) => way,
             Err(failure) => {
                 tally.failed(failure.reason);
                 return Begun::Refused(failure);
             }
         };
+        let era = way.era;
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
@@ -71,7 +72,7 @@ impl Call<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            exchange: Exchange::stateless(request.level, era).asked_by(self.principal, &caller),
+            exchange: Exchange::on(request.level, way).asked_by(self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
             gathered_at: None,

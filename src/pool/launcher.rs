@@ -61,16 +61,20 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(limit) = self.reason.limit() {
             write!(f, "evicted: {limit}")?;
-            return match &self.makes_room_for {
+            match &self.makes_room_for {
                 // Nobody's: a spare.
                 Some(tenant) if tenant.as_str().is_empty() => {
-                    f.write_str(", to make room for a spare")
+                    f.write_str(", to make room for a spare")?;
                 }
-                Some(tenant) => write!(f, ", to make room for tenant `{tenant}`"),
-                None => Ok(()),
-            };
+                Some(tenant) => write!(f, ", to make room for tenant `{tenant}`")?,
+                None if self.reason == StopReason::Sibling => {
+                    f.write_str(", for clients that declare something else")?;
+                }
+                None => {}
+            }
+        } else {
+            self.fmt_reason(f)?;
         }
-        self.fmt_reason(f)?;
         if self.is_cut_short {
             f.write_str(
                 "; what it had in flight did not end within `pool.drain_timeout`, and others waited for the next",
@@ -96,6 +100,9 @@ impl Stop {
             StopReason::StartFailed => "ended: it did not become ready",
             StopReason::Declined => {
                 "ended: it does not speak the protocol's era of its client, and the other is tried"
+            }
+            StopReason::NotBeside => {
+                "ended: it does not start beside another process of its server, and is tried after that"
             }
             // Its exit says more.
             _ => "ended by itself",

@@ -39,4 +39,4 @@ pub use policy::{
     share_of_session,
 };
 pub use runtime::Pool;
-pub use snapshot::{OpenCircuit, Snapshot, WorkerState, WorkerView};
+pub use snapshot::{OpenCircuit, OpenConfiguration, Snapshot, WorkerState, WorkerView};

@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub wanted: Vec<PoolKey>,
     /// Servers that are not started because they keep failing.
     pub open_circuits: Vec<OpenCircuit>,
+    /// Configurations that are not started because they keep failing, by server and tenant.
+    pub open_configurations: Vec<OpenConfiguration>,
     /// When the next start is due of servers whose last one failed, by name: the soonest of their keys.
     pub next_tries: Vec<(ServerName, Duration)>,
 }
@@ -83,6 +85,21 @@ pub struct OpenCircuit {
     pub failing_keys: usize,
     /// For how much longer.
     pub retry_in: Duration,
+}
+
+/// A configuration of a tenant whose starts keep failing: one key, that is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct OpenConfiguration {
+    /// Of which server.
+    pub server: ServerName,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// For how much longer it is left alone; nothing if its next start is to be tried.
+    pub retry_in: Duration,
+    /// How many starts in a row failed.
+    pub failures: u32,
+    /// How the last one failed.
+    pub last: String,
 }
 
 impl Snapshot {
@@ -128,12 +145,24 @@ impl Snapshot {
             })
             .collect();
         open_circuits.sort();
+        let mut open_configurations: Vec<_> = policy
+            .open_configurations(now)
+            .map(|(facts, until, failures, last)| OpenConfiguration {
+                server: facts.server.clone(),
+                tenant: facts.tenant.clone(),
+                retry_in: until.saturating_duration_since(now),
+                failures,
+                last: last.map(ToString::to_string).unwrap_or_default(),
+            })
+            .collect();
+        open_configurations.sort();
         Self {
             workers,
             waiting,
             waiting_for: policy.waiting_for(),
             wanted: policy.wanted_keys().collect(),
             open_circuits,
+            open_configurations,
             next_tries: policy.next_tries(now),
         }
     }

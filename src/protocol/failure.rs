@@ -71,6 +71,8 @@ reasons! {
     Forbidden = "forbidden", 403, code::SERVER_ERROR;
     /// No such thing, or not the caller's.
     NotFound = "not_found", 404, code::SERVER_ERROR;
+    /// The session has ended while this request of it was under way.
+    SessionEnded = "session_ended", 404, code::SERVER_ERROR;
     /// A body or message over its bound.
     MessageTooLarge = "message_too_large", 413, code::INVALID_REQUEST;
     /// The body is not JSON.
@@ -132,6 +134,7 @@ impl Reason {
             | Self::StartFailed
             | Self::CircuitOpen
             | Self::WorkerExited
+            | Self::SessionEnded
             | Self::RequestTimeout
             | Self::AuthUnavailable
             | Self::ConfigInvalid
@@ -287,6 +290,7 @@ mod tests {
         insufficient_scope 403 -32000
         forbidden 403 -32000
         not_found 404 -32000
+        session_ended 404 -32000
         message_too_large 413 -32600
         parse_error 400 -32700
         invalid_request 400 -32600

@@ -403,10 +403,11 @@ impl Sessions {
         listing: Listing,
     ) -> Result<Listed, Failure> {
         let session = self.session_of(lister, server).await?;
-        let era = match &lister.whole {
-            Some(_) => Era::Initialize,
-            None => self.era(&session).await?,
+        let mut way = match &lister.whole {
+            Some(_) => None,
+            None => Some(self.way(&session).await?),
         };
+        let era = way.as_ref().map_or(Era::Initialize, |way| way.era);
         let _in_use = session.in_use();
         let alias = self.names().of(server);
         let mut all = Listed::default();
@@ -419,7 +420,10 @@ impl Sessions {
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             let mut exchange = match lister.whole {
                 Some(_) => Exchange::new().with_config(part_of(lister.config.as_ref(), &session)),
-                None => Exchange::stateless(None, era),
+                None => match way.take() {
+                    Some(way) => Exchange::on(None, way),
+                    None => Exchange::stateless(None, era),
+                },
             }
             .without_client()
             .asked_by(&lister.principal, &session);

@@ -16,6 +16,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::ended::Ended;
 use super::record::Session;
 use super::service::Sessions;
 use super::shared::Shared;
@@ -283,7 +284,7 @@ impl Shared {
     /// Ends what is kept for callers of that tenant.
     pub(super) fn forget_callers_of(&self, tenant: &TenantId) {
         for session in self.callers.take_all_of(tenant) {
-            self.end_session(&session);
+            self.end_session_because(&session, Ended::TenantRemoved);
         }
     }
 }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::link::Link;
+use super::link::{Link, LinkLease};
 use super::mailbox::{Mailbox, Parcel, WhenFull};
 use super::packages::told_until_settled;
 use super::record::Session;
@@ -42,6 +42,8 @@ pub struct Exchange {
     era: Era,
     /// The worker that knows something of its request.
     pub(super) prefers: Option<WorkerId>,
+    /// A worker that was leased before the request was sent, to find out how it is spoken to.
+    leased: Option<LinkLease>,
     /// The worker that was handed the last call.
     worker: Option<WorkerId>,
     /// What its request sets for its server, if that is not what its session does.
@@ -83,6 +85,17 @@ impl fmt::Debug for Repeating {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Repeating").finish_non_exhaustive()
     }
+}
+
+/// How a request goes to its worker.
+#[derive(Debug)]
+pub struct Way {
+    /// In the words of which era.
+    pub era: Era,
+    /// The worker that was started to find that out.
+    pub(super) leased: Option<LinkLease>,
+    /// How long the pool took to provide it.
+    pub(super) waited: Duration,
 }
 
 /// What [`Exchange::next`] yields.
@@ -141,6 +154,7 @@ impl Exchange {
             level: None,
             era: Era::Initialize,
             prefers: None,
+            leased: None,
             worker: None,
             config: None,
             principal: None,
@@ -160,6 +174,21 @@ impl Exchange {
         exchange.level = level;
         exchange.era = era;
         exchange
+    }
+
+    /// For a request of such a caller in the words of the worker that was found for it.
+    pub fn on(level: Option<Level>, way: Way) -> Self {
+        let mut exchange = Self::stateless(level, way.era);
+        exchange.leased = way.leased;
+        exchange.waited = way.waited;
+        exchange
+    }
+
+    /// The worker that was leased for its request, if there is one, and the request knows of none that is better.
+    pub(super) fn take_lease(&mut self) -> Option<LinkLease> {
+        let prefers = self.prefers;
+        let leased = self.leased.take();
+        leased.filter(|lease| prefers.is_none_or(|worker| worker == lease.id()))
     }
 
     /// The same for a request of stdiopool itself: no client sees what is put in its mailbox.

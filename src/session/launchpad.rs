@@ -11,9 +11,10 @@ use super::link::Link;
 use super::route::Order;
 use super::shared::{Happening, Shared};
 use crate::bridge::Era;
+use crate::config::Share;
 use crate::folders;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{ExitCause, Launcher, Stop};
+use crate::pool::{ExitCause, Launcher, Stop, StopReason};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels::StartOutcome;
 use crate::worker::{self, memory};
@@ -386,16 +387,19 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         StartOutcome::Cancelled => false,
         _ => error.may_take_the_other && !order.is_spare(),
     };
-    if may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent) {
+    // One that is known to speak so does not refuse for that.
+    let is_beside = order.era_is_certain && fails_beside_another(shared, link, outcome);
+    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent)
+    {
         tracing::info!(
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
         );
-        link.note_declined();
-        let message = format!("server `{}` could not be started: {why}", order.server);
-        let failure = Failure::new(Reason::StartFailed, message);
-        shared.pool().declined(id, failure);
-        return StartOutcome::Declined;
+        return declined(shared, link, &why, StopReason::Declined);
+    }
+    if is_beside || (!order.era_is_certain && fails_beside_another(shared, link, outcome)) {
+        tracing::info!(worker = %id, server = %order.server, tenant = order.whose(), "not beside another: {why}");
+        return declined(shared, link, &why, StopReason::NotBeside);
     }
     let reason = reason_of(shared, order, error);
     let message = match reason {
@@ -417,6 +421,59 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         .pool()
         .start_failed(id, Failure::new(reason, message));
     outcome
+}
+
+/// A start has failed: whether it was because another process of its tenant and server serves, so that it is to be
+/// tried after that.
+fn fails_beside_another(shared: &Shared, link: &Link, outcome: StartOutcome) -> bool {
+    let order = link.order();
+    let (Some(tenant), StartOutcome::Exited | StartOutcome::Refused) = (&order.tenant, outcome)
+    else {
+        return false;
+    };
+    let setup = shared.setup();
+    let server = setup.config.servers.get(&order.server);
+    // What is said in pool.toml holds, and processes that are not shared are several by intention.
+    let is_open = server
+        .is_some_and(|server| server.one_at_a_time == Some(false) && server.share == Share::Tenant);
+    if !is_open {
+        return false;
+    }
+    if order.is_alone {
+        // It was not for another's sake, after all.
+        shared.alone.forget(tenant, &order.server);
+        return false;
+    }
+    let launch = order.spec.fingerprint();
+    let is_beside = |other: &Link| {
+        let other_order = other.order();
+        other.id() != link.id()
+            && other_order.tenant.as_ref() == Some(tenant)
+            && other_order.server == order.server
+            && other_order.spec.fingerprint() == launch
+            && other.hello().is_some()
+    };
+    let has_other = shared.links().iter().any(|other| is_beside(other));
+    if has_other && shared.alone.note(tenant, &order.server) {
+        tracing::warn!(
+            server = %order.server, tenant = %tenant,
+            "server `{}` does not start beside another process of it, and has one at a time for this tenant from now on (write `servers.{}.max_workers_per_key = 1`)",
+            order.server, order.server
+        );
+    }
+    has_other
+}
+
+/// Nothing is held against a process that will not serve: another is tried in its place.
+fn declined(shared: &Shared, link: &Link, why: &str, reason: StopReason) -> StartOutcome {
+    link.note_declined(reason, why);
+    let message = format!(
+        "server `{}` could not be started: {why}",
+        link.order().server
+    );
+    let failure = Failure::new(Reason::StartFailed, message);
+    shared.pool().declined(link.id(), failure);
+    StartOutcome::Declined
 }
 
 /// Why a start has failed, for its callers. A process that ends, or refuses to serve, with what its caller sets is not

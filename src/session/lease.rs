@@ -20,7 +20,8 @@ use crate::tenancy::{ClientConfig, of_part};
 
 impl Sessions {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
-    /// replaced by one of the other era, and one whose configuration has changed while it started by one of the new, once.
+    /// replaced by one of the other era, one whose configuration has changed while it started by one of the new, and one
+    /// that does not start beside another of its server is started after that, once.
     pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
@@ -48,7 +49,8 @@ impl Sessions {
             Err(failure) => return Err(failure),
         };
         let second = self.route(session, config).await?;
-        if second.key == first.key {
+        let follows_now = second.facts.one_of_siblings && !first.facts.one_of_siblings;
+        if second.key == first.key && !follows_now {
             return Err(refused);
         }
         let is_other_era = second.era() != first.era();
@@ -151,7 +153,7 @@ impl Sessions {
             return Ok(route);
         }
         let config = config.or(session.config.as_ref());
-        let known = (&self.shared.eras, &self.shared.roots);
+        let known = (&self.shared.eras, &self.shared.roots, &self.shared.alone);
         let make = || self.shared.end_oldest_caller(session.tenant());
         let room = Room {
             ledger: &self.shared.ledger,

@@ -24,12 +24,14 @@
 //! front's and the pool's.
 
 mod aggregate;
+mod alone;
 mod berth;
 mod bindings;
 mod bound_calls;
 mod callers;
 mod catalog;
 mod directory;
+mod ended;
 mod eras;
 mod exchange;
 mod keep;
@@ -56,7 +58,7 @@ mod tool_list;
 mod written;
 
 pub use aggregate::Lister;
-pub use exchange::{Exchange, Next, TimeLimit};
+pub use exchange::{Exchange, Next, TimeLimit, Way};
 pub use keep::Records;
 pub use launchpad::Launchpad;
 pub use link::Link;

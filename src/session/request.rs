@@ -104,6 +104,7 @@ impl Sessions {
         let known = self.answer_without_worker(session, envelope, config, offer);
         let known = known.await;
         if let Some(answer) = known {
+            drop(exchange.take_lease());
             exchange.mailbox.expect_answer();
             exchange.mailbox.answer(answer, false);
             return Ok(());
@@ -132,8 +133,13 @@ impl Sessions {
                 return Ok(());
             }
             let near = exchange.prefers;
-            let leased = self.lease_near(session, config, near, &mut exchange.waited);
-            let (_, lease) = leased.await?;
+            let lease = match exchange.take_lease() {
+                Some(lease) => lease,
+                None => {
+                    let leased = self.lease_near(session, config, near, &mut exchange.waited);
+                    leased.await?.1
+                }
+            };
             let link = Arc::clone(lease.worker());
             if exchange.has_client && !self.settle_roots(session, &link).await {
                 // It has just turned out that the server asks for them.

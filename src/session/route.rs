@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::alone::Alone;
 use super::catalog::Place;
 use super::eras::Eras;
 use super::link::Link;
@@ -21,7 +22,9 @@ use crate::launch::LaunchSpec;
 use crate::pool::{KeyFacts, Want, share_of_session};
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{Metrics, ServerMetrics};
-use crate::tenancy::{ClientConfig, Principal, caller_of, lineage, policy, pool_key, program_id};
+use crate::tenancy::{
+    self, ClientConfig, Principal, caller_of, lineage, policy, pool_key, program_id,
+};
 use crate::worker;
 
 /// What a route takes beside what its worker is started with, in bytes.
@@ -145,6 +148,8 @@ pub struct Order {
     pub(super) roots: Option<Arc<ClientRoots>>,
     /// The program asks for its client's roots, and they are not known.
     pub lacks_roots: bool,
+    /// No other process of its tenant and server with the same launch spec is there.
+    pub(super) is_alone: bool,
     /// What tells it apart from workers with other roots, if its sessions have some.
     pub(super) roots_slot: Option<RootsSlot>,
     /// How long it may take to answer that.
@@ -225,7 +230,7 @@ impl Route {
         setup: &Setup,
         session: &Session,
         client: Option<&Arc<ClientConfig>>,
-        (eras, roots): (&Eras, &RootsTable),
+        (eras, roots, alone): (&Eras, &RootsTable, &Alone),
         (metrics, room): (&Metrics, Room<'_>),
     ) -> Result<Self, Failure> {
         let config = &setup.config;
@@ -249,7 +254,7 @@ impl Route {
         let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
         let account = room.ledger.account(tenant);
         let charge = charged(&account, (Kind::Route, bytes), room.make).map_err(Failure::from)?;
-        let edition = eras.edition() + roots.edition();
+        let edition = eras.edition() + roots.edition() + alone.edition();
         let program = setup.program(name).ok_or_else(unknown)?;
         let (era, era_is_certain) = eras.for_client(program, session.is_stateless);
         let introduced = Introduction::of(session, server, &spec, era);
@@ -287,6 +292,8 @@ impl Route {
         let is_single_use = server.share == Share::Request;
         // Another request's process has nothing to do with it.
         let is_followed = |lineage: &Lineage| (!is_single_use).then_some(*lineage);
+        let is_alone = alone.holds(server, tenant, name) && !is_single_use;
+        let siblings = tenancy::lineage(name, tenant, &caller, b"any client", scope);
         let facts = KeyFacts {
             tenant: tenant.clone(),
             tenant_weight: settings.map_or(1, |tenant| tenant.weight),
@@ -304,7 +311,7 @@ impl Route {
                 Share::Session | Share::Request => server.max_in_flight,
             },
             // Whose state lives in one process cannot be served by another.
-            max_workers_per_key: if server.stateful {
+            max_workers_per_key: if server.stateful || is_alone {
                 1
             } else if is_exclusive && session.is_stateless {
                 // Each serves one call at a time, and any can serve any.
@@ -313,6 +320,8 @@ impl Route {
                 server.max_workers_per_key
             },
             lineage: is_followed(&lineage),
+            siblings: is_followed(&siblings),
+            one_of_siblings: is_alone,
             lineage_if_declined: if_declined.as_ref().and_then(is_followed),
             caller_configured: is_callers,
             exclusive: is_exclusive,
@@ -340,6 +349,7 @@ impl Route {
             asks_clients: server.interactive != Interactive::Never,
             lacks_roots: wants_roots && known_roots.is_none(),
             roots: known_roots,
+            is_alone,
             roots_slot,
             ..Order::new(setup, name, server, (spec, introduced.greeting), metrics)
         };
@@ -442,6 +452,8 @@ pub(super) fn spares(
         max_workers_per_key: server.min_idle,
         lineage: Some(lineage(name, &TenantId::new(""), b"", b"spare", None)),
         lineage_if_declined: None,
+        siblings: None,
+        one_of_siblings: false,
         caller_configured: false,
         exclusive: false,
         max_requests: 0,
@@ -502,6 +514,7 @@ impl Order {
             asks_clients: true,
             roots: None,
             lacks_roots: false,
+            is_alone: false,
             roots_slot: None,
             start_timeout: server.start_timeout,
             request_timeout: server.request_timeout,

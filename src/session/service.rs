@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::directory::{MAX_SESSIONS, TooMany};
+use super::ended::Ended;
 use super::eras::Eras;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
@@ -131,9 +132,12 @@ impl Sessions {
         for session in self.shared.directory.all() {
             let config = &setup.config;
             let has_server = session.is_with_all() || config.has_server(&session.server);
-            if !has_server || !config.has_tenant(session.tenant()) {
-                self.shared.end_session(&session);
-            }
+            let why = match (has_server, config.has_tenant(session.tenant())) {
+                (true, true) => continue,
+                (false, true) => Ended::ServerRemoved,
+                (_, false) => Ended::TenantRemoved,
+            };
+            self.shared.end_session_because(&session, why);
         }
         self.drop_unserved();
         self.stock();
@@ -502,7 +506,8 @@ impl Sessions {
     pub fn end_of_tenant(&self, tenant: &TenantId) {
         let theirs = self.all().into_iter();
         for session in theirs.filter(|session| session.tenant() == tenant) {
-            self.end(&session);
+            self.shared
+                .end_session_because(&session, Ended::TenantRemoved);
         }
         self.shared.forget_callers_of(tenant);
         self.forget_dormant(|row| row.tenant == tenant.as_str());

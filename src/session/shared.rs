@@ -7,9 +7,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::alone::Alone;
 use super::callers::Callers;
 use super::catalog::Catalog;
 use super::directory::Directory;
+use super::ended::Ended;
 use super::eras::Eras;
 use super::known_tools::KnownTools;
 use super::late_lists::LateLists;
@@ -86,6 +88,7 @@ pub struct Shared {
     /// What servers' tools are called.
     pub(super) tools: KnownTools,
     pub(super) roots: RootsTable,
+    pub(super) alone: Alone,
     /// Calls that wait for their client's next request.
     pub(super) waiting: Waiting,
     /// Lists of all servers that some are missing in until their packages are there.
@@ -125,6 +128,7 @@ impl Shared {
         Self {
             eras,
             roots: RootsTable::default(),
+            alone: Alone::default(),
             directory: Directory::default(),
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
@@ -225,7 +229,7 @@ impl Shared {
 
     /// Grows whenever sessions may have to go another way than before.
     pub(super) fn edition(&self) -> u64 {
-        self.eras.edition() + self.roots.edition()
+        self.eras.edition() + self.roots.edition() + self.alone.edition()
     }
 
     /// Writes down what a session has set.
@@ -266,7 +270,7 @@ impl Shared {
         for session in seated.iter().filter_map(|no| self.directory.get(*no)) {
             session.lose_seat(link.id());
             if link.order().stateful {
-                self.end_session(&session);
+                self.end_session_because(&session, Ended::WorkerGone);
             }
         }
     }
@@ -281,6 +285,11 @@ impl Shared {
     /// Ends a session: its id is unknown from now on, its calls are cancelled, its streams close.
     /// Says whether it was still there.
     pub(super) fn end_session(&self, session: &Arc<Session>) -> bool {
+        self.end_session_because(session, Ended::ByClient)
+    }
+
+    /// Ends a session for that reason, which its requests under way are told.
+    pub(super) fn end_session_because(&self, session: &Arc<Session>, why: Ended) -> bool {
         if !session.end() {
             return false;
         }
@@ -289,7 +298,7 @@ impl Shared {
             store.remove(IdHash::of(session.id.as_str()));
         }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
-            link.detach(session.no);
+            link.detach(session.no, &why.failure(&session.server));
             link.order().pin_while_subscribed(&link, self);
         }
         for route in session.routes() {
@@ -300,7 +309,7 @@ impl Shared {
         }
         let members = std::mem::take(&mut *session.members.lock());
         for member in members.values() {
-            self.end_session(member);
+            self.end_session_because(member, why);
         }
         true
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::callers::{Caller, Told};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Way};
 use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::route::Setup;
@@ -29,7 +29,7 @@ use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
 use crate::held;
-use crate::ids::ServerName;
+use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Envelope, Failure, Reason, Revision};
 use crate::tenancy::{ClientConfig, Principal};
 
@@ -138,7 +138,14 @@ impl Sessions {
     /// Whether a request of that method, for what has that name, is to be served where the server can ask its client,
     /// though the client declares nothing: only so it is known what it must declare (2026-07-28, basic, "Capabilities").
     /// That is so until it was called once.
-    pub fn may_yet_ask(&self, server: &ServerName, method: &str, name: Option<&str>) -> bool {
+    /// A server that has one process at a time, or state in it, has no other process for that.
+    pub fn may_yet_ask(
+        &self,
+        tenant: &TenantId,
+        server: &ServerName,
+        method: &str,
+        name: Option<&str>,
+    ) -> bool {
         let can_ask = ["tools/call", "prompts/get", "resources/read"].contains(&method);
         let setup = self.setup();
         let settings = setup.config.servers.get(server);
@@ -147,7 +154,11 @@ impl Sessions {
             self.shared.eras.for_client(program, true) == (Era::Initialize, true)
         });
         let is_open = begins_with_initialize
-            && settings.is_some_and(|server| server.interactive == Interactive::Exclusive);
+            && settings.is_some_and(|settings| {
+                settings.interactive == Interactive::Exclusive
+                    && !settings.stateful
+                    && !self.shared.alone.holds(settings, tenant, server)
+            });
         can_ask && is_open && {
             let what = format!("{method} {}", name.unwrap_or_default());
             self.shared.callers.is_first_call(server, &what)
@@ -201,21 +212,30 @@ impl Sessions {
     }
 
     /// In the words of which era a request of that caller has to be. A worker is started if that
-    /// is the only way to know.
+    /// is the only way to know; the request is for that one, which may serve no other.
     ///
     /// # Errors
     /// Whatever keeps a worker from being had.
     ///
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
-    pub async fn era(&self, caller: &Arc<Session>) -> Result<Era, Failure> {
+    pub async fn way(&self, caller: &Arc<Session>) -> Result<Way, Failure> {
         let route = self.route(caller, None).await?;
-        if route.order.era_is_certain {
-            return Ok(route.era());
-        }
         let mut waited = Duration::ZERO;
-        let (route, _lease) = self.lease(caller, None, &mut waited).await?;
-        Ok(route.era())
+        if route.order.era_is_certain {
+            let era = route.era();
+            return Ok(Way {
+                era,
+                leased: None,
+                waited,
+            });
+        }
+        let (route, lease) = self.lease(caller, None, &mut waited).await?;
+        Ok(Way {
+            era: route.era(),
+            leased: Some(lease),
+            waited,
+        })
     }
 
     /// A worker has answered a request of that principal with a state that the client is to bring back.
@@ -407,7 +427,7 @@ impl Sessions {
         );
         let envelope = Envelope::parse(request.as_bytes())
             .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-        let mut exchange = Exchange::stateless(None, self.era(session).await?);
+        let mut exchange = Exchange::on(None, self.way(session).await?);
         self.request(session, request.as_bytes(), &envelope, &mut exchange)
             .await?;
         loop {

@@ -42,6 +42,7 @@ pub(super) struct ServerVecs {
     start_seconds: HistogramVec,
     exits: IntCounterVec,
     circuits: IntCounterVec,
+    open_circuits: IntGaugeVec,
     memory: IntGaugeVec,
     wake_seconds: HistogramVec,
     adoption_seconds: HistogramVec,
@@ -97,6 +98,11 @@ impl ServerVecs {
                 "circuit_changes_total",
                 "Circuits of a server that opened or closed.",
                 &["server", "state"],
+            ),
+            open_circuits: gauge(
+                "circuits_open",
+                "Circuits of a server that are open now: everyone's, tenants', and those of single configurations.",
+                &["server"],
             ),
             wake_seconds: seconds(
                 "wake_seconds",
@@ -183,6 +189,7 @@ impl ServerVecs {
         for &state in CircuitState::ALL {
             one(self.circuits.remove_label_values(&[name, state.as_str()]));
         }
+        one(self.open_circuits.remove_label_values(&[name]));
         for &era in Era::ALL {
             one(self.sessions.remove_label_values(&[name, era.as_str()]));
         }
@@ -331,6 +338,15 @@ impl ServerMetrics {
             .exits
             .with_label_values(&[self.name.as_str(), reason.as_str()])
             .inc();
+    }
+
+    /// Circuits that are open now.
+    pub fn set_open_circuits(&self, count: usize) {
+        let gauge = self
+            .vecs
+            .open_circuits
+            .with_label_values(&[self.name.as_str()]);
+        gauge.set(gauge_value(count));
     }
 
     /// Workers in `state` now.

@@ -449,6 +449,10 @@ use Filled::{By, NeedNot};
 /// Every row of the table of bounds, by what its first cell begins with.
 const ROWS: &[(&str, Filled)] = &[
     (
+        "servers of tenants that were found to have one process at a time",
+        NeedNot("entries of fixed size, of servers that are in pool.toml"),
+    ),
+    (
         "nesting and numbers of a client's message",
         By("nothing_that_a_server_would_drop_is_waited_for"),
     ),

@@ -16,6 +16,7 @@ mod bound;
 mod bytes;
 mod ceiling;
 mod connections;
+mod endings;
 mod envelope;
 mod fairness;
 mod guardian;

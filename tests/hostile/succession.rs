@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::stateless::{self, call, elicitation};
 use crate::support::{Client, Stdiopool, eventually};
 
 /// The server with a lock, which takes 1.5 s to end; `more` is added to its table.
@@ -155,5 +156,80 @@ async fn a_process_that_is_to_speak_the_other_era_waits_for_the_one_that_refused
     let pool = Stdiopool::serve(&toml);
     let client = pool.client("lock").connect().await;
     said(&client).await;
+    no_start_failed(&pool).await;
+}
+
+/// Clients of every kind, one after the other: those of 2026-07-28 that can be asked nothing or something, and one with
+/// a session.
+async fn all_kinds_are_served(pool: &Stdiopool) {
+    let plain = pool.client("lock");
+    let session = pool.client("lock").connect().await;
+    for capabilities in [
+        json!({}),
+        json!({}),
+        elicitation(),
+        json!({}),
+        elicitation(),
+    ] {
+        let answer = call(&plain, "pid", json!({}), &capabilities).await;
+        assert_ne!(stateless::text(&answer), "none", "{answer}");
+    }
+    said(&session).await;
+    let answer = call(&plain, "pid", json!({}), &json!({})).await;
+    assert_ne!(stateless::text(&answer), "none", "{answer}");
+    no_start_failed(pool).await;
+}
+
+#[tokio::test]
+async fn clients_that_declare_other_things_have_one_process_after_the_other_where_one_is_written() {
+    let pool = serve("max_workers_per_key = 1", "");
+    all_kinds_are_served(&pool).await;
+    let text = pool.log();
+    assert!(!text.contains("declined"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_start_beside_itself_is_found_out_and_nobody_hears_of_it() {
+    let pool = serve("", "");
+    all_kinds_are_served(&pool).await;
+}
+
+#[tokio::test]
+async fn one_client_keeps_its_process_where_one_is_written() {
+    let pool = serve("max_workers_per_key = 1", "");
+    let client = pool.client("lock");
+    let mut processes = std::collections::BTreeSet::new();
+    for tool in ["pid", "wait", "pid", "wait"] {
+        let answer = call(&client, tool, json!({"seconds": 0}), &json!({})).await;
+        processes.insert(stateless::text(&answer).to_owned());
+    }
+    assert_eq!(processes.len(), 1, "{processes:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_declares_something_else_waits_for_what_is_under_way() {
+    let pool = serve("max_workers_per_key = 1\nmax_in_flight = 2", "");
+    let session = pool.client("lock").connect().await;
+    let first = said(&session).await.0;
+    let waiting = session.clone();
+    let long = tokio::spawn(async move { waiting.call("wait", json!({"seconds": 3})).await });
+    eventually("it is busy", async || {
+        let workers = pool.workers().await;
+        workers.iter().any(|worker| worker["in_flight"] == 1)
+    })
+    .await;
+    // Both at once, so that each has to let the other by.
+    let client = pool.client("lock");
+    let (asked, plain) = (elicitation(), json!({}));
+    let (asked, plain) = tokio::join!(
+        call(&client, "pid", json!({}), &asked),
+        call(&client, "pid", json!({}), &plain)
+    );
+    for answer in [asked, plain] {
+        assert_ne!(stateless::text(&answer), "none", "{answer}");
+        assert_ne!(stateless::text(&answer), format!("{first} "), "{answer}");
+    }
+    let long = long.await.expect("no panic");
+    assert_eq!(long.text(), format!("{first} "));
     no_start_failed(&pool).await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo, eventually, faulty};
+use super::support::{Stdiopool, demo, eventually, eventually_within, faulty};
 
 /// What a command prints, on stdout and on stderr, and whether it succeeds.
 pub(crate) fn ran(pool: &Stdiopool, args: &[&str]) -> (bool, String, String) {
@@ -134,6 +134,60 @@ async fn an_open_circuit_is_told_with_its_server_and_when_it_is_tried_next() {
             .as_f64()
             .is_some_and(|wait| wait > 1.0),
         "{server}"
+    );
+}
+
+#[tokio::test]
+async fn an_open_circuit_of_one_configuration_is_told_with_whose_it_is_and_its_error() {
+    let toml = faulty("bad", &["--mode", "exit-at-once"], "") + &demo("good", "");
+    let pool = Stdiopool::serve(&toml);
+    let client = pool.client_of("acme", "bad");
+    let row = async |name: &str| {
+        let servers = pool.admin_json("servers").await;
+        let all = servers.as_array().expect("rows");
+        let found = all.iter().find(|row| row["name"] == name);
+        found.expect("a row").clone()
+    };
+    // Each try waits for the one before, a second first, then two, four, and eight.
+    eventually_within(std::time::Duration::from_secs(60), "it opens", async || {
+        let answer = client.try_initialize("2025-11-25", json!({})).await;
+        answer.reason() == "circuit_open"
+    })
+    .await;
+    let server = row("bad").await;
+    assert_eq!(server["circuit"], "open", "{server}");
+    assert_eq!(server["circuit_tenants"], json!([]), "{server}");
+    assert_eq!(server["circuit_configurations_total"], 1, "{server}");
+    let open = &server["circuit_configurations"][0];
+    assert_eq!(
+        (&open["tenant"], &open["failures"]),
+        (&json!("acme"), &json!(5))
+    );
+    assert!(
+        open["retry_in_seconds"].as_f64().is_some_and(|it| it > 1.0),
+        "{server}"
+    );
+    let error = open["last_error"].as_str().unwrap_or_default();
+    assert!(error.contains("could not be started"), "{server}");
+    let status = pool.admin_json("status").await;
+    let circuit = &status["circuits"][0];
+    assert_eq!(
+        (
+            &circuit["server"],
+            &circuit["tenant"],
+            &circuit["configuration"]
+        ),
+        (&json!("bad"), &json!("acme"), &json!(true))
+    );
+    assert_eq!(row("good").await["circuit"], "closed");
+    let metrics = pool.metrics().await;
+    assert!(
+        metrics.contains("stdiopool_circuits_open{server=\"bad\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("stdiopool_circuits_open{server=\"good\"} 0\n"),
+        "{metrics}"
     );
 }
 
@@ -285,4 +339,43 @@ async fn commands_find_the_one_that_runs_when_its_state_folder_has_changed_too()
     std::fs::copy(&file, &copy).expect("copied");
     let (ok, said) = run(&["ps", "--config", &copy.display().to_string()]);
     assert!(!ok && said.contains("no stdiopool answers"), "{said}");
+}
+
+#[tokio::test]
+async fn a_process_that_dies_of_the_first_question_is_told_as_what_it_is() {
+    let script = "import sys, json\nfor line in sys.stdin:\n    asked = json.loads(line)\n    if asked['method'] == 'server/discover': sys.exit('boom of the probe')\n    if 'id' not in asked: continue\n    told = {'protocolVersion': '2025-06-18', 'capabilities': {'tools': {}}, 'serverInfo': {'name': 'x', 'version': '1'}, 'tools': []}\n    print(json.dumps({'jsonrpc': '2.0', 'id': asked['id'], 'result': told}), flush=True)\n";
+    let toml = format!(
+        "[servers.dies]\ncommand = \"python3\"\nargs = [\"-c\", {}]\n",
+        json!(script)
+    );
+    let pool = Stdiopool::serve(&toml);
+    let params = super::support::stateless::params(json!({}), &json!({}));
+    let client = pool.client("dies");
+    let (_, _, list) = super::support::stateless::ask(&client, "tools/list", params).await;
+    assert!(list["result"]["tools"].is_array(), "{list}");
+    let rows = ended(&pool, 1).await;
+    assert_eq!(rows[0]["reason"], "declined", "{rows:?}");
+    let message = rows[0]["message"].as_str().unwrap_or_default();
+    for part in [
+        "exited with status 1",
+        "`server/discover`",
+        "boom of the probe",
+        "other era is tried",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn logs_of_a_server_that_is_not_there_say_which_are() {
+    let pool = Stdiopool::serve(&(demo("one", "") + &demo("two", "")));
+    let (ok, _, said) = ran(&pool, &["logs", "--server", "nope"]);
+    assert!(!ok);
+    assert!(said.contains("no server `nope`"), "{said}");
+    assert!(said.contains("there are `one` and `two`"), "{said}");
+    let (ok, _, said) = ran(&pool, &["logs", "--server", "one"]);
+    assert!(
+        !ok && said.contains("no worker runs of server `one`"),
+        "{said}"
+    );
 }

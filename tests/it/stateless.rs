@@ -365,3 +365,27 @@ async fn faults_have_the_status_and_code_that_clients_decide_by() {
     );
     assert_eq!(pool.workers().await.len(), 0, "nothing was started for it");
 }
+
+/// Processes of a server that were started so far, in vain or not.
+async fn starts(pool: &Stdiopool, name: &str) -> u64 {
+    let servers = pool.admin_json("servers").await;
+    let all = servers.as_array().expect("rows");
+    let row = all.iter().find(|row| row["name"] == name).expect("a row");
+    let count = |outcome: &str| row["starts"][outcome].as_u64().expect("a number");
+    count("ok") + count("failed")
+}
+
+#[tokio::test]
+async fn the_process_that_shows_how_a_server_is_spoken_to_serves_the_request() {
+    let toml = demo("each", "share = \"request\"") + &demo("one", "max_requests = 1");
+    let pool = Stdiopool::serve(&toml);
+    for name in ["each", "one"] {
+        let client = pool.client(name);
+        // Nothing is known of the server yet.
+        let (_, _, list) = ask(&client, "tools/list", params(json!({}), &json!({}))).await;
+        assert!(list["result"]["tools"].is_array(), "{list}");
+        assert_eq!(starts(&pool, name).await, 1, "{name}");
+        call(&client, "echo", json!({"message": "x"}), &json!({})).await;
+        assert_eq!(starts(&pool, name).await, 2, "{name}");
+    }
+}

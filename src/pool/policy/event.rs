@@ -170,6 +170,8 @@ stop_reasons! {
     Lifetime = "lifetime";
     /// It served as many requests as it may.
     Requests = "requests";
+    /// One of its siblings is waited for, and only one of them may be there.
+    Sibling = "evicted";
     /// What it is started with has changed.
     Config = "config";
     /// Its package is there in another version.
@@ -188,6 +190,8 @@ stop_reasons! {
     StartFailed = "start_failed";
     /// It is not spoken to in the way of its key.
     Declined = "declined";
+    /// It does not start beside another process of its server.
+    NotBeside = "declined";
 }
 
 impl StopReason {
@@ -198,11 +202,12 @@ impl StopReason {
             Self::EvictedOfTenant => Some("max_workers_per_tenant"),
             Self::EvictedOfServer => Some("max_workers of its server"),
             Self::EvictedForMemory => Some("max_memory"),
+            Self::Sibling => Some("max_workers_per_key"),
             _ => None,
         }
     }
 
-    /// Whether it goes so that another can start.
+    /// Whether it goes so that another can start, in a place that any other could make as well.
     pub const fn is_eviction(self) -> bool {
         matches!(
             self,

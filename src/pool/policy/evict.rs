@@ -87,6 +87,7 @@ impl Policy {
         if self.workers.len() - self.stopping > self.limits.max_workers {
             self.stop(id, StopReason::Evicted, out);
         }
+        self.lets_by(now, id, Patience::AtFirst, out);
     }
 
     /// The worker is no longer among the idle.

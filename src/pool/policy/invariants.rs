@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::memory::Sleep;
-use super::state::{Phase, Policy, Timer};
+use super::state::{Phase, Policy, Timer, WorkerRecord};
 
 impl Policy {
     /// Panics when the tables disagree with each other. Walks everything: for debug builds and tests.
@@ -78,6 +78,20 @@ impl Policy {
             let is_of_it = |id| self.workers[id].lineage == *lineage;
             assert!(workers.iter().all(is_of_it), "{lineage:?}");
         }
+        for (siblings, workers) in &self.siblings {
+            assert!(!workers.is_empty(), "siblings of nobody");
+            let is_of_them = |id| self.workers[id].facts.siblings == Some(*siblings);
+            assert!(workers.iter().all(is_of_them), "{siblings:?}");
+        }
+        let with_siblings = |worker: &&WorkerRecord| worker.facts.siblings.is_some();
+        assert_eq!(
+            self.siblings
+                .values()
+                .map(|workers| workers.len())
+                .sum::<usize>(),
+            self.workers.values().filter(with_siblings).count(),
+            "each once"
+        );
         for worker in self.workers.values() {
             let is_draining = worker.retiring.is_some() && worker.phase == Phase::Ready;
             assert!(is_draining || worker.drains_until.is_none(), "who drains");

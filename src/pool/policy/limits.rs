@@ -104,6 +104,11 @@ pub struct KeyFacts {
     /// Where a worker counts that was declined ([`super::Event::Declined`]), until it is gone: with the key that is
     /// tried next.
     pub lineage_if_declined: Option<Lineage>,
+    /// What it has in common with the keys whose processes differ from its own in what they are told of their clients
+    /// alone, and with those before and after them; `None` for a key that has nothing to do with others.
+    pub siblings: Option<Lineage>,
+    /// No worker of it is started while one of its siblings is there.
+    pub one_of_siblings: bool,
     /// Its workers are started with something that its caller sets: what becomes of them says nothing of its tenant's
     /// configuration, nor of the server.
     pub caller_configured: bool,

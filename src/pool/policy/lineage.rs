@@ -6,6 +6,9 @@
 //! started for, until nothing of them is left: those that are being stopped, those that crashed, and those that take
 //! no new requests and are busy with the ones they have.
 //!
+//! Clients that declare something else have another key with another lineage: its siblings. Of a server that can be there
+//! once only (`one_of_siblings`), they follow each other like the keys of one lineage.
+//!
 //! Nobody waits for long because of that. While a ticket waits and its lineage is full:
 //!
 //! ```text
@@ -18,7 +21,10 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::event::{Action, RETRY_MS, StopReason, refusal};
+use super::limits::KeyFacts;
 use super::patience::Patience;
 use super::state::{KeyRecord, Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{Lineage, PoolKey, WorkerId};
@@ -35,6 +41,33 @@ impl Policy {
     /// Whether the key's lineage has as many workers as there may be side by side.
     pub(super) fn is_lineage_full(&self, record: &KeyRecord) -> bool {
         self.count_of_lineage(record.lineage) >= record.facts.max_workers_per_key
+            || exclusive_siblings(&record.facts).is_some_and(|it| self.siblings.contains_key(&it))
+    }
+
+    /// The workers beside which the key has none: those of its lineage, and its siblings' if only one may be there.
+    fn rivals(&self, record: &KeyRecord) -> SmallVec<[WorkerId; 2]> {
+        let mut rivals = self.lineages.get(&record.lineage).cloned();
+        let siblings = exclusive_siblings(&record.facts).and_then(|it| self.siblings.get(&it));
+        for id in siblings.into_iter().flatten() {
+            let rivals = rivals.get_or_insert_default();
+            if !rivals.contains(id) {
+                rivals.push(*id);
+            }
+        }
+        rivals.unwrap_or_default()
+    }
+
+    /// Nothing of the worker is left.
+    pub(super) fn leaves_siblings(&mut self, id: WorkerId) {
+        let siblings = self.workers.get(&id).and_then(|it| it.facts.siblings);
+        if let Some(siblings) = siblings
+            && let Some(workers) = self.siblings.get_mut(&siblings)
+        {
+            workers.retain(|other| *other != id);
+            if workers.is_empty() {
+                self.siblings.remove(&siblings);
+            }
+        }
     }
 
     /// The worker counts there, and no longer where it did.
@@ -93,19 +126,42 @@ impl Policy {
     /// A worker has had its time to end what it has in flight: whoever waits for its lineage waits no longer for
     /// that.
     pub(super) fn drained_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
-        let Some(worker) = self.workers.get(&id) else {
-            return;
-        };
-        let (lineage, tenant) = (worker.lineage, &worker.facts.tenant);
-        let waiting = self.tenants.get(tenant).into_iter();
-        let waiting = waiting.flat_map(|tenant| &tenant.hungry).copied();
-        let is_of_it = |key: &PoolKey| {
-            let record = self.keys.get(key);
-            record.is_some_and(|record| record.lineage == lineage)
-        };
-        let keys: Vec<_> = waiting.filter(is_of_it).collect();
-        for key in keys {
+        for key in self.waiting_beside(id) {
             self.make_way(now, key, Patience::AtFirst, out);
+        }
+    }
+
+    /// Keys that are waited for and have no worker beside this one, its own included.
+    fn waiting_beside(&self, id: WorkerId) -> SmallVec<[PoolKey; 2]> {
+        let Some(worker) = self.workers.get(&id) else {
+            return SmallVec::new();
+        };
+        let is_rival = |key: &&PoolKey| {
+            self.keys.get(*key).is_some_and(|record| {
+                let own = exclusive_siblings(&record.facts);
+                record.lineage == worker.lineage || (own.is_some() && own == worker.facts.siblings)
+            })
+        };
+        let tenant = self.tenants.get(&worker.facts.tenant).into_iter();
+        let waiting = tenant.flat_map(|tenant| &tenant.hungry);
+        waiting.filter(is_rival).copied().collect()
+    }
+
+    /// A worker has become ready or idle while other keys waited, some since before it was there.
+    pub(super) fn lets_by(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        patience: Patience,
+        out: &mut Vec<Action>,
+    ) {
+        for key in self.waiting_beside(id) {
+            let first = self.keys.get(&key).and_then(|it| it.waiting.front());
+            let first = first.and_then(|ticket| self.tickets.get(ticket));
+            let is_over = first.is_some_and(|ticket| ticket.yields_at <= now);
+            if patience == Patience::AtFirst || is_over {
+                self.make_way(now, key, patience, out);
+            }
         }
     }
 
@@ -124,18 +180,19 @@ impl Policy {
         if record.waiting.is_empty() || !lacks_worker || !self.is_lineage_full(record) {
             return;
         }
-        for id in self
-            .lineages
-            .get(&record.lineage)
-            .cloned()
-            .unwrap_or_default()
-        {
+        let lineage = record.lineage;
+        for id in self.rivals(record) {
             let Some(worker) = self.workers.get(&id) else {
                 continue;
             };
             if worker.retiring.is_none() && worker.key != key {
                 if self.may_go(worker, patience) {
-                    self.retire(now, id, StopReason::Config, out);
+                    let reason = if worker.lineage == lineage {
+                        StopReason::Config
+                    } else {
+                        StopReason::Sibling
+                    };
+                    self.retire(now, id, reason, out);
                 }
             } else if worker.drains_until.is_some_and(|until| until <= now) {
                 self.cut_short(now, id, key, out);
@@ -196,11 +253,18 @@ impl Policy {
             return None;
         }
         let server = &record.facts.server;
-        let ids = self.lineages.get(&record.lineage).into_iter().flatten();
-        let workers = ids.filter_map(|id| Some((*id, self.workers.get(id)?)));
+        let ids = self.rivals(record).into_iter();
+        let workers = ids.filter_map(|id| Some((id, self.workers.get(&id)?)));
         let (_, worker) = workers.min_by_key(|(id, worker)| (worker.phase == Phase::Ready, *id))?;
+        let is_sibling = worker.lineage != record.lineage;
         let why = match (worker.phase, worker.drains_until) {
             (Phase::Stopping, _) => "was told to stop and has not ended yet".to_owned(),
+            (Phase::Starting, _) if is_sibling => {
+                "is still starting, for clients that declare something else".to_owned()
+            }
+            (Phase::Ready, None) if is_sibling => {
+                "serves clients that declare something else".to_owned()
+            }
             (Phase::Starting, _) => "is still starting, with an earlier configuration".to_owned(),
             (Phase::Ready, None) => "serves an earlier configuration".to_owned(),
             (Phase::Ready, Some(until)) => {
@@ -220,4 +284,9 @@ impl Policy {
         };
         Some(refusal(reason, message, RETRY_MS))
     }
+}
+
+/// What stands for the key's siblings, if only one of them may be there.
+fn exclusive_siblings(facts: &KeyFacts) -> Option<Lineage> {
+    facts.siblings.filter(|_| facts.one_of_siblings)
 }

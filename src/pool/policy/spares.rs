@@ -164,6 +164,9 @@ impl Policy {
             let lineage = record.lineage;
             self.joins_lineage(id, lineage);
         }
+        if let Some(siblings) = facts.siblings {
+            self.siblings.entry(siblings).or_default().push(id);
+        }
         self.tenant(&facts).alive += 1;
         out.push(Action::Adopt(id, key));
         self.drop_key_if_unused(old.0, out);

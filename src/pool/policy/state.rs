@@ -195,6 +195,8 @@ pub struct Policy {
     pub(super) keys: FxHashMap<PoolKey, KeyRecord>,
     /// Every worker that is not gone.
     pub(super) lineages: FxHashMap<Lineage, SmallVec<[WorkerId; 2]>>,
+    /// Every worker that is not gone and whose key has siblings.
+    pub(super) siblings: FxHashMap<Lineage, SmallVec<[WorkerId; 2]>>,
     pub(super) tenants: FxHashMap<TenantId, TenantRecord>,
     pub(super) servers: FxHashMap<ServerName, ServerRecord>,
     pub(super) tickets: FxHashMap<TicketId, Ticket>,
@@ -227,6 +229,7 @@ impl Policy {
             workers: FxHashMap::default(),
             keys: FxHashMap::default(),
             lineages: FxHashMap::default(),
+            siblings: FxHashMap::default(),
             tenants: FxHashMap::default(),
             servers: FxHashMap::default(),
             tickets: FxHashMap::default(),
@@ -326,6 +329,20 @@ impl Policy {
         self.servers.iter().flat_map(move |(name, server)| {
             let open = server.circuit.open(now).into_iter();
             open.map(move |(tenant, until, keys)| (name, tenant, until, keys))
+        })
+    }
+
+    /// Configurations whose requests are refused because their starts keep failing: of which server and tenant, until
+    /// when, how many starts in a row failed, and how the last did.
+    pub fn open_configurations(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = (&KeyFacts, Instant, u32, Option<&Failure>)> {
+        let told = self.keys.values().filter(|record| record.is_told_open);
+        told.map(move |record| {
+            let until = record.blocked_until.unwrap_or(now);
+            let last = record.last_failure.as_ref();
+            (&*record.facts, until, record.failures, last)
         })
     }
 

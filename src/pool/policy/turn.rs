@@ -10,6 +10,7 @@ use super::circuit_change::CircuitTurn;
 use super::event::{Action, StopReason};
 use super::limits::Limits;
 use super::memory::Sleep;
+use super::patience::Patience;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, WorkerId};
 use crate::protocol::{Failure, Reason};
@@ -29,6 +30,9 @@ impl Policy {
         let memory = self.expected_memory(&facts.server);
         self.memory.total = self.memory.total.saturating_add(memory);
         self.lineages.entry(lineage).or_default().push(id);
+        if let Some(siblings) = facts.siblings {
+            self.siblings.entry(siblings).or_default().push(id);
+        }
         self.tenant(&facts).alive += 1;
         let server = self.servers.entry(facts.server.clone()).or_default();
         server.alive += 1;
@@ -91,6 +95,7 @@ impl Policy {
         self.close_circuit(&facts.server, out);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.feed(now, key, out);
+        self.lets_by(now, id, Patience::Over, out);
         self.becomes_idle(now, id, out);
         self.fill(now, out);
     }
@@ -168,6 +173,7 @@ impl Policy {
         }
         self.charge(id, 0);
         self.leaves_lineage(id);
+        self.leaves_siblings(id);
         self.memory.leaving.remove(&id);
         self.workers.remove(&id);
         self.yielding.remove(&id);

@@ -109,7 +109,7 @@ impl Inbox for Link {
             condemned
         } else if exit.stalled {
             "stopped reading its input and was killed".to_owned()
-        } else if let Some(stop) = self.cut_short() {
+        } else if let Some(stop) = self.stopped_for(exit.asked) {
             format!("was stopped ({stop})")
         } else if exit.asked {
             "was stopped".to_owned()

@@ -37,10 +37,13 @@ use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
-use crate::protocol::{Envelope, RawId};
+use crate::protocol::{Envelope, Failure, RawId};
 use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
+
+/// A slot on a worker of a session.
+pub(super) type LinkLease = Lease<Launchpad>;
 
 /// How long a shared worker may take to answer a call that was cancelled. It need not answer at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
@@ -106,6 +109,8 @@ struct State {
     stop: Option<Stop>,
     /// Why it will never serve, in words.
     start_failure: Option<String>,
+    /// How its start ended that is held against nobody.
+    declined: Option<String>,
     greeted: Option<oneshot::Sender<Result<(), NotGreeted>>>,
     /// Waits for the answer to a `ping`, once it has been greeted.
     settled: Option<oneshot::Sender<()>>,
@@ -117,7 +122,7 @@ struct State {
 struct Desk {
     mailbox: Arc<Mailbox>,
     /// `None` of a request of stdiopool itself on behalf of another that holds one.
-    lease: Option<Lease<Launchpad>>,
+    lease: Option<LinkLease>,
     client_id: RawId,
     /// What its server's things are called for its client.
     alias: Option<Alias>,
@@ -205,6 +210,7 @@ impl Link {
                 condemned: None,
                 stop: None,
                 start_failure: None,
+                declined: None,
                 greeted: None,
                 settled: None,
                 scratch: Vec::new(),
@@ -274,6 +280,11 @@ impl Link {
     /// What the worker said of itself; `None` before the handshake is over.
     pub fn hello(&self) -> Option<Hello> {
         self.state.lock().mux.hello().cloned()
+    }
+
+    /// Ends it for an operator, whatever it has in flight.
+    pub fn stop_for_operator(&self) {
+        self.stop(Stop::from(StopReason::Admin));
     }
 
     /// Starts the stop ladder; a process that is still being started is stopped as soon as it is there.
@@ -395,7 +406,7 @@ impl Link {
     pub(super) fn call(
         &self,
         asked: Asked<'_>,
-        lease: Option<Lease<Launchpad>>,
+        lease: Option<LinkLease>,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Called, CallRefused> {
         let Asked {
@@ -581,7 +592,7 @@ impl Link {
     }
 
     /// The session has ended.
-    pub(super) fn detach(&self, session: SessionNo) {
+    pub(super) fn detach(&self, session: SessionNo, why: &Failure) {
         let orphaned = self.with_mux(|state, out| {
             let calls: Vec<_> = state
                 .desks
@@ -589,10 +600,15 @@ impl Link {
                 .filter(|id| state.mux.caller(**id) == Some(session))
                 .copied()
                 .collect();
-            state.mux.detach(session, out);
-            for desk in calls.iter().filter_map(|id| state.desks.get(id)) {
-                desk.mailbox.give_up();
+            // Whoever has cancelled a request waits for no answer to it.
+            let awaited: Vec<_> = calls
+                .iter()
+                .filter(|id| state.mux.is_awaited(**id))
+                .collect();
+            for desk in awaited.into_iter().filter_map(|id| state.desks.get(id)) {
+                desk.mailbox.fail(desk.client_id.clone(), why.clone());
             }
+            state.mux.detach(session, out);
             calls
         });
         for id in orphaned {
@@ -659,16 +675,17 @@ impl Link {
         self.state.lock().start_failure = Some(why.to_owned());
     }
 
-    /// Why it was stopped although it had requests in flight, if it was.
-    fn cut_short(&self) -> Option<Stop> {
-        let state = self.state.lock();
-        state.stop.clone().filter(|stop| stop.is_cut_short)
+    /// Why it was stopped, if it has ended because of that.
+    fn stopped_for(&self, has_obeyed: bool) -> Option<Stop> {
+        let stop = self.state.lock().stop.clone();
+        stop.filter(|stop| has_obeyed || stop.is_cut_short)
     }
 
-    /// It is not spoken to in the way of its order; one that is spoken to in the other is started instead.
-    pub(super) fn note_declined(&self) {
-        let declined = Stop::from(StopReason::Declined);
-        self.state.lock().stop.get_or_insert(declined);
+    /// It is not what its order needs, for that reason; how its start ended. Another is started instead.
+    pub(super) fn note_declined(&self, reason: StopReason, why: &str) {
+        let mut state = self.state.lock();
+        state.stop.get_or_insert(Stop::from(reason));
+        state.declined = Some(why.to_owned());
     }
 
     /// Why it is over, once it is: the reason as it stands in metrics, and in words.
@@ -682,7 +699,19 @@ impl Link {
         }
         let stop = state.stop.as_ref();
         match (stop.filter(|it| it.reason != StopReason::Spoiled), exit) {
-            (Some(stop), _) => (stop.reason.as_str(), stop.to_string()),
+            (Some(stop), _) => {
+                let what_next = match stop.reason {
+                    StopReason::Declined => "the protocol's other era is tried",
+                    StopReason::NotBeside => {
+                        "it is tried after the other process of its server has ended"
+                    }
+                    _ => return (stop.reason.as_str(), stop.to_string()),
+                };
+                let how = state.declined.as_ref();
+                let told = how.map(|how| format!("{how}; {what_next}"));
+                let told = told.unwrap_or_else(|| stop.to_string());
+                (stop.reason.as_str(), told)
+            }
             (None, Some(exit)) => (StopReason::Spoiled.as_str(), exit.to_string()),
             (None, None) => {
                 let reason = StopReason::StartFailed;

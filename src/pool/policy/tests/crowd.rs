@@ -86,6 +86,8 @@ impl Crowd {
                 max_workers_per_key: 4,
                 lineage: None,
                 lineage_if_declined: None,
+                siblings: None,
+                one_of_siblings: false,
                 caller_configured: false,
                 exclusive: false,
                 max_requests: 0,

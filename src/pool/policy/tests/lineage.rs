@@ -187,3 +187,86 @@ fn who_waits_for_a_start_that_is_out_of_date_is_sent_elsewhere() {
     bench.tell(Event::Ready(successor));
     assert!(bench.said(&Action::Grant(next, successor)));
 }
+
+/// Facts of a key of that lineage; of its siblings only one may have a worker.
+fn of_siblings(n: u8) -> KeyFacts {
+    KeyFacts {
+        siblings: Some(Lineage([99; 16])),
+        one_of_siblings: true,
+        max_workers_per_key: 1,
+        ..of_lineage(n)
+    }
+}
+
+#[test]
+fn siblings_follow_each_other_where_only_one_may_be_there() {
+    let mut bench = Bench::new(limits(4));
+    // Others run side by side.
+    let free = |n| KeyFacts {
+        one_of_siblings: false,
+        ..of_siblings(n)
+    };
+    bench.want_of(1, &free(1), 0);
+    let first = bench.started().expect("started");
+    bench.tell(Event::Ready(first));
+    bench.want_of(2, &free(2), 0);
+    let second = bench.started().expect("beside it");
+    bench.tell(Event::Ready(second));
+    bench.release(first);
+    bench.release(second);
+    // From now on it is known that they cannot. Idle ones make way at once.
+    let ticket = bench.want_of(3, &of_siblings(3), 0);
+    assert_eq!(
+        bench.said,
+        [
+            Action::Stop(first, StopReason::Sibling),
+            Action::Stop(second, StopReason::Sibling)
+        ]
+    );
+    bench.gone(first);
+    assert_eq!(bench.started(), None, "one is left");
+    bench.gone(second);
+    let third = bench.started().expect("after both");
+    bench.tell(Event::Ready(third));
+    assert!(bench.said(&Action::Grant(ticket, third)));
+    // A busy one has `drain_timeout` for what it has.
+    let next = bench.want_of(1, &of_siblings(1), 0);
+    assert!(bench.said.is_empty(), "it works");
+    bench.after(29.0);
+    assert!(bench.said.is_empty(), "it still may");
+    let failure = {
+        bench.after(1.0);
+        bench.refusal(next)
+    };
+    assert!(failure.is_some_and(|it| it.reason == Reason::Busy));
+    bench.want_of(1, &of_siblings(1), 0);
+    assert!(bench.said(&Action::Stop(third, StopReason::Sibling)));
+    assert!(bench.policy.worker(third).expect("there").is_cut_short);
+    bench.gone(third);
+    assert!(bench.started().is_some());
+}
+
+#[test]
+fn siblings_that_alternate_are_all_served_however_long_the_last_takes_to_end() {
+    let mut bench = Bench::new(limits(4));
+    bench.want_of(1, &of_siblings(1), 0);
+    let first = bench.started().expect("started");
+    bench.tell(Event::Ready(first));
+    let mut waiting = vec![
+        bench.want_of(2, &of_siblings(2), 0),
+        bench.want_of(3, &of_siblings(3), 0),
+    ];
+    bench.release(first);
+    // Longer than anybody's patience.
+    bench.after(3.0);
+    bench.gone(first);
+    for _ in 0..2 {
+        let id = bench.started().expect("one after the other");
+        bench.tell(Event::Ready(id));
+        waiting.retain(|ticket| !bench.said(&Action::Grant(*ticket, id)));
+        bench.release(id);
+        bench.after(3.0);
+        bench.gone(id);
+    }
+    assert_eq!(waiting, []);
+}

@@ -38,6 +38,8 @@ fn facts(tenant: &str) -> KeyFacts {
         max_workers_per_key: 1,
         lineage: None,
         lineage_if_declined: None,
+        siblings: None,
+        one_of_siblings: false,
         caller_configured: false,
         exclusive: false,
         max_requests: 0,

@@ -95,7 +95,11 @@ impl World {
                     shared[..2].copy_from_slice(&key[..2]);
                     let lineage = (dice.below(2) == 0).then_some(Lineage(shared));
                     let is_declined_to = (dice.below(2) == 0).then_some(Lineage(shared));
+                    let mut kin = [8; 16];
+                    kin[..2].copy_from_slice(&key[..2]);
                     let facts = KeyFacts {
+                        siblings: (dice.below(2) == 0).then_some(Lineage(kin)),
+                        one_of_siblings: dice.below(2) == 0,
                         lineage,
                         lineage_if_declined: is_declined_to,
                         caller_configured: dice.below(4) == 0,
@@ -285,6 +289,8 @@ impl World {
             of_lineage < facts.max_workers_per_key,
             "the key's limit, whatever its configuration"
         );
+        let of_siblings = self.count(|_, f| f.siblings.is_some() && f.siblings == facts.siblings);
+        assert!(!facts.one_of_siblings || of_siblings == 0, "one of them");
         let wants = |(wanted, _): &(PoolKey, u64)| *wanted == key;
         assert!(
             facts.is_spare || self.waiting.values().any(wants),
@@ -315,6 +321,8 @@ impl World {
         let lineage = lineage_of(key, &facts);
         let of_lineage = self.count(|process, _| process.lineage == lineage);
         assert!(of_lineage < facts.max_workers_per_key, "the key's limit");
+        let of_siblings = self.count(|_, f| f.siblings.is_some() && f.siblings == facts.siblings);
+        assert!(!facts.one_of_siblings || of_siblings == 0, "one of them");
         let process = self.processes.get_mut(&id).expect("it is there");
         assert_eq!((process.key, process.life), (self.spares.0, Life::Ready));
         assert!(!process.sleeps, "woken first");
@@ -327,7 +335,12 @@ impl World {
     fn stop(&mut self, id: WorkerId, reason: StopReason) {
         let stops_all = self.stops_all;
         let lineage = self.processes[&id].lineage;
-        let waits = |(key, _): &(PoolKey, u64)| lineage_of(*key, self.facts(*key)) == lineage;
+        let siblings = self.facts(self.processes[&id].key).siblings;
+        let waits = |(key, _): &(PoolKey, u64)| {
+            let facts = self.facts(*key);
+            let is_sibling = facts.one_of_siblings && facts.siblings.is_some();
+            lineage_of(*key, facts) == lineage || (is_sibling && facts.siblings == siblings)
+        };
         let is_waited_for = self.waiting.values().any(waits);
         let process = self.processes.get_mut(&id).expect("it is there");
         assert_ne!(process.life, Life::Ending, "told once");
