@@ -27,7 +27,7 @@ pub(super) struct Sketch {
     /// Numbers under the name `id`, each once, the last one last.
     pub(super) ids: Vec<String>,
     /// The same under another spelling of that name, which says less.
-    near_ids: Vec<String>,
+    pub(super) near_ids: Vec<String>,
     /// Whether it says that it is JSON-RPC 2.
     pub(super) has_version: bool,
     /// Whether it has a `method`.
@@ -87,14 +87,10 @@ pub(super) fn sketch(text: &str, depth: usize) -> Sketch {
         walk.step();
     }
     let [beside, within] = walk.levels;
-    let mut sketch = match depth {
+    match depth {
         0 => beside,
         _ => within,
-    };
-    if sketch.ids.is_empty() {
-        sketch.ids = std::mem::take(&mut sketch.near_ids);
     }
-    sketch
 }
 
 /// The number that a raw value is, without quotes, brackets, a sign or zeros around it.
@@ -279,37 +275,32 @@ impl Walk<'_> {
     fn quote(&mut self, quote: u8) {
         let is_value = self.before == Before::Colon;
         let start = self.at + 1;
+        let bytes = &self.text.as_bytes()[start..];
+        let len = bytes.iter().take_while(|byte| is_of_word(**byte)).count();
+        let is_name = len > 0 && bytes.get(len) == Some(&quote);
+        if is_name && !is_value {
+            // A word: what follows its quote tells whether it is a name.
+            self.at = start;
+            return;
+        }
         let Some(end) = self.string_end(start, quote, is_value) else {
             // What follows is read as if it were not there.
             self.at = start;
             return;
         };
         let content = &self.text[start..end];
-        if is_value || content.bytes().any(|byte| !is_of_word(byte)) {
-            // A name may have lost its own quote: `"id: 7, "result": {}`.
-            let is_name = |name: &str| {
-                let after = content.strip_prefix(name);
-                after.is_some_and(|after| after.trim_ascii_start().starts_with([':', '=']))
-            };
-            if !is_value
-                && ["id", "jsonrpc", "result", "error"]
-                    .into_iter()
-                    .any(is_name)
-            {
-                self.at = start;
-                return;
-            }
-            self.at = end + 1;
-            self.before = Before::Token;
+        // A name may have lost its own quote: `"id: 7, "result": {}`.
+        let is_name = |name: &str| {
+            let after = content.strip_prefix(name);
+            after.is_some_and(|after| after.trim_ascii_start().starts_with([':', '=']))
+        };
+        let names = ["id", "jsonrpc", "result", "error"];
+        if !is_value && names.into_iter().any(is_name) {
+            self.at = start;
             return;
         }
-        if content.is_empty() {
-            self.at = end + 1;
-            self.before = Before::Token;
-            return;
-        }
-        // A word: what follows its quote tells whether it is a name.
-        self.at = start;
+        self.at = end + 1;
+        self.before = Before::Token;
     }
 
     /// Where a string ends that begins at `start`: at a quote behind which something stands that may follow a string.
@@ -391,6 +382,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":07,"result":{}}"#,
             r#"{"jsonrpc":"2.0","id":7.0,,"result":{}}"#,
             r#"{"jsonrpc":"2.0" "id" 7 "result":{}}"#,
+            r#"{"jsonrpc":"2.0","x" 7,"id":7,"ID":8}"#,
             r#"{"jsonrpc":"2.0","result":"don't "say" that","id":7,}"#,
             r#""jsonrpc":"2.0","id":7,"result":{}}"#,
             "JSONRPCResponse(jsonrpc='2.0', id=7, result={'content': [{'id': 8}]})",

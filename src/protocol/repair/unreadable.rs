@@ -19,6 +19,9 @@ pub(super) fn unreadable(text: &str) -> Unmendable {
         ids = scanned.ids;
         ids.retain(|id| id != "null");
     }
+    if ids.is_empty() {
+        ids = sketch.near_ids;
+    }
     // A quote or a bracket too many hides what follows it.
     if ids.is_empty() && !is_cut_off(text) {
         ids.extend(last_id(text));
