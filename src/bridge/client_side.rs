@@ -62,6 +62,7 @@ impl Mux {
             is_unused: true,
             era: greeting.era,
             wires: Default::default(),
+            suspicions: Default::default(),
             listening: Default::default(),
             own_info: greeting.client_info.clone(),
         }
@@ -444,12 +445,7 @@ impl Mux {
                     }
                 },
             };
-            let params = json!({ "requestId": wire.0, "reason": reason });
-            out.push(Action::ToWorker(
-                json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })
-                    .to_string()
-                    .into(),
-            ));
+            out.push(cancellation(wire, reason));
         }
     }
 
@@ -471,7 +467,7 @@ impl Mux {
         Some(call.client_id)
     }
 
-    fn add_orphan(&mut self, id: CallId) {
+    pub(super) fn add_orphan(&mut self, id: CallId) {
         // A worker of the stateless revision asks on behalf of nobody.
         if self.orphans.len() < MAX_ORPHANS && self.era == Era::Initialize {
             self.orphans.insert(id);
@@ -550,6 +546,16 @@ fn for_worker(envelope: &Envelope<'_>, token: Option<&str>, id: CallId) -> Bytes
 }
 
 /// A JSON string without its quotes.
+/// Tells the worker that nobody waits for a call.
+pub(super) fn cancellation(wire: CallId, reason: &str) -> Action {
+    let params = json!({ "requestId": wire.0, "reason": reason });
+    Action::ToWorker(
+        json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })
+            .to_string()
+            .into(),
+    )
+}
+
 fn unquoted(text: String) -> String {
     text[1..text.len() - 1].to_owned()
 }

@@ -8,7 +8,18 @@ use smallvec::SmallVec;
 
 use super::mux::{Action, Anomaly, CallId, Malformed, MalformedOutcome, Mux, Purpose};
 use super::worker_side::worker_side_id;
-use crate::protocol::{Envelope, Flaw, Unmendable, code, is_usual_error, mended, portable};
+use crate::protocol::{
+    Envelope, Flaw, Unmendable, code, is_usual_error, mended, portable, wrapped_number,
+};
+
+/// Whom a message of which nothing can be made may answer.
+enum Meant {
+    /// These, and nobody else.
+    Calls(SmallVec<[CallId; 1]>),
+    /// One of these, if anybody.
+    Perhaps(SmallVec<[CallId; 1]>),
+    Nobody,
+}
 
 /// Whether a message can go on as it stands: it is its members and nothing else, every client can read them,
 /// and its result or error is one.
@@ -26,6 +37,11 @@ pub(super) fn is_usual(envelope: &Envelope<'_>, line: &[u8]) -> bool {
 }
 
 impl Mux {
+    /// Several lines of the worker that may be one message.
+    pub fn worker_lines(&mut self, lines: Bytes, out: &mut Vec<Action>) {
+        self.unusual(lines, out);
+    }
+
     /// A line that cannot go on as it stands.
     pub(super) fn unusual(&mut self, line: Bytes, out: &mut Vec<Action>) {
         match mended(&line) {
@@ -73,34 +89,77 @@ impl Mux {
             out.push(malformed(MalformedOutcome::Dropped));
             return;
         }
-        let calls = self.calls_meant(why);
-        match (&calls[..], &why.error) {
-            ([], _) => out.push(malformed(MalformedOutcome::Dropped)),
-            ([call], Some(error)) => {
+        match (self.whom_it_answers(why), &why.error) {
+            (Meant::Nobody, _) if why.is_quoted => out.push(Action::Anomaly(Anomaly::Garbage)),
+            (Meant::Nobody, _) => out.push(malformed(MalformedOutcome::Dropped)),
+            (Meant::Perhaps(calls), _) => {
+                let outcome = self.suspect(&calls);
+                out.push(malformed(outcome));
+            }
+            (Meant::Calls(calls), Some(error)) if calls.len() == 1 => {
                 // Of which request it is, is all that was missing.
                 out.push(malformed(MalformedOutcome::Taken));
-                let wire = self.wire_of(*call).0;
+                let wire = self.wire_of(calls[0]).0;
                 let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
                 self.mended_message(error.into(), out);
             }
-            (calls, _) => {
+            (Meant::Calls(calls), _) => {
                 for call in calls {
-                    let outcome = self.answered_badly(*call, out);
+                    let outcome = self.answered_badly(call, out);
                     out.push(malformed(outcome));
                 }
             }
         }
     }
 
-    /// The calls that such a message may answer: those that it names, or the only one where it names nobody.
-    fn calls_meant(&self, why: &Unmendable) -> SmallVec<[CallId; 1]> {
-        let mut calls = self.calls_named(&why.ids);
-        // Without an answer in it, it need not be one.
-        let is_answer = !matches!(why.flaw, Flaw::Shape | Flaw::Syntax);
-        if why.ids.is_empty() && is_answer {
-            calls.extend(self.only_call());
+    /// A valid answer to a request that was never made. What gives an id back in another form than it got it still says
+    /// whose it is; of any other it is not known, and somebody waits for it.
+    pub(super) fn answers_nobody(&mut self, line: &Bytes, raw_id: &str, out: &mut Vec<Action>) {
+        let near = wrapped_number(raw_id.trim_matches('"'));
+        let near = near.filter(|near| near != raw_id);
+        let outcome = match self.calls_named(near.as_slice())[..] {
+            [call] => self.answered_badly(call, out),
+            _ => {
+                let anyone = self.everyone();
+                self.suspect(&anyone)
+            }
+        };
+        if outcome != MalformedOutcome::Dropped {
+            out.push(Action::Malformed(Malformed {
+                flaw: Flaw::Id,
+                outcome,
+                line: line.clone(),
+            }));
         }
-        calls
+    }
+
+    /// Whom such a message may answer: those that it names, or the only one where it names nobody.
+    fn whom_it_answers(&self, why: &Unmendable) -> Meant {
+        let named = self.calls_named(&why.ids);
+        if why.is_quoted {
+            // Its answer may be what follows.
+            return match named.is_empty() {
+                true => Meant::Nobody,
+                false => Meant::Perhaps(named),
+            };
+        }
+        if !named.is_empty() {
+            return Meant::Calls(named);
+        }
+        let is_over = |id: &String| worker_side_id(id).is_some_and(|it| it.0 < self.next_call);
+        if why.ids.iter().any(is_over) {
+            return Meant::Nobody;
+        }
+        // Who names a request that nobody made names nobody. What answers a notification is nobody's.
+        let is_of_notification = why.error.as_deref().is_some_and(is_of_notification);
+        let is_surely_answer = why.has_answer
+            && !why.has_method
+            && why.ids.is_empty()
+            && (self.hello.is_none() || !is_of_notification);
+        match self.only_call().filter(|_| is_surely_answer) {
+            Some(only) => Meant::Calls(SmallVec::from_elem(only, 1)),
+            None => Meant::Perhaps(self.everyone()),
+        }
     }
 
     /// The calls whose requests the worker got under those ids (raw JSON), and has not answered. Each once.
@@ -140,13 +199,18 @@ impl Mux {
     }
 
     /// The id that the worker knows a call by.
-    fn wire_of(&self, call: CallId) -> CallId {
+    pub(super) fn wire_of(&self, call: CallId) -> CallId {
         let rounds = self.calls.get(&call).and_then(|it| it.rounds.as_ref());
         rounds.and_then(|rounds| rounds.wire).unwrap_or(call)
     }
 
+    /// Whether the worker has been sent that call, and has not answered.
+    pub(super) fn is_with_worker(&self, id: CallId) -> bool {
+        self.calls.contains_key(&id) && self.call_on_wire(self.wire_of(id)) == Some(id)
+    }
+
     /// Ends a call whose answer nothing can be made of.
-    fn answered_badly(&mut self, id: CallId, out: &mut Vec<Action>) -> MalformedOutcome {
+    pub(super) fn answered_badly(&mut self, id: CallId, out: &mut Vec<Action>) -> MalformedOutcome {
         self.orphans.remove(&id);
         let Some(call) = self.end_call(id) else {
             return MalformedOutcome::Dropped;
@@ -169,6 +233,15 @@ impl Mux {
             | Purpose::Unsubscribe(_) => MalformedOutcome::Failed(id),
         }
     }
+}
+
+/// Whether an error without an id may be about a notification: who has read a request's method knows its id too.
+fn is_of_notification(error: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct View {
+        code: f64,
+    }
+    serde_json::from_str::<View>(error).is_ok_and(|it| it.code == f64::from(code::METHOD_NOT_FOUND))
 }
 
 #[cfg(test)]

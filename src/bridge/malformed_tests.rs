@@ -186,7 +186,6 @@ fn each_call_that_a_message_may_answer_fails() {
         r#"{"jsonrpc":"2.0","id":ID,"id":99,"method":"sampling/createMessage"}"#,
         r#"{"jsonrpc":"2.0","id":ID,"method":"sampling/createMessage","params":{"cut"#,
         r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"id":ID},}"#,
-        r#"{"jsonrpc":"2.0","result":{"id":ID},}"#,
         r#"{"level":"error","id":ID,"error":"a log"}"#,
     ] {
         let actions = says(&mut mux, &line.replace("ID", &id.to_string()));
@@ -287,23 +286,137 @@ fn an_answer_to_nobody_is_the_only_calls() {
     assert_eq!(flaw, Flaw::Id);
     assert!(matches!(outcome, MalformedOutcome::Failed(_)));
 
-    // What answers nothing is nobody's answer.
-    let other = call(&mut mux, ANNA, "a");
-    for line in [r#"{"jsonrpc":"2.0"}"#, r#"{"jsonrpc":"2.0","result":{"cut"#] {
-        let (_, outcome) = outcome_in(&says(&mut mux, line));
-        assert_eq!(outcome, MalformedOutcome::Dropped, "{line}");
+    for line in [
+        r#"{"jsonrpc":"2.0","result":{"cut"#,
+        r#"{"jsonrpc":"2.0","result":{"id":99},}"#,
+        "{'jsonrpc': '2.0', 'result': {}}",
+    ] {
+        let only = call(&mut mux, ANNA, "a");
+        assert_eq!(failed_in(&says(&mut mux, line)), [only], "{line}");
     }
+    // What answers nothing may be no answer.
+    let other = call(&mut mux, ANNA, "a");
+    let (_, outcome) = outcome_in(&says(&mut mux, r#"{"jsonrpc":"2.0"}"#));
+    assert!(matches!(outcome, MalformedOutcome::Suspected(_)));
     answer_in(&says(
         &mut mux,
         &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
     ));
-
-    // Of several it may be anyone's.
+    // Who has read a method has read an id, if there was one: it may be about a notification.
+    let only = call(&mut mux, ANNA, "a");
+    let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"m"}}"#;
+    suspected_in(&says(&mut mux, unknown));
+    answer_in(&says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{only},"result":{{}}}}"#),
+    ));
+    // Of several, what names nobody may be anyone's.
     call(&mut mux, ANNA, "a");
     call(&mut mux, BOB, "b");
-    let (_, outcome) = outcome_in(&says(&mut mux, parse_error));
-    assert_eq!(outcome, MalformedOutcome::Dropped);
+    suspected_in(&says(&mut mux, parse_error));
     assert_eq!(mux.in_flight(), 2);
+}
+
+fn suspected_in(actions: &[Action]) -> u64 {
+    match outcome_in(actions).1 {
+        MalformedOutcome::Suspected(number) => number,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn over(mux: &mut Mux, suspicion: u64) -> Vec<MalformedOutcome> {
+    let mut out = vec![];
+    let outcomes = mux.suspicion_over(suspicion, &mut out);
+    mux.check_invariants();
+    assert_eq!(
+        out.len(),
+        outcomes.len(),
+        "the worker hears of each: {out:?}"
+    );
+    outcomes.to_vec()
+}
+
+#[test]
+fn what_may_answer_any_of_several_ends_those_that_show_no_life() {
+    let cut = r#"{"jsonrpc":"2.0","result":{"cut"#;
+    let token = |id: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":"{id}","method":"m","params":{{"_meta":{{"progressToken":1}}}}}}"#
+        )
+    };
+    let mut mux = ready(json!({}));
+    let (answered, silent) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+    let busy = send(&mut mux, BOB, &token("c")).0.0;
+    let first = suspected_in(&says(&mut mux, cut));
+    // A later one is not meant by it, and those that are keep their time.
+    let later = call(&mut mux, ANNA, "d");
+    let second = suspected_in(&says(
+        &mut mux,
+        r#"{"jsonrpc":"2.0","id":"no such","result":{}}"#,
+    ));
+    assert_eq!(
+        outcome_in(&says(&mut mux, cut)).1,
+        MalformedOutcome::Dropped
+    );
+    says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{answered},"result":{{}}}}"#),
+    );
+    let progress = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{busy},"progress":1}}}}"#
+    );
+    says(&mut mux, &progress);
+    let failed = |id| MalformedOutcome::Failed(crate::bridge::CallId(id));
+    assert_eq!(over(&mut mux, first), [failed(silent)]);
+    assert_eq!(over(&mut mux, first), []);
+    assert_eq!(over(&mut mux, second), [failed(later)]);
+    assert_eq!(mux.in_flight(), 1, "the one that is busy");
+    // What a log quotes may be what is sent next.
+    let quoted = |id| format!("DEBUG sending {{'jsonrpc': '2.0', 'id': {id}, 'result': {{}}}}");
+    let third = suspected_in(&says(&mut mux, &quoted(busy)));
+    says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{busy},"result":{{}}}}"#),
+    );
+    assert_eq!(over(&mut mux, third), []);
+    let asked = "INFO received {'jsonrpc': '2.0', 'id': 1, 'method': 'x', 'params': {'t': '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}'}}";
+    for line in [asked, &quoted(busy)] {
+        let actions = says(&mut mux, line);
+        assert!(
+            matches!(actions[..], [Action::Anomaly(_)]),
+            "{line}: {actions:?}"
+        );
+    }
+}
+
+#[test]
+fn suspicions_are_bounded() {
+    let mut mux = ready(json!({}));
+    let mut suspected = 0;
+    for n in 0..40 {
+        call(&mut mux, ANNA, &format!("a{n}"));
+        let line = r#"{"jsonrpc":"2.0"}"#;
+        let (_, outcome) = outcome_in(&says(&mut mux, line));
+        suspected += usize::from(matches!(outcome, MalformedOutcome::Suspected(_)));
+    }
+    assert_eq!(suspected, 16);
+}
+
+#[test]
+fn an_id_in_another_form_is_whose_it_was() {
+    for id in ["-ID", "\"-ID\"", "[ID]", "\"[ID]\"", "{\"id\":ID}"] {
+        let mut mux = ready(json!({}));
+        let (id_of, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+        let id = id.replace("ID", &id_of.to_string());
+        let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+        let actions = says(&mut mux, &line);
+        if id.starts_with('{') {
+            suspected_in(&actions);
+            continue;
+        }
+        assert_eq!(failed_in(&actions), [id_of], "{line}: {actions:?}");
+        assert!(mux.caller(crate::bridge::CallId(other)).is_some());
+    }
 }
 
 #[test]

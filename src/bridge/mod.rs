@@ -43,6 +43,7 @@ mod roots;
 mod rounds;
 pub mod stateless;
 mod subscriptions;
+mod suspicion;
 mod watchers;
 mod worker_side;
 

@@ -13,6 +13,7 @@ use super::level::Level;
 use super::roots::Told;
 use super::rounds::{Input, Rounds};
 use super::subscriptions::Listening;
+use super::suspicion::Suspicions;
 use super::watchers::Watchers;
 use crate::ids::WorkerId;
 use crate::protocol::{Flaw, RawId, code};
@@ -143,6 +144,9 @@ pub enum MalformedOutcome {
     Failed(CallId),
     /// It answers the handshake, which is over thereby.
     NotGreeted,
+    /// Whose answer it is, if anybody's, is not known. The calls that it may answer are over when the worker has shown no
+    /// sign of life for them for a while: the runtime says when, with [`Mux::suspicion_over`] and this number.
+    Suspected(u64),
     /// Nobody waits for it.
     Dropped,
 }
@@ -272,6 +276,8 @@ pub struct Mux {
     pub(super) era: Era,
     /// Calls by the ids of their later rounds.
     pub(super) wires: FxHashMap<CallId, CallId>,
+    /// Calls that may have been answered by what cannot be read.
+    pub(super) suspicions: Suspicions,
     pub(super) listening: Listening,
     /// How stdiopool introduces itself.
     pub(super) own_info: serde_json::Value,
@@ -474,6 +480,11 @@ impl Mux {
             .rev()
             .find(|id| !self.calls[id].cancelled)
             .copied()
+    }
+
+    /// How much [`Mux::check_invariants`] walks.
+    pub fn extent(&self) -> usize {
+        self.seats.len() + self.calls.len() + self.watchers.count()
     }
 
     /// Panics when the tables disagree with each other. Cheap enough for every event of a

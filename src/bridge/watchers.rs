@@ -41,6 +41,11 @@ impl Watchers {
         sessions.any(|other| *other != session)
     }
 
+    /// How many resources anyone subscribes to.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The resources that anyone subscribes to, in order.
     pub(super) fn uris(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|uri| &**uri)

@@ -87,6 +87,7 @@ impl Mux {
         let raw_id = envelope.id.map_or("null", |id| id.get());
         let Some(wire) = worker_side_id(raw_id) else {
             out.push(Action::Anomaly(Anomaly::UnknownId));
+            self.answers_nobody(line, raw_id, out);
             return None;
         };
         if self.listening_ends(wire, envelope.error.is_some()) {
@@ -100,15 +101,17 @@ impl Mux {
         }
         self.wires.remove(&wire);
         if self.wants_input(id, envelope, out) {
+            self.shows_life(id);
             return None;
         }
         self.orphans.remove(&id);
         let Some(call) = self.end_call(id) else {
-            out.push(Action::Anomaly(if id.0 < self.next_call {
-                Anomaly::DuplicateAnswer
+            if id.0 < self.next_call {
+                out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
             } else {
-                Anomaly::UnknownId
-            }));
+                out.push(Action::Anomaly(Anomaly::UnknownId));
+                self.answers_nobody(line, raw_id, out);
+            }
             return None;
         };
         let accepted = envelope.result.is_some();
@@ -256,6 +259,7 @@ impl Mux {
             number: self.next_ask,
         };
         self.next_ask += 1;
+        self.is_asked(session);
         self.asks.insert(
             ask.number,
             Question {
@@ -333,13 +337,16 @@ impl Mux {
                 let call = self.calls.get(&id).filter(|call| !call.cancelled)?;
                 Some((id, progress.token.get(), call.client_token.as_deref()?))
             });
-        out.push(match found {
-            Some((id, token, client_token)) => {
-                let span = span_of(line, token);
-                Action::ToCall(id, splice(line, span, client_token.as_bytes()))
-            }
-            None => Action::Anomaly(Anomaly::UnknownToken),
-        });
+        let Some((id, token, client_token)) = found else {
+            out.push(Action::Anomaly(Anomaly::UnknownToken));
+            return;
+        };
+        let span = span_of(line, token);
+        out.push(Action::ToCall(
+            id,
+            splice(line, span, client_token.as_bytes()),
+        ));
+        self.shows_life(id);
     }
 
     /// A log message carries no request: with one active session it is that session's; with

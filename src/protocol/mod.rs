@@ -21,7 +21,10 @@ pub use failure::{Failure, FailureStatus, Reason};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
 pub use portable::{NotPortable, portable};
-pub use repair::{Flaw, Mended, Unmendable, is_noise, is_usual_error, mended};
+pub use repair::{
+    Flaw, Joined, MAX_JOINED, Mended, MessageLines, Unmendable, is_noise, is_usual_error, mended,
+    wrapped_number,
+};
 pub use revision::Revision;
 pub use scan::{Listed, Named, each_member};
 

@@ -389,8 +389,9 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
     };
     // One that is known to speak so does not refuse for that.
     let is_beside = order.era_is_certain && fails_beside_another(shared, link, outcome);
-    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, error.was_silent)
-    {
+    // What one caller sets may make it silent, which says nothing of how long its program takes for others.
+    let was_silent = error.was_silent && !order.is_callers;
+    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, was_silent) {
         tracing::info!(
             worker = %id, server = %order.server,
             "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
@@ -402,12 +403,14 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         return declined(shared, link, &why, StopReason::NotBeside);
     }
     let reason = reason_of(shared, order, error);
-    let message = match reason {
-        Reason::ConfigInvalid if order.is_callers => format!(
+    // Whether it hangs for that is not known: it may be slow today. No circuit but that of its configuration counts it.
+    let is_for_config = reason == Reason::ConfigInvalid || outcome == StartOutcome::Timeout;
+    let message = match order.is_callers && is_for_config {
+        true => format!(
             "server `{}` could not be started with the config that the caller sets: {why}",
             order.server
         ),
-        _ => format!("server `{}` could not be started: {why}", order.server),
+        false => format!("server `{}` could not be started: {why}", order.server),
     };
     if outcome != StartOutcome::Cancelled {
         link.note_start_failure(&why);

@@ -212,6 +212,8 @@ label! {
         Taken = "taken",
         /// The request that it answers failed.
         Failed = "failed",
+        /// It may answer one of several requests, which were given a little longer.
+        Suspected = "suspected",
         /// Nobody waited for it.
         Dropped = "dropped",
     }

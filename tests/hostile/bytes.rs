@@ -460,6 +460,14 @@ const ROWS: &[(&str, Filled)] = &[
         "warnings of messages of a worker that are off",
         By("an_answer_of_which_nothing_can_be_made_fails_its_request_at_once"),
     ),
+    (
+        "a message of a worker over several lines",
+        By("what_names_its_request_in_any_way_fails_it_at_once_and_no_other"),
+    ),
+    (
+        "messages of a worker that may have answered any of several requests",
+        By("what_may_answer_any_of_several_fails_those_that_show_no_life"),
+    ),
     ("connections", By("strangers_are_the_first_to_make_room")),
     (
         "connections of an address",

@@ -31,6 +31,7 @@ mod held_paths;
 mod held_sessions;
 mod held_states;
 mod leftovers;
+mod lines;
 mod ownership;
 mod packages;
 mod refusals;

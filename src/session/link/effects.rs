@@ -55,7 +55,9 @@ impl Link {
             }
             state.scratch = out;
             #[cfg(debug_assertions)]
-            state.mux.check_invariants();
+            if state.is_to_be_checked() {
+                state.mux.check_invariants();
+            }
             result
         };
         for effect in deferred {
@@ -149,7 +151,9 @@ impl Link {
                         }
                         None
                     }
-                    MalformedOutcome::Taken | MalformedOutcome::Dropped => None,
+                    MalformedOutcome::Taken
+                    | MalformedOutcome::Suspected(_)
+                    | MalformedOutcome::Dropped => None,
                 };
                 deferred.push(Deferred::Malformed(Box::new(malformed), desk));
             }

@@ -5,14 +5,13 @@ use bytes::Bytes;
 use super::Link;
 use super::slumber::Heard;
 use crate::held::Kind;
-use crate::protocol::{Failure, Reason, is_noise};
+use crate::protocol::{Failure, Reason};
 use crate::telemetry::labels;
 use crate::worker::{Exit, Inbox, Oversized};
 
 impl Inbox for Link {
     fn message(&self, line: Bytes) {
-        // What it is from here on is charged where it waits.
-        self.assembly.lock().charge = None;
+        let joined = self.joined(line);
         match self.slumber.heard() {
             Heard::Usual => {}
             Heard::Woke(took) => {
@@ -29,12 +28,9 @@ impl Inbox for Link {
                 }
             }
         }
-        // A worker's log costs no more than being looked at: nobody waits for the lock meanwhile.
-        if is_noise(&line) {
-            self.order.metrics.garbage_lines(1);
-            return;
+        for joined in joined {
+            self.judge(joined);
         }
-        self.with_mux(|state, out| state.mux.worker_line(line, out));
     }
 
     fn assembling(&self, bytes: usize) -> bool {

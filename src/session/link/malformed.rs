@@ -1,12 +1,16 @@
 //! Messages of the worker that are off: counted, told in the log, and to whoever waits for them.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Desk, Link};
 use crate::bridge::{Era, Malformed, MalformedOutcome, NotGreeted};
 use crate::escape;
 use crate::launch::Redactor;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, Flaw, Joined, Reason, is_noise};
 use crate::telemetry::labels;
 
 /// How much of a message is quoted, in characters.
@@ -60,6 +64,12 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
+/// How long a call may still be open that a message of which nothing can be made may have answered.
+const SUSPICION_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the lines of one message may be apart.
+const LINE_GRACE: Duration = Duration::from_secs(1);
+
 impl Link {
     /// A message of the worker was off; `desk` waits for it, if anybody does.
     pub(super) fn malformed(&self, malformed: &Malformed, desk: Option<Desk>) {
@@ -71,11 +81,16 @@ impl Link {
         let outcome = match outcome {
             MalformedOutcome::Taken => labels::Malformed::Taken,
             MalformedOutcome::Failed(_) | MalformedOutcome::NotGreeted => labels::Malformed::Failed,
+            MalformedOutcome::Suspected(_) => labels::Malformed::Suspected,
             MalformedOutcome::Dropped => labels::Malformed::Dropped,
+        };
+        let suspicion = match malformed.outcome {
+            MalformedOutcome::Suspected(number) => Some(number),
+            _ => None,
         };
         self.order.metrics.malformed(*flaw, outcome);
         let untold = self.warnings.next(Instant::now());
-        if untold.is_none() && desk.is_none() {
+        if untold.is_none() && desk.is_none() && suspicion.is_none() {
             return;
         }
         let excerpt = excerpt(line, &self.order.spec.redactor);
@@ -86,7 +101,9 @@ impl Link {
                 outcome = outcome.as_str(), untold, "a message of server `{}` {what}: {excerpt}", self.order.server
             );
         }
-        if let Some(desk) = desk {
+        if let Some(number) = suspicion {
+            self.look_again(number, *flaw, excerpt);
+        } else if let Some(desk) = desk {
             let failure = Failure::new(
                 Reason::AnswerInvalid,
                 format!(
@@ -97,6 +114,121 @@ impl Link {
             );
             drop(desk.lease);
             desk.mailbox.fail(desk.client_id, failure);
+        }
+    }
+
+    /// Ends the calls that a message may have answered when the worker has shown no sign of life for them meanwhile.
+    fn look_again(&self, number: u64, flaw: Flaw, excerpt: String) {
+        let shared = self.shared.upgrade();
+        let link = shared.as_ref().and_then(|shared| shared.link(self.id));
+        if let (Some(shared), Some(link)) = (shared, link) {
+            shared.tasks.spawn(async move {
+                tokio::time::sleep(SUSPICION_GRACE).await;
+                link.suspicion_over(number, flaw, &excerpt);
+            });
+        }
+    }
+
+    fn suspicion_over(&self, number: u64, flaw: Flaw, excerpt: &str) {
+        let (desks, greeted) = self.with_mux(|state, out| {
+            let (mut desks, mut greeted) = (Vec::new(), None);
+            for outcome in state.mux.suspicion_over(number, out) {
+                match outcome {
+                    MalformedOutcome::Failed(call) => desks.extend(state.desks.remove(&call)),
+                    MalformedOutcome::NotGreeted => greeted = state.greeted.take(),
+                    MalformedOutcome::Taken
+                    | MalformedOutcome::Suspected(_)
+                    | MalformedOutcome::Dropped => {}
+                }
+            }
+            (desks, greeted)
+        });
+        let seconds = SUSPICION_GRACE.as_secs();
+        let what = format!(
+            "{seconds} s ago it wrote a message that {} and may be the answer; it begins: {excerpt}",
+            flaw.text()
+        );
+        if let Some(tell) = greeted {
+            self.order
+                .metrics
+                .malformed(flaw, labels::Malformed::Failed);
+            let question = self.order.first_question();
+            let _timed_out = tell.send(Err(NotGreeted {
+                why: format!("it has not answered `{question}`, and {what}"),
+                may_take_the_other: self.order.greeting.era == Era::Stateless,
+            }));
+        }
+        for desk in desks {
+            self.order
+                .metrics
+                .malformed(flaw, labels::Malformed::Failed);
+            let text = format!(
+                "server `{}` has not answered this request, and {what}",
+                self.order.server
+            );
+            match desk.lease {
+                // It may still ask something on behalf of the call.
+                Some(lease) if self.order.greeting.is_interactive() => lease.give_up(),
+                lease => drop(lease),
+            }
+            desk.mailbox
+                .fail(desk.client_id, Failure::new(Reason::AnswerInvalid, text));
+        }
+    }
+
+    /// What is to be judged now that this line has come: nothing while a message goes on over several lines.
+    pub(super) fn joined(&self, line: Bytes) -> SmallVec<[Joined; 2]> {
+        let mut assembly = self.assembly.lock();
+        // What it is from here on is charged where it waits.
+        assembly.charge = None;
+        let told = assembly.lines.line(line);
+        let begins = assembly.lines.is_joining() && !assembly.is_watched;
+        assembly.is_watched |= begins;
+        drop(assembly);
+        if begins {
+            self.watch_lines();
+        }
+        told
+    }
+
+    /// Judges a message as it is that does not go on.
+    fn watch_lines(&self) {
+        let shared = self.shared.upgrade();
+        let link = shared.as_ref().and_then(|shared| shared.link(self.id));
+        let (Some(shared), Some(link)) = (shared, link) else {
+            return;
+        };
+        shared.tasks.spawn(async move {
+            let mut seen = 0;
+            loop {
+                tokio::time::sleep(LINE_GRACE).await;
+                let left = {
+                    let mut assembly = link.assembly.lock();
+                    let heard = assembly.lines.heard();
+                    let has_grown = std::mem::replace(&mut seen, heard) != heard;
+                    if has_grown && assembly.lines.is_joining() {
+                        continue;
+                    }
+                    assembly.is_watched = false;
+                    assembly.lines.give_up()
+                };
+                if let Some(left) = left {
+                    link.judge(left);
+                }
+                return;
+            }
+        });
+    }
+
+    /// Takes a message or a log's line.
+    pub(super) fn judge(&self, joined: Joined) {
+        // A worker's log costs no more than being looked at: nobody waits for the lock meanwhile.
+        if is_noise(&joined.text) {
+            self.order.metrics.garbage_lines(joined.lines);
+        } else if joined.lines == 1 {
+            self.with_mux(|state, out| state.mux.worker_line(joined.text, out));
+        } else {
+            self.with_mux(|state, out| state.mux.worker_lines(joined.text, out));
         }
     }
 

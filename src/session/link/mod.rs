@@ -37,7 +37,7 @@ use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
-use crate::protocol::{Envelope, Failure, RawId};
+use crate::protocol::{Envelope, Failure, MessageLines, RawId};
 use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
@@ -91,11 +91,15 @@ pub struct Link {
     shared: Weak<Shared>,
 }
 
-/// What is charged for a long message that is not whole yet, and whether there was room for it.
+/// A message that is not whole yet: what is charged for a long one, and whether there was room for it.
 #[derive(Debug, Default)]
 struct Assembly {
     charge: Option<Charge>,
     refused: Option<Full>,
+    /// A message that goes over several lines.
+    lines: MessageLines,
+    /// Somebody looks after a message over several lines that does not go on.
+    is_watched: bool,
 }
 
 struct State {
@@ -116,6 +120,23 @@ struct State {
     settled: Option<oneshot::Sender<()>>,
     /// Reused between messages.
     scratch: Vec<Action>,
+    /// Events since the invariants were last checked.
+    #[cfg(debug_assertions)]
+    unchecked: usize,
+}
+
+#[cfg(debug_assertions)]
+impl State {
+    /// Whether the invariants are checked after this event: after each where there is little to walk, else now and then,
+    /// so that a worker of a thousand sessions is not slow because it is looked at.
+    fn is_to_be_checked(&mut self) -> bool {
+        self.unchecked += 16;
+        let is_due = self.unchecked >= self.mux.extent();
+        if is_due {
+            self.unchecked = 0;
+        }
+        is_due
+    }
 }
 
 /// Where a call's answer goes.
@@ -214,6 +235,8 @@ impl Link {
                 greeted: None,
                 settled: None,
                 scratch: Vec::new(),
+                #[cfg(debug_assertions)]
+                unchecked: 0,
             }),
             slumber: slumber::Slumber::default(),
             roots_turn: tokio::sync::Mutex::default(),

@@ -1,0 +1,246 @@
+//! The members of a message that is JSON, and the message that they make.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::errors::usual_error;
+use super::sketch::wrapped_number;
+use super::{Flaw, Mended, Unmendable};
+use crate::protocol::envelope::quoted;
+use crate::protocol::one_line;
+use crate::protocol::portable::portable;
+
+/// The members of a message as they stand there, `null` for those that are not.
+#[derive(Default)]
+pub(super) struct Found<'a> {
+    jsonrpc: Option<&'a str>,
+    id: Option<&'a str>,
+    method: Option<&'a str>,
+    params: Option<&'a str>,
+    result: Option<&'a str>,
+    error: Option<&'a str>,
+    has_others: bool,
+    /// A member is there twice, and not the same.
+    is_ambiguous: bool,
+    /// What is there as the id.
+    ids: Vec<&'a str>,
+    /// What is there under a name that some take for that of the id.
+    near_ids: Vec<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn read(object: &'a str, noted: &mut Mended) -> Option<Self> {
+        let members = object_members(object)?;
+        let mut found = Self::default();
+        let mut is_twice = false;
+        for (name, value) in members {
+            let member = match &*name {
+                "jsonrpc" => &mut found.jsonrpc,
+                "id" => &mut found.id,
+                "method" => &mut found.method,
+                "params" => &mut found.params,
+                "result" => &mut found.result,
+                "error" => &mut found.error,
+                other => {
+                    found.has_others = true;
+                    if other.eq_ignore_ascii_case("id") {
+                        found.near_ids.push(value);
+                    }
+                    continue;
+                }
+            };
+            if name == "id" {
+                found.ids.push(value);
+            }
+            if let Some(before) = member.replace(value) {
+                is_twice = true;
+                found.is_ambiguous |= before != value;
+            }
+        }
+        if is_twice {
+            noted.note(Flaw::DuplicateMember);
+        }
+        Some(found)
+    }
+
+    /// The message, if there is one in it.
+    pub(super) fn message(self, noted: &mut Mended) -> Result<Bytes, Unmendable> {
+        let is_there = |member: Option<&str>| member.is_some_and(|value| value != "null");
+        let is_version = self.jsonrpc == Some("\"2.0\"");
+        let has_method = is_there(self.method);
+        let some = has_method || self.result.is_some() || self.error.is_some();
+        let has_answer = is_there(self.result) || is_there(self.error);
+        let fault = |flaw: Flaw| Unmendable {
+            flaw,
+            // A log may be JSON too, and have an id.
+            is_message: self.jsonrpc.is_some() || some && !self.has_others,
+            ids: self.all_ids(),
+            has_method,
+            has_answer,
+            is_quoted: false,
+            error: None,
+        };
+        if !some || !fault(Flaw::Shape).is_message {
+            return Err(fault(Flaw::Shape));
+        }
+        if self.is_ambiguous {
+            return Err(fault(Flaw::DuplicateMember));
+        }
+        if !is_version {
+            noted.note(Flaw::Version);
+        }
+        if has_method && has_answer {
+            return Err(fault(Flaw::Shape));
+        }
+        if has_method {
+            return self.asked(noted).ok_or_else(|| fault(Flaw::Id));
+        }
+        let nulls = [self.method, self.params];
+        if nulls.iter().any(Option::is_some) {
+            noted.note(Flaw::NullMember);
+        }
+        let (result, error) = match (is_there(self.result), is_there(self.error)) {
+            (true, true) => return Err(fault(Flaw::ResultAndError)),
+            (true, false) | (false, false) => (self.result.or(Some("null")), None),
+            (false, true) => (None, self.error),
+        };
+        if self.result.is_some() && self.error.is_some() {
+            noted.note(Flaw::NullMember);
+        }
+        let result = match result {
+            Some("null") => {
+                noted.note(Flaw::Result);
+                Some("{}")
+            }
+            Some(result) if !result.starts_with('{') => return Err(fault(Flaw::Result)),
+            result => result,
+        };
+        let error = error.map(|error| {
+            let usual = usual_error(error);
+            if matches!(usual, Cow::Owned(_)) {
+                noted.note(Flaw::Error);
+            }
+            usual
+        });
+        let id = self.id.filter(|id| is_id(id));
+        let Some(id) = id else {
+            let error = error.map(Cow::into_owned);
+            return Err(Unmendable {
+                error,
+                ..fault(Flaw::Id)
+            });
+        };
+        Ok(written(Some(id), None, None, result, error.as_deref()))
+    }
+
+    /// Each id that is one, the last one last. Where nothing else says whose the message is, one under another spelling
+    /// of the name is as good, and so is one in a wrapping: `[7]`.
+    fn all_ids(&self) -> Vec<String> {
+        let each_once = |all: &[&str], read: fn(&str) -> Option<String>| {
+            let mut ids: Vec<String> = Vec::new();
+            for id in all.iter().filter_map(|id| read(id)) {
+                ids.retain(|known| *known != id);
+                ids.push(id);
+            }
+            ids
+        };
+        let plain = |raw: &str| is_id(raw).then(|| raw.to_owned());
+        [
+            each_once(&self.ids, plain),
+            each_once(&self.near_ids, plain),
+            each_once(&self.ids, wrapped_number),
+        ]
+        .into_iter()
+        .find(|ids| !ids.is_empty())
+        .unwrap_or_default()
+    }
+
+    /// A request or notification. One whose id is `null` can only be a notification.
+    fn asked(&self, noted: &mut Mended) -> Option<Bytes> {
+        let method: String = serde_json::from_str(self.method?).ok()?;
+        let id = match self.id {
+            Some("null") if method.starts_with("notifications/") => {
+                noted.note(Flaw::NullMember);
+                None
+            }
+            Some(id) if is_id(id) => Some(id),
+            Some(_) => return None,
+            None => None,
+        };
+        if self.result.is_some() || self.error.is_some() {
+            noted.note(Flaw::NullMember);
+        }
+        let params = self.params.filter(|params| *params != "null");
+        Some(written(id, Some(&quoted(&method)), params, None, None))
+    }
+}
+
+pub(super) fn is_id(raw: &str) -> bool {
+    matches!(raw.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
+}
+
+/// Members of an object, a name decoded.
+fn object_members(object: &str) -> Option<Vec<(String, &str)>> {
+    use std::fmt;
+
+    use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+    struct Reading;
+    impl<'de> Visitor<'de> for Reading {
+        type Value = Vec<(String, &'de str)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                // A name that is no text is none that is known here.
+                let name = serde_json::from_str(name.get()).unwrap_or_default();
+                members.push((name, value.get()));
+            }
+            Ok(members)
+        }
+    }
+    struct Read<'a>(Vec<(String, &'a str)>);
+    impl<'de: 'a, 'a> Deserialize<'de> for Read<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(Reading).map(Read)
+        }
+    }
+    let read: Read<'_> = serde_json::from_str(object).ok()?;
+    Some(read.0)
+}
+
+/// A message of these members, as raw JSON.
+fn written(
+    id: Option<&str>,
+    method: Option<&str>,
+    params: Option<&str>,
+    result: Option<&str>,
+    error: Option<&str>,
+) -> Bytes {
+    let mut text = String::from("{\"jsonrpc\":\"2.0\"");
+    let members = [
+        ("id", id),
+        ("method", method),
+        ("params", params),
+        ("result", result),
+        ("error", error),
+    ];
+    for (name, value) in members {
+        if let Some(value) = value {
+            // What is too deep or too large for some is not for others: it goes on.
+            let value = portable(value).unwrap_or(Cow::Borrowed(value));
+            text.push_str(&format!(",\"{name}\":"));
+            text.push_str(&value);
+        }
+    }
+    text.push('}');
+    let mut text = text.into_bytes();
+    one_line(&mut text);
+    text.into()
+}

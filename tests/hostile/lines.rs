@@ -1,0 +1,173 @@
+//! What a server writes to stdout that cannot be read: whoever may be meant by it is told at once or soon, and what is
+//! only log hurts nobody.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Stdiopool, eventually};
+
+/// A server that says on stdout what it is told to, with its request's id in place of `ID`.
+fn server(more: &str) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decoders.py");
+    format!(
+        "[servers.off]\ncommand = \"python3\"\nargs = {}\nrequest_timeout = \"5m\"\n{more}\n",
+        json!([script, "last"])
+    )
+}
+
+fn hex(line: &str) -> String {
+    line.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn line(text: &str) -> Value {
+    json!({ "line": hex(text) })
+}
+
+async fn malformed(pool: &Stdiopool, cause: &str, outcome: &str) -> f64 {
+    let series = format!(
+        "stdiopool_worker_malformed_total{{cause=\"{cause}\",outcome=\"{outcome}\",server=\"off\"}}"
+    );
+    pool.metric(&series).await
+}
+
+/// Calls that the server never answers: others are under way beside what is tried.
+async fn two_calls_that_hang(pool: &Stdiopool) -> Vec<tokio::task::JoinHandle<String>> {
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let client = pool.client("off").connect().await;
+        calls.push(tokio::spawn(async move {
+            let answer = client.call("say", line("working on it")).await;
+            answer.reason().to_owned()
+        }));
+    }
+    eventually("both are with the server", async || {
+        pool.metric("stdiopool_worker_garbage_lines_total{server=\"off\"}")
+            .await
+            >= 2.0
+    })
+    .await;
+    calls
+}
+
+#[tokio::test]
+async fn what_names_its_request_in_any_way_fails_it_at_once_and_no_other() {
+    let pool = Stdiopool::serve(&server(""));
+    let hanging = two_calls_that_hang(&pool).await;
+    let client = pool.client("off").connect().await;
+    let deep = "[".repeat(500);
+    for text in [
+        "{'jsonrpc': '2.0', 'id': ID, 'result': {'content': [{'type': 'text', 'text': 'a'}]}}",
+        "{jsonrpc:\"2.0\",id:ID,result:{}}",
+        r#"{"jsonrpc"="2.0","id"=ID,"result"={}}"#,
+        r#"{"jsonrpc":"2.0";"id":ID;"result":{}}"#,
+        r#"{"jsonrpc";"2.0","id";ID,"result";{}}"#,
+        r#"{"jsonrpc":"2.0","id":"ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":ID"#,
+        r#"{"jsonrpc":"2.0","id":[ID],"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":-ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":0ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":+ID,"result":{}}"#,
+        r#""jsonrpc":"2.0","id":ID,"result":{}}"#,
+        r#""{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}""#,
+        &format!(r#"{{"jsonrpc":"2.0","result":{{"a":{deep}1}},"id":ID}}"#),
+    ] {
+        let start = Instant::now();
+        let answer = client.call("say", line(text)).await;
+        assert_eq!(answer.reason(), "answer_invalid", "{text}: {answer:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(8),
+            "{text}: it was waited for"
+        );
+        assert!(
+            answer.message().contains("it begins: "),
+            "{}",
+            answer.message()
+        );
+    }
+    // For people, over several lines: an answer all the same.
+    let result = "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"result\": {\n    \"content\": [],\n    \"x\": 1\n  }\n}";
+    let answer = client.call("say", line(result)).await;
+    assert_eq!(answer.result()["x"], 1, "{answer:?}");
+    assert_eq!(malformed(&pool, "lines", "taken").await, 1.0);
+    let printed = "{'jsonrpc': '2.0',\n 'id': ID,\n 'result': {'content': []}}";
+    let start = Instant::now();
+    let answer = client.call("say", line(printed)).await;
+    assert_eq!(answer.reason(), "answer_invalid", "{answer:?}");
+    // One that does not go on.
+    let answer = client
+        .call("say", line("{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,"))
+        .await;
+    assert_eq!(answer.reason(), "answer_invalid", "{answer:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(9),
+        "it was waited for"
+    );
+    assert!(
+        hanging.iter().all(|call| !call.is_finished()),
+        "others are not meant"
+    );
+    assert_eq!(malformed(&pool, "syntax", "suspected").await, 0.0);
+}
+
+#[tokio::test]
+async fn what_may_answer_any_of_several_fails_those_that_show_no_life() {
+    let pool = Stdiopool::serve(&server(""));
+    let hanging = two_calls_that_hang(&pool).await;
+    let client = pool.client("off").connect().await;
+    let start = Instant::now();
+    let answer = client
+        .call("say", line(r#"{"jsonrpc":"2.0","result":{"content":["#))
+        .await;
+    assert_eq!(answer.reason(), "answer_invalid", "{answer:?}");
+    let message = answer.message();
+    assert!(
+        message.contains("may be the answer") && message.contains("is not JSON"),
+        "{message}"
+    );
+    let took = start.elapsed();
+    assert!(
+        took > Duration::from_secs(9) && took < Duration::from_secs(40),
+        "{took:?}"
+    );
+    for call in hanging {
+        assert_eq!(call.await.expect("it ends"), "answer_invalid");
+    }
+    assert_eq!(malformed(&pool, "syntax", "suspected").await, 1.0);
+    assert_eq!(malformed(&pool, "syntax", "failed").await, 3.0);
+    // What it answers in the end is too late, and the next call is served.
+    let echo = client.call("echo", json!({})).await;
+    assert!(echo.response()["result"].is_object(), "{echo:?}");
+}
+
+#[tokio::test]
+async fn what_is_only_log_fails_no_call() {
+    let pool = Stdiopool::serve(&server(""));
+    let client = pool.client("off").connect().await;
+    let logs = [
+        "{level: 'error', id: ID, error: 'boom'}",
+        "{ level: 'info', msg: 'ready' }",
+        "INFO received {'jsonrpc': '2.0', 'id': ID, 'method': 'tools/call', 'params': {'arguments': {'x': '{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}'}}}",
+        "root=JSONRPCRequest(method='tools/call', params={}, jsonrpc='2.0', id=ID)",
+        "jsonrpc server 2.0 is listening",
+        "[INFO] request id=ID result=none",
+        "{\"level\":\"info\",\"sent\":{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}}",
+        "{\n  \"config\": {\n    \"id\": ID,\n    \"error\": null\n  }\n}",
+    ];
+    let answer = r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"ok"}]}}"#;
+    let all = [&logs[..], &[answer]].concat().join("\n");
+    let answer = client.call("say", line(&all)).await;
+    assert_eq!(answer.result()["content"][0]["text"], "ok", "{answer:?}");
+    // A log that quotes what is about to be sent, as Python prints it, is not taken for it.
+    let quoted = "DEBUG sending {'jsonrpc': '2.0', 'id': ID, 'result': {'content': []}}\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"content\":[],\"x\":2}}";
+    let answer = client.call("say", line(quoted)).await;
+    assert_eq!(answer.result()["x"], 2, "{answer:?}");
+    for outcome in ["failed", "dropped"] {
+        assert_eq!(malformed(&pool, "syntax", outcome).await, 0.0, "{outcome}");
+    }
+    // An error that is about a notification is nobody's answer.
+    let error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"Method not found: notifications/initialized"}}"#;
+    let text = format!("{error}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"x\":3}}}}");
+    let answer = client.call("say", line(&text)).await;
+    assert_eq!(answer.result()["x"], 3, "{answer:?}");
+}
