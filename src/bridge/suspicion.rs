@@ -14,37 +14,14 @@ use smallvec::SmallVec;
 use super::client_side::cancellation;
 use super::mux::{Action, CallId, MalformedOutcome, Mux, Purpose, SessionNo};
 
-/// Most suspicions at once; what further messages may have answered waits as if they had not come.
-const MAX_SUSPICIONS: usize = 16;
-
-/// Calls of which one may have been answered.
-#[derive(Debug)]
-struct Suspicion {
-    number: u64,
-    calls: SmallVec<[CallId; 4]>,
-}
-
-/// All suspicions of a worker; see the [module](self).
-#[derive(Debug, Default)]
-pub(super) struct Suspicions {
-    next: u64,
-    open: SmallVec<[Suspicion; 1]>,
-}
-
 impl Mux {
     /// Any of these calls may have been answered by what could not be read. Those that are suspected already keep their
     /// time.
     pub(super) fn suspect(&mut self, calls: &[CallId]) -> MalformedOutcome {
-        let open = &self.suspicions.open;
-        let is_new = |call: &&CallId| !open.iter().any(|it| it.calls.contains(call));
-        let calls: SmallVec<[CallId; 4]> = calls.iter().filter(is_new).copied().collect();
-        if calls.is_empty() || open.len() >= MAX_SUSPICIONS {
-            return MalformedOutcome::Dropped;
+        match self.suspicions.begin(calls) {
+            Some(number) => MalformedOutcome::Suspected(number),
+            None => MalformedOutcome::Dropped,
         }
-        let number = self.suspicions.next;
-        self.suspicions.next += 1;
-        self.suspicions.open.push(Suspicion { number, calls });
-        MalformedOutcome::Suspected(number)
     }
 
     /// Every call that the worker has not answered.
@@ -61,17 +38,12 @@ impl Mux {
 
     /// The worker is busy with that call: what was broken was not its answer.
     pub(super) fn shows_life(&mut self, call: CallId) {
-        if self.suspicions.open.is_empty() {
-            return;
-        }
-        for suspicion in &mut self.suspicions.open {
-            suspicion.calls.retain(|suspected| *suspected != call);
-        }
+        self.suspicions.lift(call);
     }
 
     /// The worker asks on behalf of that session: it is busy with a call of it.
     pub(super) fn is_asked(&mut self, session: SessionNo) {
-        if self.suspicions.open.is_empty() {
+        if self.suspicions.is_empty() {
             return;
         }
         let calls = self.seats.get(&session).map(|seat| seat.in_flight.clone());
@@ -87,13 +59,8 @@ impl Mux {
         number: u64,
         out: &mut Vec<Action>,
     ) -> SmallVec<[MalformedOutcome; 1]> {
-        let open = &mut self.suspicions.open;
-        let Some(at) = open.iter().position(|it| it.number == number) else {
-            return SmallVec::new();
-        };
-        let suspicion = open.remove(at);
         let mut outcomes = SmallVec::new();
-        for call in suspicion.calls {
+        for call in self.suspicions.end(number) {
             if !self.is_with_worker(call) {
                 continue;
             }

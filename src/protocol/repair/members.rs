@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::errors::usual_error;
+use super::flaw::Flaw;
+use super::outcome::{Mended, Unmendable};
 use super::sketch::wrapped_number;
-use super::{Flaw, Mended, Unmendable};
 use crate::protocol::envelope::quoted;
 use crate::protocol::one_line;
 use crate::protocol::portable::portable;

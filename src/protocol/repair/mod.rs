@@ -9,6 +9,7 @@ mod errors;
 mod flaw;
 mod lines;
 mod members;
+mod outcome;
 mod sketch;
 mod unreadable;
 
@@ -24,6 +25,8 @@ pub use self::errors::is_usual_error;
 pub use self::flaw::Flaw;
 pub use self::lines::{Joined, MAX_JOINED, MessageLines};
 use self::members::Found;
+use self::outcome::has_words;
+pub use self::outcome::{Mended, Unmendable};
 use self::sketch::sketch;
 pub use self::sketch::wrapped_number;
 use self::unreadable::{unreadable, without_object};
@@ -33,62 +36,6 @@ use super::envelope::Envelope;
 const MAX_STARTS: usize = 16;
 /// Most bytes that are read for that, in all: what is short is read as often as it may be, what is long a few times.
 const MIN_READ: usize = 64 << 10;
-
-/// What could be made of a line.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mended {
-    /// The messages, each readable by [`Envelope::parse`] and exact.
-    pub messages: Vec<Bytes>,
-    /// How the line was off; empty if only members were left out that no message has.
-    pub flaws: Vec<Flaw>,
-    /// Messages on the line, beside those, of which nothing can be made.
-    pub lost: Vec<Unmendable>,
-}
-
-/// What is known of a line of which nothing can be made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unmendable {
-    /// What is wrong with it.
-    pub flaw: Flaw,
-    /// Whether it is a message at all: other lines are noise.
-    pub is_message: bool,
-    /// Ids that it may be about, as raw JSON, each once, the one that it would have by itself last.
-    pub ids: Vec<String>,
-    /// Whether it is a request or notification.
-    pub has_method: bool,
-    /// Whether it has a result or an error, and may be an answer though it is a request or notification too.
-    pub has_answer: bool,
-    /// Whether words stand before it, so that a log may quote it: it need not be what it says.
-    pub is_quoted: bool,
-    /// The error that it tells without saying of which request, as raw JSON.
-    pub error: Option<String>,
-}
-
-impl Unmendable {
-    const fn noise(flaw: Flaw) -> Self {
-        Self {
-            flaw,
-            is_message: false,
-            ids: Vec::new(),
-            has_method: false,
-            has_answer: false,
-            is_quoted: false,
-            error: None,
-        }
-    }
-
-    /// Told of what stands behind words: a log quotes requests too, and what is cut off.
-    fn behind_words(mut self, has_words: bool) -> Self {
-        self.is_quoted = has_words;
-        self.is_message &= !has_words || self.has_answer && !self.has_method;
-        self
-    }
-
-    /// Whether it says more of what is wrong than another does.
-    fn tells_more_than(&self, other: &Self) -> bool {
-        (self.is_message, !self.ids.is_empty()) > (other.is_message, !other.ids.is_empty())
-    }
-}
 
 /// Whether a line is no message and has none in it, as a worker's log has many. True only where [`Envelope::parse`] and
 /// [`mended`] make nothing of it, and the latter says that it is none.
@@ -173,11 +120,6 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
         .unwrap_or(failed))
 }
 
-/// Whether there is more than a prompt.
-fn has_words(before: &str) -> bool {
-    before.contains(char::is_alphanumeric)
-}
-
 /// How much of a text that begins with a brace is one object: what is within it is a part of it, whatever is wrong with
 /// it. A brace that no name follows is one for itself.
 fn object_len(text: &str) -> usize {
@@ -189,12 +131,6 @@ fn object_len(text: &str) -> usize {
 }
 
 impl Mended {
-    fn note(&mut self, flaw: Flaw) {
-        if !self.flaws.contains(&flaw) {
-            self.flaws.push(flaw);
-        }
-    }
-
     /// The messages of an array; false if it is none.
     fn batch(&mut self, text: &str) -> bool {
         let read = cleaned(text);

@@ -1,8 +1,9 @@
 //! What can be found out about a text that is no JSON: whose it may be, and what it would be.
 
+use super::flaw::Flaw;
 use super::members::is_id;
+use super::outcome::{Unmendable, has_words};
 use super::sketch::{Sketch, sketch};
-use super::{Flaw, Unmendable, has_words};
 use crate::protocol::id_scanner::{IdScanner, MAX_ID_LEN};
 
 /// What is wrong with a text that is no JSON from its first brace on.
