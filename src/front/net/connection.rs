@@ -23,8 +23,8 @@ use crate::fair::Gate;
 
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
-/// Bytes that are read at once over HTTP/1.1, and the longest head.
-const MAX_READ: usize = 64 << 10;
+/// Longest head over HTTP/1.1, in bytes: one with a config of the largest size, encoded, has room.
+const MAX_HEAD: usize = 128 << 10;
 /// How often a peer is asked over HTTP/2 whether it is still there.
 const PING_PERIOD: Duration = Duration::from_secs(30);
 
@@ -62,7 +62,7 @@ where
         builder
             .http1()
             .header_read_timeout(None)
-            .max_buf_size(MAX_READ);
+            .max_buf_size(MAX_HEAD);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -12,6 +12,8 @@ use super::framing::Framing;
 
 /// Bytes that are read, and written, before others have their turn.
 const AT_A_TURN: usize = 64 << 10;
+/// Bytes that are read at once. hyper makes its buffer larger as long as reads fill it, for each connection.
+const AT_ONCE: usize = 32 << 10;
 
 /// A stream of bytes, watched.
 #[derive(Debug)]
@@ -83,7 +85,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let inner = Pin::new(&mut self.inner);
+        let read = if buf.remaining() <= AT_ONCE {
+            inner.poll_read(cx, buf)
+        } else {
+            let mut some = ReadBuf::new(buf.initialize_unfilled_to(AT_ONCE));
+            let read = inner.poll_read(cx, &mut some);
+            let came = some.filled().len();
+            buf.advance(came);
+            read
+        };
         match read {
             Poll::Ready(Ok(())) => {
                 let came = &buf.filled()[before..];
