@@ -421,7 +421,9 @@ fn open_configurations<'a>(
 
 /// As much of a text as fits into so many bytes.
 fn up_to(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
+    let mut ends = (0..=bytes.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 fn circuit_state(snapshot: &Snapshot, server: &ServerName) -> CircuitState {
