@@ -7,7 +7,7 @@ use super::flaw::Flaw;
 /// What could be made of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mended {
-    /// The messages, each readable by [`Envelope::parse`] and exact.
+    /// The messages, each readable by [`Envelope::parse`](crate::protocol::Envelope::parse) and exact.
     pub messages: Vec<Bytes>,
     /// How the line was off; empty if only members were left out that no message has.
     pub flaws: Vec<Flaw>,
