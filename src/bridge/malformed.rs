@@ -77,7 +77,10 @@ impl Mux {
                 line: line.clone(),
             })
         };
-        if why.has_method {
+        // What names a call that is open is a log of what the worker was sent: an answer to it would be logged in turn, and taken
+        // for that of the call.
+        let is_logged = why.flaw == Flaw::Syntax && !self.calls_named(&why.ids).is_empty();
+        if why.has_method && !is_logged {
             let text = format!("the message {}", why.flaw.text());
             // Without an answer it would wait for good.
             out.extend(why.ids.iter().map(|id| {
@@ -113,16 +116,13 @@ impl Mux {
     }
 
     /// A valid answer to a request that was never made. What gives an id back in another form than it got it still says
-    /// whose it is; of any other it is not known, and somebody waits for it.
+    /// whose it is; any other is of somebody else's conversation.
     pub(super) fn answers_nobody(&mut self, line: &Bytes, raw_id: &str, out: &mut Vec<Action>) {
         let near = wrapped_number(raw_id.trim_matches('"'));
         let near = near.filter(|near| near != raw_id);
         let outcome = match self.calls_named(near.as_slice())[..] {
             [call] => self.answered_badly(call, out),
-            _ => {
-                let anyone = self.everyone();
-                self.suspect(&anyone)
-            }
+            _ => MalformedOutcome::Dropped,
         };
         if outcome != MalformedOutcome::Dropped {
             out.push(Action::Malformed(Malformed {
@@ -137,28 +137,27 @@ impl Mux {
     fn whom_it_answers(&self, why: &Unmendable) -> Meant {
         let named = self.calls_named(&why.ids);
         if why.is_quoted {
-            // Its answer may be what follows.
-            return match named.is_empty() {
-                true => Meant::Nobody,
-                false => Meant::Perhaps(named),
-            };
+            return Meant::Nobody;
         }
         if !named.is_empty() {
             return Meant::Calls(named);
         }
-        let is_over = |id: &String| worker_side_id(id).is_some_and(|it| it.0 < self.next_call);
-        if why.ids.iter().any(is_over) {
+        // A log may be JSON, and quote what others say to each other: an id that nobody has is somebody else's.
+        let is_nameless_answer =
+            why.has_version && why.has_answer && !why.has_method && !why.has_id;
+        let error = why.error.as_deref().and_then(code_of);
+        // Who has read a request's method has read its id too: this is about a notification.
+        let is = |code: i32| error == Some(f64::from(code));
+        let is_of_notification = is(code::METHOD_NOT_FOUND) && self.hello.is_some();
+        if !is_nameless_answer || is_of_notification {
             return Meant::Nobody;
         }
-        // Who names a request that nobody made names nobody. What answers a notification is nobody's.
-        let is_of_notification = why.error.as_deref().is_some_and(is_of_notification);
-        let is_surely_answer = why.has_answer
-            && !why.has_method
-            && why.ids.is_empty()
-            && (self.hello.is_none() || !is_of_notification);
-        match self.only_call().filter(|_| is_surely_answer) {
+        // What is JSON and names nobody may answer a notification, but for one that says that it has not read its request.
+        let is_lost = why.flaw == Flaw::Syntax || is(code::PARSE_ERROR);
+        match self.only_call() {
             Some(only) => Meant::Calls(SmallVec::from_elem(only, 1)),
-            None => Meant::Perhaps(self.everyone()),
+            None if is_lost => Meant::Perhaps(self.everyone()),
+            None => Meant::Nobody,
         }
     }
 
@@ -235,13 +234,13 @@ impl Mux {
     }
 }
 
-/// Whether an error without an id may be about a notification: who has read a request's method knows its id too.
-fn is_of_notification(error: &str) -> bool {
+/// The code of an error.
+fn code_of(error: &str) -> Option<f64> {
     #[derive(serde::Deserialize)]
     struct View {
         code: f64,
     }
-    serde_json::from_str::<View>(error).is_ok_and(|it| it.code == f64::from(code::METHOD_NOT_FOUND))
+    serde_json::from_str::<View>(error).ok().map(|it| it.code)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Calls that a message of which nothing can be made may have answered: they are given a little longer, and then they are
+//! Calls of which one was surely meant by a message that cannot be read: they are given a little longer, and then they are
 //! over.
 //!
 //! ```text

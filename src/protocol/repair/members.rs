@@ -73,11 +73,15 @@ impl<'a> Found<'a> {
         let has_method = is_there(self.method);
         let some = has_method || self.result.is_some() || self.error.is_some();
         let has_answer = is_there(self.result) || is_there(self.error);
+        let has_id = self.ids.iter().any(|id| *id != "null");
         let fault = |flaw: Flaw| Unmendable {
             flaw,
-            // A log may be JSON too, and have an id.
-            is_message: self.jsonrpc.is_some() || some && !self.has_others,
+            // A log may be JSON too, and have an id, or an error and nothing else.
+            is_message: self.jsonrpc.is_some()
+                || some && (has_id || has_method) && !self.has_others,
             ids: self.all_ids(),
+            has_version: self.jsonrpc.is_some(),
+            has_id,
             has_method,
             has_answer,
             is_quoted: false,

@@ -164,9 +164,10 @@ impl Mended {
     /// The messages that begin at the start of `rest`; false if there are none.
     fn read_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Unmendable> {
         // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
-        // taken from there.
+        // taken from there. What has a sign before it only may do so too: of a request, it has to be one that servers make.
         let quotes = has_words(before);
-        if !before.trim_ascii().is_empty() {
+        let is_behind = !before.trim_ascii().is_empty();
+        if is_behind {
             self.note(Flaw::Surrounded);
         }
         loop {
@@ -187,7 +188,7 @@ impl Mended {
                     return Err(why);
                 }
             };
-            let is_taken = !quotes || is_answer(&message);
+            let is_taken = !is_behind || is_of_server(&message, quotes);
             if !is_taken {
                 self.flaws.clear();
                 return Ok(false);
@@ -211,8 +212,17 @@ impl Mended {
     }
 }
 
-fn is_answer(message: &[u8]) -> bool {
-    Envelope::parse(message).is_ok_and(|envelope| envelope.method.is_none())
+/// Requests that only servers make. Both sides ping.
+const OF_SERVERS: [&str; 3] = ["sampling/createMessage", "elicitation/create", "roots/list"];
+
+/// Whether a message that is not alone on its line may be the server's own: an answer, or behind a sign without words also
+/// what only servers say.
+fn is_of_server(message: &[u8], is_behind_words: bool) -> bool {
+    Envelope::parse(message).is_ok_and(|envelope| match envelope.method.as_deref() {
+        None => true,
+        Some(_) if is_behind_words => false,
+        Some(method) => envelope.id.is_none() || OF_SERVERS.contains(&method),
+    })
 }
 
 #[cfg(test)]

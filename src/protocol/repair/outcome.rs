@@ -24,6 +24,10 @@ pub struct Unmendable {
     pub is_message: bool,
     /// Ids that it may be about, as raw JSON, each once, the one that it would have by itself last.
     pub ids: Vec<String>,
+    /// Whether it says that it is JSON-RPC.
+    pub has_version: bool,
+    /// Whether it has an id at all, though it may be none that anybody gave.
+    pub has_id: bool,
     /// Whether it is a request or notification.
     pub has_method: bool,
     /// Whether it has a result or an error, and may be an answer though it is a request or notification too.
@@ -40,6 +44,8 @@ impl Unmendable {
             flaw,
             is_message: false,
             ids: Vec::new(),
+            has_version: false,
+            has_id: false,
             has_method: false,
             has_answer: false,
             is_quoted: false,

@@ -28,6 +28,8 @@ pub(super) struct Sketch {
     pub(super) ids: Vec<String>,
     /// The same under another spelling of that name, which says less.
     pub(super) near_ids: Vec<String>,
+    /// Whether it has an id that is no number.
+    pub(super) has_other_id: bool,
     /// Whether it says that it is JSON-RPC 2.
     pub(super) has_version: bool,
     /// Whether it has a `method`.
@@ -41,7 +43,8 @@ pub(super) struct Sketch {
 impl Sketch {
     /// Whether it is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
     pub(super) fn is_of_message(&self) -> bool {
-        self.has_version || self.has_answer && !self.has_others
+        let has_id = !self.ids.is_empty() || self.has_other_id;
+        self.has_version || self.has_answer && has_id && !self.has_others
     }
 }
 
@@ -131,6 +134,12 @@ fn number_at(text: &str) -> Option<(String, usize)> {
     let goes_on = |byte: &u8| is_of_word(*byte) || matches!(byte, b'.' | b'-' | b'+');
     let is_whole = !bytes.get(end).is_some_and(goes_on);
     is_whole.then(|| (number.to_string(), end))
+}
+
+/// Whether a value begins as what stands for none.
+fn is_nothing(value: &str) -> bool {
+    let nothing = ["null", "None", "undefined", "nil"];
+    nothing.into_iter().any(|it| value.starts_with(it))
 }
 
 fn is_of_word(byte: u8) -> bool {
@@ -259,14 +268,16 @@ impl Walk<'_> {
                 level.has_version |= value.starts_with('2');
             }
             Name::Method => {
-                let nothing = ["null", "None", "undefined", "nil"];
-                let value = value.trim_ascii_start();
-                level.has_method |= !nothing.into_iter().any(|it| value.starts_with(it));
+                level.has_method |= !is_nothing(value.trim_ascii_start());
             }
             Name::Answer => level.has_answer = true,
             Name::Params => {}
             Name::Other => level.has_others = true,
-            Name::Id => note(&mut level.ids, id),
+            Name::Id => {
+                let value = value.trim_ascii_start();
+                level.has_other_id |= id.is_none() && !value.is_empty() && !is_nothing(value);
+                note(&mut level.ids, id);
+            }
             Name::NearId => note(&mut level.near_ids, id),
         }
     }

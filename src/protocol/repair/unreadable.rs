@@ -14,6 +14,7 @@ pub(super) fn unreadable(text: &str) -> Unmendable {
     let sketch = sketch(text, 1);
     let names_version = memchr::memmem::find(text.as_bytes(), b"\"jsonrpc\"").is_some();
     let is_message = names_version || sketch.is_of_message();
+    let has_other_id = sketch.has_other_id;
     let mut ids = sketch.ids;
     if ids.is_empty() {
         // It knows escapes, and ids that are no numbers.
@@ -29,6 +30,8 @@ pub(super) fn unreadable(text: &str) -> Unmendable {
     }
     Unmendable {
         is_message,
+        has_version: names_version || sketch.has_version,
+        has_id: has_other_id || !ids.is_empty(),
         ids,
         has_method: scanned.has_method || sketch.has_method,
         has_answer: scanned.has_answer || sketch.has_answer,
@@ -42,6 +45,8 @@ pub(super) fn without_object(text: &str) -> Option<Unmendable> {
     memchr::memmem::find(text.as_bytes(), b"jsonrpc")?;
     let of = |sketch: Sketch| Unmendable {
         is_message: true,
+        has_version: true,
+        has_id: sketch.has_other_id || !sketch.ids.is_empty(),
         ids: sketch.ids,
         has_method: sketch.has_method,
         has_answer: sketch.has_answer,
@@ -53,10 +58,11 @@ pub(super) fn without_object(text: &str) -> Option<Unmendable> {
     };
     if let Some(text) = in_string {
         let found = sketch(&text, 1);
-        return found.has_version.then(|| of(found));
+        return (found.has_version && found.has_answer).then(|| of(found));
     }
     let found = sketch(text, 0);
-    let is_there = found.has_version;
+    // A line of a message that is printed over several says nothing by itself.
+    let is_there = found.has_version && (found.has_answer || !found.ids.is_empty());
     // Its first name may have lost its quote as well.
     let start = text.trim_start_matches(|c: char| !c.is_alphanumeric());
     let is_behind_words = !start.starts_with("jsonrpc") && has_words(text.split('"').next()?);
