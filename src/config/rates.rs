@@ -96,7 +96,7 @@ pub(super) fn rates(reader: &mut Reader<'_, '_>, fallback: Rates) -> Rates {
     }
 }
 
-const RATE_OF_EACH: &str = "Bytes of request bodies a second that one tenant may send, on average. What comes faster is read that much later, and the sender is held back; nothing is refused. A quarter of it may come at once after a pause; the first 64 KiB of each body do not count. A size such as `1TiB` is as good as no limit. Changed by a reload.";
+const RATE_OF_EACH: &str = "Bytes of request bodies a second that one tenant may send, on average. What comes faster is read that much later, and the sender is held back; nothing is refused. A quarter of it may come at once after a pause; the first 64 KiB of each body do not count. What is held back counts in `memory_held` with its whole length, as all bodies do. A size such as `1TiB` is as good as no limit. Changed by a reload.";
 
 fn body_rate(
     reader: &mut Reader<'_, '_>,
