@@ -1,9 +1,11 @@
 //! A hostile client's connection: it says what it is told to, and counts what it is answered.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::super::answer::Answer;
@@ -14,6 +16,20 @@ use super::answers::Answers;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// After a connection that could not be made or broke.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whom the flood comes from: a hostile client has another address than those it is to hurt.
+const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A connection of the hostile client's to that address and port.
+///
+/// # Errors
+/// If it is no address, or takes no connection.
+pub(crate) async fn connect(to: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().map_err(io::Error::other)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((FROM, 0).into())?;
+    socket.connect(to).await
+}
 
 /// Headers of a tool call as a client of 2026-07-28 makes it.
 pub(crate) fn stateless_headers(tool: &str) -> String {
@@ -116,7 +132,7 @@ impl Wire {
 
     /// Connects if need be, and sends what it is given; the stream, of which nothing has been read.
     pub(crate) async fn send(&mut self, parts: &[&[u8]]) -> Option<TcpStream> {
-        let stream = TcpStream::connect(&self.endpoint.address).await;
+        let stream = connect(&self.endpoint.address).await;
         let Ok(mut stream) = stream else {
             self.answers.count("not connected");
             sleep(PAUSE).await;
@@ -134,7 +150,7 @@ impl Wire {
 
     async fn exchange(&mut self, head: &[u8], body: &[&[u8]]) -> Result<u16, Nothing> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(&self.endpoint.address).await;
+            let stream = connect(&self.endpoint.address).await;
             self.stream = Some(stream.map_err(|_| Nothing::Unreachable)?);
         }
         let stream = self.stream.as_mut().ok_or(Nothing::Unreachable)?;

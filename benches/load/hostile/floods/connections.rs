@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::super::super::Result;
+use super::super::wire;
 use super::{Hostile, beside};
 
 /// Connections of each kind.
@@ -109,7 +110,7 @@ async fn ask_without_end(stream: &mut TcpStream, many: &[u8]) {
 }
 
 async fn connect(hostile: &Hostile) -> Option<TcpStream> {
-    let connected = TcpStream::connect(&hostile.address).await;
+    let connected = wire::connect(&hostile.address).await;
     if connected.is_err() {
         hostile.answers.count("not connected");
     }
