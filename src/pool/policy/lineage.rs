@@ -173,15 +173,17 @@ impl Policy {
         patience: Patience,
         out: &mut Vec<Action>,
     ) {
-        let Some(record) = self.keys.get(&key) else {
+        let Some(record) = self.keys.get(&key).filter(|it| self.is_kept_out(it)) else {
             return;
         };
-        let lacks_worker = record.workers.len() < record.facts.max_workers_per_key;
-        if record.waiting.is_empty() || !lacks_worker || !self.is_lineage_full(record) {
-            return;
-        }
         let lineage = record.lineage;
-        for id in self.rivals(record) {
+        // Its own first: one that takes requests again may serve all who wait, and nobody else's are lost for them.
+        let mut rivals = self.rivals(record);
+        rivals.sort_by_key(|id| self.workers.get(id).is_none_or(|it| it.key != key));
+        for id in rivals {
+            if !self.keys.get(&key).is_some_and(|it| self.is_kept_out(it)) {
+                return;
+            }
             let Some(worker) = self.workers.get(&id) else {
                 continue;
             };
@@ -198,6 +200,13 @@ impl Policy {
                 self.cut_short(now, id, key, out);
             }
         }
+    }
+
+    /// Whether someone waits for a worker that the key may have as far as its own go, and its lineage is full.
+    fn is_kept_out(&self, record: &KeyRecord) -> bool {
+        !record.waiting.is_empty()
+            && record.workers.len() < record.facts.max_workers_per_key
+            && self.is_lineage_full(record)
     }
 
     /// Whether a worker of another key of the lineage is needed no more, or has been for long enough.

@@ -270,3 +270,44 @@ fn siblings_that_alternate_are_all_served_however_long_the_last_takes_to_end() {
     }
     assert_eq!(waiting, []);
 }
+
+#[test]
+fn one_that_takes_requests_again_spares_the_others_of_its_siblings() {
+    let mut bench = Bench::new(Limits {
+        queue_timeout: Duration::from_secs(300),
+        ..limits(2)
+    });
+    let free = |n| KeyFacts {
+        one_of_siblings: false,
+        ..of_siblings(n)
+    };
+    let busy: Vec<_> = [1, 2]
+        .into_iter()
+        .map(|n| {
+            bench.want_of(n, &free(n), 0);
+            let id = bench.started().expect("started");
+            bench.tell(Event::Ready(id));
+            id
+        })
+        .collect();
+    // One is closed to requests, so that another tenant gets its place; the other to be started anew.
+    bench.after(2.0);
+    bench.want(3, "b");
+    bench.after(1.5);
+    let worker = |bench: &Bench, id| bench.policy.worker(id).expect("there").retiring;
+    let yields = |id: &&WorkerId| worker(&bench, **id).is_some_and(StopReason::is_eviction);
+    let own = *busy.iter().find(yields).expect("makes room");
+    let n = if own == busy[0] { 1 } else { 2 };
+    let other = busy[2 - usize::from(n)];
+    bench.tell(Event::RetireKey(key(3 - n), StopReason::Config));
+    // Its key is asked for, and by now it is known that only one of the siblings can be there.
+    let ticket = bench.want_of(n, &of_siblings(n), 1);
+    assert!(bench.said.is_empty(), "both are busy");
+    bench.after(31.0);
+    assert_eq!(bench.said, [Action::Grant(ticket, own)]);
+    assert_eq!(
+        worker(&bench, other),
+        Some(StopReason::Config),
+        "it works on"
+    );
+}

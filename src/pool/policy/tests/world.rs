@@ -686,3 +686,12 @@ fn a_world_is_as_long_as_it_is_said_to_be() {
     let all = events / 10 * u64::from(WORLDS);
     assert!(all > 2_000_000, "{all} events");
 }
+
+/// Worlds that broke a rule once, by their seeds and lengths: whoever was reopened served all who waited, and
+/// another's requests were ended for them nevertheless.
+#[test]
+fn the_rules_hold_in_worlds_that_broke_one_before() {
+    for (seed, length) in [(8_594_381_086_363_708_972, 3_000)] {
+        run(seed, length);
+    }
+}
