@@ -18,8 +18,8 @@ use crate::fair::{Flow, Scheduler};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 
-/// One in so many places is freed at once where strangers hold them all: a flood must not make each new
-/// connection look through all of them.
+/// One in so many places, of all or of a peer, is freed at once where strangers hold them: a flood must not make
+/// each new connection look through all of them.
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
 const LEAVING: usize = 16;
@@ -86,9 +86,25 @@ pub struct Places {
 struct Table {
     next: u64,
     taken: FxHashMap<u64, Taker>,
-    of_peer: FxHashMap<IpAddr, usize>,
+    all: Count,
+    of_peer: FxHashMap<IpAddr, Count>,
     of_tenant: FxHashMap<TenantId, usize>,
     is_closing: bool,
+}
+
+/// Connections that are there.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+struct Count {
+    there: usize,
+    /// Asked to leave, and still there.
+    leaving: usize,
+}
+
+impl Count {
+    /// Whether one more makes too many, those left out that are on their way.
+    fn is_full(self, most: usize) -> bool {
+        self.there - self.leaving >= most
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +113,7 @@ struct Taker {
     peer: IpAddr,
     tenant: Option<TenantId>,
     is_counted: bool,
+    is_leaving: bool,
 }
 
 /// Why there is no place for a connection.
@@ -176,19 +193,19 @@ impl Places {
         let is_counted = !limits.is_proxy(peer);
         let network = network_of(peer);
         let mut table = self.table.lock();
-        let of_peer = table.of_peer.get(&network).copied().unwrap_or(0);
-        if is_counted && of_peer >= limits.per_peer {
+        let of_peer = table.of_peer.get(&network).copied().unwrap_or_default();
+        if is_counted && of_peer.there >= limits.per_peer {
             // Those that are asked to leave are there for a moment.
             let slack = (limits.per_peer / 8).max(LEAVING);
-            let is_much = of_peer >= limits.per_peer + slack;
-            if is_much || self.evict(&table, 1, Some(network)) == 0 {
+            let is_much = of_peer.there >= limits.per_peer + slack;
+            let evicts = || table.evict(limits.per_peer / FREED_SHARE, Some(network));
+            if is_much || (of_peer.is_full(limits.per_peer) && self.counted(evicts) == 0) {
                 return Err(NoPlace::OfPeer);
             }
         }
-        if table.taken.len() >= limits.all {
-            let leaves = |taker: &Taker| taker.activity.is_leaving();
-            if !table.taken.values().any(leaves) {
-                let evicted = self.evict(&table, limits.all / FREED_SHARE, None);
+        if table.all.there >= limits.all {
+            if table.all.leaving == 0 {
+                let evicted = self.counted(|| table.evict(limits.all / FREED_SHARE, None));
                 self.say(|| tracing::warn!(most = limits.all, evicted, "all connections are in use: those of strangers are closed first, then idle ones (raise `http.connections`, and the limit on open files)"));
             }
             return Err(NoPlace::AtAll);
@@ -204,10 +221,12 @@ impl Places {
             peer: network,
             tenant: None,
             is_counted,
+            is_leaving: false,
         };
         table.taken.insert(number, taker);
+        table.all.there += 1;
         if is_counted {
-            *table.of_peer.entry(network).or_default() += 1;
+            table.of_peer.entry(network).or_default().there += 1;
         }
         Ok(Taken {
             number,
@@ -216,25 +235,12 @@ impl Places {
         })
     }
 
-    /// Asks up to `most` connections to leave, those of that peer only if one is given; how many were asked.
-    fn evict(&self, table: &Table, most: usize, of: Option<IpAddr>) -> usize {
-        let candidates = table.taken.iter().filter_map(|(number, taker)| {
-            let activity = &taker.activity;
-            let is_meant = of.is_none_or(|peer| peer == taker.peer) && !activity.is_leaving();
-            is_meant.then(|| Candidate {
-                number: *number,
-                is_known: taker.tenant.is_some(),
-                is_idle: activity.is_idle(),
-                quiet_since: activity.quiet_since(),
-            })
-        });
-        let gone = victims(candidates, most);
-        for taker in gone.iter().filter_map(|number| table.taken.get(number)) {
-            taker.activity.wish(Wish::Leave);
-        }
-        let count = gone.len() as u64;
+    /// Counts as many as were evicted.
+    fn counted(&self, evict: impl FnOnce() -> usize) -> usize {
+        let evicted = evict();
+        let count = evicted as u64;
         self.counts.evicted.fetch_add(count, Ordering::Relaxed);
-        gone.len()
+        evicted
     }
 
     /// Every connection, present and to come, finishes what it has under way.
@@ -261,6 +267,65 @@ impl Places {
         if said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
             *said_at = Some(Instant::now());
             say();
+        }
+    }
+}
+
+impl Table {
+    /// Asks up to `most` connections to leave, those of that peer only if one is given; how many were asked.
+    fn evict(&mut self, most: usize, of: Option<IpAddr>) -> usize {
+        let candidates = self.taken.iter().filter_map(|(number, taker)| {
+            let activity = &taker.activity;
+            let is_meant = of.is_none_or(|peer| peer == taker.peer) && !taker.is_leaving;
+            is_meant.then(|| Candidate {
+                number: *number,
+                is_known: taker.tenant.is_some(),
+                is_idle: activity.is_idle(),
+                quiet_since: activity.quiet_since(),
+            })
+        });
+        let gone = victims(candidates, most);
+        for number in &gone {
+            let Some(taker) = self.taken.get_mut(number) else {
+                continue;
+            };
+            taker.is_leaving = true;
+            taker.activity.wish(Wish::Leave);
+            self.all.leaving += 1;
+            if taker.is_counted
+                && let Some(count) = self.of_peer.get_mut(&taker.peer)
+            {
+                count.leaving += 1;
+            }
+        }
+        gone.len()
+    }
+
+    /// The connection of that number has ended.
+    fn remove(&mut self, number: u64) {
+        let Some(taker) = self.taken.remove(&number) else {
+            return;
+        };
+        let leaving = usize::from(taker.is_leaving);
+        self.all.there -= 1;
+        self.all.leaving -= leaving;
+        if !taker.is_counted {
+            return;
+        }
+        if let Some(count) = self.of_peer.get_mut(&taker.peer) {
+            count.there -= 1;
+            count.leaving -= leaving;
+            if count.there == 0 {
+                self.of_peer.remove(&taker.peer);
+            }
+        }
+        if let Some(tenant) = &taker.tenant
+            && let Some(count) = self.of_tenant.get_mut(tenant)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_tenant.remove(tenant);
+            }
         }
     }
 }
@@ -336,26 +401,8 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let mut table = self.places.table.lock();
-        if let Some(taker) = table.taken.remove(&self.number)
-            && taker.is_counted
-        {
-            less_one(&mut table.of_peer, &taker.peer);
-            if let Some(tenant) = &taker.tenant {
-                less_one(&mut table.of_tenant, tenant);
-            }
-        }
-        drop(table);
+        self.places.table.lock().remove(self.number);
         self.places.freed.notify_one();
-    }
-}
-
-fn less_one<K: Eq + std::hash::Hash>(counts: &mut FxHashMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
     }
 }
 
@@ -413,6 +460,28 @@ mod tests {
         drop((others, network, of_proxy));
         let table = places.table.lock();
         assert!(table.taken.is_empty() && table.of_peer.is_empty() && table.of_tenant.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_comes_again_and_again_is_looked_through_once_for_a_share_of_its_places() {
+        let places = Places::new(limits(2_000, 640, 100), &Scheduler::default());
+        let mut mine: Vec<_> = (0..640).map(|_| taken(&places, "192.0.2.1")).collect();
+        let another = taken(&places, "192.0.2.2");
+        for asked in [1, 10] {
+            mine.push(taken(&places, "192.0.2.1"));
+            assert_eq!(places.closed(), [0, 10, 0], "ten at once");
+            mine.extend((1..asked).map(|_| taken(&places, "192.0.2.1")));
+        }
+        mine.push(taken(&places, "192.0.2.1"));
+        assert_eq!(places.closed(), [0, 20, 0], "those are not enough any more");
+        assert!(!another.activity().is_leaving(), "another's stay");
+        let (left, stay): (Vec<_>, Vec<_>) =
+            mine.into_iter().partition(|one| one.activity().is_leaving());
+        assert_eq!((left.len(), stay.len()), (20, 632));
+        drop((left, stay, another));
+        let table = places.table.lock();
+        assert_eq!(table.all, Count::default());
+        assert!(table.taken.is_empty() && table.of_peer.is_empty());
     }
 
     #[test]
