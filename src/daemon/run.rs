@@ -23,11 +23,11 @@ use super::start_up;
 use super::supervisor::{self, Running};
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
-use crate::fair::Scheduler;
 use crate::folders;
 use crate::front::{
     Addresses, ConnectionLimits, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
 };
+use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
 use crate::session::{Records, Sessions, Watcher};
@@ -144,7 +144,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let places = Places::new(
         ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
         // The operator waits for no tenant.
-        &Scheduler::default(),
+        &Ledger::unlimited(),
     );
     let stop = shutdown.clone();
     listeners.spawn(admin_listener.serve(admin_router.into(), None, places, stop, patience));
@@ -401,10 +401,7 @@ impl Service {
             None => Handles::in_memory(ledger),
         };
         let handles = Arc::new(handles);
-        let places = Places::new(
-            limits::of_connections(config),
-            sessions.ledger().scheduler(),
-        );
+        let places = Places::new(limits::of_connections(config), sessions.ledger());
         let counted = Arc::clone(&places);
         let scraped = sessions.downgrade();
         let audited = audit.clone();

@@ -5,6 +5,7 @@
 //! shows beside what a tool call costs here (docs/performance.md).
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,15 +73,19 @@ impl Dispatch {
     + 'static {
         let hint = keep_alive_hint(idle_timeout);
         service_fn(move |request: Request<Incoming>| {
-            let activity = peer.place.activity();
             let version = request.version();
-            let (served, fault) = Served::begin(activity, version);
+            let (served, fault) = Served::begin(&peer.place, &request);
+            let activity = Arc::clone(peer.place.activity());
             let (dispatch, peer) = (self.clone(), peer.clone());
             // Boxed, because a connection without a request under way is to be small.
             let answer =
                 Answer::of(move |late| Box::pin(dispatch.answer(request, (peer, late), fault)));
             let hint = hint.clone().filter(|_| version == Version::HTTP_11);
             async move {
+                // Of a pipeline that nobody reads, no more is kept than one answer.
+                if version != Version::HTTP_2 {
+                    poll_fn(|_| activity.poll_writable()).await;
+                }
                 let mut answer = answer.await;
                 if let Some(hint) = hint {
                     answer.headers_mut().insert(KEEP_ALIVE.clone(), hint);
@@ -148,10 +153,10 @@ impl Dispatch {
     }
 }
 
-/// Refuses what can be read in two ways. Nothing more is served on its connection.
+/// Refuses what can be read in two ways, or has no room. Nothing more is served on its connection.
 async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer) -> Response<Body> {
     let Unclear { status, failure } = unclear;
-    tracing::debug!(peer = %peer.ip, %failure, "a request can be read in two ways");
+    tracing::debug!(peer = %peer.ip, %failure, "a request is refused for its head");
     router::take_unread(version, body).await;
     let mut refused = reply::failure(&failure);
     *refused.status_mut() = status;
@@ -221,7 +226,52 @@ fn place(path: &str) -> Option<(Option<&str>, Offer<'_>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, join, simplex};
+
     use super::*;
+    use crate::front::net::{Connection, ConnectionLimits, Places};
+    use crate::held::Ledger;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipeline_is_answered_as_far_as_its_answers_are_taken() {
+        const ASKED: usize = 200;
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&answered);
+        let answer = async move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            "answer"
+        };
+        let dispatch = Dispatch::from(Router::new().route("/", get(answer)));
+        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let ip = "192.0.2.1".parse().expect("an address");
+        let place = Arc::new(places.take(ip).await.expect("a place"));
+        let (timeouts, of) = (places.timeouts(), Arc::clone(&place));
+        let service = dispatch.service(Peer { ip, place: of }, timeouts.idle);
+        let connection = Connection {
+            place,
+            service,
+            timeouts,
+        };
+        let (asks, mut client) = simplex(16 << 10);
+        let (mut answers, told) = simplex(512);
+        let asked = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(ASKED);
+        client.write_all(asked.as_bytes()).await.expect("sent");
+        let serving = tokio::spawn(connection.serve(join(asks, told)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let first = answered.load(Ordering::Relaxed);
+        assert!((1..20).contains(&first), "{first} answers");
+        let (mut count, mut piece) = (0, [0; 512]);
+        while count < ASKED {
+            let len = answers.read(&mut piece).await.expect("answers");
+            assert!(len > 0, "closed after {count} answers");
+            count += piece[..len].iter().filter(|byte| **byte == b'w').count();
+        }
+        assert_eq!(answered.load(Ordering::Relaxed), ASKED);
+        serving.abort();
+    }
 
     #[test]
     fn endpoints_are_told_from_other_paths() {

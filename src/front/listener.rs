@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
-use super::net::{Connection, Places, Taken};
+use super::net::{Connection, Handshake, Places, Taken};
 use super::tls::Tls;
 use crate::fair::{Flow, Gate};
 use crate::held::Ledger;
@@ -183,14 +183,20 @@ impl Service {
         };
         let limit = TLS_TIMEOUT.min(timeouts.idle);
         let flow = self.places.strangers().clone();
-        let hands = tokio::time::timeout(limit, flow.run(tls.accept(stream)));
+        let hands = tokio::time::timeout(
+            limit,
+            flow.run(tls.accept(Handshake::new(stream, Arc::clone(&place)))),
+        );
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return,
             () = place.activity().leaves() => return,
             shaken = hands => shaken,
         };
         match shaken.map_err(io::Error::from).flatten() {
-            Ok(stream) => connection.serve(stream).await,
+            Ok(mut stream) => {
+                stream.get_mut().0.is_done();
+                connection.serve(stream).await;
+            }
             Err(error) => tracing::debug!(%peer, %error, "no TLS connection"),
         }
     }
@@ -219,7 +225,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::fair::Scheduler;
     use crate::front::net::ConnectionLimits;
 
     #[tokio::test(start_paused = true)]
@@ -230,7 +235,7 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
         let patience = Duration::from_secs(1);
-        let places = Places::new(ConnectionLimits::of_few(10), &Scheduler::default());
+        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
         let serving = listener.serve(router.into(), None, places, stop.clone(), patience);
         let serving = tokio::spawn(serving);
         for (sent, answer, limit) in [

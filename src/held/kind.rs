@@ -33,11 +33,13 @@ pub enum Kind {
     Store,
     /// Lines that wait for the audit log.
     Audit,
+    /// Heads of requests, and requests over HTTP/2 beside each other.
+    Connection,
 }
 
 impl Kind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Body,
         Self::Session,
         Self::Subscription,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Stdin,
         Self::Store,
         Self::Audit,
+        Self::Connection,
     ];
 
     /// As it stands in metrics and messages.
@@ -73,6 +76,7 @@ impl Kind {
             Self::Stdin => "stdin",
             Self::Store => "store",
             Self::Audit => "audit",
+            Self::Connection => "connection",
         }
     }
 
@@ -93,7 +97,8 @@ impl Kind {
             | Self::RateLimit
             | Self::Stdin
             | Self::Store
-            | Self::Audit => false,
+            | Self::Audit
+            | Self::Connection => false,
         }
     }
 

@@ -17,6 +17,9 @@ use crate::ids::TenantId;
 
 /// How many accounts there may be before those that hold nothing are looked for.
 const FIRST_LOOK: usize = 1024;
+/// Parts of the limit of all: of those who have shown no credentials, and of connections that several tenants use.
+const STRANGERS_PART: u64 = 8;
+const SHARED_PART: u64 = 2;
 
 /// What may be held, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +66,8 @@ pub struct Ledger {
     scheduler: Scheduler,
     totals: Arc<Totals>,
     tenants: Arc<Mutex<Tenants>>,
+    strangers: Account,
+    shared: Account,
 }
 
 /// What all tenants together hold.
@@ -105,24 +110,36 @@ impl Tenants {
 impl Ledger {
     /// An empty one.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            scheduler: Scheduler::default(),
-            totals: Arc::new(Totals {
+        let scheduler = Scheduler::default();
+        let totals = Arc::new(Totals {
+            held: AtomicU64::new(0),
+            limit: AtomicU64::new(limits.of_all),
+            of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
+            refused_of_tenants: AtomicU64::new(0),
+            refused_of_all: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
+            paced: AtomicU64::new(0),
+            reclaim: OnceLock::new(),
+        });
+        let part = |of: u64| {
+            Account(Arc::new(Tenant {
                 held: AtomicU64::new(0),
-                limit: AtomicU64::new(limits.of_all),
-                of_kind: std::array::from_fn(|_| AtomicU64::new(0)),
-                refused_of_tenants: AtomicU64::new(0),
-                refused_of_all: AtomicU64::new(0),
-                reclaimed: AtomicU64::new(0),
-                paced: AtomicU64::new(0),
-                reclaim: OnceLock::new(),
-            }),
+                limit: AtomicU64::new(limits.of_all / of),
+                totals: Arc::clone(&totals),
+                flow: scheduler.flow(),
+            }))
+        };
+        Self {
+            strangers: part(STRANGERS_PART),
+            shared: part(SHARED_PART),
             tenants: Arc::new(Mutex::new(Tenants {
                 accounts: FxHashMap::default(),
                 limit: limits.of_tenant,
                 own: FxHashMap::default(),
                 look_at: FIRST_LOOK,
             })),
+            scheduler,
+            totals,
         }
     }
 
@@ -158,6 +175,17 @@ impl Ledger {
         Account(account)
     }
 
+    /// The account of all who have shown no credentials: an eighth of what all may hold.
+    pub fn strangers(&self) -> &Account {
+        &self.strangers
+    }
+
+    /// The account of connections that several tenants use, as those of something in front of stdiopool: half of what
+    /// all may hold.
+    pub fn shared(&self) -> &Account {
+        &self.shared
+    }
+
     /// Before a tenant is refused anything but [expendable](Kind::is_expendable) bytes, what that one keeps for it goes.
     /// The first that is named stays.
     pub fn reclaims_from(&self, keeper: Weak<dyn Reclaim>) {
@@ -183,6 +211,13 @@ impl Ledger {
     /// held already stays. `own` are the limits, in bytes, of tenants that have their own.
     pub fn set_limits(&self, limits: Limits, own: impl IntoIterator<Item = (TenantId, u64)>) {
         self.totals.limit.store(limits.of_all, Ordering::Relaxed);
+        for (account, part) in [
+            (&self.strangers, STRANGERS_PART),
+            (&self.shared, SHARED_PART),
+        ] {
+            let limit = limits.of_all / part;
+            account.0.limit.store(limit, Ordering::Relaxed);
+        }
         let mut tenants = self.tenants.lock();
         tenants.limit = limits.of_tenant;
         tenants.own = own.into_iter().collect();

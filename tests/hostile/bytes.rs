@@ -482,6 +482,10 @@ const ROWS: &[(&str, Filled)] = &[
         NeedNot("a setting of the HTTP library, which its own tests fill"),
     ),
     (
+        "heads that have not ended",
+        By("what_strangers_connections_hold_has_a_bound"),
+    ),
+    (
         "connections of the admin listener",
         By("event_streams_of_the_admin_api_do_not_keep_the_operator_out"),
     ),

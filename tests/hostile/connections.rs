@@ -211,6 +211,98 @@ async fn a_client_that_takes_nothing_loses_its_stream_or_its_connection() {
     neighbour.goes_on(3).await;
 }
 
+/// Bytes that are held for connections.
+const HELD: &str = "stdiopool_held_bytes{kind=\"connection\"}";
+
+async fn connections_hold(pool: &Stdiopool, is_meant: impl Fn(f64) -> bool) {
+    let looks = async {
+        loop {
+            let held = pool.metric(HELD).await;
+            if is_meant(held) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, looks).await;
+    assert!(seen.is_ok(), "{} are held", pool.metric(HELD).await);
+}
+
+/// Strangers have 8 MiB of 64, one address 2 MiB of those.
+#[tokio::test]
+async fn what_strangers_connections_hold_has_a_bound() {
+    const OF_ADDRESS: f64 = 2.0 * 1024.0 * 1024.0;
+    let pool = serve("memory = \"64MiB\"", "");
+    let neighbour = beside(&pool).await;
+    let line = format!("X-Long: {}\r\n", "a".repeat(6_000));
+    // Heads that do not end.
+    let head = format!(
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n{}",
+        line.repeat(16)
+    );
+    let mut strangers = vec![];
+    for _ in 0..40 {
+        let mut stream = connect(&pool, 2).await;
+        // One that is refused may be gone by then.
+        let _sent = stream.write_all(head.as_bytes()).await;
+        strangers.push(stream);
+    }
+    connections_hold(&pool, |held| held > OF_ADDRESS * 0.9 && held <= OF_ADDRESS).await;
+    let fitting = 2 * 1024 * 1024 / (16 * line.len());
+    for ended in &mut strangers[fitting + 1..] {
+        assert_eq!(until_closed(ended).await, "");
+    }
+    // Another address has its own part, and who is known the tenant's.
+    let mut other = connect(&pool, 3).await;
+    other
+        .write_all(format!("{head}\r\n").as_bytes())
+        .await
+        .expect("sent");
+    until_told(&mut other, "200 OK").await;
+    let mut own = connect(&pool, 2).await;
+    for more in ["", line.as_str()] {
+        let asked = initialize("acme", &more.repeat(10));
+        own.write_all(asked.as_bytes()).await.expect("sent");
+        until_told(&mut own, "\"result\"").await;
+    }
+    drop((strangers, other, own));
+    connections_hold(&pool, |held| held == 0.0).await;
+
+    // Requests whose answers nobody takes: 4 KiB each from the ninth of a connection on.
+    let mut connections = vec![];
+    for _ in 0..10 {
+        let (mut sender, connection) = http2(&pool, 2, 0).await;
+        let mut bodies = vec![];
+        for _ in 0..100 {
+            let Ok(ready) = sender.clone().ready().await else {
+                break;
+            };
+            sender = ready;
+            let Ok((response, _)) = sender.send_request(asked(&pool, "/healthz", None), true)
+            else {
+                break;
+            };
+            bodies.push(response);
+        }
+        connections.push((sender, connection, bodies));
+    }
+    let ended = async {
+        while !connections
+            .iter()
+            .any(|(_, connection, _)| connection.is_finished())
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("what is too much is closed");
+    assert!(pool.metric(HELD).await <= OF_ADDRESS);
+    neighbour.goes_on(3).await;
+    drop(connections);
+    connections_hold(&pool, |held| held == 0.0).await;
+}
+
 #[tokio::test]
 async fn an_event_stream_that_is_read_stays_however_quiet_it_is() {
     let pool = serve("idle_timeout = \"1s\"\nwrite_timeout = \"1s\"", "");

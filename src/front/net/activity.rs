@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::framing::{Ambiguous, Fault};
 use super::streams::Progress;
 use crate::fair::Flow;
-use crate::held::Ledger;
+use crate::held::{Account, Ledger};
 use crate::ids::TenantId;
 
 /// Longest that a client may take for the head of a request.
@@ -64,6 +65,8 @@ pub(super) enum Wish {
     Finish = 1,
     /// Its place is needed.
     Leave = 2,
+    /// It holds more than there is room for: the end.
+    Close = 3,
 }
 
 /// What one connection is at. Times are milliseconds since it began, plus one; 0 is never.
@@ -100,7 +103,18 @@ struct Party {
     flow: Flow,
     /// The tenant that has used it; none or several share no flow with one.
     tenant: Option<TenantId>,
+    account: Option<Account>,
     is_of_many: bool,
+}
+
+/// Who answers for what a connection holds.
+#[derive(Clone, Debug)]
+pub(super) enum Payer {
+    /// Nobody has shown credentials.
+    Stranger,
+    Tenant(Account),
+    /// Several tenants use it.
+    Many,
 }
 
 impl Activity {
@@ -119,6 +133,7 @@ impl Activity {
             party: Mutex::new(Party {
                 flow: strangers,
                 tenant: None,
+                account: None,
                 is_of_many: false,
             }),
             wish: AtomicU8::new(Wish::None as u8),
@@ -177,11 +192,27 @@ impl Activity {
         (found.head <= number).then_some(found.fault)
     }
 
-    /// The socket took so many bytes.
-    pub(super) fn wrote(&self, bytes: usize) {
+    /// The socket took so many bytes; whether it took none before.
+    pub(super) fn wrote(&self, bytes: usize) -> bool {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
-        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+        self.goes_on()
+    }
+
+    /// The socket takes something, or has taken all there was; whether it did not before.
+    pub(super) fn goes_on(&self) -> bool {
+        let was_blocked = self.blocked_since.load(Ordering::Relaxed) != 0;
+        if was_blocked {
             self.blocked_since.store(0, Ordering::Relaxed);
+        }
+        was_blocked
+    }
+
+    /// Ready once the socket takes what is written to it. Its connection's task is woken then, which must be the one
+    /// that polls this.
+    pub(in crate::front) fn poll_writable(&self) -> Poll<()> {
+        match self.blocked_since.load(Ordering::Relaxed) {
+            0 => Poll::Ready(()),
+            _ => Poll::Pending,
         }
     }
 
@@ -228,9 +259,26 @@ impl Activity {
             party.is_of_many = true;
             party.flow = ledger.scheduler().flow();
         } else {
+            let account = ledger.account(tenant);
             party.tenant = Some(tenant.clone());
-            party.flow = ledger.account(tenant).flow().clone();
+            party.flow = account.flow().clone();
+            party.account = Some(account);
         }
+    }
+
+    /// Who answers for what it holds.
+    pub(super) fn payer(&self) -> Payer {
+        let party = self.party.lock();
+        match &party.account {
+            _ if party.is_of_many => Payer::Many,
+            Some(account) => Payer::Tenant(account.clone()),
+            None => Payer::Stranger,
+        }
+    }
+
+    /// Requests under way.
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way.load(Ordering::Relaxed)
     }
 
     /// Asks the connection to end.
@@ -242,14 +290,15 @@ impl Activity {
 
     /// Whether it was asked to end to make room.
     pub(super) fn is_leaving(&self) -> bool {
-        self.wish.load(Ordering::Acquire) == Wish::Leave as u8
+        self.wish.load(Ordering::Acquire) >= Wish::Leave as u8
     }
 
     pub(super) fn wished(&self) -> Wish {
         match self.wish.load(Ordering::Acquire) {
             0 => Wish::None,
             1 => Wish::Finish,
-            _ => Wish::Leave,
+            2 => Wish::Leave,
+            _ => Wish::Close,
         }
     }
 
@@ -261,8 +310,8 @@ impl Activity {
         std::future::poll_fn(|cx| {
             self.task.register(cx.waker());
             match self.is_leaving() {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             }
         })
         .await;
@@ -307,13 +356,16 @@ impl Judge {
             return Verdict::Close("no request came in time");
         }
         let wish = activity.wished();
+        if wish == Wish::Close {
+            return Verdict::Close("it held more than there is room for");
+        }
         if wish == Wish::Leave && get(&activity.served) == 0 {
             return Verdict::Close("its place was needed");
         }
         if let Some((since, written)) = self.finishing {
             let taken = get(&activity.written).saturating_sub(written);
             let patience = match wish {
-                Wish::Leave => LINGER,
+                Wish::Leave | Wish::Close => LINGER,
                 Wish::None | Wish::Finish => self.timeouts.write,
             };
             let is_over = has_lasted(since, patience) && (is_idle || wish == Wish::Leave);
@@ -443,7 +495,9 @@ mod tests {
         let used = fresh();
         used.request_begins();
         used.wish(Wish::Leave);
-        let seen = seen(&used, |_| used.wrote(1 << 20));
+        let seen = seen(&used, |_| {
+            used.wrote(1 << 20);
+        });
         assert!(
             matches!(seen[..], [(0, Verdict::Finish), (1, Verdict::Close(_))])
                 || matches!(seen[..], [(0, Verdict::Finish), (2, Verdict::Close(_))]),

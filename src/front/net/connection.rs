@@ -69,7 +69,7 @@ where
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(PING_PERIOD)
             .keep_alive_timeout(timeouts.write);
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.place)));
         let connection = builder.serve_connection(stream, self.service);
         let mut connection = pin!(connection);
         let mut looks = pin!(Looks::new(timeouts.look_period()));

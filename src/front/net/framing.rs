@@ -100,6 +100,8 @@ pub(super) struct Framing {
     line: Vec<u8>,
     /// The last byte that came.
     last: u8,
+    /// Bytes of the head that has not ended.
+    head_len: usize,
     /// Heads that are complete.
     heads: u64,
     ambiguous: Option<Ambiguous>,
@@ -111,6 +113,7 @@ impl Default for Framing {
             part: Part::Head(Head::default()),
             line: Vec::new(),
             last: 0,
+            head_len: 0,
             heads: 0,
             ambiguous: None,
         }
@@ -131,6 +134,14 @@ impl Framing {
         }
     }
 
+    /// Bytes of the head that has begun and not ended.
+    pub(super) fn head_len(&self) -> usize {
+        match self.part {
+            Part::Head(_) => self.head_len,
+            _ => 0,
+        }
+    }
+
     /// Takes in what came.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -146,10 +157,12 @@ impl Framing {
                 },
                 Part::Head(_) | Part::ChunkSize | Part::Trailers => {
                     let Some(end) = memchr(b'\n', bytes) else {
+                        self.head_len += bytes.len();
                         self.keep(bytes);
                         return;
                     };
                     let (line, rest) = bytes.split_at(end);
+                    self.head_len += line.len() + 1;
                     bytes = &rest[1..];
                     if line.last().copied().unwrap_or(self.last) != b'\r' {
                         self.bare_line_feed(line);
@@ -189,6 +202,7 @@ impl Framing {
 
     fn next_head(&mut self) {
         self.part = Part::Head(Head::default());
+        self.head_len = 0;
     }
 
     /// The beginning of a line, without the line feed at its end.
@@ -222,8 +236,10 @@ impl Framing {
         if line.is_empty() {
             if head.has_request_line {
                 self.end_head(head);
+            } else {
+                // A line break too many after the last body, which is skipped (RFC 9112, 2.2).
+                self.head_len = 0;
             }
-            // Else a line break too many after the last body, which is skipped (RFC 9112, 2.2).
             return;
         }
         if !head.has_request_line {

@@ -11,14 +11,18 @@
 //! A peer that takes nothing of what is written to it for `write_timeout` is cut off: the connection where the
 //! socket takes nothing, the one stream where its window over HTTP/2 is used up.
 //!
+//! What a connection holds beyond what each does is charged to whoever answers for it ([`charges`]).
+//!
 //! Invariants: a place is given back when its connection's task ends, however it ends; a connection with a request
 //! of a known caller under way is never closed to make room.
 //!
 //! It deliberately knows no path and no credentials: who reads those says whom a connection is known to.
 
 mod activity;
+mod charges;
 mod connection;
 mod framing;
+mod handshake;
 mod places;
 mod request;
 mod streams;
@@ -26,6 +30,7 @@ mod victims;
 mod watched;
 
 pub(super) use connection::Connection;
+pub(super) use handshake::Handshake;
 pub(super) use places::Taken;
 pub use places::{ConnectionLimits, Places};
 pub(super) use request::{Served, Unclear, unambiguous};

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, Timeouts, Wish};
 use super::victims::{Candidate, victims};
-use crate::fair::{Flow, Scheduler};
+use crate::fair::Flow;
+use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 
@@ -23,6 +24,8 @@ use crate::protocol::{Failure, Reason};
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
 const LEAVING: usize = 16;
+/// What part of what all strangers may hold one peer may.
+const PART_OF_PEER: u64 = 4;
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -78,8 +81,7 @@ pub struct Places {
     freed: Notify,
     counts: Counts,
     said_at: Mutex<Option<Instant>>,
-    /// The work for those of whom nothing is known yet.
-    strangers: Flow,
+    ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +100,8 @@ struct Count {
     there: usize,
     /// Asked to leave, and still there.
     leaving: usize,
+    /// Bytes that are held for those of them of whom nothing is known yet, beyond what each connection takes.
+    held: u64,
 }
 
 impl Count {
@@ -126,15 +130,16 @@ enum NoPlace {
 }
 
 impl Places {
-    /// All free. What connections want before it is known for whom is work of one flow, beside those of tenants.
-    pub fn new(limits: ConnectionLimits, scheduler: &Scheduler) -> Arc<Self> {
+    /// All free. What connections want before it is known for whom is work of one flow, beside those of tenants, and
+    /// what is held for them is of one account.
+    pub fn new(limits: ConnectionLimits, ledger: &Ledger) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(limits),
             table: Mutex::default(),
             freed: Notify::new(),
             counts: Counts::default(),
             said_at: Mutex::default(),
-            strangers: scheduler.flow(),
+            ledger: ledger.clone(),
         })
     }
 
@@ -212,7 +217,7 @@ impl Places {
         }
         let number = table.next;
         table.next += 1;
-        let activity = Arc::new(Activity::new(self.strangers.clone()));
+        let activity = Arc::new(Activity::new(self.strangers().clone()));
         if table.is_closing {
             activity.wish(Wish::Finish);
         }
@@ -230,6 +235,7 @@ impl Places {
         }
         Ok(Taken {
             number,
+            peer: network,
             activity,
             places: Arc::clone(self),
         })
@@ -254,7 +260,39 @@ impl Places {
 
     /// The work for those of whom nothing is known yet.
     pub(in crate::front) fn strangers(&self) -> &Flow {
-        &self.strangers
+        self.ledger.strangers().flow()
+    }
+
+    /// What is held of whom.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Notes that so many bytes are held for a stranger of that peer; false, and nothing, if the peer has no room for them.
+    pub(super) fn holds_for(&self, peer: IpAddr, bytes: u64) -> bool {
+        let is_counted = !self.limits.read().is_proxy(peer);
+        let most = self.ledger.strangers().limit() / PART_OF_PEER;
+        let mut table = self.table.lock();
+        let count = table.of_peer.entry(peer).or_default();
+        let has_room = !is_counted || count.held + bytes <= most;
+        count.held += if has_room { bytes } else { 0 };
+        table.forget_if_empty(peer);
+        has_room
+    }
+
+    /// Of what [`holds_for`](Self::holds_for) noted, so many bytes are held no longer.
+    pub(super) fn holds_no_longer(&self, peer: IpAddr, bytes: u64) {
+        let mut table = self.table.lock();
+        if let Some(count) = table.of_peer.get_mut(&peer) {
+            count.held -= bytes;
+        }
+        table.forget_if_empty(peer);
+    }
+
+    /// A connection ends because there is no room for what it holds.
+    pub(super) fn has_no_room(&self) {
+        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
+        self.say(|| tracing::warn!("connections are closed that hold more than there is room for: long heads, or many requests over HTTP/2 whose answers are not taken (raise `http.memory`, or `limits.memory_held` of their tenant)"));
     }
 
     pub(super) fn timed_out(&self) {
@@ -301,6 +339,12 @@ impl Table {
         gone.len()
     }
 
+    fn forget_if_empty(&mut self, peer: IpAddr) {
+        if self.of_peer.get(&peer) == Some(&Count::default()) {
+            self.of_peer.remove(&peer);
+        }
+    }
+
     /// The connection of that number has ended.
     fn remove(&mut self, number: u64) {
         let Some(taker) = self.taken.remove(&number) else {
@@ -315,10 +359,8 @@ impl Table {
         if let Some(count) = self.of_peer.get_mut(&taker.peer) {
             count.there -= 1;
             count.leaving -= leaving;
-            if count.there == 0 {
-                self.of_peer.remove(&taker.peer);
-            }
         }
+        self.forget_if_empty(taker.peer);
         if let Some(tenant) = &taker.tenant
             && let Some(count) = self.of_tenant.get_mut(tenant)
         {
@@ -344,6 +386,7 @@ fn network_of(peer: IpAddr) -> IpAddr {
 /// The place of one connection. Dropping it gives it back.
 pub(in crate::front) struct Taken {
     number: u64,
+    peer: IpAddr,
     activity: Arc<Activity>,
     places: Arc<Places>,
 }
@@ -362,8 +405,13 @@ impl Taken {
         &self.activity
     }
 
-    pub(super) fn places(&self) -> &Places {
+    pub(super) fn places(&self) -> &Arc<Places> {
         &self.places
+    }
+
+    /// What counts as its peer.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// A caller of that tenant uses the connection, which counts as the tenant's from the first such caller on.
@@ -432,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_peer_may_have_so_many_and_a_proxy_more() {
-        let places = Places::new(limits(100, 2, 100), &Scheduler::default());
+        let places = Places::new(limits(100, 2, 100), &Ledger::unlimited());
         let mut mine = vec![];
         for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
             mine.push(taken(&places, peer));
@@ -464,7 +512,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_comes_again_and_again_is_looked_through_once_for_a_share_of_its_places() {
-        let places = Places::new(limits(2_000, 640, 100), &Scheduler::default());
+        let places = Places::new(limits(2_000, 640, 100), &Ledger::unlimited());
         let mut mine: Vec<_> = (0..640).map(|_| taken(&places, "192.0.2.1")).collect();
         let another = taken(&places, "192.0.2.2");
         for asked in [1, 10] {
@@ -475,8 +523,9 @@ mod tests {
         mine.push(taken(&places, "192.0.2.1"));
         assert_eq!(places.closed(), [0, 20, 0], "those are not enough any more");
         assert!(!another.activity().is_leaving(), "another's stay");
-        let (left, stay): (Vec<_>, Vec<_>) =
-            mine.into_iter().partition(|one| one.activity().is_leaving());
+        let (left, stay): (Vec<_>, Vec<_>) = mine
+            .into_iter()
+            .partition(|one| one.activity().is_leaving());
         assert_eq!((left.len(), stay.len()), (20, 632));
         drop((left, stay, another));
         let table = places.table.lock();
@@ -486,7 +535,7 @@ mod tests {
 
     #[test]
     fn strangers_make_room_before_idle_callers_and_busy_callers_stay() {
-        let places = Places::new(limits(3, 3, 3), &Scheduler::default());
+        let places = Places::new(limits(3, 3, 3), &Ledger::unlimited());
         let busy = taken(&places, "192.0.2.1");
         let known = taken(&places, "192.0.2.2");
         let stranger = taken(&places, "192.0.2.3");
@@ -510,7 +559,7 @@ mod tests {
 
     #[test]
     fn a_tenant_may_have_so_many() {
-        let places = Places::new(limits(100, 100, 2), &Scheduler::default());
+        let places = Places::new(limits(100, 100, 2), &Ledger::unlimited());
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
         let all: Vec<_> = (0..4).map(|_| taken(&places, "192.0.2.1")).collect();
         for one in &all[..2] {

@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::charges::{FREE_HEAD, Held};
 use super::framing::Framing;
+use super::places::Taken;
 
 /// Bytes that are read, and written, before others have their turn.
 const AT_A_TURN: usize = 64 << 10;
@@ -19,8 +21,11 @@ const AT_ONCE: usize = 32 << 10;
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     inner: T,
+    taken: Arc<Taken>,
     activity: Arc<Activity>,
     framing: Framing,
+    /// For a long head that has not ended.
+    held: Option<Held>,
     /// Bytes that were read since others had their turn.
     read: usize,
     /// Bytes that were written since then.
@@ -28,11 +33,13 @@ pub(super) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(inner: T, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(inner: T, taken: Arc<Taken>) -> Self {
         Self {
             inner,
-            activity,
+            activity: Arc::clone(taken.activity()),
+            taken,
             framing: Framing::default(),
+            held: None,
             read: 0,
             written: 0,
         }
@@ -44,16 +51,29 @@ impl<T> Watched<T> {
         }
         self.framing.feed(bytes);
         self.activity.is_within_head(self.framing.is_within_head());
+        let head = self.framing.head_len();
+        if head > FREE_HEAD {
+            self.held = Held::of_head(&self.taken, self.held.take(), head);
+        } else if self.held.is_some() {
+            self.held = None;
+        }
         if let Some(found) = self.framing.ambiguous() {
             self.activity.found_ambiguous(found);
         }
     }
 
-    fn noted(&mut self, taken: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn noted(
+        &mut self,
+        cx: &Context<'_>,
+        taken: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         match &taken {
             Poll::Ready(Ok(bytes)) => {
                 self.written += bytes;
-                self.activity.wrote(*bytes);
+                if self.activity.wrote(*bytes) {
+                    // The next request of a pipeline may wait for that.
+                    cx.waker().wake_by_ref();
+                }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => {
@@ -120,7 +140,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         }
         let some = &bytes[..bytes.len().min(AT_A_TURN)];
         let taken = Pin::new(&mut self.inner).poll_write(cx, some);
-        self.noted(taken)
+        self.noted(cx, taken)
     }
 
     fn poll_write_vectored(
@@ -141,7 +161,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
             return Poll::Pending;
         }
         let taken = Pin::new(&mut self.inner).poll_write_vectored(cx, &bytes[..count]);
-        self.noted(taken)
+        self.noted(cx, taken)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,8 +170,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
-        if flushed.is_pending() {
-            self.activity.is_blocked();
+        match &flushed {
+            Poll::Pending => self.activity.is_blocked(),
+            // TLS writes what it has kept then, without a write of ours.
+            Poll::Ready(Ok(())) if self.activity.goes_on() => cx.waker().wake_by_ref(),
+            Poll::Ready(_) => {}
         }
         flushed
     }
@@ -162,5 +185,58 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
             self.activity.is_blocked();
         }
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::held::Ledger;
+
+    /// Takes all that is written, and keeps it until it may be flushed, as TLS does.
+    #[derive(Default)]
+    struct Keeping {
+        may_flush: bool,
+    }
+
+    impl AsyncWrite for Keeping {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            match self.may_flush {
+                true => Poll::Ready(Ok(())),
+                false => Poll::Pending,
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_and_is_gone_blocks_nobody() {
+        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let peer = "192.0.2.1".parse().expect("an address");
+        let taken = Arc::new(places.take(peer).await.expect("a place"));
+        let mut watched = Watched::new(Keeping::default(), Arc::clone(&taken));
+        watched.write_all(b"answer").await.expect("kept");
+        let mut flush = poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_flush(cx)));
+        assert!((&mut flush).await.is_pending());
+        assert!(taken.activity().poll_writable().is_pending());
+        watched.inner.may_flush = true;
+        watched.flush().await.expect("gone");
+        assert!(taken.activity().poll_writable().is_ready());
     }
 }

@@ -1,0 +1,124 @@
+//! A socket on which hands are shaken for TLS: what a client sends until then is kept, and counts as a head does.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::charges::{FREE_HEAD, Held};
+use super::places::Taken;
+
+/// A stream of bytes, of which those that are read before [`is_done`](Self::is_done) are charged.
+#[derive(Debug)]
+pub(in crate::front) struct Handshake<T> {
+    inner: T,
+    /// Whose connection it is, and the bytes read so far. `None`: hands are shaken.
+    under_way: Option<(Arc<Taken>, usize)>,
+    held: Option<Held>,
+}
+
+impl<T> Handshake<T> {
+    /// On that stream, of that connection.
+    pub(in crate::front) fn new(inner: T, taken: Arc<Taken>) -> Self {
+        Self {
+            inner,
+            under_way: Some((taken, 0)),
+            held: None,
+        }
+    }
+
+    /// Hands are shaken.
+    pub(in crate::front) fn is_done(&mut self) {
+        self.under_way = None;
+        self.held = None;
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Handshake<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let Self {
+            under_way, held, ..
+        } = &mut *self;
+        if let Some((taken, bytes)) = under_way {
+            *bytes += buf.filled().len() - before;
+            if *bytes > FREE_HEAD {
+                *held = Held::of_head(taken, held.take(), *bytes);
+            }
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Handshake<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::held::{Kind, Ledger, Limits};
+
+    /// How a stranger fares that has sent so many bytes, with so many for strangers; what is held then, and later.
+    async fn after(sent: usize, of_strangers: u64) -> (bool, u64, u64) {
+        let ledger = Ledger::new(Limits {
+            of_tenant: 1,
+            of_all: of_strangers * 8,
+        });
+        let places = Places::new(ConnectionLimits::of_few(10), &ledger);
+        let peer = "192.0.2.1".parse().expect("an address");
+        let taken = Arc::new(places.take(peer).await.expect("a place"));
+        let bytes = vec![0; sent];
+        let stream = tokio::io::join(&bytes[..], tokio::io::sink());
+        let mut handshake = Handshake::new(stream, Arc::clone(&taken));
+        handshake.read_to_end(&mut vec![]).await.expect("read");
+        let held = ledger.held_of(Kind::Connection);
+        handshake.is_done();
+        let later = ledger.held_of(Kind::Connection);
+        (taken.activity().is_leaving(), held, later)
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_hands_are_shaken_is_charged() {
+        assert_eq!(after(8 << 10, 1 << 20).await, (false, 0, 0));
+        assert_eq!(after(60 << 10, 1 << 20).await, (false, 60 << 10, 0));
+        // A quarter of it is for one address.
+        assert_eq!(after(60 << 10, 200 << 10).await, (true, 0, 0));
+    }
+}
