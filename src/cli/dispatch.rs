@@ -10,6 +10,7 @@ use super::{
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
     SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
+use crate::process::take_short_turns;
 use crate::telemetry;
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -66,7 +67,11 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => args.run(),
         Command::Restore(args) => args.run(),
         Command::Tune(args) => args.run(),
-        Command::Serve(args) => block_on(args.run()),
+        Command::Serve(args) => {
+            // Before there are more threads than this one.
+            let turns = take_short_turns();
+            block_on(args.run(turns))
+        }
         Command::Doctor(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),

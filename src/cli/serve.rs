@@ -1,5 +1,6 @@
 //! `stdiopool serve`: runs the supervisor.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -36,12 +37,15 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Serves until told to stop.
+    /// Serves until told to stop. `turns` is what became of making its turns on a processor short.
     ///
     /// # Errors
     /// When it cannot start.
-    pub async fn run(self) -> Result<(), miette::Report> {
+    pub async fn run(self, turns: io::Result<()>) -> Result<(), miette::Report> {
         telemetry::init_logging(self.log_format).map_err(|error| miette::miette!("{error}"))?;
+        if let Err(error) = turns {
+            tracing::debug!(%error, "turns on a processor stay as long as they are");
+        }
         let source = if self.command.is_empty() {
             Source::File(self.config)
         } else {

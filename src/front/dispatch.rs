@@ -77,15 +77,21 @@ impl Dispatch {
             let (served, fault) = Served::begin(&peer.place, &request);
             let activity = Arc::clone(peer.place.activity());
             let (dispatch, peer) = (self.clone(), peer.clone());
+            // Nobody hears the answer, and what it takes is what there is no room for.
+            let is_heard = !activity.is_closing();
             // Boxed, because a connection without a request under way is to be small.
-            let answer =
-                Answer::of(move |late| Box::pin(dispatch.answer(request, (peer, late), fault)));
+            let answer = is_heard.then(|| {
+                Answer::of(move |late| Box::pin(dispatch.answer(request, (peer, late), fault)))
+            });
             let hint = hint.clone().filter(|_| version == Version::HTTP_11);
             async move {
                 // Of a pipeline that nobody reads, no more is kept than one answer.
                 if version != Version::HTTP_2 {
                     poll_fn(|_| activity.poll_writable()).await;
                 }
+                let Some(answer) = answer else {
+                    return Ok(Response::new(served));
+                };
                 let mut answer = answer.await;
                 if let Some(hint) = hint {
                     answer.headers_mut().insert(KEEP_ALIVE.clone(), hint);

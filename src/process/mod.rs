@@ -11,6 +11,6 @@ mod table;
 
 pub(crate) use descendants::end_descendants;
 pub(crate) use handover::{hand_over, receive_packet, take_over};
-pub(crate) use own::{close_all_but, close_from_3, keep_private};
+pub(crate) use own::{close_all_but, close_from_3, keep_private, take_short_turns};
 pub(crate) use pidfd::open_pidfd;
 pub(crate) use table::{Process, ProcessTable, RunState, kill};

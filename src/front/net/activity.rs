@@ -293,6 +293,11 @@ impl Activity {
         self.wish.load(Ordering::Acquire) >= Wish::Leave as u8
     }
 
+    /// Whether it is to end at once, whatever is under way.
+    pub(in crate::front) fn is_closing(&self) -> bool {
+        self.wished() == Wish::Close
+    }
+
     pub(super) fn wished(&self) -> Wish {
         match self.wish.load(Ordering::Acquire) {
             0 => Wish::None,
