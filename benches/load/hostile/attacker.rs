@@ -12,7 +12,7 @@ use clap::Args;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -133,6 +133,7 @@ pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
     let _unless_none = std::fs::write("/proc/self/autogroup", "19");
     let answers = Answers::default();
     let (tell, mut set_up) = mpsc::channel(FLOODS.len());
+    let (go, begin) = watch::channel(false);
     let mut flooding = JoinSet::new();
     let meant = |flood: &&Flood| args.floods.iter().any(|name| name == flood.name);
     for flood in FLOODS.iter().filter(meant) {
@@ -141,6 +142,7 @@ pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
             token: args.token.clone(),
             answers: answers.clone(),
             ready: tell.clone(),
+            begin: begin.clone(),
         };
         let running = (flood.run)(Arc::new(hostile));
         flooding.spawn(async move { (flood.name, running.await) });
@@ -159,6 +161,7 @@ pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
         failures.push(format!("not in {} s", SET_UP.as_secs()));
     }
     say("ready")?;
+    go.send_replace(true);
     let stdin_ended = tokio::task::spawn_blocking(|| {
         let mut nothing = Vec::new();
         // However it ends, nobody is there any more.

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Requests whose last byte never comes.
 pub(super) async fn unfinished(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let (connections, bytes) = UNFINISHED;
     let body: Arc<[u8]> = vec![b' '; bytes - 1].into();
     beside(connections, |_| {
@@ -41,7 +41,7 @@ pub(super) async fn unfinished(hostile: Arc<Hostile>) -> Result<()> {
 /// Large results of which only the first line is read.
 pub(super) async fn unread_answers(hostile: Arc<Hostile>) -> Result<()> {
     let session = hostile.flooding_server().await?.session;
-    hostile.is_ready();
+    hostile.is_ready().await;
     let (connections, bytes) = UNREAD;
     beside(connections, |id| {
         let (hostile, session) = (Arc::clone(&hostile), session.clone());

@@ -32,7 +32,7 @@ async fn call(wire: &mut Wire, config: &str) {
 
 /// Ever new configs of 7 MiB that hold for one request each.
 pub(super) async fn large_inline(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let (connections, bytes) = LARGE;
     let padding: Arc<[u8]> = vec![b'x'; bytes].into();
     beside(connections, |number| {
@@ -58,7 +58,7 @@ pub(super) async fn large_inline(hostile: Arc<Hostile>) -> Result<()> {
 
 /// Ever new configs that are refused.
 pub(super) async fn refused(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     beside(SMALL, |number| {
         let mut wire = hostile.wire(Some("fragile"));
         async move {
@@ -73,7 +73,7 @@ pub(super) async fn refused(hostile: Arc<Hostile>) -> Result<()> {
 
 /// Configs with which their server ends as soon as it is started.
 pub(super) async fn bad(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     beside(SMALL, |number| {
         let mut wire = hostile.wire(Some("fragile"));
         async move {
@@ -90,7 +90,7 @@ pub(super) async fn bad(hostile: Arc<Hostile>) -> Result<()> {
 
 /// Ever new launches of a server whose list of tools has 7 MB.
 pub(super) async fn identities(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     beside(4, |number| {
         let mut wire = hostile.wire(Some("listing"));
         async move {

@@ -54,7 +54,7 @@ fn get_frame(authority: &str) -> Vec<u8> {
 
 /// Sends it on many connections and waits on each until it is closed.
 async fn hold(hostile: Arc<Hostile>, sent: &[u8]) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let sent: Arc<[u8]> = sent.into();
     beside(COUNT, |_| {
         let (hostile, sent) = (Arc::clone(&hostile), Arc::clone(&sent));
@@ -76,7 +76,7 @@ async fn hold(hostile: Arc<Hostile>, sent: &[u8]) -> Result<()> {
 
 /// HTTP/1.1 connections that ask without end and never read.
 pub(super) async fn pipelining(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let one = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", hostile.address);
     let many: Arc<[u8]> = one.repeat(100).into_bytes().into();
     beside(PIPELINES, |_| {

@@ -9,7 +9,7 @@ mod sessions;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::super::Result;
@@ -64,14 +64,19 @@ pub(crate) struct Hostile {
     pub(crate) token: String,
     pub(crate) answers: Answers,
     /// Each flood says once that it is set up.
-    pub(crate) ready: Sender<()>,
+    pub(crate) ready: mpsc::Sender<()>,
+    /// True once all of them are.
+    pub(crate) begin: watch::Receiver<bool>,
 }
 
 impl Hostile {
-    /// Says that the flood is set up and begins.
-    fn is_ready(&self) {
+    /// Says that the flood is set up, and waits until all of them are: one that floods already would keep others from it.
+    async fn is_ready(&self) {
         // Nobody waits any more where setting up took too long.
         let _late = self.ready.try_send(());
+        let mut begin = self.begin.clone();
+        // An error: nobody is to begin any more, as the process ends.
+        let _ended = begin.wait_for(|begin| *begin).await;
     }
 
     /// A connection to that server, or with `None` to all of them as one.

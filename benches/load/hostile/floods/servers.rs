@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Servers that are started and never answer.
 pub(super) async fn mute(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     beside(MUTE, |_| {
         let mut wire = hostile.wire(Some("mute"));
         async move {
@@ -42,7 +42,7 @@ pub(super) async fn stdout(hostile: Arc<Hostile>) -> Result<()> {
 
 async fn over_and_over(hostile: &Hostile, kinds: &[&str]) -> Result<()> {
     let mut wire = hostile.flooding_server().await?;
-    hostile.is_ready();
+    hostile.is_ready().await;
     loop {
         for kind in kinds {
             let call = flood_call(kind, PERIOD, 0, "");

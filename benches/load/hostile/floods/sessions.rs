@@ -34,7 +34,7 @@ fn subscribe(uri: &str) -> String {
 
 /// Ever new subscriptions with long URIs.
 pub(super) async fn subscriptions(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let (sessions, bytes) = SUBSCRIBERS;
     let padding: Arc<str> = "x".repeat(bytes).into();
     beside(sessions, |_| {
@@ -55,7 +55,7 @@ pub(super) async fn subscriptions(hostile: Arc<Hostile>) -> Result<()> {
 
 /// Sessions that introduce themselves with 7 MiB.
 pub(super) async fn large_client_info(hostile: Arc<Hostile>) -> Result<()> {
-    hostile.is_ready();
+    hostile.is_ready().await;
     let padding: Arc<[u8]> = vec![b'x'; CLIENT_INFO].into();
     beside(4, |number| {
         let (mut wire, padding) = (hostile.wire(Some("demo")), Arc::clone(&padding));
@@ -100,7 +100,7 @@ pub(super) async fn large_updates(hostile: Arc<Hostile>) -> Result<()> {
     let (sessions, bytes) = ALL_AS_ONE;
     open(&hostile, None, sessions, URI_OF_ALL).await?;
     let mut wire = hostile.flooding_server().await?;
-    hostile.is_ready();
+    hostile.is_ready().await;
     loop {
         let call = flood_call("updated", 0, bytes, URI);
         wire.post("", &[call.as_bytes()]).await;
@@ -112,7 +112,7 @@ pub(super) async fn large_updates(hostile: Arc<Hostile>) -> Result<()> {
 pub(super) async fn notifications(hostile: Arc<Hostile>) -> Result<()> {
     open(&hostile, Some("floods"), LISTENERS, URI).await?;
     let mut wire = hostile.flooding_server().await?;
-    hostile.is_ready();
+    hostile.is_ready().await;
     loop {
         for kind in ["tools", "resources", "updated"] {
             let call = flood_call(kind, 3, 0, URI);
