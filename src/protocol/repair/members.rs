@@ -108,7 +108,9 @@ impl<'a> Found<'a> {
             return Err(fault(Flaw::Shape));
         }
         if has_method {
-            return self.asked(noted).ok_or_else(|| fault(Flaw::Id));
+            let method = self.method.and_then(plain_method);
+            let method = method.ok_or_else(|| fault(Flaw::Shape))?;
+            return self.asked(&method, noted).ok_or_else(|| fault(Flaw::Id));
         }
         let (result, error) = match (is_there(self.result), is_there(self.error)) {
             (true, true) => return Err(fault(Flaw::ResultAndError)),
@@ -163,10 +165,9 @@ impl<'a> Found<'a> {
     }
 
     /// A request or notification. One whose id is `null` can only be a notification.
-    fn asked(&self, noted: &mut Mended) -> Option<Bytes> {
-        let method: String = serde_json::from_str(self.method?).ok()?;
+    fn asked(&self, method: &str, noted: &mut Mended) -> Option<Bytes> {
         let id = match self.id {
-            Some("null") if method.starts_with("notifications/") => {
+            Some("null") if method.starts_with("\"notifications/") => {
                 noted.note(Flaw::NullMember);
                 None
             }
@@ -178,12 +179,19 @@ impl<'a> Found<'a> {
             noted.note(Flaw::NullMember);
         }
         let params = self.params.filter(|params| *params != "null");
-        Some(written(id, Some(&quoted(&method)), params, None, None))
+        Some(written(id, Some(method), params, None, None))
     }
 }
 
 fn is_there(member: Option<&str>) -> bool {
     member.is_some_and(|value| value != "null")
+}
+
+/// A method as raw JSON without an escape; `None` where that cannot be: it is the name of no method.
+fn plain_method(raw: &str) -> Option<String> {
+    let method: String = serde_json::from_str(raw).ok()?;
+    let plain = quoted(&method);
+    (!plain.contains('\\')).then_some(plain)
 }
 
 pub(super) fn is_id(raw: &str) -> bool {
