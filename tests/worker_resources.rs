@@ -5,6 +5,7 @@ mod worker_probe;
 
 use std::time::{Duration, Instant};
 
+use stdiopool::protocol::Says;
 use stdiopool::worker::Options;
 use tokio::sync::{Mutex, MutexGuard};
 use worker_probe::*;
@@ -46,8 +47,9 @@ out.write('"},"id":"call-7"}\n{"after":1}\n')
     let Heard::Oversized(news) = heard else {
         panic!("expected an oversized line, got {heard:?}");
     };
-    assert_eq!(news.ids, [r#""call-7""#]);
-    assert!(!news.has_method && news.len > 50_000_000);
+    let message = news.message.expect("a message");
+    assert_eq!(message.ids, [r#""call-7""#]);
+    assert!(message.says == Says::Answers && news.len > 50_000_000);
     assert_eq!(inbox.line().await, r#"{"after":1}"#);
     within(worker.wait()).await;
     let grown = status("VmHWM") - before;

@@ -38,21 +38,14 @@ fn client(mux: &mut Mux, session: SessionNo, message: &[u8], out: &mut Vec<Actio
                 mux.introduce(session, &hello());
             }
             let envelope = &envelope;
-            mux.request(
-                ClientRequest {
-                    session,
-                    message,
-                    envelope,
-                },
-                out,
-            );
+            mux.request(ClientRequest { session, envelope }, out);
         }
         Kind::Notification => {
-            mux.notification(session, message, &envelope, out);
+            mux.notification(session, &envelope, out);
         }
         Kind::Response => {
             if let Some(ask) = envelope.id.and_then(|id| AskRef::parse(id.get())) {
-                mux.answer(session, ask, message, &envelope, out);
+                mux.answer(session, ask, &envelope, out);
             }
         }
     }

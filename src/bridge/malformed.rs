@@ -1,114 +1,78 @@
 //! Lines of a worker that are not as they must be: what is clear in them is taken, and whoever waits for
 //! what is not is told so at once.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::mux::{Action, Anomaly, CallId, Malformed, MalformedOutcome, Mux, Purpose};
+use super::mux::{Action, CallId, Malformed, MalformedOutcome, Mux, Purpose};
 use super::worker_side::worker_side_id;
-use crate::protocol::{
-    Envelope, Flaw, Unmendable, code, is_usual_error, mended, portable, wrapped_number,
-};
-
-/// Whom a message of which nothing can be made may answer.
-enum Meant {
-    /// These, and nobody else.
-    Calls(SmallVec<[CallId; 1]>),
-    /// One of these, if anybody.
-    Perhaps(SmallVec<[CallId; 1]>),
-    Nobody,
-}
-
-/// Whether a message can go on as it stands: it is its members and nothing else, every client can read them,
-/// and its result or error is one.
-pub(super) fn is_usual(envelope: &Envelope<'_>, line: &[u8]) -> bool {
-    // Emoji that are escaped, in nearly all cases.
-    let is_readable = || {
-        let text = std::str::from_utf8(line);
-        text.is_ok_and(|text| !matches!(portable(text), Ok(Cow::Owned(_))))
-    };
-    envelope.is_exact
-        && (!envelope.is_doubtful || is_readable())
-        && envelope.id.is_none_or(|id| id.get() != "null")
-        && envelope.result.is_none_or(|it| it.get().starts_with('{'))
-        && envelope.error.is_none_or(|it| is_usual_error(it.get()))
-}
+use crate::protocol::{Broken, Flaw, Mended, Says, code, wrapped_number};
 
 impl Mux {
-    /// Several lines of the worker that may be one message.
-    pub fn worker_lines(&mut self, lines: Bytes, out: &mut Vec<Action>) {
-        self.unusual(lines, out);
-    }
-
-    /// A line that cannot go on as it stands.
-    pub(super) fn unusual(&mut self, line: Bytes, out: &mut Vec<Action>) {
-        match mended(&line) {
-            Ok(mended) => {
-                for flaw in mended.flaws {
-                    out.push(Action::Malformed(Malformed {
-                        flaw,
-                        outcome: MalformedOutcome::Taken,
-                        line: line.clone(),
-                    }));
-                }
-                for message in mended.messages {
-                    self.mended_message(message, out);
-                }
-                for why in mended.lost {
-                    self.unmendable(&line, &why, out);
-                }
-            }
-            Err(why) => self.unmendable(&line, &why, out),
+    /// What could be made of a line.
+    pub(super) fn mended(&mut self, line: &Bytes, mended: Mended, out: &mut Vec<Action>) {
+        for flaw in mended.flaws {
+            out.push(Action::Malformed(Malformed {
+                flaw,
+                outcome: MalformedOutcome::Taken,
+                line: line.clone(),
+            }));
+        }
+        for message in mended.messages {
+            self.mended_message(message, out);
+        }
+        for broken in mended.broken {
+            self.broken(line, &broken, out);
         }
     }
 
-    /// A message of which nothing can be made. If it is an answer, or may be one, each call that it names fails.
-    fn unmendable(&mut self, line: &Bytes, why: &Unmendable, out: &mut Vec<Action>) {
-        if !why.is_message {
-            out.push(Action::Anomaly(Anomaly::Garbage));
-            return;
-        }
+    /// A message of which nothing can be made: if it is an answer, or may be one, each call that it may answer fails.
+    /// `line` is empty of one that was too long to be kept.
+    pub fn broken(&mut self, line: &Bytes, broken: &Broken, out: &mut Vec<Action>) {
         let malformed = |outcome| {
             Action::Malformed(Malformed {
-                flaw: why.flaw,
+                flaw: broken.flaw,
                 outcome,
                 line: line.clone(),
             })
         };
+        let named = self.calls_named(&broken.ids);
+        let asks = matches!(broken.says, Says::Asks | Says::AsksAndAnswers);
         // What names a call that is open is a log of what the worker was sent: an answer to it would be logged in turn, and taken
         // for that of the call.
-        let is_logged = why.flaw == Flaw::Syntax && !self.calls_named(&why.ids).is_empty();
-        if why.has_method && !is_logged {
-            let text = format!("the message {}", why.flaw.text());
+        let is_logged = broken.flaw == Flaw::Syntax && !named.is_empty();
+        if asks && !is_logged {
+            let text = format!("the message {}", broken.flaw.text());
             // Without an answer it would wait for good.
-            out.extend(why.ids.iter().map(|id| {
+            out.extend(broken.ids.iter().map(|id| {
                 let refused = super::client_side::error_response(id, code::INVALID_REQUEST, &text);
                 Action::ToWorker(refused)
             }));
         }
-        if why.has_method && !why.has_answer {
-            out.push(malformed(MalformedOutcome::Dropped));
-            return;
-        }
-        match (self.whom_it_answers(why), &why.error) {
-            (Meant::Nobody, _) if why.is_quoted => out.push(Action::Anomaly(Anomaly::Garbage)),
-            (Meant::Nobody, _) => out.push(malformed(MalformedOutcome::Dropped)),
-            (Meant::Perhaps(calls), _) => {
-                let outcome = self.suspect(&calls);
+        let calls = match broken.says {
+            Says::Asks => SmallVec::new(),
+            Says::Answers | Says::AsksAndAnswers => named,
+            Says::AnswersNotification if self.hello.is_some() => SmallVec::new(),
+            Says::AnswersNotification | Says::AnswersOnly | Says::AnswersOneOf => {
+                self.only_call().into_iter().collect()
+            }
+        };
+        match (&calls[..], &broken.error) {
+            ([], _) if broken.says == Says::AnswersOneOf => {
+                let outcome = self.suspect(&self.everyone());
                 out.push(malformed(outcome));
             }
-            (Meant::Calls(calls), Some(error)) if calls.len() == 1 => {
+            ([], _) => out.push(malformed(MalformedOutcome::Dropped)),
+            ([call], Some(error)) => {
                 // Of which request it is, is all that was missing.
                 out.push(malformed(MalformedOutcome::Taken));
-                let wire = self.wire_of(calls[0]).0;
+                let wire = self.wire_of(*call).0;
                 let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
                 self.mended_message(error.into(), out);
             }
-            (Meant::Calls(calls), _) => {
+            (calls, _) => {
                 for call in calls {
-                    let outcome = self.answered_badly(call, out);
+                    let outcome = self.answered_badly(*call, out);
                     out.push(malformed(outcome));
                 }
             }
@@ -133,36 +97,8 @@ impl Mux {
         }
     }
 
-    /// Whom such a message may answer: those that it names, or the only one where it names nobody.
-    fn whom_it_answers(&self, why: &Unmendable) -> Meant {
-        let named = self.calls_named(&why.ids);
-        if why.is_quoted {
-            return Meant::Nobody;
-        }
-        if !named.is_empty() {
-            return Meant::Calls(named);
-        }
-        // A log may be JSON, and quote what others say to each other: an id that nobody has is somebody else's.
-        let is_nameless_answer =
-            why.has_version && why.has_answer && !why.has_method && !why.has_id;
-        let error = why.error.as_deref().and_then(code_of);
-        // Who has read a request's method has read its id too: this is about a notification.
-        let is = |code: i32| error == Some(f64::from(code));
-        let is_of_notification = is(code::METHOD_NOT_FOUND) && self.hello.is_some();
-        if !is_nameless_answer || is_of_notification {
-            return Meant::Nobody;
-        }
-        // What is JSON and names nobody may answer a notification, but for one that says that it has not read its request.
-        let is_lost = why.flaw == Flaw::Syntax || is(code::PARSE_ERROR);
-        match self.only_call() {
-            Some(only) => Meant::Calls(SmallVec::from_elem(only, 1)),
-            None if is_lost => Meant::Perhaps(self.everyone()),
-            None => Meant::Nobody,
-        }
-    }
-
     /// The calls whose requests the worker got under those ids (raw JSON), and has not answered. Each once.
-    pub fn calls_named(&self, ids: &[String]) -> SmallVec<[CallId; 1]> {
+    fn calls_named(&self, ids: &[String]) -> SmallVec<[CallId; 1]> {
         let mut calls = SmallVec::new();
         for wire in ids.iter().filter_map(|id| worker_side_id(id)) {
             if let Some(call) = self.call_on_wire(wire)
@@ -232,15 +168,6 @@ impl Mux {
             | Purpose::Unsubscribe(_) => MalformedOutcome::Failed(id),
         }
     }
-}
-
-/// The code of an error.
-fn code_of(error: &str) -> Option<f64> {
-    #[derive(serde::Deserialize)]
-    struct View {
-        code: f64,
-    }
-    serde_json::from_str::<View>(error).ok().map(|it| it.code)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::tests::{ready, send};
 use super::super::{Action, Malformed, MalformedOutcome, Mux, SessionNo};
-use crate::protocol::Flaw;
+use crate::protocol::{Flaw, LongLine};
 
 const ANNA: SessionNo = SessionNo(1);
 const BOB: SessionNo = SessionNo(2);
@@ -311,11 +312,77 @@ fn an_answer_to_nobody_is_the_only_calls() {
         &mut mux,
         &format!(r#"{{"jsonrpc":"2.0","id":{only},"result":{{}}}}"#),
     ));
+    // One that names a notification is about it, whatever its code.
+    let only = call(&mut mux, ANNA, "a");
+    let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"no method notifications/x"}}"#;
+    let (_, outcome) = outcome_in(&says(&mut mux, unknown));
+    assert_eq!(outcome, MalformedOutcome::Dropped);
+    answer_in(&says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{only},"result":{{}}}}"#),
+    ));
     // Of several, what names nobody may be anyone's.
     call(&mut mux, ANNA, "a");
     call(&mut mux, BOB, "b");
     suspected_in(&says(&mut mux, parse_error));
     assert_eq!(mux.in_flight(), 2);
+}
+
+/// What becomes of a line that is too long to be kept.
+fn says_too_long(mux: &mut Mux, line: &str) -> Vec<Action> {
+    let mut long = LongLine::default();
+    long.feed(line.as_bytes());
+    let mut out = vec![];
+    if let Some(broken) = long.finish() {
+        mux.broken(&Bytes::new(), &broken, &mut out);
+    }
+    mux.check_invariants();
+    out
+}
+
+#[test]
+fn what_is_too_long_is_whose_it_would_be_if_it_were_short_and_broken() {
+    let text = "x".repeat(10_000);
+    let nobodys = format!(r#"{{"jsonrpc":"2.0","result":{{"x":"{text}"}}}}"#);
+    let mut mux = ready(json!({}));
+    let only = call(&mut mux, ANNA, "a");
+    assert_eq!(failed_in(&says_too_long(&mut mux, &nobodys)), [only]);
+    let (named, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
+    let answer = format!(r#"{{"jsonrpc":"2.0","result":{{"x":"{text}"}},"id":{named}}}"#);
+    assert_eq!(failed_in(&says_too_long(&mut mux, &answer)), [named]);
+    // A log of any length is nobody's answer.
+    for log in [
+        text.clone(),
+        format!(r#"{{"level":"info","id":{other},"error":"{text}"}}"#),
+        format!(r#"sent {{"jsonrpc":"2.0","id":{other},"result":{{"x":"{text}"}}}}"#),
+    ] {
+        let actions = says_too_long(&mut mux, &log);
+        assert!(actions.is_empty(), "{actions:?}");
+    }
+    // Of several, those that show no life are told soon.
+    let silent = call(&mut mux, ANNA, "c");
+    let suspicion = suspected_in(&says_too_long(&mut mux, &nobodys));
+    says(
+        &mut mux,
+        &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
+    );
+    let failed = MalformedOutcome::Failed(crate::bridge::CallId(silent));
+    assert_eq!(over(&mut mux, suspicion), [failed]);
+    // A request is refused, so that the worker does not wait for good.
+    let asked = format!(
+        r#"{{"jsonrpc":"2.0","id":9,"method":"sampling/createMessage","params":{{"x":"{text}"}}}}"#
+    );
+    let actions = says_too_long(&mut mux, &asked);
+    let [Action::ToWorker(refused), Action::Malformed(_)] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let refused: Value = serde_json::from_slice(refused).expect("JSON");
+    assert_eq!(refused["id"], 9);
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .is_some_and(|it| it.contains("max_message"))
+    );
 }
 
 fn suspected_in(actions: &[Action]) -> u64 {

@@ -9,14 +9,13 @@ use super::client_side::error_response;
 use super::era::Era;
 use super::initialize::{Hello, HelloError};
 use super::level::Level;
-use super::malformed::is_usual;
 use super::mux::SessionNo;
 use super::mux::{
     Action, Anomaly, AskRef, Call, CallId, MAX_ASKS, Mux, NotGreeted, Purpose, Question, Seat,
 };
 use super::params;
 use super::stateless::{plain_notification, refused_revisions};
-use crate::protocol::{Envelope, Kind, RawId, code, one_line, replaced, span_of, splice};
+use crate::protocol::{Envelope, Kind, Line, RawId, code, replaced, span_of, splice};
 
 /// A response that a client gets as it is, under its own id.
 struct Answered {
@@ -28,17 +27,24 @@ struct Answered {
 }
 
 impl Mux {
-    /// One line from the worker.
+    /// What the worker says: one line, or several that are one message. What it is, is the verdict's to say.
     pub fn worker_line(&mut self, line: Bytes, out: &mut Vec<Action>) {
-        let line = without_carriage_returns(line);
-        let taken = match Envelope::parse(&line) {
-            Ok(envelope) if is_usual(&envelope, &line) => Some(self.usual(&line, &envelope, out)),
-            _ => None,
+        let answered = match Line::of(&line) {
+            Line::Message(envelope) => self.usual(&line, &envelope, out),
+            Line::Mended(mended) => {
+                self.mended(&line, mended, out);
+                None
+            }
+            Line::Broken(broken) => {
+                self.broken(&line, &broken, out);
+                None
+            }
+            Line::Log => {
+                out.push(Action::Anomaly(Anomaly::Garbage));
+                None
+            }
         };
-        match taken {
-            Some(answered) => push_answer(line, answered, out),
-            None => self.unusual(line, out),
-        }
+        push_answer(line, answered, out);
     }
 
     /// A message that was made of a line, or of a part of it.
@@ -501,14 +507,4 @@ fn whole_number(text: &str) -> Option<u64> {
         reason = "a whole number from 0 to 2^53"
     )]
     (value.fract() == 0.0 && (0.0..=MAX).contains(&value)).then_some(value as u64)
-}
-
-/// A carriage return between tokens is legal JSON but would end a line of an event stream.
-fn without_carriage_returns(line: Bytes) -> Bytes {
-    if memchr::memchr(b'\r', &line).is_none() {
-        return line;
-    }
-    let mut line = line.to_vec();
-    one_line(&mut line);
-    line.into()
 }

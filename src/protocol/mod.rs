@@ -22,7 +22,7 @@ pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
 pub use portable::{NotPortable, portable};
 pub use repair::{
-    Flaw, Joined, MAX_JOINED, Mended, MessageLines, Unmendable, is_noise, is_usual_error, mended,
+    Broken, Flaw, Joined, Line, LongLine, MAX_JOINED, Mended, MessageLines, Says, is_usual_error,
     wrapped_number,
 };
 pub use revision::Revision;

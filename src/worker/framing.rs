@@ -1,12 +1,12 @@
 //! Cuts a byte stream into lines, with a cap on how much of a line is ever held.
 //!
 //! Pure: chunks in, frames out. A line over the cap is dropped as it passes; only its length and
-//! what its top level says (id, method) are reported, so that whoever waits for it can be told.
+//! the verdict on it are reported, so that whoever waits for it can be told.
 
 use bytes::Bytes;
 
 use super::Oversized;
-use crate::protocol::IdScanner;
+use crate::protocol::LongLine;
 
 /// Length from which a line that is not whole yet is a long one, in bytes.
 const LONG: usize = 1 << 20;
@@ -29,10 +29,17 @@ pub struct Framer {
     discard: Option<Discard>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Discard {
     len: u64,
-    scanner: IdScanner,
+    line: LongLine,
+}
+
+impl Discard {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u64;
+        self.line.feed(bytes);
+    }
 }
 
 impl Framer {
@@ -65,10 +72,7 @@ impl Framer {
     pub fn give_up(&mut self) {
         if self.discard.is_none() {
             let partial = std::mem::take(&mut self.partial);
-            let mut scanner = IdScanner::new();
-            scanner.feed(&partial);
-            let len = partial.len() as u64;
-            self.discard = Some(Discard { len, scanner });
+            self.discard.get_or_insert_default().feed(&partial);
         }
     }
 
@@ -84,13 +88,9 @@ impl Framer {
             return (!is_blank(line)).then(|| Frame::Line(Bytes::copy_from_slice(line)));
         }
         self.extend(tail);
-        if let Some(Discard { len, scanner }) = self.discard.take() {
-            let scanned = scanner.finish();
-            return Some(Frame::Oversized(Oversized {
-                len,
-                ids: scanned.ids,
-                has_method: scanned.has_method && !scanned.has_answer,
-            }));
+        if let Some(Discard { len, line }) = self.discard.take() {
+            let message = line.finish();
+            return Some(Frame::Oversized(Oversized { len, message }));
         }
         let mut line = std::mem::take(&mut self.partial);
         line.truncate(trim_end(&line).len());
@@ -99,8 +99,7 @@ impl Framer {
 
     fn extend(&mut self, bytes: &[u8]) {
         if let Some(discard) = &mut self.discard {
-            discard.len += bytes.len() as u64;
-            discard.scanner.feed(bytes);
+            discard.feed(bytes);
             return;
         }
         if bytes.is_empty() {
@@ -111,11 +110,8 @@ impl Framer {
         if needed > self.cap && trim_end(bytes).len() + self.partial.len() > self.cap
             || needed > self.cap + 1
         {
-            let mut scanner = IdScanner::new();
-            scanner.feed(&std::mem::take(&mut self.partial));
-            scanner.feed(bytes);
-            let len = needed as u64;
-            self.discard = Some(Discard { len, scanner });
+            self.give_up();
+            self.extend(bytes);
             return;
         }
         if needed > self.partial.capacity() {
@@ -144,6 +140,7 @@ fn is_blank(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Broken, Flaw, Says};
     use proptest::prelude::*;
 
     fn frames<'a>(cap: usize, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Frame> {
@@ -162,6 +159,17 @@ mod tests {
 
     fn line(text: &str) -> Frame {
         Frame::Line(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn oversized(len: u64, id: &str, says: Says) -> Oversized {
+        let message = Broken {
+            flaw: Flaw::TooLong,
+            says,
+            ids: vec![id.to_owned()],
+            error: None,
+        };
+        let message = Some(message);
+        Oversized { len, message }
     }
 
     #[test]
@@ -186,30 +194,22 @@ mod tests {
     fn a_line_that_is_given_up_is_reported_and_the_next_one_read() {
         let mut framer = Framer::new(8 << 20);
         let mut got = Vec::new();
-        framer.feed(b"{\"id\":7,\"x\":\"", |frame| got.push(frame));
+        framer.feed(b"{\"id\":7,\"result\":\"", |frame| got.push(frame));
         assert_eq!(framer.unfinished(), None, "it is short");
         framer.feed(&vec![b'x'; 2 << 20], |frame| got.push(frame));
-        assert_eq!(framer.unfinished(), Some((2 << 20) + 13));
+        assert_eq!(framer.unfinished(), Some((2 << 20) + 18));
         framer.give_up();
         assert_eq!(framer.unfinished(), None);
         framer.feed(b"xx\"}\n{}\n", |frame| got.push(frame));
-        let news = Oversized {
-            len: (2 << 20) + 17,
-            ids: vec!["7".to_owned()],
-            has_method: false,
-        };
+        let news = oversized((2 << 20) + 22, "7", Says::Answers);
         assert_eq!(got, [Frame::Oversized(news), line("{}")]);
     }
 
     #[test]
     fn an_oversized_line_is_reported_and_the_next_one_read() {
-        let text = b"{\"id\":\"a\",\"method\":\"m\",\"x\":\"0123456789\"}\n{\"id\":1}\n";
+        let text = b"{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"m\",\"x\":\"0123456789\"}\n{\"id\":1}\n";
         let got = frames(12, text.chunks(5));
-        let news = Oversized {
-            len: 40,
-            ids: vec!["\"a\"".to_owned()],
-            has_method: true,
-        };
+        let news = oversized(56, "\"a\"", Says::Asks);
         assert_eq!(got, [Frame::Oversized(news), line("{\"id\":1}")]);
     }
 

@@ -46,6 +46,7 @@ pub use stdin::SendError;
 
 use crate::held::Account;
 use crate::ids::WorkerId;
+use crate::protocol::Broken;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,
 /// as nothing more is read meanwhile.
@@ -70,11 +71,8 @@ pub trait Inbox: Send + Sync + 'static {
 pub struct Oversized {
     /// Its length in bytes.
     pub len: u64,
-    /// Raw JSON of each member `id` at its top level that is a scalar of at most
-    /// [`MAX_ID_LEN`](crate::protocol::MAX_ID_LEN) bytes, the last one last.
-    pub ids: Vec<String>,
-    /// Whether it was a request or notification: it had a member `method` at its top level, and no answer.
-    pub has_method: bool,
+    /// The message that it was, with the ids at its top level; `None` for a log's line.
+    pub message: Option<Broken>,
 }
 
 /// Bounds of one worker.

@@ -166,8 +166,72 @@ async fn what_is_only_log_fails_no_call() {
         assert_eq!(malformed(&pool, "syntax", outcome).await, 0.0, "{outcome}");
     }
     // An error that is about a notification is nobody's answer.
-    let error = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"Method not found: notifications/initialized"}}"#;
-    let text = format!("{error}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"x\":3}}}}");
+    for code in [-32601, -32602] {
+        let error = json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": "Method not found: notifications/initialized"}});
+        let text = format!("{error}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"x\":3}}}}");
+        let answer = client.call("say", line(&text)).await;
+        assert_eq!(answer.result()["x"], 3, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_taken_whatever_was_begun_before_it() {
+    let pool = Stdiopool::serve(&server(""));
+    let client = pool.client("off").connect().await;
+    for before in [
+        "{\"a\": {",
+        "[1,",
+        "config = {\n{",
+        "{\n  \"jsonrpc\": \"2.0\",",
+    ] {
+        for answer in [
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":4}}"#,
+            r#" { "id": ID, "result": {"x": 4}, "jsonrpc": "2.0" }"#,
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":4},"error":null}"#,
+            // It is not clear that this one is no part of what was begun: it is judged a little later.
+            r#"> {"jsonrpc":"2.0","id":ID,"result":{"x":4}}"#,
+        ] {
+            let start = Instant::now();
+            let text = format!("{before}\n{answer}");
+            let answer = client.call("say", line(&text)).await;
+            assert_eq!(answer.result()["x"], 4, "{text}: {answer:?}");
+            assert!(start.elapsed() < Duration::from_secs(8), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_fails_whom_it_may_answer_as_what_is_broken_does() {
+    let pool = Stdiopool::serve(&server("max_message = \"64KiB\""));
+    let client = pool.client("off").connect().await;
+    let long = "x".repeat(100 << 10);
+    // A log of any length is nobody's answer.
+    let text = format!("DEBUG {long}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{\"x\":5}}}}");
     let answer = client.call("say", line(&text)).await;
-    assert_eq!(answer.result()["x"], 3, "{answer:?}");
+    assert_eq!(answer.result()["x"], 5, "{answer:?}");
+    // It names nobody: it is the only call's.
+    let nobodys = format!(r#"{{"jsonrpc":"2.0","result":{{"x":"{long}"}}}}"#);
+    let start = Instant::now();
+    let answer = client.call("say", line(&nobodys)).await;
+    assert_eq!(answer.reason(), "answer_too_large", "{answer:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "it was waited for"
+    );
+    // Of several, it is one's who shows no life.
+    let hanging = two_calls_that_hang(&pool).await;
+    let answer = client.call("say", line(&nobodys)).await;
+    assert_eq!(answer.reason(), "answer_too_large", "{answer:?}");
+    let message = answer.message();
+    assert!(
+        message.contains("may be the answer") && message.contains("max_message"),
+        "{message}"
+    );
+    for call in hanging {
+        assert_eq!(call.await.expect("it ends"), "answer_too_large");
+    }
+    assert_eq!(malformed(&pool, "too_long", "suspected").await, 1.0);
+    assert_eq!(malformed(&pool, "too_long", "failed").await, 4.0);
+    let echo = client.call("echo", json!({})).await;
+    assert!(echo.response()["result"].is_object(), "{echo:?}");
 }

@@ -52,6 +52,8 @@ flaws! {
     Error = "error", "has an `error` without a number as `code` and a text as `message`";
     /// No id, or one of another type than string or number.
     Id = "id", "has no id that could be a request's";
+    /// More bytes than are kept.
+    TooLong = "too_long", "is longer than `max_message` lets through";
     /// Not JSON.
     Syntax = "syntax", "is not JSON";
     /// JSON that is no message.

@@ -3,16 +3,19 @@
 //! ```text
 //! Apart ── a line that opens more than it closes, and cannot be whole ──▶ Joining
 //! Joining ── all is closed ──▶ Apart: the whole is one line
-//!         ── a message on a line of its own, too long, nothing for a while ──▶ Apart: what is there is judged as it is
+//!         ── a message on a line of its own, too long, nothing for a while ──▶ Apart: what is there is judged as it is, or
+//!            line by line where it names no request and a line of it says more
 //! ```
+//!
+//! Whatever came before, a line that is a message by itself is taken.
 //!
 //! Pure: it knows no clock. Whoever reads the lines says when nothing has come for a while ([`MessageLines::give_up`]).
 //! It holds at most [`MAX_JOINED`] bytes.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use crate::protocol::envelope::Envelope;
+use super::{Broken, Flaw, Line, Says};
 
 /// Most bytes of a message over several lines; what is longer is judged as far as it goes.
 pub const MAX_JOINED: usize = 256 << 10;
@@ -75,22 +78,30 @@ impl MessageLines {
         self.lines += 1;
         self.heard += 1;
         if self.depth == 0 {
-            told.extend(self.give_up());
+            told.extend(self.taken());
         }
         told
     }
 
     /// What is there of a message that does not go on.
-    pub fn give_up(&mut self) -> Option<Joined> {
-        let (text, lines) = (
-            std::mem::take(&mut self.text),
-            std::mem::take(&mut self.lines),
-        );
+    pub fn give_up(&mut self) -> SmallVec<[Joined; 2]> {
+        let Some(whole) = self.taken() else {
+            return SmallVec::new();
+        };
+        let line_of = |line: &[u8]| Joined::one(whole.text.slice_ref(line));
+        let lines = || whole.text.split(|byte| *byte == b'\n');
+        let says_more = |line: &[u8]| !matches!(Line::of(line), Line::Log);
+        match whole.lines > 1 && names_nobody(&whole.text) && lines().any(says_more) {
+            true => lines().map(line_of).collect(),
+            false => smallvec![whole],
+        }
+    }
+
+    fn taken(&mut self) -> Option<Joined> {
         self.depth = 0;
-        (lines > 0).then(|| Joined {
-            text: text.into(),
-            lines,
-        })
+        let text = std::mem::take(&mut self.text).into();
+        let lines = std::mem::take(&mut self.lines);
+        (lines > 0).then_some(Joined { text, lines })
     }
 }
 
@@ -102,11 +113,26 @@ fn may_go_on(line: &[u8]) -> bool {
     ends_open && line.len() < MAX_JOINED && depth_after(0, line) > 0
 }
 
-/// A message of its own, which is no part of another.
+/// A message of its own, which is no part of another: nothing else is on its line.
 fn is_message(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"{\"")
-        && memchr::memmem::find(line, b"\"jsonrpc\"").is_some()
-        && Envelope::parse(line).is_ok()
+    let text = line.trim_ascii_start();
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    matches!(text, [b'{' | b'[', ..])
+        && memchr::memmem::find(line, b"jsonrpc").is_some()
+        && match Line::of(line) {
+            Line::Message(_) => true,
+            Line::Mended(mended) => !mended.flaws.contains(&Flaw::Surrounded),
+            Line::Broken(_) | Line::Log => false,
+        }
+}
+
+/// Whether nobody is told of a text that is judged as it is.
+fn names_nobody(text: &[u8]) -> bool {
+    match Line::of(text) {
+        Line::Log => true,
+        Line::Broken(Broken { says, ids, .. }) => says == Says::Answers && ids.is_empty(),
+        Line::Message(_) | Line::Mended(_) => false,
+    }
 }
 
 /// How many brackets are open after a line. A string ends with its line at the latest.
@@ -145,13 +171,56 @@ mod tests {
         let told = text
             .lines()
             .flat_map(|line| lines.line(line.to_owned().into()));
-        told.map(|it| {
-            (
-                String::from_utf8(it.text.to_vec()).expect("UTF-8"),
-                it.lines,
-            )
-        })
-        .collect()
+        shown(told)
+    }
+
+    fn shown(told: impl IntoIterator<Item = Joined>) -> Vec<(String, u64)> {
+        let text = |it: &Joined| String::from_utf8(it.text.to_vec()).expect("UTF-8");
+        told.into_iter().map(|it| (text(&it), it.lines)).collect()
+    }
+
+    /// Ways to write the answer to 7 on a line of its own.
+    const ANSWERS: [&str; 6] = [
+        r#"{"jsonrpc":"2.0","id":7,"result":{}}"#,
+        r#"  { "id": 7, "result": {"x": {"y": [1]}}, "jsonrpc": "2.0" }"#,
+        r#"{"jsonrpc":"2.0","id":7,"result":{},"error":null}"#,
+        r#"{"jsonrpc":"1.0","id":7.0,"result":{"x":NaN}}"#,
+        "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}",
+        r#"[{"jsonrpc":"2.0","id":7,"result":{}}]"#,
+    ];
+
+    #[test]
+    fn a_message_is_taken_whatever_was_begun_before_it() {
+        for answer in ANSWERS {
+            for before in [
+                r#"{"a": {"#,
+                "[1,",
+                "{",
+                r#"{"jsonrpc":"2.0","id":9,"result":{"#,
+            ] {
+                let mut lines = MessageLines::default();
+                let told = feed(&mut lines, &format!("{before}\n\"b\": [\n{answer}"));
+                assert_eq!(told.last(), Some(&(answer.to_owned(), 1)), "{before}");
+                assert!(!lines.is_joining());
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_message_behind_what_never_closes_is_judged_by_itself() {
+        let cut = r#"{"jsonrpc":"2.0","id":7,"result":{"cut"#;
+        let prompt = r#"> {"jsonrpc":"2.0","id":7,"result":{}}"#;
+        for line in [cut, prompt] {
+            let mut lines = MessageLines::default();
+            assert_eq!(feed(&mut lines, &format!("{{\"a\": {{\n{line}")), []);
+            let told = shown(lines.give_up());
+            assert_eq!(told, [("{\"a\": {".to_owned(), 1), (line.to_owned(), 1)]);
+        }
+        // What says who is meant is one.
+        let mut lines = MessageLines::default();
+        let text = "{\n\"jsonrpc\": \"2.0\",\n\"id\": 7,\n\"result\": {";
+        assert_eq!(feed(&mut lines, text), []);
+        assert_eq!(shown(lines.give_up()), [(text.to_owned(), 4)]);
     }
 
     #[test]
@@ -211,12 +280,27 @@ mod tests {
     }
 
     proptest! {
+        /// Any lines before a message do not take it with them.
+        #[test]
+        fn no_garbage_takes_a_message_with_it(
+            before in prop::collection::vec(prop_oneof![
+                "(\\{|\\}|\\[|\\]|\"|'|,|:|a|\\\\|\"jsonrpc\"|\"id\":7|\"result\":| ){0,12}",
+                "[^\\n\\r]{0,20}",
+            ], 0..5),
+            answer in prop::sample::select(&ANSWERS[..]),
+        ) {
+            let mut lines = MessageLines::default();
+            let text = format!("{}\n{answer}", before.join("\n"));
+            let told = feed(&mut lines, &text);
+            prop_assert_eq!(told.last(), Some(&(answer.to_owned(), 1)));
+        }
+
         /// Each line comes out once, in order, whatever comes between.
         #[test]
         fn nothing_is_lost(text in "((\\{|\\}|\\[|\\]|\"|'|,|:|a|\\\\)|\n){0,60}") {
             let mut lines = MessageLines::default();
             let mut told: Vec<_> = feed(&mut lines, &text);
-            told.extend(lines.give_up().map(|it| (String::from_utf8(it.text.to_vec()).expect("UTF-8"), it.lines)));
+            told.extend(shown(lines.give_up()));
             let given: Vec<&str> = text.lines().collect();
             let counted: u64 = told.iter().map(|(_, lines)| lines).sum();
             prop_assert_eq!(counted, given.len() as u64);

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::broken::Broken;
 use super::errors::usual_error;
 use super::flaw::Flaw;
-use super::outcome::{Mended, Unmendable};
-use super::sketch::wrapped_number;
+use super::mended::Mended;
+use super::sketch::{Sketch, wrapped_number};
 use crate::protocol::envelope::quoted;
 use crate::protocol::one_line;
 use crate::protocol::portable::portable;
@@ -66,52 +67,58 @@ impl<'a> Found<'a> {
         Some(found)
     }
 
-    /// The message, if there is one in it.
-    pub(super) fn message(self, noted: &mut Mended) -> Result<Bytes, Unmendable> {
-        let is_there = |member: Option<&str>| member.is_some_and(|value| value != "null");
-        let is_version = self.jsonrpc == Some("\"2.0\"");
+    /// What it says of itself.
+    fn sketch(&self) -> Sketch {
         let has_method = is_there(self.method);
-        let some = has_method || self.result.is_some() || self.error.is_some();
-        let has_answer = is_there(self.result) || is_there(self.error);
-        let has_id = self.ids.iter().any(|id| *id != "null");
-        let fault = |flaw: Flaw| Unmendable {
-            flaw,
-            // A log may be JSON too, and have an id, or an error and nothing else.
-            is_message: self.jsonrpc.is_some()
-                || some && (has_id || has_method) && !self.has_others,
+        let is_null_answer = self.result.or(self.error).is_some() && !has_method;
+        Sketch {
             ids: self.all_ids(),
+            has_other_id: self.ids.iter().any(|id| *id != "null"),
             has_version: self.jsonrpc.is_some(),
-            has_id,
+            has_method,
+            has_answer: is_there(self.result) || is_there(self.error) || is_null_answer,
+            has_others: self.has_others,
+            near_ids: vec![],
+        }
+    }
+
+    /// The message, if there is one in it.
+    ///
+    /// # Errors
+    /// What else it is: a broken message, or a log's record.
+    pub(super) fn message(self, noted: &mut Mended) -> Result<Bytes, Option<Broken>> {
+        let sketch = self.sketch();
+        let Sketch {
             has_method,
             has_answer,
-            is_quoted: false,
-            error: None,
-        };
-        if !some || !fault(Flaw::Shape).is_message {
+            ..
+        } = sketch;
+        let fault = |flaw| Broken::of(sketch.clone(), flaw, None);
+        let is_message = fault(Flaw::Shape).is_some();
+        if !is_message || !has_method && !has_answer {
             return Err(fault(Flaw::Shape));
         }
         if self.is_ambiguous {
             return Err(fault(Flaw::DuplicateMember));
         }
-        if !is_version {
+        if self.jsonrpc != Some("\"2.0\"") {
             noted.note(Flaw::Version);
         }
         if has_method && has_answer {
             return Err(fault(Flaw::Shape));
         }
         if has_method {
-            return self.asked(noted).ok_or_else(|| fault(Flaw::Id));
-        }
-        let nulls = [self.method, self.params];
-        if nulls.iter().any(Option::is_some) {
-            noted.note(Flaw::NullMember);
+            let method = self.method.and_then(plain_method);
+            let method = method.ok_or_else(|| fault(Flaw::Shape))?;
+            return self.asked(&method, noted).ok_or_else(|| fault(Flaw::Id));
         }
         let (result, error) = match (is_there(self.result), is_there(self.error)) {
             (true, true) => return Err(fault(Flaw::ResultAndError)),
-            (true, false) | (false, false) => (self.result.or(Some("null")), None),
             (false, true) => (None, self.error),
+            (_, false) => (self.result.or(Some("null")), None),
         };
-        if self.result.is_some() && self.error.is_some() {
+        let is_beside_null = self.result.is_some() && self.error.is_some();
+        if is_beside_null || self.method.is_some() || self.params.is_some() {
             noted.note(Flaw::NullMember);
         }
         let result = match result {
@@ -129,15 +136,10 @@ impl<'a> Found<'a> {
             }
             usual
         });
-        let id = self.id.filter(|id| is_id(id));
-        let Some(id) = id else {
-            let error = error.map(Cow::into_owned);
-            return Err(Unmendable {
-                error,
-                ..fault(Flaw::Id)
-            });
-        };
-        Ok(written(Some(id), None, None, result, error.as_deref()))
+        match self.id.filter(|id| is_id(id)) {
+            Some(id) => Ok(written(Some(id), None, None, result, error.as_deref())),
+            None => Err(Broken::of(sketch, Flaw::Id, error.map(Cow::into_owned))),
+        }
     }
 
     /// Each id that is one, the last one last. Where nothing else says whose the message is, one under another spelling
@@ -163,10 +165,9 @@ impl<'a> Found<'a> {
     }
 
     /// A request or notification. One whose id is `null` can only be a notification.
-    fn asked(&self, noted: &mut Mended) -> Option<Bytes> {
-        let method: String = serde_json::from_str(self.method?).ok()?;
+    fn asked(&self, method: &str, noted: &mut Mended) -> Option<Bytes> {
         let id = match self.id {
-            Some("null") if method.starts_with("notifications/") => {
+            Some("null") if method.starts_with("\"notifications/") => {
                 noted.note(Flaw::NullMember);
                 None
             }
@@ -178,8 +179,19 @@ impl<'a> Found<'a> {
             noted.note(Flaw::NullMember);
         }
         let params = self.params.filter(|params| *params != "null");
-        Some(written(id, Some(&quoted(&method)), params, None, None))
+        Some(written(id, Some(method), params, None, None))
     }
+}
+
+fn is_there(member: Option<&str>) -> bool {
+    member.is_some_and(|value| value != "null")
+}
+
+/// A method as raw JSON without an escape; `None` where that cannot be: it is the name of no method.
+fn plain_method(raw: &str) -> Option<String> {
+    let method: String = serde_json::from_str(raw).ok()?;
+    let plain = quoted(&method);
+    (!plain.contains('\\')).then_some(plain)
 }
 
 pub(super) fn is_id(raw: &str) -> bool {

@@ -1,15 +1,36 @@
-//! Messages of workers that are slightly off: what is unambiguous is taken, as the SDKs take it.
+//! What a line of a server's stdout is: a message, a message that is off, or its log. Decided here and nowhere else.
 //!
-//! Only what the strict reader does not accept as it is comes here. What comes out is a message of the envelope's
-//! members and nothing else, or what could be found out about one that nothing can be made of: its
-//! id, so that whoever waits for it need not wait until a time-out.
+//! A line goes through these rules, and the first that holds decides:
+//!
+//! | | what the line is | verdict |
+//! | --- | --- | --- |
+//! | 1 | a message of its members alone, that every client can read | [`Line::Message`] |
+//! | 2 | one or more messages that are clear once mended, as the SDKs take them ([`Flaw`]), by themselves or behind a prompt; behind words, which may quote what the server was sent, answers only | [`Line::Mended`] |
+//! | 3 | other text behind words | [`Line::Log`] |
+//! | 4 | no `jsonrpc`, and either a member that no message has, or neither an answer with an id nor, in JSON, a `method` | [`Line::Log`] |
+//! | 5 | a `method` | [`Says::Asks`], with an answer beside it [`Says::AsksAndAnswers`] |
+//! | 6 | an id, or no answer | [`Says::Answers`]: the requests of its ids |
+//! | 7 | an error -32700, which says that a request was not read | [`Says::AnswersOneOf`] |
+//! | 8 | an error -32601, or one that names `notifications/`: who has read the method of a request has read its id too | [`Says::AnswersNotification`] |
+//! | 9 | JSON | [`Says::AnswersOnly`]: it may answer a notification |
+//! | 10 | not JSON, or too long to be kept ([`LongLine`]) | [`Says::AnswersOneOf`] |
+//!
+//! Rules 4 to 10 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
+//! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. What
+//! is written over several lines is put together before ([`MessageLines`]).
+//!
+//! What comes out as a message has the envelope's members and nothing else. Whose a broken message is, and what is told
+//! to whoever waits for it, is for the bridge.
 
+mod broken;
 mod cleaned;
 mod errors;
 mod flaw;
+mod invariants;
 mod lines;
+mod long;
 mod members;
-mod outcome;
+mod mended;
 mod sketch;
 mod unreadable;
 
@@ -20,51 +41,92 @@ use bytes::Bytes;
 use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 
+use self::broken::has_words;
+pub use self::broken::{Broken, Says};
 use self::cleaned::cleaned;
 pub use self::errors::is_usual_error;
 pub use self::flaw::Flaw;
 pub use self::lines::{Joined, MAX_JOINED, MessageLines};
+pub use self::long::LongLine;
 use self::members::Found;
-use self::outcome::has_words;
-pub use self::outcome::{Mended, Unmendable};
+pub use self::mended::Mended;
 use self::sketch::sketch;
 pub use self::sketch::wrapped_number;
 use self::unreadable::{unreadable, without_object};
 use super::envelope::Envelope;
+use super::portable::portable;
 
 /// Most places of a line at which a message is looked for.
 const MAX_STARTS: usize = 16;
 /// Most bytes that are read for that, in all: what is short is read as often as it may be, what is long a few times.
 const MIN_READ: usize = 64 << 10;
 
-/// Whether a line is no message and has none in it, as a worker's log has many. True only where [`Envelope::parse`] and
-/// [`mended`] make nothing of it, and the latter says that it is none.
-pub fn is_noise(line: &[u8]) -> bool {
-    static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("jsonrpc"));
-    static NAMES: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
-        // A name may be written with escapes, which all begin so.
-        ["result", "method", "error", "\\u00"].map(Finder::new)
-    });
-    if VERSION.find(line).is_some() {
-        return false;
-    }
-    // What has none of the names needs no reading.
-    let has_name = || NAMES.iter().any(|name| name.find(line).is_some());
-    memchr::memchr(b'{', line).is_none()
-        || !has_name()
-        || mended(line).is_err_and(|why| !why.is_message)
+/// The verdict on a line of a server's stdout, or on several that are one message.
+#[derive(Debug)]
+pub enum Line<'a> {
+    /// A message that goes on as it stands.
+    Message(Envelope<'a>),
+    /// What could be made of it, and what else is on it.
+    Mended(Mended),
+    /// A message of which nothing can be made.
+    Broken(Broken),
+    /// No message, and none in it.
+    Log,
 }
 
-/// Makes messages of a worker's line.
-///
-/// # Errors
-/// [`Unmendable`] when nothing can be made of it, or of a part of it.
-pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
-    let mut mended = Mended {
-        messages: vec![],
-        flaws: vec![],
-        lost: vec![],
+static VERSION: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("jsonrpc"));
+static NAMES: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+    // A name may be written with escapes, which all begin so.
+    ["result", "method", "error", "\\u00"].map(Finder::new)
+});
+
+impl<'a> Line<'a> {
+    /// The verdict; the rules are those of the [module](self).
+    pub fn of(line: &'a [u8]) -> Self {
+        // A line break is white space in JSON, and ends a line of an event stream.
+        if memchr::memchr2(b'\r', b'\n', line).is_none()
+            && let Ok(envelope) = Envelope::parse(line)
+            && is_usual(&envelope, line)
+        {
+            return Self::Message(envelope);
+        }
+        // What has none of the names needs no reading.
+        let has_name = || NAMES.iter().any(|name| name.find(line).is_some());
+        if VERSION.find(line).is_none() && (memchr::memchr(b'{', line).is_none() || !has_name()) {
+            return Self::Log;
+        }
+        match mended(line) {
+            Ok(mended) => Self::Mended(mended),
+            Err(Some(broken)) => Self::Broken(broken),
+            Err(None) => Self::Log,
+        }
+    }
+
+    /// Whether the verdict is [`Line::Log`], where a line does not say that it is JSON-RPC: that is found out at the cost of a
+    /// look at most logs. `false` says nothing.
+    pub fn is_plain_log(line: &[u8]) -> bool {
+        VERSION.find(line).is_none() && matches!(Line::of(line), Line::Log)
+    }
+}
+
+/// Whether a message can go on as it stands: it is its members and nothing else, every client can read them,
+/// and its result or error is one.
+fn is_usual(envelope: &Envelope<'_>, line: &[u8]) -> bool {
+    // Emoji that are escaped, in nearly all cases.
+    let is_readable = || {
+        let text = std::str::from_utf8(line);
+        text.is_ok_and(|text| !matches!(portable(text), Ok(Cow::Owned(_))))
     };
+    envelope.is_exact
+        && (!envelope.is_doubtful || is_readable())
+        && envelope.id.is_none_or(|id| id.get() != "null")
+        && envelope.result.is_none_or(|it| it.get().starts_with('{'))
+        && envelope.error.is_none_or(|it| is_usual_error(it.get()))
+}
+
+/// Makes messages of a line.
+fn mended(line: &[u8]) -> Result<Mended, Option<Broken>> {
+    let mut mended = Mended::default();
     let text = String::from_utf8_lossy(line);
     if matches!(text, Cow::Owned(_)) {
         mended.note(Flaw::Encoding);
@@ -78,15 +140,13 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
         mended.note(Flaw::Lines);
     }
     if text.starts_with('[') && mended.batch(text) {
-        mended.lost.retain(|why| why.is_message);
-        if !mended.messages.is_empty() || mended.lost.len() > 1 {
-            return Ok(mended);
-        }
-        // Nothing else is in it.
-        let only = mended.lost.pop();
-        return Err(only.unwrap_or(Unmendable::noise(Flaw::Shape)));
+        let has_several = !mended.messages.is_empty() || mended.broken.len() > 1;
+        return match has_several {
+            true => Ok(mended),
+            false => Err(mended.broken.pop()),
+        };
     }
-    let mut failed = Unmendable::noise(Flaw::Syntax);
+    let mut failed: Option<Broken> = None;
     let (mut at, mut unread) = (0, MIN_READ.max(3 * text.len()));
     for _ in 0..MAX_STARTS {
         let Some(start) = memchr::memchr(b'{', &text.as_bytes()[at..]) else {
@@ -101,23 +161,21 @@ pub fn mended(line: &[u8]) -> Result<Mended, Unmendable> {
             Ok(true) => return Ok(mended),
             Ok(false) => {}
             Err(why) => {
-                let is_whole = object_len(rest) > 1 || !sketch(rest, 1).is_of_message();
-                let why = why.behind_words(has_words(before));
+                let tells = |it: &Broken| !it.ids.is_empty();
+                let why = why.filter(|_| !has_words(before));
                 // The first that looks like a message says best what is wrong.
-                if why.tells_more_than(&failed) {
+                if why.as_ref().map(tells) > failed.as_ref().map(tells) {
                     failed = why;
                 }
                 // What is within it is a part of it, wherever it ends.
-                if !is_whole {
+                if object_len(rest) == 1 && sketch(rest, 1).is_of_message() {
                     return Err(failed);
                 }
             }
         }
         at += start + object_len(rest);
     }
-    Err(without_object(text)
-        .filter(|_| !failed.is_message)
-        .unwrap_or(failed))
+    Err(failed.or_else(|| without_object(text)))
 }
 
 /// How much of a text that begins with a brace is one object: what is within it is a part of it, whatever is wrong with
@@ -144,8 +202,8 @@ impl Mended {
             match self.message(item.get()) {
                 Some(Ok(message)) => self.messages.push(message),
                 // One that is lost takes no other with it.
-                Some(Err(why)) => self.lost.push(why),
-                None => self.lost.push(Unmendable::noise(Flaw::Shape)),
+                Some(Err(why)) => self.broken.extend(why),
+                None => {}
             }
         }
         if !self.messages.is_empty() {
@@ -162,7 +220,7 @@ impl Mended {
     }
 
     /// The messages that begin at the start of `rest`; false if there are none.
-    fn read_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Unmendable> {
+    fn read_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Option<Broken>> {
         // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
         // taken from there. What has a sign before it only may do so too: of a request, it has to be one that servers make.
         let quotes = has_words(before);
@@ -176,11 +234,11 @@ impl Mended {
                 self.note(flaw);
             }
             let message = self.message(&read.text);
-            let message = match message.unwrap_or_else(|| Err(unreadable(rest))) {
+            let message = match message.unwrap_or_else(|| Err(broken_text(rest))) {
                 Ok(message) => message,
                 // What came before it is taken all the same.
                 Err(why) if !self.messages.is_empty() => {
-                    self.lost.extend(Some(why).filter(|why| why.is_message));
+                    self.broken.extend(why);
                     return Ok(true);
                 }
                 Err(why) => {
@@ -206,7 +264,7 @@ impl Mended {
     }
 
     /// The message that an object is; `None` if the text is no object.
-    fn message(&mut self, object: &str) -> Option<Result<Bytes, Unmendable>> {
+    fn message(&mut self, object: &str) -> Option<Result<Bytes, Option<Broken>>> {
         let found = Found::read(object, self)?;
         Some(found.message(self))
     }
@@ -223,6 +281,11 @@ fn is_of_server(message: &[u8], is_behind_words: bool) -> bool {
         Some(_) if is_behind_words => false,
         Some(method) => envelope.id.is_none() || OF_SERVERS.contains(&method),
     })
+}
+
+/// What a text is that is no JSON from its first brace on.
+fn broken_text(text: &str) -> Option<Broken> {
+    Broken::of(unreadable(text), Flaw::Syntax, None)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a text that is no JSON says of itself, as people would read it: Python's or JavaScript's way to print an object,
-//! other separators, quotes too many or too few.
+//! What a text says of itself, and how one that is no JSON is read for that, as people would: Python's or JavaScript's way to
+//! print an object, other separators, quotes too many or too few.
 //!
 //! ```text
 //! {'jsonrpc': '2.0', 'id': 7, 'result': {…}}      {jsonrpc:"2.0",id:7,result:{}}      {"jsonrpc"="2.0";"id"=7;…
@@ -21,7 +21,8 @@ const MAX_DIGITS: usize = 20;
 /// Most characters around a number that are taken for its wrapping.
 const MAX_WRAPPING: usize = 8;
 
-/// What a text says of itself at one depth.
+/// What a text says of itself at one depth, however it was read: the rules go by nothing else
+/// ([`Broken::of`](super::broken::Broken::of)).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Sketch {
     /// Numbers under the name `id`, each once, the last one last.
@@ -43,8 +44,12 @@ pub(super) struct Sketch {
 impl Sketch {
     /// Whether it is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
     pub(super) fn is_of_message(&self) -> bool {
-        let has_id = !self.ids.is_empty() || self.has_other_id;
-        self.has_version || self.has_answer && has_id && !self.has_others
+        self.has_version || self.has_answer && self.has_id() && !self.has_others
+    }
+
+    /// Whether it has an id at all, though it may be none that anybody gave.
+    pub(super) fn has_id(&self) -> bool {
+        !self.ids.is_empty() || self.has_other_id
     }
 }
 

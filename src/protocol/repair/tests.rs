@@ -8,10 +8,19 @@ fn taken(line: &[u8], flaws: &[Flaw], messages: &[&str]) {
     let mended = mended(line).unwrap_or_else(|why| panic!("{shown}: {why:?}"));
     assert_eq!(mended.flaws, flaws, "{shown}");
     assert_eq!(mended.messages, messages, "{shown}");
-    assert_eq!(mended.lost, [], "{shown}");
+    assert_eq!(mended.broken, [], "{shown}");
     for message in &mended.messages {
         let envelope = Envelope::parse(message).expect(&shown);
         assert!(envelope.is_exact, "{shown}");
+    }
+}
+
+/// The verdict on a line of which nothing can be made.
+#[track_caller]
+fn broken(line: &str) -> Option<Broken> {
+    match mended(line.as_bytes()) {
+        Ok(mended) => panic!("{line}: {mended:?}"),
+        Err(broken) => broken,
     }
 }
 
@@ -124,7 +133,7 @@ fn errors_requests_and_notifications_are_taken_too() {
 
 #[test]
 fn what_is_ambiguous_is_not_and_its_id_is_found() {
-    let fault = |line: &str| mended(line.as_bytes()).expect_err(line);
+    let fault = |line: &str| broken(line).expect(line);
     let cases = [
         (
             r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":""}}"#,
@@ -146,7 +155,7 @@ fn what_is_ambiguous_is_not_and_its_id_is_found() {
             Flaw::Syntax,
         ),
         (
-            r#"log {"jsonrpc":"2.0","id":7,"result":{'a':1}}"#,
+            r#"> {"jsonrpc":"2.0","id":7,"result":{'a':1}}"#,
             Flaw::Syntax,
         ),
     ];
@@ -157,7 +166,7 @@ fn what_is_ambiguous_is_not_and_its_id_is_found() {
             (flaw, Some("7")),
             "{line}"
         );
-        assert!(fault.is_message && !fault.has_method, "{line}");
+        assert_eq!(fault.says, Says::Answers, "{line}");
     }
     let nobodys = fault(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}"#);
     assert_eq!((nobodys.flaw, &nobodys.ids[..]), (Flaw::Id, &[][..]));
@@ -165,8 +174,9 @@ fn what_is_ambiguous_is_not_and_its_id_is_found() {
         nobodys.error.as_deref(),
         Some(r#"{"code":-32700,"message":"m"}"#)
     );
+    assert_eq!(nobodys.says, Says::AnswersOneOf);
     let asks = fault(r#"{"jsonrpc":"2.0","id":null,"method":"sampling/createMessage"}"#);
-    assert!(asks.has_method && asks.is_message);
+    assert_eq!(asks.says, Says::Asks);
 }
 
 #[test]
@@ -182,17 +192,19 @@ fn noise_is_noise_and_quotes_are_no_messages() {
         "[1,2]",
         "{'id':7}",
     ] {
-        let fault = mended(line.as_bytes()).expect_err(line);
-        assert!(!fault.is_message, "{line}: {fault:?}");
+        assert_eq!(broken(line), None, "{line}");
     }
     // What it was sent is no request of its own.
     let quoted = r#"received {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#;
-    assert!(!mended(quoted.as_bytes()).expect_err("a quote").is_message);
+    assert_eq!(broken(quoted), None);
+    // Of what is broken, words before it say that it may be a quote.
+    let quoted = r#"log {"jsonrpc":"2.0","id":7,"result":{'a':1}}"#;
+    assert_eq!(broken(quoted), None);
 }
 
 #[test]
 fn each_id_that_a_message_may_be_about_is_found() {
-    let fault = |line: &str| mended(line.as_bytes()).expect_err(line);
+    let fault = |line: &str| broken(line).expect(line);
     for (line, ids) in [
         (
             r#"{"jsonrpc":"2.0","id":6,"id":7,"result":{}}"#,
@@ -229,10 +241,12 @@ fn each_id_that_a_message_may_be_about_is_found() {
     ] {
         let fault = fault(line);
         assert_eq!(fault.ids, ids, "{line}");
-        assert!(fault.is_message && !fault.has_method, "{line}");
+        let names_nobody = fault.ids.is_empty();
+        let says = [Says::Answers, Says::AnswersOneOf][usize::from(names_nobody)];
+        assert_eq!(fault.says, says, "{line}");
     }
     let both = fault(r#"{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}"#);
-    assert!(both.has_method && both.has_answer, "{both:?}");
+    assert_eq!(both.says, Says::AsksAndAnswers, "{both:?}");
 }
 
 #[test]
@@ -246,19 +260,19 @@ fn what_is_lost_on_a_line_takes_nothing_with_it() {
     ] {
         let mended = mended(line.as_bytes()).expect(&line);
         assert_eq!(mended.messages, [ANSWER], "{line}");
-        let [lost] = &mended.lost[..] else {
+        let [lost] = &mended.broken[..] else {
             panic!("{line}: {mended:?}")
         };
         assert_eq!(lost.ids, ["8"], "{line}");
     }
-    let only = mended(format!("[{bad}]").as_bytes()).expect_err("it is lost");
+    let only = broken(&format!("[{bad}]")).expect("it is lost");
     assert_eq!(only.ids, ["8"]);
     let both = mended(format!("[{bad},{bad}]").as_bytes()).expect("two");
-    assert_eq!((both.messages.len(), both.lost.len()), (0, 2));
+    assert_eq!((both.messages.len(), both.broken.len()), (0, 2));
 }
 
 #[test]
-fn noise_is_seen_to_be_noise() {
+fn the_verdict_on_a_log_is_that_it_is_one() {
     for line in [
         "Listening on stdio",
         r#"{"level":"info","id":7,"msg":"x"}"#,
@@ -267,7 +281,7 @@ fn noise_is_seen_to_be_noise() {
         "[1,2]",
         "",
     ] {
-        assert!(is_noise(line.as_bytes()), "{line}");
+        assert!(matches!(Line::of(line.as_bytes()), Line::Log), "{line}");
     }
     for line in [
         ANSWER,
@@ -275,10 +289,14 @@ fn noise_is_seen_to_be_noise() {
         r#"{"id":7,"\u0072esult":{}}"#,
         r#"{"\u006asonrpc":"2.0","id":7}"#,
         r#"{"method":"notifications/message"}"#,
-        r#"quoted: {"jsonrpc":"2.0""#,
+        r#": {"jsonrpc":"2.0""#,
     ] {
-        assert!(!is_noise(line.as_bytes()), "{line}");
+        assert!(!matches!(Line::of(line.as_bytes()), Line::Log), "{line}");
     }
+    assert!(matches!(Line::of(ANSWER.as_bytes()), Line::Message(_)));
+    // The name is there, and is quoted.
+    let quoted = Line::of(br#"quoted: {"jsonrpc":"2.0""#);
+    assert!(matches!(quoted, Line::Log), "{quoted:?}");
 }
 
 proptest! {
@@ -287,16 +305,12 @@ proptest! {
     fn noise_is_noise_to_who_reads_it(
         line in "(\\{|\\}|\\[|\\]|,|:|\"id\"|\"result\"|\"error\"|\"method\"|\"\\\\u006aso|\"\\\\u0072esult\"|nrpc\"|\"json|7|\\{\\}|\"a\"| ){0,16}",
     ) {
-        let line = line.as_bytes();
-        if is_noise(line) {
-            prop_assert!(Envelope::parse(line).is_err());
-            prop_assert!(mended(line).is_err_and(|why| !why.is_message));
-        }
+        check(line.as_bytes());
     }
 
     #[test]
     fn any_line_is_survived_and_what_is_taken_is_exact(line: Vec<u8>) {
-        check(&line)?;
+        check(&line);
     }
 
     #[test]
@@ -313,18 +327,44 @@ proptest! {
             let at = at.index(line.len());
             line.splice(at..at, text.bytes());
         }
-        check(&line)?;
+        check(&line);
     }
 }
 
-fn check(line: &[u8]) -> Result<(), TestCaseError> {
-    if let Ok(mended) = mended(line) {
-        prop_assert!(!mended.messages.is_empty() || mended.lost.len() > 1);
-        for message in &mended.messages {
-            let envelope = Envelope::parse(message);
-            prop_assert!(envelope.is_ok_and(|envelope| envelope.is_exact));
-            prop_assert!(memchr::memchr2(b'\n', b'\r', message).is_none());
+fn check(line: &[u8]) {
+    let verdict = Line::of(line);
+    verdict.check_invariants(line);
+    assert!(!Line::is_plain_log(line) || matches!(verdict, Line::Log));
+    let mut long = LongLine::default();
+    long.feed(line);
+    if let Some(broken) = long.finish() {
+        broken.check_invariants();
+    }
+}
+
+#[test]
+fn an_error_to_nobody_says_what_it_is_about() {
+    for (code, message, says) in [
+        ("-32700", "m", Says::AnswersOneOf),
+        ("-32700", "cannot read notifications/x", Says::AnswersOneOf),
+        ("-32601", "m", Says::AnswersNotification),
+        (
+            "-32602",
+            "Unknown method: notifications/initialized",
+            Says::AnswersNotification,
+        ),
+        (
+            "0.5",
+            r"no handler for notifications\/cancelled",
+            Says::AnswersNotification,
+        ),
+        ("-32600", "Invalid Request", Says::AnswersOnly),
+    ] {
+        for id in [r#""id":null,"#, ""] {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":"{message}"}}}}"#
+            );
+            assert_eq!(broken(&line).map(|it| it.says), Some(says), "{line}");
         }
     }
-    Ok(())
 }

@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 use super::super::mailbox::{Pushed, Topic};
 use super::super::record::Session;
 use super::fanout::Audience;
-use super::{DISCOVERY_GRACE, Desk, Link, State};
+use super::life::DISCOVERY_GRACE;
+use super::{Desk, Link, State};
 use crate::bridge::{
     Action, Anomaly, AskRef, Era, Hello, Level, Listing, Malformed, MalformedOutcome, NotGreeted,
     SessionNo,

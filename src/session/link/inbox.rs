@@ -6,7 +6,6 @@ use super::Link;
 use super::slumber::Heard;
 use crate::held::Kind;
 use crate::protocol::{Failure, Reason};
-use crate::telemetry::labels;
 use crate::worker::{Exit, Inbox, Oversized};
 
 impl Inbox for Link {
@@ -50,53 +49,7 @@ impl Inbox for Link {
     }
 
     fn oversized(&self, line: Oversized) {
-        let refused = self.assembly.lock().refused.take();
-        self.order.metrics.anomaly(labels::Anomaly::Oversized);
-        let failed = self.with_mux(|state, out| {
-            if line.has_method {
-                return Vec::new();
-            }
-            let mut calls = state.mux.calls_named(&line.ids);
-            let names_nobody = line.ids.iter().all(|id| id == "null");
-            if names_nobody && state.desks.len() == 1 {
-                calls.extend(state.desks.keys().next().copied());
-            }
-            let mut failed = Vec::with_capacity(calls.len());
-            for id in calls {
-                if let Some(desk) = state.desks.remove(&id) {
-                    state.mux.fail(id, out);
-                    failed.push(desk);
-                }
-            }
-            failed
-        });
-        if let (true, Some(worker)) = (line.has_method, self.worker.get()) {
-            for id in &line.ids {
-                // It asked the client something: without an answer it would wait for good.
-                let failure = Failure::new(Reason::MessageTooLarge, "the request is too large");
-                let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
-            }
-        }
-        tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
-        for desk in failed {
-            let too_large = || {
-                Failure::new(
-                    Reason::AnswerTooLarge,
-                    format!(
-                        "the answer of server `{}` is {} bytes long, more than the {} bytes that are let through (raise `servers.{}.max_message`)",
-                        self.order.server,
-                        line.len,
-                        self.order.options.max_message,
-                        self.order.server
-                    ),
-                )
-            };
-            let failure = refused
-                .as_ref()
-                .map_or_else(too_large, |full| Failure::from(*full));
-            drop(desk.lease);
-            desk.mailbox.fail(desk.client_id, failure);
-        }
+        self.too_long(&line);
     }
 
     fn exited(&self, exit: Exit) {

@@ -1,0 +1,104 @@
+//! What a text is of which no message can be made: whose answer it may be, or nothing but a log's line.
+
+use super::flaw::Flaw;
+use super::sketch::Sketch;
+use crate::protocol::code;
+
+/// A message of which nothing can be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// What is wrong with it.
+    pub flaw: Flaw,
+    /// What it may be for whoever waits for an answer.
+    pub says: Says,
+    /// Ids that it may be about, as raw JSON, each once, the one that it would have by itself last.
+    pub ids: Vec<String>,
+    /// The error that it tells without saying of which request, as raw JSON.
+    pub error: Option<String>,
+}
+
+/// What a broken message may be for whoever waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Says {
+    /// It is a request or notification.
+    Asks,
+    /// It is a request or notification and an answer: it asks under its ids, and may answer the requests of those ids.
+    AsksAndAnswers,
+    /// It answers the requests of its ids, and no other.
+    Answers,
+    /// It answers the only request that is open. Of several, none.
+    AnswersOnly,
+    /// It answers one of those that are open.
+    AnswersOneOf,
+    /// It answers a notification. Before there was any, the only request that is open.
+    AnswersNotification,
+}
+
+impl Broken {
+    /// The verdict on a text of which no message can be made, by the table in the [module](super); `None`: it is a log's
+    /// line.
+    pub(super) fn of(sketch: Sketch, flaw: Flaw, error: Option<String>) -> Option<Self> {
+        let is_json = !matches!(flaw, Flaw::Syntax | Flaw::TooLong);
+        let asks_in_json = is_json && sketch.has_method && !sketch.has_others;
+        if !sketch.is_of_message() && !asks_in_json {
+            return None;
+        }
+        let names_nobody = sketch.has_version && sketch.has_answer && !sketch.has_id();
+        let says = match (sketch.has_method, names_nobody) {
+            (true, _) if sketch.has_answer => Says::AsksAndAnswers,
+            (true, _) => Says::Asks,
+            (false, false) => Says::Answers,
+            (false, true) => match error.as_deref().map(Told::by) {
+                Some(Told::OfNotification) => Says::AnswersNotification,
+                Some(Told::NotRead) => Says::AnswersOneOf,
+                Some(Told::Other) | None if is_json => Says::AnswersOnly,
+                Some(Told::Other) | None => Says::AnswersOneOf,
+            },
+        };
+        Some(Self {
+            flaw,
+            says,
+            ids: sketch.ids,
+            error,
+        })
+    }
+}
+
+/// Whether there is more than a prompt: what stands behind words may be quoted.
+pub(super) fn has_words(before: &str) -> bool {
+    before.contains(char::is_alphanumeric)
+}
+
+/// What an error without an id says of the message that it answers.
+enum Told {
+    /// It could not be read.
+    NotRead,
+    /// It was a notification.
+    OfNotification,
+    Other,
+}
+
+impl Told {
+    fn by(error: &str) -> Self {
+        #[derive(serde::Deserialize)]
+        struct View {
+            code: f64,
+        }
+        let code = serde_json::from_str(error).map_or(0.0, |view: View| view.code);
+        let is = |known: i32| code == f64::from(known);
+        if is(code::PARSE_ERROR) {
+            Self::NotRead
+        } else if is(code::METHOD_NOT_FOUND) || names_notification(error) {
+            // Who has read the method of a request has read its id too.
+            Self::OfNotification
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn names_notification(error: &str) -> bool {
+    let names = ["notifications/", r"notifications\/"];
+    let found = |name: &str| memchr::memmem::find(error.as_bytes(), name.as_bytes()).is_some();
+    names.into_iter().any(found)
+}
