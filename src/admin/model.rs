@@ -5,9 +5,8 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::ids::{ServerName, TenantId, WorkerId, session_fingerprint};
 use crate::telemetry::labels::{Era, WorkerState};
 
 /// Stands for a session id, which is a credential and never shown: the first 8 hex digits of its
@@ -19,8 +18,7 @@ pub struct Fingerprint(String);
 impl Fingerprint {
     /// The fingerprint of a session id.
     pub fn of(session_id: &str) -> Self {
-        let digest = Sha256::digest(session_id.as_bytes());
-        Self(data_encoding::HEXLOWER.encode(&digest[..4]))
+        Self(session_fingerprint(session_id))
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::body::Body;
+use super::errors;
 use super::post::Tally;
 use super::reply;
 use super::stateless::LISTS_LAST;
@@ -36,7 +37,7 @@ impl From<(&Fault, &str)> for Final {
     fn from((fault, id): (&Fault, &str)) -> Self {
         Self {
             status: fault.status,
-            message: fault.to_response(id).into(),
+            message: errors::fault(fault, id).into(),
         }
     }
 }
@@ -168,7 +169,7 @@ impl Conversation {
             status: failure
                 .reason
                 .status_of_answer(self.sessions.setup().config.http.failure_status),
-            message: failure.to_response(Some(&self.id)).into(),
+            message: errors::message(failure, Some(&self.id)).into(),
         }
     }
 

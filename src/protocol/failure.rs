@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::code;
 use crate::held::Full;
+use crate::ids::RequestId;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal, $code:expr;)*) => {
@@ -121,6 +122,11 @@ impl Reason {
         }
     }
 
+    /// Whether the log may have the message of a failure for it: one of a config quotes what its caller set.
+    pub const fn may_be_logged(self) -> bool {
+        !matches!(self, Self::ConfigInvalid)
+    }
+
     /// Whether nothing is wrong with the form of the request, nor with its session or its credentials, for which the
     /// specification has statuses.
     const fn is_told_by_message(self) -> bool {
@@ -173,6 +179,8 @@ pub struct Failure {
     pub needed_scope: Option<String>,
     /// What programs may want to read of it; becomes part of `error.data`.
     pub details: Option<Box<Map<String, Value>>>,
+    /// The request whose failure it is, once the log has it too.
+    pub request: Option<RequestId>,
 }
 
 impl Failure {
@@ -184,6 +192,7 @@ impl Failure {
             retry_after: None,
             needed_scope: None,
             details: None,
+            request: None,
         }
     }
 
@@ -209,6 +218,13 @@ impl Failure {
         self
     }
 
+    /// Says which request it is that failed.
+    #[must_use]
+    pub fn of_request(mut self, request: RequestId) -> Self {
+        self.request = Some(request);
+        self
+    }
+
     /// `Retry-After` in whole seconds, rounded up (RFC 9110, 10.2.3).
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after
@@ -225,6 +241,9 @@ impl Failure {
             // Rounded up: whoever comes back then must not be too early.
             let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             data["retryAfterMs"] = Value::from(millis);
+        }
+        if let Some(request) = self.request {
+            data["requestId"] = Value::from(request.to_string());
         }
         let error = json!({
             "code": self.reason.rpc_code(),

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::bindings::{BoundCall, NotBound};
@@ -15,6 +14,7 @@ use super::known_tools::KnownTools;
 use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
+use super::response::{error_response, response};
 use super::service::{Sessions, session_not_found};
 use super::subscriptions::Reserved;
 use crate::bridge::{
@@ -305,19 +305,6 @@ impl Sessions {
     }
 }
 
-/// A response under a raw JSON id.
-pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
-    let mut answer = BytesMut::with_capacity(body.len() + id.len() + 40);
-    answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    answer.put_slice(id.as_bytes());
-    answer.put_slice(b",\"");
-    answer.put_slice(member.as_bytes());
-    answer.put_slice(b"\":");
-    answer.put_slice(body);
-    answer.put_u8(b'}');
-    answer.freeze()
-}
-
 /// Why a call could not be handed to a worker.
 pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
     match refused {
@@ -387,7 +374,6 @@ fn refuse(exchange: &Exchange, envelope: &Envelope<'_>, why: &str) {
 
 /// The answer to a request whose parameters cannot be accepted.
 fn invalid_params(envelope: &Envelope<'_>, why: &str) -> Bytes {
-    let error = json!({ "code": code::INVALID_PARAMS, "message": why });
     let id = envelope.id.map_or("null", |id| id.get());
-    response(id, "error", error.to_string().as_bytes())
+    error_response(id, code::INVALID_PARAMS, why)
 }

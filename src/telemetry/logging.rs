@@ -7,9 +7,10 @@ use std::thread;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
 
 use super::log_fields::OneLine;
+use super::log_line::OfRequest;
 use super::stderr;
 use crate::escape;
 
@@ -73,13 +74,21 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
         LogFormat::Human => {
             // https://no-color.org: present and not empty means no colour.
             let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let coloured = io::stderr().is_terminal() && !plain;
+            let inner = fmt::format().with_ansi(coloured).with_target(false);
             builder
-                .with_ansi(io::stderr().is_terminal() && !plain)
-                .with_target(false)
+                .with_ansi(coloured)
                 .fmt_fields(OneLine)
+                .event_format(OfRequest { inner, format })
                 .try_init()?;
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init()?,
+        LogFormat::Json => {
+            let inner = fmt::format().json().flatten_event(true);
+            builder
+                .fmt_fields(fmt::format::JsonFields::new())
+                .event_format(OfRequest { inner, format })
+                .try_init()?;
+        }
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
+use crate::ids::RequestId;
 use crate::protocol::{Envelope, Method, RawJson, Since, Unlisted, code};
 
 /// What is wrong with a request, as this revision wants it said.
@@ -58,6 +59,14 @@ impl Fault {
     /// The method is unknown, or the server has not got what it belongs to.
     pub fn no_method(method: &str) -> Self {
         Self::new(404, code::METHOD_NOT_FOUND, format!("no method `{method}`"))
+    }
+
+    /// Says which request of the front door it is.
+    #[must_use]
+    pub fn of_request(mut self, request: RequestId) -> Self {
+        let data = self.data.get_or_insert_with(|| json!({}));
+        data["requestId"] = Value::from(request.to_string());
+        self
     }
 
     /// The JSON-RPC response. `id` is raw JSON.

@@ -77,7 +77,7 @@ impl Inbox for Link {
                 let _closed_or_full = worker.send(failure.to_response(Some(id)).into());
             }
         }
-        tracing::warn!(worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
+        tracing::warn!(parent: &self.span, worker = %self.id, server = %self.order.server, bytes = line.len, "message over the bound was discarded");
         for desk in failed {
             let too_large = || {
                 Failure::new(

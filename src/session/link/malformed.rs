@@ -97,7 +97,7 @@ impl Link {
         if let Some(untold) = untold {
             let what = flaw.text();
             tracing::warn!(
-                worker = %self.id, server = %self.order.server, tenant = self.order.whose(), cause = flaw.as_str(),
+                parent: &self.span, worker = %self.id, server = %self.order.server, tenant = self.order.whose(), cause = flaw.as_str(),
                 outcome = outcome.as_str(), untold, "a message of server `{}` {what}: {excerpt}", self.order.server
             );
         }

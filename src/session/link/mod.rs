@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Span;
 
 use self::own_tools::{Changes, OwnTools};
 use super::berth::Berth;
@@ -25,6 +26,7 @@ use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
 use super::offer::Offer;
 use super::record::Session;
+use super::response::error_response;
 use super::route::Order;
 use super::shared::Shared;
 use crate::bridge::aggregate::Alias;
@@ -59,6 +61,8 @@ const QUOTED_STDERR_LINES: usize = 8;
 /// One worker and the calls it is busy with.
 pub struct Link {
     id: WorkerId,
+    /// What is logged of it is in this span.
+    span: Span,
     key: PoolKey,
     order: Arc<Order>,
     worker: OnceLock<Worker>,
@@ -218,6 +222,8 @@ impl Link {
             flow,
             assembly: Mutex::default(),
             id,
+            // There is one for each worker, so that it may be there whatever the log is filtered by.
+            span: tracing::error_span!(parent: None, "worker", %id, server = %order.server, tenant = order.whose()),
             key,
             order,
             worker: OnceLock::new(),
@@ -247,6 +253,11 @@ impl Link {
             warnings: Warnings::default(),
             shared,
         }
+    }
+
+    /// What is logged of it is in this span.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// The worker's id.
@@ -358,7 +369,7 @@ impl Link {
             "held {held} MiB of memory, more than the {limit} MiB it may (raise `servers.{}.limits.memory`), and was killed",
             self.order.server
         );
-        tracing::warn!(worker = %self.id, server = %self.order.server, tenant = self.order.whose(), "worker {how}");
+        tracing::warn!(parent: &self.span, worker = %self.id, server = %self.order.server, tenant = self.order.whose(), "worker {how}");
         self.state.lock().condemned = Some(how);
         if let Some(shared) = self.shared.upgrade() {
             shared.pool().retire(self.id, StopReason::Memory);
@@ -492,6 +503,12 @@ impl Link {
                 Opened::Local(answer) => {
                     mailbox.expect_answer();
                     mailbox.answer(answer, false);
+                    return Ok(Called::Answered);
+                }
+                Opened::Refused { code, why } => {
+                    let id = envelope.id.map_or("null", |id| id.get());
+                    mailbox.expect_answer();
+                    mailbox.answer(error_response(id, code, &why), true);
                     return Ok(Called::Answered);
                 }
             };
