@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ServerName, TenantId, WorkerId, session_fingerprint};
+use crate::protocol::{ExitClass, ExitReason};
 use crate::telemetry::labels::{Era, WorkerState};
 
 /// Stands for a session id, which is a credential and never shown: the first 8 hex digits of its
@@ -373,10 +374,8 @@ pub const REMEMBERED_OF_ALL: usize = 1024;
 impl EndedRow {
     /// Whether it ended by a fault of its own, and not because it was told to.
     pub fn is_failure(&self) -> bool {
-        matches!(
-            self.reason.as_str(),
-            "crashed" | "start_failed" | "memory" | "unanswered"
-        )
+        let mut reasons = ExitReason::ALL.iter();
+        reasons.any(|reason| reason.as_str() == self.reason && reason.class() == ExitClass::Failure)
     }
 
     /// When and how it ended, as a sentence without a full stop: `w8 ended at 14:02 UTC (exit 1)`.

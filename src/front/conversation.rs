@@ -20,7 +20,7 @@ use crate::bridge::stateless::{Dress, Fault, Question, input_required, pages_req
 use crate::bridge::{Era, Level};
 use crate::held;
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, Failure, Kind, Reason, code};
+use crate::protocol::{Envelope, Failure, FaultKind, Kind, Reason, code};
 use crate::session::{Exchange, Next, Parcel, Purpose, Session, Sessions, Suspended};
 use crate::tenancy::Principal;
 
@@ -98,7 +98,7 @@ impl Conversation {
         let Some(call) = self.sessions.resume(purpose, state) else {
             self.tally.answered(true);
             let why = "`requestState` is not valid: it was changed, used before, is another request's, or came too late; send the request without it";
-            let fault = Fault::new(400, code::INVALID_PARAMS, why);
+            let fault = Fault::new(FaultKind::InvalidParams, why);
             return Err((&fault, &*self.id).into());
         };
         self.exchange = call.exchange;

@@ -39,7 +39,7 @@ use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::{View, read_only_dependency};
 use crate::pool::{Lease, Stop, StopReason};
-use crate::protocol::{Envelope, Failure, MessageLines, RawId};
+use crate::protocol::{Envelope, ExitReason, Failure, MessageLines, RawId};
 use crate::telemetry::{Warnings, labels};
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, SendError, Worker};
@@ -728,14 +728,14 @@ impl Link {
         state.declined = Some(why.to_owned());
     }
 
-    /// Why it is over, once it is: the reason as it stands in metrics, and in words.
-    pub fn ending(&self, exit: Option<&Exit>) -> (&'static str, String) {
+    /// Why it is over, once it is: the reason, and in words.
+    pub fn ending(&self, exit: Option<&Exit>) -> (ExitReason, String) {
         let state = self.state.lock();
         if let Some(why) = &state.start_failure {
-            return (StopReason::StartFailed.as_str(), why.clone());
+            return (ExitReason::StartFailed, why.clone());
         }
         if let Some(how) = &state.condemned {
-            return (StopReason::Memory.as_str(), how.clone());
+            return (ExitReason::Memory, how.clone());
         }
         let stop = state.stop.as_ref();
         match (stop.filter(|it| it.reason != StopReason::Spoiled), exit) {
@@ -745,17 +745,17 @@ impl Link {
                     StopReason::NotBeside => {
                         "it is tried after the other process of its server has ended"
                     }
-                    _ => return (stop.reason.as_str(), stop.to_string()),
+                    _ => return (stop.reason.exit_reason(), stop.to_string()),
                 };
                 let how = state.declined.as_ref();
                 let told = how.map(|how| format!("{how}; {what_next}"));
                 let told = told.unwrap_or_else(|| stop.to_string());
-                (stop.reason.as_str(), told)
+                (stop.reason.exit_reason(), told)
             }
-            (None, Some(exit)) => (StopReason::Spoiled.as_str(), exit.to_string()),
+            (None, Some(exit)) => (ExitReason::Crashed, exit.to_string()),
             (None, None) => {
                 let reason = StopReason::StartFailed;
-                (reason.as_str(), Stop::from(reason).to_string())
+                (reason.exit_reason(), Stop::from(reason).to_string())
             }
         }
     }
