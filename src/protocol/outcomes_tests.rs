@@ -186,7 +186,11 @@ fn no_other_file_chooses_the_status_of_an_error() {
                 folders.push(path);
                 continue;
             }
-            let name = path.strip_prefix(&src).expect("below").display().to_string();
+            let name = path
+                .strip_prefix(&src)
+                .expect("below")
+                .display()
+                .to_string();
             if name.ends_with("tests.rs") {
                 continue;
             }

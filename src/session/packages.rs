@@ -171,7 +171,7 @@ impl Start {
         }
         let run = match understand(&spec.program, args) {
             None => return plain(&by_whom(&spec.program, words)),
-            Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
+            Some(Err(why)) => return as_written(spec.redactor.redact(&why.to_string())),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {

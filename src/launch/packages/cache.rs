@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
 use super::downloads::Left;
+use super::install_error::InstallError;
 use super::manifest::ABOUT;
 use super::scripts::Unscripted;
 use crate::folders::{self, Temporary};
@@ -224,12 +225,10 @@ impl Cache {
     ///
     /// # Errors
     /// When that cannot be read: it is damaged.
-    pub(super) fn about(&self, entry: &str) -> Result<About, String> {
+    pub(super) fn about(&self, entry: &str) -> Result<About, InstallError> {
         let path = self.entry(entry).join(ABOUT);
-        let text = std::fs::read(&path).map_err(|error| error.to_string());
-        let read =
-            text.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        let read = || -> io::Result<About> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+        read().map_err(InstallError::file(path.clone(), "read"))
     }
 
     /// What is installed in the cache below `root`, of whatever servers, by package: nothing is made there. Blocks.

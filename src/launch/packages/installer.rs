@@ -456,7 +456,7 @@ impl Installer {
                 watcher.package(slot, news);
             }
             Err(why) => {
-                let why: Arc<str> = why.into();
+                let why: Arc<str> = why.to_string().into();
                 match before {
                     // Looked at again after another interval: the registry is not hammered.
                     Some(before) => {

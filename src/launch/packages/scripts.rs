@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::helper::Helper;
+use super::install_error::{CommandError, InstallError};
 use crate::launch::is_one_variable;
 use crate::launch::line::{AllowedScripts, NodeLauncher};
 
@@ -101,7 +102,7 @@ pub(super) async fn that_run(
     launcher: NodeLauncher,
     said: &AllowedScripts,
     allowed: Option<&str>,
-) -> Result<Scripts, String> {
+) -> Result<Scripts, CommandError> {
     if wanted(lock).is_empty() {
         return Ok(Scripts::All);
     }
@@ -126,7 +127,10 @@ pub(super) async fn that_run(
     }
     let npm = helper.answer("npm", &["--version"]).await?;
     let major = npm.split('.').next().and_then(|it| it.parse().ok());
-    let major: u32 = major.ok_or_else(|| format!("`npm --version` printed `{npm}`"))?;
+    let major: u32 = major.ok_or_else(|| CommandError::NoAnswer {
+        command: "npm --version",
+        printed: npm.clone(),
+    })?;
     if major < ALLOWING_SINCE || setting("dangerously-allow-all-scripts") == "true" {
         return Ok(Scripts::All);
     }
@@ -196,7 +200,10 @@ async fn pending(helper: &Helper<'_>, lock: &Value) -> Vec<String> {
         .answer("npm", &["install-scripts", "ls", "--json"])
         .await;
     let packages = listed.and_then(|listed| {
-        of_list(&listed).ok_or_else(|| format!("`npm install-scripts ls` printed `{listed}`"))
+        of_list(&listed).ok_or_else(|| CommandError::NoAnswer {
+            command: "npm install-scripts ls",
+            printed: listed.clone(),
+        })
     });
     packages.unwrap_or_else(|why| {
         tracing::debug!("which install scripts did not run is not known for certain: {why}");
@@ -250,19 +257,20 @@ pub fn wanted_by_npx(cache: &Path) -> Vec<String> {
 }
 
 /// What to do about an install that npm refused, if that is known.
-pub(super) fn advised(why: String) -> String {
+pub(super) fn advised(failed: CommandError) -> InstallError {
+    let why = failed.to_string();
     let variable = match () {
         () if why.contains("EALLOWGIT") => ALLOWS_GIT,
         () if why.contains("EALLOWREMOTE") => ALLOWS_REMOTE,
-        () => return why,
+        () => return failed.into(),
     };
-    format!(
-        "{why}; npm takes none of them since 12, unless the server's `env` has {variable} = \"all\""
-    )
+    InstallError::Withheld { failed, variable }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitStatus;
+
     use super::*;
 
     #[test]
@@ -309,9 +317,16 @@ mod tests {
 
     #[test]
     fn an_install_that_npm_refuses_is_told_with_what_would_allow_it() {
-        let why =
-            advised("Fetching packages of type \"git\" have been disabled (EALLOWGIT)".into());
+        let told = |reason: &str| {
+            let failed = CommandError::Ended {
+                command: "`npm ci`".to_owned(),
+                status: ExitStatus::default(),
+                reason: reason.to_owned(),
+            };
+            advised(failed).to_string()
+        };
+        let why = told("Fetching packages of type \"git\" have been disabled (EALLOWGIT)");
         assert!(why.contains("npm_config_allow_git = \"all\""), "{why}");
-        assert_eq!(advised("404".into()), "404");
+        assert!(told("404").ends_with(": 404"));
     }
 }
