@@ -151,8 +151,8 @@ const NAMED_ELSEWHERE: [(&str, usize); 6] = [
     ("front/reply.rs", 1),
     // Pages for people.
     ("front/oauth.rs", 2),
-    // What HTTP has a status for, and the table only `invalid_request`.
-    ("front/net/request.rs", 3),
+    // What HTTP has a status for, and the table only `invalid_request`; and what has none.
+    ("front/net/request.rs", 4),
     // Readiness, for balancers.
     ("front/router.rs", 1),
 ];

@@ -7,9 +7,18 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::logging::LogFormat;
 use super::request_span::RequestSpan;
 use crate::escape::LogEscape;
+
+/// The shape of a log line.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people: one line each, coloured on a terminal.
+    #[default]
+    Human,
+    /// For machines: one JSON object on each line.
+    Json,
+}
 
 /// Adds the request to each line that is logged while one is served: at the end of those for people, and as the member
 /// `request` to those for machines.

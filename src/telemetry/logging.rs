@@ -10,7 +10,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::{self, MakeWriter};
 
 use super::log_fields::OneLine;
-use super::log_line::OfRequest;
+use super::log_line::{LogFormat, OfRequest};
 use super::stderr;
 use crate::escape;
 
@@ -24,16 +24,6 @@ const DEFAULT_FILTER: &str = "info";
 /// Comes before every filter: what a peer does wrong in HTTP/2 is a line for each frame otherwise, and a flood of
 /// those displaces what the operator has to see. `h2=debug` in the filter shows them.
 const OF_PEERS: &str = "h2=error";
-
-/// The shape of a log line.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people: one line each, coloured on a terminal.
-    #[default]
-    Human,
-    /// For machines: one JSON object on each line.
-    Json,
-}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]

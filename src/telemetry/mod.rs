@@ -32,7 +32,8 @@ mod trace;
 mod warnings;
 
 pub use failures::request_failed;
-pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
+pub use log_line::LogFormat;
+pub use logging::{LOG_FILTER_ENV, LoggingError, init as init_logging};
 pub use metrics::Metrics;
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;

@@ -13,7 +13,6 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use serde::{Deserialize, Serialize};
 
 use super::downloads::Left;
-use super::install_error::InstallError;
 use super::manifest::ABOUT;
 use super::scripts::Unscripted;
 use crate::folders::{self, Temporary};
@@ -225,10 +224,9 @@ impl Cache {
     ///
     /// # Errors
     /// When that cannot be read: it is damaged.
-    pub(super) fn about(&self, entry: &str) -> Result<About, InstallError> {
-        let path = self.entry(entry).join(ABOUT);
-        let read = || -> io::Result<About> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
-        read().map_err(InstallError::file(path.clone(), "read"))
+    pub(super) fn about(&self, entry: &str) -> io::Result<About> {
+        let text = std::fs::read(self.entry(entry).join(ABOUT))?;
+        Ok(serde_json::from_slice(&text)?)
     }
 
     /// What is installed in the cache below `root`, of whatever servers, by package: nothing is made there. Blocks.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
-use super::install_error::CommandError;
+use super::command_error::CommandError;
 use crate::launch::{CommandGroup, CommandLine};
 
 /// How much of what a command prints is kept, in bytes.

@@ -413,7 +413,8 @@ impl Job<'_> {
                 (python::program(&dir, first, entry)?, false)
             }
         };
-        let about = self.cache.about(&reference.entry)?;
+        let about = self.cache.about(&reference.entry);
+        let about = about.map_err(InstallError::file(dir.join(ABOUT), "read"))?;
         Ok(Installation {
             entry: reference.entry.clone(),
             folder: dir,

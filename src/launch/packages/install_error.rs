@@ -2,67 +2,15 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitStatus;
-use std::time::Duration;
 
 use super::cache::CacheError;
+use super::command_error::CommandError;
 use super::manifest::ManifestError;
 
-/// Why a command of npm, uv or their like did not do what it was run for.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// It could not be started.
-    #[error("`{program}` cannot be run: {source}")]
-    NotRun {
-        /// The program.
-        program: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It failed.
-    #[error("{command} ended with {status}: {reason}")]
-    Ended {
-        /// Its program and first argument, quoted.
-        command: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its first error.
-        reason: String,
-    },
-    /// Nobody knows how it ended.
-    #[error("{command} could not be waited for: {source}")]
-    NotWaitedFor {
-        /// As of [`CommandError::Ended`].
-        command: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// As above.
-    #[error("{0} ended without a status")]
-    NoStatus(String),
-    /// It took too long.
-    #[error(
-        "{command} did not end within {} and was ended (raise `launch.install_timeout` if it needs longer)",
-        humantime::format_duration(*.patience)
-    )]
-    TooLong {
-        /// As of [`CommandError::Ended`].
-        command: String,
-        /// How long it had.
-        patience: Duration,
-    },
-    /// It was asked something, and said nothing.
-    #[error("`{0}` printed nothing, and succeeded")]
-    Silent(String),
-    /// It was asked something, and what it said is no answer.
-    #[error("`{command}` printed `{printed}`")]
-    NoAnswer {
-        /// The command.
-        command: &'static str,
-        /// What it printed.
-        printed: String,
-    },
-}
+/// The variable that has npm take packages from git.
+const ALLOWS_GIT: &str = "npm_config_allow_git";
+/// The variable that has npm take packages from addresses.
+const ALLOWS_REMOTE: &str = "npm_config_allow_remote";
 
 /// Why the file beside pool.toml that pins packages cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -213,5 +161,38 @@ impl InstallError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, act, source }
+    }
+
+    /// What npm has refused, with what to do about it, if that is known.
+    pub(super) fn of_npm(failed: CommandError) -> Self {
+        let why = failed.to_string();
+        let variable = match () {
+            () if why.contains("EALLOWGIT") => ALLOWS_GIT,
+            () if why.contains("EALLOWREMOTE") => ALLOWS_REMOTE,
+            () => return failed.into(),
+        };
+        Self::Withheld { failed, variable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn an_install_that_npm_refuses_is_told_with_what_would_allow_it() {
+        let told = |reason: &str| {
+            let failed = CommandError::Ended {
+                command: "`npm ci`".to_owned(),
+                status: ExitStatus::default(),
+                reason: reason.to_owned(),
+            };
+            InstallError::of_npm(failed).to_string()
+        };
+        let why = told("Fetching packages of type \"git\" have been disabled (EALLOWGIT)");
+        assert!(why.contains("npm_config_allow_git = \"all\""), "{why}");
+        assert!(told("404").ends_with(": 404"));
     }
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
-use super::install_error::{CommandError, InstallError};
-use super::scripts::{Scripts, advised, wanted};
+use super::install_error::InstallError;
+use super::scripts::{Scripts, wanted};
 use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
 /// What npm is told in any case. It prints nothing but errors, and asks nothing.
@@ -55,7 +56,10 @@ pub(super) async fn resolve(
     }
     args.push("--");
     args.extend(specs_text.iter().map(String::as_str));
-    helper.run("npm", &args).await.map_err(advised)?;
+    helper
+        .run("npm", &args)
+        .await
+        .map_err(InstallError::of_npm)?;
     let path = helper.dir.join("package-lock.json");
     let lock = std::fs::read_to_string(&path).map_err(|source| InstallError::LeftNothing {
         command: "`npm install`",
@@ -167,7 +171,11 @@ pub(super) async fn install(
     args.extend(QUIET);
     args.extend(PLAIN);
     args.extend(scripts.flag());
-    helper.run("npm", &args).await.map(drop).map_err(advised)
+    helper
+        .run("npm", &args)
+        .await
+        .map(drop)
+        .map_err(InstallError::of_npm)
 }
 
 /// The lock without the optional dependencies that it has no version of, because the registry has none: npm leaves them

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
-use super::install_error::{CommandError, InstallError};
+use super::install_error::InstallError;
 use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
 /// The interpreter that is meant, as a path. One that is asked for and not there is installed, as

@@ -9,8 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
-use super::install_error::{CommandError, InstallError};
 use crate::launch::is_one_variable;
 use crate::launch::line::{AllowedScripts, NodeLauncher};
 
@@ -18,10 +18,6 @@ use crate::launch::line::{AllowedScripts, NodeLauncher};
 const ALLOWING_SINCE: u32 = 12;
 /// The variable of npm that allows scripts.
 const ALLOWS: &str = "npm_config_allow_scripts";
-/// The variable that has npm take packages from git.
-const ALLOWS_GIT: &str = "npm_config_allow_git";
-/// The variable that has npm take packages from addresses.
-const ALLOWS_REMOTE: &str = "npm_config_allow_remote";
 
 /// The folder in npm's cache where npx installs.
 const NPX: &str = "_npx";
@@ -256,21 +252,8 @@ pub fn wanted_by_npx(cache: &Path) -> Vec<String> {
     packages
 }
 
-/// What to do about an install that npm refused, if that is known.
-pub(super) fn advised(failed: CommandError) -> InstallError {
-    let why = failed.to_string();
-    let variable = match () {
-        () if why.contains("EALLOWGIT") => ALLOWS_GIT,
-        () if why.contains("EALLOWREMOTE") => ALLOWS_REMOTE,
-        () => return failed.into(),
-    };
-    InstallError::Withheld { failed, variable }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::ExitStatus;
-
     use super::*;
 
     #[test]
@@ -313,20 +296,5 @@ mod tests {
         assert_eq!(take_allowed(&mut env), Some("a".to_owned()));
         assert_eq!(env.len(), 1);
         assert_eq!(take_allowed(&mut env), None);
-    }
-
-    #[test]
-    fn an_install_that_npm_refuses_is_told_with_what_would_allow_it() {
-        let told = |reason: &str| {
-            let failed = CommandError::Ended {
-                command: "`npm ci`".to_owned(),
-                status: ExitStatus::default(),
-                reason: reason.to_owned(),
-            };
-            advised(failed).to_string()
-        };
-        let why = told("Fetching packages of type \"git\" have been disabled (EALLOWGIT)");
-        assert!(why.contains("npm_config_allow_git = \"all\""), "{why}");
-        assert!(told("404").ends_with(": 404"));
     }
 }
