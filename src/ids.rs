@@ -1,9 +1,12 @@
 //! Identities of the domain, each a type of its own so that one cannot stand in for another.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Longest accepted tenant or server name, in bytes. They appear in URLs, metric labels and folder names.
 pub const MAX_NAME_LEN: usize = 64;
@@ -102,6 +105,40 @@ impl std::str::FromStr for WorkerId {
 #[error("`{0}` is not a worker id; they look like `w12` (see `stdiopool ps`)")]
 pub struct InvalidWorkerId(String);
 
+/// One HTTP request at the front door: what its log lines have in common, and what a caller may tell the operator of an
+/// error (`error.data.requestId`). Never used again while the supervisor runs, and hardly ever by another run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RequestId(u64);
+
+impl RequestId {
+    /// The next one.
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Tells the requests of this run from those of others. Nothing depends on nobody guessing it.
+        static RUN: LazyLock<String> = LazyLock::new(|| {
+            let mut bytes = [0; 4];
+            if getrandom::fill(&mut bytes).is_err() {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH);
+                bytes = since.unwrap_or_default().subsec_nanos().to_be_bytes();
+            }
+            data_encoding::HEXLOWER.encode(&bytes)
+        });
+        write!(f, "{}-{:x}", *RUN, self.0)
+    }
+}
+
+/// What a session is called where its id must not stand, as in logs: the first four bytes of the id's SHA-256, in hex.
+pub fn session_fingerprint(session_id: &str) -> String {
+    let digest = Sha256::digest(session_id.as_bytes());
+    data_encoding::HEXLOWER.encode(&digest[..4])
+}
+
 /// Identity of interchangeable processes: a stable digest of server, tenant, launch spec,
 /// client-capability class and, where processes are not shared, the session or request.
 ///
@@ -152,6 +189,19 @@ mod tests {
         for bad in ["", ".", "..", "-a", "a/b", "a b", "é", long.as_str()] {
             assert!(!is_valid_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn requests_have_ids_of_their_own() {
+        let (one, other) = (RequestId::next(), RequestId::next());
+        assert_ne!(one, other);
+        let run = |id: RequestId| {
+            id.to_string()
+                .split_once('-')
+                .map(|(run, _)| run.to_owned())
+        };
+        assert_eq!(run(one), run(other));
+        assert_eq!(run(one).map(|run| run.len()), Some(8));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use secrecy::SecretString;
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use super::accounts::{Act, NewToken};
 use super::router::{Admin, ApiError};
 use super::supervisor::Supervisor;
+use crate::protocol::ApiReason;
 use crate::tenancy::TenantSettings;
 
 /// The paths, and what is there.
@@ -54,27 +54,19 @@ async fn act<S: Supervisor>(admin: Admin<S>, act: Act) -> Result<Response, ApiEr
     let done = tokio::spawn(admin.supervisor.account(act)).await;
     let failed = |error: tokio::task::JoinError| {
         let error = format!("it did not finish: {error}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error)
+        ApiError::new(ApiReason::Internal, error)
     };
     match done.map_err(failed)? {
         Ok(told) => Ok(Json(told).into_response()),
-        Err(error) => {
-            let (status, reason) = error.class();
-            Err(ApiError::new(status, reason, error.to_string()))
-        }
+        Err(error) => Err(ApiError::new(error.reason(), error.to_string())),
     }
 }
 
 type Body<T> = Result<Json<T>, JsonRejection>;
 
 fn read<T>(body: Body<T>) -> Result<T, ApiError> {
-    let Json(value) = body.map_err(|error| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            error.body_text(),
-        )
-    })?;
+    let Json(value) =
+        body.map_err(|error| ApiError::new(ApiReason::InvalidRequest, error.body_text()))?;
     Ok(value)
 }
 
@@ -175,7 +167,7 @@ async fn set_secret<S: Supervisor>(
     // What cannot be read may be the secret itself, so that it is not quoted.
     let Json(SecretValue { value }) = value.map_err(|_| {
         let error = "the body must be {\"value\": \"…\"}";
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error)
+        ApiError::new(ApiReason::InvalidRequest, error)
     })?;
     act(
         admin,

@@ -7,10 +7,10 @@
 use std::pin::Pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::ApiReason;
 use crate::tenancy::TenantSettings;
 
 /// What can be done.
@@ -277,14 +277,14 @@ pub enum AccountError {
 }
 
 impl AccountError {
-    /// Status and reason of the answer.
-    pub(super) fn class(&self) -> (StatusCode, &'static str) {
+    /// The reason of the answer, to which its status belongs.
+    pub(super) fn reason(&self) -> ApiReason {
         match self {
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::Exists(_) => (StatusCode::CONFLICT, "exists"),
-            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::Unavailable(_) => (StatusCode::CONFLICT, "unavailable"),
-            Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::NotFound(_) => ApiReason::NotFound,
+            Self::Exists(_) => ApiReason::Exists,
+            Self::Invalid(_) => ApiReason::InvalidRequest,
+            Self::Unavailable(_) => ApiReason::Unavailable,
+            Self::Failed(_) => ApiReason::Internal,
         }
     }
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::router::ApiError;
+use crate::protocol::ApiReason;
 
 /// The rules of one listener.
 #[derive(Debug)]
@@ -40,8 +41,7 @@ impl Guard {
         let acts = !matches!(*method, Method::GET | Method::HEAD);
         if acts && headers.contains_key(ORIGIN) {
             return Err(ApiError::new(
-                StatusCode::FORBIDDEN,
-                "forbidden",
+                ApiReason::Forbidden,
                 "actions from web pages are refused; leave the `Origin` header out",
             ));
         }
@@ -58,8 +58,7 @@ impl Guard {
             Ok(())
         } else {
             Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
+                ApiReason::Unauthorized,
                 "the admin token is missing or wrong; send `Authorization: Bearer <[admin] token>`",
             ))
         }
@@ -77,8 +76,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        "forbidden",
+        ApiReason::Forbidden,
         format!(
             "host `{}` is not this machine; a loopback listener answers `localhost` and loopback addresses only",
             host.escape_default()

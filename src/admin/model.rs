@@ -5,9 +5,9 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::ids::{ServerName, TenantId, WorkerId, session_fingerprint};
+use crate::protocol::{ExitClass, ExitReason};
 use crate::telemetry::labels::{Era, WorkerState};
 
 /// Stands for a session id, which is a credential and never shown: the first 8 hex digits of its
@@ -19,8 +19,7 @@ pub struct Fingerprint(String);
 impl Fingerprint {
     /// The fingerprint of a session id.
     pub fn of(session_id: &str) -> Self {
-        let digest = Sha256::digest(session_id.as_bytes());
-        Self(data_encoding::HEXLOWER.encode(&digest[..4]))
+        Self(session_fingerprint(session_id))
     }
 }
 
@@ -375,10 +374,8 @@ pub const REMEMBERED_OF_ALL: usize = 1024;
 impl EndedRow {
     /// Whether it ended by a fault of its own, and not because it was told to.
     pub fn is_failure(&self) -> bool {
-        matches!(
-            self.reason.as_str(),
-            "crashed" | "start_failed" | "memory" | "unanswered"
-        )
+        let mut reasons = ExitReason::ALL.iter();
+        reasons.any(|reason| reason.as_str() == self.reason && reason.class() == ExitClass::Failure)
     }
 
     /// When and how it ended, as a sentence without a full stop: `w8 ended at 14:02 UTC (exit 1)`.

@@ -23,6 +23,7 @@ use super::stream::{self, OpenStream, Streams};
 use super::supervisor::Supervisor;
 use super::{account_routes, model};
 use crate::ids::{TenantId, WorkerId};
+use crate::protocol::ApiReason;
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
 
@@ -160,15 +161,13 @@ pub fn router<S: Supervisor>(
 /// An error on its way out.
 #[derive(Debug)]
 pub(super) struct ApiError {
-    status: StatusCode,
-    reason: &'static str,
+    reason: ApiReason,
     error: String,
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, reason: &'static str, error: impl Into<String>) -> Self {
+    pub(super) fn new(reason: ApiReason, error: impl Into<String>) -> Self {
         Self {
-            status,
             reason,
             error: error.into(),
         }
@@ -176,7 +175,7 @@ impl ApiError {
 
     fn bad_query(error: &QueryRejection) -> Self {
         let error = error.body_text();
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", error)
+        Self::new(ApiReason::InvalidRequest, error)
     }
 
     /// Says what is known of a worker that does not run.
@@ -195,25 +194,27 @@ impl ApiError {
                 "there is no worker `{id}`, and nothing is known of one (GET /api/v1/workers lists those that run, /api/v1/ended those that have ended)"
             ),
         };
-        Self::new(StatusCode::NOT_FOUND, "not_found", error)
+        Self::new(ApiReason::NotFound, error)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.error, "reason": self.reason });
-        (self.status, Json(body)).into_response()
+        let body = json!({ "error": self.error, "reason": self.reason.as_str() });
+        let status = StatusCode::from_u16(self.reason.http_status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(body)).into_response()
     }
 }
 
 async fn unknown_path() -> ApiError {
     let error = "there is nothing here; GET / lists the endpoints";
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", error)
+    ApiError::new(ApiReason::NotFound, error)
 }
 
 async fn wrong_method() -> ApiError {
     let error = "this endpoint has another method; GET / lists the endpoints";
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", error)
+    ApiError::new(ApiReason::MethodNotAllowed, error)
 }
 
 async fn scrape<S: Supervisor>(State(admin): State<Admin<S>>, headers: HeaderMap) -> Response {
@@ -227,8 +228,7 @@ async fn scrape<S: Supervisor>(State(admin): State<Admin<S>>, headers: HeaderMap
     match format.encode(&admin.metrics.gather()) {
         Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
+            ApiReason::Internal,
             format!("metrics could not be written: {error}"),
         )
         .into_response(),
@@ -261,11 +261,7 @@ async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {
     text.parse().map_err(|error: crate::ids::InvalidWorkerId| {
-        ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            error.to_string(),
-        )
+        ApiError::new(ApiReason::InvalidRequest, error.to_string())
     })
 }
 
@@ -372,7 +368,7 @@ fn since_ms(text: &str) -> Result<u64, ApiError> {
         let error = format!(
             "`since` is a span of time such as 10m, or milliseconds since 1970, not `{text}`"
         );
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", error)
+        ApiError::new(ApiReason::InvalidRequest, error)
     })?;
     let then = SystemTime::now().checked_sub(ago);
     let then = then.and_then(|then| then.duration_since(UNIX_EPOCH).ok());
@@ -419,10 +415,9 @@ async fn reload<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Json<Don
     // A task of its own: a caller that hangs up must not leave the config half applied.
     match tokio::spawn(admin.supervisor.reload()).await {
         Ok(Ok(message)) => Ok(Json(Done { message })),
-        Ok(Err(error)) => Err(ApiError::new(StatusCode::CONFLICT, "config_invalid", error)),
+        Ok(Err(error)) => Err(ApiError::new(ApiReason::ConfigInvalid, error)),
         Err(error) => Err(ApiError::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
+            ApiReason::Internal,
             format!("the reload did not finish: {error}"),
         )),
     }

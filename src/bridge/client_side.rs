@@ -33,6 +33,13 @@ pub enum Opened {
     Sent(CallId, Bytes),
     /// It needs no worker; this is the answer.
     Local(Bytes),
+    /// It asks for what there is not; its answer is an error.
+    Refused {
+        /// The JSON-RPC code.
+        code: i32,
+        /// For people.
+        why: String,
+    },
 }
 
 impl Mux {
@@ -265,7 +272,7 @@ impl Mux {
             Some("resources/subscribe") => match params::uri(raw_params) {
                 Some(uri) => match self.cannot_subscribe(session, &uri) {
                     Some((code, why)) => {
-                        return Opened::Local(error_response(client_id, code, &why));
+                        return Opened::Refused { code, why };
                     }
                     None => Purpose::Subscribe(uri.into_owned()),
                 },

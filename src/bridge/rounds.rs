@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::client_side::{ClientRequest, Opened, error_response};
+use super::client_side::{ClientRequest, Opened};
 use super::mux::{Action, AskRef, Call, CallId, MAX_ASKS, Mux, Purpose, Question};
 use super::params;
 use super::stateless::{InputRequest, Outcome, Template, plain_error, plain_result};
@@ -56,7 +56,10 @@ impl Mux {
         let client_id = envelope.id.map_or("null", |id| id.get());
         let method = envelope.method.as_deref().unwrap_or_default();
         let raw_params = envelope.params.map_or("{}", |params| params.get());
-        let refuse = |code, why: &str| Some(Opened::Local(error_response(client_id, code, why)));
+        let refuse = |code, why: &str| {
+            let why = why.to_owned();
+            Some(Opened::Refused { code, why })
+        };
         match method {
             "ping" => return Some(done(client_id)),
             "logging/setLevel" => {

@@ -55,6 +55,7 @@ fn sent(mux: &mut Mux, session: SessionNo, message: &Value) -> (CallId, Value) {
     match request(mux, session, message, &mut vec![]) {
         Opened::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
         Opened::Local(answer) => panic!("answered locally: {answer:?}"),
+        Opened::Refused { why, .. } => panic!("refused: {why}"),
     }
 }
 
@@ -62,6 +63,11 @@ fn local(mux: &mut Mux, session: SessionNo, message: &Value) -> (Value, Vec<Acti
     let mut out = vec![];
     match request(mux, session, message, &mut out) {
         Opened::Local(answer) => (serde_json::from_slice(&answer).expect("JSON"), out),
+        Opened::Refused { code, why } => {
+            let error = json!({"code": code, "message": why});
+            let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
+            (answer, out)
+        }
         Opened::Sent(_, line) => panic!("sent: {line:?}"),
     }
 }

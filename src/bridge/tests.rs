@@ -49,6 +49,7 @@ pub(super) fn send(mux: &mut Mux, session: SessionNo, message: &str) -> (CallId,
     ) {
         Opened::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
         Opened::Local(answer) => panic!("answered locally: {answer:?}"),
+        Opened::Refused { why, .. } => panic!("refused: {why}"),
     }
 }
 

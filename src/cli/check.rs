@@ -13,6 +13,7 @@ use crate::admin::RuleCheck;
 use crate::config::{Config, Inspection, placed};
 use crate::counted::counted;
 use crate::preflight::{self, Weight};
+use crate::protocol::CommandEnd;
 
 /// Says what is wrong with a pool.toml: every mistake, with its place and what is allowed
 #[derive(Args, Clone, Debug)]
@@ -83,7 +84,7 @@ impl CheckArgs {
         let _is_read = output::print(&format!("live: {found} {verb} not match any tool\n"))?;
         Ok(match told.unmatched.is_empty() {
             true => verdict,
-            false => ExitCode::FAILURE,
+            false => CommandEnd::Failed.into(),
         })
     }
 
@@ -95,7 +96,7 @@ impl CheckArgs {
             Ok(inspection) => inspection,
             Err(error) => {
                 output::notice(&error.to_string());
-                return ExitCode::FAILURE;
+                return CommandEnd::Failed.into();
             }
         };
         let mistakes = inspection.mistakes();
@@ -118,7 +119,7 @@ impl CheckArgs {
         let (Some(config), 0) = (config, mistakes) else {
             let count = counted(mistakes, "mistake");
             output::notice(&format!("\n{shown}: {count}"));
-            return ExitCode::FAILURE;
+            return CommandEnd::Failed.into();
         };
         if !self.file_only {
             for launch in preflight::launches(config) {
@@ -131,7 +132,7 @@ impl CheckArgs {
             counted(config.tenants.len(), "tenant"),
             counted(odd.len(), "warning"),
         );
-        ExitCode::SUCCESS
+        CommandEnd::Done.into()
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::process::take_short_turns;
+use crate::protocol::CommandEnd;
 use crate::telemetry;
 
 /// Hosts unmodified stdio MCP servers for many tenants behind one HTTP front door
@@ -48,7 +49,7 @@ enum Command {
     DemoServer(DemoServer),
 }
 
-/// Runs the command line. Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage.
+/// Runs the command line; its exit codes are those of [`CommandEnd`].
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
@@ -88,12 +89,12 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => {
             telemetry::flush_stderr();
-            ExitCode::SUCCESS
+            CommandEnd::Done.into()
         }
         Err(report) => {
             // Behind what was logged, and without waiting for a reader that never comes.
             telemetry::say_on_stderr(&output::shown(&report));
-            ExitCode::FAILURE
+            CommandEnd::Failed.into()
         }
     }
 }

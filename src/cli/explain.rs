@@ -13,6 +13,7 @@ use super::output;
 use crate::admin::{Act, TenantDetails, TokenDetails};
 use crate::config::{self, AuthMode, BindRule, Config, Taking, Token};
 use crate::ids::{TenantId, is_valid_name};
+use crate::protocol::CommandEnd;
 use crate::tenancy::{Principal, policy};
 
 /// Says whether a caller may use a server or a tool, and which line of pool.toml decides that
@@ -93,7 +94,7 @@ impl ExplainArgs {
             Ok(config) => config,
             Err(error) => {
                 output::notice(&error.to_string());
-                return Ok(ExitCode::FAILURE);
+                return Ok(CommandEnd::Failed.into());
             }
         };
         let mut who = Principal::new(TenantId::new(self.tenant.as_str()), self.user.clone());
@@ -111,9 +112,9 @@ impl ExplainArgs {
             let _is_read = output::print(&self.as_text(is_allowed, &steps, &who))?;
         }
         Ok(if is_allowed {
-            ExitCode::SUCCESS
+            CommandEnd::Done.into()
         } else {
-            ExitCode::FAILURE
+            CommandEnd::Failed.into()
         })
     }
 

@@ -121,7 +121,8 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     if server.launch == Launch::AsIs {
         return as_written(None);
     }
-    let request = understand(&server.command, &args)?.and_then(|run| {
+    let run = understand(&server.command, &args)?;
+    let request = run.map_err(|why| why.to_string()).and_then(|run| {
         let env = install_environment(config, server);
         match env.differs {
             Some(why) => Err(why),
@@ -180,7 +181,7 @@ impl Store {
                 } = self
                     .runtime
                     .block_on(install)
-                    .map_err(|why| packages::masked(&why, &request.env))?;
+                    .map_err(|why| packages::masked(&why.to_string(), &request.env))?;
                 let version = &installation.version;
                 let mut said = if is_new {
                     format!("fetched, version {version}")

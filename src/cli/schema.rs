@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output;
 use crate::config;
+use crate::protocol::CommandEnd;
 
 /// Prints the JSON Schema of pool.toml, for editors
 #[derive(Args, Clone, Copy, Debug)]
@@ -21,11 +22,11 @@ impl SchemaArgs {
     pub fn run(self) -> ExitCode {
         let text = format!("{:#}\n", config::json_schema());
         match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Ok(()) => CommandEnd::Done.into(),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => CommandEnd::Done.into(),
             Err(error) => {
                 output::notice(&format!("cannot write to stdout: {error}"));
-                ExitCode::FAILURE
+                CommandEnd::Failed.into()
             }
         }
     }

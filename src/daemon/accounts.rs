@@ -549,7 +549,7 @@ async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {
         return Err(ServeError::NoKey(why));
     }
     let key = Secrets::of_operator(&source).await;
-    let key = key.map_err(ServeError::NoKey)?;
+    let key = key.map_err(|why| ServeError::NoKey(why.to_string()))?;
     Vault::new(&key).map_err(|error| ServeError::NoKey(error.to_string()))
 }
 

@@ -57,7 +57,7 @@ impl Ended {
             server: order.server.clone(),
             tenant: order.tenant.clone(),
             ended_at_ms: now_ms(),
-            reason: reason.to_owned(),
+            reason: reason.as_str().to_owned(),
             message: shortened(&message),
             exit: exit.map(|exit| exit.status.to_string()),
             age_seconds: lived.unwrap_or_default().as_secs_f64(),

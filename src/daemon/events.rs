@@ -12,9 +12,9 @@ use super::history::History;
 use crate::admin::{Event, EventFollow, EventKind, LastError};
 use crate::ids::{ServerName, TenantId};
 use crate::pool::{CircuitChange, CircuitOf, CircuitTurn, Observer, StopReason};
-use crate::protocol::Reason;
+use crate::protocol::{ExitReason, Reason};
 use crate::session::{Happening, Link, PackageEvent, Watcher};
-use crate::telemetry::labels::{CircuitState, EvictionReason, ExitReason};
+use crate::telemetry::labels::{CircuitState, EvictionReason};
 use crate::telemetry::{Metrics, Warnings};
 
 /// Events kept for a slow listener; it misses older ones.
@@ -91,11 +91,11 @@ impl Watcher for Events {
             }
             Happening::WorkerExited(link, exit) => {
                 let (reason, message) = link.ending(Some(exit));
-                if !exit.asked && reason == StopReason::Spoiled.as_str() {
+                if !exit.asked && reason == ExitReason::Crashed {
                     self.failed(link, &format!("worker {} {message}", link.id()));
                 }
                 self.send(Event {
-                    reason: Some(reason.to_owned()),
+                    reason: Some(reason.as_str().to_owned()),
                     ..of_worker(EventKind::WorkerExited, link, message)
                 });
             }
@@ -252,13 +252,8 @@ impl Observer for PoolMetrics {
         // Counted where the caller is answered, with the refusals that never reach the pool.
     }
 
-    fn gone(&self, server: &ServerName, reason: &'static str) {
-        let known = ExitReason::ALL
-            .iter()
-            .find(|label| label.as_str() == reason);
-        self.metrics
-            .server(server)
-            .worker_exited(known.copied().unwrap_or(ExitReason::Crashed));
+    fn gone(&self, server: &ServerName, reason: ExitReason) {
+        self.metrics.server(server).worker_exited(reason);
     }
 
     fn evicted(&self, _server: &ServerName, reason: StopReason) {

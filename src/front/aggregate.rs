@@ -11,7 +11,7 @@ use super::reply;
 use super::stateless::{LISTS_LAST, wants, with_advert};
 use crate::bridge::Listing;
 use crate::bridge::stateless::{Dress, Fault, StatelessRequest, discovered};
-use crate::protocol::{Envelope, Failure, Reason, code};
+use crate::protocol::{Envelope, Failure, FaultKind, Reason};
 use crate::session::Lister;
 
 impl Post<'_> {
@@ -111,7 +111,7 @@ fn unaddressed(method: &str) -> Fault {
     let named = |what: &str| {
         let why: Cow<'_, str> =
             format!("no such {what}: it names none of the servers on offer").into();
-        Fault::new(200, code::INVALID_PARAMS, why)
+        Fault::new(FaultKind::Unaddressed, why)
     };
     match method {
         "tools/call" => named("tool"),

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body as Stream;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 use futures_util::TryStream;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
+
+use crate::telemetry::{RequestSpan, while_in_request};
 
 /// The body of a response. Nearly every one is there as a whole, and then needs no box.
 #[derive(Debug)]
@@ -44,6 +47,43 @@ impl Body {
         S: TryStream<Ok: Into<Bytes>, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         Self::Stream(Stream::from_stream(stream))
+    }
+}
+
+impl Body {
+    /// What is logged while its pieces are made is of that request.
+    pub(super) fn in_request(self, span: Arc<RequestSpan>) -> Self {
+        match self {
+            Self::Whole(_) => self,
+            Self::Stream(body) => Self::new(OfRequest { span, body }),
+        }
+    }
+}
+
+/// A stream whose pieces are made for that request.
+struct OfRequest {
+    span: Arc<RequestSpan>,
+    body: Stream,
+}
+
+impl HttpBody for OfRequest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Self { span, body } = self.get_mut();
+        while_in_request(span, || Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

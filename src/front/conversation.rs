@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::body::Body;
+use super::errors;
 use super::post::Tally;
 use super::reply;
 use super::stateless::LISTS_LAST;
@@ -19,7 +20,7 @@ use crate::bridge::stateless::{Dress, Fault, Question, input_required, pages_req
 use crate::bridge::{Era, Level};
 use crate::held;
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, Failure, Kind, Reason, code};
+use crate::protocol::{Envelope, Failure, FaultKind, Kind, Reason, code};
 use crate::session::{Exchange, Next, Parcel, Purpose, Session, Sessions, Suspended};
 use crate::tenancy::Principal;
 
@@ -36,7 +37,7 @@ impl From<(&Fault, &str)> for Final {
     fn from((fault, id): (&Fault, &str)) -> Self {
         Self {
             status: fault.status,
-            message: fault.to_response(id).into(),
+            message: errors::fault(fault, id).into(),
         }
     }
 }
@@ -97,7 +98,7 @@ impl Conversation {
         let Some(call) = self.sessions.resume(purpose, state) else {
             self.tally.answered(true);
             let why = "`requestState` is not valid: it was changed, used before, is another request's, or came too late; send the request without it";
-            let fault = Fault::new(400, code::INVALID_PARAMS, why);
+            let fault = Fault::new(FaultKind::InvalidParams, why);
             return Err((&fault, &*self.id).into());
         };
         self.exchange = call.exchange;
@@ -168,7 +169,7 @@ impl Conversation {
             status: failure
                 .reason
                 .status_of_answer(self.sessions.setup().config.http.failure_status),
-            message: failure.to_response(Some(&self.id)).into(),
+            message: errors::message(failure, Some(&self.id)).into(),
         }
     }
 

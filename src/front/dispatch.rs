@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -25,6 +26,7 @@ use super::listener::Peer;
 use super::net::{Served, Unclear, unambiguous};
 use super::reply;
 use super::router::{self, Front, Offer};
+use crate::telemetry::{RequestSpan, of_request};
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How much sooner than we close an idle connection its client is told to give it up, at the most: so that no
@@ -79,9 +81,16 @@ impl Dispatch {
             let (dispatch, peer) = (self.clone(), peer.clone());
             // Nobody hears the answer, and what it takes is what there is no room for.
             let is_heard = !activity.is_closing();
+            let span = RequestSpan::begin();
             // Boxed, because a connection without a request under way is to be small.
             let answer = is_heard.then(|| {
-                Answer::of(move |late| Box::pin(dispatch.answer(request, (peer, late), fault)))
+                Answer::of(move |late| {
+                    let of_body = Arc::clone(&span);
+                    let answer = dispatch.answer(request, (peer, late), fault);
+                    let answer =
+                        answer.map(|response| response.map(|body| body.in_request(of_body)));
+                    Box::pin(of_request(span, answer))
+                })
             });
             let hint = hint.clone().filter(|_| version == Version::HTTP_11);
             async move {

@@ -12,6 +12,7 @@ use super::router::Front;
 use super::{reply, trail, well_known};
 use crate::protocol::Failure;
 use crate::session::Setup;
+use crate::telemetry::RequestSpan;
 use crate::tenancy::{Credentials, Principal};
 
 /// The way that one request came in.
@@ -58,6 +59,7 @@ impl<'a> Entrance<'a> {
             path_tenant,
         };
         let principal = setup.authenticator.authenticate(credentials).await?;
+        RequestSpan::with_current(|span| span.is_of(&principal.tenant));
         if let Some(peer) = self.peer {
             peer.is_used_by(&principal.tenant, front.sessions.ledger())?;
         }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::client_config::{Configs, together};
+use super::errors;
 use super::frames::Frames;
 use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, session_id, unreadable};
@@ -31,6 +32,7 @@ use crate::session::{
     Exchange, Mailbox, Next, Parcel, Reader, Session, SessionId, Sessions, WhenFull,
     session_not_found,
 };
+use crate::telemetry::{RequestSpan, in_request};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Most answers that wait for a client which does not read, and requests of it under way.
@@ -59,6 +61,14 @@ impl Channel {
         // Held over both, so that the orders are the same. Never the other way round.
         let mut permits = self.permits.lock();
         let is_last = !matches!(parcel, Parcel::Message(_));
+        // The stream that tells it is another request's.
+        let parcel = match parcel {
+            Parcel::Failed { id, failure } => Parcel::Failed {
+                id,
+                failure: errors::of_current_request(failure),
+            },
+            parcel => parcel,
+        };
         self.mailbox.pass_on(parcel);
         // Of what is no last word, whoever calls this has none.
         if !is_last {
@@ -281,6 +291,9 @@ pub(super) fn take_in(
     let (config, body) = (read.0, read.1.unwrap_or(body));
     let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
     let session = channel.session.lock().clone();
+    if let Some(session) = &session {
+        RequestSpan::with_current(|span| span.is_in(session.id.shared()));
+    }
     match (envelope.kind(), session) {
         (Kind::Request, session) => {
             let mut tasks = channel.tasks.lock();
@@ -297,8 +310,10 @@ pub(super) fn take_in(
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);
             let message = (body, config, principal.clone());
+            let request = tally.request();
             let counted = (tally, permit);
-            tasks.spawn(async move { serve(sessions, of_task, session, message, counted).await });
+            let serving = serve(sessions, of_task, session, message, counted);
+            tasks.spawn(in_request(request, serving));
         }
         (Kind::Notification, Some(session)) => {
             front.sessions.notification(&session, &envelope);

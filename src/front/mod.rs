@@ -27,6 +27,7 @@ mod conversation;
 mod cors;
 mod dispatch;
 mod entrance;
+mod errors;
 mod frames;
 mod guard;
 mod http_sse;

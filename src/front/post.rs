@@ -24,7 +24,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Envelope, EnvelopeError, Failure, FailureStatus, IdScanner, Kind, Reason};
 use crate::session::{Exchange, Initialized, Next, Parcel, Session, SessionId};
 use crate::telemetry::labels::{Method, Outcome};
-use crate::telemetry::{Metrics, ServerMetrics};
+use crate::telemetry::{Metrics, RequestSpan, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Most messages in one batch.
@@ -102,6 +102,7 @@ impl Post<'_> {
 
     /// Answers a message whose worker might read it otherwise, or drop it.
     fn refuse_message(&self, failure: &Failure, envelope: &Envelope<'_>) -> Response<Body> {
+        note_method(envelope);
         // What is no request has no answer.
         let id = envelope.id.filter(|_| envelope.kind() == Kind::Request);
         self.refuse(failure, id.map(|id| id.get()))
@@ -119,7 +120,10 @@ impl Post<'_> {
     ) -> Result<Response<Body>, Failure> {
         let envelope = Envelope::parse(self.body).map_err(|_| failure.clone())?;
         match (envelope.kind(), envelope.id) {
-            (Kind::Request, Some(id)) => Ok(self.refuse(&failure, Some(id.get()))),
+            (Kind::Request, Some(id)) => {
+                note_method(&envelope);
+                Ok(self.refuse(&failure, Some(id.get())))
+            }
             (Kind::Notification | Kind::Response, _) => Ok(self.serve().await),
             (Kind::Request, None) => Err(failure),
         }
@@ -152,12 +156,12 @@ impl Post<'_> {
         if opens {
             return Box::pin(self.initialize(envelope)).await;
         }
-        if let Err(failure) = self.check_version() {
-            return self.refuse(&failure, id);
-        }
-        let session = match self.session() {
+        let session = match self.check_version().and_then(|()| self.session()) {
             Ok(session) => session,
-            Err(failure) => return self.refuse(&failure, id),
+            Err(failure) => {
+                note_method(envelope);
+                return self.refuse(&failure, id);
+            }
         };
         match envelope.kind() {
             Kind::Request => self.request(&session, envelope).await,
@@ -544,11 +548,13 @@ pub(super) fn find_session(
             "header `Mcp-Session-Id` is missing (send `initialize` first and repeat the header of its response)",
         )
     })?;
-    presented
+    let session = presented
         .to_str()
         .ok()
         .and_then(|text| front.sessions.find(text, principal, server))
-        .ok_or_else(crate::session::session_not_found)
+        .ok_or_else(crate::session::session_not_found)?;
+    RequestSpan::with_current(|span| span.is_in(session.id.shared()));
+    Ok(session)
 }
 
 /// `ping` asks whether the other side of the connection is there; that is stdiopool, and no
@@ -557,6 +563,13 @@ pub(super) fn answered_here(envelope: &Envelope<'_>) -> Option<Bytes> {
     let id = envelope.id?.get();
     (envelope.method.as_deref() == Some("ping"))
         .then(|| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#).into())
+}
+
+/// What is logged of a request that is refused before anybody counts it says what it asked for.
+fn note_method(envelope: &Envelope<'_>) {
+    if let Some(method) = envelope.method.as_deref() {
+        RequestSpan::with_current(|span| span.asks(Method::of(method)));
+    }
 }
 
 /// The id of a body that is no message, where it says one (JSON-RPC 2.0, 5: `null` only if there was an error
@@ -602,6 +615,8 @@ pub(super) struct Tally {
     statuses: FailureStatus,
     /// Writes requests and outcomes to the audit log, if there is one.
     trail: Option<Trail>,
+    /// The HTTP request that they came with.
+    request: Option<Arc<RequestSpan>>,
 }
 
 impl Tally {
@@ -615,6 +630,7 @@ impl Tally {
         Self {
             statuses,
             trail,
+            request: RequestSpan::current(),
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
             arrived,
@@ -625,11 +641,19 @@ impl Tally {
     }
 
     pub(super) fn asks(&mut self, envelope: &Envelope<'_>) {
-        let method = envelope.method.as_deref().unwrap_or_default();
-        self.asked.push(Method::of(method));
+        let method = Method::of(envelope.method.as_deref().unwrap_or_default());
+        self.asked.push(method);
+        if let Some(request) = &self.request {
+            request.asks(method);
+        }
         if let Some(trail) = &mut self.trail {
             trail.asks(envelope);
         }
+    }
+
+    /// The HTTP request that they came with.
+    pub(super) fn request(&self) -> Option<Arc<RequestSpan>> {
+        self.request.clone()
     }
 
     /// Of all servers, that one is asked.

@@ -5,6 +5,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
+use super::errors;
 use crate::protocol::{Failure, FailureStatus, Reason};
 
 /// Names the session, in both directions.
@@ -48,7 +49,7 @@ pub(super) fn answer(
 
 fn with_status(failure: &Failure, id: Option<&str>, status: u16) -> Response<Body> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, failure.to_response(id));
+    let mut response = json(status, errors::message(failure, id));
     let headers = response.headers_mut();
     if let Some(seconds) = failure.retry_after_seconds() {
         headers.insert(RETRY_AFTER, seconds.into());

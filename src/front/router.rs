@@ -36,6 +36,7 @@ use crate::fair::LARGE;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, FailureStatus, Reason, Revision};
 use crate::session::{EventId, Session, Sessions};
+use crate::telemetry::RequestSpan;
 use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
@@ -286,6 +287,7 @@ where
         Offer::All => ServerName::all(),
         Offer::Server(name) => setup.server_for(principal, name)?,
     };
+    RequestSpan::with_current(|span| span.is_for(&server));
     let path = parts.uri.path();
     let configs = Configs {
         front,

@@ -20,7 +20,7 @@ use crate::bridge::advertised;
 use crate::bridge::stateless::{Fault, Filter, StatelessRequest, discovered, rediscovered};
 use crate::held;
 use crate::ids::{ServerName, TenantId};
-use crate::protocol::{Envelope, Failure, Kind, code, span_of, splice};
+use crate::protocol::{Envelope, Failure, FaultKind, Kind, span_of, splice};
 use crate::session::{InUse, Listener, Parcel, Reader, Session, Sessions, Wants};
 
 /// How long a client may keep lists and what a server says of itself, where nothing says that
@@ -53,7 +53,7 @@ impl Post<'_> {
             Kind::Notification => return reply::empty(StatusCode::ACCEPTED),
             Kind::Response => {
                 let why = "clients of this revision send no responses: what a result asked for comes with the next request";
-                let fault = Fault::new(400, code::INVALID_REQUEST, why);
+                let fault = Fault::new(FaultKind::InvalidRequest, why);
                 return Final::from((&fault, "null")).into();
             }
         }
@@ -116,7 +116,7 @@ impl Post<'_> {
         let Some(asked) = Filter::asked(request.param("notifications")) else {
             tally.answered(true);
             let why = "`params.notifications` must say what to listen for";
-            let fault = Fault::new(400, code::INVALID_PARAMS, why);
+            let fault = Fault::new(FaultKind::InvalidParams, why);
             return Ok(Final::from((&fault, request.id)).into());
         };
         let sessions = &self.front.sessions;

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::body::Body;
+use super::errors;
 use super::frames::Frames;
 use super::post::Tally;
 use super::resume::{Coming, HandOver, Parked};
 use crate::bridge::SessionNo;
 use crate::held::Account;
 use crate::session::{EventId, Exchange, InUse, Next, Parcel, Reader, Replay, Session};
+use crate::telemetry::in_request;
 
 /// How long a stream that belongs to no call may say nothing before a comment keeps it alive. Proxies commonly give up
 /// after 30 or 60 seconds.
@@ -32,7 +34,7 @@ pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 pub(super) fn message_of(parcel: Parcel) -> Bytes {
     match parcel {
         Parcel::Message(message) | Parcel::Answer { message, .. } => message,
-        Parcel::Failed { id, failure } => failure.to_response(Some(&id)).into(),
+        Parcel::Failed { id, failure } => errors::message(&failure, Some(&id)).into(),
     }
 }
 
@@ -95,7 +97,8 @@ impl Attached {
                 biased;
                 // Dropping what is told next loses nothing.
                 () = self.hand_over.asked() => {}
-                piece = stream.next_frame() => return piece,
+                // Its errors are those of the request that began it, whichever one tells them.
+                piece = in_request(stream.tally.request(), stream.next_frame()) => return piece,
             }
             // Who asked may have gone again: then it is told here as before.
             self.stream = self
@@ -367,7 +370,7 @@ impl PostStream {
                     let failure = limit.failure();
                     for id in unanswered {
                         self.tally.failed(failure.reason);
-                        let response = Bytes::from(failure.to_response(Some(&id)));
+                        let response = Bytes::from(errors::message(&failure, Some(&id)));
                         let id = self.replay.note(&response);
                         self.frames.put_named(id, &response);
                     }

@@ -9,6 +9,7 @@ use futures_util::stream;
 
 use super::body::Body;
 use super::conversation::{Conversation, Said};
+use super::errors;
 use super::frames::Frames;
 use super::stateless_call::{Begun, Later};
 use super::stream::{KEEP_ALIVE, QUIET_CALL};
@@ -77,7 +78,7 @@ impl Telling {
                         Begun::Under(conversation) => Self::Call(conversation, None),
                         Begun::Over(last) => return (Some(last.message), None),
                         Begun::Refused(failure) => {
-                            return (Some(failure.to_response(Some(&id)).into()), None);
+                            return (Some(errors::message(&failure, Some(&id)).into()), None);
                         }
                     };
                 }

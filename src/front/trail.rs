@@ -13,6 +13,7 @@ use crate::ids::{ServerName, WorkerId};
 use crate::launch::Redactor;
 use crate::protocol::{Envelope, Failure, RawJson};
 use crate::session::Sessions;
+use crate::telemetry::RequestSpan;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::tenancy::Principal;
 
@@ -146,6 +147,7 @@ pub(super) fn refused(
         reason: Some(failure.reason.as_str().to_owned()),
         peer: peer.map(|peer| peer.to_string()),
         path: path.map(cut),
+        request_id: request_id(),
         ..who.map_or_else(AuditRecord::default, of_caller)
     });
 }
@@ -181,8 +183,13 @@ fn of_caller(principal: &Principal) -> AuditRecord {
         tenant: Some(principal.tenant.to_string()),
         subject: principal.subject.clone(),
         token: principal.token.as_deref().map(str::to_owned),
+        request_id: request_id(),
         ..AuditRecord::default()
     }
+}
+
+fn request_id() -> Option<String> {
+    RequestSpan::current_id().map(|id| id.to_string())
 }
 
 fn cut(text: &str) -> String {

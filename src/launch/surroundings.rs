@@ -20,7 +20,7 @@ pub(super) fn decides(env: &Variables, cwd: &Path, run: &PackageRun) -> Option<S
     let around = Around { env, cwd };
     match &run.recipe {
         Recipe::Npm { launcher, .. } => match launcher {
-            NodeLauncher::Npm => around.npm_options().err(),
+            NodeLauncher::Npm => around.npm_options().err().map(|why| why.to_string()),
             NodeLauncher::Pnpm => around
                 .variable_of("pnpm_config_")
                 .or_else(|| around.file_of("pnpm", &["pnpm/config.yaml", "pnpm/rc"]))
@@ -65,6 +65,11 @@ pub(super) fn makes(env: &Variables, run: &PackageRun) -> Option<(String, String
         _ => None,
     }
 }
+
+/// What npm gives a program as NODE_OPTIONS cannot be told from that file of its configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("what `node-options` in {} means is npm's to say", .0.display())]
+struct NodeOptionsUnclear(PathBuf);
 
 struct Around<'a> {
     env: &'a Variables,
@@ -147,7 +152,7 @@ impl Around<'_> {
     ///
     /// # Errors
     /// When that cannot be told.
-    fn npm_options(&self) -> Result<Option<String>, String> {
+    fn npm_options(&self) -> Result<Option<String>, NodeOptionsUnclear> {
         let own = self.env.iter().find(|(name, value)| {
             let name = name.to_ascii_lowercase().replace('-', "_");
             name == "npm_config_node_options" && !value.expose_secret().is_empty()
@@ -177,10 +182,7 @@ impl Around<'_> {
         let value = value.trim();
         let plain = value.trim_matches('"');
         if value.contains(['$', '\'', ';', '#', '\\']) || plain.contains('"') {
-            return Err(format!(
-                "what `node-options` in {} means is npm's to say",
-                file.display()
-            ));
+            return Err(NodeOptionsUnclear(file));
         }
         Ok(Some(plain.to_owned()).filter(|value| !value.is_empty() && value != "null"))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::policy::{CircuitChange, Claim, KeyFacts, StopReason};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::Reason;
+use crate::protocol::{ExitReason, Reason};
 
 /// Starts and stops workers.
 pub trait Launcher: Send + Sync + 'static {
@@ -143,7 +143,7 @@ pub trait Observer: Send + Sync + 'static {
     /// A start ended, well or not.
     fn started(&self, _server: &ServerName, _succeeded: bool, _took: Duration) {}
     /// A worker is gone.
-    fn gone(&self, _server: &ServerName, _reason: &'static str) {}
+    fn gone(&self, _server: &ServerName, _reason: ExitReason) {}
     /// A worker was told to stop so that another can start.
     fn evicted(&self, _server: &ServerName, _reason: StopReason) {}
     /// A circuit opens or closes.

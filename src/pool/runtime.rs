@@ -17,7 +17,7 @@ use super::policy::{
 };
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{ExitReason, Failure, Reason};
 
 /// The pool of workers. Cheap to clone.
 pub struct Pool<L: Launcher> {
@@ -85,7 +85,7 @@ enum Effect<L: Launcher> {
     Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
     Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
     Refused(Reason),
-    Gone(ServerName, &'static str),
+    Gone(ServerName, ExitReason),
     Circuit(Box<CircuitChange>),
 }
 

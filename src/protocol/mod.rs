@@ -1,4 +1,4 @@
-//! The words of the protocol: JSON-RPC envelopes, MCP revisions, and the one table of failures.
+//! The words of the protocol: JSON-RPC envelopes, MCP revisions, and the tables of outcomes.
 //!
 //! Everything here is data and pure functions. Bodies are never re-serialised: an [`Envelope`]
 //! borrows from the bytes it was read from, and [`splice`] replaces the few spans a bridge must change.
@@ -7,6 +7,7 @@ mod envelope;
 mod failure;
 mod id_scanner;
 mod method;
+mod outcomes;
 mod portable;
 mod repair;
 mod revision;
@@ -17,9 +18,12 @@ pub use envelope::{
     Envelope, EnvelopeError, Kind, RawId, RawJson, Unlisted, one_line, quoted, replaced, span_of,
     splice,
 };
-pub use failure::{Failure, FailureStatus, Reason};
+pub use failure::Failure;
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
+pub use outcomes::{
+    ApiReason, CommandEnd, ExitClass, ExitReason, FailureStatus, FaultKind, Reason,
+};
 pub use portable::{NotPortable, portable};
 pub use repair::{
     Broken, Flaw, Joined, Line, LongLine, MAX_JOINED, Mended, MessageLines, Says, is_usual_error,

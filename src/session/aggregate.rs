@@ -26,7 +26,7 @@ use super::late_lists::LateList;
 use super::mailbox::Parcel;
 use super::packages;
 use super::record::{Session, SessionId};
-use super::request::response;
+use super::response::{error_response, response};
 use super::service::Sessions;
 use super::shared::Happening;
 use crate::bridge::aggregate::{self, Addressed, Alias, Missing, Names};
@@ -236,8 +236,8 @@ impl Sessions {
                 sent
             }
             None => {
-                let error = unaddressed(method);
-                answer(exchange, response(id, "error", error.as_bytes()), true);
+                let (code, why) = unaddressed(method);
+                answer(exchange, error_response(id, code, &why), true);
                 Ok(())
             }
         }
@@ -270,10 +270,10 @@ impl Sessions {
     ) -> Result<(), Failure> {
         let id = envelope.id.map_or("null", |id| id.get());
         let Some(level) = asked_level(envelope.params) else {
-            let error = serde_json::json!({ "code": code::INVALID_PARAMS, "message": "`level` is no log level" });
+            let why = "`level` is no log level";
             answer(
                 exchange,
-                response(id, "error", error.to_string().as_bytes()),
+                error_response(id, code::INVALID_PARAMS, why),
                 true,
             );
             return Ok(());
@@ -631,9 +631,9 @@ fn answer(exchange: &Exchange, message: Bytes, is_error: bool) {
     exchange.mailbox.answer(message, is_error);
 }
 
-/// The error for a request that names nothing of any server, as raw JSON.
-pub(super) fn unaddressed(method: &str) -> String {
-    let (code, why) = match method {
+/// The code and the text of the error for a request that names nothing of any server.
+pub(super) fn unaddressed(method: &str) -> (i32, String) {
+    match method {
         "tools/call" => (
             code::INVALID_PARAMS,
             "unknown tool: its name begins with none of the servers on offer".to_owned(),
@@ -656,6 +656,5 @@ pub(super) fn unaddressed(method: &str) -> String {
                 "`{method}` is of no single server; ask the one it is meant for at `/SERVER/mcp`"
             ),
         ),
-    };
-    serde_json::json!({ "code": code, "message": why }).to_string()
+    }
 }

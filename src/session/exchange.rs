@@ -19,6 +19,7 @@ use crate::bridge::{CallId, Era, Level};
 use crate::ids::WorkerId;
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, RawId, Reason};
+use crate::telemetry::{RequestSpan, in_request};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Longest that a call waits for its client's next request, whatever its server may take.
@@ -561,7 +562,8 @@ impl Repeating {
         sent: impl Future<Output = Result<Exchange, Failure>> + Send + 'static,
     ) -> Self {
         // Boxed first, because what a task begins with is moved about.
-        let sent = AbortOnDropHandle::new(tokio::spawn(Box::pin(sent)));
+        let sent = in_request(RequestSpan::current(), Box::pin(sent));
+        let sent = AbortOnDropHandle::new(tokio::spawn(sent));
         Self { id, sent }
     }
 }

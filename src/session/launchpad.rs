@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::berth::Berth;
 use super::link::Link;
@@ -50,7 +51,8 @@ impl Launcher for Launchpad {
         let link = Arc::new(Link::new(id, key, order, Weak::clone(&self.shared)));
         shared.add_link(Arc::clone(&link));
         let tasks = shared.tasks.clone();
-        tasks.spawn(async move { live(&shared, link).await });
+        let span = link.span().clone();
+        tasks.spawn(async move { live(&shared, link).await }.instrument(span));
     }
 
     fn adopt(&self, id: WorkerId, key: PoolKey, order: Arc<Order>) {
@@ -92,7 +94,8 @@ impl Launcher for Launchpad {
         let Some(link) = shared.link(id) else { return };
         link.fall_asleep();
         let tasks = shared.tasks.clone();
-        tasks.spawn(async move { page_out(&shared, link).await });
+        let span = link.span().clone();
+        tasks.spawn(async move { page_out(&shared, link).await }.instrument(span));
     }
 
     fn wake(&self, id: WorkerId) {
@@ -107,10 +110,10 @@ impl Launcher for Launchpad {
         };
         let order = link.order();
         if stop.reason.is_eviction() {
-            tracing::info!(worker = %id, server = %order.server, tenant = order.whose(), "worker {stop}");
+            tracing::info!(parent: link.span(), worker = %id, server = %order.server, tenant = order.whose(), "worker {stop}");
         } else {
             let reason = stop.reason.as_str();
-            tracing::debug!(worker = %id, server = %order.server, reason, "stopping worker: {stop}");
+            tracing::debug!(parent: link.span(), worker = %id, server = %order.server, reason, "stopping worker: {stop}");
         }
         link.stop(stop);
     }

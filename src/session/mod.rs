@@ -46,6 +46,7 @@ mod packages;
 mod record;
 mod replay;
 mod request;
+mod response;
 mod roots;
 mod route;
 mod rules;

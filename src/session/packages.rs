@@ -11,6 +11,7 @@ use bytes::Bytes;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::link::Link;
 use super::mailbox::Mailbox;
@@ -170,7 +171,7 @@ impl Start {
         }
         let run = match understand(&spec.program, args) {
             None => return plain(&by_whom(&spec.program, words)),
-            Some(Err(why)) => return as_written(spec.redactor.redact(&why)),
+            Some(Err(why)) => return as_written(spec.redactor.redact(&why.to_string())),
             Some(Ok(run)) => run,
         };
         if let Some(why) = takes_precedence(spec, &run) {
@@ -441,10 +442,12 @@ impl Shared {
             };
             let (shared, installed) = (Arc::clone(self), Arc::clone(installed));
             let (root, writable) = (spec.packages.clone(), spec.writable.clone());
+            let span = Span::current();
             let prepare = move || {
-                shared
-                    .installer
-                    .view(&installed, (&root, &writable), still_running)
+                span.in_scope(|| {
+                    let installer = &shared.installer;
+                    installer.view(&installed, (&root, &writable), still_running)
+                })
             };
             let prepared = tokio::task::spawn_blocking(prepare).await;
             match prepared.unwrap_or_else(|error| Err(ViewError::Unfinished(error.to_string()))) {

@@ -34,6 +34,11 @@ const MAX_OTHER_ROUTES: usize = 64;
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
+    /// The text, to be kept where it is not shown.
+    pub fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// A new one.
     ///
     /// # Errors

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::bindings::{BoundCall, NotBound};
@@ -15,10 +14,11 @@ use super::known_tools::KnownTools;
 use super::link::{Asked, CallRefused, Called};
 use super::offer::Offer;
 use super::record::Session;
+use super::response::{error_response, response};
 use super::service::{Sessions, session_not_found};
 use super::subscriptions::Reserved;
 use crate::bridge::{
-    Listing, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
+    Listing, NotAdded, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
 };
 use crate::pool::Warmth;
 use crate::protocol::{Envelope, Failure, Method, Reason, code};
@@ -119,7 +119,7 @@ impl Sessions {
                 Ok(Added::Message(message)) => added = Some(message),
                 Ok(Added::Bound(call)) => bound = Some((offer, call)),
                 Err(why) => {
-                    refuse(exchange, envelope, &why);
+                    refuse(exchange, envelope, &why.to_string());
                     return Ok(());
                 }
             }
@@ -305,19 +305,6 @@ impl Sessions {
     }
 }
 
-/// A response under a raw JSON id.
-pub(super) fn response(id: &str, member: &str, body: &[u8]) -> Bytes {
-    let mut answer = BytesMut::with_capacity(body.len() + id.len() + 40);
-    answer.put_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
-    answer.put_slice(id.as_bytes());
-    answer.put_slice(b",\"");
-    answer.put_slice(member.as_bytes());
-    answer.put_slice(b"\":");
-    answer.put_slice(body);
-    answer.put_u8(b'}');
-    answer.freeze()
-}
-
 /// Why a call could not be handed to a worker.
 pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
     match refused {
@@ -345,6 +332,20 @@ enum Added {
     Bound(BoundCall),
 }
 
+/// Why a call is answered as one whose parameters cannot be accepted.
+#[derive(Debug, thiserror::Error)]
+enum NotCalled {
+    /// There is no such tool, or not for this caller.
+    #[error("unknown tool: {0}")]
+    Unknown(String),
+    /// It names none, or more than one.
+    #[error("`params.name` is missing, or there twice")]
+    Unnamed,
+    /// What is to be put into it has no place there.
+    #[error(transparent)]
+    NotAdded(NotAdded),
+}
+
 /// What is added to a request; or why it cannot be made. A tool that
 /// is not for the caller is the same as one that never was; one whose name cannot be read is not
 /// passed on.
@@ -354,15 +355,15 @@ fn added_to(
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
     tools: &KnownTools,
-) -> Result<Result<Added, String>, Failure> {
+) -> Result<Result<Added, NotCalled>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
     match &tool {
         Some(tool) if !offer.has(tool) || offer.is_lookalike(tool, tools) => {
-            return Ok(Err(format!("unknown tool: {tool}")));
+            return Ok(Err(NotCalled::Unknown(tool.clone().into_owned())));
         }
         None if method == "tools/call" => {
-            return Ok(Err("`params.name` is missing, or there twice".to_owned()));
+            return Ok(Err(NotCalled::Unnamed));
         }
         Some(_) | None => {}
     }
@@ -375,7 +376,7 @@ fn added_to(
         return Ok(Ok(Added::Nothing));
     }
     let added = with_additions(message, &additions);
-    Ok(added.map(Added::Message).map_err(|why| why.to_string()))
+    Ok(added.map(Added::Message).map_err(NotCalled::NotAdded))
 }
 
 /// Answers a request whose parameters cannot be accepted.
@@ -387,7 +388,6 @@ fn refuse(exchange: &Exchange, envelope: &Envelope<'_>, why: &str) {
 
 /// The answer to a request whose parameters cannot be accepted.
 fn invalid_params(envelope: &Envelope<'_>, why: &str) -> Bytes {
-    let error = json!({ "code": code::INVALID_PARAMS, "message": why });
     let id = envelope.id.map_or("null", |id| id.get());
-    response(id, "error", error.to_string().as_bytes())
+    error_response(id, code::INVALID_PARAMS, why)
 }

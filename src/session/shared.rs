@@ -262,7 +262,7 @@ impl Shared {
     pub(super) fn worker_exited(&self, link: &Link, exit: &Exit, seated: &[SessionNo]) {
         if !exit.asked {
             tracing::warn!(
-                worker = %link.id(), server = %link.order().server, tenant = link.order().whose(),
+                parent: link.span(), worker = %link.id(), server = %link.order().server, tenant = link.order().whose(),
                 "worker {exit}"
             );
         }

@@ -113,9 +113,15 @@ pub enum DatabaseError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The writer thread is gone or does not keep up.
+    /// There is no thread that writes.
     #[error("the state could not be written: {0}")]
-    NotWritten(String),
+    NoWriter(#[source] std::io::Error),
+    /// The thread that writes has ended.
+    #[error("the state could not be written: its writer has ended")]
+    WriterEnded,
+    /// The database has refused it.
+    #[error("the state could not be written: {0}")]
+    NotWritten(#[source] rusqlite::Error),
 }
 
 /// A change; applied in one transaction with its neighbours.
@@ -123,7 +129,7 @@ pub(super) type Change = Box<dyn Fn(&Transaction<'_>) -> rusqlite::Result<()> + 
 
 struct Job {
     change: Change,
-    done: Option<oneshot::Sender<Result<(), String>>>,
+    done: Option<oneshot::Sender<rusqlite::Result<()>>>,
 }
 
 /// The open database. Cheap to clone; the last clone's end ends the writer.
@@ -146,7 +152,7 @@ impl Database {
         let spawned = std::thread::Builder::new()
             .name("state writer".to_owned())
             .spawn(move || write(connection, waiting));
-        spawned.map_err(|error| DatabaseError::NotWritten(error.to_string()))?;
+        spawned.map_err(DatabaseError::NoWriter)?;
         Ok((Self { jobs }, loaded))
     }
 
@@ -157,9 +163,9 @@ impl Database {
             change,
             done: Some(done),
         };
-        let gone = |_| DatabaseError::NotWritten("its writer has ended".to_owned());
-        self.jobs.send(job).await.map_err(|_| gone(()))?;
-        let written = answer.await.map_err(|_| gone(()))?;
+        let sent = self.jobs.send(job).await;
+        sent.map_err(|_| DatabaseError::WriterEnded)?;
+        let written = answer.await.map_err(|_| DatabaseError::WriterEnded)?;
         written.map_err(DatabaseError::NotWritten)
     }
 
@@ -291,7 +297,6 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
                 Ok(()) => Ok(()),
                 Err(_) => commit(&mut connection, std::slice::from_ref(&job)),
             };
-            let outcome = outcome.map_err(|error| error.to_string());
             if let Err(error) = &outcome {
                 tracing::warn!(%error, "a change of state could not be saved");
             }

@@ -4,6 +4,9 @@
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// `reason` of `worker_exits_total`.
+pub use crate::protocol::ExitReason;
+
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -105,38 +108,6 @@ label! {
         Failed = "refresh_failed",
         /// The authorisation is over.
         Ended = "authorisation_ended",
-    }
-}
-
-label! {
-    /// `reason` of `worker_exits_total`: why a worker is gone.
-    ExitReason {
-        /// Idle for `idle_timeout`.
-        Idle = "idle",
-        /// Gave its slot to another key.
-        Evicted = "evicted",
-        /// Older than `max_lifetime`.
-        Lifetime = "lifetime",
-        /// Served `max_requests`.
-        Requests = "requests",
-        /// Over its memory limit.
-        Memory = "memory",
-        /// Ended by itself after it was ready.
-        Crashed = "crashed",
-        /// Did not answer a request that was cancelled, and could not be trusted with another.
-        Unanswered = "unanswered",
-        /// Never became ready.
-        StartFailed = "start_failed",
-        /// Did not speak the protocol's era of its client, and was replaced by one that is spoken to in the other.
-        Declined = "declined",
-        /// Its server's or tenant's config changed.
-        Config = "config",
-        /// The supervisor is shutting down.
-        Drained = "drained",
-        /// Stopped through the admin API.
-        Admin = "admin",
-        /// Its only session or request ended (`share = "session"` or `"request"`).
-        Released = "released",
     }
 }
 

@@ -7,9 +7,10 @@ use std::thread;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{self, MakeWriter};
 
 use super::log_fields::OneLine;
+use super::log_line::{LogFormat, OfRequest};
 use super::stderr;
 use crate::escape;
 
@@ -23,16 +24,6 @@ const DEFAULT_FILTER: &str = "info";
 /// Comes before every filter: what a peer does wrong in HTTP/2 is a line for each frame otherwise, and a flood of
 /// those displaces what the operator has to see. `h2=debug` in the filter shows them.
 const OF_PEERS: &str = "h2=error";
-
-/// The shape of a log line.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people: one line each, coloured on a terminal.
-    #[default]
-    Human,
-    /// For machines: one JSON object on each line.
-    Json,
-}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +64,21 @@ pub fn init(format: LogFormat) -> Result<(), LoggingError> {
         LogFormat::Human => {
             // https://no-color.org: present and not empty means no colour.
             let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let coloured = io::stderr().is_terminal() && !plain;
+            let inner = fmt::format().with_ansi(coloured).with_target(false);
             builder
-                .with_ansi(io::stderr().is_terminal() && !plain)
-                .with_target(false)
+                .with_ansi(coloured)
                 .fmt_fields(OneLine)
+                .event_format(OfRequest { inner, format })
                 .try_init()?;
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init()?,
+        LogFormat::Json => {
+            let inner = fmt::format().json().flatten_event(true);
+            builder
+                .fmt_fields(fmt::format::JsonFields::new())
+                .event_format(OfRequest { inner, format })
+                .try_init()?;
+        }
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

@@ -17,19 +17,25 @@
 
 pub mod audit;
 pub mod exposition;
+mod failures;
 mod held;
 pub mod labels;
 mod log_fields;
+mod log_line;
 mod logging;
 mod metrics;
 mod process;
+mod request_span;
 mod server;
 mod stderr;
 mod trace;
 mod warnings;
 
-pub use logging::{LOG_FILTER_ENV, LogFormat, LoggingError, init as init_logging};
+pub use failures::request_failed;
+pub use log_line::LogFormat;
+pub use logging::{LOG_FILTER_ENV, LoggingError, init as init_logging};
 pub use metrics::Metrics;
+pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};
 pub use trace::{TraceLine, TraceRecorder};

@@ -5,13 +5,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Most such lines in the log in one [`WINDOW`].
+/// Most such lines in the log in one [`WINDOW`], unless something else is said.
 const MAX_WARNINGS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many warnings of one kind and cause are in the log already: five a minute.
-#[derive(Debug, Default)]
-pub struct Warnings(Mutex<Option<Window>>);
+/// How many warnings of one kind and cause are in the log already: five a minute by default.
+#[derive(Debug)]
+pub struct Warnings {
+    most: u32,
+    window: Mutex<Option<Window>>,
+}
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self::of(MAX_WARNINGS)
+    }
+}
 
 #[derive(Debug)]
 struct Window {
@@ -21,9 +30,17 @@ struct Window {
 }
 
 impl Warnings {
+    /// So many a minute at the most.
+    pub(super) fn of(most: u32) -> Self {
+        Self {
+            most,
+            window: Mutex::default(),
+        }
+    }
+
     /// Whether another one is told now, and how many were not since the last one that was.
     pub fn next(&self, now: Instant) -> Option<u32> {
-        let mut window = self.0.lock();
+        let mut window = self.window.lock();
         let ended = |window: &Window| now.duration_since(window.since) >= WINDOW;
         let untold = window.as_ref().map_or(0, |window| window.untold);
         if window.as_ref().is_none_or(ended) {
@@ -34,7 +51,7 @@ impl Warnings {
             });
         }
         let window = window.as_mut()?;
-        if window.told >= MAX_WARNINGS {
+        if window.told >= self.most {
             window.untold = window.untold.saturating_add(1);
             return None;
         }

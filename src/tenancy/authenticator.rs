@@ -143,18 +143,18 @@ impl Authenticator {
         let token = std::str::from_utf8(token);
         let token = token.map_err(|_| unauthorized("the bearer token is not a signed token"))?;
         // Whoever is not let in learns only that nobody is.
-        let away = |_why| {
+        let away = || {
             let why = "the keys of the authorization server are not to be had at the moment";
             Failure::new(Reason::AuthUnavailable, why)
                 .retry_after(std::time::Duration::from_secs(10))
         };
         let Some(keys) = &self.keys else {
-            return Err(away(String::new()));
+            return Err(away());
         };
-        let known = keys.get().await.map_err(away)?;
+        let known = keys.get().await.map_err(|_| away())?;
         let read = match jwt::read(token, settings, &known) {
             Err(JwtError::UnknownKey) => {
-                let newer = keys.look_again(&known).await.map_err(away)?;
+                let newer = keys.look_again(&known).await.map_err(|_| away())?;
                 jwt::read(token, settings, &newer)
             }
             read => read,

@@ -34,6 +34,49 @@ pub(super) struct Keys {
     turn: tokio::sync::Mutex<Option<Instant>>,
 }
 
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeysError {
+    /// They could not be fetched a moment ago.
+    #[error("the last attempt was a moment ago")]
+    TooSoon,
+    /// Their file cannot be read.
+    #[error("{from}: {source}")]
+    File {
+        /// The file.
+        from: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is there is something else.
+    #[error("{from} is not a JWK Set: {source}")]
+    NoSet {
+        /// The file or the address.
+        from: String,
+        /// What is wrong in it.
+        source: serde_json::Error,
+    },
+    /// Their address cannot be reached.
+    #[error("{url}: {cause}")]
+    Fetch {
+        /// The address.
+        url: url::Url,
+        /// The innermost cause.
+        cause: String,
+    },
+    /// Another status than 200.
+    #[error("{url} answered {status}")]
+    Answered {
+        /// The address.
+        url: url::Url,
+        /// Which.
+        status: reqwest::StatusCode,
+    },
+    /// It sends more than keys take.
+    #[error("{0} answered with more than {MAX_LEN} bytes")]
+    TooLong(url::Url),
+}
+
 impl Keys {
     pub(super) fn new(source: KeySource, refresh: Duration) -> Self {
         Self {
@@ -51,7 +94,7 @@ impl Keys {
     ///
     /// # Cancel-Safety
     /// A dropped call may have fetched them in vain.
-    pub(super) async fn get(&self) -> Result<Arc<JwkSet>, String> {
+    pub(super) async fn get(&self) -> Result<Arc<JwkSet>, KeysError> {
         let known = self.now.lock().clone();
         match known {
             Some(known) if known.at.elapsed() < self.refresh => Ok(known.keys),
@@ -64,7 +107,7 @@ impl Keys {
     ///
     /// # Errors
     /// As for [`Keys::get`].
-    pub(super) async fn look_again(&self, seen: &Arc<JwkSet>) -> Result<Arc<JwkSet>, String> {
+    pub(super) async fn look_again(&self, seen: &Arc<JwkSet>) -> Result<Arc<JwkSet>, KeysError> {
         let known = self.now.lock().clone();
         match known {
             // Someone else has looked meanwhile.
@@ -73,7 +116,7 @@ impl Keys {
         }
     }
 
-    async fn fetch(&self, known_at: Option<Instant>) -> Result<Arc<JwkSet>, String> {
+    async fn fetch(&self, known_at: Option<Instant>) -> Result<Arc<JwkSet>, KeysError> {
         let mut began = self.turn.lock().await;
         let known = self.now.lock().clone();
         if let Some(known) = &known {
@@ -83,7 +126,7 @@ impl Keys {
                 return Ok(Arc::clone(&known.keys));
             }
         } else if began.is_some_and(|at| at.elapsed() < SHORTEST_PAUSE) {
-            return Err("the last attempt was a moment ago".to_owned());
+            return Err(KeysError::TooSoon);
         }
         *began = Some(Instant::now());
         match read(&self.source).await {
@@ -103,20 +146,27 @@ impl Keys {
     }
 }
 
-async fn read(source: &KeySource) -> Result<JwkSet, String> {
+async fn read(source: &KeySource) -> Result<JwkSet, KeysError> {
     let (bytes, from) = match source {
         KeySource::File(path) => {
             let from = path.display().to_string();
             let read = tokio::fs::read(path).await;
-            (read.map_err(|error| format!("{from}: {error}"))?, from)
+            let read = read.map_err(|source| KeysError::File {
+                from: from.clone(),
+                source,
+            });
+            (read?, from)
         }
         KeySource::Url(url) => (download(url).await?, url.to_string()),
     };
     parsed(&bytes, &from)
 }
 
-fn parsed(bytes: &[u8], from: &str) -> Result<JwkSet, String> {
-    serde_json::from_slice(bytes).map_err(|error| format!("{from} is not a JWK Set: {error}"))
+fn parsed(bytes: &[u8], from: &str) -> Result<JwkSet, KeysError> {
+    serde_json::from_slice(bytes).map_err(|source| KeysError::NoSet {
+        from: from.to_owned(),
+        source,
+    })
 }
 
 /// Why there are no keys of signatures in a file; of those at an address nothing is said. May block.
@@ -126,18 +176,21 @@ pub fn keys_problem(source: &KeySource) -> Option<String> {
     };
     let from = path.display().to_string();
     match std::fs::read(path) {
-        Ok(bytes) => parsed(&bytes, &from).err(),
-        Err(error) => Some(format!("{from}: {error}")),
+        Ok(bytes) => parsed(&bytes, &from).err().map(|why| why.to_string()),
+        Err(source) => Some(KeysError::File { from, source }.to_string()),
     }
 }
 
-async fn download(url: &url::Url) -> Result<Vec<u8>, String> {
+async fn download(url: &url::Url) -> Result<Vec<u8>, KeysError> {
     let told = |error: reqwest::Error| {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {
             cause = source;
         }
-        format!("{url}: {cause}")
+        KeysError::Fetch {
+            url: url.clone(),
+            cause: cause.to_string(),
+        }
     };
     let client = reqwest::Client::builder().timeout(TIMEOUT);
     // Keys that someone is sent elsewhere for are not the issuer's.
@@ -145,14 +198,15 @@ async fn download(url: &url::Url) -> Result<Vec<u8>, String> {
     let client = client.build().map_err(told)?;
     let answer = client.get(url.clone()).send().await.map_err(told)?;
     if answer.status() != reqwest::StatusCode::OK {
-        return Err(format!("{url} answered {}", answer.status()));
+        let (url, status) = (url.clone(), answer.status());
+        return Err(KeysError::Answered { url, status });
     }
     let mut answer = answer;
     let mut bytes = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(told)? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_LEN {
-            return Err(format!("{url} answered with more than {MAX_LEN} bytes"));
+            return Err(KeysError::TooLong(url.clone()));
         }
     }
     Ok(bytes)
@@ -173,7 +227,7 @@ mod tests {
             std::fs::write(&file, set.to_string()).expect("written");
         };
         let keys = Keys::new(KeySource::File(file.clone()), Duration::from_secs(600));
-        let error = keys.get().await.expect_err("no file");
+        let error = keys.get().await.expect_err("no file").to_string();
         assert!(error.contains("keys.json"), "{error}");
         tokio::time::advance(SHORTEST_PAUSE).await;
         write(&["a"]);

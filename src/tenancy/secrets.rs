@@ -14,14 +14,13 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
+use super::secret_error::{MAX_LEN, NoSecret, NotPrinted, SecretError};
 use crate::config::SecretSource;
 use crate::ids::TenantId;
 use crate::launch::{CommandGroup, CommandLine, Redactor};
 use crate::protocol::{Failure, Reason};
 use crate::store::Vault;
 
-/// Largest secret, in bytes.
-const MAX_LEN: usize = 64 * 1024;
 /// How long a command may take to print one.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what a command printed is used before it is run again for a new session.
@@ -55,12 +54,12 @@ impl Secrets {
     ///
     /// # Cancel-Safety
     /// A dropped call kills the command it had started.
-    pub async fn of_operator(source: &SecretSource) -> Result<SecretString, String> {
+    pub async fn of_operator(source: &SecretSource) -> Result<SecretString, SecretError> {
         match source {
             SecretSource::Env(variable) => of_environment(variable),
             SecretSource::File(path) => of_file(path).await,
             SecretSource::Command(argv) => run(argv, COMMAND_TIMEOUT).await,
-            SecretSource::Stored(_) => Err("it cannot be in the state store".to_owned()),
+            SecretSource::Stored(_) => Err(SecretError::Stored),
         }
     }
 
@@ -84,7 +83,7 @@ impl Secrets {
             SecretSource::Command(argv) => self.of_command(tenant, name, argv).await,
             SecretSource::Stored(sealed) => {
                 let opened = self.vault.open(tenant.as_str(), name, sealed);
-                opened.map_err(|error| error.to_string())
+                opened.map_err(SecretError::Vault)
             }
         };
         fetched.map_err(|why| {
@@ -102,7 +101,7 @@ impl Secrets {
         tenant: &TenantId,
         name: &str,
         argv: &[String],
-    ) -> Result<SecretString, String> {
+    ) -> Result<SecretString, SecretError> {
         let slot = {
             let mut printed = self.printed.lock();
             Arc::clone(
@@ -135,7 +134,7 @@ impl Secrets {
         &self,
         source: &SecretSource,
         users: &BTreeSet<(TenantId, String)>,
-    ) -> Result<[u8; 32], String> {
+    ) -> Result<[u8; 32], SecretError> {
         let argv = match source {
             SecretSource::Command(argv) => argv,
             SecretSource::Env(_) | SecretSource::File(_) | SecretSource::Stored(_) => {
@@ -164,26 +163,27 @@ pub(super) fn digest(secret: &SecretString) -> [u8; 32] {
     Sha256::digest(secret.expose_secret().as_bytes()).into()
 }
 
-fn of_environment(variable: &str) -> Result<SecretString, String> {
+fn of_environment(variable: &str) -> Result<SecretString, SecretError> {
     match std::env::var(variable) {
         Ok(value) => Ok(value.into()),
-        Err(std::env::VarError::NotPresent) => Err(format!("variable {variable} is not set")),
-        Err(std::env::VarError::NotUnicode(_)) => Err(format!("variable {variable} is not UTF-8")),
+        Err(std::env::VarError::NotPresent) => Err(SecretError::Unset(variable.to_owned())),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(SecretError::VariableNotText(variable.to_owned()))
+        }
     }
 }
 
 /// Why a secret is not to be had from a variable or a file; of one that a command prints nothing is said. May block.
 pub fn secret_problem(source: &SecretSource) -> Option<String> {
     match source {
-        SecretSource::Env(variable) => of_environment(variable).err(),
+        SecretSource::Env(variable) => of_environment(variable).err().map(|why| why.to_string()),
         SecretSource::File(path) => file_problem(path),
         SecretSource::Command(_) | SecretSource::Stored(_) => None,
     }
 }
 
 fn file_problem(path: &Path) -> Option<String> {
-    let shown = path.display();
-    let cannot = |error: std::io::Error| format!("cannot read {shown}: {error}");
+    let cannot = |source| SecretError::unreadable(path, source).to_string();
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return Some(cannot(error)),
@@ -196,27 +196,29 @@ fn file_problem(path: &Path) -> Option<String> {
     let read = std::fs::File::open(path)
         .and_then(|file| file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) => text(bytes).err().map(|why| format!("{shown} {why}")),
+        Ok(_) => {
+            let why = text(bytes).err()?;
+            Some(SecretError::in_file(path, why).to_string())
+        }
         Err(error) => Some(cannot(error)),
     }
 }
 
-async fn of_file(path: &Path) -> Result<SecretString, String> {
-    let shown = path.display();
-    let cannot = |error| format!("cannot read {shown}: {error}");
+async fn of_file(path: &Path) -> Result<SecretString, SecretError> {
+    let cannot = |source| SecretError::unreadable(path, source);
     let file = tokio::fs::File::open(path).await.map_err(cannot)?;
     let mut bytes = Vec::new();
     let mut bounded = file.take(MAX_LEN as u64 + 1);
     bounded.read_to_end(&mut bytes).await.map_err(cannot)?;
-    text(bytes).map_err(|why| format!("{shown} {why}"))
+    text(bytes).map_err(|why| SecretError::in_file(path, why))
 }
 
 /// What was read as a secret: a line break at its end is not part of it.
-fn text(bytes: Vec<u8>) -> Result<SecretString, String> {
+fn text(bytes: Vec<u8>) -> Result<SecretString, NoSecret> {
     if bytes.len() > MAX_LEN {
-        return Err(format!("holds more than {MAX_LEN} bytes"));
+        return Err(NoSecret::TooLong);
     }
-    let mut text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+    let mut text = String::from_utf8(bytes).map_err(|_| NoSecret::NotText)?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -224,15 +226,15 @@ fn text(bytes: Vec<u8>) -> Result<SecretString, String> {
         }
     }
     if text.is_empty() {
-        return Err("holds nothing".to_owned());
+        return Err(NoSecret::Nothing);
     }
     Ok(text.into())
 }
 
 /// Runs a command with stdiopool's own environment and takes what it prints.
-async fn run(argv: &[String], limit: Duration) -> Result<SecretString, String> {
+async fn run(argv: &[String], limit: Duration) -> Result<SecretString, SecretError> {
     let Some((program, args)) = argv.split_first() else {
-        return Err("the command is empty".to_owned());
+        return Err(SecretError::NoCommand);
     };
     let line = CommandLine {
         program,
@@ -241,25 +243,31 @@ async fn run(argv: &[String], limit: Duration) -> Result<SecretString, String> {
         dir: None,
         stdin: None,
     };
-    let mut running =
-        CommandGroup::start(line).map_err(|error| format!("cannot run `{program}`: {error}"))?;
+    let program = || program.clone();
+    let mut running = CommandGroup::start(line).map_err(|source| SecretError::NotRun {
+        program: program(),
+        source,
+    })?;
     match tokio::time::timeout(limit, output(running.output())).await {
-        Ok(printed) => printed.map_err(|why| format!("`{program}` {why}")),
-        Err(_elapsed) => Err(format!(
-            "`{program}` did not end within {}",
-            humantime::format_duration(limit)
-        )),
+        Ok(printed) => printed.map_err(|why| SecretError::Command {
+            program: program(),
+            why,
+        }),
+        Err(_elapsed) => Err(SecretError::TooSlow {
+            program: program(),
+            limit,
+        }),
     }
 }
 
-async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String> {
+async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, NotPrinted> {
     let (mut printed, mut complaint) = (Vec::new(), Vec::new());
     while let Some(item) = stream.next().await {
         match item {
             Item::Stdout(chunk) => {
                 printed.extend_from_slice(&chunk);
                 if printed.len() > MAX_LEN {
-                    return Err(format!("printed more than {MAX_LEN} bytes"));
+                    return Err(NotPrinted::TooMuch);
                 }
             }
             Item::Stderr(chunk) => {
@@ -267,19 +275,20 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, String>
                 complaint.extend_from_slice(&chunk[..chunk.len().min(room)]);
             }
             Item::Done(Ok(status)) if status.success() => {
-                return text(printed).map_err(|why| format!("printed what {why}"));
+                return text(printed).map_err(NotPrinted::NoSecret);
             }
             Item::Done(Ok(status)) => {
                 // What it has printed may be the secret all the same.
                 let printed = String::from_utf8_lossy(&printed).trim().to_owned();
                 let complaint = String::from_utf8_lossy(&complaint);
                 let complaint = Redactor::new([printed.into()]).redact(&complaint);
-                return Err(format!("ended with {status}: {}", complaint.trim()));
+                let complaint = complaint.trim().to_owned();
+                return Err(NotPrinted::Ended { status, complaint });
             }
-            Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
+            Item::Done(Err(error)) => return Err(NotPrinted::NotWaitedFor(error)),
         }
     }
-    Err("ended without a status".to_owned())
+    Err(NotPrinted::NoStatus)
 }
 
 #[cfg(test)]
@@ -289,7 +298,8 @@ mod tests {
     async fn shell(script: &str) -> Result<String, String> {
         let argv = ["sh", "-c", script].map(ToOwned::to_owned);
         let printed = run(&argv, Duration::from_secs(5)).await;
-        printed.map(|secret| secret.expose_secret().to_owned())
+        let printed = printed.map(|secret| secret.expose_secret().to_owned());
+        printed.map_err(|why| why.to_string())
     }
 
     #[tokio::test]
@@ -324,6 +334,7 @@ mod tests {
         );
         let argv = ["no-such-program-anywhere".to_owned()];
         let missing = run(&argv, COMMAND_TIMEOUT).await.expect_err("fails");
+        let missing = missing.to_string();
         assert!(missing.contains("no-such-program-anywhere"), "{missing}");
     }
 
@@ -336,7 +347,7 @@ mod tests {
         let error = run(&argv, Duration::from_millis(300))
             .await
             .expect_err("hangs");
-        assert_eq!(error, "`sh` did not end within 300ms");
+        assert_eq!(error.to_string(), "`sh` did not end within 300ms");
         let text = std::fs::read_to_string(pids).expect("it ran");
         for pid in text.split_whitespace() {
             let lives = || {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use tokio::net::unix::pipe;
+use tracing::Instrument;
 
 use super::guardian::{Launch, LaunchError, SpawnFailure, Stage};
 use super::life::{self, Pipes, Shared};
@@ -117,13 +118,8 @@ pub async fn spawn(
         stdout,
         stderr,
     };
-    tokio::spawn(life::run(
-        shared.clone(),
-        pipes,
-        inbox,
-        options.clone(),
-        flow,
-    ));
+    let life = life::run(shared.clone(), pipes, inbox, options.clone(), flow);
+    tokio::spawn(life.in_current_span());
     Ok(Worker(shared))
 }
 

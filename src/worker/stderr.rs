@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::escape;
 use crate::ids::WorkerId;
@@ -28,6 +29,8 @@ const LOG_WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct StderrLog {
     id: WorkerId,
+    /// That of the worker, in which it was started.
+    span: Span,
     keep: usize,
     redactor: Redactor,
     state: Mutex<State>,
@@ -48,6 +51,7 @@ impl StderrLog {
     pub(crate) fn new(id: WorkerId, keep: usize, redactor: Redactor) -> Self {
         Self {
             id,
+            span: Span::current(),
             keep,
             redactor,
             state: Mutex::new(State {
@@ -110,11 +114,11 @@ impl StderrLog {
         state.partial.clear();
         state.total += 1;
         if state.may_log() {
-            tracing::debug!(worker = %self.id, "stderr: {line}");
+            tracing::debug!(parent: &self.span, worker = %self.id, "stderr: {line}");
         }
         // No follower is the usual case, not a failure.
         if self.feed.receiver_count() > 0 && self.feed.send(line.clone()).is_err() {
-            tracing::trace!(worker = %self.id, "the last stderr follower left");
+            tracing::trace!(parent: &self.span, worker = %self.id, "the last stderr follower left");
         }
         if self.keep > 0 {
             if state.lines.len() == self.keep {

@@ -517,6 +517,10 @@ const ROWS: &[(&str, Filled)] = &[
         ),
     ),
     (
+        "log lines of requests that fail",
+        By("failures_by_the_thousand_are_a_few_lines"),
+    ),
+    (
         "log lines of a server's circuits",
         By("the_log_is_told_of_a_few_and_how_many_there_were"),
     ),

@@ -35,6 +35,7 @@ mod lines;
 mod ownership;
 mod packages;
 mod refusals;
+mod request_ids;
 mod requests;
 mod side_by_side;
 mod succession;

@@ -367,7 +367,7 @@ fn is_known(program: &str, flag: &str) {
         let args: Vec<_> = args.iter().map(|arg| Some(*arg)).collect();
         match stdiopool::launch::understand(program, &args).expect("a launcher") {
             Ok(_) => true,
-            Err(why) => !why.contains("is not known"),
+            Err(why) => !why.to_string().contains("is not known"),
         }
     };
     let known = is_known(&[flag, "a", "b"]) || is_known(&[flag, "-q", "b"]);

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::{Envelope, Method, RawJson, Since, Unlisted, code};
+use crate::ids::RequestId;
+use crate::protocol::{Envelope, FaultKind, Method, RawJson, Since, Unlisted};
 
 /// What is wrong with a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,10 +29,10 @@ pub struct Fault {
 
 impl Fault {
     /// A fault without data.
-    pub fn new(status: u16, code: i32, message: impl Into<String>) -> Self {
+    pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self {
-            status,
-            code,
+            status: kind.http_status(),
+            code: kind.rpc_code(),
             message: message.into(),
             data: None,
         }
@@ -45,8 +46,7 @@ impl Fault {
         Self {
             data: Some(json!({ "requiredCapabilities": capabilities })),
             ..Self::new(
-                400,
-                code::MISSING_CAPABILITY,
+                FaultKind::MissingCapability,
                 format!(
                     "the server needs a client that declares `{names}` in `_meta[\"{}\"]`",
                     meta::CAPABILITIES
@@ -57,7 +57,15 @@ impl Fault {
 
     /// The method is unknown, or the server has not got what it belongs to.
     pub fn no_method(method: &str) -> Self {
-        Self::new(404, code::METHOD_NOT_FOUND, format!("no method `{method}`"))
+        Self::new(FaultKind::NoMethod, format!("no method `{method}`"))
+    }
+
+    /// Says which request of the front door it is.
+    #[must_use]
+    pub fn of_request(mut self, request: RequestId) -> Self {
+        let data = self.data.get_or_insert_with(|| json!({}));
+        data["requestId"] = Value::from(request.to_string());
+        self
     }
 
     /// The JSON-RPC response. `id` is raw JSON.
@@ -147,7 +155,7 @@ impl<'a> StatelessRequest<'a> {
         envelope: &Envelope<'a>,
         agrees: impl Fn(&str, &str) -> Result<(), Fault>,
     ) -> Result<Self, Fault> {
-        let invalid = |why: String| Fault::new(400, code::INVALID_PARAMS, why);
+        let invalid = |why: String| Fault::new(FaultKind::InvalidParams, why);
         let read = envelope.params.map(Params::read).transpose();
         let (params, meta) = read
             .map_err(|error| {
@@ -170,8 +178,7 @@ impl<'a> StatelessRequest<'a> {
             return Err(Fault {
                 data: Some(json!({ "supported": [STATELESS], "requested": version })),
                 ..Fault::new(
-                    400,
-                    code::UNSUPPORTED_VERSION,
+                    FaultKind::UnsupportedVersion,
                     format!(
                         "revision `{version}` is not served in this way (served: {STATELESS}; older ones begin with `initialize`)"
                     ),
@@ -296,7 +303,7 @@ fn same_header<'h>(
     name: &str,
     value: &str,
 ) -> Result<(), Fault> {
-    let mismatch = |why: String| Err(Fault::new(400, code::HEADER_MISMATCH, why));
+    let mismatch = |why: String| Err(Fault::new(FaultKind::HeaderMismatch, why));
     match header(name).map(str::trim) {
         None => mismatch(format!(
             "header `{name}` is missing (the body says `{value}`)"
@@ -385,8 +392,7 @@ fn check_param<'h>(
     }
     let argument = value.map_or("nothing".to_owned(), Value::to_string);
     Err(Fault::new(
-        400,
-        code::HEADER_MISMATCH,
+        FaultKind::HeaderMismatch,
         format!(
             "header `{name}` is {}, but the argument is {argument}",
             found.map_or("missing".to_owned(), |found| format!("`{found}`"))

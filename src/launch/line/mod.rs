@@ -18,11 +18,13 @@
 mod flags;
 mod names;
 mod node;
+mod not_understood;
 mod python;
 #[cfg(test)]
 mod tests;
 
 pub use names::{NpmSpec, Requirement};
+pub use not_understood::NotUnderstood;
 
 /// Who runs a package of npm, each by rules of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -133,7 +135,10 @@ pub struct PackageRun {
 /// Understands a command line. `None` for a program that launches no package; otherwise what it
 /// runs, or why that cannot be told. `None` among the arguments stands for one that is not known
 /// before the start.
-pub fn understand(program: &str, args: &[Option<&str>]) -> Option<Result<PackageRun, String>> {
+pub fn understand(
+    program: &str,
+    args: &[Option<&str>],
+) -> Option<Result<PackageRun, NotUnderstood>> {
     let name = program.rsplit('/').next()?;
     let words = Words { args, at: 0 };
     let after = |at| Words { args, at };
@@ -219,7 +224,7 @@ impl Recipe {
 
 /// Why a line cannot be understood whose argument at that place, from 0, is known at a start only.
 pub fn known_at_a_start(at: usize) -> String {
-    format!("argument {} is known only when it is started", at + 1)
+    NotUnderstood::KnownAtStart(at).to_string()
 }
 
 /// The words of a command line, read one after the other.
@@ -230,24 +235,24 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     /// The next word and its place; `None` at the end.
-    fn next(&mut self) -> Option<Result<(usize, &'a str), String>> {
+    fn next(&mut self) -> Option<Result<(usize, &'a str), NotUnderstood>> {
         let word = self.args.get(self.at)?;
         let at = self.at;
         self.at += 1;
         Some(
             word.map(|word| (at, word))
-                .ok_or_else(|| known_at_a_start(at)),
+                .ok_or(NotUnderstood::KnownAtStart(at)),
         )
     }
 
     /// The value of a flag: behind its `=`, or the next word.
-    fn value(&mut self, flag: &str, inline: Option<&'a str>) -> Result<&'a str, String> {
+    fn value(&mut self, flag: &str, inline: Option<&'a str>) -> Result<&'a str, NotUnderstood> {
         if let Some(value) = inline {
             return Ok(value);
         }
         match self.next() {
             Some(word) => Ok(word?.1),
-            None => Err(format!("`{flag}` has no value")),
+            None => Err(NotUnderstood::NoValue(flag.to_owned())),
         }
     }
 
@@ -265,12 +270,14 @@ fn split(word: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn unknown_flag(flag: &str) -> String {
-    format!("what `{flag}` changes is not known")
+fn refused_flag(flag: &str, why: &'static str) -> NotUnderstood {
+    let flag = flag.to_owned();
+    NotUnderstood::RefusedFlag { flag, why }
 }
 
-fn refused_flag(flag: &str, why: &str) -> String {
-    format!("`{flag}` {why}")
+fn not_its_value(flag: &str, value: &str) -> NotUnderstood {
+    NotUnderstood::NotItsValue {
+        flag: flag.to_owned(),
+        value: value.to_owned(),
+    }
 }
-
-const NOTHING_NAMED: &str = "no package is named";

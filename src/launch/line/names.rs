@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::not_understood::NotUnderstood;
+
 /// Longest name of a package with its version, in bytes. npm allows 214 for a name.
 const MAX_LEN: usize = 512;
 
@@ -18,8 +20,8 @@ impl NpmSpec {
     ///
     /// # Errors
     /// When it is not, or may not be, a package of a registry.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let not = || format!("`{text}` is not the name of a package in a registry");
+    pub fn parse(text: &str) -> Result<Self, NotUnderstood> {
+        let not = || NotUnderstood::NotOfRegistry(text.to_owned());
         if text.len() > MAX_LEN {
             return Err(not());
         }
@@ -111,8 +113,8 @@ impl Requirement {
     ///
     /// # Errors
     /// When it is not, or may not be, a package of an index.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let not = || format!("`{text}` is not the name of a package in an index");
+    pub fn parse(text: &str) -> Result<Self, NotUnderstood> {
+        let not = || NotUnderstood::NotOfIndex(text.to_owned());
         let is_file = [".whl", ".zip", ".tar.gz", ".py"]
             .iter()
             .any(|end| text.ends_with(end));
@@ -153,7 +155,7 @@ impl Requirement {
     ///
     /// # Errors
     /// As [`Requirement::parse`].
-    pub(super) fn parse_of_tool(text: &str) -> Result<Self, String> {
+    pub(super) fn parse_of_tool(text: &str) -> Result<Self, NotUnderstood> {
         let Some((package, version)) = text.split_once('@') else {
             return Self::parse(text);
         };
@@ -163,7 +165,7 @@ impl Requirement {
         Self::parse(&format!("{package}=={version}"))
             .ok()
             .filter(Self::is_exact)
-            .ok_or_else(|| format!("`{text}` is not the name of a package in an index"))
+            .ok_or_else(|| NotUnderstood::NotOfIndex(text.to_owned()))
     }
 
     /// Without extras and version.

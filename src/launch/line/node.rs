@@ -3,8 +3,8 @@
 use super::flags::{self, Flag};
 use super::names::NpmSpec;
 use super::{
-    AllowedScripts, Entry, NOTHING_NAMED, NodeLauncher, PackageRun, Recipe, Words, refused_flag,
-    split, unknown_flag,
+    AllowedScripts, Entry, NodeLauncher, NotUnderstood, PackageRun, Recipe, Words, not_its_value,
+    refused_flag, split,
 };
 
 /// What the flags before the program said.
@@ -15,7 +15,7 @@ struct Said {
 }
 
 /// `npx [flags] [--] PROGRAM [args]`: everything behind the program is the program's.
-pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let mut said = Said::default();
     let mut is_over = false;
     // A flag whose value npx takes the next word for, though it has none, when it looks for the program.
@@ -38,22 +38,23 @@ pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, String> {
             }
         }
     }
-    Err(NOTHING_NAMED.to_owned())
+    Err(NotUnderstood::NothingNamed)
 }
 
 /// npx passes over the word behind `--no-…` when it looks for the program, and so over the program itself: what follows up
 /// to the next word without a dash is npm's own then.
-fn not_taken_for_npms(flag: &str, words: &Words<'_>) -> Result<(), String> {
+fn not_taken_for_npms(flag: &str, words: &Words<'_>) -> Result<(), NotUnderstood> {
     match words.args.get(words.at) {
-        Some(Some(next)) if next.starts_with('-') => Err(format!(
-            "with `{flag}` right before the package, npx takes `{next}` for its own flag; write another flag between them"
-        )),
+        Some(Some(next)) if next.starts_with('-') => Err(NotUnderstood::TakenForNpms {
+            flag: flag.to_owned(),
+            next: (*next).to_owned(),
+        }),
         _ => Ok(()),
     }
 }
 
 /// `npm exec [flags] PROGRAM [flags] [-- args]`: flags are npm's up to `--`, wherever they stand.
-pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let mut said = Said::default();
     let mut positional = Vec::new();
     while let Some(word) = words.next() {
@@ -69,29 +70,33 @@ pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, String> {
             _ => positional.push(at),
         }
     }
-    let (program, tail) = positional.split_first().ok_or(NOTHING_NAMED)?;
+    let (program, tail) = positional
+        .split_first()
+        .ok_or(NotUnderstood::NothingNamed)?;
     let program = words.args.get(*program).copied().flatten();
-    let program = program.ok_or("its program is known only when it is started")?;
+    let program = program.ok_or(NotUnderstood::ProgramKnownAtStart)?;
     said.run(program, tail.to_vec(), NodeLauncher::Npm)
 }
 
 /// `pnpm dlx [flags] PROGRAM [args]`.
-pub(super) fn pnpm_dlx(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn pnpm_dlx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let mut said = Said::default();
     while let Some(word) = words.next() {
         let (_, word) = word?;
         match split(word) {
             (flag @ "--package", inline) => said.package(words.value(flag, inline)?)?,
             ("-s" | "--silent" | "--reporter", Some(_)) | ("-s" | "--silent", None) => {}
-            (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
+            (flag, _) if flag.starts_with('-') => {
+                return Err(NotUnderstood::UnknownFlag(flag.to_owned()));
+            }
             _ => return said.run(word, words.rest(), NodeLauncher::Pnpm),
         }
     }
-    Err(NOTHING_NAMED.to_owned())
+    Err(NotUnderstood::NothingNamed)
 }
 
 /// `bunx [flags] PROGRAM [args]`.
-pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let mut said = Said::default();
     while let Some(word) = words.next() {
         let (_, word) = word?;
@@ -99,15 +104,17 @@ pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, String> {
             (flag @ ("-p" | "--package"), inline) => said.package(words.value(flag, inline)?)?,
             ("--silent" | "--verbose" | "-y", None) => {}
             // `--bun` among them: it puts another runtime in node's place.
-            (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
+            (flag, _) if flag.starts_with('-') => {
+                return Err(NotUnderstood::UnknownFlag(flag.to_owned()));
+            }
             _ => return said.run(word, words.rest(), NodeLauncher::Bun),
         }
     }
-    Err(NOTHING_NAMED.to_owned())
+    Err(NotUnderstood::NothingNamed)
 }
 
 impl Said {
-    fn package(&mut self, spec: &str) -> Result<(), String> {
+    fn package(&mut self, spec: &str) -> Result<(), NotUnderstood> {
         self.packages.push(NpmSpec::parse(spec)?);
         Ok(())
     }
@@ -118,7 +125,7 @@ impl Said {
         flag: &str,
         inline: Option<&'a str>,
         words: &mut Words<'a>,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotUnderstood> {
         let is_plain = matches!(inline, None | Some("true"));
         match flags::of_npm(flag.trim_start_matches('-')) {
             Some(Flag::Idle) if is_plain => Ok(()),
@@ -130,13 +137,15 @@ impl Said {
             Some(Flag::ChoosingWith) => {
                 let names = words.value(flag, inline)?;
                 if names.is_empty() || names.starts_with('-') {
-                    return Err(format!("`{names}` is no value of `{flag}`"));
+                    return Err(not_its_value(flag, names));
                 }
                 self.scripts = self.scripts.with(names);
                 Ok(())
             }
             Some(Flag::Refused(why)) => Err(refused_flag(flag, why)),
-            Some(Flag::Idle | Flag::Choosing) | None => Err(unknown_flag(flag)),
+            Some(Flag::Idle | Flag::Choosing) | None => {
+                Err(NotUnderstood::UnknownFlag(flag.to_owned()))
+            }
         }
     }
 
@@ -145,12 +154,10 @@ impl Said {
         program: &str,
         tail: Vec<usize>,
         launcher: NodeLauncher,
-    ) -> Result<PackageRun, String> {
+    ) -> Result<PackageRun, NotUnderstood> {
         if !self.packages.is_empty() {
             if program.is_empty() || program.contains('/') || program.starts_with('.') {
-                return Err(format!(
-                    "`{program}` is not the name of a package's program"
-                ));
+                return Err(NotUnderstood::NotAProgram(program.to_owned()));
             }
             let (specs, entry) = (self.packages, Entry::Named(program.to_owned()));
             let scripts = self.scripts;

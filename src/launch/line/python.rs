@@ -3,12 +3,12 @@
 use super::flags::{self, Flag};
 use super::names::Requirement;
 use super::{
-    Entry, NOTHING_NAMED, PackageRun, PythonLauncher, Recipe, Words, refused_flag, split,
-    unknown_flag,
+    Entry, NotUnderstood, PackageRun, PythonLauncher, Recipe, Words, not_its_value, refused_flag,
+    split,
 };
 
 /// `uvx [flags] TOOL [args]`.
-pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let (mut from, mut with, mut python) = (None, Vec::new(), None);
     let mut options = Vec::new();
     let mut is_over = false;
@@ -39,7 +39,7 @@ pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, String> {
             (flag, inline) => options.extend(option(flag, inline, &mut words)?),
         }
     }
-    Err(NOTHING_NAMED.to_owned())
+    Err(NotUnderstood::NothingNamed)
 }
 
 /// A flag of uv: what of it is handed on, if anything.
@@ -47,7 +47,7 @@ fn option<'a>(
     flag: &str,
     inline: Option<&'a str>,
     words: &mut Words<'a>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, NotUnderstood> {
     match (flags::of_uv(flag), inline) {
         (Some(Flag::Idle), None) => Ok(None),
         (Some(Flag::IdleWith), _) => words.value(flag, inline).map(|_| None),
@@ -55,14 +55,16 @@ fn option<'a>(
         (Some(Flag::ChoosingWith), _) => {
             let value = words.value(flag, inline)?;
             if value.is_empty() || value.starts_with('-') {
-                return Err(format!("`{value}` is no value of `{flag}`"));
+                return Err(not_its_value(flag, value));
             }
             // `-i` is pip's short form of it.
             let flag = if flag == "-i" { "--index-url" } else { flag };
             Ok(Some(format!("{flag}={value}")))
         }
         (Some(Flag::Refused(why)), _) => Err(refused_flag(flag, why)),
-        (Some(Flag::Idle | Flag::Choosing) | None, _) => Err(unknown_flag(flag)),
+        (Some(Flag::Idle | Flag::Choosing) | None, _) => {
+            Err(NotUnderstood::UnknownFlag(flag.to_owned()))
+        }
     }
 }
 
@@ -72,7 +74,7 @@ fn tool(
     with: Vec<Requirement>,
     (python, options): (Option<String>, Vec<String>),
     tail: Vec<usize>,
-) -> Result<PackageRun, String> {
+) -> Result<PackageRun, NotUnderstood> {
     let (package, program) = match from {
         Some(from) => (from, tool.to_owned()),
         None => {
@@ -98,7 +100,7 @@ fn tool(
 }
 
 /// `pipx run [flags] APP [args]`.
-pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, String> {
+pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     let (mut spec, mut python) = (None, None);
     while let Some(word) = words.next() {
         let (_, word) = word?;
@@ -110,7 +112,9 @@ pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, String> {
                 python = Some(python_name(words.value(flag, inline)?)?);
             }
             ("-q" | "--quiet" | "-v" | "--verbose", None) => {}
-            (flag, _) if flag.starts_with('-') => return Err(unknown_flag(flag)),
+            (flag, _) if flag.starts_with('-') => {
+                return Err(NotUnderstood::UnknownFlag(flag.to_owned()));
+            }
             _ => {
                 let app = Requirement::parse(word)?;
                 let program = app.name().to_owned();
@@ -129,24 +133,22 @@ pub(super) fn pipx_run(mut words: Words<'_>) -> Result<PackageRun, String> {
             }
         }
     }
-    Err(NOTHING_NAMED.to_owned())
+    Err(NotUnderstood::NothingNamed)
 }
 
 /// `python` itself is no tool of a package: uvx and pipx have rules of their own for it.
-fn runnable(program: &str) -> Result<(), String> {
+fn runnable(program: &str) -> Result<(), NotUnderstood> {
     let is_interpreter = program.starts_with("python") || program.starts_with("pypy");
     if is_interpreter || program.is_empty() || program.contains('/') || program.starts_with('.') {
-        return Err(format!(
-            "`{program}` is not the name of a package's program"
-        ));
+        return Err(NotUnderstood::NotAProgram(program.to_owned()));
     }
     Ok(())
 }
 
 /// A version, a path or a name of an interpreter; never a flag of what it is passed on to.
-fn python_name(text: &str) -> Result<String, String> {
+fn python_name(text: &str) -> Result<String, NotUnderstood> {
     if text.is_empty() || text.starts_with('-') {
-        return Err(format!("`{text}` does not name a Python"));
+        return Err(NotUnderstood::NotAPython(text.to_owned()));
     }
     Ok(text.to_owned())
 }

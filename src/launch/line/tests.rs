@@ -11,7 +11,7 @@ fn words(line: &str) -> (String, Vec<Option<String>>) {
     )
 }
 
-fn run(line: &str) -> Option<Result<PackageRun, String>> {
+fn run(line: &str) -> Option<Result<PackageRun, NotUnderstood>> {
     let (program, args) = words(line);
     let args: Vec<_> = args.iter().map(Option::as_deref).collect();
     understand(&program, &args)

@@ -224,12 +224,9 @@ impl Cache {
     ///
     /// # Errors
     /// When that cannot be read: it is damaged.
-    pub(super) fn about(&self, entry: &str) -> Result<About, String> {
-        let path = self.entry(entry).join(ABOUT);
-        let text = std::fs::read(&path).map_err(|error| error.to_string());
-        let read =
-            text.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    pub(super) fn about(&self, entry: &str) -> io::Result<About> {
+        let text = std::fs::read(self.entry(entry).join(ABOUT))?;
+        Ok(serde_json::from_slice(&text)?)
     }
 
     /// What is installed in the cache below `root`, of whatever servers, by package: nothing is made there. Blocks.

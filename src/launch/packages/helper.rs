@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
+use super::command_error::CommandError;
 use crate::launch::{CommandGroup, CommandLine};
 
 /// How much of what a command prints is kept, in bytes.
@@ -40,8 +41,11 @@ impl Helper<'_> {
     ///
     /// # Cancel-Safety
     /// A dropped call kills the command and everything it started.
-    pub(super) async fn run(&self, program: &str, args: &[&str]) -> Result<String, String> {
-        let cannot = |error| format!("`{program}` cannot be run: {error}");
+    pub(super) async fn run(&self, program: &str, args: &[&str]) -> Result<String, CommandError> {
+        let cannot = |source| CommandError::NotRun {
+            program: program.to_owned(),
+            source,
+        };
         let line = CommandLine {
             program,
             args: args.to_vec(),
@@ -50,14 +54,14 @@ impl Helper<'_> {
             stdin: Some(self.lock.try_clone().map_err(cannot)?),
         };
         let mut running = CommandGroup::start(line).map_err(cannot)?;
-        let shown = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
-        match tokio::time::timeout(self.patience, output(running.output())).await {
-            Ok(printed) => printed.map_err(|why| format!("{} {why}", shown())),
-            Err(_elapsed) => Err(format!(
-                "{} did not end within {} and was ended (raise `launch.install_timeout` if it needs longer)",
-                shown(),
-                humantime::format_duration(self.patience)
-            )),
+        let command = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
+        let printed = output(running.output(), &command);
+        match tokio::time::timeout(self.patience, printed).await {
+            Ok(printed) => printed,
+            Err(_elapsed) => Err(CommandError::TooLong {
+                command: command(),
+                patience: self.patience,
+            }),
         }
     }
 }
@@ -70,14 +74,18 @@ impl Helper<'_> {
     ///
     /// # Cancel-Safety
     /// As [`Helper::run`].
-    pub(super) async fn answer(&self, program: &str, args: &[&str]) -> Result<String, String> {
+    pub(super) async fn answer(
+        &self,
+        program: &str,
+        args: &[&str],
+    ) -> Result<String, CommandError> {
         let printed = self.run(program, args).await?;
         let answer = printed.trim();
         if answer.is_empty() {
-            return Err(format!(
-                "`{program} {}` printed nothing, and succeeded",
+            return Err(CommandError::Silent(format!(
+                "{program} {}",
                 args.join(" ")
-            ));
+            )));
         }
         Ok(answer.to_owned())
     }
@@ -113,7 +121,11 @@ fn reason(complaint: &str) -> String {
     whole[..end.unwrap_or(0)].to_owned()
 }
 
-async fn output(stream: &mut ProcessChunkStream) -> Result<String, String> {
+/// What the command prints until it has ended; `command` names it in errors.
+async fn output(
+    stream: &mut ProcessChunkStream,
+    command: &(dyn Fn() -> String + Sync),
+) -> Result<String, CommandError> {
     let (mut printed, mut complaint) = (Vec::new(), Vec::new());
     while let Some(item) = stream.next().await {
         match item {
@@ -130,12 +142,19 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<String, String> {
             }
             Item::Done(Ok(status)) => {
                 let complaint = String::from_utf8_lossy(&complaint);
-                return Err(format!("ended with {status}: {}", reason(&complaint)));
+                return Err(CommandError::Ended {
+                    command: command(),
+                    status,
+                    reason: reason(&complaint),
+                });
             }
-            Item::Done(Err(error)) => return Err(format!("could not be waited for: {error}")),
+            Item::Done(Err(source)) => {
+                let command = command();
+                return Err(CommandError::NotWaitedFor { command, source });
+            }
         }
     }
-    Err("ended without a status".to_owned())
+    Err(CommandError::NoStatus(command()))
 }
 
 #[cfg(test)]
@@ -171,9 +190,9 @@ mod tests {
             patience: Duration::from_secs(60),
         };
         let said = helper.answer("echo", &["", " x "]).await;
-        assert_eq!(said, Ok("x".to_owned()));
+        assert_eq!(said.expect("an answer"), "x");
         let why = helper.answer("true", &["find", "3.12"]).await;
-        let why = why.expect_err("nothing was printed");
+        let why = why.expect_err("nothing was printed").to_string();
         assert!(why.contains("`true find 3.12` printed nothing"), "{why}");
     }
 }

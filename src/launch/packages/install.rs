@@ -10,9 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::Flock;
 use sha2::{Digest, Sha256};
 
-use super::cache::{About, Cache, CacheError, Reference};
+use super::cache::{About, Cache, Reference};
 use super::downloads::{self, Left};
 use super::helper::Helper;
+use super::install_error::InstallError;
 use super::manifest::{ABOUT, Manifest, ManifestError, hex};
 use super::pins::Pins;
 use super::scripts::{self, Scripts, Unscripted};
@@ -142,7 +143,7 @@ pub async fn install(
     pins: Option<&Pins>,
     anew: bool,
     tell: &(dyn Fn(Stage) + Send + Sync),
-) -> Result<Outcome, String> {
+) -> Result<Outcome, InstallError> {
     let id = request.id();
     let mut request = request.clone();
     let env = Arc::make_mut(&mut request.env);
@@ -150,7 +151,7 @@ pub async fn install(
     let allowed = scripts::take_allowed(env);
     let request = &request;
     tell(Stage::Waiting);
-    let lock = cache.lock(&id).await.map_err(|error| error.to_string())?;
+    let lock = cache.lock(&id).await?;
     let job = Job {
         cache,
         request,
@@ -204,9 +205,8 @@ async fn verified(folder: PathBuf) -> Result<(), ManifestError> {
 ///
 /// # Cancel-Safety
 /// Cancel-safe; reading goes on in the background.
-pub(super) async fn check(cache: &Cache, entry: &str) -> Result<(), String> {
-    let verified = verified(cache.entry(entry)).await;
-    verified.map_err(|error| error.to_string())
+pub(super) async fn check(cache: &Cache, entry: &str) -> Result<(), ManifestError> {
+    verified(cache.entry(entry)).await
 }
 
 struct Job<'a> {
@@ -219,10 +219,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn install(&self, id: &str, pins: Option<&Pins>) -> Result<Outcome, String> {
-        let said = |error: CacheError| error.to_string();
+    async fn install(&self, id: &str, pins: Option<&Pins>) -> Result<Outcome, InstallError> {
         let recipe = &self.request.recipe;
-        let staging = self.cache.workspace().map_err(said)?;
+        let staging = self.cache.workspace()?;
         let helper = self.helper(staging.path());
         (self.tell)(Stage::Resolving);
         let runtime = self.runtime(&helper).await?;
@@ -251,11 +250,11 @@ impl Job<'_> {
         let version = version(recipe, &lock_file)?;
         let scripts = self.scripts(&helper, &lock_file).await?;
         let entry = entry_name(recipe, &runtime, &lock_file, &scripts);
-        let entry_lock = self.cache.lock(&entry).await.map_err(said)?;
+        let entry_lock = self.cache.lock(&entry).await?;
         let is_new = !self.cache.is_whole(&entry) || !self.is_sound(&entry).await?;
         if is_new {
             (self.tell)(Stage::Installing);
-            self.cache.remove(&entry).map_err(said)?;
+            self.cache.remove(&entry)?;
             let how = (&*runtime, &*lock_file, &scripts);
             self.fill(&entry, how, &version).await?;
         }
@@ -267,7 +266,7 @@ impl Job<'_> {
             checked: now.unwrap_or_default().as_secs(),
         };
         let installation = self.look_up(&reference).await?;
-        self.cache.set_reference(id, &reference).map_err(said)?;
+        self.cache.set_reference(id, &reference)?;
         drop(entry_lock);
         if let Some(pins) = pins.filter(|_| !is_pinned) {
             pins.set(&recipe.id(), &reference.version, &lock_file)?;
@@ -279,7 +278,7 @@ impl Job<'_> {
     }
 
     /// Whether an entry is as it was installed. One that is not is put out of the way, and that is told.
-    async fn is_sound(&self, entry: &str) -> Result<bool, String> {
+    async fn is_sound(&self, entry: &str) -> Result<bool, InstallError> {
         let Err(why) = check(self.cache, entry).await else {
             return Ok(true);
         };
@@ -288,20 +287,19 @@ impl Job<'_> {
             "package {} is damaged: {why}; it is installed again",
             self.request.recipe.name()
         );
-        let removed = self.cache.remove(entry);
-        removed.map_err(|error| error.to_string())?;
+        self.cache.remove(entry)?;
         Ok(false)
     }
 
     /// Which install scripts of a lock file run.
-    async fn scripts(&self, helper: &Helper<'_>, lock_file: &str) -> Result<Scripts, String> {
+    async fn scripts(&self, helper: &Helper<'_>, lock_file: &str) -> Result<Scripts, InstallError> {
         match &self.request.recipe {
             Recipe::Npm {
                 launcher, scripts, ..
             } => {
                 let lock = node::parse(lock_file)?;
                 let allowed = self.allowed.as_deref();
-                scripts::that_run(helper, &lock, *launcher, scripts, allowed).await
+                Ok(scripts::that_run(helper, &lock, *launcher, scripts, allowed).await?)
             }
             Recipe::PyPi { .. } => Ok(Scripts::All),
         }
@@ -313,11 +311,10 @@ impl Job<'_> {
         entry: &str,
         how: (&str, &str, &Scripts),
         version: &str,
-    ) -> Result<(), String> {
-        let said = |error: CacheError| error.to_string();
+    ) -> Result<(), InstallError> {
         let dir = self.cache.entry(entry);
         let made = DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
+        made.map_err(InstallError::file(dir.clone(), "made"))?;
         let filled = match self.install_into(&dir, how).await {
             Ok(filled) => filled,
             Err(why) => {
@@ -330,13 +327,13 @@ impl Job<'_> {
         let listed = {
             let dir = dir.clone();
             let list = move || {
-                let manifest = Manifest::of(&dir).map_err(|error| error.to_string())?;
+                let manifest = Manifest::of(&dir)?;
                 let written = manifest.write(&dir);
-                written.map_err(|error| format!("its list of files cannot be written: {error}"))
+                written.map_err(InstallError::ListNotWritten)
             };
             tokio::task::spawn_blocking(list).await
         };
-        let manifest = listed.map_err(|error| format!("its files cannot be listed: {error}"))??;
+        let manifest = listed.map_err(InstallError::NotListed)??;
         let (unscripted, left) = filled;
         let about = About {
             package: self.request.recipe.id(),
@@ -348,8 +345,8 @@ impl Job<'_> {
         // Last, so that what it stands in is whole.
         let path = dir.join(ABOUT);
         let write = || std::fs::write(&path, serde_json::to_vec(&about)?);
-        write().map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-        self.cache.seal(entry).map_err(said)
+        write().map_err(InstallError::file(path.clone(), "written"))?;
+        Ok(self.cache.seal(entry)?)
     }
 
     /// Installs into a folder; says which install scripts did not run, and what those that did have left.
@@ -357,7 +354,7 @@ impl Job<'_> {
         &self,
         dir: &std::path::Path,
         (runtime, lock_file, scripts): (&str, &str, &Scripts),
-    ) -> Result<(Option<Unscripted>, Left), String> {
+    ) -> Result<(Option<Unscripted>, Left), InstallError> {
         match &self.request.recipe {
             Recipe::Npm { launcher, .. } => {
                 let lock = node::parse(lock_file)?;
@@ -365,9 +362,8 @@ impl Job<'_> {
                     node::install(&self.helper(dir), lock_file, *launcher, scripts).await?;
                     return Ok((None, Left::default()));
                 }
-                let cannot = |error| format!("what its scripts leave cannot be kept: {error}");
                 let mut env = (*self.request.env).clone();
-                downloads::set_places(&mut env, dir).map_err(cannot)?;
+                downloads::set_places(&mut env, dir).map_err(InstallError::NotKept)?;
                 let helper = Helper {
                     env: &env,
                     dir,
@@ -376,7 +372,7 @@ impl Job<'_> {
                 };
                 node::install(&helper, lock_file, *launcher, scripts).await?;
                 let unscripted = scripts.not_run(&helper, &lock).await;
-                let left = downloads::tidy(dir).map_err(cannot)?;
+                let left = downloads::tidy(dir).map_err(InstallError::NotKept)?;
                 Ok((unscripted, left))
             }
             Recipe::PyPi { options, .. } => {
@@ -387,7 +383,7 @@ impl Job<'_> {
     }
 
     /// What the packages are installed for: other native parts, other bytecode.
-    async fn runtime(&self, helper: &Helper<'_>) -> Result<String, String> {
+    async fn runtime(&self, helper: &Helper<'_>) -> Result<String, InstallError> {
         match &self.request.recipe {
             Recipe::Npm { .. } => {
                 let (major, _) = node::runtime(helper).await?;
@@ -395,29 +391,30 @@ impl Job<'_> {
             }
             Recipe::PyPi {
                 python, launcher, ..
-            } => python::interpreter(helper, python.as_deref(), *launcher).await,
+            } => Ok(python::interpreter(helper, python.as_deref(), *launcher).await?),
         }
     }
 
     /// What there is to start in an entry.
-    async fn look_up(&self, reference: &Reference) -> Result<Installation, String> {
+    async fn look_up(&self, reference: &Reference) -> Result<Installation, InstallError> {
         let dir = self.cache.entry(&reference.entry);
         let entry = &self.request.entry;
         let ((program, bin), has_compile_cache) = match &self.request.recipe {
             Recipe::Npm {
                 specs, launcher, ..
             } => {
-                let spec = specs.first().ok_or("no package is named")?;
+                let spec = specs.first().ok_or(InstallError::NothingNamed)?;
                 let found = node::program(&dir, spec, entry, *launcher)?;
                 let runtime = node::runtime(&self.helper(&dir)).await?;
                 (found, runtime >= COMPILE_CACHE_SINCE)
             }
             Recipe::PyPi { requirements, .. } => {
-                let first = requirements.first().ok_or("no package is named")?;
+                let first = requirements.first().ok_or(InstallError::NothingNamed)?;
                 (python::program(&dir, first, entry)?, false)
             }
         };
-        let about = self.cache.about(&reference.entry)?;
+        let about = self.cache.about(&reference.entry);
+        let about = about.map_err(InstallError::file(dir.join(ABOUT), "read"))?;
         Ok(Installation {
             entry: reference.entry.clone(),
             folder: dir,
@@ -442,14 +439,14 @@ impl Job<'_> {
     }
 }
 
-fn version(recipe: &Recipe, lock_file: &str) -> Result<String, String> {
+fn version(recipe: &Recipe, lock_file: &str) -> Result<String, InstallError> {
     match recipe {
         Recipe::Npm { specs, .. } => {
-            let spec = specs.first().ok_or("no package is named")?;
+            let spec = specs.first().ok_or(InstallError::NothingNamed)?;
             node::version(lock_file, spec)
         }
         Recipe::PyPi { requirements, .. } => {
-            let first = requirements.first().ok_or("no package is named")?;
+            let first = requirements.first().ok_or(InstallError::NothingNamed)?;
             python::version(lock_file, first)
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
@@ -115,6 +116,12 @@ impl Slot {
     /// The package, for people.
     pub fn name(&self) -> String {
         self.request.recipe.name()
+    }
+
+    /// What is logged of an install of it is in this span.
+    fn span(&self) -> Span {
+        // There is one for each install, so that it may be there whatever the log is filtered by.
+        tracing::error_span!(parent: None, "install", package = self.name())
     }
 
     /// What is known at this moment.
@@ -307,7 +314,8 @@ impl Installer {
             *checked = Some(Instant::now());
         }
         let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
-        self.tasks.spawn(async move {
+        let span = slot.span();
+        let look = async move {
             let checked = check(&this.cache, &installed.entry);
             match this.stop.run_until_cancelled(checked).await {
                 None => {}
@@ -328,7 +336,8 @@ impl Installer {
                     this.begin(&slot, NOBODY, &watcher, false);
                 }
             }
-        });
+        };
+        self.tasks.spawn(look.instrument(span));
     }
 
     /// Looks for newer versions of what may have them and was looked at longer than `interval` ago.
@@ -393,7 +402,8 @@ impl Installer {
         let askers = Askers::new(asker.into());
         *slot.askers.lock() = Some(askers.clone());
         let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
-        self.tasks.spawn(async move {
+        let span = slot.span();
+        let install = async move {
             let work = this.work(&slot, &*watcher, before, &askers);
             if this.stop.run_until_cancelled(work).await.is_none() {
                 let why = "stdiopool is shutting down".into();
@@ -402,7 +412,8 @@ impl Installer {
                     at: Instant::now(),
                 });
             }
-        });
+        };
+        self.tasks.spawn(install.instrument(span));
     }
 
     async fn work(
@@ -445,7 +456,7 @@ impl Installer {
                 watcher.package(slot, news);
             }
             Err(why) => {
-                let why: Arc<str> = why.into();
+                let why: Arc<str> = why.to_string().into();
                 match before {
                     // Looked at again after another interval: the registry is not hammered.
                     Some(before) => {

@@ -46,17 +46,38 @@ pub(super) struct Manifest {
 
 /// Why a manifest cannot be made, or says that its entry is damaged.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ManifestError {
+pub enum ManifestError {
+    /// Something of the entry cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It may be a socket or a device.
     #[error("{} is neither a file nor a folder nor a link", path.display())]
-    Special { path: PathBuf },
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A list of files cannot have it.
     #[error("the name of {} is no UTF-8", path.display())]
-    Name { path: PathBuf },
+    Name {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What it was installed as is not known.
     #[error("it has no list of its files that is whole")]
     NoList,
+    /// It was changed.
     #[error("{count} of its files are not as installed: {named}")]
-    Differs { count: usize, named: String },
+    Differs {
+        /// How many.
+        count: usize,
+        /// Some of them.
+        named: String,
+    },
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> ManifestError {

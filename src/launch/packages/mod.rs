@@ -27,9 +27,11 @@
 //! It deliberately knows no registry: npm and uv are asked, under the user's own configuration.
 
 mod cache;
+mod command_error;
 mod downloads;
 mod helper;
 mod install;
+mod install_error;
 mod installer;
 mod manifest;
 mod node;
@@ -42,9 +44,12 @@ pub mod view;
 pub mod written;
 
 pub use cache::{Cache, CacheError, Known};
+pub use command_error::CommandError;
 pub use downloads::{Downloaded, Left};
 pub use install::{Installation, Outcome, Request, Stage, install};
+pub use install_error::{InstallError, PinsError};
 pub use installer::{Installed, Installer, News, Slot, State, Watcher};
+pub use manifest::ManifestError;
 pub use pins::Pins;
 pub use refusal::masked;
 pub use scripts::{Unscripted, wanted_by_npx};

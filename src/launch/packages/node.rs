@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
-use super::scripts::{Scripts, advised, wanted};
+use super::install_error::InstallError;
+use super::scripts::{Scripts, wanted};
 use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
 /// What npm is told in any case. It prints nothing but errors, and asks nothing.
@@ -36,7 +38,7 @@ pub(super) async fn resolve(
     helper: &Helper<'_>,
     specs: &[NpmSpec],
     launcher: NodeLauncher,
-) -> Result<String, String> {
+) -> Result<String, InstallError> {
     match launcher {
         NodeLauncher::Npm => global_first(helper, specs).await?,
         NodeLauncher::Pnpm => is_like_npm(helper).await?,
@@ -54,10 +56,16 @@ pub(super) async fn resolve(
     }
     args.push("--");
     args.extend(specs_text.iter().map(String::as_str));
-    helper.run("npm", &args).await.map_err(advised)?;
+    helper
+        .run("npm", &args)
+        .await
+        .map_err(InstallError::of_npm)?;
     let path = helper.dir.join("package-lock.json");
-    let lock = std::fs::read_to_string(&path)
-        .map_err(|error| format!("`npm install` left no package-lock.json: {error}"))?;
+    let lock = std::fs::read_to_string(&path).map_err(|source| InstallError::LeftNothing {
+        command: "`npm install`",
+        file: "package-lock.json",
+        source,
+    })?;
     if launcher != NodeLauncher::Npm {
         newest(helper, specs, &lock, launcher).await?;
     }
@@ -65,7 +73,7 @@ pub(super) async fn resolve(
 }
 
 /// npx runs a package that is installed globally, if it is one that was asked for; it is npm's to find out which.
-async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), String> {
+async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), InstallError> {
     let root = PathBuf::from(helper.answer("npm", &["root", "--global"]).await?);
     for spec in specs {
         let manifest = root.join(spec.name()).join("package.json");
@@ -75,10 +83,10 @@ async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), Stri
         let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
         let installed = manifest["version"].as_str().unwrap_or("unknown");
         if !spec.is_exact() || spec.to_string() == format!("{}@{installed}", spec.name()) {
-            return Err(format!(
-                "`{}` is installed globally, version {installed}, which npx may run instead",
-                spec.name()
-            ));
+            return Err(InstallError::InstalledGlobally {
+                package: spec.name().to_owned(),
+                version: installed.to_owned(),
+            });
         }
     }
     Ok(())
@@ -86,16 +94,17 @@ async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), Stri
 
 /// Which pnpm has rules that npm knows: since 11, it takes nothing that was published less than a day ago, heeds npm's
 /// configuration no more, and has node load a hook of its own before the program.
-async fn is_like_npm(helper: &Helper<'_>) -> Result<(), String> {
+async fn is_like_npm(helper: &Helper<'_>) -> Result<(), InstallError> {
     let version = helper.answer("pnpm", &["--version"]).await?;
     let major = version.split('.').next().and_then(|it| it.parse().ok());
-    let major: u32 = major.ok_or_else(|| format!("`pnpm --version` printed `{version}`"))?;
+    let major: u32 = major.ok_or_else(|| CommandError::NoAnswer {
+        command: "pnpm --version",
+        printed: version.clone(),
+    })?;
     if major < 11 {
         return Ok(());
     }
-    Err(format!(
-        "pnpm {version} chooses packages by their age and starts their programs with a hook of its own"
-    ))
+    Err(InstallError::PnpmOfItsOwn(version))
 }
 
 /// npm takes an older version where the newest does not declare to support this node; pnpm and bun do not.
@@ -107,7 +116,7 @@ async fn newest(
     specs: &[NpmSpec],
     lock: &str,
     launcher: NodeLauncher,
-) -> Result<(), String> {
+) -> Result<(), InstallError> {
     for spec in specs.iter().filter(|spec| !spec.is_exact()) {
         let text = spec.to_string();
         let args = ["view", "--json", "--prefer-offline", &*text, "version"];
@@ -120,11 +129,12 @@ async fn newest(
         };
         let taken = version(lock, spec)?;
         if newest.is_some_and(|newest| newest != taken) {
-            return Err(format!(
-                "npm takes version {taken} of `{spec}` for this node, and {} {}",
-                launcher.as_str(),
-                newest.unwrap_or_default()
-            ));
+            return Err(InstallError::OtherVersion {
+                taken,
+                package: spec.to_string(),
+                launcher: launcher.as_str(),
+                newest: newest.unwrap_or_default().to_owned(),
+            });
         }
     }
     Ok(())
@@ -139,14 +149,12 @@ pub(super) async fn install(
     lock: &str,
     launcher: NodeLauncher,
     scripts: &Scripts,
-) -> Result<(), String> {
+) -> Result<(), InstallError> {
     let parsed = parse(lock)?;
     if !launcher.runs_scripts()
         && let Some(package) = wanted(&parsed).first()
     {
-        return Err(format!(
-            "`{package}` has an install script, which its launcher may or may not run"
-        ));
+        return Err(InstallError::InstallScript(package.clone()));
     }
     let dependencies = &parsed["packages"][""]["dependencies"];
     let root = json!({
@@ -163,7 +171,11 @@ pub(super) async fn install(
     args.extend(QUIET);
     args.extend(PLAIN);
     args.extend(scripts.flag());
-    helper.run("npm", &args).await.map(drop).map_err(advised)
+    helper
+        .run("npm", &args)
+        .await
+        .map(drop)
+        .map_err(InstallError::of_npm)
 }
 
 /// The lock without the optional dependencies that it has no version of, because the registry has none: npm leaves them
@@ -212,22 +224,27 @@ pub(super) fn provider(
     None
 }
 
-pub(super) fn parse(lock: &str) -> Result<Value, String> {
-    serde_json::from_str(lock).map_err(|error| format!("its package-lock.json is no JSON: {error}"))
+pub(super) fn parse(lock: &str) -> Result<Value, InstallError> {
+    serde_json::from_str(lock).map_err(|source| InstallError::NoJson {
+        what: "its package-lock.json".to_owned(),
+        source,
+    })
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), InstallError> {
     let path = dir.join(name);
-    std::fs::write(&path, text)
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    std::fs::write(&path, text).map_err(InstallError::file(path, "written"))
 }
 
 /// The version that a package has in a lock file.
-pub(super) fn version(lock: &str, spec: &NpmSpec) -> Result<String, String> {
+pub(super) fn version(lock: &str, spec: &NpmSpec) -> Result<String, InstallError> {
     let lock = parse(lock)?;
     let package = &lock["packages"][format!("node_modules/{}", spec.name())];
     let version = package["version"].as_str().map(ToOwned::to_owned);
-    version.ok_or_else(|| format!("its package-lock.json has no version of `{}`", spec.name()))
+    version.ok_or_else(|| InstallError::NoVersion {
+        list: "package-lock.json has no version",
+        package: spec.name().to_owned(),
+    })
 }
 
 /// The program to start and the folder it is in, as npm exec finds it.
@@ -236,30 +253,40 @@ pub(super) fn program(
     spec: &NpmSpec,
     entry: &Entry,
     launcher: NodeLauncher,
-) -> Result<(PathBuf, PathBuf), String> {
+) -> Result<(PathBuf, PathBuf), InstallError> {
     let modules = dir.join("node_modules");
     let bin = modules.join(".bin");
     let name = match entry {
         Entry::Named(name) => name.clone(),
         Entry::OfPackage => {
             let path = modules.join(spec.name()).join("package.json");
-            let manifest = std::fs::read(&path)
-                .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-            let manifest: Value = serde_json::from_slice(&manifest)
-                .map_err(|error| format!("{} is no JSON: {error}", path.display()))?;
+            let manifest =
+                std::fs::read(&path).map_err(InstallError::file(path.clone(), "read"))?;
+            let manifest: Value =
+                serde_json::from_slice(&manifest).map_err(|source| InstallError::NoJson {
+                    what: path.display().to_string(),
+                    source,
+                })?;
             own_program(&manifest, spec, launcher)?
         }
     };
     let program = bin.join(&name);
     if !program.is_file() {
-        return Err(format!("package `{spec}` has no program `{name}`"));
+        return Err(InstallError::NoProgram {
+            package: spec.to_string(),
+            program: name,
+        });
     }
     Ok((program, bin))
 }
 
 /// The program that a package is run by: its only one, else the one of its name (libnpmexec,
 /// get-bin-from-manifest).
-fn own_program(manifest: &Value, spec: &NpmSpec, launcher: NodeLauncher) -> Result<String, String> {
+fn own_program(
+    manifest: &Value,
+    spec: &NpmSpec,
+    launcher: NodeLauncher,
+) -> Result<String, InstallError> {
     let own = spec.name().rsplit('/').next().unwrap_or_default();
     let is_plain = |name: &str| !name.is_empty() && !name.contains('/') && !name.starts_with('.');
     match &manifest["bin"] {
@@ -286,18 +313,19 @@ fn own_program(manifest: &Value, spec: &NpmSpec, launcher: NodeLauncher) -> Resu
         }
         _ => {}
     }
-    Err(format!(
-        "package `{spec}` does not say which program is run"
-    ))
+    Err(InstallError::WhichProgram(spec.to_string()))
 }
 
 /// The version of the node on the PATH: major and minor.
-pub(super) async fn runtime(helper: &Helper<'_>) -> Result<(u32, u32), String> {
+pub(super) async fn runtime(helper: &Helper<'_>) -> Result<(u32, u32), InstallError> {
     let said = helper.answer("node", &["--version"]).await?;
     let mut parts = said.trim_start_matches('v').split('.');
     let mut number = || parts.next()?.parse().ok();
     let version = number().and_then(|major| Some((major, number()?)));
-    version.ok_or_else(|| format!("`node --version` printed `{said}`"))
+    version.ok_or_else(|| {
+        let (command, printed) = ("node --version", said.clone());
+        CommandError::NoAnswer { command, printed }.into()
+    })
 }
 
 #[cfg(test)]
@@ -307,7 +335,9 @@ mod tests {
     #[test]
     fn the_program_is_the_one_that_npm_would_run() {
         let spec = NpmSpec::parse("@a/tool").expect("a name");
-        let by = |launcher, bin: Value| own_program(&json!({ "bin": bin }), &spec, launcher);
+        let by = |launcher, bin: Value| {
+            own_program(&json!({ "bin": bin }), &spec, launcher).map_err(drop)
+        };
         let own = |bin| by(NodeLauncher::Npm, bin);
         assert!(by(NodeLauncher::Pnpm, json!({ "a": "x.js", "b": "x.js" })).is_err());
         assert_eq!(
@@ -354,7 +384,7 @@ mod tests {
         let lock = r#"{"packages": {"": {}, "node_modules/@a/b": {"version": "1.2.3"},
             "node_modules/c": {"version": "2.0.0", "hasInstallScript": true}}}"#;
         let spec = NpmSpec::parse("@a/b@^1").expect("a name");
-        assert_eq!(version(lock, &spec), Ok("1.2.3".to_owned()));
+        assert_eq!(version(lock, &spec).expect("there"), "1.2.3");
         assert_eq!(wanted(&parse(lock).expect("JSON")), ["c@2.0.0"]);
         assert!(version("{}", &spec).is_err());
     }

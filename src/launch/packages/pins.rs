@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::install_error::PinsError;
+
 const HEAD: &str = "# Written by stdiopool for servers with `pin = true`. Keep it beside pool.toml, under version control;\n# remove a package from it, or the file, to have newer versions resolved at the next start.\n\n";
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,7 +45,7 @@ impl Pins {
     ///
     /// # Errors
     /// When the file is there and cannot be read.
-    pub(super) fn get(&self, id: &str) -> Result<Option<String>, String> {
+    pub(super) fn get(&self, id: &str) -> Result<Option<String>, PinsError> {
         let document = self.read()?;
         let found = document.package.into_iter().find(|pinned| pinned.id == id);
         Ok(found.map(|pinned| pinned.lock))
@@ -53,7 +55,7 @@ impl Pins {
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub(super) fn set(&self, id: &str, version: &str, lock: &str) -> Result<(), String> {
+    pub(super) fn set(&self, id: &str, version: &str, lock: &str) -> Result<(), PinsError> {
         let _turn = self.turn.lock();
         let mut document = self.read()?;
         document.package.retain(|pinned| pinned.id != id);
@@ -63,7 +65,7 @@ impl Pins {
             lock: lock.to_owned(),
         });
         document.package.sort_by(|a, b| a.id.cmp(&b.id));
-        let text = toml::to_string_pretty(&document).map_err(|error| error.to_string())?;
+        let text = toml::to_string_pretty(&document)?;
         let write = || -> io::Result<()> {
             let folder = self.path.parent().unwrap_or(Path::new("."));
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -72,17 +74,21 @@ impl Pins {
             file.persist(&self.path)?;
             Ok(())
         };
-        write().map_err(|error| format!("{} cannot be written: {error}", self.path.display()))
+        write().map_err(|source| PinsError::NotWritten {
+            path: self.path.clone(),
+            source,
+        })
     }
 
-    fn read(&self) -> Result<Document, String> {
-        let shown = self.path.display();
+    fn read(&self) -> Result<Document, PinsError> {
+        let unreadable = |why: String| PinsError::Unreadable {
+            path: self.path.clone(),
+            why,
+        };
         match std::fs::read_to_string(&self.path) {
-            Ok(text) => {
-                toml::from_str(&text).map_err(|error| format!("{shown} cannot be read: {error}"))
-            }
+            Ok(text) => toml::from_str(&text).map_err(|error| unreadable(error.to_string())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::default()),
-            Err(error) => Err(format!("{shown} cannot be read: {error}")),
+            Err(error) => Err(unreadable(error.to_string())),
         }
     }
 }
@@ -95,13 +101,13 @@ mod tests {
     fn what_was_pinned_is_found_again_and_garbage_is_not_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let pins = Pins::beside(folder.path());
-        assert_eq!(pins.get("npm b"), Ok(None));
+        assert_eq!(pins.get("npm b").expect("read"), None);
         let lock = "{\n  \"a\": \"it's '''so'''\"\n}\n";
         pins.set("npm b", "1.0.0", "old").expect("written");
         pins.set("npm a", "2.0.0", "x").expect("written");
         pins.set("npm b", "1.0.1", lock).expect("written");
-        assert_eq!(pins.get("npm b"), Ok(Some(lock.to_owned())));
-        assert_eq!(pins.get("npm a"), Ok(Some("x".to_owned())));
+        assert_eq!(pins.get("npm b").expect("read").as_deref(), Some(lock));
+        assert_eq!(pins.get("npm a").expect("read").as_deref(), Some("x"));
         let path = folder.path().join("pool.lock");
         std::fs::write(&path, "not = [").expect("written");
         assert!(pins.set("npm c", "1", "x").is_err());

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
+use super::install_error::InstallError;
 use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
 /// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
@@ -12,7 +14,7 @@ pub(super) async fn interpreter(
     helper: &Helper<'_>,
     python: Option<&str>,
     launcher: PythonLauncher,
-) -> Result<String, String> {
+) -> Result<String, CommandError> {
     let preferred = match (python, launcher) {
         (Some(_), _) => None,
         (None, PythonLauncher::Uv) => helper.env.get("UV_PYTHON").cloned(),
@@ -46,12 +48,11 @@ pub(super) async fn resolve(
     requirements: &[Requirement],
     options: &[String],
     interpreter: &str,
-) -> Result<String, String> {
+) -> Result<String, InstallError> {
     let lines: String = requirements.iter().map(|one| format!("{one}\n")).collect();
     let write = |name: &str, text: &str| {
         let path = helper.dir.join(name);
-        std::fs::write(&path, text)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
+        std::fs::write(&path, text).map_err(InstallError::file(path, "written"))
     };
     write("requirements.in", &lines)?;
     // Like uvx, it heeds the user's configuration and no project's: the search for one ends here.
@@ -72,8 +73,11 @@ pub(super) async fn resolve(
     args.extend(options.iter().map(String::as_str));
     helper.run("uv", &args).await?;
     let path = helper.dir.join("requirements.txt");
-    std::fs::read_to_string(&path)
-        .map_err(|error| format!("`uv pip compile` left no requirements.txt: {error}"))
+    std::fs::read_to_string(&path).map_err(|source| InstallError::LeftNothing {
+        command: "`uv pip compile`",
+        file: "requirements.txt",
+        source,
+    })
 }
 
 /// Installs what a list says, and checks the digests.
@@ -82,11 +86,10 @@ pub(super) async fn install(
     lock: &str,
     options: &[String],
     interpreter: &str,
-) -> Result<(), String> {
+) -> Result<(), InstallError> {
     for (name, text) in [("requirements.txt", lock), ("uv.toml", "")] {
         let path = helper.dir.join(name);
-        std::fs::write(&path, text)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+        std::fs::write(&path, text).map_err(InstallError::file(path, "written"))?;
     }
     let venv = [
         "venv",
@@ -110,11 +113,12 @@ pub(super) async fn install(
         "requirements.txt",
     ];
     args.extend(options.iter().map(String::as_str));
-    helper.run("uv", &args).await.map(drop)
+    helper.run("uv", &args).await?;
+    Ok(())
 }
 
 /// The version that a package has in such a list.
-pub(super) fn version(lock: &str, requirement: &Requirement) -> Result<String, String> {
+pub(super) fn version(lock: &str, requirement: &Requirement) -> Result<String, InstallError> {
     let wanted = normal(requirement.name());
     let versions = lock.lines().filter_map(|line| {
         let (name, version) = line.split_once("==")?;
@@ -122,7 +126,10 @@ pub(super) fn version(lock: &str, requirement: &Requirement) -> Result<String, S
         (normal(name.trim()) == wanted).then(|| version.split([' ', ';', '\\']).next())?
     });
     let version = versions.map(ToOwned::to_owned).next();
-    version.ok_or_else(|| format!("its list of versions has none of `{}`", requirement.name()))
+    version.ok_or_else(|| InstallError::NoVersion {
+        list: "list of versions has none",
+        package: requirement.name().to_owned(),
+    })
 }
 
 /// A name as it is compared (PEP 503).
@@ -135,7 +142,7 @@ pub(super) fn program(
     dir: &Path,
     requirement: &Requirement,
     entry: &Entry,
-) -> Result<(PathBuf, PathBuf), String> {
+) -> Result<(PathBuf, PathBuf), InstallError> {
     let bin = dir.join("venv/bin");
     let name = match entry {
         Entry::Named(name) => name,
@@ -143,11 +150,14 @@ pub(super) fn program(
     };
     let program = bin.join(name);
     if !program.is_file() {
-        return Err(format!("package `{requirement}` has no program `{name}`"));
+        return Err(InstallError::NoProgram {
+            package: requirement.to_string(),
+            program: name.to_owned(),
+        });
     }
     // Its interpreter may have been removed since.
     if !bin.join("python").exists() {
-        return Err(format!("the Python of package `{requirement}` is gone"));
+        return Err(InstallError::PythonGone(requirement.to_string()));
     }
     Ok((program, bin))
 }
@@ -160,8 +170,8 @@ mod tests {
     fn the_version_of_a_package_is_found_under_any_of_its_names() {
         let lock = "anyio==4.1 \\\n    --hash=sha256:00\nmcp-server-time==2026.1 ; python_version >= '3' \\\n    --hash=sha256:11\n";
         let version = |name: &str| version(lock, &Requirement::parse(name).expect("a name"));
-        assert_eq!(version("MCP_Server.time"), Ok("2026.1".to_owned()));
-        assert_eq!(version("anyio"), Ok("4.1".to_owned()));
+        assert_eq!(version("MCP_Server.time").expect("there"), "2026.1");
+        assert_eq!(version("anyio").expect("there"), "4.1");
         assert!(version("other").is_err());
     }
 }

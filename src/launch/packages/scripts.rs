@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::command_error::CommandError;
 use super::helper::Helper;
 use crate::launch::is_one_variable;
 use crate::launch::line::{AllowedScripts, NodeLauncher};
@@ -17,10 +18,6 @@ use crate::launch::line::{AllowedScripts, NodeLauncher};
 const ALLOWING_SINCE: u32 = 12;
 /// The variable of npm that allows scripts.
 const ALLOWS: &str = "npm_config_allow_scripts";
-/// The variable that has npm take packages from git.
-const ALLOWS_GIT: &str = "npm_config_allow_git";
-/// The variable that has npm take packages from addresses.
-const ALLOWS_REMOTE: &str = "npm_config_allow_remote";
 
 /// The folder in npm's cache where npx installs.
 const NPX: &str = "_npx";
@@ -101,7 +98,7 @@ pub(super) async fn that_run(
     launcher: NodeLauncher,
     said: &AllowedScripts,
     allowed: Option<&str>,
-) -> Result<Scripts, String> {
+) -> Result<Scripts, CommandError> {
     if wanted(lock).is_empty() {
         return Ok(Scripts::All);
     }
@@ -126,7 +123,10 @@ pub(super) async fn that_run(
     }
     let npm = helper.answer("npm", &["--version"]).await?;
     let major = npm.split('.').next().and_then(|it| it.parse().ok());
-    let major: u32 = major.ok_or_else(|| format!("`npm --version` printed `{npm}`"))?;
+    let major: u32 = major.ok_or_else(|| CommandError::NoAnswer {
+        command: "npm --version",
+        printed: npm.clone(),
+    })?;
     if major < ALLOWING_SINCE || setting("dangerously-allow-all-scripts") == "true" {
         return Ok(Scripts::All);
     }
@@ -196,7 +196,10 @@ async fn pending(helper: &Helper<'_>, lock: &Value) -> Vec<String> {
         .answer("npm", &["install-scripts", "ls", "--json"])
         .await;
     let packages = listed.and_then(|listed| {
-        of_list(&listed).ok_or_else(|| format!("`npm install-scripts ls` printed `{listed}`"))
+        of_list(&listed).ok_or_else(|| CommandError::NoAnswer {
+            command: "npm install-scripts ls",
+            printed: listed.clone(),
+        })
     });
     packages.unwrap_or_else(|why| {
         tracing::debug!("which install scripts did not run is not known for certain: {why}");
@@ -249,18 +252,6 @@ pub fn wanted_by_npx(cache: &Path) -> Vec<String> {
     packages
 }
 
-/// What to do about an install that npm refused, if that is known.
-pub(super) fn advised(why: String) -> String {
-    let variable = match () {
-        () if why.contains("EALLOWGIT") => ALLOWS_GIT,
-        () if why.contains("EALLOWREMOTE") => ALLOWS_REMOTE,
-        () => return why,
-    };
-    format!(
-        "{why}; npm takes none of them since 12, unless the server's `env` has {variable} = \"all\""
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,13 +296,5 @@ mod tests {
         assert_eq!(take_allowed(&mut env), Some("a".to_owned()));
         assert_eq!(env.len(), 1);
         assert_eq!(take_allowed(&mut env), None);
-    }
-
-    #[test]
-    fn an_install_that_npm_refuses_is_told_with_what_would_allow_it() {
-        let why =
-            advised("Fetching packages of type \"git\" have been disabled (EALLOWGIT)".into());
-        assert!(why.contains("npm_config_allow_git = \"all\""), "{why}");
-        assert_eq!(advised("404".into()), "404");
     }
 }

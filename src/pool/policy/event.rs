@@ -6,7 +6,7 @@ use super::circuit_change::CircuitChange;
 use super::limits::{KeyFacts, Limits};
 use super::spares::Stock;
 use crate::ids::{PoolKey, ServerName, WorkerId};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{ExitReason, Failure, Reason};
 
 /// A request for a slot, until it is granted or refused. Unique while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -123,14 +123,14 @@ pub enum Action {
     Grant(TicketId, WorkerId),
     /// The want is refused.
     Refuse(TicketId, Failure),
-    /// A worker is gone for good; `reason` is why, as it stands in metric labels.
+    /// A worker is gone for good.
     Gone {
         /// Which.
         worker: WorkerId,
         /// Of which server.
         server: ServerName,
         /// Why.
-        reason: &'static str,
+        reason: ExitReason,
     },
     /// Nothing is known of the key any more.
     Forget(PoolKey),
@@ -139,15 +139,20 @@ pub enum Action {
 }
 
 macro_rules! stop_reasons {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $exit:ident;)*) => {
         /// Why a worker is stopped.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum StopReason { $($(#[$doc])* $variant,)* }
 
         impl StopReason {
+            /// What is said of a worker that has ended for it.
+            pub const fn exit_reason(self) -> ExitReason {
+                match self { $(Self::$variant => ExitReason::$exit,)* }
+            }
+
             /// As it stands in metric labels.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
+                self.exit_reason().as_str()
             }
         }
     };
@@ -155,43 +160,43 @@ macro_rules! stop_reasons {
 
 stop_reasons! {
     /// Idle for the idle timeout.
-    Idle = "idle";
+    Idle = Idle;
     /// Its place among all workers was needed.
-    Evicted = "evicted";
+    Evicted = Evicted;
     /// Its place among its tenant's workers was needed.
-    EvictedOfTenant = "evicted";
+    EvictedOfTenant = Evicted;
     /// Its place among its server's workers was needed.
-    EvictedOfServer = "evicted";
+    EvictedOfServer = Evicted;
     /// Its memory was needed.
-    EvictedForMemory = "evicted";
+    EvictedForMemory = Evicted;
     /// It held more memory than it may.
-    Memory = "memory";
+    Memory = Memory;
     /// It reached its maximum lifetime.
-    Lifetime = "lifetime";
+    Lifetime = Lifetime;
     /// It served as many requests as it may.
-    Requests = "requests";
+    Requests = Requests;
     /// One of its siblings is waited for, and only one of them may be there.
-    Sibling = "evicted";
+    Sibling = Evicted;
     /// What it is started with has changed.
-    Config = "config";
+    Config = Config;
     /// Its package is there in another version.
-    Package = "config";
+    Package = Config;
     /// stdiopool shuts down.
-    Drained = "drained";
+    Drained = Drained;
     /// An operator stopped it.
-    Admin = "admin";
+    Admin = Admin;
     /// The session it belonged to has ended.
-    Session = "released";
+    Session = Released;
     /// It cannot be trusted with further requests, or is dead already.
-    Spoiled = "crashed";
+    Spoiled = Crashed;
     /// It did not answer a request that was cancelled.
-    Unanswered = "unanswered";
+    Unanswered = Unanswered;
     /// It never became ready.
-    StartFailed = "start_failed";
+    StartFailed = StartFailed;
     /// It is not spoken to in the way of its key.
-    Declined = "declined";
+    Declined = Declined;
     /// It does not start beside another process of its server.
-    NotBeside = "declined";
+    NotBeside = Declined;
 }
 
 impl StopReason {

@@ -13,7 +13,7 @@ use super::memory::Sleep;
 use super::patience::Patience;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, WorkerId};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{ExitReason, Failure, Reason};
 
 impl Policy {
     pub(super) fn start(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
@@ -157,7 +157,9 @@ impl Policy {
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
         // Who has come since it was out of use waits for the next one, which could not start before.
         let is_told_now = worker.retiring.is_none();
-        let reason = worker.retiring.map_or("crashed", StopReason::as_str);
+        let reason = worker
+            .retiring
+            .map_or(ExitReason::Crashed, StopReason::exit_reason);
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
         let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
         self.mark_stopping(id, StopReason::Spoiled);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::super::catalog::Edition;
 use super::super::mailbox::Mailbox;
 use super::super::record::Session;
+use super::super::response::error_response;
 use super::own_tools::Changes;
 use super::{Asked, CallRefused, Called, Desk, Link, LinkLease};
 use crate::bridge::{AskRef, CallId, ClientRequest, Era, Listing, Opened, SessionNo};
@@ -92,6 +93,12 @@ impl Link {
                 Opened::Local(answer) => {
                     mailbox.expect_answer();
                     mailbox.answer(answer, false);
+                    return Ok(Called::Answered);
+                }
+                Opened::Refused { code, why } => {
+                    let id = envelope.id.map_or("null", |id| id.get());
+                    mailbox.expect_answer();
+                    mailbox.answer(error_response(id, code, &why), true);
                     return Ok(Called::Answered);
                 }
             };

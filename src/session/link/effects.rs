@@ -294,7 +294,7 @@ impl Link {
                         self.order.metrics.anomaly(labels::Anomaly::Unattributable);
                     }
                 }
-                tracing::debug!(worker = %self.id, server = %self.order.server, anomaly = anomaly.as_str(), "message out of order");
+                tracing::debug!(parent: &self.span, worker = %self.id, server = %self.order.server, anomaly = anomaly.as_str(), "message out of order");
             }
             Deferred::Greeted(tell, outcome) => {
                 // Nobody listens any more when the start has timed out.
@@ -317,7 +317,7 @@ impl Link {
         if let Some(Err(error)) = self.worker.get().map(|worker| worker.send(line)) {
             // A worker that takes nothing in is ended by its stall timeout; one that is gone
             // needs no telling.
-            tracing::debug!(worker = %self.id, %error, "message to the worker was dropped");
+            tracing::debug!(parent: &self.span, worker = %self.id, %error, "message to the worker was dropped");
         }
     }
 

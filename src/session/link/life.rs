@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::Link;
 use crate::bridge::{Era, NotGreeted};
 use crate::pool::{Stop, StopReason};
+use crate::protocol::ExitReason;
 use crate::telemetry::labels;
 use crate::worker::memory::{freeze, thaw};
 use crate::worker::{Exit, Worker};
@@ -68,7 +69,7 @@ impl Link {
             "held {held} MiB of memory, more than the {limit} MiB it may (raise `servers.{}.limits.memory`), and was killed",
             self.order.server
         );
-        tracing::warn!(worker = %self.id, server = %self.order.server, tenant = self.order.whose(), "worker {how}");
+        tracing::warn!(parent: &self.span, worker = %self.id, server = %self.order.server, tenant = self.order.whose(), "worker {how}");
         self.state.lock().condemned = Some(how);
         if let Some(shared) = self.shared.upgrade() {
             shared.pool().retire(self.id, StopReason::Memory);
@@ -164,14 +165,14 @@ impl Link {
         state.declined = Some(why.to_owned());
     }
 
-    /// Why it is over, once it is: the reason as it stands in metrics, and in words.
-    pub fn ending(&self, exit: Option<&Exit>) -> (&'static str, String) {
+    /// Why it is over, once it is: the reason, and in words.
+    pub fn ending(&self, exit: Option<&Exit>) -> (ExitReason, String) {
         let state = self.state.lock();
         if let Some(why) = &state.start_failure {
-            return (StopReason::StartFailed.as_str(), why.clone());
+            return (ExitReason::StartFailed, why.clone());
         }
         if let Some(how) = &state.condemned {
-            return (StopReason::Memory.as_str(), how.clone());
+            return (ExitReason::Memory, how.clone());
         }
         let stop = state.stop.as_ref();
         match (stop.filter(|it| it.reason != StopReason::Spoiled), exit) {
@@ -181,17 +182,17 @@ impl Link {
                     StopReason::NotBeside => {
                         "it is tried after the other process of its server has ended"
                     }
-                    _ => return (stop.reason.as_str(), stop.to_string()),
+                    _ => return (stop.reason.exit_reason(), stop.to_string()),
                 };
                 let how = state.declined.as_ref();
                 let told = how.map(|how| format!("{how}; {what_next}"));
                 let told = told.unwrap_or_else(|| stop.to_string());
-                (stop.reason.as_str(), told)
+                (stop.reason.exit_reason(), told)
             }
-            (None, Some(exit)) => (StopReason::Spoiled.as_str(), exit.to_string()),
+            (None, Some(exit)) => (ExitReason::Crashed, exit.to_string()),
             (None, None) => {
                 let reason = StopReason::StartFailed;
-                (reason.as_str(), Stop::from(reason).to_string())
+                (reason.exit_reason(), Stop::from(reason).to_string())
             }
         }
     }

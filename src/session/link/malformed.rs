@@ -61,7 +61,7 @@ impl Link {
         if let (Some(untold), Fault::Off(_, excerpt)) = (untold, &fault) {
             let what = flaw.text();
             tracing::warn!(
-                worker = %self.id, server = %self.order.server, tenant = self.order.whose(), cause = flaw.as_str(),
+                parent: &self.span, worker = %self.id, server = %self.order.server, tenant = self.order.whose(), cause = flaw.as_str(),
                 outcome = outcome.as_str(), untold, "a message of server `{}` {what}: {excerpt}", self.order.server
             );
         }
@@ -87,7 +87,7 @@ impl Link {
         if let Some(untold) = self.warnings.next(Instant::now()) {
             let is_message = line.message.is_some();
             tracing::warn!(
-                worker = %self.id, server = %self.order.server, tenant = self.order.whose(), bytes = line.len, is_message, untold,
+                parent: &self.span, worker = %self.id, server = %self.order.server, tenant = self.order.whose(), bytes = line.len, is_message, untold,
                 has_room = refused.is_none(), "a line of server `{}` was too long, and was dropped", self.order.server
             );
         }

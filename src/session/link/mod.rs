@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Span;
 
 use self::assembly::Assembly;
 use self::own_tools::{Changes, OwnTools};
@@ -49,6 +50,8 @@ pub(super) type LinkLease = Lease<Launchpad>;
 /// One worker and the calls it is busy with.
 pub struct Link {
     id: WorkerId,
+    /// What is logged of it is in this span.
+    span: Span,
     key: PoolKey,
     order: Arc<Order>,
     worker: OnceLock<Worker>,
@@ -197,6 +200,8 @@ impl Link {
             flow,
             assembly: Mutex::default(),
             id,
+            // There is one for each worker, so that it may be there whatever the log is filtered by.
+            span: tracing::error_span!(parent: None, "worker", %id, server = %order.server, tenant = order.whose()),
             key,
             order,
             worker: OnceLock::new(),
@@ -226,6 +231,11 @@ impl Link {
             warnings: Warnings::default(),
             shared,
         }
+    }
+
+    /// What is logged of it is in this span.
+    pub(super) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// The worker's id.

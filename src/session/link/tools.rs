@@ -113,7 +113,7 @@ impl Link {
             if let Ok(None) = pages.take(result.get())
                 && let Err(why) = self.taken_in(pages, edition)
             {
-                tracing::debug!(worker = %self.id, server = %self.order.server, "a list of tools is not kept: {why}");
+                tracing::debug!(parent: &self.span, worker = %self.id, server = %self.order.server, "a list of tools is not kept: {why}");
             }
         }
     }

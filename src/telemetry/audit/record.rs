@@ -74,6 +74,9 @@ pub struct AuditRecord {
     /// Its path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// The HTTP request it came with, as in the log and in `data.requestId` of errors. Messages of a batch share one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// How many lines are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,

@@ -1,0 +1,59 @@
+//! Why a command line is left to its launcher.
+
+/// Why it cannot be told what a command line of a launcher runs. It is run as written then.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotUnderstood {
+    /// It ends before a package is named.
+    #[error("no package is named")]
+    NothingNamed,
+    /// The argument at that place, from 0, is known at a start only.
+    #[error("argument {} is known only when it is started", .0 + 1)]
+    KnownAtStart(usize),
+    /// So is the name of the program.
+    #[error("its program is known only when it is started")]
+    ProgramKnownAtStart,
+    /// A flag that wants a value is the last word.
+    #[error("`{0}` has no value")]
+    NoValue(String),
+    /// What stands behind a flag is not what it takes.
+    #[error("`{value}` is no value of `{flag}`")]
+    NotItsValue {
+        /// The flag.
+        flag: String,
+        /// What stands behind it.
+        value: String,
+    },
+    /// A flag that is in none of the lists.
+    #[error("what `{0}` changes is not known")]
+    UnknownFlag(String),
+    /// A flag whose influence is the launcher's alone.
+    #[error("`{flag}` {why}")]
+    RefusedFlag {
+        /// The flag.
+        flag: String,
+        /// What it does.
+        why: &'static str,
+    },
+    /// npx takes the word behind a flag for the flag's value when it looks for the program.
+    #[error(
+        "with `{flag}` right before the package, npx takes `{next}` for its own flag; write another flag between them"
+    )]
+    TakenForNpms {
+        /// The flag before the package.
+        flag: String,
+        /// The word behind the package.
+        next: String,
+    },
+    /// It may be a folder, a file, a repository or a URL.
+    #[error("`{0}` is not the name of a package in a registry")]
+    NotOfRegistry(String),
+    /// As of a registry, of an index of Python's.
+    #[error("`{0}` is not the name of a package in an index")]
+    NotOfIndex(String),
+    /// It may be a path, or an interpreter.
+    #[error("`{0}` is not the name of a package's program")]
+    NotAProgram(String),
+    /// It may be a flag of what it is passed on to.
+    #[error("`{0}` does not name a Python")]
+    NotAPython(String),
+}

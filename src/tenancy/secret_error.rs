@@ -1,0 +1,122 @@
+//! Why a secret is not to be had. None of it shows a secret.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::store::VaultError;
+
+/// Longest secret, in bytes.
+pub(super) const MAX_LEN: usize = 64 * 1024;
+
+/// Why a secret is not to be had from where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// What is no tenant's is not kept there.
+    #[error("it cannot be in the state store")]
+    Stored,
+    /// What the state store has of it cannot be opened.
+    #[error(transparent)]
+    Vault(VaultError),
+    /// A variable that there is not.
+    #[error("variable {0} is not set")]
+    Unset(String),
+    /// A variable whose value is no text.
+    #[error("variable {0} is not UTF-8")]
+    VariableNotText(String),
+    /// A file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file in which there is no secret.
+    #[error("{} {why}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is in it.
+        why: NoSecret,
+    },
+    /// A command of no words.
+    #[error("the command is empty")]
+    NoCommand,
+    /// A command that cannot be started.
+    #[error("cannot run `{program}`: {source}")]
+    NotRun {
+        /// Its program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A command that printed no secret.
+    #[error("`{program}` {why}")]
+    Command {
+        /// Its program.
+        program: String,
+        /// What it did.
+        why: NotPrinted,
+    },
+    /// A command that took too long.
+    #[error("`{program}` did not end within {}", humantime::format_duration(*.limit))]
+    TooSlow {
+        /// Its program.
+        program: String,
+        /// How long it had.
+        limit: Duration,
+    },
+}
+
+impl SecretError {
+    pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Unreadable { path, source }
+    }
+
+    pub(super) fn in_file(path: &Path, why: NoSecret) -> Self {
+        let path = path.to_owned();
+        Self::InFile { path, why }
+    }
+}
+
+/// What was read instead of a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum NoSecret {
+    /// Much more than a secret.
+    #[error("holds more than {MAX_LEN} bytes")]
+    TooLong,
+    /// No text.
+    #[error("is not UTF-8")]
+    NotText,
+    /// Nothing.
+    #[error("holds nothing")]
+    Nothing,
+}
+
+/// What a command did instead of printing a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrinted {
+    /// It printed much more than one.
+    #[error("printed more than {MAX_LEN} bytes")]
+    TooMuch,
+    /// It printed something else.
+    #[error("printed what {0}")]
+    NoSecret(NoSecret),
+    /// It failed.
+    #[error("ended with {status}: {complaint}")]
+    Ended {
+        /// How it ended.
+        status: ExitStatus,
+        /// The beginning of its stderr, without what it printed.
+        complaint: String,
+    },
+    /// Nobody knows how it ended.
+    #[error("could not be waited for: {0}")]
+    NotWaitedFor(io::Error),
+    /// As above.
+    #[error("ended without a status")]
+    NoStatus,
+}
