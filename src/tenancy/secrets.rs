@@ -166,6 +166,7 @@ pub(super) fn digest(secret: &SecretString) -> [u8; 32] {
 
 fn of_environment(variable: &str) -> Result<SecretString, String> {
     match std::env::var(variable) {
+        Ok(value) if value.trim().is_empty() => Err(format!("variable {variable} holds nothing")),
         Ok(value) => Ok(value.into()),
         Err(std::env::VarError::NotPresent) => Err(format!("variable {variable} is not set")),
         Err(std::env::VarError::NotUnicode(_)) => Err(format!("variable {variable} is not UTF-8")),
@@ -223,7 +224,8 @@ fn text(bytes: Vec<u8>) -> Result<SecretString, String> {
             text.pop();
         }
     }
-    if text.is_empty() {
+    // Blanks alone are what a template leaves whose value was not there.
+    if text.trim().is_empty() {
         return Err("holds nothing".to_owned());
     }
     Ok(text.into())
@@ -313,7 +315,9 @@ mod tests {
             told,
             "`sh` ended with exit status: 3: [redacted] is no good"
         );
-        assert_eq!(error("true").await, "`sh` printed what holds nothing");
+        for script in ["true", "echo; echo", "printf '  \\n'"] {
+            assert_eq!(error(script).await, "`sh` printed what holds nothing");
+        }
         assert_eq!(
             error("printf '\\377'").await,
             "`sh` printed what is not UTF-8"
