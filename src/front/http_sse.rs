@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::client_config::{Configs, together};
 use super::frames::Frames;
+use super::incoming::Unread;
 use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, session_id, unreadable};
 use super::reply;
@@ -49,13 +50,13 @@ struct Channel {
     account: Account,
     session: Mutex<Option<Arc<Session>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// Of the requests whose answers are in the mailbox, in their order there.
-    permits: Mutex<VecDeque<Permit>>,
+    /// Of the requests whose answers are in the mailbox, in their order there; those that were over a limit have none.
+    permits: Mutex<VecDeque<Option<Permit>>>,
 }
 
 impl Channel {
     /// Puts the last words on a request into the mailbox. It is under way until they are sent.
-    fn settle(&self, permit: Permit, parcel: Parcel) {
+    fn settle(&self, permit: impl Into<Option<Permit>>, parcel: Parcel) {
         // Held over both, so that the orders are the same. Never the other way round.
         let mut permits = self.permits.lock();
         let is_last = !matches!(parcel, Parcel::Message(_));
@@ -64,7 +65,24 @@ impl Channel {
         if !is_last {
             return;
         }
-        permits.push_back(permit);
+        permits.push_back(permit.into());
+    }
+
+    /// Tells of a request that is not served, in its answer.
+    ///
+    /// # Errors
+    /// `failure` where its client does not read what it is told.
+    fn refuse(
+        &self,
+        permit: Option<Permit>,
+        id: RawId,
+        failure: Failure,
+    ) -> Result<Response<Body>, Failure> {
+        if self.mailbox.len() >= MAX_PENDING {
+            return Err(failure);
+        }
+        self.settle(permit, Parcel::Failed { id, failure });
+        Ok(reply::empty(StatusCode::ACCEPTED))
     }
 }
 
@@ -220,7 +238,7 @@ impl ChannelStream {
             }
         };
         if !is_own && !matches!(parcel, Parcel::Message(_)) {
-            self.sent = channel.permits.lock().pop_front();
+            self.sent = channel.permits.lock().pop_front().flatten();
         }
         self.frames.put(b"event: message\n");
         self.frames.put_event(&message_of(parcel));
@@ -228,16 +246,16 @@ impl ChannelStream {
     }
 }
 
-/// POST: takes one message in; what it asks is answered on the stream.
-pub(super) fn take_in(
+/// The channel that an address of `…/messages` names, if it is its caller's.
+///
+/// # Errors
+/// When there is none.
+fn named_by(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
-    (config, body): (Result<Option<ClientConfig>, Failure>, Bytes),
     uri: &Uri,
-    permit: Permit,
-) -> Result<Response<Body>, Failure> {
-    let arrived = Instant::now();
+) -> Result<Arc<Channel>, Failure> {
     let id = uri.query().into_iter().flat_map(|query| query.split('&'));
     let id = id
         .filter_map(|pair| pair.strip_prefix("session_id="))
@@ -248,7 +266,41 @@ pub(super) fn take_in(
         let is_theirs = channel.principal.is_same_as(principal) && channel.server == *server;
         is_theirs.then(|| Arc::clone(channel))
     });
-    let channel = channel.ok_or_else(session_not_found)?;
+    channel.ok_or_else(session_not_found)
+}
+
+/// What whoever sent a body is told that was not taken: on the stream by the id of its request, where that is known.
+///
+/// # Errors
+/// Why it was not taken, where there is no answer that could say so.
+pub(super) fn answered_unread(
+    front: &Front,
+    principal: &Principal,
+    server: &ServerName,
+    Unread { failure, id }: Unread,
+    uri: &Uri,
+) -> Result<Response<Body>, Failure> {
+    let id = id.ok_or_else(|| failure.clone())?;
+    let Ok(channel) = named_by(front, principal, server, uri) else {
+        return Err(failure);
+    };
+    front.refused(principal, server, &failure);
+    front.sessions.metrics().rejected(failure.reason);
+    channel.refuse(None, id.as_str().into(), failure)
+}
+
+/// POST: takes one message in; what it asks is answered on the stream, also that it is over a limit. What needs no answer is
+/// served nevertheless, as with the newer transport.
+pub(super) fn take_in(
+    front: &Front,
+    principal: &Principal,
+    server: &ServerName,
+    (config, body): (Result<Option<ClientConfig>, Failure>, Bytes),
+    uri: &Uri,
+    admitted: Result<Permit, Failure>,
+) -> Result<Response<Body>, Failure> {
+    let arrived = Instant::now();
+    let channel = named_by(front, principal, server, uri)?;
     let configs = Configs {
         front,
         principal,
@@ -257,6 +309,10 @@ pub(super) fn take_in(
     let read = {
         let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
         let is_request = envelope.kind() == Kind::Request;
+        if is_request && let Err(failure) = admitted {
+            let id = envelope.id.map_or("null", |id| id.get()).into();
+            return channel.refuse(None, id, failure);
+        }
         let under = match config {
             // What is no request sets nothing.
             Err(_) if !is_request => Ok(None),
@@ -272,8 +328,7 @@ pub(super) fn take_in(
                 tally.asks(&envelope);
                 tally.failed(failure.reason);
                 let id = envelope.id.map_or("null", |id| id.get()).into();
-                channel.settle(permit, Parcel::Failed { id, failure });
-                return Ok(reply::empty(StatusCode::ACCEPTED));
+                return channel.refuse(admitted.ok(), id, failure);
             }
             read => read?,
         }
@@ -297,7 +352,7 @@ pub(super) fn take_in(
             let sessions = front.sessions.clone();
             let of_task = Arc::clone(&channel);
             let message = (body, config, principal.clone());
-            let counted = (tally, permit);
+            let counted = (tally, admitted?);
             tasks.spawn(async move { serve(sessions, of_task, session, message, counted).await });
         }
         (Kind::Notification, Some(session)) => {

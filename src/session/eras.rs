@@ -36,10 +36,27 @@ struct Known {
     was_silent: bool,
     /// It was silent, and does not speak the other era either: it may need longer than others.
     is_slow: bool,
+    /// The era whose first message its processes died of lately, and how many in a row.
+    crashed: Option<(Era, u8)>,
 }
 
 /// After so many doubts nothing is known any more.
 const MAX_DOUBTS: u8 = 3;
+/// So many processes in a row that died of the first message do not speak its era.
+const MAX_CRASHES: u8 = 2;
+
+/// How a process did not take the first message of an era.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It said so, or ended by itself.
+    Said,
+    /// It said nothing for as long as that may take.
+    Silent,
+    /// It died of a fault of its own (SIGSEGV, SIGABRT): of the message, or by chance.
+    Crashed,
+    /// Somebody killed it, which says nothing of what it speaks.
+    Killed,
+}
 
 impl Known {
     fn for_client(&self, is_stateless: bool) -> (Era, bool) {
@@ -124,6 +141,7 @@ impl Eras {
             }
             *known.of(era) = Some(true);
             known.doubts = 0;
+            known.crashed = known.crashed.filter(|(of, _)| *of != era);
         });
     }
 
@@ -133,11 +151,14 @@ impl Eras {
         known.get(&program).is_some_and(|known| known.is_slow)
     }
 
-    /// A process of that program refused to be greeted in that era, or was silent for as long as that
-    /// may take. Says whether the other one is worth a try.
-    pub(super) fn refuses(&self, program: ProgramId, era: Era, was_silent: bool) -> bool {
+    /// A process of that program refused to be greeted in that era, or did not come to it. Says whether the other one is
+    /// worth a try; of one that was killed, or has crashed for the first time, nothing else is learnt.
+    pub(super) fn refuses(&self, program: ProgramId, era: Era, how: Refusal) -> bool {
         self.change(program, |known| {
             let other = era.other();
+            if how == Refusal::Killed {
+                return *known.of(era) != Some(true) && *known.of(other) != Some(false);
+            }
             if *known.of(era) == Some(true) {
                 // It did for others: what is wrong is this process, or its config. Unless that
                 // goes on: then it is another version.
@@ -157,8 +178,16 @@ impl Eras {
                 };
                 return false;
             }
+            if how == Refusal::Crashed {
+                let before = known.crashed.filter(|(of, _)| *of == era);
+                let crashes = before.map_or(1, |(_, crashes)| crashes + 1);
+                known.crashed = Some((era, crashes));
+                if crashes < MAX_CRASHES {
+                    return true;
+                }
+            }
             *known.of(era) = Some(false);
-            known.was_silent = was_silent && era == Era::Stateless;
+            known.was_silent = how == Refusal::Silent && era == Era::Stateless;
             true
         })
     }
@@ -202,7 +231,7 @@ mod tests {
         let eras = Eras::default();
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
-        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         assert_eq!(eras.edition(), 1);
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Initialize, true));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
@@ -214,7 +243,7 @@ mod tests {
     #[test]
     fn another_version_is_tried_anew() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
         eras.speaks(
             PROGRAM,
@@ -228,29 +257,49 @@ mod tests {
     fn one_failure_does_not_outweigh_what_was_seen() {
         let eras = Eras::default();
         eras.speaks(PROGRAM, Era::Initialize, INFO);
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, true));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
     }
 
     #[test]
     fn who_refuses_everything_is_not_known() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Stateless, true));
-        assert!(!eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(!eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
     }
 
     #[test]
+    fn one_that_was_killed_says_nothing_and_crashes_say_something_together() {
+        for how in [Refusal::Killed, Refusal::Crashed] {
+            let eras = Eras::default();
+            assert!(eras.refuses(PROGRAM, Era::Stateless, how), "this time");
+            eras.speaks(PROGRAM, Era::Initialize, INFO);
+            assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+            assert!(eras.refuses(PROGRAM, Era::Stateless, how));
+            let is_known = how == Refusal::Crashed;
+            assert_eq!(eras.for_client(PROGRAM, true).1, is_known, "{how:?}");
+        }
+        let eras = Eras::default();
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Crashed));
+        eras.speaks(PROGRAM, Era::Stateless, INFO);
+        for _ in 0..MAX_DOUBTS {
+            assert!(!eras.refuses(PROGRAM, Era::Stateless, Refusal::Killed));
+        }
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, true));
+    }
+
+    #[test]
     fn one_that_was_silent_and_refuses_the_other_era_gets_more_time() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Stateless, true));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Silent));
         assert!(!eras.is_slow(PROGRAM), "perhaps it speaks the other");
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert!(eras.is_slow(PROGRAM));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
         eras.speaks(PROGRAM, Era::Stateless, INFO);

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use self::own_tools::{Changes, OwnTools};
 use super::berth::Berth;
 use super::catalog::Edition;
+use super::eras::Refusal;
 use super::launchpad::Launchpad;
 use super::mailbox::Mailbox;
 use super::offer::Offer;
@@ -107,6 +109,8 @@ struct State {
     desks: FxHashMap<CallId, Desk>,
     /// How the process ended, once it has.
     exited: Option<String>,
+    /// The signal that ended it by itself, without being asked to.
+    died_of: Option<i32>,
     /// Why it is being ended, where that is more than that it was asked to.
     condemned: Option<String>,
     /// Why it was told to stop, once it was.
@@ -228,6 +232,7 @@ impl Link {
                 mux,
                 desks: FxHashMap::default(),
                 exited: None,
+                died_of: None,
                 condemned: None,
                 stop: None,
                 start_failure: None,
@@ -690,6 +695,24 @@ impl Link {
             _ if state.stop.is_some() => labels::StartOutcome::Cancelled,
             Some(_) => labels::StartOutcome::Exited,
             None => labels::StartOutcome::Refused,
+        }
+    }
+
+    /// How it did not take the first message, where it was not silent.
+    pub(super) fn how_it_refused(&self) -> Refusal {
+        match self.state.lock().died_of.map(Signal::try_from) {
+            None => Refusal::Said,
+            Some(Ok(
+                Signal::SIGSEGV
+                | Signal::SIGABRT
+                | Signal::SIGBUS
+                | Signal::SIGILL
+                | Signal::SIGFPE
+                | Signal::SIGTRAP
+                | Signal::SIGSYS
+                | Signal::SIGPIPE,
+            )) => Refusal::Crashed,
+            Some(_) => Refusal::Killed,
         }
     }
 
