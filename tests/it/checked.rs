@@ -771,8 +771,11 @@ async fn a_secret_that_holds_nothing_is_missing() {
         let line = said.lines().find(|line| line.contains(told));
         let line = line.unwrap_or_else(|| panic!("{source}\n{said}"));
         assert!(!ok && line.starts_with("pool.toml:"), "{said}");
-        let pool = Stdiopool::serve_with(&toml, &[], &own);
-        std::fs::write(pool.dir.path().join("blank"), "\n\n").expect("written");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("blank"), "\n\n").expect("written");
+        std::fs::write(folder.path().join("pool.toml"), served(&toml)).expect("written");
+        let file = folder.path().join("pool.toml").display().to_string();
+        let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
         let answer = pool
             .client("x")
             .try_initialize("2025-11-25", json!({}))
