@@ -36,14 +36,12 @@ struct Known {
     was_silent: bool,
     /// It was silent, and does not speak the other era either: it may need longer than others.
     is_slow: bool,
-    /// The era whose first message its processes died of lately, and how many in a row.
-    crashed: Option<(Era, u8)>,
+    /// The era in which its processes died before they answered, and how many in a row.
+    died: Option<(Era, u8)>,
 }
 
 /// After so many doubts nothing is known any more.
 const MAX_DOUBTS: u8 = 3;
-/// So many processes in a row that died of the first message do not speak its era.
-const MAX_CRASHES: u8 = 2;
 
 /// How a process did not take the first message of an era.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +50,7 @@ pub(super) enum Refusal {
     Said,
     /// It said nothing for as long as that may take.
     Silent,
-    /// It died of a fault of its own (SIGSEGV, SIGABRT): of the message, or by chance.
+    /// It died of a fault of its own (SIGSEGV, SIGABRT): by chance, or of the message, if the next one does so too.
     Crashed,
     /// Somebody killed it, which says nothing of what it speaks.
     Killed,
@@ -141,7 +139,7 @@ impl Eras {
             }
             *known.of(era) = Some(true);
             known.doubts = 0;
-            known.crashed = known.crashed.filter(|(of, _)| *of != era);
+            known.died = known.died.filter(|(of, _)| *of != era);
         });
     }
 
@@ -151,15 +149,24 @@ impl Eras {
         known.get(&program).is_some_and(|known| known.is_slow)
     }
 
-    /// A process of that program refused to be greeted in that era, or did not come to it. Says whether the other one is
-    /// worth a try; of one that was killed, or has crashed for the first time, nothing else is learnt.
+    /// Whether a process of that program has died before it answered in that era, for the first time: the next is asked the
+    /// same.
+    pub(super) fn is_asked_again(&self, program: ProgramId, era: Era) -> bool {
+        let known = self.known.lock();
+        known
+            .get(&program)
+            .is_some_and(|it| it.died == Some((era, 1)))
+    }
+
+    /// A process of that program refused to be greeted in that era, or did not come to it. Says whether another try is worth
+    /// it: in the same way after a first death ([`Eras::is_asked_again`]), else in the other.
     pub(super) fn refuses(&self, program: ProgramId, era: Era, how: Refusal) -> bool {
         self.change(program, |known| {
             let other = era.other();
-            if how == Refusal::Killed {
-                return *known.of(era) != Some(true) && *known.of(other) != Some(false);
-            }
             if *known.of(era) == Some(true) {
+                if how == Refusal::Killed {
+                    return false;
+                }
                 // It did for others: what is wrong is this process, or its config. Unless that
                 // goes on: then it is another version.
                 known.doubts += 1;
@@ -167,6 +174,13 @@ impl Eras {
                     *known = Known::default();
                 }
                 return false;
+            }
+            let deaths = known.died.filter(|(of, _)| *of == era);
+            let deaths = deaths.map_or(0, |(_, deaths)| deaths);
+            let has_died = matches!(how, Refusal::Killed | Refusal::Crashed);
+            known.died = has_died.then(|| (era, deaths.saturating_add(1)));
+            if has_died && (deaths == 0 || how == Refusal::Killed) {
+                return deaths == 0;
             }
             if *known.of(other) == Some(false) {
                 // It speaks neither today, which says more of today than of the program; or one only,
@@ -177,14 +191,6 @@ impl Eras {
                     ..Known::default()
                 };
                 return false;
-            }
-            if how == Refusal::Crashed {
-                let before = known.crashed.filter(|(of, _)| *of == era);
-                let crashes = before.map_or(1, |(_, crashes)| crashes + 1);
-                known.crashed = Some((era, crashes));
-                if crashes < MAX_CRASHES {
-                    return true;
-                }
             }
             *known.of(era) = Some(false);
             known.was_silent = how == Refusal::Silent && era == Era::Stateless;
@@ -275,19 +281,21 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_killed_says_nothing_and_crashes_say_something_together() {
+    fn one_that_died_is_asked_again_and_two_that_crashed_have_refused() {
         for how in [Refusal::Killed, Refusal::Crashed] {
             let eras = Eras::default();
-            assert!(eras.refuses(PROGRAM, Era::Stateless, how), "this time");
-            eras.speaks(PROGRAM, Era::Initialize, INFO);
-            assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
             assert!(eras.refuses(PROGRAM, Era::Stateless, how));
-            let is_known = how == Refusal::Crashed;
-            assert_eq!(eras.for_client(PROGRAM, true).1, is_known, "{how:?}");
+            assert!(eras.is_asked_again(PROGRAM, Era::Stateless));
+            assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+            let is_refusal = how == Refusal::Crashed;
+            assert_eq!(eras.refuses(PROGRAM, Era::Stateless, how), is_refusal);
+            assert!(!eras.is_asked_again(PROGRAM, Era::Stateless));
+            assert_eq!(eras.for_client(PROGRAM, true).1, is_refusal, "{how:?}");
         }
         let eras = Eras::default();
         assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Crashed));
         eras.speaks(PROGRAM, Era::Stateless, INFO);
+        assert!(!eras.is_asked_again(PROGRAM, Era::Stateless));
         for _ in 0..MAX_DOUBTS {
             assert!(!eras.refuses(PROGRAM, Era::Stateless, Refusal::Killed));
         }

@@ -399,9 +399,13 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
         refusal => refusal,
     };
     if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, refusal) {
+        let comes_of_it = match shared.eras.is_asked_again(order.program, era) {
+            true => "has not answered, and is asked once more",
+            false => "is not spoken to in this way; the other is tried",
+        };
         tracing::info!(
             worker = %id, server = %order.server,
-            "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
+            "server `{}` {comes_of_it}: {why}", order.server
         );
         return declined(shared, link, &why, StopReason::Declined);
     }
