@@ -228,8 +228,12 @@ async fn a_call_that_is_too_large_is_told_and_the_session_goes_on() {
             "mcp"
         };
         let url = format!("{}/demo/{endpoint}", pool.url);
-        // What is far more than the limit too, as long as it comes soon.
+        // What is far more than the limit too, as long as it comes soon; others take minutes to send so much.
+        let is_python = client.starts_with("Python") || client.starts_with("fastmcp");
         for call in ["echo:3000000", "echo:30000000"] {
+            if !is_python && call == "echo:30000000" {
+                continue;
+            }
             let refused = told(client, &url, call).await;
             let is_told = refused.text.contains("`http.max_body`");
             let shown: String = refused.text.chars().take(500).collect();
