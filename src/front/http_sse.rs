@@ -284,9 +284,30 @@ pub(super) fn answered_unread(
     let Ok(channel) = named_by(front, principal, server, uri) else {
         return Err(failure);
     };
+    refused(
+        front,
+        (principal, server),
+        &channel,
+        id.as_str().into(),
+        failure,
+    )
+}
+
+/// Tells of a request that was turned away, in its answer; counts it and writes it down.
+///
+/// # Errors
+/// `failure` where its client does not read what it is told: then whoever answers with a status does both.
+fn refused(
+    front: &Front,
+    (principal, server): (&Principal, &ServerName),
+    channel: &Channel,
+    id: RawId,
+    failure: Failure,
+) -> Result<Response<Body>, Failure> {
+    let answered = channel.refuse(None, id, failure.clone())?;
     front.refused(principal, server, &failure);
     front.sessions.metrics().rejected(failure.reason);
-    channel.refuse(None, id.as_str().into(), failure)
+    Ok(answered)
 }
 
 /// POST: takes one message in; what it asks is answered on the stream, also that it is over a limit. What needs no answer is
@@ -311,7 +332,7 @@ pub(super) fn take_in(
         let is_request = envelope.kind() == Kind::Request;
         if is_request && let Err(failure) = admitted {
             let id = envelope.id.map_or("null", |id| id.get()).into();
-            return channel.refuse(None, id, failure);
+            return refused(front, (principal, server), &channel, id, failure);
         }
         let under = match config {
             // What is no request sets nothing.
