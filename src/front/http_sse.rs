@@ -18,7 +18,6 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::client_config::{Configs, together};
 use super::frames::Frames;
-use super::incoming::Unread;
 use super::limits::Permit;
 use super::post::{Tally, answered_here, initialized, session_id, unreadable};
 use super::reply;
@@ -277,7 +276,7 @@ pub(super) fn answered_unread(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
-    Unread { failure, id }: Unread,
+    (failure, id): (Failure, Option<String>),
     uri: &Uri,
 ) -> Result<Response<Body>, Failure> {
     let id = id.ok_or_else(|| failure.clone())?;

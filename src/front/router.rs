@@ -327,6 +327,7 @@ where
         let body = match read_body(headers, body, limits, &account).await {
             Ok(body) => body,
             Err(unread) => {
+                let unread = (unread.failure, unread.id);
                 return http_sse::answered_unread(front, principal, &server, unread, uri);
             }
         };
