@@ -163,7 +163,7 @@ pub struct Limits {
     pub idle_timeout_seconds: f64,
 }
 
-/// Starts of workers.
+/// Starts of workers since stdiopool began.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct StartCounts {
     /// That led to a ready worker.
@@ -183,8 +183,12 @@ pub struct CircuitRow {
     /// It is that of one configuration of the tenant: one of those with which its processes are started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub configuration: bool,
-    /// Failures in a row.
-    pub failures: u32,
+    /// Starts that failed in a row, of a configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures_in_a_row: Option<u32>,
+    /// Configurations that fail, of a circuit for a tenant or for everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_configurations: Option<u32>,
     /// Until it is tried again.
     pub retry_in_seconds: f64,
 }
@@ -298,8 +302,8 @@ pub const MAX_CONFIGURATIONS: usize = 32;
 pub struct OpenConfiguration {
     /// Whose it is.
     pub tenant: TenantId,
-    /// Starts in a row that failed.
-    pub failures: u32,
+    /// Starts that failed in a row; `starts.failed` of its server counts all since stdiopool began.
+    pub failures_in_a_row: u32,
     /// Until it is tried again; 0: with its next request.
     pub retry_in_seconds: f64,
     /// How the last start failed, secrets redacted, at most 2 KiB.

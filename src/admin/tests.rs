@@ -66,7 +66,8 @@ impl Supervisor for Fake {
                 tenant: None,
                 configuration: false,
                 server: ServerName::new("broken"),
-                failures: 5,
+                failures_in_a_row: None,
+                failing_configurations: Some(5),
                 retry_in_seconds: 12.0,
             }],
         }

@@ -1,5 +1,6 @@
 //! `stdiopool call`: tries a server through the front door, as any MCP client would.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::client::base_url;
+use super::client::{base_url, front_door};
 use super::error::{CliError, Target};
 use super::mcp::McpClient;
 use super::output;
@@ -37,9 +38,12 @@ pub struct CallArgs {
     /// Use the path of this tenant (it must be the token's)
     #[arg(long, value_name = "T", value_parser = name)]
     pub tenant: Option<String>,
-    /// Address of the front door
-    #[arg(long, value_name = "URL", env = "STDIOPOOL_URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
-    pub url: Url,
+    /// The configuration that says where the front door is; pool.toml, if there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address of the front door, instead of the one in the file
+    #[arg(long, value_name = "URL", env = "STDIOPOOL_URL", value_parser = base_url)]
+    pub url: Option<Url>,
     /// Token of the tenant, where the front door wants one
     #[arg(
         long,
@@ -136,7 +140,11 @@ impl CallArgs {
             Some(tenant) => format!("t/{tenant}/{server}mcp"),
             None => format!("{server}mcp"),
         };
-        let url = self.url.join(&path);
+        let base = match &self.url {
+            Some(url) => url.clone(),
+            None => front_door(self.config.as_deref())?,
+        };
+        let url = base.join(&path);
         url.map_err(|error| CliError::Protocol(format!("`{path}`: {error}")))
     }
 

@@ -1,6 +1,7 @@
 //! The admin API from the outside.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ const MAX_ANSWER: usize = 64 << 20;
 const DEFAULT_CONFIG: &str = "pool.toml";
 /// Where the admin API is when no configuration says so; the default of `admin.listen`.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9090";
+/// Where the front door is when no configuration says so; the default of `http.listen`.
+const DEFAULT_FRONT: &str = "127.0.0.1:8080";
 
 /// Where the admin API is.
 #[derive(Args, Clone, Debug)]
@@ -56,18 +59,10 @@ impl AdminArgs {
             // The file's token is for the file's address.
             return Ok(AdminClient::new(admin.clone(), self.admin_token.clone()));
         }
-        let path = self.config.as_deref();
-        let path = path.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
+        let (path, text) = config_text(self.config.as_deref())?;
         let unusable = |why: String| {
             let path = path.to_owned();
             CliError::Config { path, why }
-        };
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound && self.config.is_none() => {
-                String::new()
-            }
-            Err(error) => return Err(unusable(error.to_string())),
         };
         let said = said_of_admin(&text);
         let listen = said.listen.as_deref().unwrap_or(DEFAULT_ADMIN);
@@ -80,6 +75,56 @@ impl AdminArgs {
             self.admin_token.clone().or(said.token),
         ))
     }
+}
+
+/// The configuration that is named, or pool.toml, and what it says; nothing, if none is named and there is none.
+fn config_text(named: Option<&Path>) -> Result<(&Path, String), CliError> {
+    let path = named.unwrap_or_else(|| Path::new(DEFAULT_CONFIG));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => {
+            Ok((path, String::new()))
+        }
+        Err(error) => Err(CliError::Config {
+            path: path.to_owned(),
+            why: error.to_string(),
+        }),
+    }
+}
+
+/// Where the front door of that configuration is, or of pool.toml, if there is one.
+///
+/// # Errors
+/// When the file cannot be read, or names no address that can be asked.
+pub(super) fn front_door(named: Option<&Path>) -> Result<Url, CliError> {
+    let (path, text) = config_text(named)?;
+    let url = front_door_of(&text);
+    url.map_err(|why| CliError::Config {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+fn front_door_of(text: &str) -> Result<Url, String> {
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let http = table.get("http");
+    if http.is_some_and(|http| http.get("tls").is_some()) {
+        return Err("`http.tls` is on, and this speaks http:// only: give the address of a listener without TLS (`--url`)".to_owned());
+    }
+    let listen = http.and_then(|http| http.get("listen")?.as_str());
+    let listen = listen.unwrap_or(DEFAULT_FRONT);
+    // Whoever listens at all addresses is here too.
+    let listen = match listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => {
+            let here = match address {
+                SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+                SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+            };
+            SocketAddr::new(here, address.port()).to_string()
+        }
+        _ => listen.to_owned(),
+    };
+    base_url(&listen).map_err(|why| format!("`http.listen`: {why}"))
 }
 
 /// Where the stdiopool of that file and state folder listens. The file may have changed since it started, and
@@ -442,6 +487,20 @@ mod tests {
             .await
             .expect_err("not there");
         assert!(error.to_string().contains("gone.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_front_door_is_where_the_file_says() {
+        for (text, url) in [
+            ("", "http://127.0.0.1:8080/"),
+            ("[http]\nlisten = \"127.0.0.1:9\"", "http://127.0.0.1:9/"),
+            ("[http]\nlisten = \"0.0.0.0:9\"", "http://127.0.0.1:9/"),
+            ("[http]\nlisten = \"[::]:9\"", "http://[::1]:9/"),
+        ] {
+            assert_eq!(front_door_of(text).expect("one").as_str(), url, "{text}");
+        }
+        let tls = front_door_of("[http.tls]\ncert = \"x\"").expect_err("none");
+        assert!(tls.contains("--url"), "{tls}");
     }
 
     #[test]

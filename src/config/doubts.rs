@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::globs::Globs;
-use super::homes::home;
+use super::homes::home_in_paths;
 use super::mistake::similar;
 use super::model::{Arg, Config, Server};
 use super::needs;
@@ -175,11 +175,9 @@ fn of_template(place: &dyn fmt::Display, template: &Template, is_expanded: bool)
     if is_expanded {
         return None;
     }
-    // Behind the `=` of a flag too, as in `--root=~/x`.
-    let value = text.split_once('=').map_or(text, |(_, value)| value);
-    let found = home(value)?;
+    let found = home_in_paths(text)?;
     Some(format!(
-        "`{place}` begins with `{found}`, which no shell is there to read: write the path, or `${{dir.data}}` for a folder of the tenant's own"
+        "`{place}` has `{found}` for a folder, which no shell is there to read: write the path, or `${{dir.data}}` for a folder of the tenant's own"
     ))
 }
 
@@ -270,6 +268,8 @@ mod tests {
         ] {
             assert_eq!(url(text), "", "{text}");
         }
+        let url = "[servers.a]\ncommand = \"a\"\nenv = { URL = \"https://b/?x=$HOME\", PAGE = \"$HOMEPAGE\" }\n";
+        assert!(doubts(url).is_empty(), "a text is a text");
         let shell = "[servers.a]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"$HOME/run\"]\n";
         assert!(doubts(shell).is_empty());
     }

@@ -176,7 +176,8 @@ impl Supervisor for Running {
                     server: circuit.server,
                     tenant: circuit.tenant,
                     configuration: false,
-                    failures: u32::try_from(circuit.failing_keys).unwrap_or(u32::MAX),
+                    failures_in_a_row: None,
+                    failing_configurations: u32::try_from(circuit.failing_keys).ok(),
                     retry_in_seconds: circuit.retry_in.as_secs_f64(),
                 })
                 .chain(
@@ -188,7 +189,8 @@ impl Supervisor for Running {
                             server: it.server,
                             tenant: Some(it.tenant),
                             configuration: true,
-                            failures: it.failures,
+                            failures_in_a_row: Some(it.failures),
+                            failing_configurations: None,
                             retry_in_seconds: it.retry_in.as_secs_f64(),
                         }),
                 )
@@ -267,7 +269,7 @@ impl Supervisor for Running {
                     .take(MAX_CONFIGURATIONS)
                     .map(|it| OpenConfiguration {
                         tenant: it.tenant.clone(),
-                        failures: it.failures,
+                        failures_in_a_row: it.failures,
                         retry_in_seconds: it.retry_in.as_secs_f64(),
                         last_error: up_to(&it.last, MAX_ERROR).to_owned(),
                     })

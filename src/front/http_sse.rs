@@ -51,13 +51,13 @@ struct Channel {
     account: Account,
     session: Mutex<Option<Arc<Session>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// Of the requests whose answers are in the mailbox, in their order there.
-    permits: Mutex<VecDeque<Permit>>,
+    /// Of the requests whose answers are in the mailbox, in their order there; those that were over a limit have none.
+    permits: Mutex<VecDeque<Option<Permit>>>,
 }
 
 impl Channel {
     /// Puts the last words on a request into the mailbox. It is under way until they are sent.
-    fn settle(&self, permit: Permit, parcel: Parcel) {
+    fn settle(&self, permit: impl Into<Option<Permit>>, parcel: Parcel) {
         // Held over both, so that the orders are the same. Never the other way round.
         let mut permits = self.permits.lock();
         let is_last = !matches!(parcel, Parcel::Message(_));
@@ -74,7 +74,24 @@ impl Channel {
         if !is_last {
             return;
         }
-        permits.push_back(permit);
+        permits.push_back(permit.into());
+    }
+
+    /// Tells of a request that is not served, in its answer.
+    ///
+    /// # Errors
+    /// `failure` where its client does not read what it is told.
+    fn refuse(
+        &self,
+        permit: Option<Permit>,
+        id: RawId,
+        failure: Failure,
+    ) -> Result<Response<Body>, Failure> {
+        if self.mailbox.len() >= MAX_PENDING {
+            return Err(failure);
+        }
+        self.settle(permit, Parcel::Failed { id, failure });
+        Ok(reply::empty(StatusCode::ACCEPTED))
     }
 }
 
@@ -230,7 +247,7 @@ impl ChannelStream {
             }
         };
         if !is_own && !matches!(parcel, Parcel::Message(_)) {
-            self.sent = channel.permits.lock().pop_front();
+            self.sent = channel.permits.lock().pop_front().flatten();
         }
         self.frames.put(b"event: message\n");
         self.frames.put_event(&message_of(parcel));
@@ -238,16 +255,16 @@ impl ChannelStream {
     }
 }
 
-/// POST: takes one message in; what it asks is answered on the stream.
-pub(super) fn take_in(
+/// The channel that an address of `…/messages` names, if it is its caller's.
+///
+/// # Errors
+/// When there is none.
+fn named_by(
     front: &Front,
     principal: &Principal,
     server: &ServerName,
-    (config, body): (Result<Option<ClientConfig>, Failure>, Bytes),
     uri: &Uri,
-    permit: Permit,
-) -> Result<Response<Body>, Failure> {
-    let arrived = Instant::now();
+) -> Result<Arc<Channel>, Failure> {
     let id = uri.query().into_iter().flat_map(|query| query.split('&'));
     let id = id
         .filter_map(|pair| pair.strip_prefix("session_id="))
@@ -258,7 +275,62 @@ pub(super) fn take_in(
         let is_theirs = channel.principal.is_same_as(principal) && channel.server == *server;
         is_theirs.then(|| Arc::clone(channel))
     });
-    let channel = channel.ok_or_else(session_not_found)?;
+    channel.ok_or_else(session_not_found)
+}
+
+/// What whoever sent a body is told that was not taken: on the stream by the id of its request, where that is known.
+///
+/// # Errors
+/// Why it was not taken, where there is no answer that could say so.
+pub(super) fn answered_unread(
+    front: &Front,
+    principal: &Principal,
+    server: &ServerName,
+    (failure, id): (Failure, Option<String>),
+    uri: &Uri,
+) -> Result<Response<Body>, Failure> {
+    let id = id.ok_or_else(|| failure.clone())?;
+    let Ok(channel) = named_by(front, principal, server, uri) else {
+        return Err(failure);
+    };
+    refused(
+        front,
+        (principal, server),
+        &channel,
+        id.as_str().into(),
+        failure,
+    )
+}
+
+/// Tells of a request that was turned away, in its answer; counts it and writes it down.
+///
+/// # Errors
+/// `failure` where its client does not read what it is told: then whoever answers with a status does both.
+fn refused(
+    front: &Front,
+    (principal, server): (&Principal, &ServerName),
+    channel: &Channel,
+    id: RawId,
+    failure: Failure,
+) -> Result<Response<Body>, Failure> {
+    let answered = channel.refuse(None, id, failure.clone())?;
+    front.refused(principal, server, &failure);
+    front.sessions.metrics().rejected(failure.reason);
+    Ok(answered)
+}
+
+/// POST: takes one message in; what it asks is answered on the stream, also that it is over a limit. What needs no answer is
+/// served nevertheless, as with the newer transport.
+pub(super) fn take_in(
+    front: &Front,
+    principal: &Principal,
+    server: &ServerName,
+    (config, body): (Result<Option<ClientConfig>, Failure>, Bytes),
+    uri: &Uri,
+    admitted: Result<Permit, Failure>,
+) -> Result<Response<Body>, Failure> {
+    let arrived = Instant::now();
+    let channel = named_by(front, principal, server, uri)?;
     let configs = Configs {
         front,
         principal,
@@ -267,6 +339,10 @@ pub(super) fn take_in(
     let read = {
         let envelope = Envelope::parse(&body).map_err(|error| unreadable(&error))?;
         let is_request = envelope.kind() == Kind::Request;
+        if is_request && let Err(failure) = admitted {
+            let id = envelope.id.map_or("null", |id| id.get()).into();
+            return refused(front, (principal, server), &channel, id, failure);
+        }
         let under = match config {
             // What is no request sets nothing.
             Err(_) if !is_request => Ok(None),
@@ -282,8 +358,7 @@ pub(super) fn take_in(
                 tally.asks(&envelope);
                 tally.failed(failure.reason);
                 let id = envelope.id.map_or("null", |id| id.get()).into();
-                channel.settle(permit, Parcel::Failed { id, failure });
-                return Ok(reply::empty(StatusCode::ACCEPTED));
+                return channel.refuse(admitted.ok(), id, failure);
             }
             read => read?,
         }
@@ -311,7 +386,7 @@ pub(super) fn take_in(
             let of_task = Arc::clone(&channel);
             let message = (body, config, principal.clone());
             let request = tally.request();
-            let counted = (tally, permit);
+            let counted = (tally, admitted?);
             let serving = serve(sessions, of_task, session, message, counted);
             tasks.spawn(in_request(request, serving));
         }

@@ -314,18 +314,28 @@ where
             return Ok(reply::method_not_allowed("POST"));
         }
         check_content_type(headers)?;
-        let permit = front
+        let admitted = front
             .limits
-            .admit(&setup.config, principal, Counted::Request)?;
+            .admit(&setup.config, principal, Counted::Request);
         let account = front.sessions.ledger().account(&principal.tenant);
         let limits = BodyLimits {
-            max: front.max_body,
+            max: match &admitted {
+                Ok(_) => front.max_body,
+                Err(failure) => over_limit(front, headers, failure)?,
+            },
             rate: setup.config.body_rate(&principal.tenant),
         };
-        let body = read_body(headers, body, limits, &account).await?;
+        let uri = &parts.uri;
+        let body = match read_body(headers, body, limits, &account).await {
+            Ok(body) => body,
+            Err(unread) => {
+                let unread = (unread.failure, unread.id);
+                return http_sse::answered_unread(front, principal, &server, unread, uri);
+            }
+        };
         // What is wrong with it is told where requests are answered.
         let message = (config, body.bytes);
-        return http_sse::take_in(front, principal, &server, message, &parts.uri, permit);
+        return http_sse::take_in(front, principal, &server, message, uri, admitted);
     }
     if parts.method != Method::POST {
         check_version(headers, || {

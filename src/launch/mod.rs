@@ -38,7 +38,7 @@ pub use package::Package;
 pub use quiet::quieten;
 pub use secret_files::SecretFiles;
 pub use sources::{
-    Unseen, is_for_installs, is_one_variable, lacking_of, says_from_where, unheeded, unseen,
-    withheld,
+    Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,
+    says_from_where, unheeded, unseen, withheld,
 };
 pub use spec::{LaunchSpec, ProcessLimits, Redactor, TokenMark};

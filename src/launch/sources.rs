@@ -78,6 +78,11 @@ pub fn is_one_variable(one: &str, other: &str) -> bool {
     normal(one) == normal(other)
 }
 
+/// Whether a variable is a setting of npm's, which takes its name in upper and lower case.
+pub fn is_of_npm(name: &str) -> bool {
+    normal(name).starts_with("npm_config_")
+}
+
 /// Whether a variable of stdiopool's own environment is one that installs see, as they would if the operator ran npx or
 /// uvx: it configures an installer, or names a proxy.
 pub fn is_for_installs(name: &str) -> bool {
@@ -93,6 +98,23 @@ fn decides(family: Family, name: &str) -> bool {
     let setting = prefixes.find_map(|prefix| name.strip_prefix(prefix));
     // Some are known by their whole names.
     setting.is_some_and(|it| it.is_empty() || DECIDING.iter().any(|word| it.contains(word)))
+}
+
+/// Where programs ask for packages that nobody has told, without a slash at the end.
+const PUBLIC: [&str; 6] = [
+    "https://registry.npmjs.org",
+    "https://registry.yarnpkg.com",
+    "https://npm.jsr.io",
+    "https://jsr.io",
+    "https://pypi.org/simple",
+    "https://proxy.golang.org,direct",
+];
+
+/// Whether a variable of stdiopool's own environment names a registry that is public and known to all. Workers have it too: it
+/// tells them nothing, and without it they might ask another that a file names.
+pub fn names_public_registry(name: &str, value: &str) -> bool {
+    let is_public = PUBLIC.contains(&value.trim_end_matches('/'));
+    is_public && says_from_where(name) && !is_proxy(name)
 }
 
 /// Whether a variable names a proxy.
@@ -235,6 +257,27 @@ mod tests {
             "npm_lifecycle_event",
         ] {
             assert!(!is_for_installs(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn registries_that_are_public_are_named_by_their_whole_address() {
+        for (name, value) in [
+            ("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org/"),
+            ("npm_config_registry", "https://registry.npmjs.org"),
+            ("UV_DEFAULT_INDEX", "https://pypi.org/simple/"),
+            ("PIP_INDEX_URL", "https://pypi.org/simple"),
+        ] {
+            assert!(names_public_registry(name, value), "{name}={value}");
+        }
+        for (name, value) in [
+            ("NPM_CONFIG_REGISTRY", "http://registry.npmjs.org/"),
+            ("NPM_CONFIG_REGISTRY", "https://u:p@registry.npmjs.org/"),
+            ("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org.evil/"),
+            ("HTTPS_PROXY", "https://registry.npmjs.org/"),
+            ("OTHER", "https://registry.npmjs.org/"),
+        ] {
+            assert!(!names_public_registry(name, value), "{name}={value}");
         }
     }
 

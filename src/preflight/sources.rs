@@ -99,7 +99,7 @@ impl AsWritten<'_> {
         let by = |program: &str| match kind(name_of(program)) {
             Some(Kind::Interpreter(families)) => Some(families.to_vec()),
             Some(Kind::Shell) => Some(Family::ALL.to_vec()),
-            Some(Kind::Runner | Kind::Elsewhere) | None => None,
+            Some(Kind::Runner | Kind::Feeder | Kind::Finder | Kind::Elsewhere) | None => None,
         };
         by(&self.spec.program)
             .or_else(|| {

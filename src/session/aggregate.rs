@@ -307,6 +307,7 @@ impl Sessions {
             let (tell, mut told) = tokio::sync::oneshot::channel();
             let (tell_package, package) = tokio::sync::oneshot::channel();
             let name = server.clone();
+            let late = late_list(&lister, &server, listing);
             // In a task of its own, so that a server that is late is waited for all the same.
             self.shared.tasks.spawn(async move {
                 let slot = sessions.package_of(&lister, &name).await;
@@ -323,8 +324,11 @@ impl Sessions {
                     list = sessions.list_of_one(&lister, &name, listing).await;
                 }
                 let was_listed = list.as_ref().is_ok_and(|list| !list.items.is_empty());
-                if tell.send(list).is_err() && was_listed {
-                    sessions.listed_late(&lister, &name, listing);
+                if tell.send(list).is_err() {
+                    let late = late_list(&lister, &name, listing);
+                    if sessions.shared.late_lists.ended(&late, was_listed) {
+                        sessions.listed_late(&lister, &name, listing);
+                    }
                 }
             });
             async move {
@@ -340,7 +344,18 @@ impl Sessions {
                         else => Ok((&mut told).await),
                     }
                 };
-                let list = match tokio::time::timeout(limit, list).await {
+                let mut list = tokio::time::timeout(limit, list).await;
+                if matches!(list, Ok(Err(_)) | Err(_)) {
+                    let lists = &self.shared.late_lists;
+                    // Before the task can find that nobody waits.
+                    lists.owe(late.clone());
+                    told.close();
+                    if let Ok(just_now) = told.try_recv() {
+                        lists.ended(&late, false);
+                        list = Ok(Ok(Ok(just_now)));
+                    }
+                }
+                let list = match list {
                     Ok(Err(package)) => Err(format!(
                         "its package `{package}` is being installed; the list changes when it is there"
                     )),

@@ -36,10 +36,25 @@ struct Known {
     was_silent: bool,
     /// It was silent, and does not speak the other era either: it may need longer than others.
     is_slow: bool,
+    /// The era in which its processes died before they answered, and how many in a row.
+    died: Option<(Era, u8)>,
 }
 
 /// After so many doubts nothing is known any more.
 const MAX_DOUBTS: u8 = 3;
+
+/// How a process did not take the first message of an era.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refusal {
+    /// It said so, or ended by itself.
+    Said,
+    /// It said nothing for as long as that may take.
+    Silent,
+    /// It died of a fault of its own (SIGSEGV, SIGABRT): by chance, or of the message, if the next one does so too.
+    Crashed,
+    /// Somebody killed it, which says nothing of what it speaks.
+    Killed,
+}
 
 impl Known {
     fn for_client(&self, is_stateless: bool) -> (Era, bool) {
@@ -124,6 +139,7 @@ impl Eras {
             }
             *known.of(era) = Some(true);
             known.doubts = 0;
+            known.died = known.died.filter(|(of, _)| *of != era);
         });
     }
 
@@ -133,12 +149,24 @@ impl Eras {
         known.get(&program).is_some_and(|known| known.is_slow)
     }
 
-    /// A process of that program refused to be greeted in that era, or was silent for as long as that
-    /// may take. Says whether the other one is worth a try.
-    pub(super) fn refuses(&self, program: ProgramId, era: Era, was_silent: bool) -> bool {
+    /// Whether a process of that program has died before it answered in that era, for the first time: the next is asked the
+    /// same.
+    pub(super) fn is_asked_again(&self, program: ProgramId, era: Era) -> bool {
+        let known = self.known.lock();
+        known
+            .get(&program)
+            .is_some_and(|it| it.died == Some((era, 1)))
+    }
+
+    /// A process of that program refused to be greeted in that era, or did not come to it. Says whether another try is worth
+    /// it: in the same way after a first death ([`Eras::is_asked_again`]), else in the other.
+    pub(super) fn refuses(&self, program: ProgramId, era: Era, how: Refusal) -> bool {
         self.change(program, |known| {
             let other = era.other();
             if *known.of(era) == Some(true) {
+                if how == Refusal::Killed {
+                    return false;
+                }
                 // It did for others: what is wrong is this process, or its config. Unless that
                 // goes on: then it is another version.
                 known.doubts += 1;
@@ -146,6 +174,13 @@ impl Eras {
                     *known = Known::default();
                 }
                 return false;
+            }
+            let deaths = known.died.filter(|(of, _)| *of == era);
+            let deaths = deaths.map_or(0, |(_, deaths)| deaths);
+            let has_died = matches!(how, Refusal::Killed | Refusal::Crashed);
+            known.died = has_died.then(|| (era, deaths.saturating_add(1)));
+            if has_died && (deaths == 0 || how == Refusal::Killed) {
+                return deaths == 0;
             }
             if *known.of(other) == Some(false) {
                 // It speaks neither today, which says more of today than of the program; or one only,
@@ -158,7 +193,7 @@ impl Eras {
                 return false;
             }
             *known.of(era) = Some(false);
-            known.was_silent = was_silent && era == Era::Stateless;
+            known.was_silent = how == Refusal::Silent && era == Era::Stateless;
             true
         })
     }
@@ -202,7 +237,7 @@ mod tests {
         let eras = Eras::default();
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
-        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         assert_eq!(eras.edition(), 1);
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Initialize, true));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
@@ -214,7 +249,7 @@ mod tests {
     #[test]
     fn another_version_is_tried_anew() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         eras.speaks(PROGRAM, Era::Initialize, INFO);
         eras.speaks(
             PROGRAM,
@@ -228,29 +263,51 @@ mod tests {
     fn one_failure_does_not_outweigh_what_was_seen() {
         let eras = Eras::default();
         eras.speaks(PROGRAM, Era::Initialize, INFO);
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, true));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
     }
 
     #[test]
     fn who_refuses_everything_is_not_known() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Stateless, true));
-        assert!(!eras.refuses(PROGRAM, Era::Stateless, false));
+        assert!(!eras.refuses(PROGRAM, Era::Stateless, Refusal::Said));
         assert_eq!(eras.for_client(PROGRAM, false), (Era::Initialize, false));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
     }
 
     #[test]
+    fn one_that_died_is_asked_again_and_two_that_crashed_have_refused() {
+        for how in [Refusal::Killed, Refusal::Crashed] {
+            let eras = Eras::default();
+            assert!(eras.refuses(PROGRAM, Era::Stateless, how));
+            assert!(eras.is_asked_again(PROGRAM, Era::Stateless));
+            assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
+            let is_refusal = how == Refusal::Crashed;
+            assert_eq!(eras.refuses(PROGRAM, Era::Stateless, how), is_refusal);
+            assert!(!eras.is_asked_again(PROGRAM, Era::Stateless));
+            assert_eq!(eras.for_client(PROGRAM, true).1, is_refusal, "{how:?}");
+        }
+        let eras = Eras::default();
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Crashed));
+        eras.speaks(PROGRAM, Era::Stateless, INFO);
+        assert!(!eras.is_asked_again(PROGRAM, Era::Stateless));
+        for _ in 0..MAX_DOUBTS {
+            assert!(!eras.refuses(PROGRAM, Era::Stateless, Refusal::Killed));
+        }
+        assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, true));
+    }
+
+    #[test]
     fn one_that_was_silent_and_refuses_the_other_era_gets_more_time() {
         let eras = Eras::default();
-        assert!(eras.refuses(PROGRAM, Era::Stateless, true));
+        assert!(eras.refuses(PROGRAM, Era::Stateless, Refusal::Silent));
         assert!(!eras.is_slow(PROGRAM), "perhaps it speaks the other");
-        assert!(!eras.refuses(PROGRAM, Era::Initialize, false));
+        assert!(!eras.refuses(PROGRAM, Era::Initialize, Refusal::Said));
         assert!(eras.is_slow(PROGRAM));
         assert_eq!(eras.for_client(PROGRAM, true), (Era::Stateless, false));
         eras.speaks(PROGRAM, Era::Stateless, INFO);

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::berth::Berth;
+use super::eras::Refusal;
 use super::link::Link;
 use super::route::Order;
 use super::shared::{Happening, Shared};
@@ -166,8 +167,8 @@ struct StartError {
     why: String,
     /// A process that is asked otherwise may do better.
     may_take_the_other: bool,
-    /// It said nothing at all.
-    was_silent: bool,
+    /// How it did not take the first message.
+    refusal: Refusal,
     /// The process, if there is one.
     worker: Option<worker::Worker>,
 }
@@ -261,7 +262,7 @@ async fn start(
         reason: Reason::StartFailed,
         why: error.to_string(),
         may_take_the_other: false,
-        was_silent: false,
+        refusal: Refusal::Said,
         worker: None,
     })?;
     let (spec, not_installed) = (spec.spec, spec.not_installed);
@@ -286,7 +287,7 @@ async fn start(
         },
         why: behind(error.to_string()),
         may_take_the_other: false,
-        was_silent: false,
+        refusal: Refusal::Said,
         worker: None,
     })?;
     let greeted = greet(shared, link, &worker).await;
@@ -321,7 +322,10 @@ async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<
         order.start_timeout
     };
     let told = tokio::time::timeout(limit, waited).await;
-    let was_silent = told.is_err();
+    let refusal = match &told {
+        Err(_elapsed) => Refusal::Silent,
+        Ok(_) => link.how_it_refused(),
+    };
     let (outcome, why, may_take_the_other) = match told {
         Ok(Ok(Ok(()))) => {
             link.begin_with_roots().await;
@@ -354,7 +358,7 @@ async fn greet(shared: &Shared, link: &Link, worker: &worker::Worker) -> Result<
         reason: Reason::StartFailed,
         why,
         may_take_the_other,
-        was_silent,
+        refusal,
         worker: Some(worker.clone()),
     })
 }
@@ -393,11 +397,18 @@ fn not_started(shared: &Arc<Shared>, link: &Link, error: &StartError) -> StartOu
     // One that is known to speak so does not refuse for that.
     let is_beside = order.era_is_certain && fails_beside_another(shared, link, outcome);
     // What one caller sets may make it silent, which says nothing of how long its program takes for others.
-    let was_silent = error.was_silent && !order.is_callers;
-    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, was_silent) {
+    let refusal = match error.refusal {
+        Refusal::Silent if order.is_callers => Refusal::Said,
+        refusal => refusal,
+    };
+    if !is_beside && may_take_the_other && shared.eras.refuses(order.program, era, refusal) {
+        let comes_of_it = match shared.eras.is_asked_again(order.program, era) {
+            true => "has not answered, and is asked once more",
+            false => "is not spoken to in this way; the other is tried",
+        };
         tracing::info!(
             worker = %id, server = %order.server,
-            "server `{}` is not spoken to in this way; the other is tried: {why}", order.server
+            "server `{}` {comes_of_it}: {why}", order.server
         );
         return declined(shared, link, &why, StopReason::Declined);
     }

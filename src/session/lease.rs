@@ -21,7 +21,8 @@ use crate::tenancy::{ClientConfig, of_part};
 impl Sessions {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
     /// replaced by one of the other era, one whose configuration has changed while it started by one of the new, and one
-    /// that does not start beside another of its server is started after that, once.
+    /// that does not start beside another of its server is started after that, once. One that died before it answered is
+    /// followed by another of the same.
     pub(super) async fn lease(
         &self,
         session: &Arc<Session>,
@@ -40,8 +41,17 @@ impl Sessions {
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<Launchpad>), Failure> {
         let first = self.route(session, config).await?;
-        let leased = self.lease_on(session, first.clone(), prefers, waited);
-        let refused = match leased.await {
+        let mut leased = self.lease_on(session, first.clone(), prefers, waited).await;
+        let (program, era) = (first.order.program, first.era());
+        if leased
+            .as_ref()
+            .is_err_and(|it| it.reason == Reason::StartFailed)
+            && self.shared.eras.is_asked_again(program, era)
+        {
+            // What died before it answered said nothing.
+            leased = self.lease_on(session, first.clone(), prefers, waited).await;
+        }
+        let refused = match leased {
             Ok(lease) => return Ok((first, lease)),
             Err(failure) if matches!(failure.reason, Reason::StartFailed | Reason::Starting) => {
                 failure

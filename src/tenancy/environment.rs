@@ -13,14 +13,15 @@
 //!
 //! Pythons that uv installs for packages are in the folder of the user that stdiopool runs as, which workers cannot write.
 //!
-//! Installs see what configures npm, uv and their like, and the variables that name proxies, as npx and uvx would.
+//! Installs see what configures npm, uv and their like, and the variables that name proxies, as npx and uvx would. Where one of
+//! them names the public registry, workers have it as well.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::config::{Config, Server};
-use crate::launch::{is_for_installs, is_one_variable};
+use crate::launch::{is_for_installs, is_one_variable, names_public_registry};
 
 /// `PATH` where stdiopool has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -124,6 +125,11 @@ impl Environment {
         });
         if is_personal {
             for (name, value) in &installs {
+                set(name, value.clone());
+            }
+        }
+        for (name, value) in &installs {
+            if names_public_registry(name, value) {
                 set(name, value.clone());
             }
         }
@@ -270,6 +276,20 @@ mod tests {
         assert_eq!(variables["npm_config_cache"], "/home/op/.npm");
         assert_eq!(variables["UV_CACHE_DIR"], "/cache/uv");
         assert_eq!(variables["NPM_CONFIG_REGISTRY"], "https://own/");
+    }
+
+    #[test]
+    fn workers_know_of_a_registry_that_everyone_knows() {
+        let text = "[servers.a]\ncommand = \"a\"\n";
+        let config = config::parse(text, "pool.toml", std::path::Path::new("/")).expect("valid");
+        let own = [
+            ("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org/"),
+            ("UV_DEFAULT_INDEX", "https://own/simple"),
+        ];
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        let common = Environment::new(&config, own).common;
+        assert_eq!(common["NPM_CONFIG_REGISTRY"], "https://registry.npmjs.org/");
+        assert!(!common.contains_key("UV_DEFAULT_INDEX"));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Server};
 use crate::ids::{ServerName, TenantId};
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles, TokenMark};
+use crate::launch::{
+    LaunchSpec, ProcessLimits, Redactor, SecretFiles, TokenMark, is_of_npm, is_one_variable,
+};
 use crate::protocol::{Failure, Reason};
 use crate::store::StateDir;
 
@@ -222,6 +224,10 @@ impl Resolver {
             .map(|(name, value)| (name, value.into()))
             .collect();
         for (name, template) in &server.env {
+            // In upper and lower case: of two, npm would take the one that is passed to all.
+            if is_of_npm(name) {
+                env.retain(|known, _| !is_one_variable(known, name));
+            }
             env.insert(name.clone(), values.text(template)?);
         }
         let cwd = match &server.cwd {
@@ -379,6 +385,10 @@ properties = { repo = { type = "string" }, verbose = { type = "boolean" } }
 [servers.plain]
 command = "plain"
 
+[servers.npx]
+command = "npx"
+env = { NPM_CONFIG_USERCONFIG = "/own" }
+
 [tenants.acme]
 config.github = { repo = "acme/web", verbose = true }
 secrets.token = { command = ["echo", "hunter22"] }
@@ -425,6 +435,18 @@ config.github = { repo = "globex/app" }
         assert_eq!(spec.cwd, base.join("work/acme"));
         assert_eq!(spec.limits.cpu_seconds, Some(9));
         assert_eq!(spec.redactor.redact("hunter22"), "[redacted]");
+    }
+
+    #[tokio::test]
+    async fn a_setting_of_npms_is_there_once_however_it_is_spelled() {
+        let (mut resolver, _folder) = resolver();
+        let own = [("npm_config_userconfig", "/passed")];
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        resolver.environment = Environment::new(&resolver.config, own);
+        let spec = resolve(&resolver, "acme", "npx").await.expect("resolves");
+        let names = spec.env.keys().filter(|name| is_of_npm(name));
+        let names: Vec<_> = names.map(String::as_str).collect();
+        assert_eq!(names, ["NPM_CONFIG_USERCONFIG", "npm_config_cache"]);
     }
 
     #[tokio::test]

@@ -22,6 +22,9 @@ pub enum SecretError {
     /// A variable that there is not.
     #[error("variable {0} is not set")]
     Unset(String),
+    /// A variable of which nothing but blanks is there.
+    #[error("variable {0} holds nothing")]
+    VariableEmpty(String),
     /// A variable whose value is no text.
     #[error("variable {0} is not UTF-8")]
     VariableNotText(String),

@@ -165,6 +165,9 @@ pub(super) fn digest(secret: &SecretString) -> [u8; 32] {
 
 fn of_environment(variable: &str) -> Result<SecretString, SecretError> {
     match std::env::var(variable) {
+        Ok(value) if value.trim().is_empty() => {
+            Err(SecretError::VariableEmpty(variable.to_owned()))
+        }
         Ok(value) => Ok(value.into()),
         Err(std::env::VarError::NotPresent) => Err(SecretError::Unset(variable.to_owned())),
         Err(std::env::VarError::NotUnicode(_)) => {
@@ -225,7 +228,8 @@ fn text(bytes: Vec<u8>) -> Result<SecretString, NoSecret> {
             text.pop();
         }
     }
-    if text.is_empty() {
+    // Blanks alone are what a template leaves whose value was not there.
+    if text.trim().is_empty() {
         return Err(NoSecret::Nothing);
     }
     Ok(text.into())
@@ -323,7 +327,9 @@ mod tests {
             told,
             "`sh` ended with exit status: 3: [redacted] is no good"
         );
-        assert_eq!(error("true").await, "`sh` printed what holds nothing");
+        for script in ["true", "echo; echo", "printf '  \\n'"] {
+            assert_eq!(error(script).await, "`sh` printed what holds nothing");
+        }
         assert_eq!(
             error("printf '\\377'").await,
             "`sh` printed what is not UTF-8"

@@ -190,6 +190,48 @@ async fn a_process_that_does_not_know_its_clients_era_is_no_failure() {
     assert!(!table.contains("ENDED"), "{table}");
 }
 
+/// What a process says that died of a signal is nothing: its client is served, and the next is asked again.
+#[tokio::test]
+async fn a_process_that_dies_before_it_answers_says_nothing_of_its_era() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/listing.py");
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = |signal: &str| folder.path().join(signal);
+    let server = |signal: &str| {
+        let record = record(signal);
+        let record = record.display();
+        format!(
+            "[servers.{signal}]\ncommand = \"python3\"\nargs = [\"{script}\", \"{record}\", \"--era\", \"both\", \"--dies\", \"{signal}\"]\n"
+        )
+    };
+    let signals = ["KILL", "TERM", "SEGV"];
+    let mut pool = Stdiopool::serve(&signals.map(server).concat());
+    let asked = async |pool: &Stdiopool, signal: &str| {
+        let params = stateless::params(json!({ "name": "version", "arguments": {} }), &json!({}));
+        let (_, _, response) = stateless::ask(&pool.client(signal), "tools/call", params).await;
+        let text = response["result"]["content"][0]["text"].as_str();
+        assert!(text.is_some_and(|it| it.contains("version")), "{response}");
+    };
+    for signal in signals {
+        asked(&pool, signal).await;
+    }
+    pool = pool.restarted_after(nix::sys::signal::Signal::SIGTERM);
+    for signal in signals {
+        asked(&pool, signal).await;
+        let heard = std::fs::read_to_string(record(signal)).expect("it was started");
+        let heard = heard.lines().map(|line| {
+            let message: Value = serde_json::from_str(line).expect("JSON");
+            message["method"].as_str().unwrap_or_default().to_owned()
+        });
+        let first = ["initialize", "server/discover"];
+        let heard: Vec<_> = heard.filter(|it| first.contains(&it.as_str())).collect();
+        assert_eq!(
+            heard,
+            ["server/discover", "server/discover", "server/discover"],
+            "{signal}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_is_stopped_while_it_starts_is_no_failure() {
     let pool = Stdiopool::serve(&faulty("slow", &["--delay-ms", "60000"], ""));

@@ -75,7 +75,7 @@ fn mistakes_are_told_with_what_was_meant() {
         ),
         (
             server("command = \"~/bin/x\""),
-            "pool.toml:2:11: `command` begins with `~/`, which a shell would read as a home folder, and there is none here: write the whole path",
+            "pool.toml:2:11: `command` begins with `~`, which a shell would read as a home folder, and there is none here: write the whole path",
         ),
         (
             server("command = \"$HOME/bin/x\""),
@@ -134,7 +134,7 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
     let odd = [
         (
             "[servers.x]\ncommand = \"cat\"\nargs = [\"~/notes\"]\n".to_owned(),
-            "`servers.x.args[0]` begins with `~/`",
+            "`servers.x.args[0]` has `~` for a folder",
         ),
         (
             "[servers.x]\ncommand = \"cat\"\nargs = [\"sk-proj-0123456789abcdefghij\"]\n"
@@ -474,6 +474,17 @@ args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
             "native",
             "command = \"stdiopool\"\nargs = [\"demo-server\"]",
         ),
+        ("fed", "command = \"xargs\"\nargs = [\"npx\"]"),
+        (
+            "finder",
+            r#"command = "find"
+args = [".", "-exec", "npx", "-y", "{}", ";"]"#,
+        ),
+        (
+            "inline",
+            r#"command = "python3"
+args = ["-c", "import os; os.execvp('npx', ['npx', '-y', '@corp/x'])"]"#,
+        ),
     ];
     let tables = servers.map(|(name, server)| format!("[servers.{name}]\n{server}\n"));
     let toml = served(&tables.concat());
@@ -490,6 +501,8 @@ args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
         &refused("behind-env", "`env` runs `npx`", "NPM_CONFIG_REGISTRY"),
         &refused("login", "`bash` runs `uvx`", "UV_DEFAULT_INDEX"),
         &refused("patient", "`timeout` runs `npx`", "NPM_CONFIG_REGISTRY"),
+        &refused("fed", "`xargs` runs `npx`", "NPM_CONFIG_REGISTRY"),
+        &refused("finder", "`find` runs `npx`", "NPM_CONFIG_REGISTRY"),
     ] {
         let lines = said.lines();
         let is_told = |line: &str| line.starts_with("pool.toml:") && line.contains(told.as_str());
@@ -497,6 +510,7 @@ args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
     }
     for told in [
         "warning: server `named` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
+        "warning: server `inline` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
         "warning: server `named` is run as written, and its `npx` would download without HTTPS_PROXY of stdiopool's own environment",
         "(servers `script`) comes from elsewhere than NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX of stdiopool's own environment says",
     ] {
@@ -537,6 +551,11 @@ args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
     );
     let (_, said) = check_in(dir.path(), &toml, &own);
     assert!(!said.contains("own environment"), "{said}");
+    // The public registry is handed on: nothing is asked elsewhere for lack of it.
+    let toml = served("[servers.x]\ncommand = \"npx\"\nargs = [\"x\"]\nlaunch = \"as-is\"\n");
+    let public = [("npm_config_registry", "https://registry.npmjs.org/")];
+    let (ok, said) = check_in(dir.path(), &toml, &public);
+    assert!(ok && !said.contains("own environment"), "{said}");
 }
 
 #[test]
@@ -733,4 +752,34 @@ async fn a_start_that_is_waited_for_says_what_the_server_said_so_far() {
     let (ok, ..) = ran(&pool, &["stop", "w1"]);
     assert!(ok);
     eventually("it is gone", async || pool.workers().await.is_empty()).await;
+}
+
+/// A secret that is there and says nothing is no secret: `check` says so, and no server is started with it.
+#[tokio::test]
+async fn a_secret_that_holds_nothing_is_missing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("blank"), " \n\n").expect("written");
+    let own = [("EMPTY", ""), ("BLANK", " ")];
+    let server = "[servers.x]\ncommand = \"cat\"\nenv = { K = \"${secret.k}\" }\n";
+    for (source, told) in [
+        ("{ env = \"EMPTY\" }", "variable EMPTY holds nothing"),
+        ("{ env = \"BLANK\" }", "variable BLANK holds nothing"),
+        ("{ file = \"blank\" }", "blank holds nothing"),
+    ] {
+        let toml = format!("{server}[tenants.default]\nsecrets.k = {source}\n");
+        let (ok, said) = check_in(dir.path(), &served(&toml), &own);
+        let line = said.lines().find(|line| line.contains(told));
+        let line = line.unwrap_or_else(|| panic!("{source}\n{said}"));
+        assert!(!ok && line.starts_with("pool.toml:"), "{said}");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("blank"), "\n\n").expect("written");
+        std::fs::write(folder.path().join("pool.toml"), served(&toml)).expect("written");
+        let file = folder.path().join("pool.toml").display().to_string();
+        let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
+        let answer = pool
+            .client("x")
+            .try_initialize("2025-11-25", json!({}))
+            .await;
+        assert_eq!(answer.reason(), "config_invalid", "{source}");
+    }
 }

@@ -160,7 +160,7 @@ async fn an_open_circuit_of_one_configuration_is_told_with_whose_it_is_and_its_e
     assert_eq!(server["circuit_configurations_total"], 1, "{server}");
     let open = &server["circuit_configurations"][0];
     assert_eq!(
-        (&open["tenant"], &open["failures"]),
+        (&open["tenant"], &open["failures_in_a_row"]),
         (&json!("acme"), &json!(5))
     );
     assert!(

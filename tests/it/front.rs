@@ -336,6 +336,23 @@ async fn the_old_transport_answers_on_its_stream_and_to_nobody_else() {
     let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "old but gold"}}});
     assert_eq!(post(&path, call).await, StatusCode::ACCEPTED);
     assert!(read_until("\"id\":3").await.contains("old but gold"));
+    // What is too large is told where its answer would be; what names no request, by the status.
+    let long = "x".repeat(9 << 20);
+    let call = json!({"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": long}}});
+    assert_eq!(post(&path, call.clone()).await, StatusCode::ACCEPTED);
+    let told = read_until("\"id\":4").await;
+    let told = told.split("\"id\":4").last().expect("an answer");
+    assert!(
+        told.contains("message_too_large") && told.contains("`http.max_body`"),
+        "{told}"
+    );
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/x", "params": {"x": long}});
+    assert_eq!(post(&path, notice).await, StatusCode::PAYLOAD_TOO_LARGE);
+    let nobodys = format!("{path}0");
+    assert_eq!(post(&nobodys, call).await, StatusCode::PAYLOAD_TOO_LARGE);
+    let call = json!({"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "still here"}}});
+    assert_eq!(post(&path, call).await, StatusCode::ACCEPTED);
+    assert!(read_until("\"id\":5").await.contains("still here"));
     drop(stream);
     let none_left = async || pool.admin_json("sessions").await == json!([]);
     eventually("no session is left", none_left).await;

@@ -2,7 +2,7 @@
 
 TOOL is called without arguments; as `NAME:N`, with a message of N letters.
 CLIENT is `1` or `2` (the official SDK of that generation, with `initialize`), `2-auto` (the second one, which begins with
-the stateless revision) or `fastmcp`. Prints what the user is told of the failure, and whether the session goes on, as a line
+the stateless revision), `1-sse` (the first one, over HTTP+SSE) or `fastmcp`. Prints what the user is told of the failure, and whether the session goes on, as a line
 of JSON.
 """
 
@@ -19,6 +19,14 @@ async def connected(url: str, client: str):
         from mcp.client.streamable_http import streamable_http_client
 
         async with streamable_http_client(url) as (read, write, _session_id):
+            async with ClientSession(read, write) as session:
+                await session.initialize()
+                yield session
+    elif client == "1-sse":
+        from mcp import ClientSession
+        from mcp.client.sse import sse_client
+
+        async with sse_client(url) as (read, write):
             async with ClientSession(read, write) as session:
                 await session.initialize()
                 yield session

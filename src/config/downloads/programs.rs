@@ -66,6 +66,10 @@ pub enum Kind {
     Shell,
     /// It runs another program that is named in the line.
     Runner,
+    /// It runs another program that is named in the line, with words that it reads elsewhere behind those of the line.
+    Feeder,
+    /// It runs the programs that stand behind certain flags of it.
+    Finder,
     /// It runs a program file of that language, which may do anything.
     Interpreter(&'static [Family]),
     /// It runs things in an environment that is none of this process's.
@@ -75,7 +79,7 @@ pub enum Kind {
 const SHELLS: [&str; 9] = [
     "sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish", "eval",
 ];
-const RUNNERS: [&str; 48] = [
+const RUNNERS: [&str; 82] = [
     "env",
     "timeout",
     "nice",
@@ -114,7 +118,41 @@ const RUNNERS: [&str; 48] = [
     "flock",
     "script",
     "strace",
-    "xargs",
+    "ltrace",
+    "nsenter",
+    "numactl",
+    "setarch",
+    "linux32",
+    "linux64",
+    "runcon",
+    "sg",
+    "pkexec",
+    "capsh",
+    "fakeroot",
+    "proot",
+    "chpst",
+    "envdir",
+    "setuidgid",
+    "softlimit",
+    "s6-setuidgid",
+    "cgexec",
+    "systemd-inhibit",
+    "catatonit",
+    "eatmydata",
+    "faketime",
+    "torsocks",
+    "proxychains",
+    "proxychains4",
+    "watch",
+    "rlwrap",
+    "cpulimit",
+    "direnv",
+    "op",
+    "doppler",
+    "infisical",
+    "chamber",
+    "cross-env",
+    "dotenvx",
     "xvfb-run",
     "dbus-run-session",
     "dumb-init",
@@ -125,6 +163,8 @@ const RUNNERS: [&str; 48] = [
     "volta",
     "dotenv",
 ];
+/// Programs that put words of their own, such as their input, behind those of the line.
+const FEEDERS: [&str; 2] = ["xargs", "parallel"];
 const OF_NODE: [Family; 6] = [
     Family::Npm,
     Family::Pnpm,
@@ -140,7 +180,11 @@ pub fn kind(name: &str) -> Option<Kind> {
     match name {
         _ if SHELLS.contains(&name) => Some(Kind::Shell),
         _ if RUNNERS.contains(&name) => Some(Kind::Runner),
+        _ if FEEDERS.contains(&name) => Some(Kind::Feeder),
+        "find" => Some(Kind::Finder),
         "node" | "nodejs" | "bun" | "deno" | "tsx" | "ts-node" => Some(Kind::Interpreter(&OF_NODE)),
+        // They have no packages by one of these.
+        "perl" | "ruby" | "php" | "lua" | "Rscript" | "tclsh" => Some(Kind::Interpreter(&[])),
         "docker" | "podman" | "nerdctl" | "kubectl" | "ssh" => Some(Kind::Elsewhere),
         _ if is_python(name) => Some(Kind::Interpreter(&OF_PYTHON)),
         _ => None,
@@ -175,6 +219,24 @@ const YARN: [&str; 7] = ["dlx", "install", "add", "create", "up", "upgrade", "gl
 const BUN: [&str; 8] = ["x", "install", "i", "add", "create", "c", "update", "init"];
 const PIP: [&str; 3] = ["install", "download", "wheel"];
 const GO: [&str; 6] = ["run", "install", "get", "build", "generate", "mod"];
+
+/// Whether a word is a flag of an interpreter's behind which its program stands, as in `python -Ic` and `node --eval`.
+pub(super) fn is_code_flag(word: &str) -> bool {
+    let long = ["--eval", "--print", "eval"];
+    let short = word.strip_prefix('-');
+    long.contains(&word)
+        || short.is_some_and(|it| it.ends_with(['c', 'e', 'E', 'p', 'r']) && it.len() <= 4)
+            && !word.starts_with("--")
+}
+
+/// Whether programs of that name download packages, whatever their words; of those that only some words make do so, too.
+pub(super) fn is_downloader(name: &str) -> bool {
+    let names = [
+        "npx", "npm", "pnpx", "pnpm", "yarn", "bunx", "bun", "deno", "corepack", "uvx", "uv",
+        "pipx", "pip", "pip3",
+    ];
+    names.contains(&name)
+}
 
 /// What downloads packages when a program is started with some words.
 #[derive(Clone, Copy, Debug)]

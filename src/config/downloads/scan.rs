@@ -1,7 +1,7 @@
 //! Looks for programs that download packages in a command line.
 
 use super::flags::{OwnFlag, is_registry_variable, own_flags};
-use super::programs::{Family, Kind, downloads, kind};
+use super::programs::{Family, Kind, downloads, is_code_flag, is_downloader, kind};
 use super::word::Word;
 
 /// How many command lines may be in each other.
@@ -114,13 +114,57 @@ impl Scan {
         match kind(name) {
             Some(Kind::Elsewhere) => {}
             Some(Kind::Shell | Kind::Runner) => self.behind(rest, standing, depth),
-            Some(Kind::Interpreter(_)) | None => match name {
+            Some(Kind::Feeder) => {
+                let fed: Vec<_> = rest.iter().cloned().chain([Word::open()]).collect();
+                self.behind(&fed, standing, depth);
+            }
+            Some(Kind::Finder) => {
+                let flags = ["-exec", "-execdir", "-ok", "-okdir"];
+                for (at, _) in rest
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, it)| flags.contains(&it.text()))
+                {
+                    self.command(&rest[at + 1..], standing, depth + 1);
+                }
+            }
+            Some(Kind::Interpreter(_)) => {
+                let is_code = |at: usize| at > 0 && is_code_flag(rest[at - 1].text());
+                for (at, word) in rest.iter().enumerate() {
+                    self.in_code(word, is_code(at), depth);
+                }
+                self.behind(rest, Standing::Named, depth);
+            }
+            None => match name {
                 "export" => {
                     let _count = rest.iter().filter(|word| self.sets(word)).count();
                 }
-                _ => self.behind(rest, Standing::Named, depth),
+                _ => {
+                    for word in rest {
+                        self.in_code(word, false, depth);
+                    }
+                    self.behind(rest, Standing::Named, depth);
+                }
             },
         }
+    }
+
+    /// A word that may be code, or hold a table of JSON: what it names in quotes, and of code whatever it names.
+    fn in_code(&mut self, word: &Word, is_code: bool, depth: usize) {
+        let tokens = word.tokens();
+        let (words, are_quoted): (Vec<_>, Vec<_>) = tokens.into_iter().unzip();
+        let begin = self.sets.len();
+        for word in words.iter().filter(|_| is_code) {
+            if is_registry_variable(word.text()) {
+                self.sets.push((word.text().to_owned(), word.is_fixed()));
+            }
+        }
+        for (at, token) in words.iter().enumerate() {
+            if (is_code || are_quoted[at]) && is_downloader(token.program()) {
+                self.command(&words[at..], Standing::Named, depth + 1);
+            }
+        }
+        self.sets.truncate(begin);
     }
 
     /// Words that may be a command line, or hold one.
@@ -209,6 +253,29 @@ mod tests {
             ("python3.12", &["-m", "pipx", "run", "x"], "pipx"),
             ("deno", &["run", "-A", "npm:@corp/x"], "deno"),
             ("go", &["run", "corp.example/x@latest"], "go"),
+            ("xargs", &["npx", "-y", "x"], "npx"),
+            // The package comes from what it reads.
+            ("xargs", &["-a", "/x", "npx"], "npx"),
+            ("parallel", &["npx", "-y", ":::", "x"], "npx"),
+            (
+                "find",
+                &["/x", "-name", "y", "-exec", "npx", "{}", ";"],
+                "npx",
+            ),
+            ("find", &["/x", "-execdir", "sh", "-c", "uvx x", ";"], "uvx"),
+            ("script", &["-qc", "npx -y x", "/dev/null"], "npx"),
+            ("runuser", &["-u", "me", "--", "npx", "x"], "npx"),
+            ("setpriv", &["--reuid=1", "npx", "x"], "npx"),
+            ("chroot", &["/x", "/usr/bin/npx", "x"], "npx"),
+            ("unshare", &["-r", "--", "npx", "x"], "npx"),
+            ("nsenter", &["-t", "1", "-m", "npx", "x"], "npx"),
+            ("flock", &["/x", "-c", "npx x"], "npx"),
+            ("ionice", &["-c", "3", "npx", "x"], "npx"),
+            ("chrt", &["-b", "0", "npx", "x"], "npx"),
+            ("taskset", &["-c", "0", "npx", "x"], "npx"),
+            ("time", &["npx", "x"], "npx"),
+            ("strace", &["-f", "npx", "x"], "npx"),
+            ("op", &["run", "--", "npx", "x"], "npx"),
         ] {
             let found = found(program, args);
             let is = |it: &Downloader| it.program == name && it.standing == Standing::Runs;
@@ -218,6 +285,43 @@ mod tests {
             ("mcp-proxy", &["--", "npx", "-y", "x"][..]),
             ("node", &["gateway.js", "--stdio", "npx -y @corp/x"]),
             ("supergateway", &["--stdio=uvx x"]),
+            (
+                "python",
+                &["-c", "import os; os.execvp('npx', ['npx', '-y', 'x'])"],
+            ),
+            (
+                "python3.12",
+                &["-Ic", "__import__('os').execvp('uvx',['uvx','x'])"],
+            ),
+            (
+                "python3",
+                &["-c", "run([sys.executable, '-m', 'pip', 'install', 'x'])"],
+            ),
+            (
+                "node",
+                &["-e", "require('child_process').spawn('npx',['-y','x'])"],
+            ),
+            (
+                "node",
+                &["--eval=require('child_process').execSync(`pnpm dlx x`)"],
+            ),
+            (
+                "deno",
+                &["eval", "new Deno.Command('/usr/bin/npx', {args: ['x']})"],
+            ),
+            ("perl", &["-e", "exec 'npx', '-y', 'x'"]),
+            ("awk", &["BEGIN { system(\"npx -y x\") }"]),
+            (
+                "gateway",
+                &[r#"--config={"command":"npx","args":["-y","x"]}"#],
+            ),
+            (
+                "sh",
+                &[
+                    "-c",
+                    "python3 -c \"import os; os.execvp('npx',['npx','x'])\"",
+                ],
+            ),
         ] {
             let found = found(program, args);
             let is = |it: &Downloader| it.standing == Standing::Named;
@@ -233,6 +337,11 @@ mod tests {
             ("deno", &["run", "main.ts"]),
             ("docker", &["run", "-i", "image", "npx", "-y", "x"]),
             ("cat", &["notes about npx"]),
+            ("cat", &["it's npx x"]),
+            ("find", &["/x", "-name", "npx", "-print"]),
+            ("find", &["/x", "-exec", "cat", "{}", ";"]),
+            ("python", &["-c", "print('no packages here')"]),
+            ("python", &["-c", "go = 1; x = go.run"]),
         ] {
             assert_eq!(found(program, args), [], "{program} {args:?}");
         }
@@ -356,6 +465,10 @@ mod tests {
             let found = one(program, args);
             assert_eq!(found.open_registry(), None, "{program} {args:?} {found:?}");
         }
+        let code = "import os; os.environ['NPM_CONFIG_REGISTRY'] = 'https://r'; os.execvp('npx', ['npx', 'x'])";
+        assert!(one("python", &["-c", code]).says("npm_config_registry"));
+        let code = "spawn('npx', ['--registry=https://r', 'x'])";
+        assert!(one("node", &["-e", code]).says("npm_config_registry"));
         let said = one("sh", &["-c", "NPM_CONFIG_REGISTRY=https://r npx -y x"]);
         assert!(said.says("npm_config_registry") && !said.says("npm_config_@a:registry"));
         assert!(one("npx", &["--registry", "https://r", "x"]).says("NPM_CONFIG_REGISTRY"));
@@ -365,7 +478,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_words_make_it_panic(program in "(sh|env|npx|npm|uv|node|[a-z]{1,3})", args in prop::collection::vec("(-c|npx|x|--|[-a-z='\"\\\\ ;|&()$`#\\n/]{0,12})", 0..8)) {
+        fn no_words_make_it_panic(program in "(sh|env|npx|npm|uv|node|python|xargs|find|[a-z]{1,3})", args in prop::collection::vec("(-c|-exec|npx|x|--|[-a-z='\"\\\\ ;|&()$`#\\n/]{0,12})", 0..8)) {
             let words: Vec<_> = args.iter().map(|it| Word::known(it)).collect();
             for found in downloaders(&program, &words) {
                 let _no_panic = (found.open_registry(), found.says("UV_INDEX"));

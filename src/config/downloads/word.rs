@@ -58,6 +58,30 @@ impl Word {
         self.text.contains(char::is_whitespace)
     }
 
+    /// A word of which nothing is known.
+    pub(super) fn open() -> Self {
+        Self {
+            text: OPEN.to_string(),
+            is_conditional: false,
+        }
+    }
+
+    /// The names, flags and values in it, read as the code of any language: what stands between signs that are in none of
+    /// those, and whether the sign before is a quote.
+    pub(super) fn tokens(&self) -> Vec<(Self, bool)> {
+        let is_inside = |c: char| c.is_ascii_alphanumeric() || "_-./@:=~+\0".contains(c);
+        let mut tokens = Vec::new();
+        let mut before = ' ';
+        for piece in self.text.split_inclusive(|c| !is_inside(c)) {
+            let token = piece.trim_end_matches(|c| !is_inside(c));
+            if !token.is_empty() {
+                tokens.push((self.part(token), matches!(before, '\'' | '"' | '`')));
+            }
+            before = piece.chars().next_back().unwrap_or(' ');
+        }
+        tokens
+    }
+
     /// The commands in it, read as a shell reads a script: words between blanks, with quotes taken off; commands between
     /// `;`, `&`, `|`, brackets and the ends of lines.
     pub(super) fn commands(&self) -> Vec<Vec<Self>> {

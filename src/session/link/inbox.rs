@@ -6,7 +6,7 @@ use super::Link;
 use super::slumber::Heard;
 use crate::held::Kind;
 use crate::protocol::{Failure, Reason};
-use crate::worker::{Exit, Inbox, Oversized};
+use crate::worker::{Exit, ExitStatusKind, Inbox, Oversized};
 
 impl Inbox for Link {
     fn message(&self, line: Bytes) {
@@ -68,6 +68,10 @@ impl Inbox for Link {
         let (desks, greeted, seated, was_greeted) = {
             let mut state = self.state.lock();
             state.exited = Some(how.clone());
+            state.died_of = match exit.status {
+                ExitStatusKind::Signal(signal) if !exit.asked => Some(signal),
+                _ => None,
+            };
             let desks = std::mem::take(&mut state.desks);
             let was_greeted = state.mux.hello().is_some();
             (

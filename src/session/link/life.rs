@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
+use super::super::eras::Refusal;
 use super::Link;
 use crate::bridge::{Era, NotGreeted};
 use crate::pool::{Stop, StopReason};
@@ -144,6 +146,24 @@ impl Link {
             _ if state.stop.is_some() => labels::StartOutcome::Cancelled,
             Some(_) => labels::StartOutcome::Exited,
             None => labels::StartOutcome::Refused,
+        }
+    }
+
+    /// How it did not take the first message, where it was not silent.
+    pub(in crate::session) fn how_it_refused(&self) -> Refusal {
+        match self.state.lock().died_of.map(Signal::try_from) {
+            None => Refusal::Said,
+            Some(Ok(
+                Signal::SIGSEGV
+                | Signal::SIGABRT
+                | Signal::SIGBUS
+                | Signal::SIGILL
+                | Signal::SIGFPE
+                | Signal::SIGTRAP
+                | Signal::SIGSYS
+                | Signal::SIGPIPE,
+            )) => Refusal::Crashed,
+            Some(_) => Refusal::Killed,
         }
     }
 

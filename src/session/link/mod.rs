@@ -89,6 +89,8 @@ struct State {
     desks: FxHashMap<CallId, Desk>,
     /// How the process ended, once it has.
     exited: Option<String>,
+    /// The signal that ended it by itself, without being asked to.
+    died_of: Option<i32>,
     /// Why it is being ended, where that is more than that it was asked to.
     condemned: Option<String>,
     /// Why it was told to stop, once it was.
@@ -212,6 +214,7 @@ impl Link {
                 mux,
                 desks: FxHashMap::default(),
                 exited: None,
+                died_of: None,
                 condemned: None,
                 stop: None,
                 start_failure: None,
