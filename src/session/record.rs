@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::aggregate::{Members, Membership};
+use super::ended::Ended;
 use super::mailbox::{Mailbox, Pushed, WhenFull};
 use super::replay::Replay;
 use super::roots::SessionRoots;
@@ -118,6 +120,8 @@ pub struct Session {
     /// What it takes itself.
     _charge: Charge,
     streams: AtomicU64,
+    /// Notified when it ends.
+    pub(super) end_told: Notify,
     state: Mutex<State>,
 }
 
@@ -129,7 +133,7 @@ struct State {
     last_used: Instant,
     /// Requests and streams that keep it from expiring.
     in_use: usize,
-    ended: bool,
+    ended: Option<Ended>,
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
     others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
@@ -167,13 +171,14 @@ impl Session {
             _charge: charge,
             account,
             streams: AtomicU64::new(first_stream()),
+            end_told: Notify::new(),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
                 subscriptions,
                 last_used: Instant::now(),
                 in_use: 0,
-                ended: false,
+                ended: None,
                 route: None,
                 others: None,
                 seats: BTreeSet::new(),
@@ -293,12 +298,23 @@ impl Session {
 
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    /// Why it is over, if it is.
+    pub(super) fn ended(&self) -> Option<Ended> {
         self.state.lock().ended
     }
 
-    /// Marks it as over; false if it was already.
-    pub(super) fn end(&self) -> bool {
-        let first = !std::mem::replace(&mut self.state.lock().ended, true);
+    /// Marks it as over, for that reason; false if it was already. Who waits on its behalf is told.
+    pub(super) fn end(&self, why: Ended) -> bool {
+        let first = {
+            let mut state = self.state.lock();
+            let first = state.ended.is_none();
+            state.ended.get_or_insert(why);
+            first
+        };
+        self.end_told.notify_waiters();
         // A member's is that of the whole.
         if self.whole().is_none() {
             self.outbox.close();

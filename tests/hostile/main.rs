@@ -17,6 +17,7 @@ mod bytes;
 mod ceiling;
 mod connections;
 mod endings;
+mod ends;
 mod envelope;
 mod fairness;
 mod guardian;
