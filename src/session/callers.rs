@@ -254,11 +254,11 @@ impl Shared {
                     self.end_session(&gone);
                 }
                 // Whoever removes its server or tenant puts that in force first, and looks for callers then.
-                match Ended::under(&self.setup().config, &kept) {
+                match kept.ended_under(&self.setup().config) {
                     None => Ok(kept),
                     Some(why) => {
-                        self.end_callers(&|kept| Ended::under(&self.setup().config, kept));
-                        Err(why.failure(&kept))
+                        self.end_callers(&|kept| kept.ended_under(&self.setup().config));
+                        Err(kept.failure(why))
                     }
                 }
             }

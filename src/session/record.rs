@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,9 +22,10 @@ use super::route::{Order, Route};
 use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
+use crate::config::Config;
 use crate::held::{Account, Charge, Kind, Shelf};
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::protocol::Revision;
+use crate::protocol::{Failure, Revision};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Most configs of one session whose ways are remembered; the least recently used that no request is
@@ -121,7 +123,7 @@ pub struct Session {
     _charge: Charge,
     streams: AtomicU64,
     /// Notified when it ends.
-    pub(super) end_told: Notify,
+    end_told: Notify,
     state: Mutex<State>,
 }
 
@@ -320,6 +322,61 @@ impl Session {
             self.outbox.close();
         }
         first
+    }
+
+    /// What a request of it is told that was under way when it ended for that reason.
+    pub(super) fn failure(&self, why: Ended) -> Failure {
+        why.failure(&self.server, self.is_stateless)
+    }
+
+    /// Why it cannot go on under that pool.toml, if it cannot.
+    pub(super) fn ended_under(&self, config: &Config) -> Option<Ended> {
+        let has_server = self.is_with_all() || config.has_server(&self.server);
+        match (has_server, config.has_tenant(self.tenant())) {
+            (true, true) => None,
+            (false, true) => Some(Ended::ServerRemoved),
+            (_, false) => Some(Ended::TenantRemoved),
+        }
+    }
+
+    /// Waits until the session has ended.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    async fn until_ended(&self) -> Ended {
+        let mut told = pin!(self.end_told.notified());
+        // Registered before the look, so that no end between the two is missed.
+        told.as_mut().enable();
+        loop {
+            if let Some(why) = self.ended() {
+                return why;
+            }
+            told.as_mut().await;
+            told.set(self.end_told.notified());
+            told.as_mut().enable();
+        }
+    }
+
+    /// What comes of that work for the session, unless the session ends before: then that is told at once, and the work is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Why the session has ended, also where that is what the work failed for; else that of the work.
+    ///
+    /// # Cancel-Safety
+    /// As of the work.
+    pub(super) async fn unless_ended<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            done = work => match (done, self.ended()) {
+                (Err(_), Some(why)) => Err(self.failure(why)),
+                (done, _) => done,
+            },
+            why = self.until_ended() => Err(self.failure(why)),
+        }
     }
 
     /// Keeps it from expiring until the guard is dropped.

@@ -321,7 +321,7 @@ pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
         CallRefused::Gone => NotBound::Gone,
         CallRefused::NoRoom(full) => Failure::from(full).into(),
         CallRefused::SessionEnded => match session.ended() {
-            Some(why) => why.failure(session).into(),
+            Some(why) => session.failure(why).into(),
             None => session_not_found().into(),
         },
         CallRefused::Stalled { unsent } => {

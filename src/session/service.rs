@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::directory::{MAX_SESSIONS, TooMany};
-use super::ended::{Ended, Newcomer};
+use super::ended::Ended;
 use super::eras::Eras;
 use super::keep::{self, Records};
 use super::launchpad::Launchpad;
@@ -16,7 +16,7 @@ use super::packages;
 use super::record::{Session, SessionId};
 use super::route::{self, Setup};
 use super::rules::Finding;
-use super::shared::{Happening, Shared, Watcher};
+use super::shared::{Happening, Newcomer, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, advertised};
 use crate::held::{self, Ledger};
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -131,7 +131,7 @@ impl Sessions {
         self.shared.replace_setup(Arc::clone(&setup));
         let config = &setup.config;
         self.shared
-            .end_sessions(|session| Ended::under(config, session));
+            .end_sessions(|session| session.ended_under(config));
         self.drop_unserved();
         self.stock();
         if before != servers(&setup) {
@@ -300,7 +300,7 @@ impl Sessions {
         // One that ended before the table had it is in it for ever.
         if let Some(why) = session.ended() {
             directory.remove(&session);
-            return Err(why.failure(&session));
+            return Err(session.failure(why));
         }
         if let Some(route) = session.route() {
             self.shared.directory.set_keys(no, vec![route.key]);

@@ -28,6 +28,7 @@ use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
+use crate::protocol::Failure;
 use crate::store::{IdHash, SessionStore, Standing};
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::{Exit, Guardian};
@@ -321,7 +322,7 @@ impl Shared {
             store.remove(IdHash::of(session.id.as_str()));
         }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
-            link.detach(session.no, &why.failure(session));
+            link.detach(session.no, &session.failure(why));
             link.order().pin_while_subscribed(&link, self);
         }
         for route in session.routes() {
@@ -335,5 +336,40 @@ impl Shared {
             self.end_session_because(member, why);
         }
         true
+    }
+}
+
+/// A session that no table has yet, while it is found out what its server says of itself. Who removes its server or its
+/// tenant ends it all the same.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    shared: &'a Shared,
+    session: Arc<Session>,
+}
+
+impl<'a> Newcomer<'a> {
+    /// Notes a session that is about to be opened.
+    ///
+    /// # Errors
+    /// When its server or tenant has just been removed.
+    pub(super) fn enter(shared: &'a Shared, session: &Arc<Session>) -> Result<Self, Failure> {
+        let mut newcomers = shared.newcomers.lock();
+        newcomers.insert(session.no, Arc::clone(session));
+        drop(newcomers);
+        let newcomer = Self {
+            shared,
+            session: Arc::clone(session),
+        };
+        // Whoever changes pool.toml puts it in force first and looks for newcomers then: one of the two sees the other.
+        match session.ended_under(&shared.setup().config) {
+            Some(why) => Err(session.failure(why)),
+            None => Ok(newcomer),
+        }
+    }
+}
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        self.shared.newcomers.lock().remove(&self.session.no);
     }
 }

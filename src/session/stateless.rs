@@ -20,12 +20,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::callers::{Caller, Told};
-use super::ended::Newcomer;
 use super::exchange::{Exchange, Way};
 use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::route::Setup;
 use super::service::Sessions;
+use super::shared::Newcomer;
 use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
@@ -365,7 +365,7 @@ impl Sessions {
         };
         if let Some(why) = listener.session.ended() {
             self.shared.directory.remove(&listener.session);
-            return Err(why.failure(&listener.session));
+            return Err(listener.session.failure(why));
         }
         let mut agreed = Vec::with_capacity(filter.resource_subscriptions.len());
         for uri in std::mem::take(&mut filter.resource_subscriptions) {

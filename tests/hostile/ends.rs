@@ -31,7 +31,7 @@ fn hash(token: &str) -> String {
 fn servers() -> String {
     let shared = SHARES.map(|share| demo(&format!("of-{share}"), &format!("share = \"{share}\"")));
     let narrow = demo("narrow", "max_in_flight = 1\ninteractive = \"never\"");
-    shared.concat() + &narrow + &faulty("mute", &["never-answers"], "aggregate = false")
+    shared.concat() + &narrow + &faulty("mute", &["--mode", "never-answers"], "aggregate = false")
 }
 
 fn tenant(name: &str, token: &str) -> String {
@@ -374,7 +374,8 @@ async fn whatever_is_under_way_in_a_session_when_its_client_ends_it_is_told_so()
     // Others of the same tenant go on; the streams of HTTP+SSE end with their connections.
     let older: Vec<_> = case
         .calls
-        .extract_if(.., |kind, _| kind.starts_with("older"));
+        .extract_if(.., |kind, _| kind.starts_with("older"))
+        .collect();
     let left = case.calls.len();
     for (_, call) in older {
         call.abort();
