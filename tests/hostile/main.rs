@@ -42,4 +42,5 @@ mod side_by_side;
 mod succession;
 mod tables;
 mod terminals;
+mod uploads;
 mod wire;
