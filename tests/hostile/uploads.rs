@@ -290,9 +290,7 @@ async fn a_line_feed_alone_within_a_chunked_body_is_refused_at_once_as_what_it_i
         assert!(began.elapsed() < Duration::from_secs(3), "{body:?}");
     }
     // What is right is served.
-    let told = exchange(
-        &pool,
-        (head + &well + "0\r\nx: y\r\n\r\n" + "GET / HTTP/1.0\r\n\r\n").as_bytes(),
-    );
-    assert_eq!(status(&told.await), Some(200));
+    let right = head + &well + "0\r\nx: y\r\n\r\nGET / HTTP/1.0\r\n\r\n";
+    let told = exchange(&pool, right.as_bytes()).await;
+    assert_eq!(status(&told), Some(200), "{told}");
 }
