@@ -16,7 +16,9 @@ use crate::wire::{INITIALIZE, address, exchange, status};
 
 /// Of each upload, in bytes.
 const LEN: usize = 900_000;
-const SLOW: &str = "[limits]\nbody_rate = \"32KiB\"\n";
+/// More than what comes at no pace, and what is behind that has room in a socket.
+const SOME: usize = 128 << 10;
+const SLOW: &str = "[limits]\nbody_rate = \"4KiB\"\n";
 
 fn serve() -> Stdiopool {
     Stdiopool::serve(&(SLOW.to_owned() + &demo("good", "")))
@@ -46,20 +48,15 @@ fn upload(pool: &Stdiopool, id: &str, bytes: usize) -> JoinHandle<String> {
     let mut body = message(id);
     body.truncate(bytes);
     tokio::spawn(async move {
-        let stream = TcpStream::connect(address).await.expect("connected");
-        let (mut from, mut to) = stream.into_split();
-        let sending = tokio::spawn(async move {
-            let sent = async {
-                to.write_all(head.as_bytes()).await?;
-                to.write_all(&body).await
-            };
-            // Cut off where it is refused.
-            let _sent = sent.await;
-            to
-        });
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let (mut from, mut to) = stream.split();
+        let sending = async {
+            to.write_all(head.as_bytes()).await?;
+            to.write_all(&body).await
+        };
         let mut told = vec![];
-        let _reset = from.read_to_end(&mut told).await;
-        drop(sending.await);
+        // Cut off where it is refused.
+        let (_sent, _read) = tokio::join!(sending, from.read_to_end(&mut told));
         String::from_utf8_lossy(&told).into_owned()
     })
 }
@@ -135,9 +132,13 @@ async fn nothing_is_held_for_a_body_whose_client_is_gone() {
         })
         .await;
     };
-    // Half of it is there, and nobody reads it.
-    let uploads = [upload(&pool, "a", LEN / 2), upload(&pool, "b", LEN)];
+    // Some of it waits here, and nobody reads it; behind it is the end of the connection.
+    let uploads = [upload(&pool, "a", SOME), upload(&pool, "b", SOME)];
     holds(&pool, 2 * LEN).await;
+    eventually("they are held up", async || {
+        pool.metric("stdiopool_body_pace_wait_seconds_total").await > 10.0
+    })
+    .await;
     for upload in uploads {
         upload.abort();
     }
@@ -206,11 +207,11 @@ async fn a_reload_changes_the_pace_of_bodies_under_way() {
     holds(&pool, 4 * LEN).await;
     let file = pool.dir.path().join("pool.toml");
     let text = std::fs::read_to_string(&file).expect("reads");
-    std::fs::write(&file, text.replace("32KiB", "64MiB")).expect("writes");
+    std::fs::write(&file, text.replace("4KiB", "64MiB")).expect("writes");
     let mut command = pool.command(&["reload"]);
     let done = tokio::task::spawn_blocking(move || command.status()).await;
     assert!(done.expect("runs").expect("runs").success());
-    // At the old one it would take two minutes.
+    // At the old one it would take a quarter of an hour.
     eventually_within(Duration::from_secs(10), "they are there", async || {
         held(&pool).await == 0
     })
