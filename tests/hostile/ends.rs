@@ -461,6 +461,29 @@ async fn what_is_under_way_when_its_token_is_revoked_is_served() {
     assert_eq!(next.status, StatusCode::UNAUTHORIZED);
 }
 
+/// Nobody waits for it here: its client would have to come back, and cannot.
+#[tokio::test]
+async fn a_call_that_waits_for_its_clients_answer_ends_with_its_server_and_its_tenant() {
+    for (what, of_tenant) in [(servers(), false), (tenant("acme", OWN), true)] {
+        let pool = serve(&tenant("acme", OWN));
+        for share in SHARES {
+            let client = pool.client(&format!("of-{share}")).with_token(OWN);
+            let arguments = json!({"kind": "elicitation"});
+            let capabilities = stateless::elicitation();
+            let asked = stateless::call(&client, "ask", arguments, &capabilities).await;
+            assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+        }
+        let suspended = "stdiopool_held_bytes{kind=\"suspended\"}";
+        assert!(pool.metric(suspended).await > 0.0);
+        reload_without(&pool, &what).await;
+        assert_eq!(pool.metric(suspended).await, 0.0, "{of_tenant}");
+        eventually("their workers are gone", async || {
+            pool.workers().await.is_empty()
+        })
+        .await;
+    }
+}
+
 /// What a client cancels itself is not answered, and its worker is told.
 #[tokio::test]
 async fn a_call_that_is_cancelled_ends_however_its_worker_is_shared() {

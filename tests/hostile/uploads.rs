@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::support::{Stdiopool, demo, eventually, eventually_within};
-use crate::wire::{INITIALIZE, address, exchange, status};
+use crate::wire::{INITIALIZE, address, exchange, status, tenants};
 
 /// Of each upload, in bytes.
 const LEN: usize = 900_000;
@@ -294,4 +294,84 @@ async fn a_line_feed_alone_within_a_chunked_body_is_refused_at_once_as_what_it_i
     let right = head + &well + "0\r\nx: y\r\n\r\nGET / HTTP/1.0\r\n\r\n";
     let told = exchange(&pool, right.as_bytes()).await;
     assert_eq!(status(&told), Some(200), "{told}");
+}
+
+/// The most memory that the supervisor has had, in bytes.
+fn most_memory(pool: &Stdiopool) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pool.pid())).expect("runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a line");
+    let kib: u64 = line
+        .trim_end_matches("kB")
+        .trim()
+        .parse()
+        .expect("a number");
+    kib << 10
+}
+
+/// What windows of HTTP/2 let in before anybody reads it is bounded: of strangers, because it is not kept; of a tenant,
+/// because it is counted.
+#[tokio::test]
+async fn what_comes_over_http2_before_it_is_read_is_bounded() {
+    const CONNECTIONS: usize = 6;
+    const STREAMS: usize = 200;
+    const ROOM: u64 = 64 << 20;
+    let toml = SLOW.to_owned() + &demo("good", "") + &tenants(&["acme"]);
+    let pool = Stdiopool::serve_with("[auth]\nmode = \"token\"\n", &toml);
+    // Six times that much comes.
+    let flood = async |token: Option<&str>, most: u64| {
+        let before = most_memory(&pool);
+        let mut open = vec![];
+        for _ in 0..CONNECTIONS {
+            let (mut sender, connection) = http2(&pool).await;
+            for _ in 0..STREAMS {
+                let mut request = request(&pool, 0);
+                request.headers_mut().remove("content-length");
+                if let Some(token) = token {
+                    let value = format!("Bearer {token}").parse().expect("a value");
+                    request.headers_mut().insert("authorization", value);
+                }
+                sender = sender.ready().await.expect("ready");
+                let (response, mut stream) = sender.send_request(request, false).expect("begun");
+                stream
+                    .send_data(vec![b'x'; 128 << 10].into(), false)
+                    .expect("queued");
+                open.push((response, stream));
+            }
+            tokio::spawn(async move {
+                let _kept = sender;
+                drop(connection.await);
+            });
+        }
+        let mut refused = 0;
+        let expected = match token {
+            None => CONNECTIONS * STREAMS,
+            // What has no room beside the others.
+            Some(_) => CONNECTIONS * STREAMS - usize::try_from(ROOM / (128 << 10)).expect("fits"),
+        };
+        let mut answers: futures_util::stream::FuturesUnordered<_> = open
+            .into_iter()
+            .map(|(response, stream)| async move {
+                let answered = response.await;
+                drop(stream);
+                answered.map(|answer| answer.status())
+            })
+            .collect();
+        while refused < expected {
+            let next = futures_util::StreamExt::next(&mut answers);
+            let answered = tokio::time::timeout(Duration::from_secs(60), next).await;
+            let status = answered.expect("in time").expect("more").expect("answered");
+            let is_refused = [StatusCode::UNAUTHORIZED, StatusCode::TOO_MANY_REQUESTS];
+            refused += usize::from(is_refused.contains(&status));
+        }
+        let held = held(&pool).await;
+        let grown = most_memory(&pool) - before;
+        eprintln!("{token:?}: {held} held, {grown} more at the most");
+        assert!(held as u64 <= ROOM, "{held}");
+        assert!(grown < most, "{grown}");
+    };
+    flood(None, 64 << 20).await;
+    flood(Some("acme"), ROOM + (64 << 20)).await;
 }
