@@ -24,7 +24,7 @@ use crate::fair::Gate;
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
 /// What of one request may come over HTTP/2 before it is read, in bytes.
-pub(in crate::front) const STREAM_WINDOW: u32 = 128 << 10;
+pub(in crate::front) const STREAM_WINDOW: u32 = 64 << 10;
 /// What of all requests of a connection may: whatever is not read of some, the others have room.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Longest head over HTTP/1.1, in bytes: one with a config of the largest size, encoded, has room.
