@@ -91,6 +91,8 @@ enum Next {
 struct Reading<'a> {
     began: Instant,
     charge: Charge,
+    /// For what of it may have come and was not read, where its length is not said.
+    unread: Charge,
     /// Most bodies come in one piece, which is then not copied.
     first: Bytes,
     rest: BytesMut,
@@ -106,6 +108,7 @@ impl<'a> Reading<'a> {
         Self {
             began: Instant::now(),
             charge: account.nothing(Kind::Body),
+            unread: account.nothing(Kind::Body),
             first: Bytes::new(),
             rest: BytesMut::new(),
             asks_first,
@@ -130,10 +133,11 @@ impl<'a> Reading<'a> {
         };
         // What has come and was not read is held as well.
         let unsaid = match body.size_hint().exact() {
-            None if !body.is_end_stream() => UNSAID.min(max).saturating_sub(expected),
+            None if !body.is_end_stream() => UNSAID.min(max),
             None | Some(_) => 0,
         };
-        if let Err(full) = self.charge.grow(expected + unsaid) {
+        let charged = self.charge.grow(expected);
+        if let Err(full) = charged.and_then(|()| self.unread.grow(unsaid)) {
             let refusal = (full.into(), UNREAD_TIMEOUT);
             return self.refuse(body, Bytes::new(), refusal).await;
         }
@@ -279,6 +283,8 @@ impl<'a> Reading<'a> {
             mut pacing,
             is_paced,
             charge,
+            // Until what is there has passed by.
+            unread: _unread,
             first,
             rest,
             began: _,
@@ -301,16 +307,11 @@ impl<'a> Reading<'a> {
     }
 
     fn whole(mut self) -> Incoming {
-        let room = self.rest.capacity();
         let bytes = if self.rest.is_empty() {
             self.first
         } else {
             self.rest.freeze()
         };
-        // Whatever may have come beside it is not there any more.
-        let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
-        self.charge
-            .shrink(charged.saturating_sub(room.max(bytes.len())));
         if self.charge.carries(&bytes) {
             return Incoming {
                 bytes: self.charge.carried_by(bytes),

@@ -315,7 +315,7 @@ fn most_memory(pool: &Stdiopool) -> u64 {
 /// because it is counted.
 #[tokio::test]
 async fn what_comes_over_http2_before_it_is_read_is_bounded() {
-    const CONNECTIONS: usize = 8;
+    const CONNECTIONS: usize = 6;
     const STREAMS: usize = 200;
     const ROOM: u64 = 64 << 20;
     // Held up for some seconds: what is refused passes by at that pace too.
@@ -375,5 +375,5 @@ async fn what_comes_over_http2_before_it_is_read_is_bounded() {
         assert!(grown < most, "{grown}");
     };
     flood(None, 64 << 20).await;
-    flood(Some("acme"), ROOM + (64 << 20)).await;
+    flood(Some("acme"), ROOM + (128 << 20)).await;
 }
