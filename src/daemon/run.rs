@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -167,7 +167,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
     let _in_time = EndLimit::start(drain_timeout + MAX_SHUTDOWN);
     // Said when it is so.
-    front.draining.store(true, Ordering::Relaxed);
+    front.draining.cancel();
     // Who would have to come back for an answer cannot.
     front.parked.clear();
     service.sessions.end_suspended();
@@ -473,7 +473,7 @@ impl Service {
             channels: Arc::default(),
             handles: Arc::clone(&self.handles),
             grants: self.reloader.grants(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
         })
     }
 

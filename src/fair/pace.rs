@@ -20,6 +20,17 @@ impl Pace {
         Self(self.0.max(now).saturating_add(lasts))
     }
 
+    /// What was taken in so far lasts as long as it does at another rate.
+    pub(super) fn at_rate(self, now: u64, rate: NonZeroU64, other: NonZeroU64) -> Self {
+        let left = u128::from(self.0.saturating_sub(now));
+        let left = left * u128::from(rate.get()) / u128::from(other.get());
+        let left = u64::try_from(left).unwrap_or(u64::MAX);
+        match self.0 > now {
+            true => Self(now.saturating_add(left)),
+            false => self,
+        }
+    }
+
     /// How long nothing more is to be taken in.
     pub(super) fn wait(self, now: u64) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(now.saturating_add(BURST)))
@@ -49,6 +60,23 @@ mod tests {
                 pace = pace.after(now, bytes, rate);
                 now = now.saturating_add(u64::try_from(pace.wait(now).as_nanos()).expect("in range"));
             }
+        }
+
+        /// A change of the rate takes nothing off what was sent, and adds nothing to it.
+        #[test]
+        fn another_rate_counts_for_what_was_sent_before(
+            rate in 1_u64..1 << 30,
+            other in 1_u64..1 << 30,
+            bytes in 1_u64..1 << 24,
+            now in 0_u64..1 << 40,
+        ) {
+            let of = |rate| NonZeroU64::new(rate).expect("above zero");
+            let changed = Pace(now).after(now, bytes, of(rate)).at_rate(now, of(rate), of(other));
+            let as_new = Pace(now).after(now, bytes, of(other));
+            // What is rounded off at the one rate is a nanosecond, which may be more at the other.
+            let apart = changed.0.abs_diff(as_new.0);
+            prop_assert!(apart <= rate / other + 1, "{apart}");
+            prop_assert_eq!(Pace(now).at_rate(now + 1, of(rate), of(other)), Pace(now));
         }
 
         /// Whoever sends no faster than that, in pieces that are no longer than the burst, never waits.

@@ -74,6 +74,7 @@ impl Scheduler {
             allowance: AtomicU64::new(0),
             cost: AtomicU64::new(0),
             pace: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
             large: Arc::new(Semaphore::new(1)),
             scheduler: Arc::clone(&self.0),
         }))
@@ -193,6 +194,8 @@ struct Of {
     cost: AtomicU64,
     /// As of [`Pace`].
     pace: AtomicU64,
+    /// The rate that it goes by; 0: none yet.
+    rate: AtomicU64,
     /// Held for a piece of work that takes long.
     large: Arc<Semaphore>,
     scheduler: Arc<Shared>,
@@ -220,6 +223,15 @@ impl Flow {
     /// be read of what brought them.
     pub fn pace(&self, bytes: usize, rate: NonZeroU64) -> Duration {
         let (of, now) = (&self.0, self.0.scheduler.now());
+        if of.rate.load(Ordering::Relaxed) != rate.get() {
+            // Of several that see another rate, one takes the old one out.
+            let old = of.rate.swap(rate.get(), Ordering::Relaxed);
+            if let Some(old) = NonZeroU64::new(old).filter(|old| *old != rate) {
+                let anew = |pace| Some(Pace(pace).at_rate(now, old, rate).0);
+                let relaxed = Ordering::Relaxed;
+                let _always = of.pace.fetch_update(relaxed, relaxed, anew);
+            }
+        }
         let after = |pace: u64| Pace(pace).after(now, bytes as u64, rate);
         let before = of
             .pace

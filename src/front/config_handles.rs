@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::entrance::Entrance;
-use super::incoming::{BodyLimits, read_body};
+use super::holding::BodyLimits;
+use super::incoming::read_body;
 use super::limits::Counted;
 use super::router::{Front, check_content_type, take_unread};
 use super::{reply, trail};
@@ -169,7 +170,9 @@ async fn serve_all(
     let account = front.sessions.ledger().account(&principal.tenant);
     let limits = BodyLimits {
         max: front.max_body.min(MAX_CONFIG),
-        rate: setup.config.body_rate(&principal.tenant),
+        rate: &|| front.body_rate(principal),
+        connection: entrance.connection(),
+        drain: &front.draining,
     };
     let body = read_body(&parts.headers, body, limits, &account).await?;
     let act = Act {

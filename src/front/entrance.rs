@@ -8,6 +8,7 @@ use http::{HeaderMap, Response};
 
 use super::body::Body;
 use super::listener::Peer;
+use super::net::Activity;
 use super::router::Front;
 use super::{reply, trail, well_known};
 use crate::protocol::Failure;
@@ -40,6 +41,11 @@ impl<'a> Entrance<'a> {
             path,
             ..Self::of(request, peer)
         }
+    }
+
+    /// What it comes over, where that is known.
+    pub(super) fn connection(self) -> Option<&'a Activity> {
+        self.peer.map(|peer| &**peer.place.activity())
     }
 
     /// Who comes in, to a path of that tenant, and under which setup.

@@ -1,7 +1,6 @@
 //! Bodies of requests: read within bounds, charged to their tenant from the first byte on, and not for ever.
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +11,8 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::holding::{BodyLimits, Drained, Pacing, draining};
+use super::net::STREAM_WINDOW;
 use super::router::{DISCARD_TIMEOUT, MAX_DISCARDED, UNREAD_TIMEOUT, discard, too_large};
 use crate::held::{Account, Charge, Full, Kind};
 use crate::protocol::{Failure, IdScanner, Reason};
@@ -21,17 +22,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Slowest that a body may come on average after that, in bytes a second.
 const SLOWEST: u64 = 4096;
 
-/// What of each body counts for no pace, in bytes: nearly every message is shorter.
-const FREE: usize = 64 << 10;
-
-/// What a body may be like.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BodyLimits {
-    /// Bytes of it.
-    pub(super) max: usize,
-    /// Bytes a second that come for its tenant.
-    pub(super) rate: NonZeroU64,
-}
+/// What of a body whose length is not said may have come and not been read, in bytes: over HTTP/1 a buffer of its
+/// connection, over HTTP/2 the window of its stream.
+const UNSAID: usize = STREAM_WINDOW as usize;
 
 /// A body that is there.
 #[derive(Debug)]
@@ -68,49 +61,59 @@ impl From<Unread> for Failure {
 ///
 /// # Errors
 /// [`Reason::MessageTooLarge`]; [`Full`] as a failure; [`Reason::BodyTimeout`] when it does not come;
-/// [`Reason::InvalidRequest`] when it breaks off.
+/// [`Reason::InvalidRequest`] when it breaks off, or can be read in two ways; [`Reason::Draining`] when it is not there
+/// soon after a shutdown has begun.
 ///
 /// # Cancel-Safety
 /// A dropped call gives back what was charged; the rest of the body is not read.
 pub(super) async fn read_body<B>(
     headers: &HeaderMap,
     body: B,
-    limits: BodyLimits,
+    limits: BodyLimits<'_>,
     account: &Account,
 ) -> Result<Incoming, Unread>
 where
     B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
 {
-    let reading = Reading::new(account, limits.rate, headers.contains_key(EXPECT));
+    let reading = Reading::new(account, limits, headers.contains_key(EXPECT));
     reading.read(body, limits.max).await
+}
+
+/// What comes next of a body.
+enum Next {
+    Piece(Bytes),
+    End,
+    /// Nothing, because of a shutdown.
+    Drained,
 }
 
 /// A body of which some is there.
 struct Reading<'a> {
     began: Instant,
     charge: Charge,
+    /// For what of it may have come and was not read, where its length is not said.
+    unread: Charge,
     /// Most bodies come in one piece, which is then not copied.
     first: Bytes,
     rest: BytesMut,
     /// Whoever asks first is told before it sends.
     asks_first: bool,
     pacing: Pacing<'a>,
+    /// What is passed over comes no faster than the rest.
+    is_paced: bool,
 }
 
 impl<'a> Reading<'a> {
-    fn new(account: &'a Account, rate: NonZeroU64, asks_first: bool) -> Self {
+    fn new(account: &'a Account, limits: BodyLimits<'a>, asks_first: bool) -> Self {
         Self {
             began: Instant::now(),
             charge: account.nothing(Kind::Body),
+            unread: account.nothing(Kind::Body),
             first: Bytes::new(),
             rest: BytesMut::new(),
             asks_first,
-            pacing: Pacing {
-                account,
-                rate,
-                came: 0,
-                waited: Duration::ZERO,
-            },
+            pacing: Pacing::new(account, limits),
+            is_paced: true,
         }
     }
 
@@ -128,15 +131,25 @@ impl<'a> Reading<'a> {
             let refusal = (failure, DISCARD_TIMEOUT);
             return self.refuse(body, Bytes::new(), refusal).await;
         };
-        if let Err(full) = self.charge.grow(expected) {
+        // What has come and was not read is held as well.
+        let unsaid = match body.size_hint().exact() {
+            None if !body.is_end_stream() => UNSAID.min(max),
+            None | Some(_) => 0,
+        };
+        let charged = self.charge.grow(expected);
+        if let Err(full) = charged.and_then(|()| self.unread.grow(unsaid)) {
             let refusal = (full.into(), UNREAD_TIMEOUT);
             return self.refuse(body, Bytes::new(), refusal).await;
         }
         while !body.is_end_stream() {
-            let Some(data) = self.next(&mut body).await? else {
-                break;
+            let data = match self.next(&mut body).await? {
+                Next::Piece(data) => data,
+                Next::End => break,
+                Next::Drained => return self.refuse_drained(body, Bytes::new()).await,
             };
-            let _waited = self.pacing.came(data.len()).await;
+            if self.pacing.came(data.len()).await.is_err() {
+                return self.refuse_drained(body, data).await;
+            }
             if self.len() + data.len() > max {
                 let failure = too_large(&format!("over {max}"), max);
                 return self.refuse(body, data, (failure, DISCARD_TIMEOUT)).await;
@@ -148,28 +161,58 @@ impl<'a> Reading<'a> {
         Ok(self.whole())
     }
 
-    /// The next piece of it; `None` at its end.
-    async fn next<B>(&self, body: &mut B) -> Result<Option<Bytes>, Failure>
+    /// The next piece of it.
+    async fn next<B>(&mut self, body: &mut B) -> Result<Next, Failure>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
         loop {
+            if let Err(Drained) = self.pacing.check_drain() {
+                return Ok(Next::Drained);
+            }
             let next = match body.frame().now_or_never() {
                 // Nearly always: no timer is needed.
                 Some(next) => next,
-                None => match timeout_at(self.deadline(), body.frame()).await {
+                // Boxed, because what every request has room for is to be small.
+                None => match Box::pin(self.frame_in_time(body)).await? {
                     Ok(next) => next,
-                    Err(_elapsed) => return Err(self.too_slow()),
+                    Err(Drained) => return Ok(Next::Drained),
                 },
             };
-            let Some(frame) = next else { return Ok(None) };
+            let Some(frame) = next else {
+                return Ok(Next::End);
+            };
             let frame = frame.map_err(|error| {
-                let why = format!("the body ended early: {error}");
-                Failure::new(Reason::InvalidRequest, why)
+                // What hyper refuses is named as what it is.
+                self.pacing.limits.fault().unwrap_or_else(|| {
+                    let why = format!("the body ended early: {error}");
+                    Failure::new(Reason::InvalidRequest, why)
+                })
             })?;
             if let Ok(data) = Frame::into_data(frame) {
-                return Ok(Some(data));
+                return Ok(Next::Piece(data));
             }
+        }
+    }
+
+    /// The next frame, unless it does not come in time, or a shutdown or a fault of the body comes before it.
+    #[allow(clippy::type_complexity, reason = "a frame as hyper has it")]
+    async fn frame_in_time<B>(
+        &mut self,
+        body: &mut B,
+    ) -> Result<Result<Option<Result<Frame<Bytes>, B::Error>>, Drained>, Failure>
+    where
+        B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+    {
+        let (deadline, limits) = (self.deadline(), self.pacing.limits);
+        tokio::select! {
+            biased;
+            next = timeout_at(deadline, body.frame()) => match next {
+                Ok(next) => Ok(Ok(next)),
+                Err(_elapsed) => Err(self.too_slow()),
+            },
+            fault = limits.until_fault() => Err(fault),
+            drained = self.pacing.drained() => Ok(Err(drained)),
         }
     }
 
@@ -214,6 +257,16 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// Says that it is too late for the body. What is still being sent is taken in as fast as it comes: the process ends
+    /// soon.
+    async fn refuse_drained<B>(mut self, body: B, piece: Bytes) -> Result<Incoming, Unread>
+    where
+        B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
+    {
+        self.is_paced = false;
+        self.refuse(body, piece, (draining(), UNREAD_TIMEOUT)).await
+    }
+
     /// Takes in what is still being sent, within bounds, and says why it is not wanted: behind what is there already, and
     /// the piece that was one too many.
     async fn refuse<B>(
@@ -228,7 +281,10 @@ impl<'a> Reading<'a> {
         let Self {
             asks_first,
             mut pacing,
+            is_paced,
             charge,
+            // Until what is there has passed by.
+            unread: _unread,
             first,
             rest,
             began: _,
@@ -242,7 +298,8 @@ impl<'a> Reading<'a> {
         if !asks_first {
             let bounds = (MAX_DISCARDED, patience);
             let pass = |bytes: &[u8]| scanner.feed(bytes);
-            if Box::pin(discard(body, bounds, Some(&mut pacing), pass)).await {
+            let pacing = is_paced.then_some(&mut pacing);
+            if Box::pin(discard(body, bounds, pacing, pass)).await {
                 id = scanner.finish().request_id().map(ToOwned::to_owned);
             }
         }
@@ -269,54 +326,35 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Reads on only as fast as the tenant may send.
-#[derive(Debug)]
-pub(super) struct Pacing<'a> {
-    account: &'a Account,
-    rate: NonZeroU64,
-    /// Bytes of this body.
-    came: usize,
-    /// How long it was not read on, which is not its sender's fault.
-    waited: Duration,
-}
-
-impl Pacing<'_> {
-    /// Waits as long as those bytes of the body ask for; how long that was.
-    pub(super) async fn came(&mut self, bytes: usize) -> Duration {
-        self.came = self.came.saturating_add(bytes);
-        let counted = self.came.saturating_sub(FREE).min(bytes);
-        if counted == 0 {
-            return Duration::ZERO;
-        }
-        let wait = self.account.pace(counted, self.rate);
-        if !wait.is_zero() {
-            self.waited += wait;
-            tokio::time::sleep(wait).await;
-        }
-        wait
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::num::NonZeroU64;
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use futures_util::stream::{self, StreamExt};
     use http_body_util::{Full as WholeBody, StreamBody};
+    use tokio_util::sync::CancellationToken;
 
+    use super::super::holding::FREE;
     use super::*;
     use crate::held::{Ledger, Limits};
     use crate::ids::TenantId;
 
-    const UP_TO_20_KB: BodyLimits = BodyLimits {
-        max: 20_000,
-        rate: NonZeroU64::MAX,
-    };
-    const UP_TO_8_MIB: BodyLimits = BodyLimits {
-        max: 8 << 20,
-        ..UP_TO_20_KB
-    };
+    static NO_DRAIN: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
+
+    /// Of at most so many bytes, however fast.
+    fn up_to(max: usize) -> BodyLimits<'static> {
+        BodyLimits {
+            max,
+            rate: &|| NonZeroU64::MAX,
+            connection: None,
+            drain: &NO_DRAIN,
+        }
+    }
+
+    const KB_20: usize = 20_000;
 
     fn account(limit: u64) -> Account {
         let limits = Limits {
@@ -344,7 +382,7 @@ mod tests {
         let account = account(100_000);
         let headers = HeaderMap::new();
         let long = WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
-        let read = read_body(&headers, long, UP_TO_20_KB, &account)
+        let read = read_body(&headers, long, up_to(KB_20), &account)
             .await
             .expect("room");
         let (kept, charge) = (read.bytes.clone(), read._charge);
@@ -354,13 +392,13 @@ mod tests {
         drop(kept);
         assert_eq!(account.held(), 0);
         let short = WholeBody::new(Bytes::from_static(b"short"));
-        let read = read_body(&headers, short, UP_TO_20_KB, &account)
+        let read = read_body(&headers, short, up_to(KB_20), &account)
             .await
             .expect("room");
         assert_eq!(account.held(), 5);
         drop(read);
         let pieces = slow(10, 1000, Duration::ZERO);
-        let read = read_body(&headers, pieces, UP_TO_20_KB, &account)
+        let read = read_body(&headers, pieces, up_to(KB_20), &account)
             .await
             .expect("room");
         assert_eq!(read.bytes, vec![b'x'; 10_000]);
@@ -374,16 +412,16 @@ mod tests {
         let account = account(15_000);
         let headers = HeaderMap::from_iter([(EXPECT, "100-continue".parse().expect("a value"))]);
         let body = || WholeBody::new(Bytes::from(vec![b'x'; 10_000]));
-        let first = read_body(&headers, body(), UP_TO_20_KB, &account)
+        let first = read_body(&headers, body(), up_to(KB_20), &account)
             .await
             .expect("room");
-        let refused = read_body(&headers, body(), UP_TO_20_KB, &account).await;
+        let refused = read_body(&headers, body(), up_to(KB_20), &account).await;
         assert_eq!(
             refused.expect_err("full").failure.reason,
             Reason::TenantLimit
         );
         let pieces = slow(10, 1000, Duration::ZERO);
-        let refused = read_body(&headers, pieces, UP_TO_20_KB, &account).await;
+        let refused = read_body(&headers, pieces, up_to(KB_20), &account).await;
         assert_eq!(
             refused.expect_err("full").failure.reason,
             Reason::TenantLimit
@@ -398,9 +436,10 @@ mod tests {
         // Not paused time: what has been sent lasts by the clock of the processor's turns.
         let account = account(1 << 30);
         let headers = HeaderMap::new();
+        let rate = NonZeroU64::new(1 << 20).expect("above zero");
         let limits = BodyLimits {
-            max: 8 << 20,
-            rate: NonZeroU64::new(1 << 20).expect("above zero"),
+            rate: &|| NonZeroU64::new(1 << 20).unwrap_or(NonZeroU64::MIN),
+            ..up_to(8 << 20)
         };
         let began = Instant::now();
         for _ in 0..100 {
@@ -408,7 +447,7 @@ mod tests {
             let read = read_body(&headers, short, limits, &account).await;
             assert!(read.is_ok());
         }
-        assert_eq!(account.pace(0, limits.rate), Duration::ZERO, "not counted");
+        assert_eq!(account.pace(0, rate), Duration::ZERO, "not counted");
         let long = || slow(10, FREE, Duration::ZERO);
         let read = read_body(&headers, long(), limits, &account).await;
         assert_eq!(read.expect("room").bytes.len(), 10 * FREE);
@@ -441,7 +480,7 @@ mod tests {
         ];
         for (count, len, pause, arrives) in cases {
             let began = Instant::now();
-            let read = read_body(&headers, slow(count, len, pause), UP_TO_8_MIB, &account).await;
+            let read = read_body(&headers, slow(count, len, pause), up_to(8 << 20), &account).await;
             match read {
                 Ok(read) => assert!(arrives && read.bytes.len() == count * len),
                 Err(unread) => {
@@ -456,12 +495,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_not_there_when_a_shutdown_begins_is_refused_soon() {
+        let account = account(1 << 30);
+        let headers = HeaderMap::new();
+        let drain = CancellationToken::new();
+        let limits = BodyLimits {
+            drain: &drain,
+            ..up_to(8 << 20)
+        };
+        // Silent; slow; what is there at once is read.
+        for (count, len, pause, arrives) in [
+            (1, 1, Duration::from_secs(3600), false),
+            (1000, 100, Duration::from_millis(20), false),
+            (10, 100, Duration::ZERO, true),
+        ] {
+            let began = Instant::now();
+            let ends = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                drain.cancel();
+            };
+            let body = slow(count, len, pause);
+            let (read, ()) = tokio::join!(read_body(&headers, body, limits, &account), ends);
+            match read {
+                Ok(read) => assert!(arrives && read.bytes.len() == count * len),
+                Err(unread) => {
+                    assert!(!arrives, "{}", unread.failure);
+                    assert_eq!(unread.failure.reason, Reason::Draining);
+                    assert!(began.elapsed() < Duration::from_secs(3));
+                }
+            }
+            assert_eq!(account.held(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn whoever_sends_too_much_is_told_by_the_id_of_its_request() {
         let account = account(1 << 30);
         let headers = HeaderMap::new();
         let limits = BodyLimits {
             max: 2000,
-            ..UP_TO_20_KB
+            ..up_to(KB_20)
         };
         let filler = "x".repeat(5000);
         let body = |text: String, chunk: usize| {

@@ -30,6 +30,7 @@ mod entrance;
 mod errors;
 mod frames;
 mod guard;
+mod holding;
 mod http_sse;
 mod incoming;
 mod late;

@@ -1,19 +1,20 @@
 //! Routes, and what every request to an MCP endpoint must pass first.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::addresses::Addresses;
 use super::body::Body;
@@ -21,8 +22,9 @@ use super::client_config::Configs;
 use super::config_handles;
 use super::entrance::Entrance;
 use super::guard::Guard;
+use super::holding::{BodyLimits, Drained, Pacing, draining};
 use super::http_sse::{self, Channels};
-use super::incoming::{BodyLimits, Pacing, Unread, read_body};
+use super::incoming::{Unread, read_body};
 use super::late::Late;
 use super::limits::{Counted, RateLimits};
 use super::listener::Peer;
@@ -81,7 +83,7 @@ pub struct Front {
     /// What tenants have authorised upstream.
     pub grants: Arc<Grants>,
     /// Shutting down: no new work.
-    pub draining: AtomicBool,
+    pub draining: CancellationToken,
 }
 
 impl Front {
@@ -93,6 +95,11 @@ impl Front {
         let setup = self.sessions.setup();
         self.guard
             .check(headers, &setup.config.http.allowed_origins)
+    }
+
+    /// Bytes of bodies a second that may come for the caller's tenant, at this moment.
+    pub(super) fn body_rate(&self, principal: &Principal) -> NonZeroU64 {
+        self.sessions.setup().config.body_rate(&principal.tenant)
     }
 
     /// Counts the requests of a POST, and writes them down for the audit log.
@@ -180,7 +187,7 @@ pub(super) fn router(front: Arc<Front>) -> Router {
 }
 
 async fn readyz(State(front): State<Arc<Front>>) -> (StatusCode, &'static str) {
-    if front.draining.load(Ordering::Relaxed) {
+    if front.draining.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
     } else {
         (StatusCode::OK, "ready\n")
@@ -267,7 +274,20 @@ where
     if outcome.is_err() {
         take_unread(parts.version, body).await;
     }
-    entrance.answer(front, who.as_ref(), outcome)
+    let closes = matches!(&outcome, Err(failure) if failure.reason == Reason::Draining);
+    let mut answer = entrance.answer(front, who.as_ref(), outcome);
+    if closes {
+        close_after(&mut answer, parts.version);
+    }
+    answer
+}
+
+/// Has the connection end after that answer; over HTTP/2 it says so itself.
+fn close_after(answer: &mut Response<Body>, version: Version) {
+    if version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
 }
 
 async fn serve<B>(
@@ -295,12 +315,13 @@ where
         server: &server,
     };
     let config = configs.of_request(&parts.uri, headers);
+    let rate = || front.body_rate(principal);
     if path.ends_with("/sse") {
         let config = config?;
         if parts.method != Method::GET {
             return Ok(reply::method_not_allowed("GET"));
         }
-        if front.draining.load(Ordering::Relaxed) {
+        if front.draining.is_cancelled() {
             return Err(draining());
         }
         let permit = front
@@ -323,7 +344,9 @@ where
                 Ok(_) => front.max_body,
                 Err(failure) => over_limit(front, headers, failure)?,
             },
-            rate: setup.config.body_rate(&principal.tenant),
+            rate: &rate,
+            connection: entrance.connection(),
+            drain: &front.draining,
         };
         let uri = &parts.uri;
         let body = match read_body(headers, body, limits, &account).await {
@@ -355,12 +378,21 @@ where
                     Ok(_) => front.max_body,
                     Err(failure) => over_limit(front, headers, failure)?,
                 },
-                rate: setup.config.body_rate(&principal.tenant),
+                rate: &rate,
+                connection: entrance.connection(),
+                drain: &front.draining,
             };
             let account = front.sessions.ledger().account(&principal.tenant);
             let body = match read_body(headers, body, limits, &account).await {
                 Ok(body) => body,
-                Err(unread) => return front.answered_unread(principal, &server, unread),
+                Err(unread) => {
+                    let closes = unread.failure.reason == Reason::Draining;
+                    let mut answer = front.answered_unread(principal, &server, unread)?;
+                    if closes {
+                        close_after(&mut answer, parts.version);
+                    }
+                    return Ok(answer);
+                }
             };
             let (config, misfit) = match config {
                 Ok(config) => (config, None),
@@ -390,7 +422,7 @@ where
         Method::GET => {
             check_accepts(headers, &["text/event-stream"])?;
             let session = find_session(front, headers, principal, &server)?;
-            if front.draining.load(Ordering::Relaxed) {
+            if front.draining.is_cancelled() {
                 return Err(draining());
             }
             let permit = front
@@ -450,11 +482,6 @@ async fn again(front: &Front, session: &Session, last: EventId) -> Option<Body> 
             }
         }
     }
-}
-
-fn draining() -> Failure {
-    Failure::new(Reason::Draining, "stdiopool is shutting down")
-        .retry_after(std::time::Duration::from_secs(5))
 }
 
 /// An unknown revision MUST be refused (2025-06-18, basic/transports, "Protocol Version Header"). `agreed` is that of the
@@ -584,7 +611,10 @@ pub(super) async fn discard(
         }
         pass(data);
         if let Some(pacing) = &mut pacing {
-            deadline += pacing.came(data.len()).await;
+            match pacing.came(data.len()).await {
+                Ok(waited) => deadline += waited,
+                Err(Drained) => return false,
+            }
         }
     }
 }

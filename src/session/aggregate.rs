@@ -283,7 +283,8 @@ impl Sessions {
         let members: Vec<_> = whole.members.lock().values().cloned().collect();
         for member in members {
             member.set_level(level);
-            if !member.seats().is_empty() {
+            let links = member.seats().into_iter().filter_map(|id| self.link(id));
+            if links.into_iter().any(|link| link.order().keeps_seats) {
                 let mut own = Exchange::new().without_client();
                 // Of no concern to the client: a server may have no levels, or be gone.
                 if Box::pin(self.request(&member, message, envelope, &mut own))

@@ -195,10 +195,10 @@ impl Callers {
         idle.into_iter().map(|kept| kept.session).collect()
     }
 
-    /// Takes out the sessions of that tenant.
-    fn take_all_of(&self, tenant: &TenantId) -> Vec<Arc<Session>> {
-        let theirs = |kept: &Kept| kept.session.tenant() == tenant;
-        let taken = self.sessions.lock().take_where(theirs);
+    /// Takes out the sessions that are meant, in use or not.
+    fn take_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let is_meant = |kept: &Kept| is_meant(&kept.session);
+        let taken = self.sessions.lock().take_where(is_meant);
         taken.into_iter().map(|kept| kept.session).collect()
     }
 
@@ -253,7 +253,14 @@ impl Shared {
                 if let Some(gone) = gone {
                     self.end_session(&gone);
                 }
-                Ok(kept)
+                // Whoever removes its server or tenant puts that in force first, and looks for callers then.
+                match kept.ended_under(&self.setup().config) {
+                    None => Ok(kept),
+                    Some(why) => {
+                        self.end_callers(&|kept| kept.ended_under(&self.setup().config));
+                        Err(kept.failure(why))
+                    }
+                }
             }
             Err(crowded) => {
                 self.end_session(&session);
@@ -281,10 +288,17 @@ impl Shared {
         }
     }
 
-    /// Ends what is kept for callers of that tenant.
-    pub(super) fn forget_callers_of(&self, tenant: &TenantId) {
-        for session in self.callers.take_all_of(tenant) {
-            self.end_session_because(&session, Ended::TenantRemoved);
+    /// Ends what is kept for callers for which there is a reason, with the calls that wait for their clients' next
+    /// requests.
+    pub(super) fn end_callers(&self, why: &impl Fn(&Session) -> Option<Ended>) {
+        let taken = self.callers.take_where(|session| why(session).is_some());
+        for session in &taken {
+            if let Some(why) = why(session) {
+                self.end_session_because(session, why);
+            }
+        }
+        if !taken.is_empty() {
+            self.waiting.forget(Session::has_ended);
         }
     }
 }

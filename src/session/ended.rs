@@ -1,4 +1,5 @@
-//! Why a session has ended, and what the requests are told that were under way in it.
+//! Why a session has ended, and what the requests are told that were under way in it: those that a worker has, and those
+//! that wait for one.
 
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
@@ -17,8 +18,8 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// What a request is told that was under way.
-    pub(super) fn failure(self, server: &ServerName) -> Failure {
+    /// What a request for that server is told that was under way, of a caller with or without sessions.
+    pub(super) fn failure(self, server: &ServerName, is_stateless: bool) -> Failure {
         let why = match self {
             Self::ByClient => "its client has ended it".to_owned(),
             Self::ServerRemoved => format!("a reload of pool.toml has removed server `{server}`"),
@@ -27,9 +28,13 @@ impl Ended {
                 "the process of server `{server}` that held its state is gone; send `initialize` again"
             ),
         };
-        let message = format!(
-            "the session has ended while this request was in flight, and the request was cancelled: {why}"
-        );
-        Failure::new(Reason::SessionEnded, message)
+        // A caller without sessions knows of none.
+        let what = match is_stateless {
+            true => "the request was cancelled while it was in flight",
+            false => {
+                "the session has ended while this request was in flight, and the request was cancelled"
+            }
+        };
+        Failure::new(Reason::SessionEnded, format!("{what}: {why}"))
     }
 }

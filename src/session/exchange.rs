@@ -258,7 +258,11 @@ impl Exchange {
         let again = self.again();
         let sent = async move {
             let since = Instant::now();
-            told_until_settled(&slot, &token, &mailbox).await;
+            let settled = async {
+                told_until_settled(&slot, &token, &mailbox).await;
+                Ok(())
+            };
+            repeat.session.unless_ended(settled).await?;
             let mut exchange = repeat.send(again).await?;
             exchange.waited += since.elapsed();
             Ok(exchange)
@@ -281,7 +285,7 @@ impl Exchange {
             let envelope = Envelope::parse(&message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             let sent = sessions.request_once(&session, &message, &envelope, &mut exchange);
-            sent.await?;
+            session.unless_ended(sent).await?;
             Ok(exchange)
         };
         self.repeating = Some(Repeating::begin(id, sent));
@@ -320,7 +324,11 @@ impl Exchange {
         let (sessions, session) = (sessions.clone(), Arc::clone(session));
         let mailbox = Arc::clone(&self.mailbox);
         let sent = async move {
-            sessions.learn_roots(&session, Some(&mailbox)).await;
+            let learnt = async {
+                sessions.learn_roots(&session, Some(&mailbox)).await;
+                Ok(())
+            };
+            session.unless_ended(learnt).await?;
             repeat.send(again).await
         };
         self.repeating = Some(Repeating::begin(id, sent));

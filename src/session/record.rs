@@ -3,15 +3,18 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::aggregate::{Members, Membership};
+use super::ended::Ended;
 use super::mailbox::{Mailbox, Pushed, WhenFull};
 use super::replay::Replay;
 use super::roots::SessionRoots;
@@ -19,9 +22,10 @@ use super::route::{Order, Route};
 use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientHello, Era, Level, SessionNo};
+use crate::config::Config;
 use crate::held::{Account, Charge, Kind, Shelf};
 use crate::ids::{ServerName, TenantId, WorkerId};
-use crate::protocol::Revision;
+use crate::protocol::{Failure, Revision};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// Most configs of one session whose ways are remembered; the least recently used that no request is
@@ -118,6 +122,8 @@ pub struct Session {
     /// What it takes itself.
     _charge: Charge,
     streams: AtomicU64,
+    /// Notified when it ends.
+    end_told: Notify,
     state: Mutex<State>,
 }
 
@@ -129,7 +135,7 @@ struct State {
     last_used: Instant,
     /// Requests and streams that keep it from expiring.
     in_use: usize,
-    ended: bool,
+    ended: Option<Ended>,
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
     others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
@@ -167,13 +173,14 @@ impl Session {
             _charge: charge,
             account,
             streams: AtomicU64::new(first_stream()),
+            end_told: Notify::new(),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
                 level: None,
                 subscriptions,
                 last_used: Instant::now(),
                 in_use: 0,
-                ended: false,
+                ended: None,
                 route: None,
                 others: None,
                 seats: BTreeSet::new(),
@@ -293,17 +300,83 @@ impl Session {
 
     /// Whether it is over.
     pub fn has_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    /// Why it is over, if it is.
+    pub(super) fn ended(&self) -> Option<Ended> {
         self.state.lock().ended
     }
 
-    /// Marks it as over; false if it was already.
-    pub(super) fn end(&self) -> bool {
-        let first = !std::mem::replace(&mut self.state.lock().ended, true);
+    /// Marks it as over, for that reason; false if it was already. Who waits on its behalf is told.
+    pub(super) fn end(&self, why: Ended) -> bool {
+        let first = {
+            let mut state = self.state.lock();
+            let first = state.ended.is_none();
+            state.ended.get_or_insert(why);
+            first
+        };
+        self.end_told.notify_waiters();
         // A member's is that of the whole.
         if self.whole().is_none() {
             self.outbox.close();
         }
         first
+    }
+
+    /// What a request of it is told that was under way when it ended for that reason.
+    pub(super) fn failure(&self, why: Ended) -> Failure {
+        why.failure(&self.server, self.is_stateless)
+    }
+
+    /// Why it cannot go on under that pool.toml, if it cannot.
+    pub(super) fn ended_under(&self, config: &Config) -> Option<Ended> {
+        let has_server = self.is_with_all() || config.has_server(&self.server);
+        match (has_server, config.has_tenant(self.tenant())) {
+            (true, true) => None,
+            (false, true) => Some(Ended::ServerRemoved),
+            (_, false) => Some(Ended::TenantRemoved),
+        }
+    }
+
+    /// Waits until the session has ended.
+    ///
+    /// # Cancel-Safety
+    /// Cancel-safe.
+    async fn until_ended(&self) -> Ended {
+        let mut told = pin!(self.end_told.notified());
+        // Registered before the look, so that no end between the two is missed.
+        told.as_mut().enable();
+        loop {
+            if let Some(why) = self.ended() {
+                return why;
+            }
+            told.as_mut().await;
+            told.set(self.end_told.notified());
+            told.as_mut().enable();
+        }
+    }
+
+    /// What comes of that work for the session, unless the session ends before: then that is told at once, and the work is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Why the session has ended, also where that is what the work failed for; else that of the work.
+    ///
+    /// # Cancel-Safety
+    /// As of the work.
+    pub(super) async fn unless_ended<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            done = work => match (done, self.ended()) {
+                (Err(_), Some(why)) => Err(self.failure(why)),
+                (done, _) => done,
+            },
+            why = self.until_ended() => Err(self.failure(why)),
+        }
     }
 
     /// Keeps it from expiring until the guard is dropped.

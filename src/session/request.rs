@@ -89,10 +89,20 @@ impl Sessions {
     ) -> Result<(), Failure> {
         exchange.mailbox.charge_to(session.account());
         if session.is_with_all() {
-            return self
-                .request_of_all(session, message, envelope, exchange)
-                .await;
+            let sent = self.request_of_all(session, message, envelope, exchange);
+            return session.unless_ended(sent).await;
         }
+        let sent = self.request_of_one(session, message, envelope, exchange);
+        session.unless_ended(sent).await
+    }
+
+    async fn request_of_one(
+        &self,
+        session: &Arc<Session>,
+        message: &[u8],
+        envelope: &Envelope<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<(), Failure> {
         if let Some(uri) = subscribed_uri(envelope) {
             exchange.reserved.extend(Reserved::take(session, &uri)?);
         }
@@ -310,7 +320,10 @@ pub(super) fn not_asked(session: &Session, refused: CallRefused) -> NotBound {
     match refused {
         CallRefused::Gone => NotBound::Gone,
         CallRefused::NoRoom(full) => Failure::from(full).into(),
-        CallRefused::SessionEnded => session_not_found().into(),
+        CallRefused::SessionEnded => match session.ended() {
+            Some(why) => session.failure(why).into(),
+            None => session_not_found().into(),
+        },
         CallRefused::Stalled { unsent } => {
             let why = format!(
                 "server `{}` does not read its input ({unsent} bytes wait for it)",

@@ -16,7 +16,7 @@ use super::packages;
 use super::record::{Session, SessionId};
 use super::route::{self, Setup};
 use super::rules::Finding;
-use super::shared::{Happening, Shared, Watcher};
+use super::shared::{Happening, Newcomer, Shared, Watcher};
 use crate::bridge::{AskRef, ClientHello, Hello, advertised};
 use crate::held::{self, Ledger};
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -129,16 +129,9 @@ impl Sessions {
         let servers = |setup: &Setup| -> Vec<_> { setup.config.servers.keys().cloned().collect() };
         let before = servers(&self.setup());
         self.shared.replace_setup(Arc::clone(&setup));
-        for session in self.shared.directory.all() {
-            let config = &setup.config;
-            let has_server = session.is_with_all() || config.has_server(&session.server);
-            let why = match (has_server, config.has_tenant(session.tenant())) {
-                (true, true) => continue,
-                (false, true) => Ended::ServerRemoved,
-                (_, false) => Ended::TenantRemoved,
-            };
-            self.shared.end_session_because(&session, why);
-        }
+        let config = &setup.config;
+        self.shared
+            .end_sessions(|session| session.ended_under(config));
         self.drop_unserved();
         self.stock();
         if before != servers(&setup) {
@@ -292,6 +285,7 @@ impl Sessions {
         let charge = account.charge(held::Kind::Session, Session::weight(&client))?;
         let session = Session::new(no, id, principal, server, client, charge);
         let session = Arc::new(session.with_config(config));
+        let newcomer = Newcomer::enter(&self.shared, &session)?;
         let hello = if session.is_with_all() {
             self.hello_of_all(&session.principal)?
         } else {
@@ -302,6 +296,12 @@ impl Sessions {
         directory
             .insert(Arc::clone(&session), max_of_tenant)
             .map_err(|why| too_many_sessions(why, max_of_tenant))?;
+        drop(newcomer);
+        // One that ended before the table had it is in it for ever.
+        if let Some(why) = session.ended() {
+            directory.remove(&session);
+            return Err(session.failure(why));
+        }
         if let Some(route) = session.route() {
             self.shared.directory.set_keys(no, vec![route.key]);
         }
@@ -369,6 +369,10 @@ impl Sessions {
     /// What a worker for this session says of itself: as remembered, or from one that is there or
     /// started for it.
     pub(super) async fn hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
+        session.unless_ended(self.find_hello(session)).await
+    }
+
+    async fn find_hello(&self, session: &Arc<Session>) -> Result<Hello, Failure> {
         let order = Arc::clone(&self.route(session, None).await?.order);
         let known = order
             .remembered()
@@ -504,12 +508,8 @@ impl Sessions {
 
     /// Ends all sessions of a tenant, those that a restart left behind included.
     pub fn end_of_tenant(&self, tenant: &TenantId) {
-        let theirs = self.all().into_iter();
-        for session in theirs.filter(|session| session.tenant() == tenant) {
-            self.shared
-                .end_session_because(&session, Ended::TenantRemoved);
-        }
-        self.shared.forget_callers_of(tenant);
+        self.shared
+            .end_sessions(|session| (session.tenant() == tenant).then_some(Ended::TenantRemoved));
         self.forget_dormant(|row| row.tenant == tenant.as_str());
     }
 

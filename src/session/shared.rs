@@ -28,6 +28,7 @@ use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
 use crate::pool::{Pool, StopReason};
+use crate::protocol::Failure;
 use crate::store::{IdHash, SessionStore, Standing};
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::{Exit, Guardian};
@@ -84,6 +85,8 @@ pub struct Shared {
     pub(super) directory: Directory,
     pub(super) catalog: Catalog,
     pub(super) callers: Callers,
+    /// Sessions that are being opened.
+    pub(super) newcomers: Mutex<FxHashMap<SessionNo, Arc<Session>>>,
     pub(super) eras: Eras,
     /// What servers' tools are called.
     pub(super) tools: KnownTools,
@@ -132,6 +135,7 @@ impl Shared {
             directory: Directory::default(),
             catalog: Catalog::new(ledger.clone()),
             callers: Callers::default(),
+            newcomers: Mutex::default(),
             tools: KnownTools::default(),
             late_lists: LateLists::default(),
             waiting: Waiting::new()
@@ -288,9 +292,29 @@ impl Shared {
         self.end_session_because(session, Ended::ByClient)
     }
 
+    /// Ends every session for which there is a reason, whether or not a client knows of it: sessions, what stands for
+    /// callers without sessions, and those that are just being opened.
+    pub(super) fn end_sessions(&self, why: impl Fn(&Session) -> Option<Ended>) {
+        for session in self.directory.all() {
+            if let Some(why) = why(&session) {
+                self.end_session_because(&session, why);
+            }
+        }
+        self.end_callers(&why);
+        let newcomers: Vec<_> = self.newcomers.lock().values().cloned().collect();
+        for session in newcomers {
+            if let Some(why) = why(&session) {
+                session.end(why);
+                for route in session.routes() {
+                    self.leave_behind(&route);
+                }
+            }
+        }
+    }
+
     /// Ends a session for that reason, which its requests under way are told.
     pub(super) fn end_session_because(&self, session: &Arc<Session>, why: Ended) -> bool {
-        if !session.end() {
+        if !session.end(why) {
             return false;
         }
         self.directory.remove(session);
@@ -298,7 +322,7 @@ impl Shared {
             store.remove(IdHash::of(session.id.as_str()));
         }
         for link in session.seats().into_iter().filter_map(|id| self.link(id)) {
-            link.detach(session.no, &why.failure(&session.server));
+            link.detach(session.no, &session.failure(why));
             link.order().pin_while_subscribed(&link, self);
         }
         for route in session.routes() {
@@ -312,5 +336,40 @@ impl Shared {
             self.end_session_because(member, why);
         }
         true
+    }
+}
+
+/// A session that no table has yet, while it is found out what its server says of itself. Who removes its server or its
+/// tenant ends it all the same.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    shared: &'a Shared,
+    session: Arc<Session>,
+}
+
+impl<'a> Newcomer<'a> {
+    /// Notes a session that is about to be opened.
+    ///
+    /// # Errors
+    /// When its server or tenant has just been removed.
+    pub(super) fn enter(shared: &'a Shared, session: &Arc<Session>) -> Result<Self, Failure> {
+        let mut newcomers = shared.newcomers.lock();
+        newcomers.insert(session.no, Arc::clone(session));
+        drop(newcomers);
+        let newcomer = Self {
+            shared,
+            session: Arc::clone(session),
+        };
+        // Whoever changes pool.toml puts it in force first and looks for newcomers then: one of the two sees the other.
+        match session.ended_under(&shared.setup().config) {
+            Some(why) => Err(session.failure(why)),
+            None => Ok(newcomer),
+        }
+    }
+}
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        self.shared.newcomers.lock().remove(&self.session.no);
     }
 }

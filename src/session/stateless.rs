@@ -25,6 +25,7 @@ use super::offer::Offer;
 use super::record::{Session, SessionId};
 use super::route::Setup;
 use super::service::Sessions;
+use super::shared::Newcomer;
 use crate::bridge::stateless::Filter;
 use crate::bridge::{AskRef, ClientHello, Era, Hello, Listing};
 use crate::config::Interactive;
@@ -220,6 +221,10 @@ impl Sessions {
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
     pub async fn way(&self, caller: &Arc<Session>) -> Result<Way, Failure> {
+        caller.unless_ended(self.find_way(caller)).await
+    }
+
+    async fn find_way(&self, caller: &Arc<Session>) -> Result<Way, Failure> {
         let route = self.route(caller, None).await?;
         let mut waited = Duration::ZERO;
         if route.order.era_is_certain {
@@ -346,15 +351,22 @@ impl Sessions {
         self.setup().server_for(principal, server.as_str())?;
         let session = self.without_client(principal, server, Told::Nothing)?;
         let session = Arc::new(session.with_config(config.map(Arc::new)));
+        let newcomer = Newcomer::enter(&self.shared, &session)?;
         let hello = self.hello(&session).await?;
         let mut filter = asked.agreed(hello.text());
         self.take_in_listener(&session)?;
+        drop(newcomer);
+        // From here on it is taken out again.
         let mut listener = Listener {
             sessions: self.clone(),
             session,
             members: vec![],
             filter: Filter::default(),
         };
+        if let Some(why) = listener.session.ended() {
+            self.shared.directory.remove(&listener.session);
+            return Err(listener.session.failure(why));
+        }
         let mut agreed = Vec::with_capacity(filter.resource_subscriptions.len());
         for uri in std::mem::take(&mut filter.resource_subscriptions) {
             if self.subscribe(&listener.session, &uri).await? {

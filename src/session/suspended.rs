@@ -149,6 +149,13 @@ impl Waiting {
         self.began.elapsed().as_secs()
     }
 
+    /// Ends those of the callers that are meant.
+    pub(super) fn forget(&self, is_meant: impl Fn(&Session) -> bool) {
+        let is_meant = |waits: &Waits| is_meant(&waits.call.caller);
+        let calls = self.calls.lock().take_where(is_meant);
+        drop(calls);
+    }
+
     /// Ends all of them.
     pub(super) fn clear(&self) {
         let calls = self.calls.lock().take_where(|_| true);

@@ -87,6 +87,8 @@ pub(in crate::front) struct Activity {
     written: AtomicU64,
     /// The request that can be read in two ways.
     ambiguous: OnceLock<Ambiguous>,
+    /// Bodies that are not read on for a while.
+    held_up: AtomicU32,
     /// A caller with valid credentials has used it.
     known: AtomicBool,
     /// Whose work its requests are.
@@ -95,6 +97,16 @@ pub(in crate::front) struct Activity {
     task: AtomicWaker,
     /// The answer over HTTP/2 that was begun last, until its task has it.
     begun: Mutex<Option<Arc<Progress>>>,
+}
+
+/// A body that is not read on.
+#[derive(Debug)]
+pub(in crate::front) struct HoldsUp<'a>(&'a Activity);
+
+impl Drop for HoldsUp<'_> {
+    fn drop(&mut self) {
+        self.0.held_up.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whose work the requests of a connection are.
@@ -129,6 +141,7 @@ impl Activity {
             blocked_since: AtomicU64::new(0),
             written: AtomicU64::new(0),
             ambiguous: OnceLock::new(),
+            held_up: AtomicU32::new(0),
             known: AtomicBool::new(false),
             party: Mutex::new(Party {
                 flow: strangers,
@@ -190,6 +203,22 @@ impl Activity {
     pub(super) fn fault(&self, number: u64) -> Option<Fault> {
         let found = self.ambiguous.get()?;
         (found.head <= number).then_some(found.fault)
+    }
+
+    /// Why the request that came last can be read in two ways; over HTTP/1 it is the only one under way.
+    pub(super) fn last_fault(&self) -> Option<Fault> {
+        self.fault(self.served.load(Ordering::Relaxed))
+    }
+
+    /// A body is not read on, until the guard is dropped.
+    pub(in crate::front) fn holds_up(&self) -> HoldsUp<'_> {
+        self.held_up.fetch_add(1, Ordering::Relaxed);
+        HoldsUp(self)
+    }
+
+    /// Whether a body is not read on.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed) > 0
     }
 
     /// The socket took so many bytes; whether it took none before.

@@ -18,11 +18,15 @@ use super::activity::{Judge, Timeouts, Verdict, Wish};
 use super::places::Taken;
 use super::request::Served;
 use super::streams::StreamExecutor;
-use super::watched::Watched;
+use super::watched::{HangUp, Watched};
 use crate::fair::Gate;
 
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
+/// What of one request may come over HTTP/2 before it is read, in bytes.
+pub(in crate::front) const STREAM_WINDOW: u32 = 64 << 10;
+/// What of all requests of a connection may: whatever is not read of some, the others have room.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Longest head over HTTP/1.1, in bytes: one with a config of the largest size, encoded, has room.
 const MAX_HEAD: usize = 128 << 10;
 /// How often a peer is asked over HTTP/2 whether it is still there.
@@ -50,7 +54,7 @@ where
     /// Serves its requests until it ends, or its time is over.
     pub(in crate::front) async fn serve(
         self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: impl AsyncRead + AsyncWrite + HangUp + Unpin + Send + 'static,
     ) {
         let activity = Arc::clone(self.place.activity());
         let timeouts = self.timeouts;
@@ -67,6 +71,8 @@ where
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_PERIOD)
             .keep_alive_timeout(timeouts.write);
         let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.place)));

@@ -24,8 +24,10 @@ pub(super) enum Fault {
     CodingUnknown,
     /// One of the two headers, or the size of a chunk before this head, is longer than is looked at.
     TooLong,
-    /// A line of the head, or with the size of a chunk before it, ends with a line feed alone.
+    /// A line of the head ends with a line feed alone.
     BareLineFeed,
+    /// A line with the size of a chunk, or one after the last chunk, does.
+    BareLineFeedInBody,
 }
 
 /// The head that a [`Fault`] is about.
@@ -196,7 +198,9 @@ impl Framing {
         match self.part {
             // A line break too many after the last body.
             Part::Head(head) if is_empty && !head.has_request_line => {}
-            _ => self.refuse(self.heads + 1, Fault::BareLineFeed),
+            Part::Head(_) => self.refuse(self.heads + 1, Fault::BareLineFeed),
+            // Of the request that is served already.
+            _ => self.refuse(self.heads, Fault::BareLineFeedInBody),
         }
     }
 

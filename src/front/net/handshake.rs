@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::charges::{FREE_HEAD, Held};
 use super::places::Taken;
+use super::watched::HangUp;
 
 /// A stream of bytes, of which those that are read before [`is_done`](Self::is_done) are charged.
 #[derive(Debug)]
@@ -33,6 +34,12 @@ impl<T> Handshake<T> {
     pub(in crate::front) fn is_done(&mut self) {
         self.under_way = None;
         self.held = None;
+    }
+}
+
+impl<T: HangUp> HangUp for Handshake<T> {
+    fn has_hung_up(&self) -> bool {
+        self.inner.has_hung_up()
     }
 }
 

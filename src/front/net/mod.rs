@@ -29,8 +29,9 @@ mod streams;
 mod victims;
 mod watched;
 
-pub(super) use connection::Connection;
+pub(super) use activity::Activity;
+pub(super) use connection::{Connection, STREAM_WINDOW};
 pub(super) use handshake::Handshake;
 pub(super) use places::Taken;
 pub use places::{ConnectionLimits, Places};
-pub(super) use request::{Served, Unclear, unambiguous};
+pub(super) use request::{Served, Unclear, fault_of_body, unambiguous};

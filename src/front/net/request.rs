@@ -77,6 +77,9 @@ impl From<Fault> for Unclear {
             Fault::BareLineFeed => refused(
                 "a line before the body ends with a line feed alone (each ends with CR and LF)",
             ),
+            Fault::BareLineFeedInBody => refused(
+                "a line with the size of a chunk, or one after the last chunk, ends with a line feed alone (each ends with CR and LF)",
+            ),
             // RFC 9112, 6.1: what is not understood is 501.
             Fault::CodingUnknown => Self::new(
                 StatusCode::NOT_IMPLEMENTED,
@@ -84,6 +87,12 @@ impl From<Fault> for Unclear {
             ),
         }
     }
+}
+
+/// Why the body can be read in two ways that comes over that connection, as far as it has come.
+pub(in crate::front) fn fault_of_body(activity: &Activity) -> Option<Failure> {
+    let fault = activity.last_fault()?;
+    Some(Unclear::from(fault).failure)
 }
 
 /// Refuses a request that can be read in two ways, and puts its authority into `Host`, wherever it came from, so

@@ -5,7 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
 use super::charges::{FREE_HEAD, Held};
@@ -16,6 +19,34 @@ use super::places::Taken;
 const AT_A_TURN: usize = 64 << 10;
 /// Bytes that are read at once. hyper makes its buffer larger as long as reads fill it, for each connection.
 const AT_ONCE: usize = 32 << 10;
+
+/// Says whether a peer has hung up, without reading what it sent before.
+pub(in crate::front) trait HangUp {
+    /// Whether the peer will send no more.
+    fn has_hung_up(&self) -> bool;
+}
+
+impl HangUp for TcpStream {
+    fn has_hung_up(&self) -> bool {
+        // Known from the poll of the driver: no system call.
+        let ready = self.ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
+    }
+}
+
+impl<T: HangUp> HangUp for TlsStream<T> {
+    fn has_hung_up(&self) -> bool {
+        self.get_ref().0.has_hung_up()
+    }
+}
+
+/// Pipes of tests, whose ends are seen by reading them.
+#[cfg(test)]
+impl<R, W> HangUp for tokio::io::Join<R, W> {
+    fn has_hung_up(&self) -> bool {
+        false
+    }
+}
 
 /// A stream of bytes, watched.
 #[derive(Debug)]
@@ -129,7 +160,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + HangUp + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -169,6 +200,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes whenever it is polled, and reads nothing while a body waits: what its client sent last, the end
+        // of the connection, would be seen behind all that came before.
+        if self.activity.is_held_up() && self.inner.has_hung_up() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         match &flushed {
             Poll::Pending => self.activity.is_blocked(),
@@ -202,6 +238,12 @@ mod tests {
     #[derive(Default)]
     struct Keeping {
         may_flush: bool,
+    }
+
+    impl HangUp for Keeping {
+        fn has_hung_up(&self) -> bool {
+            false
+        }
     }
 
     impl AsyncWrite for Keeping {

@@ -40,7 +40,8 @@ impl Link {
             level,
             offer,
         } = asked;
-        let is_new_here = self.order.keeps_seats && session.take_seat(self.id);
+        // The end of the session, and what its client cancels, come to where it has seats.
+        let is_new_here = session.take_seat(self.id);
         if is_new_here
             && session.is_stateless
             && let Some(shared) = self.shared.upgrade()
