@@ -163,7 +163,10 @@ mod tests {
             let authority = host.parse::<http::uri::Authority>();
             let name = authority.as_ref().map(|it| it.host().to_ascii_lowercase());
             let is_ours = name.is_ok_and(|name| {
-                ["localhost", "127.0.0.1", "[::1]", "mcp.example.com"].contains(&&*name)
+                // All of 127.0.0.0/8 is of loopback.
+                let address = name.parse::<std::net::Ipv4Addr>();
+                ["localhost", "[::1]", "mcp.example.com"].contains(&&*name)
+                    || address.is_ok_and(|address| address.is_loopback())
             });
             // What is no host is refused before it comes here.
             if guard.check(&headers, &Origins::default()).is_ok() && authority.is_ok() {
