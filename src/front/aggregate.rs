@@ -53,7 +53,7 @@ impl Post<'_> {
                     self.hold(dress.result(&list))
                         .map(|list| reply::json(StatusCode::OK, list))
                 }
-                None => return self.call_of_one(envelope, request, tally).await,
+                None => return Box::pin(self.call_of_one(envelope, request, tally)).await,
             },
         };
         served.unwrap_or_else(|failure| tally.refuse(&failure, request.id))

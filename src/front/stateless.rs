@@ -68,7 +68,7 @@ impl Post<'_> {
             }
         };
         if self.server == ServerName::all() {
-            return self.serve_of_all(envelope, &request, tally).await;
+            return Box::pin(self.serve_of_all(envelope, &request, tally)).await;
         }
         let served = match &*request.method {
             "server/discover" => self.discover(&request, &mut tally).await,

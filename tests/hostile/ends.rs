@@ -248,7 +248,11 @@ impl Case {
     /// Each of the calls that are `meant` is told so, at once and under its id.
     async fn told(&mut self, meant: impl Fn(&str) -> bool, reasons: &[&str], text: &str) {
         let ends = tokio::time::Instant::now() + AT_ONCE;
-        let meant: Vec<_> = self.calls.extract_if(.., |kind, _| meant(kind)).collect();
+        let calls = std::mem::take(&mut self.calls);
+        let (meant, others) = calls
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(kind, _)| meant(kind));
+        self.calls = others;
         assert!(!meant.is_empty());
         let mut wrong = vec![];
         for (kind, call) in meant {

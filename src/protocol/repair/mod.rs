@@ -63,6 +63,10 @@ const MIN_READ: usize = 64 << 10;
 
 /// The verdict on a line of a server's stdout, or on several that are one message.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every line is a message, which is not to cost an allocation"
+)]
 pub enum Line<'a> {
     /// A message that goes on as it stands.
     Message(Envelope<'a>),
