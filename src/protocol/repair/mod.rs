@@ -85,7 +85,7 @@ static NAMES: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
 });
 
 impl<'a> Line<'a> {
-    /// The verdict; the rules are those of the [module](self).
+    /// The verdict; the rules are those of its module.
     pub fn of(line: &'a [u8]) -> Self {
         // A line break is white space in JSON, and ends a line of an event stream.
         if memchr::memchr2(b'\r', b'\n', line).is_none()
