@@ -23,14 +23,16 @@
 //!
 //! It deliberately knows no HTTP, no sessions and no reasons: it counts.
 
+mod account;
 mod carried;
 mod kind;
 mod ledger;
 mod reclaim;
 mod table;
 
+pub use account::{Account, AccountKey, Charge, Full};
 pub use carried::weight;
 pub use kind::Kind;
-pub use ledger::{Account, AccountKey, Charge, Full, Ledger, Limits};
+pub use ledger::{Ledger, Limits};
 pub use reclaim::Reclaim;
 pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};

@@ -14,8 +14,8 @@ use lru::LruCache;
 use rustc_hash::FxHashMap;
 use thiserror::Error;
 
+use super::account::{Account, Charge, Full};
 use super::kind::Kind;
-use super::ledger::{Account, Charge, Full};
 use crate::ids::TenantId;
 
 /// How many entries there may be.
