@@ -26,6 +26,7 @@ use super::listener::Peer;
 use super::net::{Served, Unclear, unambiguous};
 use super::reply;
 use super::router::{self, Front, Offer};
+use crate::protocol::{Failure, Reason};
 use crate::telemetry::{RequestSpan, of_request};
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -78,12 +79,16 @@ impl Dispatch {
             let version = request.version();
             let (served, fault) = Served::begin(&peer.place, &request);
             let activity = Arc::clone(peer.place.activity());
-            let (dispatch, peer) = (self.clone(), peer.clone());
-            // Nobody hears the answer, and what it takes is what there is no room for.
-            let is_heard = !activity.is_closing();
+            let dispatch = self.clone();
+            let peer = Peer {
+                held: served.held(),
+                ..peer.clone()
+            };
+            // What its answer takes is what there is no room for.
+            let has_room = !activity.is_closing();
             let span = RequestSpan::begin();
             // Boxed, because a connection without a request under way is to be small.
-            let answer = is_heard.then(|| {
+            let answer = has_room.then(|| {
                 Answer::of(move |late| {
                     let of_body = Arc::clone(&span);
                     let answer = dispatch.answer(request, (peer, late), fault);
@@ -99,7 +104,7 @@ impl Dispatch {
                     poll_fn(|_| activity.poll_writable()).await;
                 }
                 let Some(answer) = answer else {
-                    return Ok(Response::new(served));
+                    return Ok(no_room(version).map(|body| served.with(body)));
                 };
                 let mut answer = answer.await;
                 if let Some(hint) = hint {
@@ -176,6 +181,18 @@ async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer)
     let mut refused = reply::failure(&failure);
     *refused.status_mut() = status;
     // What comes after it may not be what its sender takes it for.
+    if version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        refused.headers_mut().insert(CONNECTION, close);
+    }
+    refused
+}
+
+/// What is told over a connection that ends because of what it holds, if it can still be.
+fn no_room(version: Version) -> Response<Body> {
+    let why = "there is no room for what this connection holds: long heads, or answers that are not taken (`http.memory`)";
+    let failure = Failure::new(Reason::MemoryExhausted, why).retry_after(Duration::from_secs(1));
+    let mut refused = reply::failure(&failure);
     if version != Version::HTTP_2 {
         let close = HeaderValue::from_static("close");
         refused.headers_mut().insert(CONNECTION, close);
@@ -264,7 +281,14 @@ mod tests {
         let ip = "192.0.2.1".parse().expect("an address");
         let place = Arc::new(places.take(ip).await.expect("a place"));
         let (timeouts, of) = (places.timeouts(), Arc::clone(&place));
-        let service = dispatch.service(Peer { ip, place: of }, timeouts.idle);
+        let service = dispatch.service(
+            Peer {
+                ip,
+                place: of,
+                held: None,
+            },
+            timeouts.idle,
+        );
         let connection = Connection {
             place,
             service,

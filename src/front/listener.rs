@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::Dispatch;
-use super::net::{Connection, Handshake, Places, Taken};
+use super::net::{Connection, Handshake, HeldOfRequest, Places, Taken};
 use super::tls::Tls;
 use crate::fair::{Flow, Gate};
 use crate::held::Ledger;
@@ -37,15 +37,21 @@ pub(super) struct Peer {
     pub(super) ip: IpAddr,
     /// The place of its connection.
     pub(super) place: Arc<Taken>,
+    /// What is held for the request, if it is more than each may have.
+    pub(super) held: Option<HeldOfRequest>,
 }
 
 impl Peer {
     /// A caller of that tenant uses the connection.
     ///
     /// # Errors
-    /// [`Reason::TenantLimit`](crate::protocol::Reason::TenantLimit) when the tenant has too many connections.
+    /// [`Reason::TenantLimit`](crate::protocol::Reason::TenantLimit) when the tenant has too many connections, or no room
+    /// for what the request holds.
     pub(super) fn is_used_by(&self, tenant: &TenantId, ledger: &Ledger) -> Result<(), Failure> {
         self.place.activity().works_for(tenant, ledger);
+        if let Some(held) = &self.held {
+            held.lock().moves_to(&ledger.account(tenant))?;
+        }
         // Nearly always one of those before.
         match self.place.activity().is_known() {
             true => Ok(()),
@@ -172,6 +178,7 @@ impl Service {
             // One of IPv4 that a listener on IPv6 shows in a form of its own is that one.
             ip: peer.ip().to_canonical(),
             place: Arc::clone(&place),
+            held: None,
         };
         let connection = Connection {
             place: Arc::clone(&place),

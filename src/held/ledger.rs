@@ -16,7 +16,7 @@ use crate::ids::TenantId;
 
 /// How many accounts there may be before those that hold nothing are looked for.
 const FIRST_LOOK: usize = 1024;
-/// Parts of the limit of all: of those who have shown no credentials, and of connections that several tenants use.
+/// Parts of the limit of all: of those who have shown no credentials, and of connections that have.
 const STRANGERS_PART: u64 = 8;
 const SHARED_PART: u64 = 2;
 
@@ -128,7 +128,7 @@ impl Ledger {
         &self.strangers
     }
 
-    /// The account of connections that several tenants use, as those of something in front of stdiopool: half of what
+    /// The account of connections that showed credentials before, until it is known whose their next request is: half of what
     /// all may hold.
     pub fn shared(&self) -> &Account {
         &self.shared

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::framing::{Ambiguous, Fault};
 use super::streams::Progress;
 use crate::fair::Flow;
-use crate::held::{Account, Ledger};
+use crate::held::Ledger;
 use crate::ids::TenantId;
 
 /// Longest that a client may take for the head of a request.
@@ -89,6 +89,10 @@ pub(in crate::front) struct Activity {
     ambiguous: OnceLock<Ambiguous>,
     /// Bodies that are not read on for a while.
     held_up: AtomicU32,
+    /// Bytes that are held for it, of callers that are not known.
+    held: AtomicU64,
+    /// Since when some are.
+    held_since: AtomicU64,
     /// A caller with valid credentials has used it.
     known: AtomicBool,
     /// Whose work its requests are.
@@ -115,18 +119,7 @@ struct Party {
     flow: Flow,
     /// The tenant that has used it; none or several share no flow with one.
     tenant: Option<TenantId>,
-    account: Option<Account>,
     is_of_many: bool,
-}
-
-/// Who answers for what a connection holds.
-#[derive(Clone, Debug)]
-pub(super) enum Payer {
-    /// Nobody has shown credentials.
-    Stranger,
-    Tenant(Account),
-    /// Several tenants use it.
-    Many,
 }
 
 impl Activity {
@@ -142,11 +135,12 @@ impl Activity {
             written: AtomicU64::new(0),
             ambiguous: OnceLock::new(),
             held_up: AtomicU32::new(0),
+            held: AtomicU64::new(0),
+            held_since: AtomicU64::new(0),
             known: AtomicBool::new(false),
             party: Mutex::new(Party {
                 flow: strangers,
                 tenant: None,
-                account: None,
                 is_of_many: false,
             }),
             wish: AtomicU8::new(Wish::None as u8),
@@ -288,21 +282,28 @@ impl Activity {
             party.is_of_many = true;
             party.flow = ledger.scheduler().flow();
         } else {
-            let account = ledger.account(tenant);
             party.tenant = Some(tenant.clone());
-            party.flow = account.flow().clone();
-            party.account = Some(account);
+            party.flow = ledger.account(tenant).flow().clone();
         }
     }
 
-    /// Who answers for what it holds.
-    pub(super) fn payer(&self) -> Payer {
-        let party = self.party.lock();
-        match &party.account {
-            _ if party.is_of_many => Payer::Many,
-            Some(account) => Payer::Tenant(account.clone()),
-            None => Payer::Stranger,
+    /// So many bytes are held for it, of callers that are not known.
+    pub(super) fn holds(&self, bytes: u64) {
+        if self.held.fetch_add(bytes, Ordering::Relaxed) == 0 {
+            self.held_since.store(self.now(), Ordering::Relaxed);
         }
+    }
+
+    /// So many of those are held no longer.
+    pub(super) fn holds_no_longer(&self, bytes: u64) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What is held for it, of callers that are not known, in bytes, and since when something is.
+    pub(super) fn held(&self) -> (u64, Instant) {
+        let since = self.held_since.load(Ordering::Relaxed);
+        let since = self.began + Duration::from_millis(since.saturating_sub(1));
+        (self.held.load(Ordering::Relaxed), since)
     }
 
     /// Requests under way.

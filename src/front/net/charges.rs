@@ -2,17 +2,26 @@
 //!
 //! Counts of connections and streams are not enough: a head may be 128 KiB long, and a connection over HTTP/2 has
 //! hundreds of streams, each of which keeps its head, its task and its answer until the client takes that.
-//! So both are charged: to the tenant whose connection it is, to an account of all strangers, of which one peer has a
-//! quarter, or to that of connections that several tenants use.
+//! So both are charged, and whose they are is not known before credentials were looked at:
+//!
+//! ```text
+//!  head, handshake, request ──▶ of strangers: an account of all of them, of which one peer has a quarter
+//!                           └─▶ of a connection that showed credentials before: an account of all such
+//!  its caller is known      ──▶ of the caller's tenant, which is refused if it has no room
+//! ```
+//!
+//! Where one of the first two has no room, the connections go that have held some for longest: what is valid is read, and
+//! its caller known, within moments.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 
-use super::activity::{Payer, Wish};
-use super::places::{Places, Taken};
-use crate::held::{Charge, Full, Kind};
+use super::activity::Wish;
+use super::places::Taken;
+use crate::held::{Account, Charge, Full, Kind};
 
 /// Bytes of a head that each connection may have.
 pub(super) const FREE_HEAD: usize = 8 << 10;
@@ -20,101 +29,144 @@ pub(super) const FREE_HEAD: usize = 8 << 10;
 const FREE_REQUESTS: u32 = 8;
 /// What a request over HTTP/2 and its answer take beside their head, in bytes: 3.7 KiB as measured.
 const REQUEST: usize = 4 << 10;
-/// Requests that were refused for lack of room and whose answers a tenant's client does not take, at the most.
-const REFUSED_REQUESTS: u32 = 64;
+/// How far what those hold may pass their limit while others that were asked to end have not ended.
+const SLACK: u64 = 2;
 
-/// What is held for one connection. Dropping it gives it back.
+/// What is held for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in crate::front) struct Held {
     charge: Charge,
+    /// Until the caller is known.
+    of_connection: Option<OfConnection>,
+}
+
+/// What is held for a request, shared by its answer and by who finds out whose it is.
+pub(in crate::front) type HeldOfRequest = Arc<Mutex<Held>>;
+
+/// Bytes that count for a connection.
+#[derive(Debug)]
+struct OfConnection {
+    taken: Arc<Taken>,
+    bytes: u64,
     /// Of a stranger.
-    of_peer: Option<(Arc<Places>, IpAddr)>,
+    peer: Option<IpAddr>,
+}
+
+impl OfConnection {
+    fn new(taken: &Arc<Taken>) -> Self {
+        Self {
+            taken: Arc::clone(taken),
+            bytes: 0,
+            peer: (!taken.activity().is_known()).then(|| taken.peer()),
+        }
+    }
+
+    fn grow(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.taken.activity().holds(bytes);
+        if let Some(peer) = self.peer {
+            self.taken.places().holds_for(peer, bytes);
+        }
+    }
+
+    /// Whether its peer holds more than its part.
+    fn is_over(&self) -> bool {
+        self.peer
+            .is_some_and(|peer| self.taken.places().is_over(peer))
+    }
+}
+
+impl Drop for OfConnection {
+    fn drop(&mut self) {
+        self.taken.activity().holds_no_longer(self.bytes);
+        if let Some(peer) = self.peer {
+            self.taken.places().holds_no_longer(peer, self.bytes);
+        }
+    }
 }
 
 impl Held {
-    /// Charges so many bytes to whoever answers for the connection.
-    ///
-    /// # Errors
-    /// [`Full`] where a tenant has no room for them. `None` where strangers have none: then the connection ends.
-    fn of(taken: &Arc<Taken>, bytes: usize) -> Result<Option<Self>, Full> {
-        let places = taken.places();
-        let (charge, of_peer) = match taken.activity().payer() {
-            Payer::Tenant(account) => (account.charge(Kind::Connection, bytes)?, None),
-            Payer::Many => {
-                let shared = places.ledger().shared();
-                (shared.charge(Kind::Connection, bytes)?, None)
-            }
-            Payer::Stranger => {
-                let strangers = places.ledger().strangers();
-                let Ok(charge) = strangers.charge(Kind::Connection, bytes) else {
-                    return Ok(None);
-                };
-                // From here on it is given back by `drop`, whatever happens.
-                let peer = taken.peer();
-                if !places.holds_for(peer, charge.bytes()) {
-                    return Ok(None);
-                }
-                (charge, Some((Arc::clone(places), peer)))
-            }
+    /// Charges so many bytes to those whose credentials were not looked at. `None` where there is no room even though others
+    /// were asked to end: then this connection ends.
+    fn of(taken: &Arc<Taken>, bytes: usize) -> Option<Self> {
+        let of_connection = OfConnection::new(taken);
+        let ledger = taken.places().ledger();
+        let account = match of_connection.peer {
+            Some(_) => ledger.strangers(),
+            None => ledger.shared(),
         };
-        Ok(Some(Self { charge, of_peer }))
+        let held = Self {
+            charge: account.nothing(Kind::Connection),
+            of_connection: Some(of_connection),
+        };
+        held.with(bytes)
     }
 
-    /// For a head of which so many bytes have come and that has not ended, in place of what was held for it before.
-    /// Where there is no room its connection is asked to end.
-    pub(super) fn of_head(taken: &Arc<Taken>, before: Option<Self>, bytes: usize) -> Option<Self> {
-        drop(before);
-        match Self::of(taken, bytes) {
-            Ok(Some(held)) => Some(held),
-            Ok(None) | Err(_) => {
-                ends(taken);
-                None
+    /// With so many bytes more, as [`Held::of`].
+    fn with(mut self, bytes: usize) -> Option<Self> {
+        let Some(of_connection) = &mut self.of_connection else {
+            return Some(self);
+        };
+        of_connection.grow(bytes as u64);
+        let is_over = of_connection.is_over();
+        let has_room = self.charge.grow(bytes).is_ok();
+        if is_over || !has_room {
+            let (taken, account) = (&of_connection.taken, self.charge.account());
+            let peer = of_connection.peer.filter(|_| is_over);
+            taken
+                .places()
+                .make_room(taken, of_connection.peer.is_none(), peer);
+            if account.held() > account.limit().saturating_mul(SLACK) {
+                taken.ends();
+                return None;
             }
         }
+        if !has_room {
+            self.charge.grow_anyway(bytes);
+        }
+        Some(self)
+    }
+
+    /// For a head of which so many bytes have come and that has not ended, `before` of which are charged.
+    pub(super) fn of_head(taken: &Arc<Taken>, before: Option<Self>, bytes: usize) -> Option<Self> {
+        let Some(before) = before else {
+            return Self::of(taken, bytes);
+        };
+        let charged = usize::try_from(before.charge.bytes()).unwrap_or(usize::MAX);
+        before.with(bytes.saturating_sub(charged))
     }
 
     /// For a request that begins; nothing if it is one of a few with a short head.
+    pub(super) fn of_request(taken: &Arc<Taken>, headers: &HeaderMap) -> Option<HeldOfRequest> {
+        let head = size_of(headers);
+        if head <= FREE_HEAD && taken.activity().under_way() <= FREE_REQUESTS {
+            return None;
+        }
+        Self::of(taken, head + REQUEST).map(|held| Arc::new(Mutex::new(held)))
+    }
+
+    /// The caller is of that tenant: it is the tenant's from now on.
     ///
     /// # Errors
-    /// [`Full`] where a tenant has no room for it: it is to be refused. Where strangers have none the connection is
-    /// asked to end.
-    pub(super) fn of_request(
-        taken: &Arc<Taken>,
-        headers: &HeaderMap,
-    ) -> Result<Option<Self>, Full> {
-        let head = size_of(headers);
-        let under_way = taken.activity().under_way();
-        if head <= FREE_HEAD && under_way <= FREE_REQUESTS {
-            return Ok(None);
+    /// [`Full`] where the tenant has no room for it; it stays whose it was.
+    pub(in crate::front) fn moves_to(&mut self, account: &Account) -> Result<(), Full> {
+        if self.of_connection.is_some() {
+            let bytes = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
+            self.charge = account.charge(Kind::Connection, bytes)?;
+            self.of_connection = None;
         }
-        match Self::of(taken, head + REQUEST) {
-            Ok(Some(held)) => Ok(Some(held)),
-            Ok(None) => {
-                ends(taken);
-                Ok(None)
-            }
-            Err(full) => {
-                if under_way > REFUSED_REQUESTS {
-                    ends(taken);
-                }
-                Err(full)
-            }
-        }
+        Ok(())
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((places, peer)) = &self.of_peer {
-            places.holds_no_longer(*peer, self.charge.bytes());
+impl Taken {
+    /// What it holds cannot be held: the connection ends. Once, whatever else it holds.
+    pub(super) fn ends(&self) {
+        if !self.activity().is_closing() {
+            self.activity().wish(Wish::Close);
+            self.places().has_no_room(1);
         }
     }
-}
-
-/// What it holds cannot be held: the connection ends.
-fn ends(taken: &Taken) {
-    taken.activity().wish(Wish::Close);
-    taken.places().has_no_room();
 }
 
 /// Bytes of names and values, about.
@@ -123,4 +175,95 @@ fn size_of(headers: &HeaderMap) -> usize {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::held::{Ledger, Limits};
+    use crate::ids::TenantId;
+
+    /// Strangers have 80 KiB, a peer 20, all others 320.
+    fn places() -> Arc<Places> {
+        let ledger = Ledger::new(Limits {
+            of_tenant: 30 << 10,
+            of_all: 640 << 10,
+        });
+        Places::new(ConnectionLimits::of_few(100), &ledger)
+    }
+
+    async fn taken(places: &Arc<Places>, peer: &str) -> Arc<Taken> {
+        let peer = peer.parse().expect("an address");
+        Arc::new(places.take(peer).await.expect("a place"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_held_something_for_longest_goes_first() {
+        let places = places();
+        let mut heads = vec![];
+        for n in 0..12 {
+            tokio::time::advance(std::time::Duration::from_millis(5)).await;
+            let one = taken(&places, &format!("192.0.2.{}", 1 + n / 2)).await;
+            let held = Held::of_head(&one, None, 9 << 10).expect("room for it");
+            heads.push((one, held));
+        }
+        let gone = |heads: &[(Arc<Taken>, Held)]| {
+            let closing = heads.iter().filter(|(one, _)| one.activity().is_closing());
+            closing.count()
+        };
+        // Eight fit; of each that came then two or three were asked to go, the first ones.
+        let count = gone(&heads);
+        assert!((2..8).contains(&count), "{count}");
+        assert!(
+            heads[..count]
+                .iter()
+                .all(|(one, _)| one.activity().is_closing())
+        );
+        // A third one of an address is over the part of it: its first goes, and nobody else's.
+        let (of_address, another) = (taken(&places, "192.0.2.6").await, gone(&heads));
+        heads.drain(..count);
+        let held = Held::of_head(&of_address, None, 9 << 10);
+        assert!(held.is_some() && !of_address.activity().is_closing());
+        assert_eq!(gone(&heads), 1, "{another}");
+        assert_eq!(places.closed()[1], count as u64 + 1, "each is counted once");
+        drop((heads, held));
+        assert_eq!(places.ledger().strangers().held(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_for_a_request_is_its_tenants_as_soon_as_that_is_known() {
+        let places = places();
+        let one = taken(&places, "192.0.2.1").await;
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "x-long",
+            HeaderValue::from_str(&"a".repeat(9 << 10)).expect("text"),
+        );
+        one.activity().request_begins();
+        let held = Held::of_request(&one, &headers).expect("a long head");
+        let bytes = (13 << 10) + 6;
+        assert_eq!(places.ledger().strangers().held(), bytes);
+        let tenant = places.ledger().account(&TenantId::new("acme"));
+        held.lock().moves_to(&tenant).expect("room");
+        let of = |account: &Account| account.held();
+        assert_eq!((of(&tenant), of(places.ledger().strangers())), (bytes, 0));
+        // The connection is known from now on, and one of another tenant pays for itself.
+        one.is_known_to(&TenantId::new("acme")).expect("few");
+        let second = Held::of_request(&one, &headers).expect("a long head");
+        assert_eq!(of(places.ledger().shared()), bytes);
+        let _full = tenant.charge_anyway(Kind::Body, 30 << 10);
+        second
+            .lock()
+            .moves_to(&tenant)
+            .expect_err("its tenant has no room");
+        let other = places.ledger().account(&TenantId::new("other"));
+        second.lock().moves_to(&other).expect("another has");
+        drop((held, second));
+        assert_eq!((of(&other), of(places.ledger().shared())), (0, 0));
+        let (bytes, _) = one.activity().held();
+        assert_eq!(bytes, 0);
+    }
 }

@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(after(8 << 10, 1 << 20).await, (false, 0, 0));
         assert_eq!(after(60 << 10, 1 << 20).await, (false, 60 << 10, 0));
         // A quarter of it is for one address.
-        assert_eq!(after(60 << 10, 200 << 10).await, (true, 0, 0));
+        assert_eq!(after(60 << 10, 200 << 10).await, (true, 60 << 10, 0));
     }
 }

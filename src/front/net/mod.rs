@@ -30,6 +30,7 @@ mod victims;
 mod watched;
 
 pub(super) use activity::Activity;
+pub(super) use charges::HeldOfRequest;
 pub(super) use connection::{Connection, STREAM_WINDOW};
 pub(super) use handshake::Handshake;
 pub(super) use places::Taken;

@@ -24,8 +24,10 @@ use crate::protocol::{Failure, Reason};
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
 const LEAVING: usize = 16;
-/// What part of what all strangers may hold one peer may.
+/// One in so many of the bytes that all strangers may hold are for one peer.
 const PART_OF_PEER: u64 = 4;
+/// One in so many of the bytes that connections may hold are freed at once.
+const FREED_PART: u64 = 8;
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -268,19 +270,12 @@ impl Places {
         &self.ledger
     }
 
-    /// Notes that so many bytes are held for a stranger of that peer; false, and nothing, if the peer has no room for them.
-    pub(super) fn holds_for(&self, peer: IpAddr, bytes: u64) -> bool {
-        let is_counted = !self.limits.read().is_proxy(peer);
-        let most = self.ledger.strangers().limit() / PART_OF_PEER;
-        let mut table = self.table.lock();
-        let count = table.of_peer.entry(peer).or_default();
-        let has_room = !is_counted || count.held + bytes <= most;
-        count.held += if has_room { bytes } else { 0 };
-        table.forget_if_empty(peer);
-        has_room
+    /// So many bytes are held for a stranger of that peer.
+    pub(super) fn holds_for(&self, peer: IpAddr, bytes: u64) {
+        self.table.lock().of_peer.entry(peer).or_default().held += bytes;
     }
 
-    /// Of what [`holds_for`](Self::holds_for) noted, so many bytes are held no longer.
+    /// So many of those are held no longer.
     pub(super) fn holds_no_longer(&self, peer: IpAddr, bytes: u64) {
         let mut table = self.table.lock();
         if let Some(count) = table.of_peer.get_mut(&peer) {
@@ -289,10 +284,58 @@ impl Places {
         table.forget_if_empty(peer);
     }
 
-    /// A connection ends because there is no room for what it holds.
-    pub(super) fn has_no_room(&self) {
-        self.counts.evicted.fetch_add(1, Ordering::Relaxed);
-        self.say(|| tracing::warn!("connections are closed that hold more than there is room for: long heads, or many requests over HTTP/2 whose answers are not taken (raise `http.memory`, or `limits.memory_held` of their tenant)"));
+    /// Whether more is held for strangers of that peer than its part.
+    pub(super) fn is_over(&self, peer: IpAddr) -> bool {
+        let most = self.ledger.strangers().limit() / PART_OF_PEER;
+        let held = self.table.lock().of_peer.get(&peer).map_or(0, |it| it.held);
+        held > most && !self.limits.read().is_proxy(peer)
+    }
+
+    /// Asks connections to end that hold something, known ones or strangers, those of that peer only if one is given, until
+    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Those that have held some for longest go first,
+    /// and `but` last.
+    pub(super) fn make_room(&self, but: &Arc<Taken>, is_known: bool, of: Option<IpAddr>) {
+        let account = match is_known {
+            true => self.ledger.shared(),
+            false => self.ledger.strangers(),
+        };
+        let most = account.limit() / of.map_or(1, |_| PART_OF_PEER);
+        let (mut holders, mut freed) = (Vec::new(), 0);
+        let table = self.table.lock();
+        for (number, taker) in &table.taken {
+            let activity = &taker.activity;
+            let (bytes, since) = activity.held();
+            if bytes == 0
+                || activity.is_known() != is_known
+                || of.is_some_and(|peer| peer != taker.peer)
+            {
+                continue;
+            }
+            match activity.is_closing() {
+                true => freed += bytes,
+                false => holders.push((*number == but.number, since, bytes, Arc::clone(activity))),
+            }
+        }
+        drop(table);
+        holders.sort_unstable_by_key(|(is_last, since, ..)| (*is_last, *since));
+        let mut count = 0;
+        for (_, _, bytes, activity) in holders {
+            if freed > most / FREED_PART {
+                break;
+            }
+            freed += bytes;
+            count += 1;
+            activity.wish(Wish::Close);
+        }
+        self.has_no_room(count);
+    }
+
+    /// So many connections end because there is no room for what they hold.
+    pub(super) fn has_no_room(&self, count: u64) {
+        self.counts.evicted.fetch_add(count, Ordering::Relaxed);
+        if count > 0 {
+            self.say(|| tracing::warn!("connections are closed that hold more than there is room for: heads that do not end, or many requests over HTTP/2 whose answers are not taken (raise `http.memory`)"));
+        }
     }
 
     pub(super) fn timed_out(&self) {

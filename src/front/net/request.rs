@@ -12,13 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
-use super::charges::Held;
+use super::charges::{Held, HeldOfRequest};
 use super::framing::Fault;
 use super::places::Taken;
 use super::streams::Progress;
 use crate::front::body::Body;
 use crate::front::reply::{SESSION_HEADER, VERSION_HEADER};
-use crate::held::Full;
 use crate::protocol::{Failure, Reason};
 
 /// Headers that may be there once: of two, whoever is in front may have gone by the other.
@@ -47,17 +46,6 @@ impl Unclear {
         Self {
             status,
             failure: Failure::new(Reason::InvalidRequest, why),
-        }
-    }
-}
-
-impl From<Full> for Unclear {
-    fn from(full: Full) -> Self {
-        let failure = Failure::from(full);
-        let status = StatusCode::from_u16(failure.reason.http_status());
-        Self {
-            status: status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-            failure,
         }
     }
 }
@@ -214,23 +202,19 @@ pub(in crate::front) struct Served {
     body: Body,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
-    _held: Option<Held>,
+    held: Option<HeldOfRequest>,
     _under_way: UnderWay,
 }
 
 impl Served {
-    /// Notes that a request has begun; why it is refused if its length can be read in two ways, or there is no room for
-    /// it.
+    /// Notes that a request has begun; why it is refused if its length can be read in two ways.
     pub(in crate::front) fn begin<B>(
         place: &Arc<Taken>,
         request: &Request<B>,
     ) -> (Self, Option<Unclear>) {
         let activity = place.activity();
         let number = activity.request_begins();
-        let (held, full) = match Held::of_request(place, request.headers()) {
-            Ok(held) => (held, None),
-            Err(full) => (None, Some(full)),
-        };
+        let held = Held::of_request(place, request.headers());
         let progress = (request.version() == Version::HTTP_2).then(|| {
             let progress = Arc::new(Progress::new(Arc::clone(activity)));
             activity.answer_begins(Arc::clone(&progress));
@@ -239,11 +223,15 @@ impl Served {
         let served = Self {
             body: Body::empty(),
             progress,
-            _held: held,
+            held,
             _under_way: UnderWay(Arc::clone(activity)),
         };
-        let fault = activity.fault(number).map(Unclear::from);
-        (served, fault.or_else(|| full.map(Unclear::from)))
+        (served, activity.fault(number).map(Unclear::from))
+    }
+
+    /// What is held for it, if it is more than each request may have.
+    pub(in crate::front) fn held(&self) -> Option<HeldOfRequest> {
+        self.held.clone()
     }
 
     /// Its answer.
