@@ -300,7 +300,7 @@ async fn what_strangers_connections_hold_has_a_bound() {
     tokio::time::timeout(PATIENCE, ended)
         .await
         .expect("what is too much is closed");
-    assert!(pool.metric(HELD).await <= OF_ADDRESS);
+    connections_hold(&pool, |held| held <= OF_ADDRESS).await;
     neighbour.goes_on(3).await;
     drop(connections);
     connections_hold(&pool, |held| held == 0.0).await;

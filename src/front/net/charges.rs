@@ -225,6 +225,7 @@ mod tests {
         // A third one of an address is over the part of it: its first goes, and nobody else's.
         let (of_address, another) = (taken(&places, "192.0.2.6").await, gone(&heads));
         heads.drain(..count);
+        tokio::time::advance(std::time::Duration::from_millis(5)).await;
         let held = Held::of_head(&of_address, None, 9 << 10);
         assert!(held.is_some() && !of_address.activity().is_closing());
         assert_eq!(gone(&heads), 1, "{another}");

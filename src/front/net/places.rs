@@ -28,6 +28,8 @@ const LEAVING: usize = 16;
 const PART_OF_PEER: u64 = 4;
 /// One in so many of the bytes that connections may hold are freed at once.
 const FREED_PART: u64 = 8;
+/// How often connections are looked through for those that hold most: those that were asked to end need a moment for it.
+const ROOM_PERIOD: Duration = Duration::from_millis(2);
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -83,6 +85,7 @@ pub struct Places {
     freed: Notify,
     counts: Counts,
     said_at: Mutex<Option<Instant>>,
+    room_made_at: Mutex<Option<Instant>>,
     ledger: Ledger,
 }
 
@@ -141,6 +144,7 @@ impl Places {
             freed: Notify::new(),
             counts: Counts::default(),
             said_at: Mutex::default(),
+            room_made_at: Mutex::default(),
             ledger: ledger.clone(),
         })
     }
@@ -295,6 +299,13 @@ impl Places {
     /// [one in a few](FREED_PART) of the bytes are free that they may hold. Those that have held some for longest go first,
     /// and `but` last.
     pub(super) fn make_room(&self, but: &Arc<Taken>, is_known: bool, of: Option<IpAddr>) {
+        {
+            let mut made_at = self.room_made_at.lock();
+            if made_at.is_some_and(|at| at.elapsed() < ROOM_PERIOD) {
+                return;
+            }
+            *made_at = Some(Instant::now());
+        }
         let account = match is_known {
             true => self.ledger.shared(),
             false => self.ledger.strangers(),
