@@ -152,7 +152,7 @@ const NAMED_ELSEWHERE: [(&str, usize); 6] = [
     // Pages for people.
     ("front/oauth.rs", 2),
     // What HTTP has a status for, and the table only `invalid_request`; and what has none.
-    ("front/net/request.rs", 4),
+    ("front/net/request.rs", 3),
     // Readiness, for balancers.
     ("front/router.rs", 1),
 ];
