@@ -173,7 +173,7 @@ impl Dispatch {
     }
 }
 
-/// Refuses what can be read in two ways, or has no room. Nothing more is served on its connection.
+/// Refuses what can be read in two ways. Nothing more is served on its connection.
 async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer) -> Response<Body> {
     let Unclear { status, failure } = unclear;
     tracing::debug!(peer = %peer.ip, %failure, "a request is refused for its head");

@@ -316,6 +316,16 @@ where
     };
     let config = configs.of_request(&parts.uri, headers);
     let rate = || front.body_rate(principal);
+    // Of a message over its caller's limits so much is read that its answer can say so.
+    let limits = |over: Option<&Failure>| {
+        let max = over.map(|failure| over_limit(front, headers, failure));
+        Ok::<_, Failure>(BodyLimits {
+            max: max.transpose()?.unwrap_or(front.max_body),
+            rate: &rate,
+            connection: entrance.connection(),
+            drain: &front.draining,
+        })
+    };
     if path.ends_with("/sse") {
         let config = config?;
         if parts.method != Method::GET {
@@ -339,15 +349,7 @@ where
             .limits
             .admit(&setup.config, principal, Counted::Request);
         let account = front.sessions.ledger().account(&principal.tenant);
-        let limits = BodyLimits {
-            max: match &admitted {
-                Ok(_) => front.max_body,
-                Err(failure) => over_limit(front, headers, failure)?,
-            },
-            rate: &rate,
-            connection: entrance.connection(),
-            drain: &front.draining,
-        };
+        let limits = limits(admitted.as_ref().err())?;
         let uri = &parts.uri;
         let body = match read_body(headers, body, limits, &account).await {
             Ok(body) => body,
@@ -373,15 +375,7 @@ where
             let admitted = front
                 .limits
                 .admit(&setup.config, principal, Counted::Request);
-            let limits = BodyLimits {
-                max: match &admitted {
-                    Ok(_) => front.max_body,
-                    Err(failure) => over_limit(front, headers, failure)?,
-                },
-                rate: &rate,
-                connection: entrance.connection(),
-                drain: &front.draining,
-            };
+            let limits = limits(admitted.as_ref().err())?;
             let account = front.sessions.ledger().account(&principal.tenant);
             let body = match read_body(headers, body, limits, &account).await {
                 Ok(body) => body,
