@@ -214,7 +214,7 @@ impl Density {
 #[tokio::main]
 async fn measure(subject: &Subject, tenants: usize, later: Duration) -> Result<Density> {
     let (program, args) = subject.argv.split_first().ok_or("no command")?;
-    // One download for all, as for the commands by hand.
+    // One download for all, as for the commands by hand: users of their own, as servers have under root, would not come to it.
     let home = std::env::var("HOME")?;
     let caches = format!(
         "env = {{ npm_config_cache = \"{home}/.npm\", UV_CACHE_DIR = \"{home}/.cache/uv\" }}"
@@ -226,7 +226,7 @@ async fn measure(subject: &Subject, tenants: usize, later: Duration) -> Result<D
             HIBERNATE_AFTER.as_secs()
         ),
         server: format!(
-            "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\n{caches}\n"
+            "command = {program:?}\nargs = {args:?}\nstart_timeout = \"5m\"\nlaunch = \"as-is\"\nsandbox = \"none\"\n{caches}\n"
         ),
         tenants: 0,
     };

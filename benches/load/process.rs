@@ -93,6 +93,16 @@ pub(crate) fn stdiopool() -> Command {
     command
 }
 
+/// That program in a session of its own, as a service manager starts it: where the kernel shares the processors by
+/// sessions (sched(7)), this one's is not its client's too.
+pub(crate) fn stdiopool_in_session() -> Command {
+    let program = stdiopool().get_program().to_owned();
+    let mut command = Command::new("setsid");
+    command.arg(program);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
 /// Raises the soft limit on open files to the hard one: every session has a connection.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::Result;
 use super::connection::Endpoint;
-use super::process::{Process, stdiopool};
+use super::process::{Process, stdiopool_in_session};
 
 /// The demo server, as a table of pool.toml has it.
 pub(crate) const DEMO: &str = "command = \"stdiopool\"\nargs = [\"demo-server\"]\n";
@@ -55,7 +55,7 @@ impl Served {
     pub(crate) fn serve(toml: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("pool.toml"), toml)?;
-        let mut command = stdiopool();
+        let mut command = stdiopool_in_session();
         command
             .arg("serve")
             .current_dir(dir.path())

@@ -9,7 +9,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::accounts::{Act, NewToken};
-use super::router::{Admin, ApiError};
+use super::error::ApiError;
+use super::json;
+use super::state::Admin;
 use super::supervisor::Supervisor;
 use crate::protocol::ApiReason;
 use crate::tenancy::TenantSettings;
@@ -57,7 +59,7 @@ async fn act<S: Supervisor>(admin: Admin<S>, act: Act) -> Result<Response, ApiEr
         ApiError::new(ApiReason::Internal, error)
     };
     match done.map_err(failed)? {
-        Ok(told) => Ok(Json(told).into_response()),
+        Ok(told) => Ok(json::Json(told).into_response()),
         Err(error) => Err(ApiError::new(error.reason(), error.to_string())),
     }
 }

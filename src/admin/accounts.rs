@@ -1,7 +1,7 @@
 //! Tenants, tokens, secrets and authorisations of the state store: what can be done to them, and what
 //! is told.
 //!
-//! The same acts are carried out by a running stdiopool through the admin API, and by the command
+//! Each act is carried out by a running stdiopool through the admin API, and by the command
 //! line on the state folder of one that does not run.
 
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::tenancy::TenantSettings;
 pub enum Act {
     /// Every tenant, of pool.toml too.
     ListTenants,
-    /// One of them.
+    /// The tenant of that name.
     ShowTenant(String),
     /// A new tenant.
     AddTenant(String, TenantSettings),
@@ -47,7 +47,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// Its name in the audit log.
+    /// The act's name in the audit log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::ListTenants => "tenant list",
@@ -67,7 +67,7 @@ impl Act {
         }
     }
 
-    /// Whether it only looks.
+    /// Whether the act only looks.
     pub fn only_looks(&self) -> bool {
         matches!(
             self,
@@ -79,7 +79,7 @@ impl Act {
         )
     }
 
-    /// Whether it changes something of the config that is in force.
+    /// Whether the act changes something of the config that is in force.
     pub fn changes(&self) -> bool {
         // Whoever holds a token upstream that has changed is told by other means.
         !self.only_looks() && !matches!(self, Self::LinkGrant(..) | Self::RevokeGrant(..))
@@ -129,12 +129,12 @@ impl Act {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
-    /// What it is called, within the tenant.
+    /// The token's name, within the tenant.
     pub name: String,
     /// The user it stands for.
     #[serde(default)]
     pub subject: Option<String>,
-    /// What it may be used for.
+    /// Scopes that a caller with the token has.
     #[serde(default)]
     pub scopes: Vec<String>,
     /// Seconds that it is valid; for ever without.
@@ -145,13 +145,13 @@ pub struct NewToken {
 /// What an act answers with.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum Told {
-    /// In words.
+pub enum Reply {
+    /// What was done, in words.
     Done {
         /// The words.
         message: String,
     },
-    /// One tenant.
+    /// The tenant that was asked for.
     Tenant(Box<TenantDetails>),
     /// Several.
     Tenants(Vec<TenantDetails>),
@@ -170,9 +170,9 @@ pub enum Told {
 /// `GET /api/v1/accounts`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TenantDetails {
-    /// Its name.
+    /// The tenant's name.
     pub name: String,
-    /// Where it is defined: `pool.toml` or `store`.
+    /// Where the tenant is defined: `pool.toml` or `store`.
     pub source: String,
     /// What is set of it; only of the store's.
     pub settings: Option<TenantSettings>,
@@ -180,7 +180,7 @@ pub struct TenantDetails {
     pub tokens: usize,
     /// How many secrets it has.
     pub secrets: usize,
-    /// When it was added, in seconds since 1970; only of the store's.
+    /// When the tenant was added, in seconds since 1970; only of the store's.
     pub created: Option<u64>,
 }
 
@@ -189,48 +189,48 @@ pub struct TenantDetails {
 pub struct MadeToken {
     /// The token.
     pub token: String,
-    /// Whose it is.
+    /// The tenant whose token this is.
     pub tenant: String,
-    /// What it is called.
+    /// The token's name.
     pub name: String,
-    /// When it stops being valid, in seconds since 1970.
+    /// When the token stops being valid, in seconds since 1970.
     pub expires: Option<u64>,
 }
 
 /// `GET /api/v1/tokens`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TokenDetails {
-    /// Whose it is.
+    /// The tenant whose token this is.
     pub tenant: String,
-    /// What it is called.
+    /// The token's name.
     pub name: String,
     /// The user it stands for.
     pub subject: Option<String>,
-    /// What it may be used for.
+    /// Scopes that a caller with the token has.
     pub scopes: Vec<String>,
-    /// When it was made, in seconds since 1970.
+    /// When the token was made, in seconds since 1970.
     pub created: u64,
-    /// When it stops being valid.
+    /// When the token stops being valid, in seconds since 1970.
     pub expires: Option<u64>,
-    /// When it was last used, to within a minute.
+    /// When the token was last used, in seconds since 1970, to within a minute.
     pub last_used: Option<u64>,
 }
 
 /// `GET /api/v1/secrets`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct SecretDetails {
-    /// Whose it is.
+    /// The tenant whose secret this is.
     pub tenant: String,
     /// What templates call it.
     pub name: String,
-    /// When it was last set, in seconds since 1970.
+    /// When the secret was last set, in seconds since 1970.
     pub changed: u64,
 }
 
 /// A link with which a server is authorised upstream. It needs no credentials, so that it is one.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LinkDetails {
-    /// For a browser.
+    /// Address at which the user authorises, for a browser.
     pub authorize_url: String,
     /// Until when, in seconds since 1970.
     pub expires: u64,
@@ -239,13 +239,13 @@ pub struct LinkDetails {
 /// `GET /api/v1/oauth`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct GrantDetails {
-    /// Whose it is.
+    /// The tenant whose authorisation this is.
     pub tenant: String,
     /// What is authorised.
     pub server: String,
     /// The user who did it, if one is known.
     pub subject: Option<String>,
-    /// What it is for, where the provider says.
+    /// Scopes of the access token, where the provider says.
     pub scope: Option<String>,
     /// When, in seconds since 1970.
     pub authorised: u64,
@@ -259,16 +259,16 @@ pub fn seconds(at: SystemTime) -> u64 {
 /// Why an act was not carried out; nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AccountError {
-    /// What it is about is not there.
+    /// What the act is about is not there.
     #[error("{0}")]
     NotFound(String),
-    /// It is there already.
+    /// What the act would make is there already.
     #[error("{0}")]
     Exists(String),
-    /// It cannot be like that.
+    /// What the act asks for is not allowed.
     #[error("{0}")]
     Invalid(String),
-    /// It cannot be done here.
+    /// The request cannot be carried out by this stdiopool.
     #[error("{0}")]
     Unavailable(String),
     /// The disk or the system.
@@ -290,4 +290,4 @@ impl AccountError {
 }
 
 /// An act under way.
-pub type Accounting = Pin<Box<dyn Future<Output = Result<Told, AccountError>> + Send>>;
+pub type Accounting = Pin<Box<dyn Future<Output = Result<Reply, AccountError>> + Send>>;

@@ -1,6 +1,5 @@
 //! Who may ask: `Host`, `Origin`, token, in this order, before any handler.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -14,8 +13,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::router::ApiError;
-use crate::protocol::ApiReason;
+use super::error::ApiError;
+use super::unread::Lent;
+use crate::front::take_unread;
+use crate::protocol::{ApiReason, host_name, is_loopback_name};
 
 /// The rules of one listener.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         .map(|authority| authority.as_str())
         .or_else(|| headers.get(HOST)?.to_str().ok())
         .unwrap_or_default();
-    if is_loopback(host) {
+    if is_loopback_name(host_name(host)) {
         return Ok(());
     }
     Err(ApiError::new(
@@ -82,18 +83,6 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
             host.escape_default()
         ),
     ))
-}
-
-/// Whether `host`, with or without a port, is `localhost` or a loopback address.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -111,10 +100,20 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     let checked = guard.check(request.method(), request.uri(), request.headers());
+    let version = request.version();
+    let (head, body) = request.into_parts();
+    let (body, mut unread) = Lent::of(version, body);
+    let request = Request::from_parts(head, body);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => {
+            drop(request);
+            error.into_response()
+        }
     };
+    if let Ok(body) = unread.try_recv() {
+        take_unread(version, body).await;
+    }
     let unauthorized = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     if unauthorized {
@@ -123,39 +122,4 @@ pub(super) async fn admit(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_names_are_told_from_foreign_ones() {
-        for host in [
-            "localhost",
-            "LOCALHOST:9090",
-            "127.0.0.1",
-            "127.0.0.1:9090",
-            "127.8.8.8:1",
-            "[::1]",
-            "[::1]:9090",
-            "[::ffff:127.0.0.1]:9090",
-        ] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in [
-            "",
-            ":9090",
-            "evil.example",
-            "localhost.evil.example:9090",
-            "127.0.0.1.evil.example",
-            "10.0.0.1:9090",
-            "[::2]",
-            "[::1",
-            "0.0.0.0",
-            "evil@localhost",
-        ] {
-            assert!(!is_loopback(host), "{host}");
-        }
-    }
 }

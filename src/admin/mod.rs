@@ -11,6 +11,8 @@
 //!   `Host`s are answered (DNS rebinding), and an action with an `Origin` is refused (CSRF);
 //! - what is a credential or a tenant's secret is not here: session ids appear as a
 //!   [`Fingerprint`], of a command line only the program;
+//! - what is answered as JSON has its control characters written out (`\\u009b`), which workers may have written: it is read on
+//!   terminals, and says the same to whoever parses it;
 //! - every error is JSON, `{"error": "what, why", "reason": "word"}`.
 //!
 //! Deliberately not here: the listener itself, users and roles (one token, all rights), and
@@ -19,17 +21,21 @@
 
 mod account_routes;
 mod accounts;
+mod error;
 mod guard;
+mod json;
 mod model;
 mod router;
+mod state;
 mod stream;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unread;
 
 pub use accounts::{
-    AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, SecretDetails,
-    TenantDetails, TokenDetails, Told, seconds,
+    AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,
+    SecretDetails, TenantDetails, TokenDetails, seconds,
 };
 pub use model::{
     CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError, Limits, LogLine,

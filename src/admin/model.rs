@@ -43,7 +43,7 @@ mod worker_id {
     }
 }
 
-/// The same for a worker that may not be there.
+/// Ids of workers that may not be there, as they are printed, or null.
 mod optional_worker_id {
     use super::{Deserialize, WorkerId};
     use serde::{Deserializer, Serialize, Serializer, de::Error};
@@ -65,22 +65,22 @@ mod optional_worker_id {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorState {
-    /// It does.
+    /// Work is taken.
     Ready,
-    /// It finishes what is in flight and ends.
+    /// No work is taken: what is in flight is finished, then the supervisor ends.
     Draining,
 }
 
 /// `GET /api/v1/status`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Of the running binary.
+    /// Version of the running binary.
     pub version: String,
     /// Process id of the supervisor.
     pub pid: u32,
     /// Since it started.
     pub uptime_seconds: f64,
-    /// Whether it takes work.
+    /// Whether the supervisor takes work.
     pub state: SupervisorState,
     /// The file the config came from; none for `serve -- COMMAND`.
     pub config: Option<String>,
@@ -123,7 +123,7 @@ pub struct WorkerCounts {
 }
 
 impl WorkerCounts {
-    /// All of them; what `max_workers` bounds.
+    /// All workers together; what `max_workers` bounds.
     pub fn total(&self) -> usize {
         let ready = self.spare + self.idle + self.hibernated + self.busy;
         self.starting + ready + self.draining + self.stopping
@@ -166,9 +166,9 @@ pub struct Limits {
 /// Starts of workers since stdiopool began.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct StartCounts {
-    /// That led to a ready worker.
+    /// Starts that led to a ready worker.
     pub ok: u64,
-    /// That did not.
+    /// Starts that did not.
     pub failed: u64,
 }
 
@@ -177,10 +177,10 @@ pub struct StartCounts {
 pub struct CircuitRow {
     /// Which.
     pub server: ServerName,
-    /// For whom; absent for everyone.
+    /// The tenant whose starts are refused; absent for everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
-    /// It is that of one configuration of the tenant: one of those with which its processes are started.
+    /// Whether the circuit is that of one configuration of the tenant: one of those with which its processes are started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub configuration: bool,
     /// Starts that failed in a row, of a configuration.
@@ -196,14 +196,14 @@ pub struct CircuitRow {
 /// `GET /api/v1/workers`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkerRow {
-    /// Its id, for `logs` and `stop`.
+    /// The worker's id, for `logs` and `stop`.
     #[serde(with = "worker_id")]
     pub id: WorkerId,
-    /// What it runs.
+    /// The server that the worker runs.
     pub server: ServerName,
-    /// Whose config it was started with.
+    /// The tenant with whose config the worker was started.
     pub tenant: TenantId,
-    /// What it is doing.
+    /// What the worker is doing.
     pub state: WorkerState,
     /// Process id of the leader; none before it is spawned.
     pub pid: Option<u32>,
@@ -211,7 +211,7 @@ pub struct WorkerRow {
     pub processes: Vec<u32>,
     /// Requests it has not answered yet.
     pub in_flight: usize,
-    /// Whether it is kept from eviction.
+    /// Whether the worker is kept from eviction.
     pub pinned: bool,
     /// Requests it was given in its life.
     pub requests: u64,
@@ -219,7 +219,7 @@ pub struct WorkerRow {
     pub age_seconds: f64,
     /// Since its last request ended; none while one is in flight.
     pub idle_seconds: Option<f64>,
-    /// Its pool key: workers with equal keys are interchangeable.
+    /// The worker's pool key: workers with equal keys are interchangeable.
     pub key: String,
     /// Memory of the tree at the last sample.
     pub memory_bytes: Option<u64>,
@@ -234,9 +234,9 @@ pub struct SessionRow {
     pub session: Fingerprint,
     /// The server it talks to.
     pub server: ServerName,
-    /// Whose it is.
+    /// The tenant whose session this is.
     pub tenant: TenantId,
-    /// How it was opened.
+    /// The era in which the session was opened.
     pub era: Era,
     /// The MCP revision agreed with the client.
     pub revision: String,
@@ -258,7 +258,7 @@ pub struct SessionRow {
 /// `GET /api/v1/servers`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ServerRow {
-    /// Its name under `[servers]`.
+    /// The server's name under `[servers]`.
     pub name: ServerName,
     /// The program; arguments may hold secrets and are not shown.
     pub command: String,
@@ -300,7 +300,7 @@ pub const MAX_CONFIGURATIONS: usize = 32;
 /// of a server are started.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct OpenConfiguration {
-    /// Whose it is.
+    /// The tenant whose row this is.
     pub tenant: TenantId,
     /// Starts that failed in a row; `starts.failed` of its server counts all since stdiopool began.
     pub failures_in_a_row: u32,
@@ -314,10 +314,10 @@ pub struct OpenConfiguration {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CircuitState {
-    /// It is.
+    /// Starts are tried.
     #[default]
     Closed,
-    /// It failed repeatedly and is left alone for a while.
+    /// Starts failed repeatedly, and none is tried for a while.
     Open,
     /// That while is over: the next request tries one start.
     HalfOpen,
@@ -326,7 +326,7 @@ pub enum CircuitState {
 /// `GET /api/v1/rules`: whether rules about tools (`bind`, `tools`, `[policy]`) match the tools there are.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct RuleCheck {
-    /// Those that do not, in words.
+    /// The rules that match no tool, in words.
     pub unmatched: Vec<String>,
     /// Servers with such rules whose tools nobody has listed since the start.
     pub unknown: Vec<ServerName>,
@@ -337,7 +337,7 @@ pub struct RuleCheck {
 pub struct LastError {
     /// Milliseconds since 1970.
     pub at_ms: u64,
-    /// For whom it was started; none for a spare or an install.
+    /// The tenant for whom the worker was started; none for a spare or an install.
     pub tenant: Option<TenantId>,
     /// The worker, for its log.
     #[serde(with = "optional_worker_id")]
@@ -349,20 +349,20 @@ pub struct LastError {
 /// `GET /api/v1/ended`: a worker that is over, remembered for a while.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EndedRow {
-    /// Its id, for `logs`.
+    /// The worker's id, for `logs`.
     #[serde(with = "worker_id")]
     pub id: WorkerId,
-    /// What it ran.
+    /// The server that the worker ran.
     pub server: ServerName,
-    /// Whose config it was started with; none for a spare that was nobody's.
+    /// The tenant with whose config the worker was started; none for a spare that was nobody's.
     pub tenant: Option<TenantId>,
     /// When the last of its processes was gone, in milliseconds since 1970.
     pub ended_at_ms: u64,
     /// Why it is over, as `reason` of `stdiopool_worker_exits_total`.
     pub reason: String,
-    /// The same in words, secrets redacted, at most 2 KiB.
+    /// Why it is over, in words, secrets redacted, at most 2 KiB.
     pub message: String,
-    /// How its first process ended, such as `exit 1` or `SIGKILL`; none if there was none.
+    /// How the worker's first process ended, such as `exit 1` or `SIGKILL`; none if there was none.
     pub exit: Option<String>,
     /// How long it lived.
     pub age_seconds: f64,
@@ -376,7 +376,7 @@ pub const REMEMBERED_OF_TENANT: usize = 32;
 pub const REMEMBERED_OF_ALL: usize = 1024;
 
 impl EndedRow {
-    /// Whether it ended by a fault of its own, and not because it was told to.
+    /// Whether the worker ended by a fault of its own, and not because it was told to.
     pub fn is_failure(&self) -> bool {
         let mut reasons = ExitReason::ALL.iter();
         reasons.any(|reason| reason.as_str() == self.reason && reason.class() == ExitClass::Failure)
@@ -399,7 +399,7 @@ impl EndedRow {
 /// `GET /api/v1/tenants`
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TenantRow {
-    /// Its name.
+    /// The tenant's name.
     pub name: TenantId,
     /// Live workers.
     pub workers: usize,
@@ -409,7 +409,7 @@ pub struct TenantRow {
     pub sessions: usize,
     /// Requests waiting.
     pub queued: usize,
-    /// Its share under contention.
+    /// The tenant's share of the pool under contention.
     pub weight: u32,
 }
 
@@ -419,29 +419,31 @@ pub struct TenantRow {
 pub enum EventKind {
     /// A worker is being started.
     WorkerStarting,
-    /// It is ready.
+    /// A worker is ready.
     WorkerReady,
-    /// It never became ready.
+    /// A worker never became ready.
     WorkerStartFailed,
-    /// It is gone.
+    /// A worker reached one of its limits, and is kept from going further.
+    WorkerLimited,
+    /// A worker is gone.
     WorkerExited,
     /// A server failed repeatedly and is left alone for a while.
     CircuitOpened,
-    /// It works again.
+    /// Starts of a server are tried again.
     CircuitClosed,
     /// A package is being installed.
     PackageInstalling,
-    /// It is there.
+    /// A package is installed.
     PackageInstalled,
-    /// It cannot be had.
+    /// A package cannot be installed.
     PackageFailed,
-    /// Another version of it was run, without what its server wrote beside its code.
+    /// Another version of a package was run, without what its server wrote beside its code.
     PackageFilesLeft,
     /// A tenant authorised a server upstream.
     OauthAuthorised,
-    /// It did not, or no access token could be had.
+    /// A tenant's authorisation failed, or no access token could be had.
     OauthFailed,
-    /// What it authorised is over: the provider says so, or it was revoked.
+    /// A tenant's authorisation is over: the provider says so, or it was revoked.
     OauthEnded,
     /// A rule about tools does not do what it says.
     RuleUnmatched,
@@ -457,7 +459,7 @@ pub enum EventKind {
     Draining,
 }
 
-/// One thing that happened; `GET /api/v1/events` streams them.
+/// Something that happened; `GET /api/v1/events` streams such events.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Event {
     /// Milliseconds since 1970.
@@ -474,7 +476,7 @@ pub struct Event {
     /// Why it ended, of a worker that did, as `reason` of `stdiopool_worker_exits_total`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The same in words, secrets redacted.
+    /// What happened, in words, secrets redacted.
     pub message: String,
 }
 

@@ -1,6 +1,5 @@
 //! The endpoints.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,15 +10,18 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::error::ApiError;
 use super::guard::{self, Guard};
+use super::json::Json;
 use super::model::{EndedRow, LogLine, WorkerRow};
-use super::stream::{self, OpenStream, Streams};
+use super::state::Admin;
+use super::stream::{self, OpenStream};
 use super::supervisor::Supervisor;
 use super::{account_routes, model};
 use crate::ids::{TenantId, WorkerId};
@@ -29,9 +31,6 @@ use crate::telemetry::exposition::Format;
 
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
-/// Lines of a worker that has ended that an error quotes.
-const QUOTED_LINES: usize = 8;
-
 const INDEX: &str = "\
 stdiopool admin
 
@@ -90,24 +89,6 @@ pub enum AdminError {
     EmptyToken,
 }
 
-pub(super) struct Admin<S> {
-    pub(super) supervisor: Arc<S>,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-    streams: Arc<Streams>,
-}
-
-impl<S> Clone for Admin<S> {
-    fn clone(&self) -> Self {
-        Self {
-            supervisor: Arc::clone(&self.supervisor),
-            metrics: Arc::clone(&self.metrics),
-            shutdown: self.shutdown.clone(),
-            streams: Arc::clone(&self.streams),
-        }
-    }
-}
-
 /// The admin API over `supervisor` and `metrics`.
 ///
 /// # Errors
@@ -156,55 +137,6 @@ pub fn router<S: Supervisor>(
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(guard, guard::admit))
         .with_state(admin))
-}
-
-/// An error on its way out.
-#[derive(Debug)]
-pub(super) struct ApiError {
-    reason: ApiReason,
-    error: String,
-}
-
-impl ApiError {
-    pub(super) fn new(reason: ApiReason, error: impl Into<String>) -> Self {
-        Self {
-            reason,
-            error: error.into(),
-        }
-    }
-
-    fn bad_query(error: &QueryRejection) -> Self {
-        let error = error.body_text();
-        Self::new(ApiReason::InvalidRequest, error)
-    }
-
-    /// Says what is known of a worker that does not run.
-    fn no_worker(supervisor: &impl Supervisor, id: WorkerId) -> Self {
-        let ended = supervisor.ended().into_iter().rfind(|row| row.id == id);
-        let error = match ended {
-            Some(row) => {
-                let lines = supervisor.logs(id, QUOTED_LINES).unwrap_or_default();
-                let said = match lines.as_slice() {
-                    [] => "it wrote nothing to stderr".to_owned(),
-                    lines => format!("its last lines:\n{}", lines.join("\n")),
-                };
-                format!("{}; {said}", row.sentence())
-            }
-            None => format!(
-                "there is no worker `{id}`, and nothing is known of one (GET /api/v1/workers lists those that run, /api/v1/ended those that have ended)"
-            ),
-        };
-        Self::new(ApiReason::NotFound, error)
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let body = json!({ "error": self.error, "reason": self.reason.as_str() });
-        let status = StatusCode::from_u16(self.reason.http_status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(body)).into_response()
-    }
 }
 
 async fn unknown_path() -> ApiError {
@@ -420,11 +352,5 @@ async fn reload<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Json<Don
             ApiReason::Internal,
             format!("the reload did not finish: {error}"),
         )),
-    }
-}
-
-impl<S> fmt::Debug for Admin<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::escape;
 use crate::protocol::sse;
 
 /// A comment after so long without an event, so that proxies and clients see a live stream and a
@@ -53,7 +54,7 @@ impl Streams {
     }
 }
 
-/// One stream, as long as it is open.
+/// A stream of the admin API, counted as long as it is open.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     ended: Arc<CancellationToken>,
@@ -99,6 +100,7 @@ where
 }
 
 fn encode(row: &impl Serialize) -> Bytes {
-    let json = serde_json::to_vec(row).expect("rows have string keys only");
-    sse::encode_event(&json, None, None)
+    let json = serde_json::to_string(row).expect("rows have string keys only");
+    // The stream is read on terminals too, as with curl.
+    sse::encode_event(escape::in_json(&json).as_bytes(), None, None)
 }

@@ -11,7 +11,8 @@ use super::model::{
 };
 use crate::ids::WorkerId;
 
-/// A reload under way: what changed, or what is wrong with the file (the old config then stays).
+/// A reload under way: what changed, or what is wrong with the file (the old config then stays). Both are texts: what the
+/// caller of the API is shown.
 pub type Reload = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
 
 /// A worker's log from some line on.
@@ -49,7 +50,7 @@ pub trait Supervisor: Send + Sync + 'static {
     fn rules(&self) -> RuleCheck;
     /// Every tenant that is configured or has something running, by name.
     fn tenants(&self) -> Vec<TenantRow>;
-    /// One live worker.
+    /// A live worker; `None` if there is none of that id.
     fn worker(&self, worker: WorkerId) -> Option<WorkerRow> {
         self.workers().into_iter().find(|row| row.id == worker)
     }

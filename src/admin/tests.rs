@@ -158,7 +158,7 @@ impl Supervisor for Fake {
             act.tenant().or(act.object()).unwrap_or_default()
         );
         self.done.lock().push(said.clone());
-        Box::pin(async move { Ok(Told::Done { message: said }) })
+        Box::pin(async move { Ok(Reply::Done { message: said }) })
     }
 
     fn ended(&self) -> Vec<EndedRow> {

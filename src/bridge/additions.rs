@@ -4,15 +4,16 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::addressed::{IDENTITY, Unreadable};
-use super::keys::folded;
+use super::addressed::Unreadable;
+use super::member_names::folded;
 use super::members::Members;
+use super::names::IDENTITY;
 use crate::protocol::Envelope;
 
 /// What is added.
 #[derive(Clone, Default, Debug)]
 pub struct Additions {
-    /// Who calls, as raw JSON.
+    /// The caller's identity, as raw JSON.
     pub identity: Option<String>,
     /// Arguments of the tool, each with its value as raw JSON.
     pub arguments: Vec<(String, String)>,
@@ -36,7 +37,7 @@ pub enum NotAdded {
     /// The arguments are no object.
     #[error("`params.arguments` is no object")]
     NoObject,
-    /// It cannot be said what the parameters hold.
+    /// The parameters cannot be read with certainty.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }

@@ -6,17 +6,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::keys::{BadName, Place, Written, WrittenMembers, are_usual, folded, is_token};
+use super::member_names::{BadName, Place, Written, WrittenMembers, are_usual, folded, is_token};
 use super::members::Members;
+use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
 use crate::protocol::{Envelope, Failure, Method, NotPortable, Reason, portable};
-
-/// Under which a config stands in `_meta`, and its schema in `capabilities.experimental`.
-pub const CONFIG: &str = "dev.stdiopool/config";
-/// Under which a server that asks for it is told who calls, in `_meta`. Only stdiopool says that.
-pub const IDENTITY: &str = "dev.stdiopool/identity";
-/// The same config as a member of the parameters.
-pub const CLIENT_CONFIG: &str = "clientConfig";
 
 /// A message without what was for stdiopool, and that.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,9 +30,9 @@ pub enum NotAccepted {
     /// The method is one that is known, in another spelling.
     #[error("unknown method `{method}` (did you mean `{known}`? methods are spelled exactly)")]
     Method {
-        /// As it is spelled.
+        /// The method as it is spelled.
         method: String,
-        /// As it would be right.
+        /// The method as it would be right.
         known: &'static str,
     },
     /// Parameters are by name (2025-06-18, basic, "Requests").

@@ -1,94 +1,37 @@
 //! What clients say, on its way to the worker.
 
-use std::borrow::Cow;
-
-use bytes::Bytes;
 use serde_json::json;
-use smallvec::SmallVec;
 
-use super::era::{Era, discover_request};
-use super::initialize::{ClientHello, Greeting, initialize_request};
+use super::action::Action;
+use super::call::{Call, Purpose};
+use super::client_info::ClientInfo;
+use super::client_request::{ClientRequest, Opened};
+use super::discovery::discover_request;
+use super::era::Era;
+use super::for_worker::{cancellation, error_response, for_worker};
+use super::handshake::{Handshake, initialize_request};
 use super::level::Level;
-use super::mux::{
-    Accepts, Action, AskRef, Call, CallId, Guests, MAX_ORPHANS, Mux, Purpose, SessionNo,
-};
+use super::mux::{EverAttached, Mux};
+use super::numbers::{AskRef, CallId, SessionNo};
 use super::params;
 use super::stateless::identity;
-use crate::ids::WorkerId;
-use crate::protocol::{Envelope, RawId, code, is_usual_error, one_line, quoted, span_of};
-
-/// A request of a client. Of its text nothing goes on but the members of its envelope.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientRequest<'a> {
-    /// Who asks.
-    pub session: SessionNo,
-    /// Its members; must have an id and a method.
-    pub envelope: &'a Envelope<'a>,
-}
-
-/// What became of a client's request.
-#[derive(Debug)]
-pub enum Opened {
-    /// It goes to the worker; the answer comes as [`Action::Answer`] or [`Action::Released`].
-    Sent(CallId, Bytes),
-    /// It needs no worker; this is the answer.
-    Local(Bytes),
-    /// It asks for what there is not; its answer is an error.
-    Refused {
-        /// The JSON-RPC code.
-        code: i32,
-        /// For people.
-        why: String,
-    },
-}
+use crate::protocol::{self, Envelope, RawId, bare_request, code, is_usual_error, result_response};
 
 impl Mux {
-    /// A multiplexer for a worker that is to be greeted with `greeting`.
-    pub fn new(worker: WorkerId, greeting: &Greeting) -> Self {
-        let has = |name: &str| greeting.capabilities.contains_key(name);
-        Self {
-            worker,
-            next_call: 0,
-            next_ask: 0,
-            calls: Default::default(),
-            asks: Default::default(),
-            seats: Default::default(),
-            watchers: Default::default(),
-            guests: Default::default(),
-            active: Default::default(),
-            orphans: Default::default(),
-            worker_level: None,
-            accepts: Accepts {
-                roots: has("roots") && greeting.roots.is_empty(),
-                sampling: has("sampling"),
-                elicitation: has("elicitation"),
-            },
-            hello: None,
-            roots: greeting.roots.clone(),
-            told: Default::default(),
-            is_unused: true,
-            era: greeting.era,
-            wires: Default::default(),
-            suspicions: Default::default(),
-            listening: Default::default(),
-            own_info: greeting.client_info.clone(),
-        }
-    }
-
-    /// Opens the conversation; [`Action::Greeted`] tells how it went.
-    pub fn greet(&mut self, greeting: &Greeting, out: &mut Vec<Action>) {
+    /// Opens the conversation; [`Action::HandshakeDone`] tells how it went.
+    pub fn begin_handshake(&mut self, handshake: &Handshake, out: &mut Vec<Action>) {
         let id = self.new_call(Call {
             session: None,
             client_id: "null".into(),
             client_token: None,
-            purpose: Purpose::Greeting,
+            purpose: Purpose::Handshake,
             cancelled: false,
             wants_logs: false,
             rounds: None,
         });
         out.push(Action::ToWorker(match self.era {
-            Era::Initialize => initialize_request(id.0, greeting),
-            Era::Stateless => discover_request(id.0, greeting),
+            Era::Legacy => initialize_request(id.0, handshake),
+            Era::Modern => discover_request(id.0, handshake),
         }));
     }
 
@@ -104,12 +47,12 @@ impl Mux {
             wants_logs: false,
             rounds: None,
         });
-        let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, id.0);
+        let ping = bare_request(id.0, "ping");
         out.push(Action::ToWorker(ping.into()));
     }
 
-    /// Gives the session a seat at this worker, and brings the worker to the point the session
-    /// had reached with an earlier one. Does nothing for a session that has a seat.
+    /// Attaches the session to this worker, and brings the worker to the point the session
+    /// had reached with an earlier one. Does nothing for a session that is attached.
     pub fn attach<'u>(
         &mut self,
         session: SessionNo,
@@ -117,11 +60,11 @@ impl Mux {
         subscriptions: impl IntoIterator<Item = &'u str>,
         out: &mut Vec<Action>,
     ) {
-        if self.seats.contains_key(&session) {
+        if self.attached_to.contains_key(&session) {
             return;
         }
-        self.seat(session).level = level;
-        if self.era == Era::Stateless {
+        self.attached_session(session).level = level;
+        if self.era == Era::Modern {
             for uri in subscriptions {
                 self.subscribe(session, uri);
             }
@@ -144,25 +87,25 @@ impl Mux {
         }
     }
 
-    /// The same for a session that never calls: what the worker asks unasked is not meant for it.
+    /// Attaches a session that never calls: what the worker asks unasked is not meant for it.
     pub fn attach_listener<'u>(
         &mut self,
         session: SessionNo,
         subscriptions: impl IntoIterator<Item = &'u str>,
         out: &mut Vec<Action>,
     ) {
-        let guests = self.guests;
+        let ever_attached = self.ever_attached;
         self.attach(session, None, subscriptions, out);
-        self.guests = guests;
+        self.ever_attached = ever_attached;
     }
 
     /// A worker of the stateless revision is told with each request of the session who sends it.
     /// Requests of a session that is not introduced are of that revision themselves, and are
     /// passed on as they are.
-    pub fn introduce(&mut self, session: SessionNo, client: &ClientHello) {
-        if self.era == Era::Stateless {
+    pub fn introduce(&mut self, session: SessionNo, client: &ClientInfo) {
+        if self.era == Era::Modern {
             let identity = identity(&client.client_info, &client.capabilities);
-            self.seat(session).identity = Some(identity.into());
+            self.attached_session(session).identity = Some(identity.into());
         }
     }
 
@@ -174,16 +117,19 @@ impl Mux {
         level: Option<Level>,
         out: &mut Vec<Action>,
     ) {
-        self.guests = Guests::Several;
-        if self.era == Era::Stateless {
-            self.seat(session).level = level;
+        self.ever_attached = EverAttached::Several;
+        if self.era == Era::Modern {
+            self.attached_session(session).level = level;
             return;
         }
-        let logs = self.hello.as_ref().is_some_and(|hello| hello.logs);
+        let logs = self
+            .server_info
+            .as_ref()
+            .is_some_and(|server_info| server_info.logs);
         let Some(level) = level.filter(|_| logs) else {
             return;
         };
-        self.seat(session).level = Some(level);
+        self.attached_session(session).level = Some(level);
         if self.worker_level.is_none_or(|current| level < current) {
             self.worker_level = Some(level);
             let params = json!({ "level": level.as_str() }).to_string();
@@ -197,18 +143,18 @@ impl Mux {
         Some(question.worker_id.clone())
     }
 
-    /// Whether the session has a seat here.
+    /// Whether the session is attached here.
     pub fn is_attached(&self, session: SessionNo) -> bool {
-        self.seats.contains_key(&session)
+        self.attached_to.contains_key(&session)
     }
 
     /// The session has ended: its calls are cancelled, its questions refused, its subscriptions
     /// given up.
     pub fn detach(&mut self, session: SessionNo, out: &mut Vec<Action>) {
-        let Some(seat) = self.seats.get(&session) else {
+        let Some(attached) = self.attached_to.get(&session) else {
             return;
         };
-        for id in seat.in_flight.clone() {
+        for id in attached.in_flight.clone() {
             self.cancel(id, "the session ended", out);
             if let Some(call) = self.calls.get_mut(&id) {
                 call.session = None;
@@ -225,15 +171,15 @@ impl Mux {
         for number in questions {
             self.ask_failed(number, "the client's session ended", out);
         }
-        let seat = self.seats.remove(&session).unwrap_or_default();
-        for uri in &seat.subscriptions {
-            self.watchers.remove(uri, session);
+        let attached = self.attached_to.remove(&session).unwrap_or_default();
+        for uri in &attached.subscriptions {
+            self.subscribers.remove(uri, session);
         }
-        if self.era == Era::Stateless {
+        if self.era == Era::Modern {
             self.listen(out);
             return;
         }
-        for uri in seat.subscriptions {
+        for uri in attached.subscriptions {
             if !self.is_subscribed(&uri) {
                 self.own_request(
                     "resources/unsubscribe",
@@ -250,7 +196,7 @@ impl Mux {
             self.is_unused = false;
             self.no_roots_to_come(out);
         }
-        if self.era == Era::Stateless
+        if self.era == Era::Modern
             && let Some(opened) = self.stateless_request(request, out)
         {
             return opened;
@@ -282,8 +228,7 @@ impl Mux {
                 Some(uri) if self.others_subscribe(session, &uri) => {
                     self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri.into_owned()));
-                    let answer = format!(r#"{{"jsonrpc":"2.0","id":{client_id},"result":{{}}}}"#);
-                    return Opened::Local(answer.into());
+                    return Opened::Local(result_response(client_id, b"{}"));
                 }
                 Some(uri) => Purpose::Unsubscribe(uri.into_owned()),
                 None => Purpose::Plain,
@@ -297,25 +242,21 @@ impl Mux {
             client_token: token.map(Into::into),
             purpose,
             cancelled: false,
-            wants_logs: self.era == Era::Stateless
+            wants_logs: self.era == Era::Modern
                 && self
-                    .seats
+                    .attached_to
                     .get(&session)
-                    .is_some_and(|seat| seat.level.is_some()),
+                    .is_some_and(|attached| attached.level.is_some()),
             rounds: None,
         });
         let line = match replaced_params {
-            Some(params) => format!(
-                r#"{{"jsonrpc":"2.0","id":{},"method":"logging/setLevel","params":{params}}}"#,
-                id.0
-            )
-            .into(),
+            Some(params) => protocol::request(id.0, "logging/setLevel", params).into(),
             None => for_worker(envelope, token, id),
         };
         Opened::Sent(id, line)
     }
 
-    /// A client's notification, from a session that may or may not have a seat here. Names the
+    /// A client's notification, from a session that may or may not be attached here. Names the
     /// call that it cancelled, if any.
     pub fn notification(
         &mut self,
@@ -338,7 +279,7 @@ impl Mux {
             Some(_) => {
                 // The stateless revision has no others.
                 if self.is_attached(session)
-                    && self.era == Era::Initialize
+                    && self.era == Era::Legacy
                     && self.may_tell(session, envelope)
                 {
                     let params = envelope.params.map(|params| params.get());
@@ -367,7 +308,7 @@ impl Mux {
 
     /// The call a session made under that raw JSON id and that is not cancelled yet.
     fn call_of(&self, session: SessionNo, client_id: &str) -> Option<CallId> {
-        let in_flight = &self.seats.get(&session)?.in_flight;
+        let in_flight = &self.attached_to.get(&session)?.in_flight;
         in_flight
             .iter()
             .rev()
@@ -474,101 +415,12 @@ impl Mux {
         Some(call.client_id)
     }
 
-    pub(super) fn add_orphan(&mut self, id: CallId) {
-        // A worker of the stateless revision asks on behalf of nobody.
-        if self.orphans.len() < MAX_ORPHANS && self.era == Era::Initialize {
-            self.orphans.insert(id);
-        }
-    }
-
-    fn is_subscribed(&self, uri: &str) -> bool {
-        self.watchers.has(uri)
-    }
-
-    fn others_subscribe(&self, session: SessionNo, uri: &str) -> bool {
-        self.watchers.has_others(uri, session)
-    }
-
     /// The most verbose of what this session asks for now and the others asked for before.
     fn most_verbose(&self, session: SessionNo, level: Level) -> Level {
-        self.seats
+        self.attached_to
             .iter()
             .filter(|(other, _)| **other != session)
-            .filter_map(|(_, seat)| seat.level)
+            .filter_map(|(_, attached)| attached.level)
             .fold(level, Level::min)
     }
-
-    /// Drops a subscription that was granted after its session had left.
-    pub(super) fn drop_unwanted(&mut self, uri: &str, out: &mut Vec<Action>) {
-        if !self.is_subscribed(uri) {
-            self.own_request(
-                "resources/unsubscribe",
-                &json!({ "uri": uri }).to_string(),
-                out,
-            );
-        }
-    }
-}
-
-/// The request as the worker gets it, written anew: under the worker-side id, with that in place of the
-/// client's progress token, which is a view into the parameters.
-fn for_worker(envelope: &Envelope<'_>, token: Option<&str>, id: CallId) -> Bytes {
-    let mut digits = itoa::Buffer::new();
-    let id = digits.format(id.0).as_bytes();
-    let method = match &envelope.method {
-        // As it stands there, it is JSON.
-        Some(Cow::Borrowed(method)) => Cow::Borrowed(*method),
-        Some(Cow::Owned(method)) => Cow::Owned(unquoted(quoted(method))),
-        None => Cow::Borrowed(""),
-    };
-    let params = envelope.params.map(|params| params.get());
-    let span = params
-        .zip(token)
-        .map(|(params, token)| span_of(params.as_bytes(), token));
-    let (before, after) = match (params, span) {
-        (Some(params), Some(span)) => (&params[..span.start], Some(&params[span.end..])),
-        (Some(params), None) => (params, None),
-        (None, _) => ("", None),
-    };
-    let mut parts = SmallVec::<[&[u8]; 9]>::from_slice(&[
-        br#"{"jsonrpc":"2.0","id":"#,
-        id,
-        br#","method":""#,
-        method.as_bytes(),
-        b"\"",
-    ]);
-    if params.is_some() {
-        parts.extend([br#","params":"# as &[u8], before.as_bytes()]);
-    }
-    if let Some(after) = after {
-        parts.extend([id, after.as_bytes()]);
-    }
-    // Of exact size it is shared without another allocation.
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    let mut line = Vec::with_capacity(len + 1);
-    parts.iter().for_each(|part| line.extend_from_slice(part));
-    line.push(b'}');
-    one_line(&mut line);
-    line.into()
-}
-
-/// A JSON string without its quotes.
-/// Tells the worker that nobody waits for a call.
-pub(super) fn cancellation(wire: CallId, reason: &str) -> Action {
-    let params = json!({ "requestId": wire.0, "reason": reason });
-    Action::ToWorker(
-        json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })
-            .to_string()
-            .into(),
-    )
-}
-
-fn unquoted(text: String) -> String {
-    text[1..text.len() - 1].to_owned()
-}
-
-/// A JSON-RPC error under a raw JSON id.
-pub(super) fn error_response(id: &str, code: i32, message: &str) -> Bytes {
-    let error = json!({ "code": code, "message": Cow::from(message) });
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stateless::{Dress, StatelessRequest};
+use super::stateless::{ResponseAdapter, StatelessRequest};
 use super::tests::from_worker;
 use super::*;
 use crate::ids::WorkerId;
@@ -41,31 +41,31 @@ fn message(method: &Method, params: &Value) -> String {
     json!({"jsonrpc": "2.0", "id": "client's", "method": method.name, "params": params}).to_string()
 }
 
-/// A worker that has introduced itself, with a seat for the client.
+/// A worker that has introduced itself, with the client attached.
 fn mux(worker: Era, client: Era) -> Mux {
-    let greeting = match worker {
-        Era::Initialize => super::tests::greeting(json!({})),
-        Era::Stateless => Greeting::stateless(),
+    let handshake = match worker {
+        Era::Legacy => super::tests::handshake_with(json!({})),
+        Era::Modern => Handshake::stateless(),
     };
-    let mut mux = Mux::new(WorkerId(1), &greeting);
-    mux.greet(&greeting, &mut vec![]);
+    let mut mux = Mux::new(WorkerId(1), &handshake);
+    mux.begin_handshake(&handshake, &mut vec![]);
     let capabilities = json!({"resources": {"subscribe": true}, "logging": {}});
-    let hello = match worker {
-        Era::Initialize => json!({"protocolVersion": "2025-11-25", "capabilities": capabilities}),
-        Era::Stateless => {
+    let server_info = match worker {
+        Era::Legacy => json!({"protocolVersion": "2025-11-25", "capabilities": capabilities}),
+        Era::Modern => {
             json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities})
         }
     };
     from_worker(
         &mut mux,
-        json!({"jsonrpc": "2.0", "id": 0, "result": hello}),
+        json!({"jsonrpc": "2.0", "id": 0, "result": server_info}),
     );
     mux.attach(CLIENT, None, [], &mut vec![]);
-    if client == Era::Initialize {
+    if client == Era::Legacy {
         let capabilities = json!({"elicitation": {}});
         mux.introduce(
             CLIENT,
-            &ClientHello {
+            &ClientInfo {
                 protocol_version: "2025-11-25".to_owned(),
                 capabilities: capabilities.as_object().cloned().expect("an object"),
                 client_info: json!({"name": "c", "version": "1"}),
@@ -165,7 +165,7 @@ fn initialize_to_initialize() {
     let of_this_era =
         |method: &&Method| method.since != Since::Stateless && !is_stdiopools_own(method);
     for method in Method::ALL.iter().filter(of_this_era) {
-        let mut mux = mux(Era::Initialize, Era::Initialize);
+        let mut mux = mux(Era::Legacy, Era::Legacy);
         let (call, line) = sent(send(&mut mux, &message(method, &params(method))), method);
         // A level is told to the worker for all its sessions.
         if method.name != "logging/setLevel" {
@@ -184,7 +184,7 @@ fn stateless_to_stateless() {
     let of_this_era =
         |method: &&Method| method.since != Since::UntilStateless && !is_stdiopools_own(method);
     for method in Method::ALL.iter().filter(of_this_era) {
-        let mut mux = mux(Era::Stateless, Era::Stateless);
+        let mut mux = mux(Era::Modern, Era::Modern);
         let text = message(method, &modern(params(method)));
         let (call, line) = sent(send(&mut mux, &text), method);
         is_as_it_was(
@@ -201,7 +201,7 @@ fn stateless_to_stateless() {
 #[test]
 fn initialize_to_stateless() {
     for method in Method::ALL.iter().filter(of_both_eras) {
-        let mut mux = mux(Era::Stateless, Era::Initialize);
+        let mut mux = mux(Era::Modern, Era::Legacy);
         let (call, line) = sent(send(&mut mux, &message(method, &params(method))), method);
         is_as_it_was(
             method,
@@ -222,7 +222,7 @@ fn initialize_to_stateless() {
             && !is_stdiopools_own(method)
     };
     for method in Method::ALL.iter().filter(gone) {
-        let mut mux = mux(Era::Stateless, Era::Initialize);
+        let mut mux = mux(Era::Modern, Era::Legacy);
         let Became::Answered(answer) = send(&mut mux, &message(method, &params(method))) else {
             panic!("{} has no counterpart", method.name)
         };
@@ -259,23 +259,23 @@ fn stateless_to_initialize() {
         if is_stdiopools_own(method) {
             continue;
         }
-        let mut mux = mux(Era::Initialize, Era::Stateless);
+        let mut mux = mux(Era::Legacy, Era::Modern);
         let (call, line) = sent(send(&mut mux, &request.for_worker()), method);
         is_as_it_was(method, &line, call, &[]);
         let answer = answered(&mut mux, &line["id"], &result());
-        let dress = Dress {
+        let adapter = ResponseAdapter {
             id: request.id,
             method: &request.method,
             uri: None,
             server_info: Some(r#"{"name":"s","version":"1"}"#),
             lists_last: Duration::from_secs(1),
         };
-        let told = dress.result(&answer["result"].to_string());
+        let told = adapter.result(&answer["result"].to_string());
         let told: Value = serde_json::from_slice(&told).expect("JSON");
         let mut expected = modern_result();
         let expected_members = expected.as_object_mut().expect("an object");
         match (method.is_cacheable, method.name) {
-            // What it says may change with every read.
+            // The contents of a resource may change with every read.
             (true, "resources/read") => expected["ttlMs"] = json!(0),
             (true, _) => {}
             (false, _) => {

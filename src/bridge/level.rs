@@ -45,7 +45,7 @@ impl Level {
             .map(|(level, _)| *level)
     }
 
-    /// Its name on the wire.
+    /// The level's name on the wire.
     pub fn as_str(self) -> &'static str {
         Self::ALL[self as usize].1
     }

@@ -7,9 +7,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
+use super::era::Era;
 use super::members::Members;
-use crate::protocol::{Envelope, RawJson};
+use super::stateless::identity;
+use crate::protocol::{Envelope, RawJson, request, result_response};
 
 /// A list of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,6 +75,21 @@ impl Listing {
         }
     }
 
+    /// A request of stdiopool's own for a page of this list, by that id (raw JSON), in the words of that era: a worker of the
+    /// newer one wants to know who asks.
+    pub fn request(self, id: &str, words: Era, cursor: Option<&str>) -> Bytes {
+        let mut params = Map::new();
+        if let Some(cursor) = cursor {
+            params.insert("cursor".to_owned(), cursor.into());
+        }
+        if words == Era::Modern {
+            let own = format!("{{{}}}", identity(&Value::Null, &Map::new()));
+            let own = serde_json::from_str(&own).unwrap_or_default();
+            params.insert("_meta".to_owned(), own);
+        }
+        request(id, self.method(), Value::Object(params)).into()
+    }
+
     /// The notification that says that it has changed.
     pub fn changed(self) -> &'static str {
         match self {
@@ -109,7 +127,7 @@ impl Listing {
 pub enum Shown {
     /// Not at all.
     Hidden,
-    /// As its server describes it.
+    /// Tools stand as their server describes them.
     AsItIs,
     /// Without these arguments.
     Without(Vec<String>),
@@ -136,17 +154,13 @@ pub fn offered_tools(response: &[u8], shown: impl Fn(&str) -> Shown) -> Option<B
         }
     });
     let offered: Vec<Cow<'_, str>> = offered.collect();
-    let mut text = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":{{\"tools\":[{}]",
-        envelope.id?.get(),
-        offered.join(",")
-    );
+    let mut text = format!("{{\"tools\":[{}]", offered.join(","));
     for (name, value) in result.iter().filter(|(name, _)| *name != "tools") {
         let name = serde_json::Value::from(&**name);
         text.push_str(&format!(",{name}:{}", value.get()));
     }
-    text.push_str("}}");
-    Some(text.into())
+    text.push('}');
+    Some(result_response(envelope.id?.get(), text.as_bytes()))
 }
 
 /// A tool's description without some of its arguments; `None` if it is none.

@@ -4,9 +4,13 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::mux::{Action, CallId, Malformed, MalformedOutcome, Mux, Purpose};
+use super::action::{Action, Malformed, MalformedOutcome};
+use super::call::Purpose;
+use super::for_worker::error_response;
+use super::mux::Mux;
+use super::numbers::CallId;
 use super::worker_side::worker_side_id;
-use crate::protocol::{Broken, Flaw, Mended, Says, code, wrapped_number};
+use crate::protocol::{Broken, Flaw, Mended, Says, code, raw_error_response, wrapped_number};
 
 impl Mux {
     /// What could be made of a line.
@@ -45,14 +49,14 @@ impl Mux {
             let text = format!("the message {}", broken.flaw.text());
             // Without an answer it would wait for good.
             out.extend(broken.ids.iter().map(|id| {
-                let refused = super::client_side::error_response(id, code::INVALID_REQUEST, &text);
+                let refused = error_response(id, code::INVALID_REQUEST, &text);
                 Action::ToWorker(refused)
             }));
         }
         let calls = match broken.says {
             Says::Asks => SmallVec::new(),
             Says::Answers | Says::AsksAndAnswers => named,
-            Says::AnswersNotification if self.hello.is_some() => SmallVec::new(),
+            Says::AnswersNotification if self.server_info.is_some() => SmallVec::new(),
             Says::AnswersNotification | Says::AnswersOnly | Says::AnswersOneOf => {
                 self.only_call().into_iter().collect()
             }
@@ -67,8 +71,8 @@ impl Mux {
                 // Of which request it is, is all that was missing.
                 out.push(malformed(MalformedOutcome::Taken));
                 let wire = self.wire_of(*call).0;
-                let error = format!(r#"{{"jsonrpc":"2.0","id":{wire},"error":{error}}}"#);
-                self.mended_message(error.into(), out);
+                let error = raw_error_response(&wire.to_string(), error.as_bytes());
+                self.mended_message(error, out);
             }
             (calls, _) => {
                 for call in calls {
@@ -122,9 +126,9 @@ impl Mux {
 
     /// The only call that the worker has not answered; before the handshake is over, the handshake.
     fn only_call(&self) -> Option<CallId> {
-        let is_greeting = |id: &&CallId| matches!(self.calls[*id].purpose, Purpose::Greeting);
-        if let Some(greeting) = self.calls.keys().find(is_greeting) {
-            return Some(*greeting);
+        let is_handshake = |id: &&CallId| matches!(self.calls[*id].purpose, Purpose::Handshake);
+        if let Some(handshake) = self.calls.keys().find(is_handshake) {
+            return Some(*handshake);
         }
         let mut calls = self.calls.keys();
         match (calls.next(), calls.next()) {
@@ -151,8 +155,8 @@ impl Mux {
             return MalformedOutcome::Dropped;
         };
         match call.purpose {
-            Purpose::Greeting => MalformedOutcome::NotGreeted,
-            // It is there.
+            Purpose::Handshake => MalformedOutcome::HandshakeFailed,
+            // The worker is there.
             Purpose::Probe => {
                 out.push(Action::Probed);
                 MalformedOutcome::Dropped

@@ -174,7 +174,7 @@ fn each_call_that_a_message_may_answer_fails() {
         let answer = format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#);
         assert_eq!(answer_in(&says(&mut mux, &answer))["id"], "b");
     }
-    // It may be the answer of either.
+    // A line with two ids may be the answer of either.
     let mut mux = ready(json!({}));
     let (one, other) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
     let line = format!(r#"{{"jsonrpc":"2.0","id":{one},"id":{other},"result":{{}}}}"#);

@@ -22,52 +22,68 @@
 //! - a client's answer is passed on only by the session that was asked, once;
 //! - the first message a worker sees is stdiopool's own: `initialize`, or `server/discover`.
 //!
-//! It deliberately knows no clock (the runtime decides when a call has taken too long), no
+//! `client_side` is the way from clients to the worker, `worker_side` back: whose a notification or a question is, is decided there.
+//! `stateless` stands between the eras, `input_required` asks clients for what a server of the modern era requires, `aggregate` makes one of all servers.
+//!
+//! The bridge deliberately knows no clock (the runtime decides when a call has taken too long), no
 //! sockets, and nothing of the pool: who may call a worker was decided before.
 
+mod action;
 mod additions;
 mod addressed;
 pub mod aggregate;
+mod call;
+mod canonical;
+mod client_info;
+mod client_request;
 mod client_side;
+mod dialect;
+mod discovery;
 mod era;
-mod initialize;
-mod keys;
+mod for_worker;
+mod handshake;
+mod input_required;
 mod level;
+mod listening;
 mod listing;
 mod malformed;
+mod member_names;
 mod members;
 mod mux;
+mod names;
 mod numbers;
 mod params;
 mod repeat;
 mod roots;
+mod roots_question;
 mod rounds;
+mod server_info;
 pub mod stateless;
+mod subscribers;
 mod subscriptions;
-mod suspected;
 mod suspicion;
-mod watchers;
+mod suspicion_table;
 mod worker_side;
 
+pub use action::{Action, Anomaly, Malformed, MalformedOutcome};
 pub use additions::{Additions, NotAdded, with_additions};
-pub use addressed::{
-    Addressed, CLIENT_CONFIG, CONFIG, IDENTITY, NotAccepted, Unreadable, addressed, advertised,
-};
-pub use client_side::{ClientRequest, Opened};
+pub use addressed::{Addressed, NotAccepted, Unreadable, addressed, advertised};
+pub use client_info::{ClientInfo, MAX_INTRODUCTION, NotIntroduced, weight_of};
+pub use client_request::{ClientRequest, Opened};
+pub use dialect::{Dialect, EraRefusal, Spoken};
+pub use discovery::HandshakeError;
 pub use era::Era;
-pub use initialize::{
-    ClientHello, Greeting, Hello, HelloError, MAX_INTRODUCTION, NotIntroduced, initialize_request,
-    weight_of,
-};
+pub use handshake::{Handshake, initialize_request};
 pub use level::Level;
 pub use listing::{Listing, Shown, offered_tools};
-pub use mux::{
-    Action, Anomaly, AskRef, CallId, MAX_SUBSCRIBED, MAX_SUBSCRIPTIONS, Malformed,
-    MalformedOutcome, Mux, NotGreeted, SessionNo,
-};
+pub use mux::Mux;
+pub use names::{CLIENT_CONFIG, CONFIG, IDENTITY};
+pub use numbers::{AskRef, CallId, SessionNo};
 pub use params::{asked_level, progress_token_of, subscribed_uri};
 pub use repeat::{called_tool, repeatable_tools};
 pub use roots::{ClientRoots, MAX_ROOTS, RootsError};
+pub use server_info::{ServerInfo, ServerInfoError};
+pub use subscriptions::{MAX_SUBSCRIBED, MAX_SUBSCRIPTIONS};
 
 #[cfg(test)]
 mod combinations_tests;

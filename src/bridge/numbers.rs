@@ -19,7 +19,7 @@ pub struct CallId(pub u64);
 pub struct AskRef {
     /// The worker that asks.
     pub worker: WorkerId,
-    /// Its how-manieth question.
+    /// The question's number among those of its worker, from 0.
     pub number: u64,
 }
 

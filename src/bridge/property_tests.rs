@@ -79,7 +79,7 @@ struct World {
     over: Vec<CallId>,
     questions: Vec<(SessionNo, AskRef)>,
     /// Every session that was ever there.
-    guests: BTreeSet<SessionNo>,
+    ever_attached: BTreeSet<SessionNo>,
     answers_to_worker: BTreeSet<u64>,
     next_question: u64,
 }
@@ -128,7 +128,7 @@ impl World {
                     let active: BTreeSet<_> = self.open.values().map(|(s, ..)| *s).collect();
                     assert!(active.len() <= 1, "one of several was asked");
                     if active.is_empty() {
-                        assert_eq!(self.guests, BTreeSet::from([session]), "a guess");
+                        assert_eq!(self.ever_attached, BTreeSet::from([session]), "a guess");
                     } else {
                         assert!(active.contains(&session));
                     }
@@ -167,7 +167,7 @@ impl World {
                 }
                 let (call, line) = send(mux, SessionNo(session), &message.to_string());
                 assert_eq!(line["id"], call.0);
-                self.guests.insert(SessionNo(session));
+                self.ever_attached.insert(SessionNo(session));
                 self.open.insert(call, (SessionNo(session), id, token));
             }
             Step::Answer { pick, is_error } => {
@@ -191,7 +191,7 @@ impl World {
             Step::AnswerNothing { id } => {
                 if !self.open.contains_key(&CallId(id)) {
                     out = from_worker(mux, json!({"jsonrpc": "2.0", "id": id, "result": {}}));
-                    // Whose answer it is nobody knows: nobody gets it, or fails for it now.
+                    // An answer of unknown owner goes to nobody, and no call fails for it now.
                     let outcomes = out.iter().filter_map(|action| match action {
                         Action::Malformed(Malformed { outcome, .. }) => Some(*outcome),
                         _ => None,

@@ -1,37 +1,25 @@
-//! A session's requests at a worker of the stateless revision: what it wants to know, its client is
-//! asked, and the request is sent again with the answers (2026-07-28, basic/patterns/mrtr).
-//!
-//! ```text
-//!  request ──▶ at the worker ── result ──▶ answered
-//!                 ▲       └── input required ──▶ waits for its client
-//!                 └────────── every answer ────────┘   └── an error ──▶ answered with it
-//! ```
+//! A request under way at a worker of the stateless revision, which may be sent several times
+//! (2026-07-28, basic/patterns/mrtr).
 
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::client_side::{ClientRequest, Opened};
-use super::mux::{Action, AskRef, Call, CallId, MAX_ASKS, Mux, Purpose, Question};
-use super::params;
-use super::stateless::{InputRequest, Outcome, Template, plain_error, plain_result};
-use crate::protocol::{Envelope, code};
-
-/// Most times that one request is sent. A server that still wants input then does not know what it
-/// wants.
-const MAX_ROUNDS: u8 = 8;
+use super::numbers::CallId;
+use super::stateless::{Template, plain_error, plain_result};
+use crate::protocol::{Envelope, raw_error_response, result_response};
 
 /// A request under way, possibly for the second time.
 #[derive(Debug)]
 pub(super) struct Rounds {
-    template: Template,
+    pub(super) template: Template,
     /// The id it has at the worker; `None` while its client is asked.
     pub(super) wire: Option<CallId>,
-    count: u8,
+    pub(super) count: u8,
     /// Questions without an answer.
-    missing: usize,
-    responses: Map<String, Value>,
+    pub(super) missing: usize,
+    pub(super) responses: Map<String, Value>,
     /// What the next round brings back, as raw JSON.
-    state: Option<Box<str>>,
+    pub(super) state: Option<Box<str>>,
 }
 
 /// A question that belongs to a round.
@@ -39,300 +27,19 @@ pub(super) struct Rounds {
 pub(super) struct Input {
     pub(super) call: CallId,
     /// Names the answer to the worker.
-    key: String,
-}
-
-impl Mux {
-    /// A session's request for a worker of the stateless revision; `None` if it can be sent as it
-    /// is, because its client speaks that revision too.
-    pub(super) fn stateless_request(
-        &mut self,
-        request: ClientRequest<'_>,
-        out: &mut Vec<Action>,
-    ) -> Option<Opened> {
-        let ClientRequest {
-            session, envelope, ..
-        } = request;
-        let client_id = envelope.id.map_or("null", |id| id.get());
-        let method = envelope.method.as_deref().unwrap_or_default();
-        let raw_params = envelope.params.map_or("{}", |params| params.get());
-        let refuse = |code, why: &str| {
-            let why = why.to_owned();
-            Some(Opened::Refused { code, why })
-        };
-        match method {
-            "ping" => return Some(done(client_id)),
-            "logging/setLevel" => {
-                let Some(level) = params::level(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`level` is no log level");
-                };
-                self.seat(session).level = Some(level);
-                out.push(Action::LevelSet(session, level));
-                return Some(done(client_id));
-            }
-            "resources/subscribe" => {
-                let Some(uri) = params::uri(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
-                };
-                if self.hello.as_ref().is_some_and(|hello| !hello.subscribes) {
-                    return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
-                }
-                if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
-                    return refuse(code, &why);
-                }
-                let uri = uri.into_owned();
-                self.subscribe(session, &uri);
-                out.push(Action::Subscribed(session, uri));
-                self.listen(out);
-                return Some(done(client_id));
-            }
-            "resources/unsubscribe" => {
-                let Some(uri) = params::uri(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
-                };
-                self.unsubscribe(session, &uri);
-                out.push(Action::Unsubscribed(session, uri.into_owned()));
-                self.listen(out);
-                return Some(done(client_id));
-            }
-            _ => {}
-        }
-        let next = self.next_call;
-        let seat = self.seat(session);
-        let identity = seat.identity.as_deref()?;
-        let level = seat.level;
-        let token = params::progress_token(raw_params);
-        let template = Template::read(
-            method,
-            envelope.params,
-            identity,
-            level,
-            token.map(|_| next),
-        );
-        let Some(template) = template else {
-            return refuse(code::INVALID_PARAMS, "`params` must be an object");
-        };
-        let line = template.line(next, &Map::new(), None);
-        let id = self.new_call(Call {
-            session: Some(session),
-            client_id: client_id.into(),
-            client_token: token.map(Into::into),
-            purpose: Purpose::Plain,
-            cancelled: false,
-            wants_logs: level.is_some(),
-            rounds: Some(Box::new(Rounds {
-                template,
-                wire: Some(CallId(next)),
-                count: 1,
-                missing: 0,
-                responses: Map::new(),
-                state: None,
-            })),
-        });
-        Some(Opened::Sent(id, line))
-    }
-
-    /// Whether the worker's result asks for input; if so, the client is asked.
-    pub(super) fn wants_input(
-        &mut self,
-        id: CallId,
-        envelope: &Envelope<'_>,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.cancelled) else {
-            return false;
-        };
-        let (Some(session), Some(rounds), Some(result)) =
-            (call.session, &mut call.rounds, envelope.result)
-        else {
-            return false;
-        };
-        let (requests, state) = match Outcome::of(result.get()) {
-            Outcome::Complete => return false,
-            Outcome::InputRequired { requests, state } => (requests, state),
-            Outcome::Unknown(kind) => {
-                let why = format!(
-                    "the server's result is of kind `{kind}`, which clients of this revision do not know"
-                );
-                self.end_with_error(
-                    id,
-                    &json!({ "code": code::INTERNAL_ERROR, "message": why }),
-                    out,
-                );
-                return true;
-            }
-        };
-        rounds.wire = None;
-        rounds.state = state;
-        rounds.responses.clear();
-        let (mut asked, mut known) = (Vec::new(), Vec::new());
-        for request in requests {
-            if request.method == "roots/list" && !self.roots.is_empty() {
-                known.push(request);
-            } else {
-                asked.push(request);
-            }
-        }
-        rounds.missing = asked.len();
-        let roots: Vec<_> = self.roots.iter().map(|uri| json!({ "uri": uri })).collect();
-        for InputRequest { key, .. } in known {
-            rounds.responses.insert(key, json!({ "roots": roots }));
-        }
-        if self.asks.len() + asked.len() > MAX_ASKS {
-            let why = format!("{MAX_ASKS} requests to clients are waiting for answers already");
-            self.end_with_error(
-                id,
-                &json!({ "code": code::SERVER_ERROR, "message": why }),
-                out,
-            );
-            return true;
-        }
-        if asked.is_empty() {
-            self.next_round(id, out);
-            return true;
-        }
-        for request in asked {
-            let ask = AskRef {
-                worker: self.worker,
-                number: self.next_ask,
-            };
-            self.next_ask += 1;
-            let message = request.message(&ask.to_string());
-            self.asks.insert(
-                ask.number,
-                Question {
-                    session,
-                    worker_id: "".into(),
-                    token: None,
-                    input: Some(Input {
-                        call: id,
-                        key: request.key,
-                    }),
-                    about_roots: false,
-                },
-            );
-            out.push(Action::Ask {
-                session,
-                call: Some(id),
-                ask,
-                message,
-            });
-        }
-        true
-    }
-
-    /// The client has answered a question of a round.
-    pub(super) fn input_given(
-        &mut self,
-        Input { call: id, key }: Input,
-        envelope: &Envelope<'_>,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(rounds) = self
-            .calls
-            .get_mut(&id)
-            .and_then(|call| call.rounds.as_mut())
-        else {
-            return;
-        };
-        let given = envelope
-            .result
-            .map(|given| serde_json::from_str(given.get()));
-        let Some(Ok(given)) = given else {
-            let why = envelope.error.map_or("null", |error| error.get());
-            let error = serde_json::from_str(why).ok().filter(Value::is_object);
-            let error = error.unwrap_or_else(
-                || json!({ "code": code::INTERNAL_ERROR, "message": "the client did not answer" }),
-            );
-            self.end_with_error(id, &error, out);
-            return;
-        };
-        rounds.responses.insert(key, given);
-        rounds.missing = rounds.missing.saturating_sub(1);
-        if rounds.missing == 0 {
-            self.next_round(id, out);
-        }
-    }
-
-    /// A question of a round will not be answered.
-    pub(super) fn input_failed(&mut self, input: &Input, why: &str, out: &mut Vec<Action>) {
-        let error = json!({ "code": code::INTERNAL_ERROR, "message": why });
-        self.end_with_error(input.call, &error, out);
-    }
-
-    fn next_round(&mut self, id: CallId, out: &mut Vec<Action>) {
-        let wire = CallId(self.next_call);
-        let Some(rounds) = self
-            .calls
-            .get_mut(&id)
-            .and_then(|call| call.rounds.as_mut())
-        else {
-            return;
-        };
-        if rounds.count >= MAX_ROUNDS {
-            let why = format!("the server still asks for input after {MAX_ROUNDS} rounds");
-            self.end_with_error(
-                id,
-                &json!({ "code": code::INTERNAL_ERROR, "message": why }),
-                out,
-            );
-            return;
-        }
-        self.next_call += 1;
-        rounds.count += 1;
-        rounds.wire = Some(wire);
-        let responses = std::mem::take(&mut rounds.responses);
-        let line = rounds
-            .template
-            .line(wire.0, &responses, rounds.state.as_deref());
-        self.wires.insert(wire, id);
-        out.push(Action::ToWorker(line));
-    }
-
-    fn end_with_error(&mut self, id: CallId, error: &Value, out: &mut Vec<Action>) {
-        self.drop_inputs(id);
-        if let Some(call) = self.end_call(id) {
-            out.push(Action::Answer {
-                call: id,
-                message: response(&call.client_id, "error", &error.to_string()),
-                is_error: true,
-            });
-        }
-    }
-
-    /// The call's questions concern no one any more.
-    pub(super) fn drop_inputs(&mut self, id: CallId) {
-        let is_of_call = |question: &Question| {
-            question
-                .input
-                .as_ref()
-                .is_some_and(|input| input.call == id)
-        };
-        self.asks.retain(|_, question| !is_of_call(question));
-    }
+    pub(super) key: String,
 }
 
 impl Rounds {
     /// The worker's last word in the words of the client's revision.
     pub(super) fn answer(&self, client_id: &str, envelope: &Envelope<'_>) -> Bytes {
         match (envelope.result, envelope.error) {
-            (Some(result), _) => response(client_id, "result", &plain_result(result.get())),
+            (Some(result), _) => result_response(client_id, plain_result(result.get()).as_bytes()),
             (None, error) => {
                 let error = error.map_or("null", |error| error.get());
-                response(
-                    client_id,
-                    "error",
-                    &plain_error(self.template.method(), error),
-                )
+                let error = plain_error(self.template.method(), error);
+                raw_error_response(client_id, error.as_bytes())
             }
         }
     }
-}
-
-fn response(id: &str, member: &str, body: &str) -> Bytes {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"{member}":{body}}}"#).into()
-}
-
-fn done(id: &str) -> Opened {
-    Opened::Local(response(id, "result", "{}"))
 }

@@ -15,20 +15,23 @@ const META: &str = "io.modelcontextprotocol/";
 
 /// A mux whose worker has told what it is, with the session at it.
 fn ready(sessions: &[SessionNo]) -> (Mux, Vec<Action>) {
-    let greeting = Greeting::stateless();
-    let mut mux = Mux::new(WorkerId(9), &greeting);
+    let handshake = Handshake::stateless();
+    let mut mux = Mux::new(WorkerId(9), &handshake);
     let mut out = vec![];
-    mux.greet(&greeting, &mut out);
+    mux.begin_handshake(&handshake, &mut out);
     let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
     let discovered = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": capabilities});
     let mut said = from_worker(
         &mut mux,
         json!({"jsonrpc": "2.0", "id": 0, "result": discovered}),
     );
-    assert!(said.iter().any(|a| matches!(a, Action::Greeted(Ok(_)))));
+    assert!(
+        said.iter()
+            .any(|a| matches!(a, Action::HandshakeDone(Ok(_))))
+    );
     for session in sessions {
         mux.attach(*session, None, [], &mut said);
-        let client = ClientHello {
+        let client = ClientInfo {
             protocol_version: "2025-11-25".to_owned(),
             capabilities: json!({"elicitation": {}})
                 .as_object()

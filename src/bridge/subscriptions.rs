@@ -1,108 +1,131 @@
-//! What a worker of the stateless revision tells of changes: one subscription of stdiopool's own,
-//! opened anew whenever its sessions want other resources watched
-//! (2026-07-28, basic/patterns/subscriptions).
+//! Which session subscribes to which resources of a worker, and what the worker is asked for on their behalf.
 
 use serde_json::json;
 
+use super::action::Action;
+use super::call::{AttachedSession, Purpose};
 use super::era::Era;
-use super::mux::{Action, CallId, Mux};
-use super::stateless::{Filter, identity};
+use super::mux::Mux;
+use super::numbers::{CallId, SessionNo};
+use super::stateless::Filter;
+use crate::protocol::code;
 
-/// The subscription.
-#[derive(Default, Debug)]
-pub(super) struct Listening {
-    /// The one that the worker has acknowledged.
-    open: Option<CallId>,
-    /// The one that will take its place.
-    opening: Option<CallId>,
-    /// What was last asked for.
-    asked: Option<Filter>,
-    /// The worker does not take it.
-    refused: bool,
-}
+/// Most subscriptions of one session; further ones are refused.
+pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
-impl Listening {
-    /// Whether what the worker says under that subscription counts.
-    pub(super) fn is_current(&self, subscription: Option<u64>) -> bool {
-        subscription.is_none_or(|id| self.open == Some(CallId(id)))
-    }
-}
+/// Longest URI that a session can subscribe to, in bytes.
+const MAX_URI: usize = 8 << 10;
+
+/// Most bytes of the URIs that one session subscribes to.
+pub const MAX_SUBSCRIBED: usize = 256 << 10;
 
 impl Mux {
-    /// Brings the subscription in line with what the sessions want.
+    /// The session subscribes to that resource.
+    pub(super) fn subscribe(&mut self, session: SessionNo, uri: &str) {
+        let attached = self.attached_session(session);
+        if attached.subscriptions.insert(uri.to_owned()) {
+            attached.subscribed += uri.len();
+            self.subscribers.add(uri, session);
+        }
+    }
+
+    /// The session subscribes to that resource no more.
+    pub(super) fn unsubscribe(&mut self, session: SessionNo, uri: &str) {
+        if let Some(attached) = self.attached_to.get_mut(&session)
+            && attached.subscriptions.remove(uri)
+        {
+            attached.subscribed -= uri.len();
+            self.subscribers.remove(uri, session);
+        }
+    }
+
+    /// Why the session cannot subscribe to that resource, if it cannot.
+    pub(super) fn cannot_subscribe(&self, session: SessionNo, uri: &str) -> Option<(i32, String)> {
+        if uri.len() > MAX_URI {
+            let len = uri.len();
+            let why = format!(
+                "`uri` is {len} bytes long, more than the {MAX_URI} of a resource that can be subscribed to"
+            );
+            return Some((code::INVALID_PARAMS, why));
+        }
+        let attached = self.attached_to.get(&session)?;
+        if attached.subscriptions.contains(uri) {
+            return None;
+        }
+        let (asked, asked_bytes) = self.asked_subscriptions(attached);
+        if attached.subscriptions.len() + asked >= MAX_SUBSCRIPTIONS {
+            let why = format!("too many subscriptions in this session ({MAX_SUBSCRIPTIONS})");
+            return Some((code::SERVER_ERROR, why));
+        }
+        let bytes = attached.subscribed + asked_bytes;
+        (bytes + uri.len() > MAX_SUBSCRIBED).then(|| {
+            let why = format!("the subscriptions of this session take {bytes} bytes already, of the {MAX_SUBSCRIBED} that they may");
+            (code::SERVER_ERROR, why)
+        })
+    }
+
+    /// How many subscriptions of a session the worker is being asked for, and the bytes of their URIs: requests side by
+    /// side must not pass the bounds together.
+    fn asked_subscriptions(&self, attached: &AttachedSession) -> (usize, usize) {
+        let asked = attached
+            .in_flight
+            .iter()
+            .filter_map(|id| match self.calls.get(id)?.purpose {
+                Purpose::Subscribe(ref uri) => Some(uri.len()),
+                _ => None,
+            });
+        asked.fold((0, 0), |(count, bytes), len| (count + 1, bytes + len))
+    }
+
+    /// How many sessions subscribe to resources of this worker.
+    pub fn subscribers(&self) -> usize {
+        self.attached_to
+            .values()
+            .filter(|attached| !attached.subscriptions.is_empty())
+            .count()
+    }
+
+    pub(super) fn is_subscribed(&self, uri: &str) -> bool {
+        self.subscribers.has(uri)
+    }
+
+    pub(super) fn others_subscribe(&self, session: SessionNo, uri: &str) -> bool {
+        self.subscribers.has_others(uri, session)
+    }
+
+    /// Drops a subscription that was granted after its session had left.
+    pub(super) fn drop_unwanted(&mut self, uri: &str, out: &mut Vec<Action>) {
+        if !self.is_subscribed(uri) {
+            self.own_request(
+                "resources/unsubscribe",
+                &json!({ "uri": uri }).to_string(),
+                out,
+            );
+        }
+    }
+
+    /// Brings the subscription of a worker of the stateless revision in line with what the sessions want.
     pub(super) fn listen(&mut self, out: &mut Vec<Action>) {
-        let Some(hello) = self.hello.as_ref().filter(|_| self.era == Era::Stateless) else {
+        let Some(server_info) = self
+            .server_info
+            .as_ref()
+            .filter(|_| self.era == Era::Modern)
+        else {
             return;
         };
-        if self.listening.refused {
+        if self.listening.is_refused() {
             return;
         }
         let filter = Filter {
             tools_list_changed: true,
             prompts_list_changed: true,
             resources_list_changed: true,
-            resource_subscriptions: self.watchers.uris().map(ToOwned::to_owned).collect(),
+            resource_subscriptions: self.subscribers.uris().map(ToOwned::to_owned).collect(),
         };
-        let filter = filter.agreed(hello.text());
-        if self.listening.asked.as_ref() == Some(&filter) {
-            return;
-        }
-        if let Some(older) = self.listening.opening.take() {
-            stop(older, out);
-        }
-        if filter == Filter::default() {
-            if let Some(open) = self.listening.open.take() {
-                stop(open, out);
-            }
-            self.listening.asked = None;
-            return;
-        }
+        let filter = filter.agreed(server_info.text());
         let id = CallId(self.next_call);
-        self.next_call += 1;
-        let identity = identity(&self.own_info, &serde_json::Map::new());
-        let notifications = json!(filter);
-        let number = id.0;
-        let line = format!(
-            r#"{{"jsonrpc":"2.0","id":{number},"method":"subscriptions/listen","params":{{"_meta":{{{identity}}},"notifications":{notifications}}}}}"#
-        );
-        out.push(Action::ToWorker(line.into()));
-        self.listening.asked = Some(filter);
-        self.listening.opening = Some(id);
+        if self.listening.seek(filter, id, &self.own_info, out) {
+            self.next_call += 1;
+        }
     }
-
-    /// The worker has taken the subscription: the one before is not needed any more.
-    pub(super) fn listening_begins(&mut self, subscription: Option<u64>, out: &mut Vec<Action>) {
-        if self.listening.opening.is_none() || self.listening.opening.map(|id| id.0) != subscription
-        {
-            return;
-        }
-        if let Some(before) = self.listening.open.take() {
-            stop(before, out);
-        }
-        self.listening.open = self.listening.opening.take();
-    }
-
-    /// Whether the worker's answer ends the subscription, or refuses it.
-    pub(super) fn listening_ends(&mut self, id: CallId, is_error: bool) -> bool {
-        let listening = &mut self.listening;
-        let (is_open, is_opening) = (listening.open == Some(id), listening.opening == Some(id));
-        if is_open {
-            listening.open = None;
-        }
-        if is_opening {
-            listening.opening = None;
-            listening.refused = is_error;
-        }
-        if is_open || is_opening {
-            // Whoever subscribes next opens it again.
-            listening.asked = None;
-        }
-        is_open || is_opening
-    }
-}
-
-fn stop(id: CallId, out: &mut Vec<Action>) {
-    let params = json!({ "requestId": id.0, "reason": "another subscription takes its place" });
-    let line = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params });
-    out.push(Action::ToWorker(line.to_string().into()));
 }

@@ -11,8 +11,11 @@
 
 use smallvec::SmallVec;
 
-use super::client_side::cancellation;
-use super::mux::{Action, CallId, MalformedOutcome, Mux, Purpose, SessionNo};
+use super::action::{Action, MalformedOutcome};
+use super::call::Purpose;
+use super::for_worker::cancellation;
+use super::mux::Mux;
+use super::numbers::{CallId, SessionNo};
 
 impl Mux {
     /// Any of these calls may have been answered by what could not be read. Those that are suspected already keep their
@@ -27,7 +30,7 @@ impl Mux {
     /// Every call that the worker has not answered.
     pub(super) fn everyone(&self) -> SmallVec<[CallId; 1]> {
         let mut calls: SmallVec<[CallId; 1]> = self.calls.keys().copied().collect();
-        // Those that wait for their clients are not with the worker; of stdiopool's own only the handshake matters.
+        // Calls that wait for their clients are not with the worker; of stdiopool's own only the handshake matters.
         calls.retain(|call| {
             let is_own = matches!(self.calls[call].purpose, Purpose::Probe | Purpose::Own);
             !is_own && self.is_with_worker(*call)
@@ -46,7 +49,10 @@ impl Mux {
         if self.suspicions.is_empty() {
             return;
         }
-        let calls = self.seats.get(&session).map(|seat| seat.in_flight.clone());
+        let calls = self
+            .attached_to
+            .get(&session)
+            .map(|attached| attached.in_flight.clone());
         for call in calls.unwrap_or_default() {
             self.shows_life(call);
         }
@@ -68,7 +74,7 @@ impl Mux {
             let is_of_session = self.caller(call).is_some();
             let outcome = self.answered_badly(call, out);
             if is_of_session {
-                // It may be busy with it all the same, and ask something for it.
+                // The worker may be busy with the call all the same, and ask something for it.
                 self.add_orphan(call);
                 out.push(cancellation(wire, "its answer could not be read"));
             }

@@ -10,28 +10,31 @@ use crate::protocol::Envelope;
 pub(super) const ANNA: SessionNo = SessionNo(1);
 pub(super) const BOB: SessionNo = SessionNo(2);
 
-pub(super) fn greeting(capabilities: Value) -> Greeting {
+pub(super) fn handshake_with(capabilities: Value) -> Handshake {
     let Value::Object(capabilities) = capabilities else {
         panic!("an object")
     };
-    Greeting {
+    Handshake {
         capabilities,
         client_info: Value::Null,
         roots: vec![],
-        era: Era::Initialize,
+        era: Era::Legacy,
     }
 }
 
 /// A mux whose worker has answered the handshake.
 pub(super) fn ready(capabilities: Value) -> Mux {
-    let greeting = greeting(capabilities);
-    let mut mux = Mux::new(WorkerId(9), &greeting);
+    let handshake = handshake_with(capabilities);
+    let mut mux = Mux::new(WorkerId(9), &handshake);
     let mut out = vec![];
-    mux.greet(&greeting, &mut out);
-    let hello =
+    mux.begin_handshake(&handshake, &mut out);
+    let server_info =
         r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{}}}"#;
-    mux.worker_line(hello.into(), &mut out);
-    assert!(out.iter().any(|a| matches!(a, Action::Greeted(Ok(_)))));
+    mux.worker_line(server_info.into(), &mut out);
+    assert!(
+        out.iter()
+            .any(|a| matches!(a, Action::HandshakeDone(Ok(_))))
+    );
     mux
 }
 
@@ -225,6 +228,29 @@ fn the_worker_is_told_the_most_verbose_level_and_each_session_sees_its_own() {
         from_worker(&mut mux, log("info")).is_empty(),
         "Bob asked for errors only"
     );
+}
+
+/// Servers of Python's SDK declare no levels, refuse to be told one, and log at all of them.
+#[test]
+fn who_wants_less_of_a_server_without_levels_is_told_less() {
+    let mut mux = ready(json!({}));
+    let set = r#"{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":"error"}}"#;
+    let (call, _) = send(&mut mux, BOB, set);
+    let refusal =
+        json!({"jsonrpc": "2.0", "id": call.0, "error": {"code": -32601, "message": "no"}});
+    let out = from_worker(&mut mux, refusal);
+    assert!(matches!(
+        out[..],
+        [
+            Action::LevelSet(BOB, Level::Error),
+            Action::Answer { is_error: true, .. }
+        ]
+    ));
+    let (call, _) = send(&mut mux, BOB, r#"{"jsonrpc":"2.0","id":2,"method":"m"}"#);
+    let log = |level| json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": level, "data": 1}});
+    assert!(from_worker(&mut mux, log("info")).is_empty());
+    let error = from_worker(&mut mux, log("error"));
+    assert!(matches!(error[..], [Action::ToCall(id, _)] if id == call));
 }
 
 #[test]
@@ -450,9 +476,9 @@ fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call
 
 #[test]
 fn roots_that_the_operator_set_are_told_without_asking_anyone() {
-    let greeting = greeting(json!({})).with_roots(&["file:///srv".to_owned()]);
-    assert!(greeting.capabilities.contains_key("roots") && !greeting.is_interactive());
-    let mut mux = Mux::new(WorkerId(9), &greeting);
+    let handshake = handshake_with(json!({})).with_roots(&["file:///srv".to_owned()]);
+    assert!(handshake.capabilities.contains_key("roots") && !handshake.is_interactive());
+    let mut mux = Mux::new(WorkerId(9), &handshake);
     let question = json!({"jsonrpc": "2.0", "id": "r", "method": "roots/list"});
     let out = from_worker(&mut mux, question);
     assert_eq!(
@@ -476,11 +502,11 @@ fn list_changes_concern_everyone() {
 
 #[test]
 fn a_handshake_that_fails_says_why() {
-    let greeting = Greeting {
+    let handshake = Handshake {
         capabilities: Map::new(),
         client_info: Value::Null,
         roots: vec![],
-        era: Era::Initialize,
+        era: Era::Legacy,
     };
     for (answer, why) in [
         (
@@ -492,13 +518,13 @@ fn a_handshake_that_fails_says_why() {
             "1999-01-01",
         ),
     ] {
-        let mut mux = Mux::new(WorkerId(1), &greeting);
-        mux.greet(&greeting, &mut vec![]);
+        let mut mux = Mux::new(WorkerId(1), &handshake);
+        mux.begin_handshake(&handshake, &mut vec![]);
         let out = from_worker(&mut mux, answer);
-        let [Action::Greeted(Err(message))] = &out[..] else {
+        let [Action::HandshakeDone(Err(message))] = &out[..] else {
             panic!("{out:?}")
         };
         assert!(message.why.contains(why), "{message:?}");
-        assert!(mux.hello().is_none());
+        assert!(mux.server_info().is_none());
     }
 }

@@ -5,17 +5,21 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::client_side::error_response;
+use super::action::{Action, Anomaly};
+use super::call::{AttachedSession, Call, Purpose, Question};
+use super::discovery::HandshakeError;
 use super::era::Era;
-use super::initialize::{Hello, HelloError};
+use super::for_worker::error_response;
 use super::level::Level;
-use super::mux::SessionNo;
-use super::mux::{
-    Action, Anomaly, AskRef, Call, CallId, MAX_ASKS, Mux, NotGreeted, Purpose, Question, Seat,
-};
+use super::mux::{MAX_ASKS, Mux};
+use super::numbers::{AskRef, CallId, SessionNo};
 use super::params;
+use super::server_info::{ServerInfo, ServerInfoError};
 use super::stateless::{plain_notification, refused_revisions};
-use crate::protocol::{Envelope, Kind, Line, RawId, code, replaced, span_of, splice};
+use crate::protocol::{
+    Envelope, Kind, Line, RawId, bare_notification, code, replaced, result_response, span_of,
+    splice,
+};
 
 /// A response that a client gets as it is, under its own id.
 struct Answered {
@@ -96,7 +100,7 @@ impl Mux {
             self.answers_nobody(line, raw_id, out);
             return None;
         };
-        if self.listening_ends(wire, envelope.error.is_some()) {
+        if self.listening.ends(wire, envelope.error.is_some()) {
             return None;
         }
         let id = self.wires.get(&wire).copied().unwrap_or(wire);
@@ -122,8 +126,8 @@ impl Mux {
         };
         let accepted = envelope.result.is_some();
         match call.purpose {
-            Purpose::Greeting => {
-                self.greeted(envelope, out);
+            Purpose::Handshake => {
+                self.handshake_answered(envelope, out);
                 return None;
             }
             Purpose::Probe => {
@@ -136,8 +140,8 @@ impl Mux {
                 // Noted even if the call was cancelled meanwhile: the worker has done it.
                 self.worker_level = Some(self.worker_level.map_or(level, |l| l.min(level)));
                 if let Some(session) = call.session {
-                    self.seat(session).level = Some(level);
-                    self.worker_level = self.seats.values().filter_map(|s| s.level).min();
+                    self.attached_session(session).level = Some(level);
+                    self.worker_level = self.attached_to.values().filter_map(|s| s.level).min();
                     out.push(Action::LevelSet(session, level));
                 }
             }
@@ -154,7 +158,14 @@ impl Mux {
                     out.push(Action::Unsubscribed(session, uri));
                 }
             }
-            Purpose::SetLevel(_) | Purpose::Subscribe(_) | Purpose::Unsubscribe(_) => {}
+            // A server that cannot be told may log all the same: what the session does not want is kept from it.
+            Purpose::SetLevel(level) => {
+                if let Some(session) = call.session {
+                    self.attached_session(session).level = Some(level);
+                    out.push(Action::LevelSet(session, level));
+                }
+            }
+            Purpose::Subscribe(_) | Purpose::Unsubscribe(_) => {}
         }
         if call.cancelled {
             out.push(Action::Released(id));
@@ -176,31 +187,33 @@ impl Mux {
         })
     }
 
-    fn greeted(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
+    fn handshake_answered(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
         let (asked, read): (_, fn(&str) -> _) = match self.era {
-            Era::Initialize => ("initialize", Hello::parse),
-            Era::Stateless => ("server/discover", Hello::discovered),
+            Era::Legacy => ("initialize", ServerInfo::parse),
+            Era::Modern => ("server/discover", ServerInfo::discovered),
         };
         let error = envelope.error.map_or("null", |error| error.get());
         let outcome = match (envelope.result, refused_revisions(error)) {
-            (Some(result), _) => read(result.get()).map(Box::new).map_err(NotGreeted::from),
+            (Some(result), _) => read(result.get())
+                .map(Box::new)
+                .map_err(HandshakeError::from),
             // Who says so speaks the stateless revisions, whatever it was asked.
-            (None, Some(versions)) => Err(HelloError::Versions(versions).into()),
-            (None, None) => Err(NotGreeted {
+            (None, Some(versions)) => Err(ServerInfoError::Versions(versions).into()),
+            (None, None) => Err(HandshakeError {
                 why: format!("it answered `{asked}` with an error: {error}"),
                 may_take_the_other: true,
             }),
         };
-        if let Ok(hello) = &outcome {
-            self.hello = Some(hello.clone());
+        if let Ok(server_info) = &outcome {
+            self.server_info = Some(server_info.clone());
         }
-        if outcome.is_ok() && self.era == Era::Stateless {
+        if outcome.is_ok() && self.era == Era::Modern {
             self.listen(out);
         } else if outcome.is_ok() {
-            let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-            out.push(Action::ToWorker(Bytes::from_static(initialized.as_bytes())));
+            let initialized = bare_notification("notifications/initialized");
+            out.push(Action::ToWorker(initialized.into()));
         }
-        out.push(Action::Greeted(outcome));
+        out.push(Action::HandshakeDone(outcome));
     }
 
     /// The worker asks something.
@@ -209,15 +222,14 @@ impl Mux {
         let method = envelope.method.as_deref().unwrap_or_default();
         let accepted = match method {
             "ping" => {
-                let pong = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{}}}}"#);
-                out.push(Action::ToWorker(pong.into()));
+                out.push(Action::ToWorker(result_response(raw_id, b"{}")));
                 return;
             }
             "roots/list" if !self.roots.is_empty() => {
                 let roots = self.roots.iter().map(|uri| json!({ "uri": uri }));
                 let result = json!({ "roots": roots.collect::<Vec<_>>() });
-                let answer = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{result}}}"#);
-                out.push(Action::ToWorker(answer.into()));
+                let answer = result_response(raw_id, result.to_string().as_bytes());
+                out.push(Action::ToWorker(answer));
                 return;
             }
             "roots/list" => self.accepts.roots,
@@ -245,8 +257,7 @@ impl Mux {
             out.push(Action::Anomaly(Anomaly::Unattributable));
             out.push(if about_roots {
                 // One of several sessions may be meant, and their roots may differ.
-                let none = format!(r#"{{"jsonrpc":"2.0","id":{raw_id},"result":{{"roots":[]}}}}"#);
-                Action::ToWorker(none.into())
+                Action::ToWorker(result_response(raw_id, br#"{"roots":[]}"#))
             } else {
                 refuse(
                     code::INTERNAL_ERROR,
@@ -296,10 +307,10 @@ impl Mux {
     ) {
         let params = envelope.params.map_or("{}", |params| params.get());
         let method = envelope.method.as_deref().unwrap_or_default();
-        if self.era == Era::Stateless && is_of_a_subscription(method) {
+        if self.era == Era::Modern && is_of_a_subscription(method) {
             let (plain, subscription) = plain_notification(method, params);
             if method == "notifications/subscriptions/acknowledged" {
-                self.listening_begins(subscription, out);
+                self.listening.begins(subscription, out);
             } else if !self.listening.is_current(subscription) {
                 // The subscription that took its place tells the same.
             } else if method == "notifications/resources/updated" {
@@ -317,6 +328,8 @@ impl Mux {
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed" => out.push(Action::Broadcast(line.clone())),
+            // A notification that nobody knows: unlike a question, nobody waits for an answer to it, so that one of a call which has gone
+            // may reach the owner.
             _ => match self.owner() {
                 Some(session) => out.push(self.to_session(session, line.clone())),
                 None => out.push(Action::Anomaly(Anomaly::Unattributable)),
@@ -326,11 +339,13 @@ impl Mux {
 
     /// On the stream of the session's only call, else on the session's own.
     fn to_session(&self, session: super::SessionNo, message: Bytes) -> Action {
-        match self.seats.get(&session) {
-            Some(Seat { in_flight, .. }) if in_flight.len() == 1 => match self.stream_of(session) {
-                Some(call) => Action::ToCall(call, message),
-                None => Action::ToSession(session, message),
-            },
+        match self.attached_to.get(&session) {
+            Some(AttachedSession { in_flight, .. }) if in_flight.len() == 1 => {
+                match self.stream_of(session) {
+                    Some(call) => Action::ToCall(call, message),
+                    None => Action::ToSession(session, message),
+                }
+            }
             _ => Action::ToSession(session, message),
         }
     }
@@ -355,16 +370,16 @@ impl Mux {
         self.shows_life(id);
     }
 
-    /// A log message carries no request: with one active session it is that session's; with
-    /// several it goes to all, for they share tenant and config. Each gets what it asked for.
+    /// A log message carries no request: with one active session it is that session's; with several, or none, it goes to all
+    /// that are attached, for they share tenant and config. Each gets what it asked for.
     fn log_message(&mut self, line: &Bytes, params: &str, out: &mut Vec<Action>) {
-        if self.era == Era::Stateless {
+        if self.era == Era::Modern {
             self.log_of_a_request(line, out);
             return;
         }
         let level = params::level(params);
-        let wants = |seat: &Seat| {
-            let threshold = seat.level.or(self.worker_level.map(|_| Level::ASSUMED));
+        let wants = |attached: &AttachedSession| {
+            let threshold = attached.level.or(self.worker_level.map(|_| Level::ASSUMED));
             match (level, threshold) {
                 (Some(level), Some(threshold)) => level >= threshold,
                 _ => true,
@@ -372,12 +387,16 @@ impl Mux {
         };
         let mut active = self.active.iter();
         if let (Some(&only), None) = (active.next(), active.next()) {
-            if self.seats.get(&only).is_some_and(wants) {
+            if self.attached_to.get(&only).is_some_and(wants) {
                 out.push(self.to_session(only, line.clone()));
             }
             return;
         }
-        let mut sessions: Vec<_> = self.seats.iter().filter(|(_, seat)| wants(seat)).collect();
+        let mut sessions: Vec<_> = self
+            .attached_to
+            .iter()
+            .filter(|(_, attached)| wants(attached))
+            .collect();
         sessions.sort_by_key(|(session, _)| **session);
         out.extend(
             sessions
@@ -438,9 +457,9 @@ impl Mux {
         });
     }
 
-    /// Who subscribes to the resource, or to one it is part of: in order, each once.
+    /// Sessions that subscribe to the resource, or to one it is part of: in order, each once.
     pub fn subscribers_of(&self, uri: &str) -> Vec<SessionNo> {
-        self.watchers.of(uri)
+        self.subscribers.of(uri)
     }
 
     /// To the subscribers of the resource, or of one it is part of.
@@ -449,7 +468,7 @@ impl Mux {
             out.push(Action::Anomaly(Anomaly::Unattributable));
             return;
         };
-        if self.watchers.has_any(&uri) {
+        if self.subscribers.has_any(&uri) {
             out.push(Action::ToSubscribers {
                 uri: uri.into_owned(),
                 message: line.clone(),

@@ -14,13 +14,12 @@ use serde_json::{Value, json};
 use super::client::{AdminClient, base_url, where_it_runs};
 use super::error::CliError;
 use super::output::{self, Output};
-use super::tenant::done;
 use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
 use crate::store::{self, Opened, StateDir, StateDirError};
 
-/// Whose accounts.
+/// The configuration whose accounts a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct AccountArgs {
     /// The configuration whose state folder it is
@@ -43,12 +42,11 @@ pub struct AccountArgs {
 /// Which tokens or secrets are listed, and how.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListArgs {
-    /// Whose; all without
+    /// Only of this tenant; all without
     tenant: Option<String>,
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
-    /// Whose accounts.
     #[command(flatten)]
     accounts: AccountArgs,
 }
@@ -89,11 +87,10 @@ pub(super) fn listed<T: Serialize>(
 /// A token or secret that there is.
 #[derive(Args, Clone, Debug)]
 pub(super) struct NamedArgs {
-    /// Whose it is
+    /// The tenant that it belongs to
     tenant: String,
-    /// What it is called
+    /// The name that lists and templates have for it
     name: String,
-    /// Whose accounts.
     #[command(flatten)]
     accounts: AccountArgs,
 }
@@ -122,9 +119,9 @@ pub(super) struct Folder {
 
 /// Where acts are carried out.
 pub(super) enum Place {
-    /// By the stdiopool that runs.
+    /// The stdiopool that runs carries it out.
     Running(AdminClient),
-    /// In its folder, as none runs.
+    /// No stdiopool runs: this process carries the act out in the state folder.
     Folder(Box<Folder>),
 }
 
@@ -170,7 +167,7 @@ impl AccountArgs {
         AdminClient::new(admin, token)
     }
 
-    /// Carries it out and gives what it answers.
+    /// Carries out the act, and gives what the supervisor or the state folder answers.
     ///
     /// # Errors
     /// What is wrong with it, or nobody answers.
@@ -179,7 +176,7 @@ impl AccountArgs {
         told.map_err(|(Refusal::NotFound(why) | Refusal::Other(why))| why)
     }
 
-    /// The same; `None` if what it is about is not there.
+    /// Carries out the act, and gives what is answered; `None` if what it is about is not there.
     ///
     /// # Errors
     /// What else is wrong with it, or nobody answers.
@@ -298,4 +295,10 @@ fn segment(name: &str) -> String {
 #[derive(serde::Deserialize)]
 pub(super) struct Done {
     pub(super) message: String,
+}
+
+/// What an act says it did, as a line.
+pub(super) async fn done(accounts: &AccountArgs, act: Act) -> Result<Output, miette::Report> {
+    let done: Done = accounts.perform(act).await?;
+    Ok(Output::Text(format!("{}\n", done.message)))
 }

@@ -9,6 +9,7 @@ use miette::miette;
 
 use super::error::CliError;
 use super::output;
+use super::value::NoValue;
 use crate::config;
 use crate::counted::counted;
 use crate::escape;
@@ -48,16 +49,14 @@ pub struct AuditArgs {
     pub config: PathBuf,
 }
 
-fn since(text: &str) -> Result<SystemTime, String> {
+fn since(text: &str) -> Result<SystemTime, NoValue> {
     if let Ok(at) = humantime::parse_rfc3339_weak(text) {
         return Ok(at);
     }
-    let ago: Duration = humantime::parse_duration(text).map_err(
-        |_| "it is neither a time such as 2026-11-24T08:00:00Z nor a duration such as 2h",
-    )?;
+    let ago: Duration = humantime::parse_duration(text).map_err(|_| NoValue::Moment)?;
     SystemTime::now()
         .checked_sub(ago)
-        .ok_or_else(|| "that is too long ago".to_owned())
+        .ok_or(NoValue::TooLongAgo)
 }
 
 impl AuditArgs {
@@ -136,6 +135,13 @@ fn shown(record: &AuditRecord) -> String {
             ("token", record.token.clone()),
             ("worker", record.worker.clone()),
             ("reason", record.reason.clone()),
+            ("host", record.host.clone()),
+            ("port", record.port.map(|port| port.to_string())),
+            ("sent", record.sent_bytes.map(|bytes| bytes.to_string())),
+            (
+                "received",
+                record.received_bytes.map(|bytes| bytes.to_string()),
+            ),
             ("peer", record.peer.clone()),
             ("took", record.duration_ms.map(|ms| format!("{ms}ms"))),
             ("arguments", record.arguments.clone()),

@@ -14,7 +14,8 @@ use super::error::{CliError, Target};
 use super::mcp::McpClient;
 use super::output;
 use super::table::{self, Align};
-use crate::ids::{MAX_NAME_LEN, is_valid_name};
+use super::value::NoValue;
+use crate::ids::is_valid_name;
 
 /// Pages of a tool list that are read at the most; a server that goes on is wrong.
 const MAX_PAGES: usize = 100;
@@ -32,7 +33,7 @@ pub struct CallArgs {
     pub server: String,
     /// The tool; without it the server's tools are listed
     pub tool: Option<String>,
-    /// Its arguments, a JSON object
+    /// The tool's arguments, a JSON object
     #[arg(value_name = "JSON", value_parser = arguments, requires = "tool")]
     pub arguments: Option<Map<String, Value>>,
     /// Use the path of this tenant (it must be the token's)
@@ -63,24 +64,22 @@ pub struct CallArgs {
     pub timeout: Duration,
 }
 
-fn name(text: &str) -> Result<String, String> {
+fn name(text: &str) -> Result<String, NoValue> {
     if is_valid_name(text) {
         return Ok(text.to_owned());
     }
-    Err(format!(
-        "a name is 1 to {MAX_NAME_LEN} of `A-Z a-z 0-9 . _ -` and starts with a letter or digit"
-    ))
+    Err(NoValue::Name)
 }
 
-fn server_name(text: &str) -> Result<String, String> {
+fn server_name(text: &str) -> Result<String, NoValue> {
     if text == ONLY_SERVER {
         return Ok(text.to_owned());
     }
     name(text)
 }
 
-fn arguments(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+fn arguments(text: &str) -> Result<Map<String, Value>, NoValue> {
+    serde_json::from_str(text).map_err(NoValue::Object)
 }
 
 /// What goes to standard output, or, when the tool says that it failed, to standard error.

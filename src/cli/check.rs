@@ -20,6 +20,7 @@ use crate::protocol::CommandEnd;
 #[command(after_help = "\
 Exit codes: 0 when it can be served, warnings or not; 1 when it cannot, or what it names is missing on this host
 (`serve` and `reload` warn of that and go on where it concerns some servers or tenants only; --file-only leaves it out).
+Commands that print secrets are run once each, and nothing of what they write is shown; of one that fails, how it ended.
 
 Examples:
   stdiopool check --config pool.toml
@@ -30,7 +31,7 @@ pub struct CheckArgs {
     /// The file to check
     #[arg(long, value_name = "FILE", default_value = "pool.toml")]
     pub config: PathBuf,
-    /// Leave out whether this host has what the file names: programs, folders, keys
+    /// Leave out whether this host has what the file names: programs, folders, keys, commands that print secrets
     #[arg(long)]
     pub file_only: bool,
     /// Take warnings for mistakes
@@ -58,7 +59,7 @@ impl CheckArgs {
     /// # Errors
     /// When `--live` is asked for and nobody answers.
     pub async fn run(self) -> Result<ExitCode, miette::Report> {
-        let verdict = self.of_file();
+        let verdict = self.of_file().await;
         if !self.live {
             return Ok(verdict);
         }
@@ -90,7 +91,7 @@ impl CheckArgs {
 
     /// All that is found out about the file, in one run.
     #[expect(clippy::print_stdout, reason = "the verdict is what was asked for")]
-    fn of_file(&self) -> ExitCode {
+    async fn of_file(&self) -> ExitCode {
         let shown = self.config.display();
         let inspection = match Inspection::of_file(&self.config) {
             Ok(inspection) => inspection,
@@ -105,7 +106,7 @@ impl CheckArgs {
         }
         let config = inspection.config();
         let (wrong, mut odd) = match config.filter(|_| !self.file_only) {
-            Some(config) => of_host(&inspection, config),
+            Some(config) => of_host(&inspection, config).await,
             None => Default::default(),
         };
         let of_file = config.into_iter().flat_map(|config| &config.warnings);
@@ -141,10 +142,12 @@ fn warning(message: &str) -> String {
 }
 
 /// What is wrong and what is odd on this host, each with its place, of what the file says without a mistake.
-fn of_host(inspection: &Inspection, config: &Config) -> (Vec<String>, Vec<String>) {
+async fn of_host(inspection: &Inspection, config: &Config) -> (Vec<String>, Vec<String>) {
     let lines = inspection.lines();
     let (mut wrong, mut odd) = (Vec::new(), Vec::new());
-    for finding in preflight::findings(config) {
+    let mut findings = preflight::findings(config);
+    findings.extend(preflight::printed(config).await);
+    for finding in findings {
         if !inspection.is_right(&lines, &finding.rests_on()) {
             continue;
         }

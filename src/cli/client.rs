@@ -64,7 +64,7 @@ impl AdminArgs {
             let path = path.to_owned();
             CliError::Config { path, why }
         };
-        let said = said_of_admin(&text);
+        let said = admin_in_file(&text);
         let listen = said.listen.as_deref().unwrap_or(DEFAULT_ADMIN);
         let url = base_url(listen).map_err(|why| unusable(format!("`admin.listen`: {why}")))?;
         let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
@@ -101,15 +101,15 @@ pub(super) fn front_door(named: Option<&Path>) -> Result<Url, CliError> {
     let url = front_door_of(&text);
     url.map_err(|why| CliError::Config {
         path: path.to_owned(),
-        why,
+        why: why.to_string(),
     })
 }
 
-fn front_door_of(text: &str) -> Result<Url, String> {
+fn front_door_of(text: &str) -> Result<Url, NoFrontDoor> {
     let table: toml::Table = text.parse().unwrap_or_default();
     let http = table.get("http");
     if http.is_some_and(|http| http.get("tls").is_some()) {
-        return Err("`http.tls` is on, and this speaks http:// only: give the address of a listener without TLS (`--url`)".to_owned());
+        return Err(NoFrontDoor::Tls);
     }
     let listen = http.and_then(|http| http.get("listen")?.as_str());
     let listen = listen.unwrap_or(DEFAULT_FRONT);
@@ -124,7 +124,18 @@ fn front_door_of(text: &str) -> Result<Url, String> {
         }
         _ => listen.to_owned(),
     };
-    base_url(&listen).map_err(|why| format!("`http.listen`: {why}"))
+    base_url(&listen).map_err(NoFrontDoor::Listen)
+}
+
+/// Why a configuration says of no front door that can be asked.
+#[derive(Debug, thiserror::Error)]
+enum NoFrontDoor {
+    #[error(
+        "`http.tls` is on, and this speaks http:// only: give the address of a listener without TLS (`--url`)"
+    )]
+    Tls,
+    #[error("`http.listen`: {0}")]
+    Listen(NoAddress),
 }
 
 /// Where the stdiopool of that file and state folder listens. The file may have changed since it started, and
@@ -165,7 +176,7 @@ async fn is_reachable(url: &Url) -> bool {
 }
 
 /// What a file says of the admin API, and where its state is.
-struct SaidOfAdmin {
+struct AdminInFile {
     listen: Option<String>,
     token: Option<SecretString>,
     state: Option<String>,
@@ -173,34 +184,45 @@ struct SaidOfAdmin {
 
 /// `listen` and `token` of `[admin]`, and `dir` of `[state]`, whatever else is wrong with the file: that is for `check` and
 /// for the answer to a reload.
-fn said_of_admin(text: &str) -> SaidOfAdmin {
+fn admin_in_file(text: &str) -> AdminInFile {
     let table: toml::Table = text.parse().unwrap_or_default();
     let text = |of: &str, key: &str| {
         let value = table.get(of).and_then(|of| of.get(key));
         value.and_then(toml::Value::as_str)
     };
-    SaidOfAdmin {
+    AdminInFile {
         listen: text("admin", "listen").map(str::to_owned),
         token: text("admin", "token").map(SecretString::from),
         state: text("state", "dir").map(str::to_owned),
     }
 }
 
+/// Why a text is no address that can be asked.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum NoAddress {
+    /// What the parser says.
+    #[error("{0}")]
+    Url(String),
+    /// Something else than HTTP without TLS.
+    #[error("`{0}` is not supported: give the http:// address behind the TLS proxy")]
+    Scheme(String),
+    /// More than an address.
+    #[error("an address has neither `?` nor `#`")]
+    Query,
+}
+
 /// Reads an address such as `http://127.0.0.1:9090` or `127.0.0.1:9090`.
-pub(super) fn base_url(text: &str) -> Result<Url, String> {
+pub(super) fn base_url(text: &str) -> Result<Url, NoAddress> {
     let with_scheme = match text.split_once("://") {
         Some(_) => text.to_owned(),
         None => format!("http://{text}"),
     };
-    let mut url = Url::parse(&with_scheme).map_err(|error| error.to_string())?;
+    let mut url = Url::parse(&with_scheme).map_err(|error| NoAddress::Url(error.to_string()))?;
     if url.scheme() != "http" {
-        return Err(format!(
-            "`{}` is not supported: give the http:// address behind the TLS proxy",
-            url.scheme()
-        ));
+        return Err(NoAddress::Scheme(url.scheme().to_owned()));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("an address has neither `?` nor `#`".to_owned());
+        return Err(NoAddress::Query);
     }
     // Joining replaces everything after the last slash.
     if !url.path().ends_with('/') {
@@ -220,7 +242,7 @@ pub(super) fn http_client(url: &Url) -> Client {
         }
         None => false,
     };
-    // It speaks http:// only, and needs no roots, which a host may not even have.
+    // The client speaks http:// only, and needs no roots, which a host may not even have.
     let builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .tls_certs_only([]);
@@ -500,18 +522,19 @@ mod tests {
             assert_eq!(front_door_of(text).expect("one").as_str(), url, "{text}");
         }
         let tls = front_door_of("[http.tls]\ncert = \"x\"").expect_err("none");
-        assert!(tls.contains("--url"), "{tls}");
+        assert!(tls.to_string().contains("--url"), "{tls}");
     }
 
     #[test]
     fn addresses_are_read_generously_and_checked() {
         let read = |text| base_url(text).map(|url| url.to_string());
-        assert_eq!(
-            read("127.0.0.1:9090").as_deref(),
-            Ok("http://127.0.0.1:9090/")
-        );
-        assert_eq!(read("localhost:1").as_deref(), Ok("http://localhost:1/"));
-        assert_eq!(read("http://pool/a/b").as_deref(), Ok("http://pool/a/b/"));
+        for (text, url) in [
+            ("127.0.0.1:9090", "http://127.0.0.1:9090/"),
+            ("localhost:1", "http://localhost:1/"),
+            ("http://pool/a/b", "http://pool/a/b/"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(url));
+        }
         for bad in [
             "",
             "http://",

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 use super::output;
 use super::{
@@ -10,7 +11,7 @@ use super::{
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
     SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
-use crate::process::take_short_turns;
+use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
 use crate::protocol::CommandEnd;
 use crate::telemetry;
 
@@ -52,6 +53,8 @@ enum Command {
 /// Runs the command line; its exit codes are those of [`CommandEnd`].
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there are threads. A host that keeps it from that has taken more away.
+    let _as_it_is = crate::process::give_up_privileges(false);
     let outcome = match cli.command {
         Command::Schema(args) => return args.run(),
         Command::DemoServer(args) => return args.run(),
@@ -70,8 +73,8 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => args.run(),
         Command::Serve(args) => {
             // Before there are more threads than this one.
-            let turns = take_short_turns();
-            block_on(args.run(turns))
+            let turns = take_short_turns().and_then(|()| take_precedence_of_session());
+            block_on_first(args.run(turns))
         }
         Command::Doctor(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
@@ -112,12 +115,34 @@ fn default_threads() -> usize {
 fn block_on<T>(
     command: impl Future<Output = Result<T, miette::Report>>,
 ) -> Result<T, miette::Report> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    run_on(&mut runtime(), command)
+}
+
+/// Runs the supervisor: its threads go before those of its workers, where they may.
+fn block_on_first<T>(
+    command: impl Future<Output = Result<T, miette::Report>>,
+) -> Result<T, miette::Report> {
+    let mut builder = runtime();
+    builder.on_thread_start(|| {
+        let _unless_denied = take_precedence();
+    });
+    run_on(&mut builder, command)
+}
+
+fn runtime() -> Builder {
+    let mut builder = Builder::new_multi_thread();
     if std::env::var_os(THREADS).is_none() {
         builder.worker_threads(default_threads());
     }
+    builder.enable_all();
     builder
-        .enable_all()
+}
+
+fn run_on<T>(
+    builder: &mut Builder,
+    command: impl Future<Output = Result<T, miette::Report>>,
+) -> Result<T, miette::Report> {
+    builder
         .build()
         .map_err(|error| miette::miette!("the async runtime could not be started: {error}"))?
         .block_on(command)

@@ -45,7 +45,7 @@ pub enum CliError {
     /// The connection broke, or did not speak HTTP.
     #[error("the exchange with {} broke off: {why}", target.url)]
     BrokenOff {
-        /// With whom.
+        /// The address that was asked.
         target: Box<Target>,
         /// The innermost cause.
         why: String,
@@ -54,7 +54,7 @@ pub enum CliError {
     #[error("{} does not accept {}", target.url, if *.given { "this token" } else { "requests without a token" })]
     #[diagnostic(help("give the token with {} or in {}", target.token_flag, target.token_env))]
     Unauthorized {
-        /// Who refused.
+        /// The address that refused.
         target: Box<Target>,
         /// Whether a token was sent.
         given: bool,
@@ -67,13 +67,13 @@ pub enum CliError {
         target: Box<Target>,
         /// What was expected there.
         what: &'static str,
-        /// How it answered.
+        /// HTTP status of the answer.
         status: u16,
     },
     /// stdiopool said no, in words of its own.
     #[error("{reason}: {error}")]
     Refused {
-        /// What it said.
+        /// What the answer says.
         error: String,
         /// The class of it.
         reason: String,

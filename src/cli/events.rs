@@ -47,7 +47,11 @@ impl EventsArgs {
         let client = self.admin.client().await?;
         let since = self
             .since
-            .map(|since| format!("since={}ms", since.as_millis()));
+            .map(|since| match (since.as_secs(), since.subsec_millis()) {
+                // In milliseconds, a thousand years are more than is understood.
+                (secs, 0) => format!("since={secs}s"),
+                _ => format!("since={}ms", since.as_millis()),
+            });
         if !self.follow {
             let query = since.map_or_else(String::new, |since| format!("&{since}"));
             let path = format!("api/v1/events?follow=false{query}");

@@ -12,6 +12,7 @@ use super::accounts::AccountArgs;
 use super::output;
 use crate::admin::{Act, TenantDetails, TokenDetails};
 use crate::config::{self, AuthMode, BindRule, Config, Taking, Token};
+use crate::egress::Network;
 use crate::ids::{TenantId, is_valid_name};
 use crate::protocol::CommandEnd;
 use crate::tenancy::{Principal, policy};
@@ -30,7 +31,6 @@ Examples:
   stdiopool explain --tenant acme --server github --tool delete_repo --scope read --user anna
   stdiopool explain --tenant acme --server github --token ci")]
 pub struct ExplainArgs {
-    /// Whose accounts.
     #[command(flatten)]
     pub accounts: AccountArgs,
     /// The caller's tenant
@@ -69,7 +69,7 @@ struct Step {
 /// Where that stands.
 #[derive(Clone, Copy)]
 enum Place {
-    /// In pool.toml, in that line if it is one.
+    /// The place is pool.toml, in that line if it is one.
     File(Option<usize>),
     Store,
 }
@@ -272,8 +272,40 @@ impl ExplainArgs {
             is_allowed: decision.is_allowed,
             text: decision.why.to_string(),
         });
+        steps.extend(self.network(config, who));
         steps.extend(self.bound(config));
         steps
+    }
+
+    /// What the server's processes for that caller reach, where that is less than the host does.
+    fn network(&self, config: &Config, who: &Principal) -> Option<Step> {
+        let server = config.server_name(&self.server)?;
+        let tenant = config.tenants.get(&who.tenant);
+        let own = tenant.and_then(|tenant| tenant.networks.get(&server));
+        let (key, network) = match own {
+            Some(network) => (format!("tenants.{}.network.{server}", who.tenant), network),
+            None => (
+                format!("servers.{server}.network"),
+                &config.servers.get(&server)?.network,
+            ),
+        };
+        let text = match network {
+            Network::On => return None,
+            Network::Off => format!("`{key}` is \"off\": its processes reach themselves alone"),
+            Network::Allow(list) => format!(
+                "`{key}`: its processes reach \"{}\"{}, and no other host",
+                list.texts().join("\", \""),
+                match list.rules().iter().any(|rule| rule.has_usual_ports()) {
+                    true => " (443 and 80 where there is no port)",
+                    false => "",
+                },
+            ),
+        };
+        Some(Step {
+            place: Place::File(None),
+            is_allowed: true,
+            text,
+        })
     }
 
     /// What is set for callers of the tool, and what may be meant for it.

@@ -44,7 +44,7 @@ pub struct LogsArgs {
 
 /// The lines that are there.
 #[derive(Deserialize)]
-struct Kept {
+struct LogLines {
     lines: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ impl LogsArgs {
             let path = format!("{path}&follow=true");
             sse::each(&client, &path, "lines", print).await?;
         } else {
-            let kept: Kept = client.get(&path).await?;
+            let kept: LogLines = client.get(&path).await?;
             let mut text = kept.lines.join("\n");
             if !text.is_empty() {
                 text.push('\n');

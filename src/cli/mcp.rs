@@ -1,6 +1,6 @@
 //! A small MCP client over Streamable HTTP (basic/transports, 2025-11-25), enough to try a server.
 //!
-//! It declares no capabilities, so a server may ask it for nothing but `ping`; what it is asked
+//! The client declares no capabilities, so a server may ask it for nothing but `ping`; what it is asked
 //! beyond that is refused. It does not resume broken streams and opens no GET stream.
 
 use std::time::Duration;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::client::{http_client, read_body};
 use super::error::{CliError, Target};
 use super::output;
+use super::wait::Wait;
 use crate::protocol::{Envelope, Kind, RawJson, Revision, code, sse};
 
 /// Largest answer or event, in bytes.
@@ -21,7 +22,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// How long the goodbye may take: the user has the answer already.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One session with one server.
+/// An MCP client with one session at one server.
 #[derive(Debug)]
 pub(super) struct McpClient {
     http: Client,
@@ -33,9 +34,11 @@ pub(super) struct McpClient {
 }
 
 /// What a message means for the one who waits for `id`.
-enum Heard {
+enum Received {
     /// The answer: the result as it was written.
     Result(String),
+    /// How far it is, in words.
+    Progress(String),
     /// Something that wants a reply of its own.
     Reply(Value),
     /// Nothing to do.
@@ -88,8 +91,10 @@ impl McpClient {
     ) -> Result<String, CliError> {
         self.last_id += 1;
         let id = self.last_id;
-        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        let response = self.post(&message).await?;
+        let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        message["params"]["_meta"] = json!({ "progressToken": id });
+        let mut wait = Wait::for_answer_to(method);
+        let response = wait.patiently(self.post(&message)).await?;
         if let Some(session) = response.headers().get("mcp-session-id") {
             // What is not ASCII is no session id (transports, "Session Management").
             self.session = session.to_str().ok().map(str::to_owned);
@@ -98,7 +103,7 @@ impl McpClient {
         let media = media.and_then(|m| m.to_str().ok()).unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default().trim();
         if media.eq_ignore_ascii_case("text/event-stream") {
-            return self.answer_in_stream(response, id).await;
+            return self.answer_in_stream(response, id, &mut wait).await;
         }
         let status = response.status();
         if !media.eq_ignore_ascii_case("application/json") {
@@ -106,10 +111,12 @@ impl McpClient {
         }
         let body = read_body(&self.target, response, MAX_ANSWER).await?;
         match hear(&body, id)? {
-            Heard::Result(result) => Ok(result),
-            Heard::Reply(_) | Heard::Nothing => Err(CliError::Protocol(format!(
-                "`{method}` was answered with something else than its answer"
-            ))),
+            Received::Result(result) => Ok(result),
+            Received::Progress(_) | Received::Reply(_) | Received::Nothing => {
+                Err(CliError::Protocol(format!(
+                    "`{method}` was answered with something else than its answer"
+                )))
+            }
         }
     }
 
@@ -122,10 +129,15 @@ impl McpClient {
         }
     }
 
-    async fn answer_in_stream(&self, mut response: Response, id: u64) -> Result<String, CliError> {
+    async fn answer_in_stream(
+        &self,
+        mut response: Response,
+        id: u64,
+        wait: &mut Wait<'_>,
+    ) -> Result<String, CliError> {
         let (mut parser, mut events) = (sse::Parser::new(MAX_ANSWER), Vec::new());
-        while let Some(piece) = response
-            .chunk()
+        while let Some(piece) = wait
+            .patiently(response.chunk())
             .await
             .map_err(|error| CliError::transport(&self.target, &error))?
         {
@@ -138,9 +150,10 @@ impl McpClient {
                     continue;
                 }
                 match hear(&event.data, id)? {
-                    Heard::Result(result) => return Ok(result),
-                    Heard::Reply(reply) => self.tell(&reply).await?,
-                    Heard::Nothing => {}
+                    Received::Result(result) => return Ok(result),
+                    Received::Progress(how_far) => wait.heard(how_far),
+                    Received::Reply(reply) => self.tell(&reply).await?,
+                    Received::Nothing => {}
                 }
             }
         }
@@ -215,7 +228,7 @@ impl McpClient {
     }
 }
 
-fn hear(message: &[u8], id: u64) -> Result<Heard, CliError> {
+fn hear(message: &[u8], id: u64) -> Result<Received, CliError> {
     let envelope =
         Envelope::parse(message).map_err(|error| CliError::Protocol(error.to_string()))?;
     match envelope.kind() {
@@ -223,24 +236,44 @@ fn hear(message: &[u8], id: u64) -> Result<Heard, CliError> {
             let about = envelope.id.map_or("null", RawJson::get);
             match (envelope.result, envelope.error) {
                 (Some(result), _) if about == id.to_string() => {
-                    Ok(Heard::Result(result.get().to_owned()))
+                    Ok(Received::Result(result.get().to_owned()))
                 }
                 // An error about a request that could not be read has no id; there is only this one.
                 (_, Some(error)) if about == id.to_string() || about == "null" => {
                     Err(rpc_error(error, None))
                 }
-                _ => Ok(Heard::Nothing),
+                _ => Ok(Received::Nothing),
             }
         }
-        Kind::Request => Ok(Heard::Reply(reply_to(&envelope))),
-        Kind::Notification => {
-            if envelope.method.as_deref() == Some("notifications/message")
-                && let Some(params) = envelope.params
-            {
-                output::notice(&format!("log: {}", params.get()));
-            }
-            Ok(Heard::Nothing)
+        Kind::Request => Ok(Received::Reply(reply_to(&envelope))),
+        Kind::Notification => Ok(heard_of(&envelope, id)),
+    }
+}
+
+/// What a notification tells who waits for `id`.
+fn heard_of(told: &Envelope<'_>, id: u64) -> Received {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Progress {
+        progress_token: Value,
+        message: Option<String>,
+    }
+    let Some(params) = told.params else {
+        return Received::Nothing;
+    };
+    match told.method.as_deref() {
+        Some("notifications/message") => {
+            output::notice(&format!("log: {}", params.get()));
+            Received::Nothing
         }
+        Some("notifications/progress") => match serde_json::from_str(params.get()) {
+            Ok(Progress {
+                progress_token,
+                message: Some(message),
+            }) if progress_token == id => Received::Progress(message),
+            _ => Received::Nothing,
+        },
+        _ => Received::Nothing,
     }
 }
 

@@ -2,6 +2,19 @@
 //!
 //! Exit codes: 0 ok, 1 the thing asked for failed, 2 usage. Errors go to stderr and say what
 //! happened, why, and what to do.
+//!
+//! ```text
+//!  serve, demo-server            this process does it
+//!  check, explain, doctor, tune  this process looks, and changes nothing
+//!  ps, logs, events, stop …      the admin API of a running stdiopool  (`client`)
+//!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
+//!  call                          a client of the front door  (`mcp`)
+//! ```
+//!
+//! Invariants: standard output has what was asked for and nothing else; with `--json` it is JSON; a secret is read from a
+//! file, a prompt or a pipe, never from an argument.
+//!
+//! Commands deliberately decide nothing that a running stdiopool decides: rules are in the rooms below.
 
 mod accounts;
 mod audit;
@@ -32,6 +45,8 @@ mod table;
 mod tenant;
 mod token;
 mod tune;
+mod value;
+mod wait;
 
 pub use accounts::AccountArgs;
 pub use audit::AuditArgs;

@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::accounts::{AccountArgs, listed};
+use super::accounts::{AccountArgs, done, listed};
 use super::output::{self, Output};
 use super::table::{self, Align};
-use super::tenant::{date, done};
+use super::tenant::date;
 use crate::admin::{Act, GrantDetails, LinkDetails};
 
 /// Manages what tenants have authorised upstream (`[servers.NAME.oauth]`)
@@ -28,28 +28,25 @@ enum Command {
         tenant: String,
         /// What
         server: String,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },
     /// Lists what is authorised; tokens are never shown
     List {
-        /// Whose; all without
+        /// Only of this tenant; all without
         tenant: Option<String>,
         /// Print the rows as JSON
         #[arg(long)]
         json: bool,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },
     /// Ends an authorisation: the provider is told (`revocation_url`), then it is forgotten
     Revoke {
-        /// Whose it is
+        /// The tenant whose authorisation it is
         tenant: String,
         /// Of which server
         server: String,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },

@@ -9,9 +9,9 @@ use crate::escape;
 /// What a command has found out, as it is printed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Output {
-    /// For people.
+    /// Text for people.
     Text(String),
-    /// For programs.
+    /// JSON for programs.
     Json(String),
 }
 

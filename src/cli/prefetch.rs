@@ -157,7 +157,7 @@ impl Store {
         })
     }
 
-    /// Fetches a package and says what became of it.
+    /// Fetches a package and says what became of it. The error is a text: what npm or uv said, secrets masked, as it is printed.
     fn fetch(&self, server: &str, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
         match fetch {
             Fetch::AsWritten(_, why) => {

@@ -8,10 +8,10 @@ use miette::miette;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::accounts::{AccountArgs, ListArgs, NamedArgs, Place};
+use super::accounts::{AccountArgs, ListArgs, NamedArgs, Place, done};
 use super::output::{self, Output};
 use super::table::{self, Align};
-use super::tenant::{date, done};
+use super::tenant::date;
 use crate::admin::{Act, SecretDetails};
 use crate::counted::counted;
 
@@ -37,14 +37,13 @@ pub struct SecretArgs {
 enum Command {
     /// Sets a secret; workers with the old value are replaced as they become idle
     Set {
-        /// Whose it is
+        /// The tenant that it belongs to
         tenant: String,
         /// What templates call it: `${secret.NAME}`
         name: String,
         /// Read the value from this file instead of standard input
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },
@@ -57,7 +56,6 @@ enum Command {
         /// A file with the new key; set `state.key` to it afterwards
         #[arg(long, value_name = "FILE")]
         new_key: PathBuf,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::accounts::{AccountArgs, Done, listed};
+use super::accounts::{AccountArgs, done, listed};
 use super::output::Output;
 use super::table::{self, Align};
+use super::value::NoValue;
 use crate::admin::{Act, TenantDetails};
 use crate::tenancy::TenantSettings;
 
@@ -35,7 +36,6 @@ enum Command {
     Show {
         /// Which
         name: String,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },
@@ -43,7 +43,6 @@ enum Command {
     Remove {
         /// Which
         name: String,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },
@@ -54,16 +53,15 @@ struct Show {
     /// Print the rows as JSON
     #[arg(long)]
     json: bool,
-    /// Whose accounts.
     #[command(flatten)]
     accounts: AccountArgs,
 }
 
 #[derive(Args, Clone, Debug)]
 struct Change {
-    /// Its name, which is part of its addresses
+    /// The tenant's name, which is part of its addresses
     name: String,
-    /// Its share of the pool under contention, 1 to 1000
+    /// The tenant's share of the pool under contention, 1 to 1000
     #[arg(long)]
     weight: Option<u32>,
     /// Worker processes it may have
@@ -78,20 +76,16 @@ struct Change {
     /// Requests that are not answered yet; 0: no limit
     #[arg(long)]
     concurrent: Option<u32>,
-    /// Its values for a server's schema, in place of all it had for that server
+    /// Values for a server's schema, in place of all that the tenant had for that server
     #[arg(long = "set", value_name = "SERVER=JSON", value_parser = values_of)]
     values: Vec<(String, Map<String, Value>)>,
-    /// Whose accounts.
     #[command(flatten)]
     accounts: AccountArgs,
 }
 
-fn values_of(text: &str) -> Result<(String, Map<String, Value>), String> {
-    let (server, json) = text
-        .split_once('=')
-        .ok_or("it is SERVER=JSON, such as github={\"repo\":\"a/b\"}")?;
-    let values = serde_json::from_str(json);
-    let values = values.map_err(|error| format!("what follows `=` is no JSON object: {error}"))?;
+fn values_of(text: &str) -> Result<(String, Map<String, Value>), NoValue> {
+    let (server, json) = text.split_once('=').ok_or(NoValue::NoServer)?;
+    let values = serde_json::from_str(json).map_err(NoValue::Values)?;
     Ok((server.to_owned(), values))
 }
 
@@ -137,12 +131,6 @@ impl TenantArgs {
         let _ = text.print()?;
         Ok(())
     }
-}
-
-/// What an act says it did, as a line.
-pub(super) async fn done(accounts: &AccountArgs, act: Act) -> Result<Output, miette::Report> {
-    let done: Done = accounts.perform(act).await?;
-    Ok(Output::Text(format!("{}\n", done.message)))
 }
 
 /// A time as people read it.

@@ -26,20 +26,19 @@ pub struct TokenArgs {
 enum Command {
     /// Makes a token and prints it, this once: only its hash is kept
     Create {
-        /// Whose it is; a tenant of pool.toml or of the state store
+        /// The tenant that it is for; one of pool.toml or of the state store
         tenant: String,
-        /// What it is called, in lists and in the audit log
+        /// A name for it, in lists and in the audit log
         name: String,
         /// The user it stands for: `${user.sub}`, and whose sessions are theirs alone
         #[arg(long, value_name = "USER")]
         subject: Option<String>,
-        /// What it may be used for; several with several flags
+        /// What the token may be used for; several with several flags
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
         /// How long it is valid, such as 90d; for ever without
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires: Option<Duration>,
-        /// Whose accounts.
         #[command(flatten)]
         accounts: AccountArgs,
     },

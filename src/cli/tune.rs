@@ -10,6 +10,7 @@ use miette::miette;
 use serde_json::json;
 
 use super::output::{self, Output};
+use super::value::NoValue;
 use crate::config::parse_size;
 use crate::counted::counted;
 use crate::tune::{self, Goal, Grid, Load, Outcome, Profile, Workload};
@@ -38,7 +39,7 @@ pub struct TuneArgs {
     /// Draws memory over time, a curve for each candidate
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// The same picture and the table as a page for a browser
+    /// That picture and the table, as a page for a browser
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Print the outcomes as JSON
@@ -121,42 +122,42 @@ fn write(path: &Path, text: &str) -> Result<(), miette::Report> {
         .map_err(|error| miette!("{} cannot be written: {error}", path.display()))
 }
 
-fn size(text: &str) -> Result<u64, String> {
+fn size(text: &str) -> Result<u64, NoValue> {
     let size = parse_size(text).filter(|size| *size > 0);
-    size.ok_or_else(|| "not a size above zero such as \"512MiB\"".to_owned())
+    size.ok_or(NoValue::Size)
 }
 
-fn count(text: &str) -> Result<usize, String> {
+fn count(text: &str) -> Result<usize, NoValue> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| "not a whole number above zero".to_owned())
+    count.ok_or(NoValue::Count)
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+fn parse_time(text: &str) -> Result<Duration, NoValue> {
     let time = humantime::parse_duration(text)
         .ok()
         .filter(|t| !t.is_zero());
-    time.ok_or_else(|| "not a time above zero such as \"30s\" or \"10m\"".to_owned())
+    time.ok_or(NoValue::Time)
 }
 
-fn time_or_never(text: &str) -> Result<Never, String> {
+fn time_or_never(text: &str) -> Result<Never, NoValue> {
     if text == "never" {
         return Ok(Never(None));
     }
-    let time = parse_time(text).map_err(|why| format!("{why}, nor \"never\""))?;
+    let time = parse_time(text).map_err(|_| NoValue::TimeOrNever)?;
     Ok(Never(Some(time)))
 }
 
-fn parse_number(text: &str) -> Result<f64, String> {
+fn parse_number(text: &str) -> Result<f64, NoValue> {
     let number = text
         .parse()
         .ok()
         .filter(|n: &f64| n.is_finite() && *n >= 0.0);
-    number.ok_or_else(|| "not a number from 0 on".to_owned())
+    number.ok_or(NoValue::Number)
 }
 
-fn parse_part(text: &str) -> Result<f64, String> {
+fn parse_part(text: &str) -> Result<f64, NoValue> {
     let part = parse_number(text).ok().filter(|part| *part <= 1.0);
-    part.ok_or_else(|| "not a number from 0 to 1".to_owned())
+    part.ok_or(NoValue::Part)
 }
 
 impl TuneArgs {

@@ -1,110 +1,16 @@
-//! `[auth]`: who callers are, and how they say so.
+//! Reads `[auth]`: who callers are, and how they say so.
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net};
 use jsonwebtoken::Algorithm;
 use url::Url;
 
+use super::digest::sha256;
+use super::model::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
 use super::oauth::is_safe_on_the_way;
 use super::reader::Reader;
-
-/// `[auth]`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Auth {
-    /// How callers say who they are.
-    pub mode: AuthMode,
-    /// Scopes without which nobody comes in.
-    pub required_scopes: BTreeSet<String>,
-}
-
-/// `[auth] mode`: who callers are.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum AuthMode {
-    /// Whoever the path says, else the default tenant. Only on loopback.
-    None,
-    /// Whose bearer token it is.
-    Token,
-    /// Whom a signed token names.
-    Jwt(Box<Jwt>),
-    /// Whom a proxy names in headers.
-    Header(Box<ProxyHeaders>),
-}
-
-/// What a JSON Web Token must be, and what is read from it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Jwt {
-    /// Where the issuer's keys are.
-    pub keys: KeySource,
-    /// `iss` must be this.
-    pub issuer: String,
-    /// `aud` must have one of these.
-    pub audience: Vec<String>,
-    /// Algorithms that a signature may have; none of them with a shared secret.
-    pub algorithms: Vec<Algorithm>,
-    /// The claim that names the tenant; dots lead into objects.
-    pub tenant_claim: String,
-    /// The claim with the scopes: a text with blanks between them, or a list.
-    pub scope_claim: String,
-    /// How far clocks may be apart.
-    pub leeway: Duration,
-    /// How long keys are used before they are fetched again.
-    pub refresh: Duration,
-    /// Where clients get tokens: URLs of authorization servers.
-    pub authorization_servers: Vec<String>,
-}
-
-/// Where the keys of signatures are, as a JWK Set (RFC 7517).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum KeySource {
-    /// At an address.
-    Url(Url),
-    /// In a file.
-    File(PathBuf),
-}
-
-/// Which headers a proxy writes, and which proxies may.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ProxyHeaders {
-    /// Addresses of these proxies.
-    pub trusted: Vec<IpNet>,
-    /// Has the proxy's secret.
-    pub secret_header: http::HeaderName,
-    /// SHA-256 of the secrets that it may have; none: it needs none.
-    pub secrets: Vec<[u8; 32]>,
-    /// Names the tenant.
-    pub tenant: http::HeaderName,
-    /// Names the user.
-    pub subject: http::HeaderName,
-    /// Their mail address.
-    pub email: http::HeaderName,
-    /// Their scopes, with blanks or commas between them.
-    pub scopes: http::HeaderName,
-}
-
-impl ProxyHeaders {
-    /// A trusted network that has loopback addresses in it.
-    pub fn trusted_loopback(&self) -> Option<&IpNet> {
-        let loopback = [
-            IpNet::from(Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8).trunc()),
-            IpNet::from(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
-        ];
-        self.trusted.iter().find(|network| {
-            let overlaps = |own: &IpNet| own.contains(*network) || network.contains(own);
-            loopback.iter().any(overlaps)
-        })
-    }
-}
-
-impl Auth {
-    /// Whether callers name themselves, unchecked.
-    pub fn is_open(&self) -> bool {
-        self.mode == AuthMode::None
-    }
-}
 
 #[derive(Clone, Copy)]
 enum Word {
@@ -114,7 +20,7 @@ enum Word {
     Header,
 }
 
-/// All that have a key pair: with a shared secret, whoever can check a token could make one.
+/// All algorithms with a key pair: with a shared secret, whoever can check a token could make one.
 const ALGORITHMS: [(&str, Algorithm); 9] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
@@ -287,7 +193,7 @@ fn headers(reader: &mut Reader<'_, '_>, is_used: bool) -> ProxyHeaders {
     let texts = reader.texts("proxy_secrets", &[], "header: secrets of the proxies, one of which each request needs in `secret_header`, as \"sha256:\" and the SHA-256 of the secret in hexadecimal digits (printf %s SECRET | sha256sum). Needed where a proxy is on this host, as servers are too and could say the same as it, unless `http.tls.client_ca` has clients show certificates. Two at once let a secret be replaced.");
     let mut secrets = Vec::new();
     for text in &texts {
-        match super::tenants::hash(text) {
+        match sha256(text) {
             Some(hash) => secrets.push(hash),
             None => reader.wrong("proxy_secrets", "an entry of `auth.proxy_secrets` is not \"sha256:\" with 64 hexadecimal digits (make one with: printf %s SECRET | sha256sum)"),
         }

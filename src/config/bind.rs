@@ -9,7 +9,7 @@ use super::globs::unlike_a_name;
 use super::reader::Reader;
 use super::resembling::resembles;
 use super::shown::shown;
-use super::template::{Reference, Template};
+use super::template::{Reference, Template, TemplateError};
 
 /// Arguments of tools that stdiopool sets, in the order in which later rules go before earlier ones.
 #[derive(Clone, Default, Debug)]
@@ -30,12 +30,12 @@ impl BindRule {
         &self.pattern
     }
 
-    /// Whether it names one tool.
+    /// Whether the rule names one tool.
     pub fn is_exact(&self) -> bool {
         self.glob.is_none()
     }
 
-    /// Whether it is about that tool.
+    /// Whether the rule is about that tool.
     pub fn matches(&self, tool: &str) -> bool {
         match &self.glob {
             Some(glob) => glob.is_match(tool),
@@ -43,12 +43,12 @@ impl BindRule {
         }
     }
 
-    /// Whether it may have been meant for that tool, by a slip in its name.
+    /// Whether the rule may have been meant for that tool, by a slip in its name.
     pub fn resembles(&self, tool: &str) -> bool {
         resembles(&self.pattern, tool)
     }
 
-    /// By argument, what it is set to.
+    /// What each argument is set to, by its name.
     pub fn arguments(&self) -> &BTreeMap<String, Template> {
         &self.arguments
     }
@@ -166,9 +166,22 @@ fn glob(text: &str) -> Result<Option<GlobMatcher>, globset::Error> {
         .transpose()
 }
 
-fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, String> {
-    let text = text.ok_or("must be a text")?;
-    let template = Template::parse(text).map_err(|error| format!("is no template: {error}"))?;
+/// Why an argument cannot be bound to that; follows the name of its key.
+#[derive(Debug, thiserror::Error)]
+enum NoBinding {
+    #[error("must be a text")]
+    NoText,
+    #[error("is no template: {0}")]
+    NoTemplate(TemplateError),
+    #[error("refers to `config.{0}`, which the schema does not have")]
+    NotInSchema(String),
+    #[error("refers to `{0}`; an argument can be made of user, tenant and config")]
+    OfNoCaller(Reference),
+}
+
+fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, NoBinding> {
+    let text = text.ok_or(NoBinding::NoText)?;
+    let template = Template::parse(text).map_err(NoBinding::NoTemplate)?;
     for reference in template.references() {
         match reference {
             Reference::UserSub
@@ -179,9 +192,7 @@ fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, Stri
                 let top = key.split('.').next().unwrap_or_default();
                 let properties = schema.and_then(|schema| schema.get("properties"));
                 if properties.is_some_and(|properties| properties.get(top).is_none()) {
-                    return Err(format!(
-                        "refers to `config.{key}`, which the schema does not have"
-                    ));
+                    return Err(NoBinding::NotInSchema(key.clone()));
                 }
             }
             Reference::Secret(_)
@@ -191,9 +202,7 @@ fn template(text: Option<&str>, schema: Option<&Value>) -> Result<Template, Stri
             | Reference::SessionId
             | Reference::DirData
             | Reference::DirTmp => {
-                return Err(format!(
-                    "refers to `{reference}`; an argument can be made of user, tenant and config"
-                ));
+                return Err(NoBinding::OfNoCaller(reference.clone()));
             }
         }
     }

@@ -12,16 +12,16 @@ use crate::folding::case_folded;
 pub struct Globs {
     texts: Vec<String>,
     set: GlobSet,
-    /// The same for names whose case is folded; made when it is first needed, which most are not.
+    /// The patterns for names whose case is folded; made when it is first needed, which most are not.
     folded: OnceLock<GlobSet>,
 }
 
 /// A pattern that takes something away, by a name or by another spelling of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taking<'g> {
-    /// As it is written.
+    /// The glob as it is written.
     pub glob: &'g str,
-    /// It matches the name as it is, not only with its case folded.
+    /// Whether the glob matches the name as it is, not only with its case folded.
     pub is_exact: bool,
 }
 
@@ -88,7 +88,7 @@ impl Globs {
         self.texts.is_empty()
     }
 
-    /// As they are written.
+    /// The globs as they are written.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }

@@ -14,7 +14,7 @@ pub struct Inspection {
     file: String,
     text: String,
     mistakes: Vec<Mistake>,
-    /// With defaults in place of what is wrong; `None` for what is no TOML.
+    /// The config, with defaults in place of what is wrong; `None` for what is no TOML.
     config: Option<Config>,
 }
 
@@ -52,13 +52,13 @@ impl Inspection {
         &self.file
     }
 
-    /// What it says, as far as it says it: with defaults in place of what is wrong. `None` for what is no TOML. Only to
+    /// What the file says, as far as it says it: with defaults in place of what is wrong. `None` for what is no TOML. Only to
     /// be looked at: nothing is to be started from it while there are mistakes.
     pub fn config(&self) -> Option<&Config> {
         self.config.as_ref()
     }
 
-    /// All its mistakes; `None` if there are none.
+    /// All mistakes of the file; `None` if there are none.
     pub fn mistakes(&self) -> Option<Mistakes> {
         (!self.mistakes.is_empty()).then(|| Mistakes {
             file: self.file.clone(),

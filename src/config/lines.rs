@@ -41,7 +41,7 @@ pub struct Lines<'t> {
 }
 
 impl<'t> Lines<'t> {
-    /// Those of a pool.toml, as far as it is TOML.
+    /// Lines of a pool.toml, as far as it is TOML.
     pub fn of(text: &'t str) -> Self {
         let (tree, _syntax) = DeTable::parse_recoverable(text);
         Self {

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-/// One mistake.
+/// A mistake in a pool.toml, with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistake {
     /// The line, from 1.
@@ -61,7 +61,7 @@ impl Mistake {
         words.iter().any(|word| source.contains(word))
     }
 
-    /// The same without the line's text.
+    /// The mistake without the line's text.
     pub(super) fn unquoted(self) -> Self {
         Self {
             source: None,
@@ -80,7 +80,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    /// With its place in that file.
+    /// The mistake with its place in that file, for people.
     pub fn placed(&self, file: &str) -> String {
         placed(file, self.line, &self.message)
     }
@@ -105,7 +105,7 @@ pub enum ConfigErrors {
         /// Why.
         source: io::Error,
     },
-    /// It can be read, but not used.
+    /// The file can be read, but not used.
     #[error(transparent)]
     Mistakes(#[from] Mistakes),
 }
@@ -123,7 +123,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Mistakes {
     /// The file, as it was named.
     pub file: String,
-    /// At least one.
+    /// The mistakes, at least one.
     pub mistakes: Vec<Mistake>,
 }
 

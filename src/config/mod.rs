@@ -8,22 +8,28 @@
 //! Invariants: a [`Config`] has no mistake in it; all mistakes of a file are reported at once, each
 //! with its place; no text makes the reader panic; what may be a secret is not quoted.
 //!
-//! It deliberately opens nothing that the file refers to: secrets are fetched and commands looked
+//! This room deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
 mod audit;
 mod auth;
 mod bind;
+mod command;
+mod digest;
 mod doubts;
 pub mod downloads;
 mod globs;
 mod homes;
 mod inspect;
+mod isolation;
 mod lines;
 mod load;
 mod mistake;
 mod model;
+mod names;
 mod needs;
+mod network;
+mod notes;
 mod oauth;
 mod odd;
 mod origins;
@@ -35,6 +41,9 @@ mod references;
 mod resembling;
 mod restart;
 mod schema;
+mod secret_source;
+mod server_limits;
+mod server_schema;
 mod servers;
 mod shown;
 pub mod template;
@@ -43,10 +52,10 @@ mod tenants;
 mod tests;
 mod tools;
 mod units;
+mod values;
 mod whole;
 
 pub use audit::Audit;
-pub use auth::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
 pub use bind::{Bind, BindRule};
 pub use globs::{Globs, Taking};
 pub use inspect::Inspection;
@@ -54,15 +63,15 @@ pub use lines::Lines;
 pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes, Warning, placed, similar};
 pub use model::{
-    Admin, Aggregate, Arg, Config, DEFAULT_TENANT, Http, Interactive, Launch, Limits, Packages,
-    Pool, SecretSource, Server, Share, State, Tenant, Tls, Token,
+    Admin, Aggregate, Arg, Auth, AuthMode, ClientAuth, Config, DEFAULT_TENANT, DefaultRates, Http,
+    Interactive, Isolation, Jwt, KeySource, Launch, Limits, OAuth, Packages, Pool, ProxyHeaders,
+    Rates, SandboxUsers, SecretSource, SecretUse, Server, Share, State, Tenant, Tls, Token,
 };
-pub use oauth::{ClientAuth, OAuth};
 pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};
-pub use rates::{DefaultRates, Rates};
 pub use read::{canonical, state_dir};
 pub use resembling::resembles;
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
 pub use units::{SizeOrShare, size as parse_size};
+pub use whole::Exposed;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::json;
 use url::{Host, Url};
 
-use super::model::SecretSource;
+use super::model::{ClientAuth, OAuth};
 use super::reader::Reader;
+use super::secret_source;
 use super::shown::shown;
-use super::tenants;
 
 /// Parameters of the authorization request that are stdiopool's own (RFC 6749, 4.1.1; RFC 7636, 4.3).
 const RESERVED: [&str; 8] = [
@@ -23,42 +23,6 @@ const RESERVED: [&str; 8] = [
     "scope",
     "state",
 ];
-
-/// `[servers.NAME.oauth]`: an authorization server, and what stdiopool is to it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OAuth {
-    /// Where the user's browser is sent.
-    pub authorization_url: Url,
-    /// Where codes and refresh tokens are exchanged.
-    pub token_url: Url,
-    /// Where a token is revoked (RFC 7009).
-    pub revocation_url: Option<Url>,
-    /// What `iss` of its answers must be (RFC 9207).
-    pub issuer: Option<String>,
-    /// stdiopool's name there.
-    pub client_id: String,
-    /// The secret to it; a public client has none.
-    pub client_secret: Option<SecretSource>,
-    /// How both are sent.
-    pub client_auth: ClientAuth,
-    /// What is asked for.
-    pub scopes: Vec<String>,
-    /// Further parameters of the authorization request.
-    pub parameters: BTreeMap<String, String>,
-    /// How long an access token is taken to be valid that does not say it.
-    pub default_lifetime: Duration,
-    /// The scope that a caller needs to authorise or revoke.
-    pub link_scope: Option<String>,
-}
-
-/// How a client proves who it is at the token endpoint (RFC 6749, 2.3.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClientAuth {
-    /// `Authorization: Basic`.
-    Basic,
-    /// As parameters of the form.
-    Post,
-}
 
 pub(super) fn read(reader: &mut Reader<'_, '_>, base_dir: &Path, is_there: bool) -> Option<OAuth> {
     let authorization_url = address(
@@ -91,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, base_dir: &Path, is_there: bool)
     reader.keep_private("client_secret");
     let client_secret = reader.table("client_secret", |reader| {
         let doc = "Where the client's secret is: a variable of stdiopool's environment, a file, or the output of a command. A public client has none.";
-        tenants::source(reader, base_dir, doc)
+        secret_source::source(reader, base_dir, doc)
     });
     if !is_there {
         return None;
@@ -163,18 +127,30 @@ pub(super) fn is_safe_on_the_way(url: &Url) -> bool {
     url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
 }
 
+/// Why an address is none of a provider; follows the name of its key.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("is no address: {0}")]
+    NoAddress(url::ParseError),
+    #[error("has no host")]
+    NoHost,
+    #[error("must begin with https://, not {0}:")]
+    NotSafe(String),
+    #[error("must have neither a fragment nor credentials in it")]
+    TooMuch,
+}
+
 /// Tokens and codes go over TLS (RFC 6749, 3.1 and 3.2), and nowhere else.
-fn usable(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text);
-    let url = url.map_err(|error| format!("is no address: {error}"))?;
+fn usable(text: &str) -> Result<Url, Unusable> {
+    let url = Url::parse(text).map_err(Unusable::NoAddress)?;
     if url.host().is_none() {
-        return Err("has no host".to_owned());
+        return Err(Unusable::NoHost);
     }
     if !is_safe_on_the_way(&url) {
-        return Err(format!("must begin with https://, not {}:", url.scheme()));
+        return Err(Unusable::NotSafe(url.scheme().to_owned()));
     }
     if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err("must have neither a fragment nor credentials in it".to_owned());
+        return Err(Unusable::TooMuch);
     }
     Ok(url)
 }
@@ -216,7 +192,7 @@ fn parameters(reader: &mut Reader<'_, '_>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, parse};
+    use crate::config::{Config, SecretSource, parse};
 
     fn config(oauth: &str) -> Result<Config, String> {
         let text = format!(

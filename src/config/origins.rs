@@ -5,9 +5,9 @@ use std::fmt;
 /// Which pages may use the front door from other origins than its own.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Origins {
-    /// Those of all origins.
+    /// Whether pages of all origins may.
     any: bool,
-    /// As browsers write them: in small letters, without a port that goes without saying.
+    /// Origins as browsers write them: in small letters, without a port that goes without saying.
     listed: Vec<String>,
 }
 

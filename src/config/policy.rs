@@ -18,15 +18,15 @@ pub struct Policy {
 /// there matches everyone.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    /// Its name.
+    /// The rule's name.
     pub name: String,
-    /// Its line in pool.toml, from 1.
+    /// The rule's line in pool.toml, from 1.
     pub line: usize,
     /// The caller has one of these scopes.
     pub scopes: Option<Globs>,
-    /// It is one of these tenants.
+    /// The caller is of one of these tenants.
     pub tenants: Option<Globs>,
-    /// It is one of these users, by name or mail address.
+    /// The caller is one of these users, by name or mail address.
     pub users: Option<Globs>,
     /// The servers it is about.
     pub servers: Globs,

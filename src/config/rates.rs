@@ -1,33 +1,10 @@
-//! `[limits]`, and `limits` of a tenant: how much may be asked, and how much at once.
+//! Reads `[limits]`, and `limits` of a tenant: how much may be asked, and how much at once.
 
 use std::num::NonZeroU64;
 
-use super::model::Config;
+use super::model::{Config, DefaultRates, Rates};
 use super::reader::Reader;
 use super::units;
-
-/// How much one tenant or one user may ask. 0 is no limit.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Rates {
-    /// Requests a minute, on average.
-    pub requests_per_minute: u32,
-    /// Requests at once after a pause; 0: as many as in a minute.
-    pub burst: u32,
-    /// Requests that are not answered yet.
-    pub concurrent: u32,
-    /// Event streams of sessions that are open; 0: as many as `concurrent`.
-    pub streams: u32,
-}
-
-impl Rates {
-    /// Event streams that may be open; 0 is no limit.
-    pub fn open_streams(&self) -> u32 {
-        match self.streams {
-            0 => self.concurrent,
-            streams => streams,
-        }
-    }
-}
 
 /// Bytes that one tenant may make stdiopool hold, unless one request needs more.
 const MEMORY_HELD: u64 = 64 << 20;
@@ -36,19 +13,6 @@ const MEMORY_OF_ALL: u64 = 512 << 20;
 
 /// Bytes a second that one tenant may send.
 const BODY_RATE: u64 = 64 << 20;
-
-/// `[limits]`: what holds for every tenant and every user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DefaultRates {
-    /// Bytes that one tenant may make stdiopool hold, unless the tenant has a limit of its own.
-    pub memory_held: u64,
-    /// Bytes of bodies a second that one tenant may send, unless the tenant has a limit of its own.
-    pub body_rate: NonZeroU64,
-    /// For all users of a tenant together, unless the tenant has limits of its own.
-    pub tenant: Rates,
-    /// For each user of a tenant, or each token where it names no user.
-    pub user: Rates,
-}
 
 /// Reads `[limits]`.
 pub(super) fn defaults(reader: &mut Reader<'_, '_>) -> DefaultRates {
@@ -91,7 +55,7 @@ pub(super) fn rates(reader: &mut Reader<'_, '_>, fallback: Rates) -> Rates {
         streams: number(
             "streams",
             fallback.streams,
-            "Event streams (GET) that are open, beside those requests; one more is refused with 429. 0: as many as `concurrent`.",
+            "Event streams (GET, and `subscriptions/listen` of 2026-07-28) that are open, beside those requests; one more is refused with 429. 0: as many as `concurrent`.",
         ),
     }
 }

@@ -1,23 +1,22 @@
 //! Reads the tables of pool.toml other than servers and tenants.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::auth::AuthMode;
-use super::model::{Admin, Aggregate, Config, Connections, Http, Packages, Pool, State, Tls};
+use super::model::{
+    Admin, Aggregate, AuthMode, Config, Connections, Http, Packages, Pool, SandboxUsers, State, Tls,
+};
+use super::names::is_variable;
 use super::origins::Origins;
 use super::reader::Reader;
-use super::{audit, auth, policy, rates, servers, tenants};
+use super::units::secs;
+use super::{audit, auth, policy, rates, secret_source, servers, tenants};
 use crate::protocol::FailureStatus;
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
 /// verify registries behind a proxy that inspects TLS; the last is the host's time zone.
 pub(super) const PASSED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "TZ"];
-
-pub(super) const fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
 
 /// Reads the whole file.
 pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
@@ -30,6 +29,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
     let packages = root.table("launch", packages);
+    let sandbox = root.table("sandbox", sandbox);
     let servers = servers::servers(root, &pool, base_dir);
     let policy = root.table("policy", policy::read);
     let tenants = tenants::tenants(root, &servers, &rates, base_dir);
@@ -43,6 +43,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         pool,
         state,
         packages,
+        sandbox,
         servers,
         policy,
         tenants,
@@ -275,7 +276,7 @@ fn state(reader: &mut Reader<'_, '_>, base_dir: &Path) -> State {
     reader.keep_private("key");
     let key = reader.table("key", |reader| {
         let doc = "Where the key of the secrets in the state folder is: 32 bytes in hexadecimal or base64 (openssl rand -hex 32), in a variable of stdiopool's environment, a file, or on the output of a command. Without one, the credential `stdiopool-key` of systemd's unit, if there is one.";
-        tenants::source(reader, base_dir, doc)
+        secret_source::source(reader, base_dir, doc)
     });
     let doc = "How often files and commands are read again from which running workers have secrets; \"never\": only with a reload. A secret that has changed there leads to new workers, and those with the old one finish what they have. A command that prints something else each time replaces workers each time.";
     let secrets_refresh = reader.duration_or_never("secrets_refresh", secs(60), doc);
@@ -295,12 +296,32 @@ fn packages(reader: &mut Reader<'_, '_>) -> Packages {
     }
 }
 
-/// What is said of a key that has no effect yet.
-pub(super) fn not_enforced(name: &str) -> String {
-    format!("`{name}` is accepted, but not enforced by this version")
+/// Fewest users that a range may have.
+const FEWEST_USERS: u32 = 16;
+/// Where no range is written: above what distributions give to people, services and containers (`/etc/subuid` up to
+/// 600,100,000, systemd up to 1,879,048,191), directories (SSSD and FreeIPA up to 2,000,200,000), and below what systemd
+/// calls foreign (2,147,352,576).
+const USERS: RangeInclusive<u32> = 2_100_000_000..=2_100_065_535;
+
+fn sandbox(reader: &mut Reader<'_, '_>) -> SandboxUsers {
+    let doc = "The Unix users, and groups of the same numbers, of which each tenant's servers have one for themselves, where stdiopool runs as root. One is a tenant's from its first start on, in the state folder, and another's only when of the first no file in the state folder and no process is left; an eighth of them, 4096 at the most, is for spares. Choose numbers that nobody else uses on this host. Where these do not exist and none are written, as in a container with a user namespace, 30000-59999 are used.";
+    let text = reader.text("uids", Some("2100000000-2100065535"), doc);
+    let range = text.as_deref().and_then(users);
+    if let (None, Some(text)) = (&range, &text) {
+        let fewest = FEWEST_USERS;
+        reader.wrong("uids", format!("`sandbox.uids` must be a range of at least {fewest} users from 1000 on, such as \"2100000000-2100065535\", not \"{text}\""));
+    }
+    SandboxUsers {
+        uids: range.unwrap_or(USERS),
+        is_given: reader.has("uids"),
+    }
 }
 
-/// Whether it can be the name of an environment variable.
-pub(super) fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
+/// Reads `"200000-265535"`.
+fn users(text: &str) -> Option<RangeInclusive<u32>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    // The last two numbers stand for nobody.
+    let is_good = first >= 1000 && last < u32::MAX - 1;
+    (is_good && last.checked_sub(first)? + 1 >= FEWEST_USERS).then_some(first..=last)
 }

@@ -1,64 +1,8 @@
-//! What a server's templates refer to, and whether they may.
+//! Whether a server's templates may refer to what they refer to.
 
-use super::downloads::Word;
-use super::model::{Arg, Server};
+use super::model::Server;
 use super::reader::Reader;
-use super::template::{Reference, Template};
-
-impl Server {
-    /// Whether the schema of its config calls that value `writeOnly` (JSON Schema 2020-12, validation,
-    /// 9.4) or `sensitive`: it is to be shown to nobody.
-    pub fn is_confidential(&self, key: &str) -> bool {
-        let properties = self.schema.as_ref().map(|schema| &schema["properties"]);
-        let property = properties.and_then(|properties| properties.get(key));
-        let is_set = |word: &str| property.is_some_and(|property| property[word] == true);
-        is_set("writeOnly") || is_set("sensitive")
-    }
-
-    /// Its arguments as they are written, those that are there only for some included.
-    pub fn words(&self) -> Vec<Word> {
-        let words = self.args.iter().flat_map(|arg| {
-            let (templates, is_conditional) = match arg {
-                Arg::Always(template) => (std::slice::from_ref(template), false),
-                Arg::When { args, .. } => (args.as_slice(), true),
-            };
-            templates
-                .iter()
-                .map(move |template| Word::written(template, is_conditional))
-        });
-        words.collect()
-    }
-
-    /// What its templates refer to, each with the key it stands under.
-    pub fn references(&self) -> impl Iterator<Item = (&'static str, Reference)> {
-        let args = self.args.iter().flat_map(|arg| match arg {
-            Arg::Always(template) => of("args", [template]),
-            Arg::When { key, args } => {
-                let mut all = of("args", args);
-                all.push(("args", Reference::Config(key.clone())));
-                all
-            }
-        });
-        args.chain(of("env", self.env.values()))
-            .chain(of("cwd", &self.cwd))
-            .chain(of("roots", &self.roots))
-    }
-
-    /// Whether it is started with an access token upstream.
-    pub fn needs_token(&self) -> bool {
-        self.oauth.is_some() && self.references().any(|(_, what)| what.is_upstream())
-    }
-}
-
-fn of<'t>(
-    place: &'static str,
-    templates: impl IntoIterator<Item = &'t Template>,
-) -> Vec<(&'static str, Reference)> {
-    let references = templates.into_iter().flat_map(Template::references);
-    references
-        .map(|reference| (place, reference.clone()))
-        .collect()
-}
+use super::template::Reference;
 
 pub(super) fn check(reader: &mut Reader<'_, '_>, server: &Server) {
     check_schema(reader, server);

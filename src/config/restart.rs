@@ -13,6 +13,9 @@ impl Config {
         keys.extend(of_admin(&self.admin, &new.admin));
         keys.extend(of_audit(&self.audit, &new.audit));
         keys.extend(of_state(&self.state, &new.state));
+        if self.sandbox != new.sandbox {
+            keys.push("sandbox.uids");
+        }
         keys
     }
 }

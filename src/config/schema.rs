@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::notes::{KeyDoc, Notes};
 use super::read;
-use super::reader::{KeyDoc, Notes, Reader};
+use super::reader::Reader;
 
 /// Every key there is.
 fn keys() -> Vec<KeyDoc> {

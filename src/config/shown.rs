@@ -3,7 +3,7 @@
 use serde_json::Value;
 use toml::de::DeValue;
 
-/// These words, as a sentence offers them.
+/// Words as a sentence offers them: "a, b or c".
 pub(super) fn one_of(names: &[&str]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
     match quoted.split_last() {

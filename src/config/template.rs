@@ -20,9 +20,9 @@ pub enum Reference {
     OAuthTokenFile,
     /// The tenant's name.
     TenantId,
-    /// Who calls.
+    /// The user who calls.
     UserSub,
-    /// Their mail address.
+    /// The mail address of the user who calls.
     UserEmail,
     /// What else their credentials say of them; dots lead into objects.
     UserClaim(String),
@@ -30,12 +30,12 @@ pub enum Reference {
     SessionId,
     /// A folder private to tenant and server, kept.
     DirData,
-    /// The same, emptied when stdiopool starts.
+    /// A folder private to tenant and server, emptied when stdiopool starts.
     DirTmp,
 }
 
 impl Reference {
-    /// Whether it needs the tenant's authorisation upstream.
+    /// Whether the reference needs the tenant's authorisation upstream.
     pub fn is_upstream(&self) -> bool {
         matches!(self, Self::OAuthToken | Self::OAuthTokenFile)
     }
@@ -63,7 +63,7 @@ impl fmt::Display for Reference {
 /// A piece of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Piece {
-    /// As it stands.
+    /// Text that stands as it is.
     Literal(String),
     /// A value, or the default if there is none.
     Value {
@@ -148,7 +148,7 @@ impl Template {
         Self { pieces }
     }
 
-    /// Its pieces, in order.
+    /// The template's pieces, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
@@ -161,7 +161,7 @@ impl Template {
         }
     }
 
-    /// Its text, if that is always the same.
+    /// The template's text, if that is always alike.
     pub fn as_literal(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [] => Some(""),
@@ -170,7 +170,7 @@ impl Template {
         }
     }
 
-    /// What it refers to.
+    /// What the template refers to.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use data_encoding::HEXLOWER_PERMISSIVE;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::digest::sha256;
 use super::mistake::similar;
-use super::model::{SecretSource, Server, Tenant, Token};
-use super::rates::{self, DefaultRates};
+use super::model::{DefaultRates, Server, Tenant, Token};
+use super::names::bad_name;
+use super::network::networks;
+use super::rates;
 use super::reader::Reader;
-use super::servers::bad_name;
+use super::secret_source::secrets;
 use super::shown::{shown, to_json};
 use crate::ids::{ServerName, TenantId, is_valid_name};
 
@@ -53,7 +55,7 @@ fn tenant(
         "weight",
         Some(1),
         1..=1000,
-        "Its share of the pool under contention, beside the others' weights.",
+        "The tenant's share of the pool under contention, beside the others' weights.",
     );
     let max_workers = reader.number(
         "max_workers",
@@ -70,6 +72,7 @@ fn tenant(
             rates::own_body_rate(reader),
         )
     });
+    let networks = networks(reader, servers);
     let config = config(reader, servers);
     let secrets = secrets(reader, base_dir);
     Tenant {
@@ -79,6 +82,7 @@ fn tenant(
         body_rate,
         weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         max_workers: max_workers.and_then(|n| usize::try_from(n).ok()),
+        networks,
         config,
         secrets,
     }
@@ -101,7 +105,7 @@ fn tokens(
     });
     let schema = json!({ "type": "array", "items": { "anyOf": [text, table] } });
     reader.keep_private("tokens");
-    let doc = "Its bearer tokens, each as \"sha256:\" and the SHA-256 of the token in hexadecimal digits, or as { hash = \"sha256:…\", name = \"…\", subject = \"user\", scopes = […], expires = \"2027-01-01T00:00:00Z\" }. `stdiopool token create` makes others, which are not in this file.";
+    let doc = "The tenant's bearer tokens, each as \"sha256:\" and the SHA-256 of the token in hexadecimal digits, or as { hash = \"sha256:…\", name = \"…\", subject = \"user\", scopes = […], expires = \"2027-01-01T00:00:00Z\" }. `stdiopool token create` makes others, which are not in this file.";
     let Some(value) = reader.raw("tokens", schema, doc) else {
         return vec![];
     };
@@ -122,7 +126,7 @@ fn tokens(
             }
             _ => (None, Token::default()),
         };
-        match text.as_deref().and_then(hash) {
+        match text.as_deref().and_then(sha256) {
             Some(hash) => match owners.insert(hash, tenant.to_owned()) {
                 None => tokens.push(Token { hash, ..token }),
                 Some(owner) => reader.wrong("tokens", format!("this token is listed for tenant `{owner}` already; a token belongs to one tenant")),
@@ -134,7 +138,7 @@ fn tokens(
     tokens
 }
 
-/// One with more than its hash.
+/// Reads a token that is written with more than its hash.
 fn token(reader: &mut Reader<'_, '_>) -> (Option<String>, Token) {
     let hash = reader.text("hash", None, "");
     let name = reader.text("name", None, "").map(Arc::from);
@@ -160,22 +164,13 @@ fn token(reader: &mut Reader<'_, '_>) -> (Option<String>, Token) {
     (hash, token)
 }
 
-/// The hash in "sha256:…".
-pub(super) fn hash(text: &str) -> Option<[u8; 32]> {
-    let digits = text
-        .strip_prefix("sha256:")
-        .filter(|digits| digits.len() == 64)?;
-    let bytes = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?;
-    bytes.try_into().ok()
-}
-
 fn config(
     reader: &mut Reader<'_, '_>,
     servers: &Servers,
 ) -> BTreeMap<ServerName, Map<String, Value>> {
     let schema = json!({ "type": "object", "additionalProperties": { "type": "object" } });
     let name = reader.name("config");
-    let doc = "Its values for the schemas of servers: `config.SERVER = { key = value }`.";
+    let doc = "The tenant's values for the schemas of servers: `config.SERVER = { key = value }`.";
     let Some(value) = reader.raw("config", schema, doc) else {
         return BTreeMap::new();
     };
@@ -298,93 +293,4 @@ fn span_at(value: &Spanned<DeValue<'_>>, pointer: &str) -> Range<usize> {
         }
     }
     found.span()
-}
-
-fn secrets(reader: &mut Reader<'_, '_>, base_dir: &Path) -> BTreeMap<String, SecretSource> {
-    let text = json!({ "type": "string" });
-    let schema = json!({
-        "type": "object",
-        "additionalProperties": {
-            "type": "object",
-            "properties": { "env": text, "file": text, "command": { "type": "array", "items": text } },
-            "additionalProperties": false,
-            "minProperties": 1,
-            "maxProperties": 1,
-        },
-    });
-    let name = reader.name("secrets");
-    let doc = "Where its secrets are: { env = \"VARIABLE\" } of stdiopool's environment, { file = \"path\" }, or { command = [\"program\", …] } whose output it is.";
-    reader.keep_private("secrets");
-    let Some(value) = reader.raw("secrets", schema, doc) else {
-        return BTreeMap::new();
-    };
-    let Some(table) = value.get_ref().as_table() else {
-        reader.wrong(
-            "secrets",
-            format!("`{name}` must be a table, not {}", shown(value.get_ref())),
-        );
-        return BTreeMap::new();
-    };
-    let mut secrets = BTreeMap::new();
-    for (secret, value) in table {
-        let path = format!("{name}.{}", secret.get_ref());
-        let Some(table) = value.get_ref().as_table() else {
-            // Not shown: it may be the secret itself.
-            let message = format!(
-                "`{path}` must say where the secret is: {{ env = \"…\" }}, {{ file = \"…\" }} or {{ command = […] }}"
-            );
-            reader.notes.mistakes.push((value.span(), message));
-            continue;
-        };
-        let mut inner = Reader::new(reader.notes, Some(table), value.span(), path.as_str());
-        let (mut sources, span) = (sources(&mut inner, base_dir, ""), inner.span.clone());
-        inner.finish();
-        if sources.len() != 1 {
-            let message = format!(
-                "`{path}` must have one of `env`, `file` and `command`, not {}",
-                sources.len()
-            );
-            reader.notes.mistakes.push((span, message));
-        }
-        if let Some(source) = sources.pop() {
-            secrets.insert(secret.get_ref().to_string(), source);
-        }
-    }
-    secrets
-}
-
-/// A table that says where one secret is; `None` when nothing is said.
-pub(super) fn source(
-    reader: &mut Reader<'_, '_>,
-    base_dir: &Path,
-    doc: &'static str,
-) -> Option<SecretSource> {
-    let mut found = sources(reader, base_dir, doc);
-    if found.len() > 1 {
-        let message = format!(
-            "`{}` must have one of `env`, `file` and `command`, not {}",
-            reader.name("").trim_end_matches('.'),
-            found.len()
-        );
-        let span = reader.span.clone();
-        reader.notes.mistakes.push((span, message));
-    }
-    found.pop()
-}
-
-fn sources(reader: &mut Reader<'_, '_>, base_dir: &Path, doc: &'static str) -> Vec<SecretSource> {
-    let env = reader.text("env", None, doc).map(SecretSource::Env);
-    let file = reader.text("file", None, doc);
-    let file = file.map(|file| SecretSource::File(base_dir.join(file)));
-    let is_command = reader.has("command");
-    let command = reader.texts("command", &[], doc);
-    if is_command && command.is_empty() {
-        let message = format!(
-            "`{}` is empty; it is the program and its arguments",
-            reader.name("command")
-        );
-        reader.wrong("command", message);
-    }
-    let command = is_command.then_some(SecretSource::Command(command));
-    [env, file, command].into_iter().flatten().collect()
 }

@@ -59,7 +59,7 @@ command = "a"
 args = ["${config.x}", 5, "${nope}", "${config.x", { when = "secret.x", args = [] }]
 env = { "A=B" = "x" }
 share = "everyone"
-sandbox = "strict"
+sandbox = "stricter"
 [servers.b.config]
 properties.y = { type = "strng" }
 [servers.c]
@@ -532,4 +532,77 @@ fn what_names_nothing_is_a_mistake_wherever_names_stand() {
     }
     let inner = "bind.\"git status\" = { \"the account\" = \"x\" }\n";
     assert!(read(&format!("{server}{inner}")).is_ok());
+}
+
+#[test]
+fn a_network_is_on_off_or_a_list_of_hosts_and_a_tenants_is_no_more() {
+    use crate::egress::Network;
+    let text = |network: &str, more: &str| {
+        format!("[servers.a]\ncommand = \"a\"\nnetwork = {network}\n{more}")
+    };
+    let list = "{ allow = [\"api.github.com\", \"*.example.com:8443\"] }";
+    let tenant = "[tenants.t.network]\na = { allow = [\"x.example.com:8443\"] }\n";
+    let config = read(&text(list, tenant)).expect("valid");
+    let server = &config.servers[&ServerName::new("a")].network;
+    assert_eq!(server.written(), list);
+    let of_tenant = &config.tenants[&TenantId::new("t")].networks[&ServerName::new("a")];
+    assert_eq!(of_tenant.written(), "{ allow = [\"x.example.com:8443\"] }");
+    assert_eq!(
+        read(&text("\"off\"", "")).expect("valid").servers[&ServerName::new("a")].network,
+        Network::Off
+    );
+    let narrowed = |own: &str| format!("[tenants.t.network]\na = {own}\n");
+    for (network, more, part) in [
+        ("\"oof\"", String::new(), "did you mean \"off\"?"),
+        ("true", String::new(), "must be \"on\", \"off\" or { allow"),
+        ("{}", String::new(), "it has no `allow`"),
+        ("{ alow = [] }", String::new(), "did you mean `allow`?"),
+        (
+            "{ allow = \"a.b\" }",
+            String::new(),
+            "must be a list of hosts",
+        ),
+        ("{ allow = [] }", String::new(), "write \"off\" instead"),
+        (
+            "{ allow = [\"*\"] }",
+            String::new(),
+            "`servers.a.network.allow`: \"*\" would be every host",
+        ),
+        ("{ allow = [\"https://a.b\"] }", String::new(), "is a URL"),
+        (
+            "{ allow = [\"a.b:70000\"] }",
+            String::new(),
+            "has a port that is none",
+        ),
+        (
+            list,
+            "sandbox = \"none\"\n".to_owned(),
+            "does not hold a server with `sandbox = \"none\"`",
+        ),
+        (list, narrowed("\"on\""), "gives a tenant more"),
+        (
+            list,
+            narrowed("{ allow = [\"example.com:8443\"] }"),
+            "`tenants.t.network.a` \"example.com:8443\" gives a tenant more",
+        ),
+        (
+            "\"off\"",
+            narrowed("{ allow = [\"a.b\"] }"),
+            "gives a tenant more",
+        ),
+        (
+            list,
+            "min_idle = 1\n[tenants.t.network]\na = \"off\"\n".to_owned(),
+            "min_idle",
+        ),
+    ] {
+        let error = read(&text(network, &more)).expect_err(network);
+        assert!(error.contains(part), "{network} {more}: {error}");
+    }
+    let doubled = read(&text("{ allow = [\"*.b.c\", \"a.b.c\"] }", "")).expect("valid");
+    let warning = &doubled.warnings[0].message;
+    assert!(
+        warning.contains("\"a.b.c\", which \"*.b.c\" allows already"),
+        "{warning}"
+    );
 }

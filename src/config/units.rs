@@ -67,6 +67,11 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// A duration of whole seconds.
+pub(super) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,16 +5,16 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::auth::AuthMode;
 use super::doubts;
 use super::mistake::Mistake;
-use super::model::{Arg, Config};
+use super::model::{Arg, AuthMode, Config};
+use super::notes::Notes;
 use super::odd::{Odd, path};
 use super::read;
-use super::reader::{Notes, Reader};
-use super::template::Reference;
+use super::reader::Reader;
+use super::template::{Piece, Reference};
 
-/// All that a text says, and all mistakes in it. Without TOML there is no config.
+/// Reads all that a text says, and all mistakes in it. Without TOML there is no config.
 pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mistake>) {
     let (tree, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
@@ -138,11 +138,16 @@ impl Config {
     ///
     /// # Errors
     /// What would be open to everyone, or cannot be listened on twice.
-    pub fn check_exposure(&self) -> Result<(), String> {
+    pub fn check_exposure(&self) -> Result<(), Exposed> {
         let why = exposed(self).or_else(|| listens_twice(self));
-        why.map_or(Ok(()), Err)
+        why.map_or(Ok(()), |why| Err(Exposed(why)))
     }
 }
+
+/// What would be open to everyone, or cannot be listened on twice, as the file's own mistakes are told.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Exposed(String);
 
 /// Secrets in arguments: whoever can list processes of this host can read them.
 fn shown_secrets(config: &Config) -> Vec<Odd> {
@@ -205,8 +210,14 @@ fn unknown_secrets(config: &Config) -> Vec<Odd> {
         let cwd = server.cwd.iter().map(|template| (path(["cwd"]), template));
         let templates = of_args.chain(of_env).chain(cwd);
         let references = templates.flat_map(|(place, template)| {
-            let references = template.references();
-            references.map(move |reference| (place.clone(), reference))
+            let needed = template.pieces().iter().filter_map(|piece| match piece {
+                Piece::Value {
+                    reference,
+                    default: None,
+                } => Some(reference),
+                Piece::Value { .. } | Piece::Literal(_) => None,
+            });
+            needed.map(move |reference| (place.clone(), reference))
         });
         for (place, reference) in references {
             if let Reference::Secret(secret) | Reference::SecretFile(secret) = reference

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::assemble::ServeError;
 use crate::admin::{
-    AccountError, Act, MadeToken, NewToken, SecretDetails, TenantDetails, TokenDetails, Told,
+    AccountError, Act, MadeToken, NewToken, Reply, SecretDetails, TenantDetails, TokenDetails,
     seconds,
 };
 use crate::config::{Config, SecretSource};
@@ -23,7 +23,7 @@ use crate::store::{
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::oauth::Grants;
-use crate::tenancy::{Secrets, TenantSettings, merged};
+use crate::tenancy::{MergeError, Secrets, TenantSettings, merged};
 
 /// Tenants in the state store.
 const MAX_TENANTS: usize = 100_000;
@@ -45,10 +45,10 @@ pub struct Accounts {
     pub(super) grants: Arc<Grants>,
 }
 
-pub(super) type Outcome = Result<Told, AccountError>;
+pub(super) type Outcome = Result<Reply, AccountError>;
 
 impl Accounts {
-    /// Those of an open state folder.
+    /// The accounts of an open state folder.
     ///
     /// # Errors
     /// When the key of the secrets is not to be had, or another than they were sealed with.
@@ -89,7 +89,7 @@ impl Accounts {
     ///
     /// # Errors
     /// What does not go together.
-    pub fn merge_into(&self, file: &Config) -> Result<Config, String> {
+    pub fn merge_into(&self, file: &Config) -> Result<Config, MergeError> {
         merged(file, &self.rows.lock())
     }
 
@@ -136,24 +136,24 @@ impl Accounts {
     /// A dropped call may have changed the disk and not the memory: do not drop it.
     pub async fn act(&self, file: &Config, act: Act) -> Outcome {
         match act {
-            Act::ListTenants => Ok(Told::Tenants(self.tenants(file))),
+            Act::ListTenants => Ok(Reply::Tenants(self.tenants(file))),
             Act::ShowTenant(name) => {
                 let found = self.tenants(file).into_iter().find(|row| row.name == name);
                 let found = found.ok_or_else(|| no_tenant(&name))?;
-                Ok(Told::Tenant(Box::new(found)))
+                Ok(Reply::Tenant(Box::new(found)))
             }
             Act::AddTenant(name, settings) => self.add_tenant(file, name, settings).await,
             Act::SetTenant(name, settings) => self.set_tenant(file, name, settings).await,
             Act::RemoveTenant(name) => self.remove_tenant(file, name).await,
-            Act::ListTokens(tenant) => Ok(Told::Tokens(self.tokens(tenant.as_deref()))),
+            Act::ListTokens(tenant) => Ok(Reply::Tokens(self.tokens(tenant.as_deref()))),
             Act::CreateToken(tenant, token) => self.create_token(file, tenant, token).await,
             Act::RevokeToken(tenant, name) => self.revoke_token(tenant, name).await,
-            Act::ListSecrets(tenant) => Ok(Told::Secrets(self.secrets(tenant.as_deref()))),
+            Act::ListSecrets(tenant) => Ok(Reply::Secrets(self.secrets(tenant.as_deref()))),
             Act::SetSecret(tenant, name, value) => {
                 self.set_secret(file, tenant, name, &value).await
             }
             Act::RemoveSecret(tenant, name) => self.remove_secret(tenant, name).await,
-            Act::ListGrants(tenant) => Ok(Told::Grants(self.grants(tenant.as_deref()))),
+            Act::ListGrants(tenant) => Ok(Reply::Grants(self.grants(tenant.as_deref()))),
             Act::LinkGrant(tenant, server) => self.link_grant(file, &tenant, &server),
             Act::RevokeGrant(tenant, server) => self.revoke_grant(file, &tenant, &server).await,
         }
@@ -194,7 +194,8 @@ impl Accounts {
 
     async fn add_tenant(&self, file: &Config, name: String, settings: TenantSettings) -> Outcome {
         check_name("tenant", &name)?;
-        settings.check(file).map_err(AccountError::Invalid)?;
+        let checked = settings.check(file);
+        checked.map_err(|why| AccountError::Invalid(why.to_string()))?;
         if file.tenants.contains_key(name.as_str()) {
             let why = format!("tenant `{name}` is in pool.toml already; it is changed there");
             return Err(AccountError::Exists(why));
@@ -228,7 +229,8 @@ impl Accounts {
         let old: TenantSettings = serde_json::from_str(&before.settings)
             .map_err(|error| AccountError::Failed(format!("its settings are damaged: {error}")))?;
         let settings = old.with(settings);
-        settings.check(file).map_err(AccountError::Invalid)?;
+        let checked = settings.check(file);
+        checked.map_err(|why| AccountError::Invalid(why.to_string()))?;
         let row = tenant_row(&name, &settings, before.created)?;
         self.store.put_tenant(row.clone()).await.map_err(not_kept)?;
         let mut rows = self.rows.lock();
@@ -334,7 +336,7 @@ impl Accounts {
             .map_err(not_kept)?;
         let expires = row.expires.map(seconds);
         self.rows.lock().tokens.push(row);
-        Ok(Told::Made(MadeToken {
+        Ok(Reply::Made(MadeToken {
             token: text,
             tenant,
             name: token.name,
@@ -567,7 +569,7 @@ fn tenant_row(
 }
 
 pub(super) fn done(message: String) -> Outcome {
-    Ok(Told::Done { message })
+    Ok(Reply::Done { message })
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), AccountError> {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretBox};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Exposed};
 use crate::front::TlsError;
 use crate::launch::packages::CacheError;
-use crate::session::Setup;
+use crate::routing::RuntimeConfig;
 use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
 use crate::telemetry::audit::{Audit, AuditOptions, Digester};
 use crate::tenancy::oauth::Grants;
-use crate::tenancy::{Authenticator, Resolver, ResolverError, Secrets, Uses};
+use crate::tenancy::{Authenticator, MergeError, Resolver, ResolverError, Secrets, Uses};
 use crate::worker::GuardianError;
 
 /// Why `stdiopool serve` did not start, or did not end well.
@@ -33,12 +33,12 @@ pub enum ServeError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The tenants of pool.toml and of the state folder do not go together.
-    #[error("{0}")]
-    Accounts(String),
+    #[error(transparent)]
+    Accounts(#[from] MergeError),
     /// The key of the secrets is not to be had.
     #[error("the key of the secrets in the state folder (`state.key`) cannot be had: {0}")]
     NoKey(String),
-    /// It is another one.
+    /// The key is not the one that the secrets were sealed with.
     #[error(
         "the secrets in the state folder were sealed with another key than that of `state.key`: give the old one back, or seal them anew with `stdiopool secret rekey` before changing it"
     )]
@@ -46,7 +46,7 @@ pub enum ServeError {
     /// Packages cannot be kept.
     #[error(transparent)]
     Packages(#[from] CacheError),
-    /// This host lacks what pool.toml names and everything needs.
+    /// The host lacks what pool.toml names and everything needs.
     #[error("{0}")]
     Host(String),
     /// A server's config schema cannot be used.
@@ -76,8 +76,8 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The front door would be open to anyone.
-    #[error("{0}")]
-    Exposed(String),
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// The admin listener would be open to anyone.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
@@ -95,19 +95,24 @@ pub enum ServeError {
 }
 
 /// Everything that follows from one config. `before` is what it replaces.
-pub(super) fn setup(
+pub(super) fn runtime_config(
     config: Arc<Config>,
     generation: u64,
     state: Arc<StateDir>,
     secrets: Arc<Secrets>,
     uses: Arc<Uses>,
     grants: Arc<Grants>,
-    before: Option<&Setup>,
-) -> Result<Setup, ServeError> {
-    let before = before.map(|before| &before.authenticator);
-    let authenticator = Authenticator::new(&config, uses, before);
-    let resolver = Resolver::new(Arc::clone(&config), state, secrets)?.with_grants(grants);
-    Ok(Setup::new(generation, config, authenticator, resolver))
+    before: Option<&RuntimeConfig>,
+) -> Result<RuntimeConfig, ServeError> {
+    let authenticator = Authenticator::new(&config, uses, before.map(|it| &it.authenticator));
+    let mut resolver = Resolver::new(Arc::clone(&config), state, secrets)?.with_grants(grants);
+    resolver.set_users(before.and_then(|it| it.resolver.users().cloned()));
+    Ok(RuntimeConfig::new(
+        generation,
+        config,
+        authenticator,
+        resolver,
+    ))
 }
 
 /// Where and how the audit log is written; `None` if there is to be none.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::history::History;
 use crate::admin::{EndedRow, LastError, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT};
 use crate::ids::{ServerName, WorkerId};
-use crate::session::Link;
+use crate::upstream::WorkerConnection;
 use crate::worker::Exit;
 
 /// Lines of stderr that are kept of each, at the most.
@@ -45,17 +45,17 @@ impl Default for Ended {
 
 impl Ended {
     /// Remembers a worker of which nothing is left.
-    pub(super) fn remember(&self, link: &Link, exit: Option<&Exit>) {
-        let order = link.order();
-        let (reason, message) = link.ending(exit);
-        let worker = link.worker();
+    pub(super) fn remember(&self, connection: &WorkerConnection, exit: Option<&Exit>) {
+        let plan = connection.plan();
+        let (reason, message) = connection.ending(exit);
+        let worker = connection.worker();
         let lines = worker.map_or_else(Vec::new, |worker| worker.stderr_tail(LINES));
         let stderr: Arc<[String]> = last_bytes(lines, STDERR).into();
         let lived = worker.and_then(|worker| worker.started_at().elapsed().ok());
         let row = EndedRow {
-            id: link.id(),
-            server: order.server.clone(),
-            tenant: order.tenant.clone(),
+            id: connection.id(),
+            server: plan.server.clone(),
+            tenant: plan.tenant.clone(),
             ended_at_ms: now_ms(),
             reason: reason.as_str().to_owned(),
             message: shortened(&message),
@@ -64,7 +64,7 @@ impl Ended {
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
         };
         let past = Past { row, stderr };
-        self.past.lock().push(order.tenant.as_ref(), past);
+        self.past.lock().push(plan.tenant.as_ref(), past);
     }
 
     /// Remembers what went wrong with a server last.
@@ -81,13 +81,13 @@ impl Ended {
         self.errors.lock().get(server).cloned()
     }
 
-    /// Those that are remembered, oldest first.
+    /// The workers that are remembered, oldest first.
     pub(super) fn rows(&self) -> Vec<EndedRow> {
         let past = self.past.lock().where_(|_| true);
         past.into_iter().map(|past| past.row).collect()
     }
 
-    /// One of them, with the lines that it wrote last, at most `lines`.
+    /// A worker that is remembered, with the lines that it wrote last, at most `lines`.
     pub(super) fn one(&self, id: WorkerId, lines: usize) -> Option<(EndedRow, Vec<String>)> {
         let past = self.past.lock().last_where(|past| past.row.id == id)?;
         let skipped = past.stderr.len().saturating_sub(lines);

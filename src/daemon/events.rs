@@ -10,12 +10,15 @@ use tokio::sync::broadcast;
 use super::ended::{Ended, now_ms, shortened};
 use super::history::History;
 use crate::admin::{Event, EventFollow, EventKind, LastError};
+use crate::gateway::{EventSink, GatewayEvent};
 use crate::ids::{ServerName, TenantId};
 use crate::pool::{CircuitChange, CircuitOf, CircuitTurn, Observer, StopReason};
-use crate::protocol::{ExitReason, Reason};
-use crate::session::{Happening, Link, PackageEvent, Watcher};
-use crate::telemetry::labels::{CircuitState, EvictionReason};
+use crate::protocol::ExitReason;
+use crate::telemetry::labels::{CircuitState, EvictionReason, Limit};
 use crate::telemetry::{Metrics, Warnings};
+use crate::upstream::{
+    PackageEvent, WorkerConnection, WorkerEvent, WorkerEventSink, circuit_changed, exit_reason,
+};
 
 /// Events kept for a slow listener; it misses older ones.
 const KEPT: usize = 1024;
@@ -76,31 +79,31 @@ fn event(kind: EventKind, message: String) -> Event {
     }
 }
 
-impl Watcher for Events {
-    fn happened(&self, happening: Happening<'_>) {
-        match happening {
-            Happening::WorkerStarting(link) => {
-                self.of_worker(EventKind::WorkerStarting, link, "starting".to_owned());
+impl WorkerEventSink for Events {
+    fn worker_event(&self, event: WorkerEvent<'_>) {
+        match event {
+            WorkerEvent::Starting(connection) => {
+                self.of_worker(EventKind::WorkerStarting, connection, "starting".to_owned());
             }
-            Happening::WorkerReady(link) => {
-                self.of_worker(EventKind::WorkerReady, link, "ready".to_owned());
+            WorkerEvent::Ready(connection) => {
+                self.of_worker(EventKind::WorkerReady, connection, "ready".to_owned());
             }
-            Happening::WorkerStartFailed(link, why) => {
-                self.of_worker(EventKind::WorkerStartFailed, link, why.to_owned());
-                self.failed(link, why);
+            WorkerEvent::StartFailed(connection, why) => {
+                self.of_worker(EventKind::WorkerStartFailed, connection, why.to_owned());
+                self.failed(connection, why);
             }
-            Happening::WorkerExited(link, exit) => {
-                let (reason, message) = link.ending(Some(exit));
+            WorkerEvent::Exited(connection, exit) => {
+                let (reason, message) = connection.ending(Some(exit));
                 if !exit.asked && reason == ExitReason::Crashed {
-                    self.failed(link, &format!("worker {} {message}", link.id()));
+                    self.failed(connection, &format!("worker {} {message}", connection.id()));
                 }
                 self.send(Event {
                     reason: Some(reason.as_str().to_owned()),
-                    ..of_worker(EventKind::WorkerExited, link, message)
+                    ..of_worker(EventKind::WorkerExited, connection, message)
                 });
             }
-            Happening::WorkerGone(link, exit) => self.ended.remember(link, exit),
-            Happening::Package(event, server, message) => {
+            WorkerEvent::Gone(connection, exit) => self.ended.remember(connection, exit),
+            WorkerEvent::Package(event, server, message) => {
                 let kind = match event {
                     PackageEvent::Installing => EventKind::PackageInstalling,
                     PackageEvent::Installed => EventKind::PackageInstalled,
@@ -121,14 +124,21 @@ impl Watcher for Events {
                     ..self::event(kind, message.to_owned())
                 });
             }
-            Happening::RuleUnmatched(server, message) => self.send(Event {
+        }
+    }
+}
+
+impl EventSink for Events {
+    fn gateway_event(&self, event: GatewayEvent<'_>) {
+        match event {
+            GatewayEvent::RuleUnmatched(server, message) => self.send(Event {
                 server: server.cloned(),
-                ..event(EventKind::RuleUnmatched, message.to_owned())
+                ..self::event(EventKind::RuleUnmatched, message.to_owned())
             }),
-            Happening::SessionOpened(session) => {
+            GatewayEvent::SessionOpened(session) => {
                 self.of_session(EventKind::SessionOpened, session);
             }
-            Happening::SessionClosed(session) => {
+            GatewayEvent::SessionClosed(session) => {
                 self.of_session(EventKind::SessionClosed, session);
             }
         }
@@ -150,18 +160,26 @@ impl Events {
         });
     }
 
-    fn of_worker(&self, kind: EventKind, link: &Link, message: String) {
-        self.send(of_worker(kind, link, message));
+    fn of_worker(&self, kind: EventKind, connection: &WorkerConnection, message: String) {
+        self.send(of_worker(kind, connection, message));
     }
 
-    fn failed(&self, link: &Link, message: &str) {
+    /// A worker reached a limit, and is kept from going further.
+    pub(super) fn limited(&self, connection: &WorkerConnection, limit: Limit, how: String) {
+        self.send(Event {
+            reason: Some(limit.as_str().to_owned()),
+            ..of_worker(EventKind::WorkerLimited, connection, how)
+        });
+    }
+
+    fn failed(&self, connection: &WorkerConnection, message: &str) {
         let error = LastError {
             at_ms: now_ms(),
-            tenant: link.order().tenant.clone(),
-            worker: Some(link.id()),
+            tenant: connection.plan().tenant.clone(),
+            worker: Some(connection.id()),
             message: message.to_owned(),
         };
-        self.ended.failed(&link.order().server, error);
+        self.ended.failed(&connection.plan().server, error);
     }
 
     fn of_session(&self, kind: EventKind, session: &crate::session::Session) {
@@ -177,12 +195,12 @@ impl Events {
     }
 }
 
-fn of_worker(kind: EventKind, link: &Link, message: String) -> Event {
-    let order = link.order();
+fn of_worker(kind: EventKind, connection: &WorkerConnection, message: String) -> Event {
+    let plan = connection.plan();
     Event {
-        server: Some(order.server.clone()),
-        tenant: order.tenant.clone(),
-        worker: Some(link.id()),
+        server: Some(plan.server.clone()),
+        tenant: plan.tenant.clone(),
+        worker: Some(connection.id()),
         ..event(kind, message)
     }
 }
@@ -224,7 +242,7 @@ impl Observer for PoolMetrics {
             }
         };
         self.metrics.server(server).circuit_changed(state);
-        let message = change.to_string();
+        let message = circuit_changed(change);
         let untold = {
             let mut warnings = self.warnings.lock();
             let of_server = warnings.entry(server.clone()).or_default();
@@ -248,11 +266,8 @@ impl Observer for PoolMetrics {
         });
     }
 
-    fn refused(&self, _reason: Reason) {
-        // Counted where the caller is answered, with the refusals that never reach the pool.
-    }
-
-    fn gone(&self, server: &ServerName, reason: ExitReason) {
+    fn gone(&self, server: &ServerName, stopped: Option<StopReason>) {
+        let reason = exit_reason(stopped);
         self.metrics.server(server).worker_exited(reason);
     }
 

@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::{Accounts, Outcome, done, no_tenant};
 use super::events::Events;
 use super::reload::Reloader;
-use crate::admin::{AccountError, EventKind, GrantDetails, LinkDetails, Told, seconds};
+use crate::admin::{AccountError, EventKind, GrantDetails, LinkDetails, Reply, seconds};
 use crate::config::{Config, OAuth};
 use crate::ids::{ServerName, TenantId, is_valid_name};
 use crate::pool::StopReason;
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::RefreshOutcome;
-use crate::tenancy::oauth::{GrantNews, GrantWatcher, Grants, LinkError};
+use crate::tenancy::oauth::{GrantEvent, GrantEventSink, Grants, LinkError};
 
 impl Accounts {
     pub(super) fn grants(&self, tenant: Option<&str>) -> Vec<GrantDetails> {
@@ -46,7 +46,7 @@ impl Accounts {
             LinkError::NoRandom => AccountError::Failed(error.to_string()),
         })?;
         use secrecy::ExposeSecret;
-        Ok(Told::Link(LinkDetails {
+        Ok(Reply::Link(LinkDetails {
             authorize_url: link.url.expose_secret().to_owned(),
             expires: seconds(link.expires),
         }))
@@ -86,14 +86,14 @@ fn upstream(file: &Config, server: &str) -> Result<(ServerName, Arc<OAuth>), Acc
 
 /// Counts, writes down and tells what happens to authorisations.
 #[derive(Debug)]
-pub(super) struct Announcer {
+pub(super) struct GrantEvents {
     pub(super) audit: Option<Arc<Audit>>,
     pub(super) events: Events,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl GrantWatcher for Announcer {
-    fn told(&self, tenant: &TenantId, server: &ServerName, news: &GrantNews) {
+impl GrantEventSink for GrantEvents {
+    fn told(&self, tenant: &TenantId, server: &ServerName, event: &GrantEvent) {
         let count = |outcome| self.metrics.server(server).token_refresh(outcome);
         let tell = |kind, message: String| self.events.of_grant(kind, server, tenant, message);
         let write = |method: &str, outcome: &str, subject: Option<String>| {
@@ -109,28 +109,28 @@ impl GrantWatcher for Announcer {
                 });
             }
         };
-        match news {
-            GrantNews::Authorised(subject) => {
+        match event {
+            GrantEvent::Authorised(subject) => {
                 tell(EventKind::OauthAuthorised, "authorised".to_owned());
                 write("oauth authorise", "ok", subject.clone());
             }
-            GrantNews::NotAuthorised(why) => {
+            GrantEvent::NotAuthorised(why) => {
                 tell(EventKind::OauthFailed, format!("not authorised: {why}"));
                 write("oauth authorise", "failed", None);
             }
-            GrantNews::Refreshed => count(RefreshOutcome::Refreshed),
-            GrantNews::RefreshFailed(why) => {
+            GrantEvent::Refreshed => count(RefreshOutcome::Refreshed),
+            GrantEvent::RefreshFailed(why) => {
                 count(RefreshOutcome::Failed);
                 tell(EventKind::OauthFailed, format!("no access token: {why}"));
                 write("oauth refresh", "failed", None);
             }
-            GrantNews::Ended(why) => {
+            GrantEvent::Ended(why) => {
                 count(RefreshOutcome::Ended);
                 tell(EventKind::OauthEnded, why.clone());
                 write("oauth end", "ok", None);
             }
             // Who asked for it writes it down.
-            GrantNews::Revoked => tell(EventKind::OauthEnded, "revoked".to_owned()),
+            GrantEvent::Revoked => tell(EventKind::OauthEnded, "revoked".to_owned()),
         }
     }
 }
@@ -146,17 +146,17 @@ pub(super) async fn look_after(
         for (tenant, server) in grants.take_changed() {
             retire_outdated(&reloader, &tenant, &server);
         }
-        let setup = reloader.sessions.setup();
+        let runtime = reloader.gateway.runtime_config();
         let uses = |tenant: &TenantId, server: &ServerName| {
-            let links = reloader.sessions.links();
-            links.iter().any(|link| {
-                let order = link.order();
-                order.spec.token.is_some()
-                    && order.server == *server
-                    && order.tenant.as_ref() == Some(tenant)
+            let connections = reloader.gateway.workers().connections();
+            connections.iter().any(|connection| {
+                let plan = connection.plan();
+                plan.spec.token.is_some()
+                    && plan.server == *server
+                    && plan.tenant.as_ref() == Some(tenant)
             })
         };
-        let of = |server: &ServerName| setup.config.servers.get(server)?.oauth.clone();
+        let of = |server: &ServerName| runtime.config.servers.get(server)?.oauth.clone();
         let next = grants.look_after(uses, of).await;
         tokio::select! {
             () = stop.cancelled() => return,
@@ -176,16 +176,20 @@ async fn until(next: Option<Instant>) {
 /// Workers that were started with another token than the one in force serve what they have in flight
 /// and stop. Their sessions go on.
 fn retire_outdated(reloader: &Reloader, tenant: &TenantId, server: &ServerName) {
-    let setup = reloader.sessions.setup();
+    let runtime = reloader.gateway.runtime_config();
     let is_outdated = |worker: &crate::pool::WorkerView| {
         worker.tenant == *tenant
             && worker.server == *server
-            && reloader.sessions.link(worker.id).is_some_and(|link| {
-                let spec = &link.order().spec;
-                !setup.resolver.has_fresh_token(tenant, server, spec)
-            })
+            && reloader
+                .gateway
+                .workers()
+                .connection(worker.id)
+                .is_some_and(|connection| {
+                    let spec = &connection.plan().spec;
+                    !runtime.resolver.has_fresh_token(tenant, server, spec)
+                })
     };
-    let pool = reloader.sessions.pool();
+    let pool = reloader.gateway.workers().pool();
     let retired = pool.retire_where(is_outdated, StopReason::Config);
     if retired > 0 {
         tracing::info!(%tenant, %server, retired, "workers with an earlier access token are replaced");

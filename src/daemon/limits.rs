@@ -6,8 +6,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::{AuthMode, Config, SizeOrShare};
 use crate::front::ConnectionLimits;
 use crate::pool::Limits;
-use crate::worker::can_make_read_only;
+use crate::process::{grow_descriptor_table, keep_private};
 use crate::worker::memory::{can_hibernate, host_memory};
+use crate::worker::{can_make_read_only, descriptors_for_hosts};
 
 /// Descriptors a worker costs: its three pipes, and one to spare.
 const FDS_PER_WORKER: u64 = 4;
@@ -40,7 +41,7 @@ pub(super) fn of(config: &Config) -> Limits {
 }
 
 /// Says why idle workers are not paged out, where that was to be.
-pub(super) fn say_if_sleepless(config: &Config) {
+pub(super) fn say_if_page_out_unsupported(config: &Config) {
     if let (Some(_), Err(error)) = (config.pool.hibernate_after, can_hibernate()) {
         tracing::info!("idle workers are not hibernated: {error}");
     }
@@ -55,19 +56,11 @@ pub(super) fn say_if_packages_are_writable() {
     }
 }
 
-/// `RLIMIT_CORE`, in bytes: less than any core dump needs, and the one value at which the kernel
-/// hands none to a program either (`kernel.core_pattern` with `|`; there, 0 does not count).
-const CORE_LIMIT: u64 = 1;
-
 /// Opened secrets are in this process's memory: no core dump of it is written, and no other process
 /// of its user may read it. What it executes begins anew in this, but inherits the limit: workers,
 /// the guardian and commands, all of which hold secrets, leave no core dumps either.
 pub(super) fn keep_out_of_core_dumps() {
-    let limited = getrlimit(Resource::RLIMIT_CORE).and_then(|(_, hard)| {
-        let limit = CORE_LIMIT.min(hard);
-        setrlimit(Resource::RLIMIT_CORE, limit, limit)
-    });
-    if let Err(error) = limited.and_then(|()| nix::sys::prctl::set_dumpable(false)) {
+    if let Err(error) = keep_private() {
         tracing::warn!(%error, "core dumps, with secrets in them, cannot be ruled out");
     }
 }
@@ -88,10 +81,12 @@ pub(super) fn raise_open_files() -> Option<u64> {
 }
 
 /// The limits of connections as configured, and as far as descriptors go when those for workers and everything
-/// else are set aside. Says so where that is less.
+/// else are set aside, for all of which there is room from then on. Says so where that is less.
 pub(super) fn of_connections(config: &Config) -> ConnectionLimits {
     let asked = &config.http.connections;
-    let reserved = FDS_BESIDE + FDS_PER_WORKER * config.pool.max_workers as u64;
+    let reserved = FDS_BESIDE
+        + (FDS_PER_WORKER + of_lists(config)) * config.pool.max_workers as u64
+        + to_hosts(config);
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let left = limit.saturating_sub(reserved).max(FEWEST_CONNECTIONS);
     let all = usize::try_from(left).unwrap_or(usize::MAX).min(asked.all);
@@ -103,6 +98,10 @@ pub(super) fn of_connections(config: &Config) -> ConnectionLimits {
             "too few open files for `http.connections` beside `pool.max_workers`: raise the hard limit (ulimit -Hn, LimitNOFILE), or lower the keys"
         );
     }
+    // Now, and not when clients come.
+    if let Err(error) = grow_descriptor_table((all as u64).saturating_add(reserved).min(limit)) {
+        tracing::debug!(%error, "the table of descriptors grows as they are needed");
+    }
     // One address and one tenant never hold all.
     let most = (all * 3 / 4).max(1);
     ConnectionLimits {
@@ -112,6 +111,26 @@ pub(super) fn of_connections(config: &Config) -> ConnectionLimits {
         proxies: proxies(config),
         idle_timeout: asked.idle_timeout,
         write_timeout: asked.write_timeout,
+    }
+}
+
+/// Descriptors that a worker costs for the network in which it reaches the hosts of a list: a listener for each port, and two beside.
+fn of_lists(config: &Config) -> u64 {
+    let lists = config
+        .servers
+        .values()
+        .filter_map(|it| it.network.allowed());
+    lists
+        .map(|list| list.ports().len() as u64 + 2)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Descriptors for connections of workers to such hosts.
+fn to_hosts(config: &Config) -> u64 {
+    match of_lists(config) {
+        0 => 0,
+        _ => descriptors_for_hosts(),
     }
 }
 

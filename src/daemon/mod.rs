@@ -9,6 +9,11 @@
 //! Shutdown runs the other way, each step with its own deadline: no new connections and no new
 //! work; what is in flight finishes, for at most `pool.drain_timeout`; workers stop (stdin closed,
 //! SIGTERM, SIGKILL); the guardian goes last and takes with it whatever is still there.
+//!
+//! Invariants: clients are taken on only when the state, the pool and the admin listener are there; a config that cannot be
+//! put in force leaves the old one in force, whole; each step of the way down has an end.
+//!
+//! The daemon deliberately has no rules of its own: it hands each part what that needs, and says what happened.
 
 mod accounts;
 mod assemble;
@@ -24,6 +29,7 @@ mod run;
 mod sampler;
 mod start_up;
 mod supervisor;
+mod users;
 
 pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;

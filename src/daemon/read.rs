@@ -11,7 +11,7 @@ const MOST_LOGGED: usize = 50;
 /// A pool.toml without mistakes, and what is to be said of it.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// What it says.
+    /// What the file says.
     pub(super) config: Config,
     /// What is to be said of it.
     pub(super) notices: Notices,
@@ -58,7 +58,7 @@ fn bounded(mut texts: Vec<String>) -> impl Iterator<Item = String> {
 }
 
 impl Found {
-    /// Of one command, which is hosted without a file.
+    /// What is found in one command, which is hosted without a file.
     pub(super) fn of_command(config: Config) -> Self {
         let odd = config
             .warnings

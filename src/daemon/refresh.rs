@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Reloader;
 use crate::pool::{StopReason, WorkerState, WorkerView};
-use crate::session::Link;
 use crate::tenancy::refresh::{Readings, Turn, Unreadable, sources};
+use crate::upstream::WorkerConnection;
 
 /// Files read and commands run at once.
 const MAX_AT_ONCE: usize = 4;
@@ -21,7 +21,12 @@ pub(super) async fn run(reloader: Arc<Reloader>, stop: CancellationToken) {
     let mut unreadable = Unreadable::default();
     let mut last = Instant::now();
     loop {
-        let period = reloader.sessions.setup().config.state.secrets_refresh;
+        let period = reloader
+            .gateway
+            .runtime_config()
+            .config
+            .state
+            .secrets_refresh;
         let due = period.and_then(|period| last.checked_add(period));
         // Woken when there is another pool.toml, which may say something else.
         let is_due = tokio::select! {
@@ -48,26 +53,26 @@ async fn until(due: Option<Instant>) {
 
 /// Reads everything once that running workers use, and acts on it.
 async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
-    // Those that start from here on may have read something newer; those that are about to stop get
+    // Workers that start from here on may have read something newer; those that are about to stop get
     // no new requests.
-    let pool = reloader.sessions.pool();
+    let pool = reloader.gateway.workers().pool();
     let workers = pool.snapshot().workers.into_iter();
     let staying: HashSet<_> = workers.filter(stays).map(|worker| worker.id).collect();
-    let mut links = reloader.sessions.links();
-    links.retain(|link| staying.contains(&link.id()));
-    let readings = read(reloader, &links, unreadable).await;
+    let mut connections = reloader.gateway.workers().connections();
+    connections.retain(|connection| staying.contains(&connection.id()));
+    let readings = read(reloader, &connections, unreadable).await;
     // No reload meanwhile: who is outdated under which config.
     let _turn = reloader.turn.lock().await;
-    let setup = reloader.sessions.setup();
-    let outdated: HashSet<_> = links
+    let runtime = reloader.gateway.runtime_config();
+    let outdated: HashSet<_> = connections
         .iter()
-        .filter(|link| {
-            let order = link.order();
+        .filter(|connection| {
+            let plan = connection.plan();
             let is_outdated =
-                |tenant| readings.is_outdated(&setup.config, tenant, &order.spec.sourced);
-            order.tenant.as_ref().is_some_and(is_outdated)
+                |tenant| readings.is_outdated(&runtime.config, tenant, &plan.spec.sourced);
+            plan.tenant.as_ref().is_some_and(is_outdated)
         })
-        .map(|link| link.id())
+        .map(|connection| connection.id())
         .collect();
     // First, so that nobody is led to a worker that is about to stop. Where no process runs, nothing
     // is read again: who comes next, and has to wait for a start anyway, does that. Who waits for one has done it.
@@ -75,10 +80,11 @@ async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
     let workers = snapshot.workers.into_iter().filter(stays);
     let mut running: HashSet<_> = workers.map(|worker| worker.key).collect();
     running.extend(snapshot.wanted);
-    reloader.sessions.reconsider_routes(|key, order| {
-        let is_outdated = |tenant| readings.is_outdated(&setup.config, tenant, &order.spec.sourced);
-        !order.spec.sourced.is_empty()
-            && (!running.contains(&key) || order.tenant.as_ref().is_some_and(is_outdated))
+    reloader.gateway.sessions().reconsider_routes(|key, plan| {
+        let is_outdated =
+            |tenant| readings.is_outdated(&runtime.config, tenant, &plan.spec.sourced);
+        !plan.spec.sourced.is_empty()
+            && (!running.contains(&key) || plan.tenant.as_ref().is_some_and(is_outdated))
     });
     let is_outdated = |worker: &WorkerView| stays(worker) && outdated.contains(&worker.id);
     let retired = pool.retire_where(is_outdated, StopReason::Config);
@@ -102,18 +108,22 @@ fn stays(worker: &WorkerView) -> bool {
 }
 
 /// What is there now of the secrets that these workers were started with.
-async fn read(reloader: &Reloader, links: &[Arc<Link>], unreadable: &mut Unreadable) -> Readings {
+async fn read(
+    reloader: &Reloader,
+    connections: &[Arc<WorkerConnection>],
+    unreadable: &mut Unreadable,
+) -> Readings {
     let (config, secrets) = {
-        let said = reloader.said.lock();
+        let in_force = reloader.in_force.lock();
         (
-            Arc::clone(&reloader.sessions.setup().config),
-            Arc::clone(&said.secrets),
+            Arc::clone(&reloader.gateway.runtime_config().config),
+            Arc::clone(&in_force.secrets),
         )
     };
-    let used = links.iter().flat_map(|link| {
-        let order = link.order();
-        let names = order.spec.sourced.keys();
-        names.filter_map(|name| Some((order.tenant.as_ref()?, name.as_str())))
+    let used = connections.iter().flat_map(|connection| {
+        let plan = connection.plan();
+        let names = plan.spec.sourced.keys();
+        names.filter_map(|name| Some((plan.tenant.as_ref()?, name.as_str())))
     });
     let sources = sources(&config, used);
     unreadable.keep(|source| sources.contains_key(source));

@@ -7,26 +7,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::task::JoinError;
 
 use super::accounts::Accounts;
-use super::assemble;
+use super::assemble::{self, ServeError};
 use super::events::Events;
 use super::limits;
 use super::read;
-use crate::admin::{AccountError, Act, EventKind, Told};
-use crate::config::{Config, canonical};
+use crate::admin::{AccountError, Act, EventKind, Reply};
+use crate::config::{Config, ConfigErrors, Exposed, canonical};
 use crate::counted::counted;
-use crate::front::{Places, Tls};
+use crate::front::{Places, Tls, TlsError};
+use crate::gateway::Gateway;
 use crate::ids::TenantId;
 use crate::pool::StopReason;
-use crate::session::{Sessions, Setup};
+use crate::routing::RuntimeConfig;
 use crate::store::{StateDir, Vault};
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Secrets, Uses};
 
 /// What pool.toml said, and where secrets are fetched since.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(super) struct InForce {
     pub(super) config: Arc<Config>,
     pub(super) secrets: Arc<Secrets>,
 }
@@ -45,11 +47,37 @@ impl Listens {
     ///
     /// # Errors
     /// What would be open to everyone.
-    pub(super) fn put_into(self, config: &mut Config) -> Result<(), String> {
+    pub(super) fn put_into(self, config: &mut Config) -> Result<(), Exposed> {
         config.http.listen = self.http.map_or(config.http.listen, canonical);
         config.admin.listen = self.admin.map_or(config.admin.listen, canonical);
         config.check_exposure()
     }
+}
+
+/// Why pool.toml was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    /// There is none.
+    #[error("there is no pool.toml to read again: one command is hosted without a file")]
+    NoFile,
+    /// The file's reader did not finish.
+    #[error("{0}")]
+    NotRead(JoinError),
+    /// The file has mistakes.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// With the addresses of the command line it would be open to everyone.
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
+    /// The host lacks what the file names and everything needs.
+    #[error("{0}")]
+    Host(String),
+    /// The certificates that the file names cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// What follows from it.
+    #[error(transparent)]
+    Setup(#[from] ServeError),
 }
 
 /// Reloads pool.toml.
@@ -57,11 +85,11 @@ impl Listens {
 pub(super) struct Reloader {
     /// The file; `None` where one command is hosted without one.
     pub(super) path: Option<PathBuf>,
-    /// What it started with: some of it stays in force whatever the file says.
+    /// The config that stdiopool started with: some of it stays in force whatever the file says.
     pub(super) started: Arc<Config>,
     /// Addresses given on the command line, which go before those of the file.
     pub(super) listens: Listens,
-    pub(super) sessions: Sessions,
+    pub(super) gateway: Gateway,
     pub(super) state: Arc<StateDir>,
     /// Tenants beside those of the file; none where one command is hosted without one.
     pub(super) accounts: Option<Accounts>,
@@ -73,12 +101,12 @@ pub(super) struct Reloader {
     pub(super) places: Arc<Places>,
     pub(super) uses: Arc<Uses>,
     /// What the file said when it was last read.
-    pub(super) said: Mutex<Said>,
+    pub(super) in_force: Mutex<InForce>,
     pub(super) events: Events,
     pub(super) generation: AtomicU64,
     /// Told when another pool.toml is in force.
     pub(super) reloaded: tokio::sync::Notify,
-    /// One reload at a time.
+    /// Held during a reload: there is one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
@@ -87,7 +115,7 @@ impl Reloader {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) async fn reload(&self) -> Result<String, String> {
+    pub(super) async fn reload(&self) -> Result<String, ReloadError> {
         let _turn = self.turn.lock().await;
         let outcome = self.apply().await;
         match &outcome {
@@ -97,57 +125,52 @@ impl Reloader {
             }
             Err(why) => {
                 tracing::error!("not reloaded, the old configuration stays in force: {why}");
-                self.events.tell(EventKind::ReloadFailed, why.clone());
+                self.events.tell(EventKind::ReloadFailed, why.to_string());
             }
         }
         outcome
     }
 
-    async fn apply(&self) -> Result<String, String> {
-        let path = self
-            .path
-            .clone()
-            .ok_or("there is no pool.toml to read again: one command is hosted without a file")?;
+    async fn apply(&self) -> Result<String, ReloadError> {
+        let path = self.path.clone().ok_or(ReloadError::NoFile)?;
         let loaded = tokio::task::spawn_blocking(move || read::read(&path)).await;
-        let mut found = loaded
-            .map_err(|e| e.to_string())?
-            .map_err(|errors| errors.to_string())?;
+        let mut found = loaded.map_err(ReloadError::NotRead)??;
         self.listens.put_into(&mut found.config)?;
         if let Some(why) = found.notices.fatal() {
-            return Err(why);
+            return Err(ReloadError::Host(why));
         }
         // Read before anything changes, and put in force with the rest.
         let certificates = match (&self.tls, &found.config.http.tls) {
-            (Some(_), Some(tls)) => Some(Tls::load(tls).map_err(|error| error.to_string())?),
+            (Some(_), Some(tls)) => Some(Tls::load(tls)?),
             _ => None,
         };
         let vault = self.accounts.as_ref().map(|a| Arc::clone(a.vault()));
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
-        let said = Said {
+        let in_force = InForce {
             config: Arc::new(found.config),
             // What commands printed is asked for again.
             secrets: Arc::new(Secrets::new(vault)),
         };
-        let of_file = said.config.warnings.len();
-        let old = Arc::clone(&self.sessions.setup().config);
-        let setup = self.setup(&said)?;
-        let new = Arc::clone(&setup.config);
-        *self.said.lock() = said;
+        let of_file = in_force.config.warnings.len();
+        let old = Arc::clone(&self.gateway.runtime_config().config);
+        let runtime = self.runtime_config(&in_force)?;
+        let new = Arc::clone(&runtime.config);
+        *self.in_force.lock() = in_force;
         if let (Some(tls), Some(certificates)) = (&self.tls, &certificates) {
             tls.replace(certificates);
         }
         found.notices.warn();
-        // Those of the accounts in the state folder.
+        // The warnings of the accounts in the state folder.
         for warning in new.warnings.iter().skip(of_file) {
             tracing::warn!("{}", warning.message);
         }
-        self.sessions.pool().reconfigure(limits::of(&new));
+        self.gateway.workers().pool().reconfigure(limits::of(&new));
         self.places.set_limits(limits::of_connections(&new));
-        self.sessions.replace_setup(Arc::new(setup));
+        self.gateway.replace_runtime_config(Arc::new(runtime));
         self.forget_handles();
         self.reloaded.notify_one();
         let retired = self.retire_outdated(None).await;
-        self.sessions
+        self.gateway
             .metrics()
             .retain_servers(|name| new.has_server(name));
         let told = restart_needed(&self.started, &new);
@@ -159,17 +182,17 @@ impl Reloader {
     }
 
     /// What follows from what the file says and from the accounts as they are now.
-    fn setup(&self, said: &Said) -> Result<Setup, String> {
+    fn runtime_config(&self, in_force: &InForce) -> Result<RuntimeConfig, ServeError> {
         let config = match &self.accounts {
-            Some(accounts) => Arc::new(accounts.merge_into(&said.config)?),
-            None => Arc::clone(&said.config),
+            Some(accounts) => Arc::new(accounts.merge_into(&in_force.config)?),
+            None => Arc::clone(&in_force.config),
         };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let before = self.sessions.setup();
-        let (state, secrets) = (Arc::clone(&self.state), Arc::clone(&said.secrets));
+        let before = self.gateway.runtime_config();
+        let (state, secrets) = (Arc::clone(&self.state), Arc::clone(&in_force.secrets));
         let uses = Arc::clone(&self.uses);
         let grants = self.grants();
-        let made = assemble::setup(
+        assemble::runtime_config(
             config,
             generation,
             state,
@@ -177,8 +200,7 @@ impl Reloader {
             uses,
             grants,
             Some(&before),
-        );
-        made.map_err(|error| error.to_string())
+        )
     }
 
     /// What tenants have authorised upstream.
@@ -189,7 +211,7 @@ impl Reloader {
 
     /// Forgets the configs that callers of tenants have stored which are gone.
     pub(super) fn forget_handles(&self) {
-        let config = Arc::clone(&self.sessions.setup().config);
+        let config = Arc::clone(&self.gateway.runtime_config().config);
         self.handles
             .keep_tenants(|tenant| config.has_tenant(tenant));
     }
@@ -206,26 +228,27 @@ impl Reloader {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub(super) async fn account(&self, act: Act) -> Result<Told, AccountError> {
+    pub(super) async fn account(&self, act: Act) -> Result<Reply, AccountError> {
         let accounts = self.accounts.as_ref().ok_or_else(|| {
             let why = "one command is hosted without a file: it has no tenants, tokens and secrets";
             AccountError::Unavailable(why.to_owned())
         })?;
         let _turn = self.turn.lock().await;
         accounts.note_uses(self.uses.take());
-        let said = self.said.lock().clone();
+        let in_force = self.in_force.lock().clone();
         let (changes, name) = (act.changes(), act.name());
         let tenant = act.tenant().map(TenantId::new);
         let is_removal = matches!(act, Act::RemoveTenant(_));
-        let told = accounts.act(&said.config, act).await?;
+        let told = accounts.act(&in_force.config, act).await?;
         if !changes {
             return Ok(told);
         }
-        let setup = self.setup(&said).map_err(AccountError::Failed)?;
-        self.sessions.replace_setup(Arc::new(setup));
+        let runtime = self.runtime_config(&in_force);
+        let runtime = runtime.map_err(|why| AccountError::Failed(why.to_string()))?;
+        self.gateway.replace_runtime_config(Arc::new(runtime));
         let of_tenant = tenant.as_ref();
         if let Some(gone) = of_tenant.filter(|_| is_removal) {
-            self.sessions.end_of_tenant(gone);
+            self.gateway.sessions().end_of_tenant(gone);
             self.handles.keep_tenants(|tenant| tenant != gone);
         }
         let retired = self.retire_outdated(of_tenant).await;
@@ -237,33 +260,36 @@ impl Reloader {
     /// Workers that would be started otherwise today serve what they have in flight and stop: those
     /// of that tenant, or all.
     async fn retire_outdated(&self, only: Option<&TenantId>) -> usize {
-        let setup = self.sessions.setup();
+        let runtime = self.gateway.runtime_config();
         let mut outdated = BTreeSet::new();
-        for link in self.sessions.links() {
-            let order = link.order();
+        for connection in self.gateway.workers().connections() {
+            let plan = connection.plan();
             // Whether it would still be started the same way: by the same words, since a digest
             // over them is what its key holds. The session's part of it cannot have changed.
             // A spare is the pool's own business.
-            let Some(user) = &order.principal else {
+            let Some(user) = &plan.principal else {
                 continue;
             };
-            let (server, tenant) = (&order.server, &user.tenant);
+            let (server, tenant) = (&plan.server, &user.tenant);
             if only.is_some_and(|only| only != tenant) {
                 continue;
             }
-            let is_gone = !setup.config.has_server(server) || !setup.config.has_tenant(tenant);
-            let client = order.client.as_deref();
-            let resolved = setup.resolver.resolve(user, server, &order.session, client);
+            let is_gone = !runtime.config.has_server(server) || !runtime.config.has_tenant(tenant);
+            let client = plan.client.as_deref();
+            let resolved = runtime
+                .resolver
+                .resolve(user, server, &plan.session, client);
             let is_same = !is_gone
                 && resolved
                     .await
-                    .is_ok_and(|spec| spec.fingerprint() == order.spec.fingerprint());
+                    .is_ok_and(|spec| spec.fingerprint() == plan.spec.fingerprint());
             if !is_same {
-                outdated.insert(link.id());
+                outdated.insert(connection.id());
             }
         }
         let is_outdated = |worker: &crate::pool::WorkerView| outdated.contains(&worker.id);
-        self.sessions
+        self.gateway
+            .workers()
             .pool()
             .retire_where(is_outdated, StopReason::Config)
     }

@@ -13,24 +13,25 @@ use tokio_util::sync::CancellationToken;
 use super::accounts::Accounts;
 use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
-use super::grants::{self, Announcer};
+use super::grants::{self, GrantEvents};
 use super::limits;
 use super::read::{self, Found};
 use super::refresh;
-use super::reload::{Listens, Reloader, Said};
+use super::reload::{InForce, Listens, Reloader};
 use super::sampler;
 use super::start_up;
 use super::supervisor::{self, Running};
+use super::users;
 use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
 use crate::front::{
-    Addresses, ConnectionLimits, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
+    Addresses, ConnectionLimits, Dispatch, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
 };
+use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
-use crate::session::{Records, Sessions, Watcher};
 use crate::store::{Opened, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
@@ -83,9 +84,7 @@ fn read(options: &Options) -> Result<Found, ServeError> {
         Source::File(path) => read::read(path)?,
         Source::Command(argv) => Found::of_command(config::single_command(argv.clone())?),
     };
-    listens(options)
-        .put_into(&mut found.config)
-        .map_err(ServeError::Exposed)?;
+    listens(options).put_into(&mut found.config)?;
     match found.notices.fatal() {
         Some(why) => Err(ServeError::Host(why)),
         None => Ok(found),
@@ -102,7 +101,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let config = Arc::new(found.config);
     limits::raise_open_files();
     limits::keep_out_of_core_dumps();
-    limits::say_if_sleepless(&config);
+    limits::say_if_page_out_unsupported(&config);
     limits::say_if_packages_are_writable();
     let state = Arc::new(if config.only_server.is_some() {
         StateDir::temporary(&config.state.dir)?
@@ -115,6 +114,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
     }
     let guardian = Guardian::start().await?;
+    guardian.close_to_workers(vec![http.address(), admin_listener.address()]);
     let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
     let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
 
@@ -122,7 +122,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let mut listeners = JoinSet::new();
     let admin_router = admin::router(
         Arc::clone(&service.running),
-        Arc::clone(service.sessions.metrics()),
+        Arc::clone(service.gateway.metrics()),
         admin::Options {
             listen: admin_listener.address(),
             token: config.admin.token.clone(),
@@ -140,17 +140,27 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let patience = CLOSING_PATIENCE;
     let places = Arc::clone(&service.reloader.places);
     let stop = front_stop.clone();
-    listeners.spawn(http.serve(Arc::clone(&front).into(), tls, places, stop, patience));
+    listeners.spawn(Dispatch::from(Arc::clone(&front)).serve(http, tls, places, stop, patience));
     let places = Places::new(
         ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
         // The operator waits for no tenant.
         &Ledger::unlimited(),
     );
     let stop = shutdown.clone();
-    listeners.spawn(admin_listener.serve(admin_router.into(), None, places, stop, patience));
+    listeners.spawn(Dispatch::from(admin_router).serve(
+        admin_listener,
+        None,
+        places,
+        stop,
+        patience,
+    ));
 
     let sampling_stop = shutdown.child_token();
-    let sampling = tokio::spawn(sampler::run(service.sessions.clone(), sampling_stop));
+    let sampling = tokio::spawn(sampler::run(
+        Arc::clone(service.gateway.workers()),
+        service.events.clone(),
+        sampling_stop,
+    ));
     let refreshing_stop = shutdown.child_token();
     let refreshing = tokio::spawn(refresh::run(Arc::clone(&service.reloader), refreshing_stop));
 
@@ -164,15 +174,15 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let settling = tokio::spawn(start_up::settle(shutdown.child_token()));
     service.until_drain(&mut signals).await;
 
-    let drain_timeout = service.sessions.setup().config.pool.drain_timeout;
+    let drain_timeout = service.gateway.runtime_config().config.pool.drain_timeout;
     let _in_time = EndLimit::start(drain_timeout + MAX_SHUTDOWN);
     // Said when it is so.
     front.draining.cancel();
     // Who would have to come back for an answer cannot.
     front.parked.clear();
-    service.sessions.end_suspended();
-    service.sessions.stop_installs().await;
-    let pool = service.sessions.pool();
+    service.gateway.sessions().end_suspended();
+    service.gateway.stop_installs().await;
+    let pool = service.gateway.workers().pool();
     pool.drain();
     tracing::info!("draining: no new work; waiting for what is in flight");
     let events = &service.running.events;
@@ -187,24 +197,28 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         );
     }
     // Closed streams let their connections end.
-    service.sessions.close_streams();
+    service.gateway.sessions().close_streams();
     front_stop.cancel();
     pool.stop_all(StopReason::Drained).await;
-    service.sessions.join().await;
+    service.gateway.join().await;
     grants_stop.cancel();
-    // It has ended with that; a panic in it was logged.
+    // The task has ended with that; a panic in it was logged.
     let _ended = grants.await;
     front.grants.settle().await;
     // Before the sessions, whose uses are waited for: all of them go one way.
     service.reloader.note_token_uses();
-    service.sessions.note_uses(2 * EXPIRY_PERIOD).await;
+    service
+        .gateway
+        .sessions()
+        .note_uses(2 * EXPIRY_PERIOD)
+        .await;
     shutdown.cancel();
     while let Some(ended) = listeners.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a listener's task failed");
         }
     }
-    // They have ended with the others; a panic in them was logged.
+    // Both tasks have ended with the others; a panic in them was logged.
     let _ended = sampling.await;
     let _ended = refreshing.await;
     let _ended = settling.await;
@@ -303,7 +317,8 @@ impl Signals {
 
 /// The parts that live as long as the process.
 struct Service {
-    sessions: Sessions,
+    gateway: Gateway,
+    events: Events,
     running: Arc<Running>,
     reloader: Arc<Reloader>,
     handles: Arc<Handles>,
@@ -333,27 +348,27 @@ impl Service {
         let grants = accounts
             .as_ref()
             .map_or_else(Arc::default, |a| Arc::clone(&a.grants));
-        grants.set_watcher(Arc::new(Announcer {
+        grants.set_events(Arc::new(GrantEvents {
             audit: audit.clone(),
             events: events.clone(),
             metrics: Arc::clone(&metrics),
         }));
         let vault = accounts.as_ref().map(|a| Arc::clone(a.vault()));
         let vault = vault.unwrap_or_else(|| Arc::new(Vault::without_key()));
-        let said = Said {
+        let in_force = InForce {
             config: Arc::clone(config),
             secrets: Arc::new(Secrets::new(Arc::clone(&vault))),
         };
         let uses = Arc::new(Uses::default());
         let merged = match &accounts {
             Some(accounts) => {
-                let merged = accounts.merge_into(config).map_err(ServeError::Accounts)?;
+                let merged = accounts.merge_into(config)?;
                 Arc::new(merged)
             }
             None => Arc::clone(config),
         };
-        let (of_secrets, of_uses) = (Arc::clone(&said.secrets), Arc::clone(&uses));
-        let setup = assemble::setup(
+        let (of_secrets, of_uses) = (Arc::clone(&in_force.secrets), Arc::clone(&uses));
+        let mut runtime = assemble::runtime_config(
             Arc::clone(&merged),
             0,
             Arc::clone(&state),
@@ -374,24 +389,28 @@ impl Service {
             .is_none()
             .then_some(config.base_dir.as_path());
         let packages = Installer::open(&config.package_cache(state.path()), beside)?;
+        // Behind what makes folders in the state folder, whose modes it looks after.
+        let users = users::separate(config, &state, kept.as_ref())?;
+        runtime.resolver.set_users(users);
         let kept_handles = kept.as_mut().map(|kept| {
             let rows = std::mem::take(&mut kept.handle_rows);
             (kept.handles.clone(), rows)
         });
-        let sessions = Sessions::new(
-            Arc::new(setup),
+        let gateway = Gateway::new(
+            Arc::new(runtime),
             limits::of(config),
             guardian.clone(),
             Arc::clone(&metrics),
             Arc::new(PoolMetrics::new(Arc::clone(&metrics), events.clone())),
-            Arc::new(events.clone()) as Arc<dyn Watcher>,
+            Arc::new(events.clone()) as Arc<dyn EventSink>,
             Records {
                 kept,
                 trace,
+                audit: audit.clone(),
                 packages: Arc::new(packages),
             },
         );
-        let ledger = sessions.ledger().clone();
+        let ledger = gateway.ledger().clone();
         let handles = match kept_handles {
             Some((store, rows)) => {
                 let handles = Handles::new(store, Arc::clone(&vault), rows, ledger);
@@ -401,9 +420,9 @@ impl Service {
             None => Handles::in_memory(ledger),
         };
         let handles = Arc::new(handles);
-        let places = Places::new(limits::of_connections(config), sessions.ledger());
+        let places = Places::new(limits::of_connections(config), gateway.ledger());
         let counted = Arc::clone(&places);
-        let scraped = sessions.downgrade();
+        let scraped = gateway.downgrade();
         let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
             metrics.set_log_dropped(telemetry::log_lines_dropped());
@@ -412,8 +431,8 @@ impl Service {
                 metrics.set_audit_lost(audit.lost());
             }
             metrics.set_connections(counted.count(), counted.closed());
-            if let Some(sessions) = scraped.upgrade() {
-                supervisor::set_gauges(&sessions, metrics);
+            if let Some(gateway) = scraped.upgrade() {
+                supervisor::set_gauges(&gateway, metrics);
             }
         });
         let path = match &options.source {
@@ -424,14 +443,14 @@ impl Service {
             path: path.clone(),
             started: Arc::clone(config),
             listens: listens(options),
-            sessions: sessions.clone(),
+            gateway: gateway.clone(),
             state,
             accounts,
             handles: Arc::clone(&handles),
             tls,
             places,
             uses,
-            said: parking_lot::Mutex::new(said),
+            in_force: parking_lot::Mutex::new(in_force),
             events: events.clone(),
             generation: AtomicU64::new(0),
             reloaded: tokio::sync::Notify::new(),
@@ -440,15 +459,16 @@ impl Service {
         let drain = CancellationToken::new();
         let running = Arc::new(Running {
             audit: audit.clone(),
-            sessions: sessions.clone(),
+            gateway: gateway.clone(),
             reloader: Arc::clone(&reloader),
-            events,
+            events: events.clone(),
             config_path: path,
             started: SystemTime::now(),
             drain: drain.clone(),
         });
         Ok(Self {
-            sessions,
+            gateway,
+            events,
             running,
             reloader,
             handles,
@@ -460,12 +480,13 @@ impl Service {
         let http = &config.http;
         let parked = Arc::new(Parked::default());
         let keeper: Weak<Parked> = Arc::downgrade(&parked);
-        self.sessions.ledger().reclaims_from(keeper);
+        self.gateway.ledger().reclaims_from(keeper);
         Arc::new(Front {
-            sessions: self.sessions.clone(),
+            gateway: self.gateway.clone(),
+            sessions: Arc::clone(self.gateway.sessions()),
             guard: Guard::new(address, http.public_url.as_deref()),
             audit: self.running.audit.clone(),
-            limits: Arc::new(RateLimits::new(self.sessions.ledger().clone())),
+            limits: Arc::new(RateLimits::new(self.gateway.ledger().clone())),
             addresses: addresses(config),
             max_body: usize::try_from(http.max_body).unwrap_or(usize::MAX),
             only_server: config.only_server.clone(),
@@ -480,7 +501,7 @@ impl Service {
     /// Runs until it is time to go.
     async fn until_drain(&self, signals: &mut Signals) {
         let mut expiry = tokio::time::interval(EXPIRY_PERIOD);
-        let refresh = self.sessions.setup().config.packages.refresh;
+        let refresh = self.gateway.runtime_config().config.packages.refresh;
         let period = refresh.unwrap_or(PACKAGES_PERIOD);
         let period = period.clamp(Duration::from_secs(1), PACKAGES_PERIOD);
         let mut packages = tokio::time::interval(period);
@@ -509,15 +530,15 @@ impl Service {
                     let told = self.reloader.reload().await;
                     self.running.reloaded(told.is_ok());
                 }
-                Woken::Packages => self.sessions.look_after_packages(),
+                Woken::Packages => self.gateway.look_after_packages(),
                 Woken::Expire => {
                     // Twice the period: what was used just after the last look counts too.
-                    self.sessions.note_uses(2 * EXPIRY_PERIOD).await;
+                    self.gateway.sessions().note_uses(2 * EXPIRY_PERIOD).await;
                     self.reloader.note_token_uses();
                     self.handles.expire(SystemTime::now());
                     self.reloader.forget_handles();
-                    let timeout = self.sessions.setup().config.pool.session_timeout;
-                    let ended = self.sessions.expire(timeout);
+                    let timeout = self.gateway.runtime_config().config.pool.session_timeout;
+                    let ended = self.gateway.sessions().expire(timeout);
                     if ended > 0 {
                         tracing::info!(ended, "sessions expired");
                     }

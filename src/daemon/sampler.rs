@@ -10,11 +10,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::events::Events;
 use crate::ids::WorkerId;
 use crate::pool::{WorkerState, WorkerView};
-use crate::session::{Link, Sessions};
-use crate::worker::Worker;
+use crate::telemetry::labels::Limit;
+use crate::upstream::{WorkerConnection, Workers};
 use crate::worker::memory::{Footprint, SwapWeight, footprint, memory_pressure, resident};
+use crate::worker::{Breaches, Worker, disk_usage, groups, limit_files};
 
 /// How often it is looked who is due.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -35,6 +37,16 @@ const PRESSURE_PERIOD: Duration = Duration::from_secs(10);
 /// longest come first the next time.
 const LOOK_BUDGET: Duration = Duration::from_millis(100);
 
+/// Measuring folders takes at most this part of the time.
+const DISK_SHARE: u32 = 20;
+
+/// Whether a worker has limits that nobody keeps between two looks.
+fn has_limits(connection: &WorkerConnection) -> bool {
+    let plan = connection.plan();
+    let limits = &plan.spec.limits;
+    plan.max_memory.is_some() || limits.pids.is_some() || limits.disk.is_some()
+}
+
 /// What is remembered of one worker.
 #[derive(Debug)]
 struct Known {
@@ -43,21 +55,28 @@ struct Known {
     resident: u64,
     pids: Vec<u32>,
     held: Option<u64>,
+    breaches: Breaches,
+    /// When its folders are measured next.
+    disk_due: Instant,
+    /// Whether the worker's folders take more than they may, so that its files grow no more.
+    is_full: bool,
 }
 
 /// The sampling task's memory.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    sessions: Sessions,
+    events: Events,
+    workers: Arc<Workers>,
     known: HashMap<WorkerId, Known>,
     trees_at: Option<Instant>,
     pressed_at: Option<Instant>,
 }
 
 /// Samples until `stop`.
-pub(super) async fn run(sessions: Sessions, stop: CancellationToken) {
+pub(super) async fn run(workers: Arc<Workers>, events: Events, stop: CancellationToken) {
     let mut sampler = Sampler {
-        sessions,
+        events,
+        workers,
         known: HashMap::new(),
         trees_at: None,
         pressed_at: None,
@@ -82,7 +101,7 @@ pub(super) async fn run(sessions: Sessions, stop: CancellationToken) {
 impl Sampler {
     fn look(&mut self) {
         let now = Instant::now();
-        let views = self.sessions.pool().snapshot().workers;
+        let views = self.workers.pool().snapshot().workers;
         let states: HashMap<_, _> = views.iter().map(|view| (view.id, view.state)).collect();
         self.known.retain(|id, _| states.contains_key(id));
         let ready = [
@@ -91,42 +110,54 @@ impl Sampler {
             WorkerState::Busy,
             WorkerState::Draining,
         ];
-        let mut all: Vec<(Arc<Link>, Worker)> = Vec::new();
+        let mut all: Vec<(Arc<WorkerConnection>, Worker)> = Vec::new();
         for view in views.iter().filter(|view| ready.contains(&view.state)) {
-            if let Some(link) = self.sessions.link(view.id)
-                && let Some(worker) = link.worker().cloned()
+            if let Some(connection) = self.workers.connection(view.id)
+                && let Some(worker) = connection.worker().cloned()
             {
-                all.push((link, worker));
+                all.push((connection, worker));
             }
         }
-        let is_due = |link: &Link| self.known.get(&link.id()).is_none_or(|it| it.due <= now);
-        let due = all.iter().map(|(link, _)| link).filter(|it| is_due(it));
-        let mut due: Vec<Arc<Link>> = due.cloned().collect();
+        let is_due = |connection: &WorkerConnection| {
+            self.known
+                .get(&connection.id())
+                .is_none_or(|it| it.due <= now)
+        };
+        let due = all
+            .iter()
+            .map(|(connection, _)| connection)
+            .filter(|it| is_due(it));
+        let mut due: Vec<Arc<WorkerConnection>> = due.cloned().collect();
         if due.is_empty() {
             self.relieve_pressure(now, &views);
             return;
         }
         self.find_trees(now, &all);
         let swap = SwapWeight::now();
-        // Those that may hold only so much are never put off.
-        let rank = |link: &Arc<Link>| {
-            let due = self.known.get(&link.id()).map(|known| known.due);
-            (link.order().max_memory.is_none(), due)
+        // Workers that may hold only so much are never put off.
+        let rank = |connection: &Arc<WorkerConnection>| {
+            let due = self.known.get(&connection.id()).map(|known| known.due);
+            (!has_limits(connection), due)
         };
         due.sort_by_key(rank);
-        for link in &due {
-            if link.order().max_memory.is_none() && now.elapsed() > LOOK_BUDGET {
+        for connection in &due {
+            if !has_limits(connection) && now.elapsed() > LOOK_BUDGET {
                 break;
             }
-            let is_asleep = states.get(&link.id()) == Some(&WorkerState::Hibernated);
-            self.sample(now, link, swap, !is_asleep);
+            let is_asleep = states.get(&connection.id()) == Some(&WorkerState::Hibernated);
+            self.sample(now, connection, swap, !is_asleep);
+            if has_limits(connection) {
+                self.check_limits(connection);
+            }
         }
         self.relieve_pressure(now, &views);
     }
 
     /// Looks for the workers' processes, if any worker is new or the last look is old.
-    fn find_trees(&mut self, now: Instant, all: &[(Arc<Link>, Worker)]) {
-        let is_new = |(link, _): &(Arc<Link>, Worker)| !self.known.contains_key(&link.id());
+    fn find_trees(&mut self, now: Instant, all: &[(Arc<WorkerConnection>, Worker)]) {
+        let is_new = |(connection, _): &(Arc<WorkerConnection>, Worker)| {
+            !self.known.contains_key(&connection.id())
+        };
         let is_old = self
             .trees_at
             .is_none_or(|at| now.saturating_duration_since(at) >= TREE_PERIOD);
@@ -135,42 +166,124 @@ impl Sampler {
         }
         self.trees_at = Some(now);
         let workers: Vec<_> = all.iter().map(|(_, worker)| worker.clone()).collect();
-        for ((link, _), pids) in all.iter().zip(Worker::trees(&workers)) {
-            let known = self.known.entry(link.id()).or_insert(Known {
+        for ((connection, _), pids) in all.iter().zip(Worker::trees(&workers)) {
+            let known = self.known.entry(connection.id()).or_insert(Known {
                 due: now,
                 interval: PERIOD,
                 resident: 0,
                 pids: Vec::new(),
                 held: None,
+                breaches: Breaches::default(),
+                disk_due: now,
+                is_full: false,
             });
             known.pids = pids;
         }
     }
 
-    fn sample(&mut self, now: Instant, link: &Link, swap: SwapWeight, is_awake: bool) {
-        let Some(known) = self.known.get_mut(&link.id()) else {
+    fn sample(
+        &mut self,
+        now: Instant,
+        connection: &WorkerConnection,
+        swap: SwapWeight,
+        is_awake: bool,
+    ) {
+        let Some(known) = self.known.get_mut(&connection.id()) else {
             return;
         };
-        let limit = link.order().max_memory;
+        let limit = connection.plan().max_memory;
         let resident = resident(&known.pids);
         let has_moved = resident.abs_diff(known.resident) > known.resident / MOVED_PART;
-        let longest = limit.map_or(MAX_INTERVAL, |_| PERIOD);
+        let longest = match has_limits(connection) {
+            true => PERIOD,
+            false => MAX_INTERVAL,
+        };
         if known.held.is_some() && !has_moved {
             known.interval = (known.interval * 2).min(longest);
         } else if let Some(held) = footprint(&known.pids).map(|f: Footprint| f.held(swap)) {
             known.resident = resident;
             known.held = Some(held);
             known.interval = PERIOD;
-            self.sessions.pool().measured(link.id(), held);
+            self.workers.pool().measured(connection.id(), held);
             if is_awake {
-                let server = &link.order().server;
-                self.sessions.record_memory(server, held, false);
+                let server = &connection.plan().server;
+                self.workers.record_memory(server, held, false);
             }
             if let Some(limit) = limit.filter(|limit| held > *limit) {
-                link.end_for_memory(held, limit);
+                connection.end_for_memory(held, limit);
             }
         }
         known.due = now + known.interval;
+    }
+
+    /// Whether a worker has reached its limits of processes and of the disk; what is kept by a control group is counted.
+    fn check_limits(&mut self, connection: &WorkerConnection) {
+        let (Some(known), Some(worker)) =
+            (self.known.get_mut(&connection.id()), connection.worker())
+        else {
+            return;
+        };
+        let spec = connection.plan().spec.for_worker(connection.id());
+        let breaches = worker.breaches();
+        if let Some(limit) = spec.limits.pids {
+            if breaches.pids > known.breaches.pids {
+                let how = format!(
+                    "was kept from starting more than the {limit} processes and threads it may have (`servers.{}.limits.pids`)",
+                    connection.plan().server
+                );
+                connection.note_limit(Limit::Pids, &how);
+                self.events.limited(connection, Limit::Pids, how);
+            }
+            let count = u64::try_from(known.pids.len()).unwrap_or(u64::MAX);
+            if groups().pids.is_none() && count > limit {
+                connection.end_for_pids(known.pids.len(), limit);
+            }
+        }
+        if breaches.memory > known.breaches.memory {
+            let how = format!(
+                "holds as much memory as it may, and the kernel killed a process of it (`servers.{}.limits.memory`)",
+                connection.plan().server
+            );
+            connection.note_limit(Limit::Memory, &how);
+            self.events.limited(connection, Limit::Memory, how);
+        }
+        known.breaches = breaches;
+        let Some(limit) = spec
+            .limits
+            .disk
+            .filter(|_| known.disk_due <= Instant::now())
+        else {
+            return;
+        };
+        let began = Instant::now();
+        let used = disk_usage(&spec.folders, &known.pids);
+        known.disk_due = began + (began.elapsed() * DISK_SHARE).clamp(PERIOD, MAX_INTERVAL);
+        if used > limit.saturating_add(limit / 4) {
+            connection.end_for_disk(used, limit);
+            return;
+        }
+        let is_full = used > limit;
+        if is_full || known.is_full {
+            let longest = if is_full { 0 } else { limit };
+            // Of all that are there now: what they start inherits it.
+            let limited = limit_files(&worker.tree(), longest);
+            if limited.is_err() && is_full && !worker.began_full() {
+                // As root without CAP_SYS_RESOURCE. The next one starts with files that do not grow.
+                connection.end_for_disk(used, limit);
+                return;
+            }
+        }
+        if is_full && !known.is_full {
+            let how = format!(
+                "has {} MiB in its folders, more than the {} MiB it may: its files grow no more until some of that is removed (`servers.{}.limits.disk`)",
+                used.div_ceil(1 << 20),
+                limit >> 20,
+                connection.plan().server
+            );
+            connection.note_limit(Limit::Disk, &how);
+            self.events.limited(connection, Limit::Disk, how);
+        }
+        known.is_full = is_full;
     }
 
     /// Lets idle workers shed some of what all hold while the host lacks memory.
@@ -187,6 +300,6 @@ impl Sampler {
             held_mib = held >> 20,
             "tasks wait for memory on this host: idle workers are hibernated or stopped sooner"
         );
-        self.sessions.pool().pressure(held / PRESSURE_PART);
+        self.workers.pool().pressure(held / PRESSURE_PART);
     }
 }

@@ -16,12 +16,13 @@ use crate::admin::{
     StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
+use crate::gateway::Gateway;
 use crate::ids::{ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
-use crate::session::Sessions;
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
+use crate::upstream::start_failed;
 use crate::worker::Worker;
 
 /// Longest text of an error in a row, in bytes.
@@ -32,7 +33,7 @@ const MAX_ERROR: usize = 2 << 10;
 pub(super) struct Running {
     /// Where acts are written down.
     pub(super) audit: Option<Arc<Audit>>,
-    pub(super) sessions: Sessions,
+    pub(super) gateway: Gateway,
     pub(super) reloader: Arc<Reloader>,
     pub(super) events: Events,
     pub(super) config_path: Option<PathBuf>,
@@ -60,7 +61,13 @@ fn since(at: SystemTime) -> f64 {
 impl Running {
     /// Rows of workers, whose processes are looked up in one go: each look reads all of `/proc`.
     fn worker_rows(&self, views: Vec<WorkerView>) -> Vec<WorkerRow> {
-        let of_view = |view: &WorkerView| self.sessions.link(view.id)?.worker().cloned();
+        let of_view = |view: &WorkerView| {
+            self.gateway
+                .workers()
+                .connection(view.id)?
+                .worker()
+                .cloned()
+        };
         let workers: Vec<Option<Worker>> = views.iter().map(of_view).collect();
         let there: Vec<Worker> = workers.iter().flatten().cloned().collect();
         let mut trees = Worker::trees(&there).into_iter();
@@ -128,15 +135,15 @@ fn of_outcome(mut record: AuditRecord, is_ok: bool) -> AuditRecord {
 
 impl Supervisor for Running {
     fn status(&self) -> Status {
-        let snapshot = self.sessions.pool().snapshot();
-        let config = Arc::clone(&self.sessions.setup().config);
+        let snapshot = self.gateway.workers().pool().snapshot();
+        let config = Arc::clone(&self.gateway.runtime_config().config);
         let mut workers = WorkerCounts::default();
         for worker in &snapshot.workers {
             workers.add(label(worker.state));
         }
         let mut starts = StartCounts::default();
         for server in config.servers.keys() {
-            let of_server = self.sessions.metrics().server(server).start_counts();
+            let of_server = self.gateway.metrics().server(server).start_counts();
             starts.ok += of_server.0;
             starts.failed += of_server.1;
         }
@@ -158,7 +165,7 @@ impl Supervisor for Running {
                 max_workers: config.pool.max_workers,
                 max_workers_per_tenant: config.pool.max_workers_per_tenant,
                 max_starting: config.pool.max_starting,
-                max_memory_bytes: self.sessions.pool().limits().max_memory,
+                max_memory_bytes: self.gateway.workers().pool().limits().max_memory,
                 queue_limit: config.pool.queue_limit,
                 queue_timeout_seconds: config.pool.queue_timeout.as_secs_f64(),
                 idle_timeout_seconds: config.pool.idle_timeout.as_secs_f64(),
@@ -166,8 +173,8 @@ impl Supervisor for Running {
             memory_bytes: (snapshot.workers.iter())
                 .filter_map(|worker| worker.measured)
                 .sum(),
-            queue_depth: self.sessions.pool().queue_depth(),
-            sessions: self.sessions.count(),
+            queue_depth: self.gateway.workers().pool().queue_depth(),
+            sessions: self.gateway.sessions().count(),
             starts,
             circuits: snapshot
                 .open_circuits
@@ -199,14 +206,15 @@ impl Supervisor for Running {
     }
 
     fn workers(&self) -> Vec<WorkerRow> {
-        let views = self.sessions.pool().snapshot().workers;
+        let views = self.gateway.workers().pool().snapshot().workers;
         self.worker_rows(views)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
         let now = tokio::time::Instant::now();
         let mut rows: Vec<_> = self
-            .sessions
+            .gateway
+            .sessions()
             .all()
             .into_iter()
             .map(|session| SessionRow {
@@ -218,7 +226,7 @@ impl Supervisor for Running {
                 client: session.client.client_info["name"]
                     .as_str()
                     .map(ToOwned::to_owned),
-                worker: session.seats().last().copied(),
+                worker: session.attached_to().last().copied(),
                 in_flight: session.uses(),
                 streams: session.outbox.readers(),
                 age_seconds: since(session.created),
@@ -230,14 +238,14 @@ impl Supervisor for Running {
     }
 
     fn servers(&self) -> Vec<ServerRow> {
-        let snapshot = self.sessions.pool().snapshot();
-        let config = Arc::clone(&self.sessions.setup().config);
+        let snapshot = self.gateway.workers().pool().snapshot();
+        let config = Arc::clone(&self.gateway.runtime_config().config);
         let mut sessions: HashMap<_, usize> = HashMap::new();
-        for session in self.sessions.all() {
+        for session in self.gateway.sessions().all() {
             *sessions.entry(session.server.clone()).or_default() += 1;
         }
         let row = |(name, server): (&crate::ids::ServerName, &crate::config::Server)| {
-            let (ok, failed) = self.sessions.metrics().server(name).start_counts();
+            let (ok, failed) = self.gateway.metrics().server(name).start_counts();
             ServerRow {
                 name: name.clone(),
                 command: server.command.clone(),
@@ -271,7 +279,9 @@ impl Supervisor for Running {
                         tenant: it.tenant.clone(),
                         failures_in_a_row: it.failures,
                         retry_in_seconds: it.retry_in.as_secs_f64(),
-                        last_error: up_to(&it.last, MAX_ERROR).to_owned(),
+                        last_error: it.last.as_ref().map_or(String::new(), |last| {
+                            up_to(&start_failed(last).1, MAX_ERROR).to_owned()
+                        }),
                     })
                     .collect(),
                 last_error: self.events.ended.last_error(name),
@@ -281,7 +291,7 @@ impl Supervisor for Running {
     }
 
     fn rules(&self) -> RuleCheck {
-        let (findings, unknown) = self.sessions.rule_findings();
+        let (findings, unknown) = self.gateway.rule_findings();
         RuleCheck {
             unmatched: findings.into_iter().map(|it| it.message).collect(),
             unknown,
@@ -289,9 +299,9 @@ impl Supervisor for Running {
     }
 
     fn tenants(&self) -> Vec<TenantRow> {
-        let snapshot = self.sessions.pool().snapshot();
-        let config = Arc::clone(&self.sessions.setup().config);
-        let sessions = self.sessions.all();
+        let snapshot = self.gateway.workers().pool().snapshot();
+        let config = Arc::clone(&self.gateway.runtime_config().config);
+        let sessions = self.gateway.sessions().all();
         // Where nobody has to be declared, those who are here count as well.
         let mut names: std::collections::BTreeSet<_> = config.tenants.keys().cloned().collect();
         names.extend(sessions.iter().map(|session| session.tenant().clone()));
@@ -321,7 +331,7 @@ impl Supervisor for Running {
     }
 
     fn worker(&self, id: WorkerId) -> Option<WorkerRow> {
-        let views = self.sessions.pool().snapshot().workers;
+        let views = self.gateway.workers().pool().snapshot().workers;
         let view = views.into_iter().find(|view| view.id == id)?;
         self.worker_rows(vec![view]).pop()
     }
@@ -331,40 +341,45 @@ impl Supervisor for Running {
     }
 
     fn logs(&self, id: WorkerId, lines: usize) -> Option<Vec<String>> {
-        let Some(link) = self.sessions.link(id) else {
+        let Some(connection) = self.gateway.workers().connection(id) else {
             return self.events.ended.one(id, lines).map(|(_, lines)| lines);
         };
         Some(
-            link.worker()
+            connection
+                .worker()
                 .map(|worker| worker.stderr_tail(lines))
                 .unwrap_or_default(),
         )
     }
 
     fn follow_logs(&self, id: WorkerId, lines: usize) -> Option<LogFollow> {
-        let Some(link) = self.sessions.link(id) else {
+        let Some(connection) = self.gateway.workers().connection(id) else {
             let (_, past) = self.events.ended.one(id, lines)?;
             // Closed at once: nothing comes any more.
             let next = broadcast::channel(1).1;
             return Some(LogFollow { past, next });
         };
-        let worker = link.worker()?;
+        let worker = connection.worker()?;
         let (past, next) = worker.stderr_follow(lines);
         Some(LogFollow { past, next })
     }
 
     fn stop_worker(&self, id: WorkerId) -> bool {
-        let link = self.sessions.link(id);
+        let connection = self.gateway.workers().connection(id);
         // No new requests first; those in flight are not waited for.
-        let is_stopped = self.sessions.pool().retire(id, StopReason::Admin);
-        if let Some(link) = link.as_ref().filter(|_| is_stopped) {
-            link.stop_for_operator();
+        let is_stopped = self.gateway.workers().pool().retire(id, StopReason::Admin);
+        if let Some(connection) = connection.as_ref().filter(|_| is_stopped) {
+            connection.stop_for_operator();
         }
         self.acted(AuditRecord {
             method: Some("stop".to_owned()),
             worker: Some(id.to_string()),
-            server: link.as_ref().map(|link| link.order().server.to_string()),
-            tenant: link.as_ref().map(|link| link.order().whose().to_owned()),
+            server: connection
+                .as_ref()
+                .map(|connection| connection.plan().server.to_string()),
+            tenant: connection
+                .as_ref()
+                .map(|connection| connection.plan().whose().to_owned()),
             outcome: Some(if is_stopped { "ok" } else { "failed" }.to_owned()),
             ..AuditRecord::default()
         });
@@ -384,7 +399,7 @@ impl Supervisor for Running {
                 audit.as_deref(),
                 of_outcome(done("reload"), outcome.is_ok()),
             );
-            outcome
+            outcome.map_err(|why| why.to_string())
         })
     }
 
@@ -448,15 +463,18 @@ fn next_try(snapshot: &Snapshot, server: &ServerName) -> Option<Duration> {
 }
 
 /// Sets the gauges from where the state lives. Runs before each scrape.
-pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
-    let snapshot = sessions.pool().snapshot();
-    metrics.set_queue_depth(sessions.pool().queue_depth());
-    metrics.set_held(sessions.ledger());
-    let (all, callers) = (sessions.all(), sessions.callers_by_server());
-    for link in sessions.links() {
-        link.count_stderr();
+pub(super) fn set_gauges(gateway: &Gateway, metrics: &Metrics) {
+    let snapshot = gateway.workers().pool().snapshot();
+    metrics.set_queue_depth(gateway.workers().pool().queue_depth());
+    metrics.set_held(gateway.ledger());
+    let (all, callers) = (
+        gateway.sessions().all(),
+        gateway.sessions().callers_by_server(),
+    );
+    for connection in gateway.workers().connections() {
+        connection.count_stderr();
     }
-    for name in sessions.setup().config.servers.keys() {
+    for name in gateway.runtime_config().config.servers.keys() {
         let of_server = metrics.server(name);
         for state in WorkerState::ALL {
             let of_state =
@@ -466,7 +484,7 @@ pub(super) fn set_gauges(sessions: &Sessions, metrics: &Metrics) {
         of_server.set_sessions(
             Era::Legacy,
             all.iter()
-                .filter(|s| s.server == *name && !s.is_stateless)
+                .filter(|s| s.server == *name && !s.is_stateless())
                 .count(),
         );
         let circuits = open_circuits(&snapshot, name).count();

@@ -5,7 +5,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::server::Refusal;
+use super::answer::Refusal;
 use crate::protocol::RawJson;
 
 /// Longest `sleep`, in seconds: a day.
@@ -48,7 +48,7 @@ fn nothing() -> Box<RawValue> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Meta {
-    /// As written, quotes included.
+    /// The progress token as written, quotes included.
     #[serde(default)]
     pub(super) progress_token: Option<Box<RawValue>>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Meta {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cancelled {
-    /// As written, quotes included.
+    /// The request's id as written, quotes included.
     pub(super) request_id: Box<RawValue>,
 }
 
@@ -204,7 +204,7 @@ pub(super) struct Exit {
     pub(super) code: u8,
 }
 
-/// For the tools that take nothing; what is given all the same is ignored.
+/// Arguments of the tools that take none; what is given all the same is ignored.
 #[derive(Deserialize)]
 pub(super) struct Nothing {}
 

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::answer::Refusal;
 use super::arguments::{self, Complete, GetPrompt, Page, Reference, Uri};
 use super::catalogue::{COUNTER, ECHO_PREFIX, ECHO_TEMPLATE, GREETING};
-use super::server::{Refusal, Server};
+use super::server::Server;
 use crate::protocol::{RawJson, code};
 
 /// Most resources subscribed to at once.

@@ -1,7 +1,7 @@
 //! The demo server: a small stdio MCP server inside the binary, so that a first try and the
 //! benchmarks need neither node nor python.
 //!
-//! One thread does everything. `server` is the state machine: it is given lines and the time, and
+//! One thread does everything. `dispatch` is the state machine over `server`, the state: it is given lines and the time, and
 //! appends whole messages to a buffer; `stdio` feeds it from a pipe and wakes it for its timers.
 //! A sleeping call is an entry in a table, so it never holds up another request.
 //!
@@ -15,12 +15,15 @@
 //! - Calls in flight, questions to the client, subscriptions and the length of a line are bounded;
 //!   beyond the bound a request is refused, none is dropped silently.
 //!
-//! What it deliberately does not do: JSON-RPC batches, several pages of anything, tasks, and any
+//! Deliberately left out: JSON-RPC batches, several pages of anything, tasks, and any
 //! waiting for unfinished calls once stdin has ended.
 
+mod answer;
 mod arguments;
 mod catalogue;
+mod dispatch;
 mod features;
+mod message;
 mod server;
 mod stdio;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::server::{Flow, Server};
+use super::dispatch::Flow;
+use super::server::Server;
 
 /// Bytes asked of the kernel at once: the size of a pipe.
 const CHUNK: usize = 64 * 1024;

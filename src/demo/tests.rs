@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::server::{Flow, Identity, Server};
+use super::dispatch::Flow;
+use super::server::{Identity, Server};
 
 struct Bench {
     server: Server,
@@ -46,7 +47,7 @@ impl Bench {
         (flow, messages(&out))
     }
 
-    /// What it says when time has passed.
+    /// What the server says when time has passed.
     fn after(&mut self, seconds: f64) -> Vec<Value> {
         self.now += Duration::from_secs_f64(seconds);
         let mut out = Vec::new();

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::answer::{Refusal, Reply};
 use super::arguments::{
     self, Add, Ask, AskKind, Big, Call, Echo, Exit, Log, Nothing, Notify, NotifyKind, Sleep,
 };
 use super::catalogue::{COUNTER, has_structured_results};
-use super::server::{Refusal, Reply, Server, question_id, write_notification, write_request};
+use super::message::{question_id, write_notification, write_request};
+use super::server::Server;
 use super::waiting::{MAX_WAITING, Sleeping, Waiting, What};
 use crate::protocol::{RawJson, Revision, code};
 

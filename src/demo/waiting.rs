@@ -27,7 +27,7 @@ pub(super) struct Sleeping {
 }
 
 impl Sleeping {
-    /// When it has something to do next: its next step if somebody listens, else its end.
+    /// When the call has something to do next: its next step if somebody listens, else its end.
     pub(super) fn next(&self) -> Instant {
         let steps = match self.progress {
             Some(_) => self.done + 1,

@@ -33,8 +33,12 @@ impl Gate {
                 if !turn.is_granted.load(Ordering::Acquire) {
                     return Poll::Pending;
                 }
+                let expected = turn.expected.load(Ordering::Relaxed);
                 self.waiting = None;
-                flow.begin()
+                let began = flow.begin();
+                let polled = work(cx);
+                flow.had_turn(began, expected);
+                return polled;
             }
             None => match flow.leave() {
                 Leave::Since(now) => now,

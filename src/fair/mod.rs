@@ -14,11 +14,11 @@
 //!
 //! Invariants:
 //! - flows that always want to run get the same time, whatever one poll of each takes (deficit round robin, Shreedhar and
-//!   Varghese 1995);
+//!   Varghese 1995): a poll is granted for what the flow's polls took of late, and charged for what it takes;
 //! - a flow within its allowance never waits (the generic cell rate algorithm, ITU-T I.371);
 //! - while one flow runs alone, nothing waits.
 //!
-//! It cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). What is charged
+//! The scheduler cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). What is charged
 //! is time on a processor, not on the wall: a thread that other processes keep from running charges nobody.
 //!
 //! Turns share the runtime's threads, not the machine: what is copied at full speed keeps the kernel and the peer's processes

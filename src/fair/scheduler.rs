@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ struct Shared {
     changes: AtomicU64,
     /// Several flows want the processor.
     is_shared: AtomicBool,
+    /// Some flow waits for turns.
+    is_crowded: AtomicBool,
     waiting: Mutex<Waiting>,
     /// For pieces of work that take long.
     large: Arc<Semaphore>,
@@ -48,6 +50,8 @@ struct Waiting {
 pub(super) struct Turn {
     flow: Flow,
     pub(super) is_granted: AtomicBool,
+    /// What its poll was taken for when it was granted, in nanoseconds.
+    pub(super) expected: AtomicI64,
     pub(super) task: AtomicWaker,
 }
 
@@ -60,6 +64,7 @@ impl Default for Scheduler {
             last: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             is_shared: AtomicBool::new(false),
+            is_crowded: AtomicBool::new(false),
             waiting: Mutex::default(),
             large: Arc::new(Semaphore::new((threads / 2).max(1))),
         }))
@@ -73,6 +78,7 @@ impl Scheduler {
             no: self.0.next_flow.fetch_add(1, Ordering::Relaxed),
             allowance: AtomicU64::new(0),
             cost: AtomicU64::new(0),
+            owed: AtomicI64::new(0),
             pace: AtomicU64::new(0),
             rate: AtomicU64::new(0),
             large: Arc::new(Semaphore::new(1)),
@@ -132,6 +138,7 @@ impl Shared {
         let mut waiting = self.waiting.lock();
         waiting.rotation.push(turn.flow.0.no, turn);
         if !std::mem::replace(&mut waiting.is_driven, true) {
+            self.is_crowded.store(true, Ordering::Relaxed);
             drop(waiting);
             tokio::spawn(Arc::clone(self).drive());
         }
@@ -149,16 +156,19 @@ impl Shared {
                     is_driven,
                 } = &mut *waiting;
                 rotation.pass(
+                    |turn| turn.flow.0.owed.swap(0, Ordering::Relaxed),
                     |turn| turn.flow.0.cost.load(Ordering::Relaxed),
-                    |turn| {
-                        // Its task may be gone.
+                    |turn, expected| {
+                        // The turn's task may be gone.
                         let is_there = Arc::strong_count(&turn) > 1;
+                        turn.expected.store(expected, Ordering::Relaxed);
                         turn.is_granted.store(true, Ordering::Release);
                         granted.extend(turn.task.take());
                         is_there
                     },
                 );
                 *is_driven = !rotation.is_empty();
+                self.is_crowded.store(*is_driven, Ordering::Relaxed);
                 !*is_driven
             };
             for task in granted {
@@ -176,7 +186,7 @@ impl Shared {
 pub(super) enum Leave {
     /// Nobody else wants to: nothing is timed.
     Alone,
-    /// It may, from that time on.
+    /// The flow may run, from that time on.
     Since(u64),
     /// Not before its turn.
     None,
@@ -192,6 +202,8 @@ struct Of {
     allowance: AtomicU64,
     /// The most that a poll took of late, in nanoseconds.
     cost: AtomicU64,
+    /// What its turns took beyond what was expected of them, in nanoseconds, until its next ones make it good.
+    owed: AtomicI64,
     /// As of [`Pace`].
     pace: AtomicU64,
     /// The rate that it goes by; 0: none yet.
@@ -217,6 +229,11 @@ impl Flow {
             }
             false => Leave::None,
         }
+    }
+
+    /// Whether some flow has more to do than it may, so that a turn of everyone takes long.
+    pub fn is_crowded(&self) -> bool {
+        self.0.scheduler.is_crowded.load(Ordering::Relaxed)
     }
 
     /// Takes note of that many bytes that its party has sent, of which it may send `rate` a second; how long nothing more is to
@@ -265,16 +282,24 @@ impl Flow {
         work
     }
 
-    /// Charges a poll on this thread that began at that time.
-    pub(super) fn worked(&self, since: u64) {
+    /// Charges a turn on this thread that began at that time, and was taken for so many nanoseconds.
+    pub(super) fn had_turn(&self, since: u64, expected: i64) {
+        let work = i64::try_from(self.worked(since)).unwrap_or(i64::MAX);
+        let more = work.saturating_sub(expected);
+        self.0.owed.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Charges a poll on this thread that began at that time; the nanoseconds that it used.
+    pub(super) fn worked(&self, since: u64) -> u64 {
         let work = self.worked_aside(since);
         let (of, scheduler) = (&self.0, &self.0.scheduler);
         let cost = of.cost.load(Ordering::Relaxed);
         of.cost.store(work.max(cost - cost / 8), Ordering::Relaxed);
         scheduler.ran(of.no);
+        work
     }
 
-    /// It was at work while nobody else was.
+    /// Notes that this flow was at work while no other was.
     pub(super) fn worked_alone(&self) {
         self.0.scheduler.ran(self.0.no);
     }
@@ -284,6 +309,7 @@ impl Flow {
         let turn = Arc::new(Turn {
             flow: self.clone(),
             is_granted: AtomicBool::new(false),
+            expected: AtomicI64::new(0),
             task: AtomicWaker::new(),
         });
         turn.task.register(task);

@@ -14,11 +14,15 @@
 //! - nothing outside the folder is touched, and nothing that a link in it leads to;
 //! - what cannot be removed is counted ([`removals_failed`]) and never stops a start.
 //!
-//! It deliberately knows nothing of who owns what: callers decide what is to go.
+//! This module deliberately knows nothing of who owns what: callers decide what is to go, and whose a folder shall be ([`give`]).
 
+mod owner;
+mod plain;
 mod remove;
 mod trash;
 
+pub use owner::{OwnerChange, OwnerError, give};
+pub use plain::read_plain;
 pub use remove::{RemoveError, removals_failed, remove};
 pub use trash::{empty, empty_trash, empty_trash_in_background, is_trash, put_aside};
 
@@ -36,7 +40,7 @@ impl Temporary {
         Self(Some(folder))
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         self.0.as_ref().map_or(Path::new(""), TempDir::path)
     }

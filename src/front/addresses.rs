@@ -9,7 +9,7 @@ use http::{HeaderValue, Uri};
 pub struct Addresses {
     /// `http.public_url` without a slash at its end.
     public_url: Option<String>,
-    /// Its path, without a slash at its end: empty, or what a proxy puts before the paths of here.
+    /// The path of `http.public_url`, without a slash at its end: empty, or what a proxy puts before the paths of here.
     prefix: String,
     is_tls: bool,
 }
@@ -18,7 +18,7 @@ pub struct Addresses {
 const ENDPOINTS: [&str; 3] = ["mcp", "sse", "messages"];
 
 impl Addresses {
-    /// Of a front door that speaks HTTPS or not.
+    /// The addresses of a front door that speaks HTTPS or not.
     pub fn new(public_url: Option<&str>, is_tls: bool) -> Self {
         let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned());
         let uri = public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());

@@ -11,21 +11,28 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt;
-use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use tokio_util::sync::CancellationToken;
 use tower::util::ServiceExt;
 
-use super::body::Body;
-use super::cors;
-use super::late::{Answer, Late};
-use super::listener::Peer;
-use super::net::{Served, Unclear, unambiguous};
-use super::reply;
-use super::router::{self, Front, Offer};
+use super::endpoint::endpoint;
+use super::router;
+use super::state::Front;
+use crate::front::net::listener::{Listener, Serve};
+use crate::front::net::peer::Peer;
+use crate::front::net::tls::Tls;
+use crate::front::net::{Places, Served, Unclear, unambiguous};
+use crate::front::pipeline::cors;
+use crate::front::pipeline::discard::take_unread;
+use crate::front::pipeline::head::Head;
+use crate::front::pipeline::target::endpoint_at;
+use crate::front::response::body::Body;
+use crate::front::response::late::{Answer, Late};
+use crate::front::response::reply;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::{RequestSpan, of_request};
 
@@ -62,8 +69,25 @@ impl From<Arc<Front>> for Dispatch {
 }
 
 impl Dispatch {
-    /// For one connection, which is closed when it has been idle for so long.
-    pub(super) fn service(
+    /// Serves what comes to that listener until `stop`; then accepts no more, lets every connection finish its request, and
+    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call cuts every connection.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        tls: Option<Tls>,
+        places: Arc<Places>,
+        stop: CancellationToken,
+        patience: Duration,
+    ) {
+        listener.serve(self, tls, places, stop, patience).await;
+    }
+}
+
+impl Serve for Dispatch {
+    fn service(
         self,
         peer: Peer,
         idle_timeout: Duration,
@@ -91,7 +115,7 @@ impl Dispatch {
             let answer = has_room.then(|| {
                 Answer::of(move |late| {
                     let of_body = Arc::clone(&span);
-                    let answer = dispatch.answer(request, (peer, late), fault);
+                    let answer = dispatch.answer(request, peer, late, fault);
                     let answer =
                         answer.map(|response| response.map(|body| body.in_request(of_body)));
                     Box::pin(of_request(span, answer))
@@ -114,12 +138,15 @@ impl Dispatch {
             }
         })
     }
+}
 
+impl Dispatch {
     /// With what pages in browsers have to be told.
     async fn answer(
         self,
         request: Request<Incoming>,
-        (peer, late): (Peer, Late),
+        peer: Peer,
+        late: Late,
         fault: Option<Unclear>,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
@@ -131,18 +158,21 @@ impl Dispatch {
         if let Err(unclear) = clear {
             return refuse(unclear, parts.version, body, &peer).await;
         }
-        let setup = self.front.as_ref().map(|front| front.sessions.setup());
-        let config = setup.map(|setup| Arc::clone(&setup.config));
+        let runtime = self
+            .front
+            .as_ref()
+            .map(|front| front.gateway.runtime_config());
+        let config = runtime.map(|runtime| Arc::clone(&runtime.config));
         let origins = config.as_ref().map(|config| &config.http.allowed_origins);
         let Some(origins) = origins.filter(|origins| !origins.is_empty()) else {
-            return self.answer_plain(parts, body, (peer, late)).await;
+            return self.answer_plain(parts, body, peer, late).await;
         };
         if let Some(told) = cors::preflight(origins, &parts.method, &parts.headers) {
             return told;
         }
         let exposed = cors::exposed(origins, &parts.headers);
         late.with_headers(exposed.clone());
-        let mut response = self.answer_plain(parts, body, (peer, late)).await;
+        let mut response = self.answer_plain(parts, body, peer, late).await;
         response.headers_mut().extend(exposed);
         response
     }
@@ -151,7 +181,8 @@ impl Dispatch {
         self,
         mut parts: Parts,
         body: Incoming,
-        (peer, late): (Peer, Late),
+        peer: Peer,
+        late: Late,
     ) -> Response<Body> {
         if let Some(front) = &self.front
             && let Some(meant) = front.addresses.meant(parts.uri.path())
@@ -160,10 +191,10 @@ impl Dispatch {
             parts.uri = uri;
         }
         if let Some(front) = &self.front
-            && let Some((tenant, offer)) = endpoint_at(front, parts.uri.path())
+            && let Some(named) = endpoint_at(front.only_server.as_ref(), parts.uri.path())
         {
-            let from = (Some(&peer), &late);
-            return router::endpoint(front, tenant, offer, (&parts, body), from).await;
+            let head = Head::read(&parts, named, Some(&peer), &late);
+            return endpoint(front, &head, body).await;
         }
         parts.extensions.insert(peer);
         parts.extensions.insert(late);
@@ -177,14 +208,11 @@ impl Dispatch {
 async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer) -> Response<Body> {
     let Unclear { status, failure } = unclear;
     tracing::debug!(peer = %peer.ip, %failure, "a request is refused for its head");
-    router::take_unread(version, body).await;
+    take_unread(version, body).await;
     let mut refused = reply::failure(&failure);
     *refused.status_mut() = status;
     // What comes after it may not be what its sender takes it for.
-    if version != Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        refused.headers_mut().insert(CONNECTION, close);
-    }
+    reply::close_after(&mut refused, version);
     refused
 }
 
@@ -193,14 +221,11 @@ fn no_room(version: Version) -> Response<Body> {
     let why = "there is no room for what this connection holds: long heads, or answers that are not taken (`http.memory`)";
     let failure = Failure::new(Reason::MemoryExhausted, why).retry_after(Duration::from_secs(1));
     let mut refused = reply::failure(&failure);
-    if version != Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        refused.headers_mut().insert(CONNECTION, close);
-    }
+    reply::close_after(&mut refused, version);
     refused
 }
 
-/// The same address with another path.
+/// The address with another path.
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     let path_and_query = match uri.query() {
         Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
@@ -219,43 +244,6 @@ fn keep_alive_hint(idle_timeout: Duration) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// The endpoint of the front door at that path, if its names need no decoding.
-fn endpoint_at<'a>(front: &'a Front, path: &'a str) -> Option<(Option<&'a str>, Offer<'a>)> {
-    match (place(path)?, &front.only_server) {
-        ((None, Offer::All), Some(only)) => Some((None, Offer::Server(only.as_str()))),
-        ((Some(_), Offer::All), Some(_)) => None,
-        (found, _) => Some(found),
-    }
-}
-
-/// The tenant and what is offered at an MCP endpoint of Streamable HTTP. `None` for other paths, and
-/// for names that have to be decoded first.
-fn place(path: &str) -> Option<(Option<&str>, Offer<'_>)> {
-    let names = path.strip_suffix("/mcp")?;
-    if names.is_empty() {
-        return Some((None, Offer::All));
-    }
-    let names = names.strip_prefix('/')?;
-    let is_name = |name: &&str| !name.is_empty() && !name.contains(['%', '/']);
-    match names.split_once('/') {
-        None => Some(names)
-            .filter(is_name)
-            .map(|server| (None, Offer::Server(server))),
-        Some(("t", names)) => {
-            let (tenant, server) = match names.split_once('/') {
-                None => (names, None),
-                Some((tenant, server)) => (tenant, Some(server)),
-            };
-            let offer = match server {
-                None => Offer::All,
-                Some(server) => Offer::Server(Some(server).filter(is_name)?),
-            };
-            Some((Some(Some(tenant).filter(is_name)?), offer))
-        }
-        Some(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -264,7 +252,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, join, simplex};
 
     use super::*;
-    use crate::front::net::{Connection, ConnectionLimits, Places};
+    use crate::front::net::connection::Connection;
+    use crate::front::net::{ConnectionLimits, Places};
     use crate::held::Ledger;
 
     #[tokio::test(start_paused = true)]
@@ -310,33 +299,5 @@ mod tests {
         }
         assert_eq!(answered.load(Ordering::Relaxed), ASKED);
         serving.abort();
-    }
-
-    #[test]
-    fn endpoints_are_told_from_other_paths() {
-        let server = Offer::Server;
-        for (path, expected) in [
-            ("/mcp", Some((None, Offer::All))),
-            ("/demo/mcp", Some((None, server("demo")))),
-            ("/mcp/mcp", Some((None, server("mcp")))),
-            ("/t/mcp", Some((None, server("t")))),
-            ("/t/acme/mcp", Some((Some("acme"), Offer::All))),
-            ("/t/acme/demo/mcp", Some((Some("acme"), server("demo")))),
-            ("/t/t/t/mcp", Some((Some("t"), server("t")))),
-            ("//mcp", None),
-            ("/t//mcp", None),
-            ("/t//demo/mcp", None),
-            ("/t/acme//mcp", None),
-            ("/x/demo/mcp", None),
-            ("/t/acme/demo/more/mcp", None),
-            ("/d%65mo/mcp", None),
-            ("/t/%61cme/mcp", None),
-            ("/demo/mcp/", None),
-            ("/demo/sse", None),
-            ("mcp", None),
-            ("/", None),
-        ] {
-            assert_eq!(place(path), expected, "{path}");
-        }
     }
 }

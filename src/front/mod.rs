@@ -1,62 +1,55 @@
 //! The HTTP front door: Streamable HTTP for the revisions 2025-03-26 to 2025-11-25
-//! (basic/transports, "Streamable HTTP"), the stateless revision 2026-07-28 at the same addresses
-//! (`stateless`), and HTTP+SSE for clients of 2024-11-05 (`http_sse`).
+//! (basic/transports, "Streamable HTTP"), the stateless revision 2026-07-28 at the same addresses,
+//! and HTTP+SSE for clients of 2024-11-05.
 //!
 //! ```text
-//!  request ─▶ guard (Host, Origin) ─▶ authenticate ─▶ server ─▶ POST    ─▶ messages ─▶ JSON or SSE
-//!                                                            ├▶ GET     ─▶ the session's stream
-//!                                                            └▶ DELETE  ─▶ the session ends
+//!  net        a connection: TLS, heads, time-outs, what it holds
+//!   │ a request that can be read in one way only
+//!   ▼
+//!  dispatch   CORS; the few paths that nearly all requests go to. The rest: router ─▶ api
+//!   │ Head
+//!   ▼
+//!  endpoint   guard ─▶ authenticate ─▶ target ─▶ client config of address and headers      (phases of `pipeline`)
+//!   │ Inbound
+//!   ├─ GET, DELETE ─────────────────────────────────────────────▶ transport: a session's stream, or its end
+//!   ▼
+//!  post       accept ─▶ limits ─▶ body ─▶ parse ─▶ client config of the message ─▶ transport ─▶ response
 //! ```
 //!
+//! Imports go one way: `response` knows nobody, `net` knows `response`, `pipeline` both, `transport` those three, and the
+//! files that stand here all of them. What handlers share is in `state`: it has the types of phases and streams, and is
+//! named by whatever handles a request. No two files import each other in a circle.
+//!
 //! A POST is answered with `application/json` if its results are what comes first; it becomes an
-//! event stream when a notification or a worker's request precedes them, or after two seconds (`stream`, `late`),
-//! so that nothing on the way takes the connection for dead.
+//! event stream when a notification or a worker's request precedes them, or after two seconds (`transport::attached`,
+//! `response::late`), so that nothing on the way takes the connection for dead.
 //!
 //! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
 //! as what is not there; a client of 2026-07-28 that goes away cancels what it waited for, one of an earlier revision does
-//! not, and can go on from a place in a stream that it knows (`resume`).
+//! not, and can go on from a place in a stream that it knows (`transport::parked`).
 //!
-//! It deliberately knows nothing of processes: it speaks to [`crate::session`] alone.
+//! The front deliberately knows nothing of processes: it speaks to [`crate::gateway`] alone.
 
 mod addresses;
-mod aggregate;
-mod body;
-mod client_config;
-mod config_handles;
-mod conversation;
-mod cors;
+mod api;
 mod dispatch;
-mod entrance;
-mod errors;
-mod frames;
-mod guard;
-mod holding;
-mod http_sse;
-mod incoming;
-mod late;
-mod limits;
-mod listener;
+mod endpoint;
 mod net;
-mod oauth;
+mod pipeline;
 mod post;
-mod reply;
-mod resume;
+mod response;
 mod router;
-mod stateless;
-mod stateless_call;
-mod stream;
-mod telling;
-mod tls;
-mod trail;
-mod well_known;
+mod state;
+mod transport;
 
 pub use addresses::Addresses;
 pub use dispatch::Dispatch;
-pub use guard::Guard;
-pub use http_sse::Channels;
-pub use limits::RateLimits;
-pub use listener::Listener;
-pub use net::{ConnectionLimits, Places};
-pub use resume::Parked;
-pub use router::Front;
-pub use tls::{Tls, TlsError};
+pub use net::listener::Listener;
+pub use net::tls::{Tls, TlsError};
+pub use net::{Ambiguous, ConnectionLimits, Fault, Framing, Places};
+pub(crate) use pipeline::discard::take_unread;
+pub use pipeline::guard::Guard;
+pub use pipeline::limits::RateLimits;
+pub use state::Front;
+pub use transport::channels::Channels;
+pub use transport::parked::Parked;

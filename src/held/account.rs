@@ -9,7 +9,6 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::kind::Kind;
-use super::reclaim::Reclaim;
 use crate::fair::Flow;
 
 /// Why bytes were not taken in. The caller says what was to be held.
@@ -40,6 +39,15 @@ impl Full {
             Self::OfTenant { limit, .. } | Self::OfAll { limit, .. } => limit,
         }
     }
+}
+
+/// Whoever keeps what may go.
+pub trait Reclaim: Send + Sync {
+    /// Lets go of the oldest of what is kept for that tenant and holds bytes; false if there is none.
+    ///
+    /// Called wherever bytes are charged, whatever locks are held there: an implementation takes none but its own and those
+    /// under which nothing but [expendable](Kind::is_expendable) bytes is charged.
+    fn reclaim(&self, account: &Account) -> bool;
 }
 
 /// What all tenants together hold.
@@ -219,7 +227,7 @@ impl Charge {
         self.bytes
     }
 
-    /// Whose bytes they are.
+    /// The account that the bytes are charged to.
     pub fn account(&self) -> &Account {
         &self.account
     }

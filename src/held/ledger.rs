@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::account::{Account, Tenant, Totals};
+use super::account::{Account, Reclaim, Tenant, Totals};
 use super::kind::Kind;
-use super::reclaim::Reclaim;
+
 use crate::fair::Scheduler;
 use crate::ids::TenantId;
 
@@ -23,9 +23,9 @@ const SHARED_PART: u64 = 2;
 /// What may be held, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Of one tenant, unless it has a limit of its own.
+    /// Bytes of one tenant, unless it has a limit of its own.
     pub of_tenant: u64,
-    /// Of all tenants together.
+    /// Bytes of all tenants together.
     pub of_all: u64,
 }
 
@@ -91,7 +91,7 @@ impl Ledger {
         }
     }
 
-    /// One without limits, for tests and tools.
+    /// A ledger without limits, for tests and tools.
     pub fn unlimited() -> Self {
         Self::new(Limits {
             of_tenant: u64::MAX,

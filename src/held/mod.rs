@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Whoever keeps what a client or a worker sent, beyond the moment, keeps a [`Charge`] beside it. A charge is
-//! refused with [`Full`] when the tenant's limit or the limit of all would be passed; what happens then is
+//! refused with [`Full`] (`try_add` in `account`) when the tenant's limit or the limit of all would be passed; what happens then is
 //! decided where the bytes are: the request is refused, the oldest of that tenant dropped, or the slow
 //! connection closed.
 //!
@@ -21,18 +21,16 @@
 //! - before a tenant is refused what cannot be dropped, what is kept for clients of it that are gone goes ([`Reclaim`]);
 //! - an account that holds nothing and that nobody has takes no place in the ledger after its next look.
 //!
-//! It deliberately knows no HTTP, no sessions and no reasons: it counts.
+//! This module deliberately knows no HTTP, no sessions and no reasons: bytes are counted here.
 
 mod account;
 mod carried;
 mod kind;
 mod ledger;
-mod reclaim;
 mod table;
 
-pub use account::{Account, AccountKey, Charge, Full};
+pub use account::{Account, AccountKey, Charge, Full, Reclaim};
 pub use carried::weight;
 pub use kind::Kind;
 pub use ledger::{Ledger, Limits};
-pub use reclaim::Reclaim;
 pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};

@@ -21,9 +21,9 @@ use crate::ids::TenantId;
 /// How many entries there may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Of one tenant, at least 1.
+    /// Entries of one tenant, at least 1.
     pub of_tenant: usize,
-    /// Of all tenants, at least 1.
+    /// Entries of all tenants, at least 1.
     pub of_all: usize,
 }
 
@@ -235,7 +235,8 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
 /// [`Full`] when the tenant would still hold more than it may, or all would.
 pub fn charged(
     account: &Account,
-    (kind, bytes): (Kind, usize),
+    kind: Kind,
+    bytes: usize,
     mut make_room: impl FnMut() -> bool,
 ) -> Result<Charge, Full> {
     loop {
@@ -307,14 +308,14 @@ mod tests {
                 .insert(&whose, key, Some(charge), |_| false)
                 .expect("room");
         }
-        let refused = charged(&account, (Kind::Caller, 60), || false);
+        let refused = charged(&account, Kind::Caller, 60, || false);
         assert!(refused.is_err(), "nothing was made room by");
         let mut ended = 0;
         let make_room = || {
             ended += 1;
             table.take_oldest(&whose, |_| false).is_some()
         };
-        let _charge = charged(&account, (Kind::Caller, 60), make_room).expect("room now");
+        let _charge = charged(&account, Kind::Caller, 60, make_room).expect("room now");
         assert_eq!((ended, table.len()), (2, 0));
     }
 

@@ -1,7 +1,7 @@
 //! The process above a command that stdiopool runs for itself (npm, uv, what prints a secret): it ends the command
 //! with everything that started when stdiopool ends, in whatever way, or is no longer interested.
 //!
-//! It is this program executed once more, with an empty environment, and renamed `sp-command`; a parent-death signal
+//! The init process is this program executed once more, with an empty environment, and renamed `sp-command`; a parent-death signal
 //! would not do, as it reaches only the first process, and belongs to the thread that started that.
 //!
 //! ```text
@@ -23,7 +23,7 @@ use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use serde::{Deserialize, Serialize};
 
 use crate::process::{close_from_3, end_descendants, keep_private, take_over};
@@ -40,7 +40,7 @@ static IS_PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// What is run. Its environment may hold secrets: no `Debug`.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct CommandStart {
     pub(super) program: OsString,
     pub(super) args: Vec<OsString>,
     pub(super) env: Vec<(OsString, OsString)>,
@@ -76,6 +76,9 @@ fn run() -> io::Result<ExitStatus> {
     getsockopt(&stdin, sockopt::SockType)?;
     close_from_3(0)?;
     let socket = stdin.as_fd().try_clone_to_owned()?;
+    // A session of its own: Ctrl-C in a terminal does not reach it, as it has to outlive stdiopool for a moment, and it has
+    // no part in the processor's time that the supervisor's session goes first with.
+    setsid()?;
     set_name(c"sp-command")?;
     keep_private()?;
     set_child_subreaper(true)?;
@@ -83,8 +86,8 @@ fn run() -> io::Result<ExitStatus> {
     mask.add(Signal::SIGCHLD);
     mask.thread_block()?;
     let ends = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let (order, stdin_of_command) = take_over::<Order>(socket.as_fd())?;
-    let (leader, held) = start(order, stdin_of_command)?;
+    let (command, stdin_of_command) = take_over::<CommandStart>(socket.as_fd())?;
+    let (leader, held) = start(command, stdin_of_command)?;
     // The command alone holds its pipes open, so that their end is its end.
     let null = std::fs::OpenOptions::new()
         .read(true)
@@ -102,15 +105,15 @@ fn run() -> io::Result<ExitStatus> {
 
 /// Starts the command; its pid, and its stdin.
 #[allow(unsafe_code, reason = "what is set between fork and exec")]
-fn start(order: Order, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
+fn start(wanted: CommandStart, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
     let held = stdin.try_clone()?;
-    let mut command = Command::new(order.program);
+    let mut command = Command::new(wanted.program);
     command
-        .args(order.args)
+        .args(wanted.args)
         .env_clear()
-        .envs(order.env)
+        .envs(wanted.env)
         .stdin(Stdio::from(stdin));
-    if let Some(dir) = order.dir {
+    if let Some(dir) = wanted.dir {
         command.current_dir(dir);
     }
     // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.

@@ -90,6 +90,7 @@ mod tests {
             roots: vec![],
             limits: Default::default(),
             may_gain_privileges: false,
+            sandbox: None,
             folders: vec![],
             packages: "/v".into(),
             writable: vec![],

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio_process_stream::ProcessChunkStream;
 
-use super::command_init::{self, Order};
+use super::command_init::{self, CommandStart};
 use crate::process::hand_over;
 
 /// What a [`CommandGroup`] runs.
@@ -22,13 +22,13 @@ use crate::process::hand_over;
 pub struct CommandLine<'a> {
     /// Name or path of the program, looked up in the `PATH` of `env`.
     pub program: &'a str,
-    /// Its arguments.
+    /// The command's arguments.
     pub args: Vec<&'a str>,
-    /// Its whole environment; `None` for stdiopool's own.
+    /// The command's whole environment; `None` for stdiopool's own.
     pub env: Option<&'a BTreeMap<String, String>>,
-    /// Its working directory; `None` for stdiopool's own.
+    /// The command's working directory; `None` for stdiopool's own.
     pub dir: Option<&'a Path>,
-    /// Its standard input; `None` for one that is empty. Held open until everything the command started has ended.
+    /// The command's standard input; `None` for one that is empty. Held open until everything the command started has ended.
     pub stdin: Option<File>,
 }
 
@@ -36,7 +36,7 @@ pub struct CommandLine<'a> {
 #[derive(Debug)]
 pub struct CommandGroup {
     stream: ProcessChunkStream,
-    /// Its end tells the process above the command that nobody wants it. `None`: there is no such process.
+    /// A socket whose end tells the process above the command that nobody wants it. `None`: there is no such process.
     wanted: Option<UnixStream>,
 }
 
@@ -68,17 +68,15 @@ impl CommandGroup {
             .arg0("sp-command")
             .arg(command_init::ARGUMENT)
             .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // Away from Ctrl-C in a terminal: it has to outlive stdiopool for a moment.
-            .process_group(0);
-        let order = Order {
+            .stdin(Stdio::from(OwnedFd::from(theirs)));
+        let start = CommandStart {
             program: program.into(),
             args: line.args.iter().map(Into::into).collect(),
             env: environment(line.env),
             dir: line.dir.map(Path::to_owned),
         };
         // Sent before it runs: there is room for it, and no wait.
-        hand_over(ours.as_fd(), &order, stdin.as_fd())?;
+        hand_over(ours.as_fd(), &start, stdin.as_fd())?;
         let stream = ProcessChunkStream::try_from(command)?;
         Ok(Self {
             stream,
@@ -106,7 +104,7 @@ impl CommandGroup {
         })
     }
 
-    /// What it prints, and how it ends.
+    /// What the command prints, and how it ends.
     pub fn output(&mut self) -> &mut ProcessChunkStream {
         &mut self.stream
     }
@@ -118,11 +116,11 @@ impl Drop for CommandGroup {
             // Closing the socket is all: the process above must live until it has ended the rest.
             return;
         }
-        // Its pid is known only until it is reaped, so that this cannot hit another process.
+        // The child's pid is known only until it is reaped, so that this cannot hit another process.
         if let Some(pid) = self.stream.child().and_then(tokio::process::Child::id)
             && let Ok(pid) = i32::try_from(pid)
         {
-            // It may have ended a moment ago, which is what is wanted.
+            // The group may have ended a moment ago, which is what is wanted.
             let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

@@ -109,6 +109,7 @@ mod tests {
             roots: vec![],
             limits: Default::default(),
             may_gain_privileges: false,
+            sandbox: None,
             folders: vec![],
             packages: Default::default(),
             writable: vec![],

@@ -12,7 +12,7 @@
 //! it; what is not understood or cannot be installed is run as written, unless it would then ask another registry than
 //! the operator's.
 //!
-//! It deliberately starts no worker.
+//! This room deliberately starts no worker.
 
 mod command_init;
 mod direct;
@@ -22,6 +22,8 @@ pub mod line;
 mod package;
 pub mod packages;
 mod quiet;
+mod reach;
+mod sandbox;
 mod secret_files;
 mod sources;
 mod spec;
@@ -36,9 +38,11 @@ pub use line::{
 };
 pub use package::Package;
 pub use quiet::quieten;
+pub use reach::{Closed, closed_way, installation_of, unreadable, unreadable_itself};
+pub use sandbox::{Lender, NamedPath, RunsAs, Sandbox, Strict};
 pub use secret_files::SecretFiles;
 pub use sources::{
     Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,
     says_from_where, unheeded, unseen, withheld,
 };
-pub use spec::{LaunchSpec, ProcessLimits, Redactor, TokenMark};
+pub use spec::{LAUNCHER_FOLDERS, LaunchSpec, ProcessLimits, Redactor, TokenMark};

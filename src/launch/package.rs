@@ -1,4 +1,4 @@
-//! What package a command line runs, as far as that can be told.
+//! What package a command line runs, as far as that can be told: for `prefetch` alone. What is started goes by [`line`](super::line).
 
 /// A package that a launcher fetches before it runs something of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ impl Package {
         }
     }
 
-    /// Its name, for people.
+    /// The package's name, for people.
     pub fn name(&self) -> String {
         match self {
             Self::Npm { specs } => specs.join(", "),

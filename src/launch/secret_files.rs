@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -34,7 +34,7 @@ impl fmt::Debug for SecretFiles {
 }
 
 impl SecretFiles {
-    /// These secrets, by name, each in a file below `root`, which is private to this process.
+    /// Secrets by name, each in a file below `root`, which is private to this process.
     pub fn new(root: PathBuf, files: BTreeMap<String, SecretString>) -> Self {
         Self {
             root,
@@ -53,7 +53,7 @@ impl SecretFiles {
         (!self.files.is_empty()).then(|| self.root.join(worker.to_string()))
     }
 
-    /// These, for that worker.
+    /// The files as that worker has them, in its own folder.
     pub(super) fn for_worker(&self, worker: WorkerId) -> Self {
         Self {
             folder: self.folder_of(worker),
@@ -77,11 +77,16 @@ impl SecretFiles {
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Writes them, readable by this user only.
+    /// Where they are written, once that is known; none where there are none.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Writes them, readable by that user only; by stdiopool's own without one.
     ///
     /// # Errors
     /// When a file cannot be made. What was made goes with the worker.
-    pub fn write(&self) -> io::Result<()> {
+    pub fn write(&self, user: Option<u32>) -> io::Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
@@ -93,6 +98,13 @@ impl SecretFiles {
                 .mode(0o600)
                 .open(folder.join(name))?;
             file.write_all(value.expose_secret().as_bytes())?;
+            if user.is_some() {
+                fchown(&file, user, user)?;
+            }
+        }
+        if user.is_some() {
+            // Last: until then nobody else comes to them.
+            chown(folder, user, user)?;
         }
         Ok(())
     }

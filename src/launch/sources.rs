@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 
-use crate::config::downloads::{Downloader, Family, Standing, Word, downloaders};
+use crate::config::downloads::{Certainty, Downloader, Family, Word, downloaders};
 
 /// What the names of variables begin with, in lower case, that configure installers.
 const INSTALLERS: [&str; 13] = [
@@ -155,14 +155,14 @@ pub fn withheld<'a>(
         return names;
     }
     let found = downloaders(program, args);
-    retain(&mut names, &found, Standing::Runs);
+    retain(&mut names, &found, Certainty::Runs);
     names
 }
 
 /// Keeps what decides for one of those programs that stand so, and is not said in its line.
-fn retain(names: &mut Vec<&str>, found: &[Downloader], standing: Standing) {
+fn retain(names: &mut Vec<&str>, found: &[Downloader], certainty: Certainty) {
     names.retain(|name| {
-        let mut found = found.iter().filter(|it| it.standing == standing);
+        let mut found = found.iter().filter(|it| it.certainty == certainty);
         found.any(|it| decides(it.family, name) && !it.says(name))
     });
 }
@@ -193,7 +193,7 @@ pub fn unseen<'a>(
     };
     let mut proxies = deciding.clone();
     proxies.retain(|name| is_proxy(name));
-    retain(&mut deciding, &found, Standing::Named);
+    retain(&mut deciding, &found, Certainty::Named);
     let of = |names: Vec<&'a str>| (!names.is_empty()).then(|| (first.program.clone(), names));
     Unseen {
         named: of(deciding),

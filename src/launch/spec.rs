@@ -8,16 +8,30 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+use super::sandbox::{RunsAs, Sandbox};
 use super::secret_files::SecretFiles;
+use crate::fields;
 use crate::ids::WorkerId;
 
-/// Resource limits the kernel enforces on one process (setrlimit(2)). `None` leaves the inherited one.
+/// Folders beside private views in which npm and uv keep what they download and install when a line of theirs is run as
+/// written: caches, tools, Pythons.
+pub const LAUNCHER_FOLDERS: [&str; 4] = ["npm", "uv", "uv-tools", "uv-python"];
+
+/// Limits on a worker. `None`: none, or the one that is inherited.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ProcessLimits {
     /// `RLIMIT_NOFILE`: open file descriptors.
     pub open_files: Option<u64>,
     /// `RLIMIT_CPU`: seconds of CPU time, summed over the life of each process; then SIGKILL.
     pub cpu_seconds: Option<u64>,
+    /// Processes and threads of a worker, by its control group.
+    pub pids: Option<u64>,
+    /// Bytes of memory of a worker, by its control group, an eighth above.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor for a worker, by its control group.
+    pub cpu_millis: Option<u64>,
+    /// Bytes of its own folders on the disk. `RLIMIT_FSIZE` of each process, and measured.
+    pub disk: Option<u64>,
 }
 
 /// What to start: resolved argv, environment, working directory and limits of one process.
@@ -40,8 +54,11 @@ pub struct LaunchSpec {
     pub roots: Vec<String>,
     /// Kernel limits.
     pub limits: ProcessLimits,
-    /// Whether it may gain privileges by executing a set-user-ID program (PR_SET_NO_NEW_PRIVS).
+    /// Whether the process may gain privileges by executing a set-user-ID program (PR_SET_NO_NEW_PRIVS).
     pub may_gain_privileges: bool,
+    /// What keeps it apart from other tenants' processes, beside its environment and folders; `None` for
+    /// `sandbox = "none"`.
+    pub sandbox: Option<Sandbox>,
     /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
     pub folders: Vec<PathBuf>,
     /// Where private views of packages are made for it. Not part of the fingerprint: it follows from whose it is.
@@ -95,7 +112,13 @@ impl LaunchSpec {
     /// What to start for that worker: the same, in its own folder where it has one, with the paths
     /// of its own files.
     pub fn for_worker(&self, worker: WorkerId) -> Cow<'_, Self> {
-        let spec = self.in_scratch(worker);
+        let mut spec = self.in_scratch(worker);
+        if let Some(sandbox) = &self.sandbox
+            && matches!(sandbox.runs_as, RunsAs::OneOf(_))
+            && let Some(sandbox) = &mut spec.to_mut().sandbox
+        {
+            sandbox.for_worker(worker);
+        }
         if self.secret_files.folder_of(worker).is_none() {
             return spec;
         }
@@ -107,6 +130,17 @@ impl LaunchSpec {
             }
         }
         Cow::Owned(spec)
+    }
+
+    /// Nothing is left of that worker, of what it was lent for its life.
+    pub fn give_back(&self, worker: WorkerId) {
+        if let Some(Sandbox {
+            runs_as: RunsAs::OneOf(lender),
+            ..
+        }) = &self.sandbox
+        {
+            lender.give_back(worker);
+        }
     }
 
     fn in_scratch(&self, worker: WorkerId) -> Cow<'_, Self> {
@@ -136,9 +170,7 @@ impl LaunchSpec {
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
-            // Length first, so that no two sequences of fields run together into the same bytes.
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
+            fields::put(bytes, |part| hash.update(part));
         };
         field(self.program.as_bytes());
         field(&(self.args.len() as u64).to_le_bytes());
@@ -160,10 +192,21 @@ impl LaunchSpec {
         for root in &self.roots {
             field(root.as_bytes());
         }
-        for limit in [self.limits.open_files, self.limits.cpu_seconds] {
+        let ProcessLimits {
+            open_files,
+            cpu_seconds,
+            pids,
+            memory,
+            cpu_millis,
+            disk,
+        } = self.limits;
+        for limit in [open_files, cpu_seconds, pids, memory, cpu_millis, disk] {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
         field(&[u8::from(self.may_gain_privileges)]);
+        if let Some(sandbox) = &self.sandbox {
+            field(&sandbox.digested());
+        }
         for name in &self.writable {
             field(name.as_bytes());
         }
@@ -332,6 +375,7 @@ pub(super) mod tests {
             roots: vec![],
             limits: ProcessLimits::default(),
             may_gain_privileges: false,
+            sandbox: None,
             folders: vec![],
             packages: Default::default(),
             writable: vec![],

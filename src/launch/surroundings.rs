@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::folders::read_plain;
+
 use super::line::{NodeLauncher, PackageRun, PythonLauncher, Recipe};
 
 /// Variables of uv that change nothing of which package is meant, or of which its own installs are told.
@@ -171,7 +173,7 @@ impl Around<'_> {
                 None => return Ok(None),
             },
         };
-        let Ok(text) = std::fs::read_to_string(&file) else {
+        let Some(text) = read_settings(&file) else {
             return Ok(None);
         };
         let settings = text.lines().filter_map(|line| line.split_once('='));
@@ -186,6 +188,12 @@ impl Around<'_> {
         }
         Ok(Some(plain.to_owned()).filter(|value| !value.is_empty() && value != "null"))
     }
+}
+
+/// A file of settings, which a server may have put there: one that a link leads to is taken, but no pipe is waited for.
+fn read_settings(file: &Path) -> Option<String> {
+    let file = file.canonicalize().ok()?;
+    String::from_utf8(read_plain(&file).ok()?).ok()
 }
 
 fn configures(file: &Path, whose: &str) -> String {

@@ -1,12 +1,10 @@
 //! What the pool asks of the world around it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::policy::{CircuitChange, Claim, KeyFacts, StopReason};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{ExitReason, Reason};
 
 /// Starts and stops workers.
 pub trait Launcher: Send + Sync + 'static {
@@ -35,15 +33,14 @@ pub trait Launcher: Send + Sync + 'static {
     fn stop(&self, id: WorkerId, stop: Stop);
 }
 
-/// Why a worker is told to stop. As a sentence by its `Display`: the worker was "evicted: max_memory, to
-/// make room for tenant `third`".
+/// Why a worker is told to stop.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stop {
     /// Why.
     pub reason: StopReason,
     /// The tenant whose worker needs its place or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
-    /// It had `pool.drain_timeout` for what it has in flight, and others wait for the next of its key.
+    /// The worker had `pool.drain_timeout` for what it has in flight, and others wait for the next of its key.
     pub is_cut_short: bool,
 }
 
@@ -57,63 +54,10 @@ impl From<StopReason> for Stop {
     }
 }
 
-impl fmt::Display for Stop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(limit) = self.reason.limit() {
-            write!(f, "evicted: {limit}")?;
-            match &self.makes_room_for {
-                // Nobody's: a spare.
-                Some(tenant) if tenant.as_str().is_empty() => {
-                    f.write_str(", to make room for a spare")?;
-                }
-                Some(tenant) => write!(f, ", to make room for tenant `{tenant}`")?,
-                None if self.reason == StopReason::Sibling => {
-                    f.write_str(", for clients that declare something else")?;
-                }
-                None => {}
-            }
-        } else {
-            self.fmt_reason(f)?;
-        }
-        if self.is_cut_short {
-            f.write_str(
-                "; what it had in flight did not end within `pool.drain_timeout`, and others waited for the next",
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl Stop {
-    fn fmt_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.reason {
-            StopReason::Idle => "stopped: idle for its `idle_timeout`",
-            StopReason::Memory => "ended: it held more memory than `limits.memory`",
-            StopReason::Lifetime => "recycled: it reached its `max_lifetime`",
-            StopReason::Requests => "recycled: it served `max_requests` requests",
-            StopReason::Config => "replaced: what it is started with has changed",
-            StopReason::Package => "replaced: its package is there in another version",
-            StopReason::Drained => "stopped: stdiopool shuts down",
-            StopReason::Admin => "stopped by an operator",
-            StopReason::Session => "released: the session or request it belonged to is over",
-            StopReason::Unanswered => "ended: it did not answer a request that was cancelled",
-            StopReason::StartFailed => "ended: it did not become ready",
-            StopReason::Declined => {
-                "ended: it does not speak the protocol's era of its client, and the other is tried"
-            }
-            StopReason::NotBeside => {
-                "ended: it does not start beside another process of its server, and is tried after that"
-            }
-            // Its exit says more.
-            _ => "ended by itself",
-        })
-    }
-}
-
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitCause {
-    /// It was told to.
+    /// The worker was told to.
     Asked,
     /// By itself.
     Crashed,
@@ -138,12 +82,10 @@ pub struct Want<S> {
 pub trait Observer: Send + Sync + 'static {
     /// A want that had to wait was granted or refused after that long.
     fn waited(&self, _wait: Duration) {}
-    /// A want was refused.
-    fn refused(&self, _reason: Reason) {}
     /// A start ended, well or not.
     fn started(&self, _server: &ServerName, _succeeded: bool, _took: Duration) {}
-    /// A worker is gone.
-    fn gone(&self, _server: &ServerName, _reason: ExitReason) {}
+    /// A worker is gone: it was to stop for that reason, or has ended by itself.
+    fn gone(&self, _server: &ServerName, _stopped: Option<StopReason>) {}
     /// A worker was told to stop so that another can start.
     fn evicted(&self, _server: &ServerName, _reason: StopReason) {}
     /// A circuit opens or closes.

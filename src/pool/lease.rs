@@ -13,7 +13,7 @@ pub struct Lease<L: Launcher> {
     pub(super) pool: Arc<Inner<L>>,
     pub(super) id: WorkerId,
     pub(super) worker: L::Worker,
-    /// Whose request it is for.
+    /// The session whose request the slot is for.
     pub(super) session: u64,
     pub(super) served: bool,
 }
@@ -24,7 +24,7 @@ impl<L: Launcher> Lease<L> {
         &self.worker
     }
 
-    /// Its id.
+    /// The worker's id.
     pub fn id(&self) -> WorkerId {
         self.id
     }

@@ -21,8 +21,9 @@
 //! - what is in flight or pinned is not evicted, and what is in flight ends early only where others have waited for the
 //!   next worker of its key for `drain_timeout`.
 //!
-//! It deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
-//! stops them.
+//! The pool deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
+//! stops them. What it refuses or ends, it says as values ([`Refusal`], [`StopReason`]): the words, codes and labels for them are
+//! in `upstream::outcomes`.
 
 mod launcher;
 mod lease;
@@ -35,8 +36,8 @@ mod snapshot;
 pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Stop, Want};
 pub use lease::Lease;
 pub use policy::{
-    CircuitChange, CircuitOf, CircuitTurn, Claim, KeyFacts, Limits, StopReason, Warmth,
-    share_of_session,
+    CircuitChange, CircuitOf, CircuitTurn, Claim, KeyFacts, Limits, Predecessor, Refusal,
+    StartFailure, StopReason, Warmth, share_of_session,
 };
 pub use runtime::Pool;
 pub use snapshot::{OpenCircuit, OpenConfiguration, Snapshot, WorkerState, WorkerView};

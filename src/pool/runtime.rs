@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::launcher::{ExitCause, Launcher, Observer, Stop, Want};
 use super::lease::Lease;
 use super::policy::{
-    Action, CircuitChange, Event, Limits, Policy, Stock, StopReason, TicketId, Warmth,
+    Action, CircuitChange, Event, Limits, Policy, Refusal, StartFailure, Stock, StopReason,
+    TicketId, Warmth,
 };
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{ExitReason, Failure, Reason};
 
 /// The pool of workers. Cheap to clone.
 pub struct Pool<L: Launcher> {
@@ -44,7 +44,7 @@ pub(super) struct Inner<L: Launcher> {
 }
 
 /// Where a ticket's answer goes.
-type Answer<L> = oneshot::Sender<Result<Lease<L>, Failure>>;
+type Answer<L> = oneshot::Sender<Result<Lease<L>, Refusal>>;
 
 struct Core<L: Launcher> {
     policy: Policy,
@@ -53,8 +53,8 @@ struct Core<L: Launcher> {
     asking: Option<TicketId>,
     /// The session of the want that is being decided.
     asking_session: u64,
-    /// Its answer.
-    answer: Option<Result<Lease<L>, Failure>>,
+    /// The answer to the want.
+    answer: Option<Result<Lease<L>, Refusal>>,
     /// With the session that each is for.
     waiting: FxHashMap<TicketId, (u64, Answer<L>)>,
     handles: FxHashMap<WorkerId, L::Worker>,
@@ -69,8 +69,8 @@ struct Core<L: Launcher> {
 
 /// What became of a want.
 enum Answered<L: Launcher> {
-    AtOnce(Result<Lease<L>, Failure>),
-    Later(oneshot::Receiver<Result<Lease<L>, Failure>>),
+    AtOnce(Result<Lease<L>, Refusal>),
+    Later(oneshot::Receiver<Result<Lease<L>, Refusal>>),
 }
 
 /// What is carried out once the lock is released. The policy counts a slot as taken and a worker
@@ -82,10 +82,9 @@ enum Effect<L: Launcher> {
     Stop(WorkerId, Stop, Option<ServerName>),
     Hibernate(WorkerId),
     Wake(WorkerId),
-    Grant(oneshot::Sender<Result<Lease<L>, Failure>>, Lease<L>),
-    Refuse(oneshot::Sender<Result<Lease<L>, Failure>>, Failure),
-    Refused(Reason),
-    Gone(ServerName, ExitReason),
+    Grant(oneshot::Sender<Result<Lease<L>, Refusal>>, Lease<L>),
+    Refuse(oneshot::Sender<Result<Lease<L>, Refusal>>, Refusal),
+    Gone(ServerName, Option<StopReason>),
     Circuit(Box<CircuitChange>),
 }
 
@@ -128,7 +127,7 @@ impl<L: Launcher> Pool<L> {
     ///
     /// # Cancel-Safety
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
-    pub async fn acquire(&self, want: Want<L::Spec>) -> (Result<Lease<L>, Failure>, Duration) {
+    pub async fn acquire(&self, want: Want<L::Spec>) -> (Result<Lease<L>, Refusal>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut answer = match self.inner.want(ticket, want) {
             Answered::AtOnce(answer) => return (answer, Duration::ZERO),
@@ -143,9 +142,7 @@ impl<L: Launcher> Pool<L> {
         withdrawal.ticket = None;
         let took = since.elapsed();
         self.inner.observer.waited(took);
-        let answered = answered.unwrap_or_else(|_dropped| {
-            Err(Failure::new(Reason::Internal, "the pool dropped a request"))
-        });
+        let answered = answered.unwrap_or(Err(Refusal::Dropped));
         (answered, took)
     }
 
@@ -168,7 +165,7 @@ impl<L: Launcher> Pool<L> {
     }
 
     /// A started worker will never serve; `failure` is what those who wait for it are told.
-    pub fn start_failed(&self, id: WorkerId, failure: Failure) {
+    pub fn start_failed(&self, id: WorkerId, failure: StartFailure) {
         let start = self.inner.core.lock().starts.remove(&id);
         self.inner.on(Event::StartFailed(id, failure));
         if let Some((server, since)) = start {
@@ -177,7 +174,7 @@ impl<L: Launcher> Pool<L> {
     }
 
     /// A started worker cannot be spoken to in the way of its key, which is nobody's fault.
-    pub fn declined(&self, id: WorkerId, failure: Failure) {
+    pub fn declined(&self, id: WorkerId, failure: StartFailure) {
         self.inner.core.lock().starts.remove(&id);
         self.inner.on(Event::Declined(id, failure));
     }
@@ -209,8 +206,8 @@ impl<L: Launcher> Pool<L> {
     }
 
     /// A worker that was told to hibernate said something unasked.
-    pub fn stirred(&self, id: WorkerId) {
-        self.inner.on(Event::Stirred(id));
+    pub fn spontaneous_wake(&self, id: WorkerId) {
+        self.inner.on(Event::SpontaneousWake(id));
     }
 
     /// The host runs out of memory: idle workers shed so many bytes.
@@ -226,12 +223,12 @@ impl<L: Launcher> Pool<L> {
         is_known
     }
 
-    /// The same for every worker of a key.
+    /// Gives every worker of a key no new requests, and stops each when it has none in flight.
     pub fn retire_key(&self, key: PoolKey, reason: StopReason) {
         self.inner.on(Event::RetireKey(key, reason));
     }
 
-    /// The same for every worker that `is_meant`; returns how many.
+    /// Gives every worker that `is_meant` no new requests, and stops each when it has none in flight; returns how many.
     pub fn retire_where(
         &self,
         is_meant: impl Fn(&WorkerView) -> bool,
@@ -451,23 +448,22 @@ impl<L: Launcher> Inner<L> {
                 let (session, tell) = core.waiting.remove(&ticket)?;
                 Some(Effect::Grant(tell, lease(session)))
             }
-            Action::Refuse(ticket, failure) => {
-                let reason = failure.reason;
+            Action::Refuse(ticket, refusal) => {
                 if core.asking == Some(ticket) {
-                    core.answer = Some(Err(failure));
-                    return Some(Effect::Refused(reason));
+                    core.answer = Some(Err(refusal));
+                    return None;
                 }
                 let (_, tell) = core.waiting.remove(&ticket)?;
-                Some(Effect::Refuse(tell, failure))
+                Some(Effect::Refuse(tell, refusal))
             }
             Action::Gone {
                 worker,
                 server,
-                reason,
+                stopped,
             } => {
                 core.handles.remove(&worker);
                 core.starts.remove(&worker);
-                Some(Effect::Gone(server, reason))
+                Some(Effect::Gone(server, stopped))
             }
             Action::Forget(key) => {
                 core.specs.remove(&key);
@@ -492,12 +488,8 @@ impl<L: Launcher> Inner<L> {
                 Effect::Wake(id) => self.launcher.wake(id),
                 // If nobody listens any more, the lease comes back and is dropped here.
                 Effect::Grant(tell, lease) => drop(tell.send(Ok(lease))),
-                Effect::Refuse(tell, failure) => {
-                    self.observer.refused(failure.reason);
-                    drop(tell.send(Err(failure)));
-                }
-                Effect::Refused(reason) => self.observer.refused(reason),
-                Effect::Gone(server, reason) => self.observer.gone(&server, reason),
+                Effect::Refuse(tell, refusal) => drop(tell.send(Err(refusal))),
+                Effect::Gone(server, stopped) => self.observer.gone(&server, stopped),
                 Effect::Circuit(change) => self.observer.circuit(&change),
             }
         }
@@ -518,7 +510,7 @@ impl<L: Launcher> Drop for Withdrawal<'_, L> {
             let mut core = self.pool.core.lock();
             match core.waiting.remove(&ticket) {
                 Some(_waiting) => self.pool.step(&mut core, Event::Withdraw(ticket)),
-                // It was answered: the channel holds the lease, and drops it.
+                // The ticket was answered: the channel holds the lease, and drops it.
                 None => return,
             }
         };

@@ -8,11 +8,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Stop, StopReason,
-    Want,
+    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Refusal,
+    StartFailure, Stop, StopReason, Want,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 #[derive(Debug, Default)]
 struct Fake {
@@ -80,7 +79,7 @@ fn want(n: u8) -> Want<()> {
     }
 }
 
-async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Failure> {
+async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Refusal> {
     pool.acquire(want).await.0
 }
 
@@ -162,9 +161,12 @@ async fn a_failed_start_is_told_to_whoever_waits() {
     let (pool, _fake) = pool(Limits::default());
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
-    pool.start_failed(WorkerId(1), Failure::new(Reason::StartFailed, "no luck"));
+    pool.start_failed(WorkerId(1), StartFailure::Failed("no luck".into()));
     pool.exited(WorkerId(1), ExitCause::StartFailed);
-    assert_eq!(waiting.await.expect_err("refused").message, "no luck");
+    let failure = StartFailure::Failed("no luck".into());
+    let retry_in = None;
+    let refused = waiting.await.expect_err("refused");
+    assert_eq!(refused, Refusal::StartFailed { failure, retry_in });
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +175,7 @@ async fn time_passes_for_the_policy() {
     let since = Instant::now();
     let lease = first(&pool).await;
     let refused = acquire(&pool, want(1)).await.expect_err("at its deadline");
-    assert_eq!(refused.reason, Reason::Busy);
+    assert!(matches!(refused, Refusal::KeyBusy { .. }), "{refused:?}");
     assert_eq!(since.elapsed().as_secs(), 30);
     drop(lease);
     tokio::time::sleep(Duration::from_secs(61)).await;
@@ -253,7 +255,10 @@ async fn a_spare_becomes_the_worker_that_someone_wants() {
     };
     wanted.facts = Arc::new(facts);
     let mut waiting = std::pin::pin!(acquire(&pool, wanted));
-    assert!(waiting.as_mut().now_or_never().is_none(), "not yet greeted");
+    assert!(
+        waiting.as_mut().now_or_never().is_none(),
+        "no handshake yet"
+    );
     assert_eq!(*fake.adopted.lock(), [id]);
     assert_eq!(*fake.started.lock(), [id, WorkerId(2)], "and its successor");
     pool.ready(id, id);

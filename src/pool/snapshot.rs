@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::{Phase, Policy, Sleep};
+use super::policy::{Phase, Policy, Sleep, StartFailure};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// Where a worker is in its life, as people are told.
@@ -27,15 +27,15 @@ pub enum WorkerState {
 /// One worker.
 #[derive(Clone, Debug)]
 pub struct WorkerView {
-    /// Its id.
+    /// The worker's id.
     pub id: WorkerId,
-    /// What it is interchangeable with.
+    /// The key of all that the worker is interchangeable with.
     pub key: PoolKey,
-    /// Whose it is.
+    /// The tenant.
     pub tenant: TenantId,
-    /// What it runs.
+    /// The server that the worker runs.
     pub server: ServerName,
-    /// Where it is in its life.
+    /// Where the worker is in its life.
     pub state: WorkerState,
     /// Requests it works on.
     pub in_flight: usize,
@@ -58,11 +58,11 @@ pub struct WorkerView {
 /// The pool at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Its workers, by id.
+    /// The pool's workers, by id.
     pub workers: Vec<WorkerView>,
     /// How many wants wait, by tenant.
     pub waiting: Vec<(TenantId, usize)>,
-    /// The same, by server.
+    /// How many wants wait, by server.
     pub waiting_for: Vec<(ServerName, usize)>,
     /// The keys of these wants, in any order.
     pub wanted: Vec<PoolKey>,
@@ -92,14 +92,14 @@ pub struct OpenCircuit {
 pub struct OpenConfiguration {
     /// Of which server.
     pub server: ServerName,
-    /// Whose it is.
+    /// The tenant.
     pub tenant: TenantId,
     /// For how much longer it is left alone; nothing if its next start is to be tried.
     pub retry_in: Duration,
     /// How many starts in a row failed.
     pub failures: u32,
-    /// How the last one failed.
-    pub last: String,
+    /// How the last one failed, if that is remembered.
+    pub last: Option<StartFailure>,
 }
 
 impl Snapshot {
@@ -137,22 +137,22 @@ impl Snapshot {
         waiting.sort();
         let mut open_circuits: Vec<_> = policy
             .open_circuits(now)
-            .map(|(server, tenant, until, failing_keys)| OpenCircuit {
+            .map(|(server, open)| OpenCircuit {
                 server: server.clone(),
-                tenant: tenant.cloned(),
-                failing_keys,
-                retry_in: until.saturating_duration_since(now),
+                tenant: open.tenant.cloned(),
+                failing_keys: open.failing,
+                retry_in: open.until.saturating_duration_since(now),
             })
             .collect();
         open_circuits.sort();
         let mut open_configurations: Vec<_> = policy
             .open_configurations(now)
-            .map(|(facts, until, failures, last)| OpenConfiguration {
-                server: facts.server.clone(),
-                tenant: facts.tenant.clone(),
-                retry_in: until.saturating_duration_since(now),
-                failures,
-                last: last.map(ToString::to_string).unwrap_or_default(),
+            .map(|refused| OpenConfiguration {
+                server: refused.facts.server.clone(),
+                tenant: refused.facts.tenant.clone(),
+                retry_in: refused.until.saturating_duration_since(now),
+                failures: refused.failures,
+                last: refused.last.cloned(),
             })
             .collect();
         open_configurations.sort();

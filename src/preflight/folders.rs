@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Finding, Weight};
+use super::finding::{Finding, Weight};
 use crate::config::template::{Piece, Reference, Template};
 use crate::config::{Config, Server};
 use crate::ids::ServerName;
@@ -68,7 +68,10 @@ fn missing(config: &Config, template: &Template) -> Option<String> {
     let is_missing = |folder: &PathBuf| !folder.is_dir();
     if let Some(text) = template.as_literal() {
         let folder = Some(folder(text)).filter(is_missing)?;
-        return Some(format!("there is no folder {}", folder.display()));
+        return Some(match folder.exists() {
+            true => format!("there is a file at {}, and no folder", folder.display()),
+            false => format!("there is no folder {}", folder.display()),
+        });
     }
     // What every one of them is in.
     if let Some(Piece::Literal(begin)) = template.pieces().first()

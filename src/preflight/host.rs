@@ -4,17 +4,19 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 
-use super::{Finding, Weight, folders, secrets};
-use crate::config::{AuthMode, Config, Globs, SecretSource, Server, resembles};
+use super::finding::{Finding, Weight};
+use super::{folders, secrets};
+use crate::config::{AuthMode, Config, Globs, Isolation, SecretSource, Server, resembles};
+use crate::egress::Network;
 use crate::front::Tls;
 use crate::ids::ServerName;
 use crate::store::{self, Vault};
-use crate::tenancy;
+use crate::tenancy::{self, Rehearsal};
 use crate::worker;
 
-/// All of it, what concerns everyone first.
+/// All that is found of the host, what concerns everyone first.
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
     let mut missing = Vec::new();
     let mut fatal = |key: [&str; 2], why: String| {
@@ -53,7 +55,12 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     for (name, server) in &config.servers {
         missing.extend(program(config, name, server));
         missing.extend(folders::of_server(config, name, server));
+        missing.extend(walls(name, server));
+        missing.extend(not_there(name, server));
+        missing.extend(not_writable(config, name, server));
     }
+    missing.extend(writable_by_all(config));
+    missing.extend(out_of_reach(config));
     missing.extend(secrets::findings(config));
     missing.extend(aimless_rules(config, &stored));
     missing
@@ -67,7 +74,11 @@ pub fn state_key(source: &SecretSource) -> Option<String> {
     };
     let shown = path.display();
     // One that cannot be looked at cannot be read either, which is told then.
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let meta = std::fs::metadata(path).ok()?;
+    if meta.is_dir() {
+        return Some(format!("{shown} is a folder; name the file with the key"));
+    }
+    let mode = meta.permissions().mode() & 0o777;
     (mode & 0o007 != 0).then(|| {
         format!(
             "{shown} can be read by others (mode {mode:04o}), and with it every secret in the state folder: chmod 600 {shown}"
@@ -109,7 +120,9 @@ fn key_problem(source: &SecretSource) -> Option<String> {
             Err(_) => return Some(format!("the variable {name} is not set")),
         },
         // Run only where it is needed.
-        SecretSource::Command(argv) => return secrets::no_program(argv),
+        SecretSource::Command(argv) => {
+            return secrets::no_program(argv).map(|error| error.to_string());
+        }
         SecretSource::Stored(_) => return None,
     };
     let error = Vault::new(&text.into()).err()?;
@@ -136,7 +149,7 @@ fn unwritable(file: &Path) -> Option<String> {
 fn program(config: &Config, name: &ServerName, server: &Server) -> Option<Finding> {
     let own_path = server.env.get("PATH").map(|path| path.as_literal());
     let path = match own_path {
-        // It is known when a worker is started.
+        // The server's own path is known when a worker is started.
         Some(None) => return None,
         Some(Some(path)) => path.to_owned(),
         None => std::env::var("PATH").unwrap_or_default(),
@@ -151,6 +164,119 @@ fn program(config: &Config, name: &ServerName, server: &Server) -> Option<Findin
     let why = format!("`servers.{name}.command`: {error}");
     let key = ["servers", name.as_str(), "command"];
     Some(Finding::new(Weight::Failing, key, why))
+}
+
+/// Servers that may write to the packages of all tenants, though stdiopool is no root, whose servers at least see these
+/// read-only.
+fn writable_by_all(config: &Config) -> Vec<Finding> {
+    if geteuid().is_root() {
+        return vec![];
+    }
+    let open = config.without_sandbox().map(|name| {
+        let why = format!(
+            "`servers.{name}.sandbox` is \"none\", and stdiopool is not root: this server may write to the installed packages that all tenants run, and to what else is in the state folder; each package is compared with what was installed before a start from it (run stdiopool as root, or take \"none\" off)"
+        );
+        Finding::new(Weight::Odd, ["servers", name.as_str(), "sandbox"], why)
+    });
+    open.collect()
+}
+
+/// The walls that a server is to have and that this host cannot give.
+fn walls(name: &ServerName, server: &Server) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut lacks = |key: &str, value: &str, why: worker::NoWalls| {
+        let why = format!(
+            "`servers.{name}.{key}` = {value} cannot be had on this host: {why} (`stdiopool doctor` says what it takes); the server is refused rather than started without"
+        );
+        found.push(Finding::new(
+            Weight::Failing,
+            ["servers", name.as_str(), key],
+            why,
+        ));
+    };
+    if server.sandbox == Isolation::Strict
+        && let Err(why) = worker::can_be_strict()
+    {
+        lacks("sandbox", "\"strict\"", why);
+    }
+    if server.network == Network::Off
+        && let Err(why) = worker::can_have_no_network()
+    {
+        lacks("network", "\"off\"", why);
+    }
+    if server.network.allowed().is_some()
+        && let Err(why) = worker::can_have_list_of_hosts()
+    {
+        lacks("network", "a list of hosts", why);
+    }
+    found
+}
+
+/// What a strict server is to see, and is not there.
+fn not_there(name: &ServerName, server: &Server) -> Vec<Finding> {
+    let keys = [
+        ("readable", &server.readable),
+        ("writable", &server.writable),
+    ];
+    let all = keys
+        .iter()
+        .flat_map(|(key, paths)| paths.iter().map(move |path| (*key, path)));
+    let missing = all.filter(|(_, path)| !path.exists());
+    let found = missing.map(|(key, path)| {
+        let why = format!("`servers.{name}.{key}`: {} is not there", path.display());
+        // Without what it is to write to it is not started; without what it is to read it may do.
+        let weight = match key {
+            "writable" => Weight::Failing,
+            _ => Weight::Odd,
+        };
+        Finding::new(weight, ["servers", name.as_str(), key], why)
+    });
+    found.collect()
+}
+
+/// Folders that a strict server is to write to, and that are neither a tenant's user's nor open to all.
+fn not_writable(config: &Config, name: &ServerName, server: &Server) -> Vec<Finding> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(users) = tenancy::users_of_host(config) else {
+        return vec![];
+    };
+    let is_closed = |path: &&std::path::PathBuf| {
+        path.metadata().is_ok_and(|meta| {
+            let is_of = |id: u32, bits: u32| users.contains(&id) && meta.mode() & bits == bits;
+            let is_open = meta.mode() & 0o003 == 0o003;
+            !is_open && !is_of(meta.uid(), 0o300) && !is_of(meta.gid(), 0o030)
+        })
+    };
+    let closed = server.writable.iter().filter(is_closed).map(|path| {
+        let shown = path.display();
+        let why = format!("`servers.{name}.writable`: {shown} cannot be written by any tenant's user ({}-{}): give it to the one who is to (`ls -ln` of its data folder shows the number; chgrp NUMBER {shown}; chmod g+rwx {shown})", users.start(), users.end());
+        Finding::new(Weight::Odd, ["servers", name.as_str(), "writable"], why)
+    });
+    closed.collect()
+}
+
+/// What servers name and would not come to as the users that they run as here.
+fn out_of_reach(config: &Config) -> Vec<Finding> {
+    let Ok(users) = tenancy::users_of_host(config) else {
+        return vec![];
+    };
+    let rehearsal = Rehearsal::of(config);
+    let closed = config.servers.iter().filter_map(|(name, server)| {
+        let spec = rehearsal.spec(name, server);
+        spec.sandbox.as_ref()?;
+        let (key, error) = worker::out_of_reach(&spec, *users.start())?;
+        let (key, why) = match &key {
+            // The error names its key.
+            Some(key) => (
+                key.rsplit('.').next().unwrap_or_default(),
+                error.to_string(),
+            ),
+            None => ("command", format!("`servers.{name}.command`: {error}")),
+        };
+        let key = ["servers", name.as_str(), key];
+        Some(Finding::new(Weight::Failing, key, why))
+    });
+    closed.collect()
 }
 
 /// Rules of the policy about tenants that there are none of. Others may come: by `stdiopool tenant add`, or from wherever

@@ -1,9 +1,9 @@
 //! What a start of each server's command will come to.
 
-use super::{Finding, Weight, path};
+use super::finding::{Finding, Weight, path};
 use crate::config::{Arg, Config};
 use crate::ids::ServerName;
-use crate::session::Outlook;
+use crate::routing::Outlook;
 use crate::tenancy::Rehearsal;
 
 /// What a start of one server's command will come to.
@@ -11,7 +11,7 @@ use crate::tenancy::Rehearsal;
 pub struct Launch {
     /// The server.
     pub server: ServerName,
-    /// What it will come to.
+    /// What the start will come to.
     pub outlook: Outlook,
 }
 
@@ -28,7 +28,7 @@ pub fn launches(config: &Config) -> Vec<Launch> {
             let (spec, installs) = (rehearsal.spec(name, server), rehearsal.installs(server));
             Launch {
                 server: name.clone(),
-                outlook: Outlook::of((name, server), &spec, &args, installs),
+                outlook: Outlook::of(name, server, &spec, &args, installs),
             }
         })
         .collect()
@@ -66,7 +66,7 @@ impl Launch {
         })
     }
 
-    /// In words, for people.
+    /// The outlook in words, for people.
     pub fn text(&self) -> String {
         let server = &self.server;
         match &self.outlook {

@@ -4,9 +4,12 @@
 //! `check` says all of it; whoever puts the file in force refuses what is [`Weight::Fatal`], logs the rest and goes on, as
 //! one server's missing program must not take the others from their callers. Each is said in the same words everywhere.
 //!
-//! It deliberately runs nothing and asks no registry: commands that print secrets, packages and JWKs are looked at when
-//! they are first needed.
+//! Invariant: what a start would refuse is found here before it, in the words of the start.
+//!
+//! This room deliberately runs nothing and asks no registry: packages and JWKs are looked at when they are first needed, and so are
+//! commands that print secrets, but for who asks for that ([`printed`]).
 
+mod finding;
 mod folders;
 mod host;
 mod launches;
@@ -15,53 +18,13 @@ mod sources;
 
 use crate::config::Config;
 
+pub use finding::{Finding, Weight};
 pub use host::state_key;
 pub use launches::{Launch, launches};
+pub use secrets::printed;
 pub use sources::seen_by_installs;
 
-/// How much something that was found matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Weight {
-    /// Nothing is served, and a reload changes nothing.
-    Fatal,
-    /// Calls of one server or one tenant are refused until it is mended; others go on.
-    Failing,
-    /// Calls are served, otherwise than may be meant.
-    Odd,
-}
-
-/// Something that was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Finding {
-    /// How much it matters.
-    pub weight: Weight,
-    /// The keys that lead to it in pool.toml.
-    pub key: Vec<String>,
-    /// Further keys on which it rests, below its server: it says nothing while one of them has a mistake.
-    rests_on: Vec<Vec<String>>,
-    /// What was found and what to do.
-    pub message: String,
-}
-
-impl Finding {
-    fn new<const N: usize>(weight: Weight, key: [&str; N], message: String) -> Self {
-        Self {
-            weight,
-            key: path(key),
-            rests_on: vec![],
-            message,
-        }
-    }
-
-    /// The keys on which it rests: while one of them has a mistake, it says nothing.
-    pub fn rests_on(&self) -> Vec<Vec<String>> {
-        let mut keys = self.rests_on.clone();
-        keys.push(self.key.clone());
-        keys
-    }
-}
-
-/// All that is found. Looks at files, so that it may block.
+/// All that is found of a config. Looks at files, so that it may block.
 pub fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = host::findings(config);
     findings.extend(of_launches(config));
@@ -75,8 +38,4 @@ pub fn of_launches(config: &Config) -> Vec<Finding> {
     let mut findings: Vec<_> = of_each.collect();
     findings.extend(sources::findings(config, &launches));
     findings
-}
-
-fn path<const N: usize>(keys: [&str; N]) -> Vec<String> {
-    keys.map(ToOwned::to_owned).to_vec()
 }

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use secrecy::ExposeSecret;
 
-use super::{Finding, Launch, Weight, path};
+use super::finding::{Finding, Weight, path};
+use super::launches::Launch;
 use crate::config::Config;
 use crate::config::downloads::{Family, Kind, Word, downloaders, kind};
 use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, lacking_of, says_from_where, unseen};
-use crate::session::Outlook;
+use crate::routing::Outlook;
 use crate::tenancy::{InstallEnvironment, Rehearsal};
 use crate::worker;
 
@@ -94,7 +95,7 @@ impl AsWritten<'_> {
         downloaders(&self.spec.program, &self.words).is_empty()
     }
 
-    /// Whose packages its program may download, though its line does not say so; empty for one that is no script.
+    /// The families whose packages the program may download, though its line does not say so; empty for one that is no script.
     fn may_use(&self, config: &Config) -> Vec<Family> {
         let by = |program: &str| match kind(name_of(program)) {
             Some(Kind::Interpreter(families)) => Some(families.to_vec()),

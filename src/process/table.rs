@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 
+use nix::unistd::{Pid, getsid};
 use rustc_hash::FxHashMap;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use super::pidfd::open_pidfd;
 
-/// One process at the time of the scan. Pid and start time together are never reused.
+/// A process at the time of the scan. Pid and start time together are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
@@ -18,16 +19,19 @@ pub(crate) struct Process {
     pub(crate) parent: u32,
     pub(crate) session: u32,
     pub(crate) state: RunState,
+    /// A child of this process that `/proc` does not show it (`hidepid`, where that child is not dumpable). When it
+    /// started is not known then, nor what its own children are but for those that are shown.
+    pub(crate) is_hidden: bool,
 }
 
 /// What a process was doing at the time of the scan, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RunState {
-    /// It runs or waits.
+    /// The process runs or waits.
     Living,
     /// A signal or a debugger stopped it.
     Stopped,
-    /// It has ended and was not waited for.
+    /// The process has ended and was not waited for.
     Zombie,
 }
 
@@ -40,7 +44,8 @@ pub(crate) struct ProcessTable {
 }
 
 impl ProcessTable {
-    /// Reads `/proc`. About 10 microseconds a process; blocks, but on no disk.
+    /// Reads `/proc`, and what children this process has beside those in it. About 10 microseconds a process; blocks, but
+    /// on no disk.
     ///
     /// # Errors
     /// When `/proc` cannot be listed, or a process in it cannot be read though it may be there: a table that
@@ -54,6 +59,13 @@ impl ProcessTable {
                 None => None,
             };
             if let Some(process) = process {
+                table.insert(process);
+            }
+        }
+        for pid in own_children() {
+            if !table.by_pid.contains_key(&pid)
+                && let Some(process) = hidden_child(pid)
+            {
                 table.insert(process);
             }
         }
@@ -74,6 +86,11 @@ impl ProcessTable {
         pids.unwrap_or_default()
             .iter()
             .filter_map(|pid| self.by_pid.get(pid).copied())
+    }
+
+    /// All processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.by_pid.keys().copied().collect()
     }
 
     /// The process itself, if it lives.
@@ -98,8 +115,45 @@ impl ProcessTable {
 impl Process {
     /// The process that has this pid now, if any.
     pub(crate) fn now(pid: u32) -> Option<Self> {
-        read(pid).ok().flatten()
+        read(pid).ok().flatten().or_else(|| hidden_child(pid))
     }
+}
+
+/// The children of this process, of whatever thread, also those that a host with `hidepid` (proc(5)) does not show it: such that
+/// are not dumpable. None on a kernel that was built without these lists.
+fn own_children() -> Vec<u32> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let lists = threads
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let pids = lists.map(|list| {
+        let pids = list.split_ascii_whitespace().map(str::parse);
+        pids.flatten().collect::<Vec<u32>>()
+    });
+    pids.flatten().collect()
+}
+
+/// What can be told of a child without `/proc`; `None` when it was waited for.
+fn hidden_child(pid: u32) -> Option<Process> {
+    let child = rustix::process::Pid::from_raw(pid.cast_signed())?;
+    let looks = WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let of = WaitIdOptions::EXITED | WaitIdOptions::STOPPED;
+    let status = waitid(WaitId::Pid(child), looks | of).ok()?;
+    let session = getsid(Some(Pid::from_raw(pid.cast_signed()))).ok()?;
+    Some(Process {
+        pid,
+        started: 0,
+        parent: std::process::id(),
+        session: session.as_raw().cast_unsigned(),
+        state: match status {
+            Some(status) if status.stopped() => RunState::Stopped,
+            Some(_) => RunState::Zombie,
+            None => RunState::Living,
+        },
+        is_hidden: true,
+    })
 }
 
 /// Reads `/proc/PID/stat` (proc_pid_stat(5)); `None` when the process has ended.
@@ -107,7 +161,8 @@ fn read(pid: u32) -> io::Result<Option<Process>> {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(text) => Ok(parse(pid, &text)),
         Err(error) => match error.raw_os_error() {
-            // It ended before the file was opened, or read; or it is hidden (`hidepid`), and none of ours.
+            // The process ended before the file was opened, or read; or it is hidden (`hidepid`), and none of ours but for children,
+            // which are asked for beside it.
             Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => Ok(None),
             _ => Err(error),
         },
@@ -132,11 +187,16 @@ fn parse(pid: u32, text: &[u8]) -> Option<Process> {
             _ => RunState::Living,
         },
         started: field(22)?.parse().ok()?,
+        is_hidden: false,
     })
 }
 
 /// Kills `process`, unless it has ended and its pid means another by now.
 pub(crate) fn kill(process: Process) {
+    if process.is_hidden {
+        kill_hidden_child(process.pid);
+        return;
+    }
     let Ok(pidfd) = open_pidfd(process.pid) else {
         return;
     };
@@ -145,6 +205,17 @@ pub(crate) fn kill(process: Process) {
         return;
     }
     let _ended_meanwhile = pidfd_send_signal(&pidfd, Signal::KILL);
+}
+
+/// Kills a child that only its pid is known of, unless that was waited for.
+fn kill_hidden_child(pid: u32) {
+    let Ok(pidfd) = open_pidfd(pid) else {
+        return;
+    };
+    // As long as it is this process's child, it is the one that was found: only this process could have waited for that.
+    if hidden_child(pid).is_some() {
+        let _ended_meanwhile = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +229,7 @@ mod tests {
             parent,
             session: pid,
             state: RunState::Living,
+            is_hidden: false,
         }
     }
 

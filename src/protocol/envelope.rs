@@ -16,7 +16,7 @@ use super::scan::{Listed, Members, members};
 pub struct RawJson<'a>(&'a str);
 
 impl<'a> RawJson<'a> {
-    /// Its text.
+    /// The value's text.
     pub fn get(self) -> &'a str {
         self.0
     }
@@ -282,7 +282,7 @@ pub fn splice(whole: &[u8], span: Range<usize>, with: &[u8]) -> Bytes {
     out.into()
 }
 
-/// The same for a value in JSON, without a second copy of a long text that nobody else holds: where the
+/// `whole` with `span`, a value in JSON, replaced, without a second copy of a long text that nobody else holds: where the
 /// new value is shorter, spaces follow it (RFC 8259, 2: around a value they mean nothing).
 pub fn replaced(whole: Bytes, span: Range<usize>, with: &[u8]) -> Bytes {
     if whole.len() < WORTH_KEEPING {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::outcomes::Reason;
+use super::writer::error_response;
 use crate::held::Full;
 use crate::ids::RequestId;
 
@@ -93,10 +94,7 @@ impl Failure {
             "message": self.message,
             "data": data,
         });
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#,
-            id.unwrap_or("null")
-        )
+        error_response(id.unwrap_or("null"), &error)
     }
 }
 

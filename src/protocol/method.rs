@@ -14,16 +14,16 @@ pub enum Since {
 /// What is known of a request's method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Method {
-    /// Its name.
+    /// The method's name.
     pub name: &'static str,
-    /// Its revisions.
+    /// The revisions that have the method.
     pub since: Since,
     /// The parameter that the `Mcp-Name` header repeats (2026-07-28,
     /// basic/transports/streamable-http, "Standard Request Headers").
     pub named_by: Option<&'static str>,
-    /// Its result says how long it may be kept (2026-07-28, server/utilities/caching).
+    /// Whether the result says how long it may be kept (2026-07-28, server/utilities/caching).
     pub is_cacheable: bool,
-    /// It only asks, or sets something to a value: after the death of the worker that had it, it can
+    /// Whether the method only asks, or sets something to a value: after the death of the worker that had it, it can
     /// be sent to another. `tools/call` is not so by itself: a tool may do anything.
     pub may_repeat: bool,
 }

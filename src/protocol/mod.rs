@@ -2,9 +2,15 @@
 //!
 //! Everything here is data and pure functions. Bodies are never re-serialised: an [`Envelope`]
 //! borrows from the bytes it was read from, and [`splice`] replaces the few spans a bridge must change.
+//!
+//! Invariants: no bytes make it panic; each outcome has one row (`outcomes`), from which its HTTP status, JSON-RPC code,
+//! reason, metric label and exit code follow.
+//!
+//! This room deliberately knows no session and no worker: what a message means for whom is for [`crate::bridge`].
 
 mod envelope;
 mod failure;
+mod host;
 mod id_scanner;
 mod method;
 mod outcomes;
@@ -13,12 +19,14 @@ mod repair;
 mod revision;
 mod scan;
 pub mod sse;
+mod writer;
 
 pub use envelope::{
     Envelope, EnvelopeError, Kind, RawId, RawJson, Unlisted, one_line, quoted, replaced, span_of,
     splice,
 };
 pub use failure::Failure;
+pub use host::{host_name, is_loopback_name};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
 pub use outcomes::{
@@ -26,11 +34,15 @@ pub use outcomes::{
 };
 pub use portable::{NotPortable, portable};
 pub use repair::{
-    Broken, Flaw, Joined, Line, LongLine, MAX_JOINED, Mended, MessageLines, Says, is_usual_error,
+    Broken, Flaw, Joined, Line, LongLine, MAX_UNNAMED, Mended, MessageLines, Says, is_usual_error,
     wrapped_number,
 };
 pub use revision::Revision;
 pub use scan::{Listed, Named, each_member};
+pub use writer::{
+    bare_notification, bare_request, error_response, notification, progress_notification,
+    raw_error_response, request, request_of_pieces, result_response,
+};
 
 /// JSON-RPC error codes (<https://www.jsonrpc.org/specification#error_object>).
 pub mod code {

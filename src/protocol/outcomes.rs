@@ -1,7 +1,8 @@
 //! The tables of outcomes: what callers, operators and scripts are told of what did not come about, by status, code, reason,
 //! label and exit code.
 //!
-//! Invariants: a status or a code of an error stands here and nowhere else; a row cannot be left out, for the row makes the
+//! Invariants: statuses and codes of errors of MCP and of the admin API stand here alone. What is refused before a message is
+//! read (`front/net`), `/readyz` and pages for browsers have statuses of their own. A row cannot be left out, for the row makes the
 //! variant; what the rows come to is held by a snapshot, and written to `docs/errors.md` by a test.
 
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $text,)* }
             }
 
-            /// The HTTP status when nothing has been sent yet.
+            /// The HTTP status of a failure that answers no request. Of one that does: `status_of_answer`.
             pub const fn http_status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
             }
@@ -72,7 +73,7 @@ reasons! {
     BodyTimeout = "body_timeout", 408, code::INVALID_REQUEST, Status;
     /// The process exited before it was ready, or never answered.
     StartFailed = "start_failed", 502, code::SERVER_ERROR, Answer;
-    /// It failed repeatedly; the failure says when it will be tried again.
+    /// The server failed repeatedly; the failure says when it will be tried again.
     CircuitOpen = "circuit_open", 503, code::SERVER_ERROR, Answer;
     /// The process ended with this request in flight.
     WorkerExited = "worker_exited", 502, code::SERVER_ERROR, Answer;
@@ -127,7 +128,7 @@ pub enum FailureStatus {
     /// session, or show their user the status only (docs/clients.md).
     #[default]
     Auto,
-    /// That of the table, for balancers that look at it.
+    /// The status of the table, for balancers that look at it.
     Http,
 }
 
@@ -186,7 +187,7 @@ faults! {
     InvalidRequest = 400, code::INVALID_REQUEST;
     /// The parameters or their metadata do not fit the method.
     InvalidParams = 400, code::INVALID_PARAMS;
-    /// It names a tool, prompt or resource of none of the servers on offer.
+    /// The request names a tool, prompt or resource of none of the servers on offer.
     Unaddressed = 200, code::INVALID_PARAMS;
     /// The method is unknown, or the server has not got what it belongs to.
     NoMethod = 404, code::METHOD_NOT_FOUND;
@@ -234,14 +235,14 @@ pub enum ExitClass {
     Normal,
     /// What the operator did, or a change of what it is started with.
     Operator,
-    /// Its own fault.
+    /// A fault of the worker's own.
     Failure,
 }
 
 exits! {
     /// Idle for `idle_timeout`.
     Idle = "idle", Normal;
-    /// Gave its slot to another key.
+    /// Made room for another key: a place, memory, or a limit that was lowered.
     Evicted = "evicted", Normal;
     /// Older than `max_lifetime`.
     Lifetime = "lifetime", Normal;
@@ -249,6 +250,10 @@ exits! {
     Requests = "requests", Normal;
     /// Over its memory limit.
     Memory = "memory", Failure;
+    /// More processes than it may have.
+    LimitPids = "limit_pids", Failure;
+    /// The worker's folders take more of the disk than they may.
+    LimitDisk = "limit_disk", Failure;
     /// Ended by itself after it was ready.
     Crashed = "crashed", Failure;
     /// Did not answer a request that was cancelled, and could not be trusted with another.
@@ -257,13 +262,13 @@ exits! {
     StartFailed = "start_failed", Failure;
     /// Did not speak the protocol's era of its client, and was replaced by one that is spoken to in the other.
     Declined = "declined", Normal;
-    /// Its server's or tenant's config changed.
+    /// The server's or tenant's config changed.
     Config = "config", Operator;
     /// The supervisor is shutting down.
     Drained = "drained", Operator;
     /// Stopped through the admin API.
     Admin = "admin", Operator;
-    /// Its only session or request ended (`share = "session"` or `"request"`).
+    /// The worker's only session or request ended (`share = "session"` or `"request"`).
     Released = "released", Normal;
 }
 
@@ -316,7 +321,7 @@ api_reasons! {
     ConfigInvalid = "config_invalid", 409;
     /// There is one of that name already.
     Exists = "exists", 409;
-    /// It cannot be done as stdiopool is set up.
+    /// The request cannot be carried out as stdiopool is set up.
     Unavailable = "unavailable", 409;
     /// The disk, the system, or a fault of stdiopool.
     Internal = "internal", 500;
@@ -326,11 +331,11 @@ api_reasons! {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum CommandEnd {
-    /// It was done.
+    /// The command did what was asked for.
     Done = 0,
     /// What was asked for failed.
     Failed = 1,
-    /// It cannot be understood as it was written.
+    /// The command line cannot be understood as it was written.
     Usage = 2,
 }
 

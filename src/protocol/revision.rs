@@ -34,7 +34,7 @@ impl Revision {
         Self::ALL.into_iter().find(|r| r.as_str() == text)
     }
 
-    /// Its date, as it stands on the wire.
+    /// The revision's date, as it stands on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V2024_11_05 => "2024-11-05",

@@ -111,7 +111,7 @@ pub(super) fn members(text: &str) -> Option<Members<'_>> {
                 b"params" => found.params.replace(value),
                 b"result" => found.result.replace(value),
                 b"error" => found.error.replace(value),
-                // It may be the name of one of these, in other words.
+                // The name may be that of one of these, in other words.
                 name if name.contains(&b'\\') => return None,
                 _ => {
                     found.has_others = true;
@@ -146,7 +146,9 @@ pub fn each_member<'a>(
         let start = scan.at;
         scan.value()?;
         each(object.get(name)?, object.get(start..scan.at)?)
-    })
+    })?;
+    scan.blanks();
+    (scan.at == object.len()).then_some(())
 }
 
 /// A string without escapes, without its quotes.

@@ -1,4 +1,4 @@
-//! Server-sent events: the encoder of the front door and the parser of clients
+//! Server-sent events: how they are written, and the parser of clients
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>).
 //!
 //! The parser is incremental: it takes the stream in pieces of any size, and gives each event as
@@ -16,14 +16,19 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Keep-alive: a comment, which every client ignores.
 pub const KEEP_ALIVE: &[u8] = b":\n\n";
 
+/// Before the text of an event, where that is one line.
+pub const DATA: &[u8] = b"data: ";
+/// Behind the last line of an event.
+pub const EVENT_END: &[u8] = b"\n\n";
+
 /// One event of a stream.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Event {
-    /// Its `id` field, when it has one of its own ([`Parser::last_event_id`] is what persists).
+    /// The event's `id` field, when it has one of its own ([`Parser::last_event_id`] is what persists).
     pub id: Option<String>,
-    /// Its `event` field; without one it is a `message`.
+    /// The event's `event` field; without one it is a `message`.
     pub event: Option<String>,
-    /// Its `data` lines, joined by line feeds.
+    /// The event's `data` lines, joined by line feeds.
     pub data: Vec<u8>,
 }
 
@@ -165,23 +170,29 @@ impl Parser {
     }
 }
 
+/// Adds a field of an event, a line of its own. Line breaks and NUL in `value` cannot be expressed and are left out.
+pub fn put_field(out: &mut BytesMut, field: &str, value: &str) {
+    out.put_slice(field.as_bytes());
+    out.put_slice(b": ");
+    out.extend(value.bytes().filter(|b| !matches!(b, b'\r' | b'\n' | 0)));
+    out.put_u8(b'\n');
+}
+
 /// One event on the wire. Line breaks in `data` become `data` lines of their own, so a client
 /// reads CR and CRLF as LF; between the tokens of JSON that is the same text. Line breaks and NUL
 /// in `id` and `event` cannot be expressed and are left out.
 pub fn encode_event(data: &[u8], id: Option<&str>, event: Option<&str>) -> Bytes {
     let name_len = |name: Option<&str>| name.map_or(0, |name| name.len() + 8);
     let mut out = BytesMut::with_capacity(data.len() + 16 + name_len(id) + name_len(event));
-    for (field, value) in [("id: ", id), ("event: ", event)] {
+    for (field, value) in [("id", id), ("event", event)] {
         if let Some(value) = value {
-            out.put_slice(field.as_bytes());
-            out.extend(value.bytes().filter(|b| !matches!(b, b'\r' | b'\n' | 0)));
-            out.put_u8(b'\n');
+            put_field(&mut out, field, value);
         }
     }
     let mut rest = data;
     loop {
         let end = memchr::memchr2(b'\r', b'\n', rest);
-        out.put_slice(b"data: ");
+        out.put_slice(DATA);
         out.put_slice(&rest[..end.unwrap_or(rest.len())]);
         out.put_u8(b'\n');
         let Some(end) = end else { break };

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::keep;
-use super::record::{Session, SessionId};
+use super::id::SessionId;
+use super::persistence;
+use super::record::Session;
 use crate::bridge::SessionNo;
 use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{PoolKey, ServerName, TenantId};
@@ -15,11 +16,11 @@ use crate::store::{IdHash, SessionRow};
 use crate::tenancy::Principal;
 
 /// Most sessions at a time. Clients rarely end theirs, so that expiry and this bound must.
-pub(super) const MAX_SESSIONS: usize = 100_000;
+pub(crate) const MAX_SESSIONS: usize = 100_000;
 
 /// Why a session is not taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum TooMany {
+pub(crate) enum TooMany {
     /// There are [`MAX_SESSIONS`].
     InAll,
     /// The tenant has as many as it may.
@@ -28,7 +29,7 @@ pub(super) enum TooMany {
 
 /// The sessions there are.
 #[derive(Debug, Default)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     next: AtomicU64,
     tables: RwLock<Tables>,
 }
@@ -38,7 +39,7 @@ struct Tables {
     by_id: FxHashMap<SessionId, Arc<Session>>,
     by_no: FxHashMap<SessionNo, Arc<Session>>,
     by_key: FxHashMap<PoolKey, FxHashSet<SessionNo>>,
-    /// The first of each is that of requests which set nothing themselves.
+    /// The pool keys that each session has called with. The first is that of its requests which set no config of their own.
     keys_of: FxHashMap<SessionNo, Vec<PoolKey>>,
     /// Sessions that stand for listeners without a session.
     listening: FxHashMap<(TenantId, ServerName), FxHashSet<SessionNo>>,
@@ -56,7 +57,7 @@ struct Dormant {
 }
 
 impl Directory {
-    pub(super) fn next_no(&self) -> SessionNo {
+    pub(crate) fn next_no(&self) -> SessionNo {
         SessionNo(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
@@ -64,7 +65,7 @@ impl Directory {
     ///
     /// # Errors
     /// When there are too many.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &self,
         session: Arc<Session>,
         max_of_tenant: usize,
@@ -77,7 +78,7 @@ impl Directory {
     }
 
     /// Takes in a session that belongs to another one and counts with that.
-    pub(super) fn insert_member(&self, session: Arc<Session>) {
+    pub(crate) fn insert_member(&self, session: Arc<Session>) {
         self.tables.write().insert(session);
     }
 
@@ -85,12 +86,12 @@ impl Directory {
     ///
     /// # Errors
     /// When there are too many.
-    pub(super) fn has_room(&self, tenant: &TenantId, max_of_tenant: usize) -> Result<(), TooMany> {
+    pub(crate) fn has_room(&self, tenant: &TenantId, max_of_tenant: usize) -> Result<(), TooMany> {
         self.tables.read().has_room(tenant, max_of_tenant)
     }
 
     /// Takes in the sessions of an earlier run.
-    pub(super) fn add_dormant(&self, rows: Vec<SessionRow>, ledger: &Ledger) {
+    pub(crate) fn add_dormant(&self, rows: Vec<SessionRow>, ledger: &Ledger) {
         let mut tables = self.tables.write();
         for row in rows {
             let tenant = TenantId::new(row.tenant.clone());
@@ -102,7 +103,7 @@ impl Directory {
     }
 
     /// Drops the sessions of an earlier run that `is_meant`; returns which.
-    pub(super) fn drop_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> Vec<IdHash> {
+    pub(crate) fn drop_dormant(&self, is_meant: impl Fn(&SessionRow) -> bool) -> Vec<IdHash> {
         let mut tables = self.tables.write();
         let dropped: Vec<_> = tables
             .dormant
@@ -115,7 +116,7 @@ impl Directory {
     }
 
     /// Takes a session of an earlier run up again, if it is this principal's and talks to this server.
-    pub(super) fn revive(
+    pub(crate) fn revive(
         &self,
         id: &str,
         principal: &Principal,
@@ -131,11 +132,12 @@ impl Directory {
             .dormant
             .get(&hash)
             .map(|dormant| &dormant.row)
-            .filter(|row| keep::is_theirs(row, principal, server))?;
+            .filter(|row| persistence::is_theirs(row, principal, server))?;
         let account = ledger.account(&principal.tenant);
         let principal_tenant = principal.tenant.clone();
         let (principal, server) = (principal.clone(), server.clone());
-        let session = keep::revive(row, self.next_no(), id.into(), principal, server, account);
+        let session =
+            persistence::revive(row, self.next_no(), id.into(), principal, server, account);
         tables.dormant.remove(&hash);
         let Some(session) = session.map(Arc::new) else {
             tables.count(&principal_tenant, -1);
@@ -145,14 +147,14 @@ impl Directory {
         Some(session)
     }
 
-    pub(super) fn remove(&self, session: &Session) {
+    pub(crate) fn remove(&self, session: &Session) {
         let mut tables = self.tables.write();
         let was_there = tables.by_id.remove(&session.id).is_some();
-        if was_there && session.membership.is_none() {
+        if was_there && !session.is_member() {
             tables.count(session.tenant(), -1);
         }
         tables.by_no.remove(&session.no);
-        if session.is_stateless {
+        if session.is_stateless() {
             let place = (session.tenant().clone(), session.server.clone());
             if let Some(of_server) = tables.listening.get_mut(&place) {
                 of_server.remove(&session.no);
@@ -166,7 +168,7 @@ impl Directory {
 
     /// The session of that id, if it is this principal's and talks to this server. Someone
     /// else's is as unknown as one that never was.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         id: &str,
         principal: &Principal,
@@ -178,12 +180,12 @@ impl Directory {
         is_theirs.then(|| Arc::clone(session))
     }
 
-    pub(super) fn get(&self, no: SessionNo) -> Option<Arc<Session>> {
+    pub(crate) fn get(&self, no: SessionNo) -> Option<Arc<Session>> {
         self.tables.read().by_no.get(&no).cloned()
     }
 
     /// Notes that the session is served by workers of these keys from now on.
-    pub(super) fn set_keys(&self, no: SessionNo, keys: Vec<PoolKey>) {
+    pub(crate) fn set_keys(&self, no: SessionNo, keys: Vec<PoolKey>) {
         let mut tables = self.tables.write();
         if !tables.by_no.contains_key(&no) {
             return;
@@ -196,13 +198,13 @@ impl Directory {
     }
 
     /// How many sessions are served by workers of that key.
-    pub(super) fn count_of_key(&self, key: PoolKey) -> usize {
+    pub(crate) fn count_of_key(&self, key: PoolKey) -> usize {
         let tables = self.tables.read();
         tables.by_key.get(&key).map_or(0, FxHashSet::len)
     }
 
     /// The sessions served by workers of that key.
-    pub(super) fn of_key(&self, key: PoolKey) -> Vec<Arc<Session>> {
+    pub(crate) fn of_key(&self, key: PoolKey) -> Vec<Arc<Session>> {
         let tables = self.tables.read();
         let numbers = tables.by_key.get(&key).into_iter().flatten();
         numbers
@@ -210,8 +212,8 @@ impl Directory {
             .collect()
     }
 
-    /// Those who listen for changes of that tenant's server, whichever worker they happen in.
-    pub(super) fn listening(&self, tenant: &TenantId, server: &ServerName) -> Vec<Arc<Session>> {
+    /// The sessions of those who listen for changes of that tenant's server, whichever worker they happen in.
+    pub(crate) fn listening(&self, tenant: &TenantId, server: &ServerName) -> Vec<Arc<Session>> {
         let tables = self.tables.read();
         let of_server = tables.listening.get(&(tenant.clone(), server.clone()));
         let numbers = of_server.into_iter().flatten();
@@ -221,12 +223,12 @@ impl Directory {
     }
 
     /// Every session.
-    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Session>> {
         self.tables.read().by_no.values().cloned().collect()
     }
 
     /// How many there are, those of an earlier run that nobody has asked for yet included.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.tables.read().len()
     }
 }
@@ -258,7 +260,7 @@ impl Tables {
 
     fn insert(&mut self, session: Arc<Session>) {
         self.by_no.insert(session.no, Arc::clone(&session));
-        if session.is_stateless {
+        if session.is_stateless() {
             let place = (session.tenant().clone(), session.server.clone());
             self.listening.entry(place).or_default().insert(session.no);
         }

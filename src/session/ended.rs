@@ -6,12 +6,12 @@ use crate::protocol::{Failure, Reason};
 
 /// Why a session has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ended {
-    /// Its client has said so, or has gone for good, or nobody has used it.
+pub(crate) enum Ended {
+    /// The session's client has said so, or has gone for good, or nobody has used the session.
     ByClient,
-    /// Its server is not in pool.toml any more.
+    /// The session's server is not in pool.toml any more.
     ServerRemoved,
-    /// Its tenant is not there any more.
+    /// The session's tenant is not there any more.
     TenantRemoved,
     /// The process that held its state is gone.
     WorkerGone,
@@ -19,7 +19,7 @@ pub(super) enum Ended {
 
 impl Ended {
     /// What a request for that server is told that was under way, of a caller with or without sessions.
-    pub(super) fn failure(self, server: &ServerName, is_stateless: bool) -> Failure {
+    pub(crate) fn failure(self, server: &ServerName, is_stateless: bool) -> Failure {
         let why = match self {
             Self::ByClient => "its client has ended it".to_owned(),
             Self::ServerRemoved => format!("a reload of pool.toml has removed server `{server}`"),
@@ -37,4 +37,13 @@ impl Ended {
         };
         Failure::new(Reason::SessionEnded, format!("{what}: {why}"))
     }
+}
+
+/// What a client with an unknown session id is told: to initialize again (basic/transports,
+/// "Session Management").
+pub(crate) fn session_not_found() -> Failure {
+    Failure::new(
+        Reason::NotFound,
+        "no such session (it ended or never was; send `initialize` again)",
+    )
 }

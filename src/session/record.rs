@@ -1,125 +1,114 @@
 //! One client's session: what must be known of it whichever worker serves it.
 
-use std::borrow::Borrow;
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::aggregate::{Members, Membership};
 use super::ended::Ended;
-use super::mailbox::{Mailbox, Pushed, WhenFull};
+use super::id::SessionId;
 use super::replay::Replay;
 use super::roots::SessionRoots;
-use super::route::{Order, Route};
 use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
-use crate::bridge::{ClientHello, Era, Level, SessionNo};
+use crate::bridge::{ClientInfo, Level, SessionNo};
 use crate::config::Config;
 use crate::held::{Account, Charge, Kind, Shelf};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Revision};
+use crate::routing::Route;
 use crate::tenancy::{ClientConfig, Principal};
+use crate::upstream::{Outbox, Pushed, WhenFull};
 
 /// Most configs of one session whose ways are remembered; the least recently used that no request is
 /// going goes first, and is worked out again when it comes back.
 const MAX_OTHER_ROUTES: usize = 64;
 
-/// The value of `Mcp-Session-Id`: a credential, 128 random bits as hexadecimal digits
-/// (basic/transports, "Session Management": globally unique and cryptographically secure).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SessionId(Arc<str>);
+/// The sessions with single servers that belong to one with all.
+pub(crate) type Members = BTreeMap<ServerName, Arc<Session>>;
 
-impl SessionId {
-    /// The text, to be kept where it is not shown.
-    pub fn shared(&self) -> &Arc<str> {
-        &self.0
-    }
+/// What a session is, and what only sessions of that kind have.
+#[derive(Debug)]
+pub(crate) enum SessionKind {
+    /// A client's own, with one server.
+    Client,
+    /// A client's own, with all servers at once: what belongs to it so far.
+    Aggregate(Mutex<Members>),
+    /// The part of an aggregate that is with one server. The client knows of the aggregate alone.
+    Member(Membership),
+    /// No client's own: it stands for all requests of a caller without sessions.
+    StatelessCaller {
+        /// What things of its server are called for a caller who has come through all servers at once.
+        alias: Option<Alias>,
+    },
+    /// No client's own: it stands for one who listens for changes without a session.
+    Listener(Scope),
+}
 
-    /// A new one.
-    ///
-    /// # Errors
-    /// When the operating system has no randomness to give.
-    pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bits = [0_u8; 16];
-        getrandom::fill(&mut bits)?;
-        Ok(Self(hex(&bits).into()))
-    }
+/// What a listener listens to.
+#[derive(Debug)]
+pub(crate) enum Scope {
+    /// One server.
+    Server,
+    /// All servers at once.
+    All,
+    /// One server, as a part of listening to all.
+    Member(Membership),
+}
 
-    /// As it stands in the header.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// What a session is part of.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    /// What things of its server are called there.
+    alias: Alias,
+    /// The session with all servers.
+    whole: Weak<Session>,
+}
 
-    /// Names the session in logs and tables, and to its process, without giving the credential away.
-    pub fn fingerprint(&self) -> String {
-        hex(&Sha256::digest(self.0.as_bytes())[..6])
+impl SessionKind {
+    /// The kind of a client's own session with that server, or with all.
+    pub(crate) fn of_client(server: &ServerName) -> Self {
+        match *server == ServerName::all() {
+            true => Self::Aggregate(Mutex::default()),
+            false => Self::Client,
+        }
     }
 }
 
-impl From<&str> for SessionId {
-    fn from(text: &str) -> Self {
-        Self(text.into())
-    }
-}
-
-/// Found by what a client presents.
-impl Borrow<str> for SessionId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId#{}", self.fingerprint())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
-}
-
-/// A legacy client's session. It is virtual: it outlives the worker that serves it.
+/// A session, of a client, of a caller without sessions or of a listener. It outlives the workers that serve it.
 #[derive(Debug)]
 pub struct Session {
     /// Names it inside the supervisor.
     pub no: SessionNo,
     /// Names it to its client.
     pub id: SessionId,
-    /// Whose it is; no one else may use it.
+    /// The principal whose session it is; no one else may use it.
     pub principal: Principal,
     /// The server it talks to.
     pub server: ServerName,
-    /// What it is part of, if its client has a session with all servers.
-    pub(super) membership: Option<Membership>,
-    /// What belongs to it, if it is one with all servers.
-    pub(super) members: Mutex<Members>,
-    /// It is no client's own: it stands for all requests of a caller without sessions.
-    pub is_stateless: bool,
+    /// What the session is.
+    kind: SessionKind,
     /// How the client introduced itself.
-    pub client: ClientHello,
-    /// What it set for its server when it began, or for each, if it is one with all; what it sets with a
+    pub client: ClientInfo,
+    /// What the client set for its server when the session began, or for each, if it is one with all; what it sets with a
     /// request goes over that.
     pub config: Option<Arc<ClientConfig>>,
-    /// When it began.
+    /// When the session began.
     pub created: std::time::SystemTime,
     /// What belongs to no request: the stream of GET.
-    pub outbox: Arc<Mailbox>,
-    /// What that stream told lately.
+    pub outbox: Arc<Outbox>,
+    /// Events lately sent on the session's own GET stream, for `Last-Event-ID`.
     pub replay: Mutex<Replay>,
     /// The roots of its client, if that has any to tell.
     roots: Option<Arc<SessionRoots>>,
     /// What its tenant holds.
     account: Account,
-    /// What it takes itself.
+    /// What the record takes itself.
     _charge: Charge,
     streams: AtomicU64,
     /// Notified when it ends.
@@ -139,35 +128,35 @@ struct State {
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
     others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
-    /// The workers at which it has a seat.
-    seats: BTreeSet<WorkerId>,
+    /// The workers at which it is attached.
+    attached_to: BTreeSet<WorkerId>,
 }
 
 impl Session {
-    /// A session of that tenant, which takes what was charged for its [`weight`](Self::weight).
-    pub(super) fn new(
+    /// A session of that kind and tenant, which takes what was charged for its [`weight`](Self::weight).
+    pub(crate) fn new(
+        kind: SessionKind,
         no: SessionNo,
         id: SessionId,
         principal: Principal,
         server: ServerName,
-        client: ClientHello,
+        client: ClientInfo,
         charge: Charge,
     ) -> Self {
         let account = charge.account().clone();
         let subscriptions = Subscriptions::new(account.nothing(Kind::Subscription));
-        let has_roots = client.capabilities.contains_key("roots");
+        let is_asked = matches!(kind, SessionKind::Client | SessionKind::Aggregate(_));
+        let has_roots = is_asked && client.capabilities.contains_key("roots");
         Self {
             no,
             id,
             principal,
             server,
-            membership: None,
-            members: Mutex::default(),
-            is_stateless: false,
+            kind,
             client,
             config: None,
             created: std::time::SystemTime::now(),
-            outbox: Arc::new(Mailbox::of(WhenFull::DropOldest, &account)),
+            outbox: Arc::new(Outbox::of(WhenFull::DropOldest, &account)),
             replay: Mutex::new(Replay::of_session(&account)),
             roots: has_roots.then(Arc::default),
             _charge: charge,
@@ -183,25 +172,25 @@ impl Session {
                 ended: None,
                 route: None,
                 others: None,
-                seats: BTreeSet::new(),
+                attached_to: BTreeSet::new(),
             }),
         }
     }
 
-    /// What one of a client that introduces itself so takes, in bytes, about.
-    pub(super) fn weight(client: &ClientHello) -> usize {
+    /// Bytes that a session of `client` occupies, about.
+    pub(crate) fn weight(client: &ClientInfo) -> usize {
         /// In the tables that find it.
         const PLACES: usize = 512;
         size_of::<Self>() + PLACES + client.weight()
     }
 
     /// The roots of its client; `None` of one that is not to be asked for them.
-    pub(super) fn roots(&self) -> Option<&SessionRoots> {
+    pub(crate) fn roots(&self) -> Option<&SessionRoots> {
         self.roots.as_deref()
     }
 
     /// Has all its ways worked out again.
-    pub(super) fn reconsider_routes(&self) {
+    pub(crate) fn reconsider_routes(&self) {
         for route in self.routes() {
             route.reconsider();
         }
@@ -212,71 +201,111 @@ impl Session {
         &self.account
     }
 
-    /// The same for a caller without sessions.
-    pub(super) fn without_state(mut self) -> Self {
-        self.is_stateless = true;
-        self.roots = None;
-        self
-    }
-
-    /// The same as part of a session with all servers: it tells on that one's stream.
-    pub(super) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
+    /// Makes it part of a session with all servers: it tells on that one's stream, and its client's roots are the same.
+    pub(crate) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
         self.outbox = Arc::clone(&whole.outbox);
         self.roots.clone_from(&whole.roots);
-        self.membership = Some(Membership {
-            alias,
-            whole: Some(Arc::downgrade(whole)),
-        });
+        let whole = Arc::downgrade(whole);
+        let membership = Membership { alias, whole };
+        self.kind = match self.is_stateless() {
+            true => SessionKind::Listener(Scope::Member(membership)),
+            false => SessionKind::Member(membership),
+        };
         self
     }
 
-    /// The same for a caller that has come through all servers at once.
-    pub(super) fn through_all(mut self, alias: Alias) -> Self {
-        self.membership = Some(Membership { alias, whole: None });
-        self
+    /// Whether the session is no client's own: its caller knows of no sessions.
+    pub fn is_stateless(&self) -> bool {
+        match self.kind {
+            SessionKind::Client | SessionKind::Aggregate(_) | SessionKind::Member(_) => false,
+            SessionKind::StatelessCaller { .. } | SessionKind::Listener(_) => true,
+        }
     }
 
-    /// Whether it is one with all servers at once.
+    /// Whether the session is one with all servers at once.
     pub fn is_with_all(&self) -> bool {
-        self.server == ServerName::all()
+        match self.kind {
+            SessionKind::Aggregate(_) | SessionKind::Listener(Scope::All) => true,
+            SessionKind::Client
+            | SessionKind::Member(_)
+            | SessionKind::StatelessCaller { .. }
+            | SessionKind::Listener(Scope::Server | Scope::Member(_)) => false,
+        }
+    }
+
+    fn membership(&self) -> Option<&Membership> {
+        match &self.kind {
+            SessionKind::Member(membership) | SessionKind::Listener(Scope::Member(membership)) => {
+                Some(membership)
+            }
+            SessionKind::Client
+            | SessionKind::Aggregate(_)
+            | SessionKind::StatelessCaller { .. }
+            | SessionKind::Listener(Scope::Server | Scope::All) => None,
+        }
+    }
+
+    /// Whether the session is part of one with all servers: it counts with that, and ends with that.
+    pub(crate) fn is_member(&self) -> bool {
+        self.membership().is_some()
     }
 
     /// The session with all servers that it is part of.
-    pub(super) fn whole(&self) -> Option<Arc<Self>> {
-        self.membership.as_ref()?.whole.as_ref()?.upgrade()
+    pub(crate) fn whole(&self) -> Option<Arc<Self>> {
+        self.membership()?.whole.upgrade()
     }
 
-    /// What things of its server are called, if it is part of one with all servers.
-    pub(super) fn alias(&self) -> Option<&Alias> {
-        self.membership.as_ref().map(|member| &member.alias)
+    /// What things of its server are called for its client, if it came through all servers at once.
+    pub(crate) fn alias(&self) -> Option<&Alias> {
+        match &self.kind {
+            SessionKind::StatelessCaller { alias } => alias.as_ref(),
+            _ => self.membership().map(|member| &member.alias),
+        }
+    }
+
+    /// The members of a session with all servers; `None` of one that is not with all.
+    pub(crate) fn members(&self) -> Option<&Mutex<Members>> {
+        match &self.kind {
+            SessionKind::Aggregate(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// The members that a session with all servers has now.
+    pub(crate) fn all_members(&self) -> Vec<Arc<Self>> {
+        let members = self.members().map(Mutex::lock);
+        members.map_or_else(Vec::new, |members| members.values().cloned().collect())
+    }
+
+    /// The member with that server, if there is one.
+    pub(crate) fn member_with(&self, server: &ServerName) -> Option<Arc<Self>> {
+        self.members()?.lock().get(server).cloned()
+    }
+
+    /// Takes its sessions with single servers out of it.
+    pub(crate) fn take_members(&self) -> Members {
+        let members = self.members().map(Mutex::lock);
+        members.map_or_else(Members::new, |mut members| std::mem::take(&mut *members))
     }
 
     /// Puts a message that belongs to no request on its stream.
-    pub(super) fn tell(&self, message: Bytes) -> Pushed {
+    pub(crate) fn tell(&self, message: Bytes) -> Pushed {
         self.outbox.push(match self.alias() {
             Some(alias) => alias.notification(message),
             None => message,
         })
     }
 
-    /// The same for a client that sets something for its server.
-    pub(super) fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+    /// Makes it the session of a client that sets something for its server.
+    pub(crate) fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
         self.config = config;
         self
     }
 
-    /// What it, one with all servers, sets for that one.
-    pub(super) fn part_for(&self, server: &ServerName) -> Option<Arc<ClientConfig>> {
+    /// What a session with all servers sets for that one.
+    pub(crate) fn part_for(&self, server: &ServerName) -> Option<Arc<ClientConfig>> {
         let part = self.config.as_ref()?.part(server)?;
         Some(Arc::new(part.clone()))
-    }
-
-    /// In the words of which era a worker's answers to it are.
-    pub(super) fn words(&self, order: &Order) -> Era {
-        match self.is_stateless {
-            true => order.greeting.era,
-            false => Era::Initialize,
-        }
     }
 
     /// The revision agreed with the client.
@@ -284,7 +313,7 @@ impl Session {
         self.state.lock().revision
     }
 
-    pub(super) fn agree(&self, revision: Revision) {
+    pub(crate) fn agree(&self, revision: Revision) {
         self.state.lock().revision = revision;
     }
 
@@ -293,23 +322,23 @@ impl Session {
         self.streams.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Its tenant.
+    /// The session's tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.principal.tenant
     }
 
-    /// Whether it is over.
+    /// Whether the session is over.
     pub fn has_ended(&self) -> bool {
         self.ended().is_some()
     }
 
-    /// Why it is over, if it is.
-    pub(super) fn ended(&self) -> Option<Ended> {
+    /// Why the session is over, if it is.
+    pub(crate) fn ended(&self) -> Option<Ended> {
         self.state.lock().ended
     }
 
-    /// Marks it as over, for that reason; false if it was already. Who waits on its behalf is told.
-    pub(super) fn end(&self, why: Ended) -> bool {
+    /// Marks the session as ended for `why`, and tells whoever waits on its behalf; false if it had ended already.
+    pub(crate) fn end(&self, why: Ended) -> bool {
         let first = {
             let mut state = self.state.lock();
             let first = state.ended.is_none();
@@ -325,12 +354,12 @@ impl Session {
     }
 
     /// What a request of it is told that was under way when it ended for that reason.
-    pub(super) fn failure(&self, why: Ended) -> Failure {
-        why.failure(&self.server, self.is_stateless)
+    pub(crate) fn failure(&self, why: Ended) -> Failure {
+        why.failure(&self.server, self.is_stateless())
     }
 
-    /// Why it cannot go on under that pool.toml, if it cannot.
-    pub(super) fn ended_under(&self, config: &Config) -> Option<Ended> {
+    /// Why the session cannot go on under that pool.toml, if it cannot.
+    pub(crate) fn ended_under(&self, config: &Config) -> Option<Ended> {
         let has_server = self.is_with_all() || config.has_server(&self.server);
         match (has_server, config.has_tenant(self.tenant())) {
             (true, true) => None,
@@ -365,7 +394,7 @@ impl Session {
     ///
     /// # Cancel-Safety
     /// As of the work.
-    pub(super) async fn unless_ended<T>(
+    pub(crate) async fn unless_ended<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
@@ -396,45 +425,50 @@ impl Session {
         (state.in_use == 0).then(|| now.saturating_duration_since(state.last_used))
     }
 
-    pub(super) fn set_level(&self, level: Level) {
+    /// The level from which on its client wants messages of the log; `None` if it has not said so.
+    pub(crate) fn level(&self) -> Option<Level> {
+        self.state.lock().level
+    }
+
+    pub(crate) fn set_level(&self, level: Level) {
         self.state.lock().level = Some(level);
     }
 
-    pub(super) fn add_subscription(&self, uri: String) {
+    pub(crate) fn add_subscription(&self, uri: String) {
         self.with_subscriptions(|all| all.add(uri));
     }
 
-    pub(super) fn remove_subscription(&self, uri: &str) {
+    pub(crate) fn remove_subscription(&self, uri: &str) {
         self.with_subscriptions(|all| all.remove(uri));
     }
 
-    pub(super) fn with_subscriptions<T>(&self, with: impl FnOnce(&mut Subscriptions) -> T) -> T {
+    pub(crate) fn with_subscriptions<T>(&self, with: impl FnOnce(&mut Subscriptions) -> T) -> T {
         with(&mut self.state.lock().subscriptions)
     }
 
     /// What a new worker must be told to be where an earlier one was.
-    pub(super) fn standing(&self) -> (Option<Level>, Vec<String>) {
+    pub(crate) fn settings(&self) -> (Option<Level>, Vec<String>) {
         let state = self.state.lock();
         (state.level, state.subscriptions.agreed().cloned().collect())
     }
 
-    /// Notes a seat; false if it is noted already.
-    pub(super) fn take_seat(&self, worker: WorkerId) -> bool {
-        self.state.lock().seats.insert(worker)
+    /// Notes an attachment; false if it is noted already.
+    pub(crate) fn attach(&self, worker: WorkerId) -> bool {
+        self.state.lock().attached_to.insert(worker)
     }
 
-    /// Forgets the seats at workers that are gone.
-    pub(super) fn keep_seats(&self, is_there: impl Fn(WorkerId) -> bool) {
-        self.state.lock().seats.retain(|id| is_there(*id));
+    /// Forgets the attachments at workers that are gone.
+    pub(crate) fn keep_attached(&self, is_there: impl Fn(WorkerId) -> bool) {
+        self.state.lock().attached_to.retain(|id| is_there(*id));
     }
 
-    pub(super) fn lose_seat(&self, worker: WorkerId) {
-        self.state.lock().seats.remove(&worker);
+    pub(crate) fn detach(&self, worker: WorkerId) {
+        self.state.lock().attached_to.remove(&worker);
     }
 
-    /// The workers at which it has a seat.
-    pub fn seats(&self) -> Vec<WorkerId> {
-        self.state.lock().seats.iter().copied().collect()
+    /// The workers at which it is attached.
+    pub fn attached_to(&self) -> Vec<WorkerId> {
+        self.state.lock().attached_to.iter().copied().collect()
     }
 
     /// What holds for a request that sets `own` itself; `None`: what holds for all its requests.
@@ -451,23 +485,23 @@ impl Session {
         is_new.then(|| Arc::new(whole))
     }
 
-    pub(super) fn route(&self) -> Option<Arc<Route>> {
+    pub(crate) fn route(&self) -> Option<Arc<Route>> {
         self.state.lock().route.clone()
     }
 
-    pub(super) fn set_route(&self, route: Arc<Route>) {
+    pub(crate) fn set_route(&self, route: Arc<Route>) {
         self.state.lock().route = Some(route);
     }
 
-    /// The way of its requests that set what has that fingerprint.
-    pub(super) fn other_route(&self, fingerprint: &[u8; 32]) -> Option<Arc<Route>> {
+    /// The route of requests that set a config with that fingerprint.
+    pub(crate) fn other_route(&self, fingerprint: &[u8; 32]) -> Option<Arc<Route>> {
         let mut state = self.state.lock();
         let route = state.others.as_mut()?.get(fingerprint)?;
         Some(Arc::clone(route))
     }
 
     /// Remembers such a way; returns the one that goes for it. If all are in use it is not remembered.
-    pub(super) fn set_other_route(
+    pub(crate) fn set_other_route(
         &self,
         fingerprint: [u8; 32],
         route: Arc<Route>,
@@ -483,7 +517,7 @@ impl Session {
     }
 
     /// All its ways.
-    pub(super) fn routes(&self) -> Vec<Arc<Route>> {
+    pub(crate) fn routes(&self) -> Vec<Arc<Route>> {
         let state = self.state.lock();
         let others = state.others.iter().flat_map(|others| others.iter());
         let others = others.map(|(_, route)| route);

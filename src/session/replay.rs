@@ -29,7 +29,7 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// That place of that stream.
+    /// The id of that place of that stream.
     pub const fn new(stream: u64, place: u64) -> Self {
         Self {
             stream,
@@ -77,14 +77,14 @@ pub struct Replay {
     stream: u64,
     next: u64,
     kept: VecDeque<Kept>,
-    /// Of all that is kept, whatever it is charged.
+    /// Bytes of all that is kept, whatever of it is charged.
     bytes: usize,
     /// What those take that do not carry their charge.
     charge: Charge,
 }
 
 impl Replay {
-    /// Of a stream of a call that has told nothing yet.
+    /// What a stream of a call keeps that has told nothing yet.
     pub fn new(stream: u64, account: &Account) -> Self {
         Self {
             stream,
@@ -95,7 +95,7 @@ impl Replay {
         }
     }
 
-    /// Of a session's own stream.
+    /// What a session's own stream keeps.
     pub fn of_session(account: &Account) -> Self {
         Self::new(0, account)
     }

@@ -2,25 +2,23 @@
 //! place before its worker is asked, so that requests side by side do not pass the bounds together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use super::record::Session;
 use crate::bridge::{MAX_SUBSCRIBED, MAX_SUBSCRIPTIONS};
 use crate::held::{Charge, Full};
 use crate::protocol::{Failure, Reason};
 
 /// Why a session cannot subscribe to one more resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum NoRoom {
-    /// It has as many as it may.
+pub(crate) enum NoRoom {
+    /// The session has as many as it may.
     #[error("this session has {MAX_SUBSCRIPTIONS} subscriptions already, as many as it may")]
     TooMany,
-    /// Their URIs are as long as they may be together.
+    /// The URIs of the session's subscriptions are as long as they may be together.
     #[error(
         "the subscriptions of this session take {0} bytes already, of the {MAX_SUBSCRIBED} that they may"
     )]
     TooLong(usize),
-    /// Its tenant has no room.
+    /// The session's tenant has no room.
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -38,7 +36,7 @@ impl From<NoRoom> for Failure {
 
 /// What a session subscribes to.
 #[derive(Debug)]
-pub(super) struct Subscriptions {
+pub(crate) struct Subscriptions {
     /// What its workers have agreed to.
     agreed: BTreeSet<String>,
     /// What workers are being asked for, and how often.
@@ -51,7 +49,7 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     /// None yet; what comes is charged to the tenant of that charge.
-    pub(super) fn new(charge: Charge) -> Self {
+    pub(crate) fn new(charge: Charge) -> Self {
         Self {
             agreed: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -70,7 +68,7 @@ impl Subscriptions {
     }
 
     /// Takes a place for one that a worker is about to be asked for.
-    fn ask(&mut self, uri: &str) -> Result<(), NoRoom> {
+    pub(super) fn ask(&mut self, uri: &str) -> Result<(), NoRoom> {
         if !self.knows(uri) {
             if self.len() >= MAX_SUBSCRIPTIONS {
                 return Err(NoRoom::TooMany);
@@ -85,8 +83,8 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Its worker has been asked: the place is given back, unless the worker has agreed.
-    fn asked(&mut self, uri: &str) {
+    /// The subscription's worker has been asked: the place is given back, unless the worker has agreed.
+    pub(super) fn asked(&mut self, uri: &str) {
         if let Some(times) = self.asked.get_mut(uri) {
             *times -= 1;
             if *times == 0 {
@@ -97,16 +95,16 @@ impl Subscriptions {
     }
 
     /// A worker has agreed to it.
-    pub(super) fn add(&mut self, uri: String) {
+    pub(crate) fn add(&mut self, uri: String) {
         if !self.knows(&uri) {
-            // Its client is gone and its worker has agreed all the same; or it was written down in an earlier run.
+            // The client is gone and its worker has agreed all the same; or the subscription was written down in an earlier run.
             self.charge.grow_anyway(weight(&uri));
             self.bytes += uri.len();
         }
         self.agreed.insert(uri);
     }
 
-    pub(super) fn remove(&mut self, uri: &str) {
+    pub(crate) fn remove(&mut self, uri: &str) {
         if self.agreed.remove(uri) {
             self.went(uri);
         }
@@ -120,7 +118,7 @@ impl Subscriptions {
     }
 
     /// What workers have agreed to.
-    pub(super) fn agreed(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn agreed(&self) -> impl Iterator<Item = &String> {
         self.agreed.iter()
     }
 }
@@ -130,38 +128,6 @@ fn weight(uri: &str) -> usize {
     /// Beside the text, at each place.
     const PLACE: usize = 64;
     3 * (uri.len() + PLACE)
-}
-
-/// A place among the subscriptions of a session, while its worker is asked. Dropping it gives it back.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    session: Arc<Session>,
-    uri: String,
-}
-
-impl Reserved {
-    /// Takes a place for a subscription of that session; and of the one with all servers that it is part of.
-    ///
-    /// # Errors
-    /// [`NoRoom`] when there is none; nothing is taken then.
-    pub(super) fn take(session: &Arc<Session>, uri: &str) -> Result<Vec<Self>, NoRoom> {
-        let mut reserved = vec![Self::of(Arc::clone(session), uri.to_owned())?];
-        if let (Some(whole), Some(alias)) = (session.whole(), session.alias()) {
-            reserved.push(Self::of(whole, alias.uri(uri))?);
-        }
-        Ok(reserved)
-    }
-
-    fn of(session: Arc<Session>, uri: String) -> Result<Self, NoRoom> {
-        session.with_subscriptions(|all| all.ask(&uri))?;
-        Ok(Self { session, uri })
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.session.with_subscriptions(|all| all.asked(&self.uri));
-    }
 }
 
 #[cfg(test)]

@@ -4,88 +4,55 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
 use super::database::{Database, DatabaseError};
-use super::sessions::IdHash;
+use super::id_hash::IdHash;
+use super::installation::{self, put_key_check};
 use super::times::{seconds, time};
-
-/// The step of the file's version that brings these tables.
-pub(super) const TABLES: &str = "CREATE TABLE tenants (
-        name TEXT PRIMARY KEY NOT NULL,
-        settings TEXT NOT NULL,
-        created INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE tokens (
-        tenant TEXT NOT NULL,
-        name TEXT NOT NULL,
-        hash BLOB NOT NULL UNIQUE,
-        subject TEXT,
-        scopes TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        expires INTEGER,
-        last_used INTEGER,
-        PRIMARY KEY (tenant, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE secrets (
-        tenant TEXT NOT NULL,
-        name TEXT NOT NULL,
-        sealed BLOB NOT NULL,
-        changed INTEGER NOT NULL,
-        PRIMARY KEY (tenant, name)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE installation (
-        name TEXT PRIMARY KEY NOT NULL,
-        value BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;";
-
-/// Under which name the text sealed with the key of the secrets is kept, to tell another key.
-const KEY_CHECK: &str = "key check";
-/// Under which name the key of the audit log's digests is kept.
-const DIGEST_KEY: &str = "digest key";
 
 /// What is kept of a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantRow {
-    /// Its name.
+    /// The tenant's name.
     pub name: String,
-    /// Its settings, as JSON.
+    /// The tenant's settings, as JSON.
     pub settings: String,
-    /// When it was added.
+    /// When the tenant was added.
     pub created: SystemTime,
 }
 
 /// What is kept of a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRow {
-    /// Whose it is.
+    /// The tenant whose token this is.
     pub tenant: String,
-    /// What it is called, within the tenant.
+    /// The token's name, within the tenant.
     pub name: String,
     /// SHA-256 of it.
     pub hash: [u8; 32],
     /// The user it stands for.
     pub subject: Option<String>,
-    /// What it may be used for.
+    /// Scopes that a caller with the token has.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// When the token was made.
     pub created: SystemTime,
-    /// When it stops being valid.
+    /// When the token stops being valid; `None`: never.
     pub expires: Option<SystemTime>,
-    /// When it was last used, to within a minute.
+    /// When the token was last used, to within a minute.
     pub last_used: Option<SystemTime>,
 }
 
 /// What is kept of a secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SecretRow {
-    /// Whose it is.
+    /// The tenant whose secret this is.
     pub tenant: String,
     /// What templates call it.
     pub name: String,
     /// The value, sealed.
     pub sealed: Vec<u8>,
-    /// When it was last set.
+    /// When the secret was last set.
     pub changed: SystemTime,
 }
 
@@ -124,7 +91,7 @@ pub struct Resealed {
     pub secrets: Vec<SecretRow>,
     /// The stored configs that are sealed.
     pub configs: Vec<(IdHash, Vec<u8>)>,
-    /// Those that could not be opened: they are forgotten.
+    /// Stored configs that could not be opened: they are forgotten.
     pub lost_configs: Vec<IdHash>,
     /// A text sealed with that key.
     pub key_check: Vec<u8>,
@@ -287,25 +254,6 @@ fn put_secrets(db: &Connection, rows: &[SecretRow]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Keeps what the key of all that is sealed is told by.
-pub(super) fn put_key_check(db: &Connection, check: &[u8]) -> rusqlite::Result<usize> {
-    put_installation(db, KEY_CHECK, check)
-}
-
-fn put_installation(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<usize> {
-    db.prepare_cached("INSERT OR REPLACE INTO installation VALUES (?1, ?2)")?
-        .execute(params![name, value])
-}
-
-fn installation(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    db.query_row(
-        "SELECT value FROM installation WHERE name = ?1",
-        [name],
-        |row| row.get(0),
-    )
-    .optional()
-}
-
 pub(super) fn load(db: &Connection) -> rusqlite::Result<AccountRows> {
     fn all<T>(
         db: &Connection,
@@ -330,23 +278,8 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<AccountRows> {
             "SELECT tenant, name, sealed, changed FROM secrets",
             read_secret,
         )?,
-        key_check: installation(db, KEY_CHECK)?,
+        key_check: installation::get(db, installation::KEY_CHECK)?,
     })
-}
-
-/// The key of this installation's digests; made the first time.
-pub(super) fn digest_key(db: &Connection) -> rusqlite::Result<[u8; 32]> {
-    if let Some(key) = installation(db, DIGEST_KEY)?
-        && let Ok(key) = key.try_into()
-    {
-        return Ok(key);
-    }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| {
-        rusqlite::Error::ToSqlConversionFailure(format!("no random numbers: {error}").into())
-    })?;
-    put_installation(db, DIGEST_KEY, &key)?;
-    Ok(key)
 }
 
 fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRow> {

@@ -11,7 +11,7 @@ use super::state_dir::StateDir;
 
 /// Pages that are copied without a pause, so that writers get their turn.
 const PAGES_AT_ONCE: i32 = 256;
-/// That pause.
+/// How long the copying pauses between two groups of pages.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Copies the database of a state folder to a new file, as it is at one moment. It may be in use.

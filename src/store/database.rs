@@ -10,10 +10,16 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::schema::MIGRATIONS;
+
 /// The file's name in the state folder.
 pub(super) const FILE: &str = "state.db";
 /// Writes that may wait. One more is refused: the disk does not keep up.
 const MAX_WAITING: usize = 8_192;
+/// How long a change waits for another program that has the database.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long those that come after one that has waited in vain.
+const LOCKED_PATIENCE: Duration = Duration::from_millis(100);
 /// How often another connection to a file is looked for that is to be moved.
 const FOLD_TRIES: u32 = 200;
 /// How long between two looks.
@@ -21,55 +27,20 @@ const FOLD_PAUSE: Duration = Duration::from_millis(10);
 /// Most writes in one transaction.
 const MAX_GROUP: usize = 256;
 
-/// What brings an older file up to date, one step for each version; a file's version is the number
-/// of steps it has had.
-pub(super) const MIGRATIONS: &[&str] = &[
-    "CREATE TABLE sessions (
-        id_hash BLOB PRIMARY KEY NOT NULL,
-        tenant TEXT NOT NULL,
-        subject TEXT,
-        server TEXT NOT NULL,
-        revision TEXT NOT NULL,
-        client TEXT NOT NULL,
-        level TEXT,
-        subscriptions TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        last_used INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;",
-    "CREATE TABLE eras (
-        program BLOB PRIMARY KEY NOT NULL,
-        initialize INTEGER,
-        stateless INTEGER,
-        server_info TEXT
-    ) STRICT, WITHOUT ROWID;",
-    "CREATE TABLE handles (
-        id_hash BLOB PRIMARY KEY NOT NULL,
-        tenant TEXT NOT NULL,
-        subject TEXT,
-        server TEXT NOT NULL,
-        config TEXT NOT NULL,
-        created INTEGER NOT NULL,
-        expires INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;",
-    super::accounts::TABLES,
-    // Configs with secrets in them, which are in `config` no more.
-    "ALTER TABLE handles ADD COLUMN sealed BLOB;",
-];
-
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// It was written by a later version.
+    /// The file was written by a later version of stdiopool.
     #[error("{} was written by a later version of stdiopool (its version is {found}, this one knows {known}); use that one, or another `state.dir`", path.display())]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The file's version.
         found: u32,
         /// The latest this program knows.
         known: u32,
     },
-    /// It is not what this program wrote.
+    /// The file is not what this program wrote.
     #[error("{} is damaged: {why}; nothing was changed (restore it from a backup, or move it away to begin anew: sessions end)", path.display())]
     Damaged {
         /// The file.
@@ -77,13 +48,13 @@ pub enum DatabaseError {
         /// What SQLite says.
         why: String,
     },
-    /// It is a database, but not one of this program's.
+    /// The file is a database, but not one of this program's.
     #[error("{} is no state of stdiopool; nothing was changed", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be put in place of the state.
+    /// A backup cannot be put in place of the state.
     #[error("{} cannot be restored: {why}; nothing was changed", path.display())]
     NotRestored {
         /// The file.
@@ -102,7 +73,7 @@ pub enum DatabaseError {
     Sqlite {
         /// The file.
         path: PathBuf,
-        /// What it says.
+        /// What SQLite or the system says.
         source: rusqlite::Error,
     },
     /// A file beside it cannot be made or moved.
@@ -113,7 +84,7 @@ pub enum DatabaseError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// There is no thread that writes.
+    /// The thread that writes could not be started.
     #[error("the state could not be written: {0}")]
     NoWriter(#[source] std::io::Error),
     /// The thread that writes has ended.
@@ -185,7 +156,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     check_health(&connection)?;
@@ -227,7 +198,7 @@ pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
         let why = match mode {
             Ok(mode) if mode == "delete" => return Ok(()),
             Ok(_) => None,
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => None,
+            Err(error) if is_busy(&error) => None,
             Err(error) => Some(error),
         };
         if let Some(error) = why {
@@ -235,9 +206,7 @@ pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
         }
         patience -= 1;
         if patience == 0 {
-            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            let why = "another process or thread has it open".to_owned();
-            return Err(told(rusqlite::Error::SqliteFailure(busy, Some(why))));
+            return Err(told(busy("another process or thread has it open")));
         }
         std::thread::sleep(FOLD_PAUSE);
     }
@@ -289,19 +258,29 @@ pub(super) fn told(path: &Path, source: rusqlite::Error) -> DatabaseError {
 
 fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
     let mut group = Vec::new();
+    let mut is_locked = false;
     while waiting.blocking_recv_many(&mut group, MAX_GROUP) > 0 {
         let all = commit(&mut connection, &group);
+        let was_locked = std::mem::replace(&mut is_locked, all.as_ref().is_err_and(is_busy));
+        if is_locked != was_locked {
+            // Who has it was waited for: the changes that follow do not wait as long each.
+            let patience = if is_locked { LOCKED_PATIENCE } else { PATIENCE };
+            if let Err(error) = connection.busy_timeout(patience) {
+                tracing::warn!(%error, "the state is waited for as before");
+            }
+        }
         for job in group.drain(..) {
-            // One bad change must not take its neighbours with it.
+            // One bad change must not take its neighbours with it. Where all have to wait, none is tried alone.
             let outcome = match &all {
                 Ok(()) => Ok(()),
+                Err(_) if is_locked => Err(busy("database is locked by another program")),
                 Err(_) => commit(&mut connection, std::slice::from_ref(&job)),
             };
             if let Err(error) = &outcome {
                 tracing::warn!(%error, "a change of state could not be saved");
             }
             let Job { change, done } = job;
-            // What it holds is given back before anyone is told that it is written.
+            // What the change holds is given back before anyone is told that it is written.
             drop(change);
             if let Some(done) = done {
                 // Whoever waited may have gone.
@@ -309,6 +288,15 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
             }
         }
     }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+fn busy(why: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+    rusqlite::Error::SqliteFailure(code, Some(why.to_owned()))
 }
 
 fn commit(connection: &mut Connection, group: &[Job]) -> rusqlite::Result<()> {

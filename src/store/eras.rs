@@ -8,11 +8,11 @@ use crate::ids::ProgramId;
 /// What is kept of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EraRow {
-    /// Names it.
+    /// Names the program.
     pub id: ProgramId,
-    /// Whether it takes `initialize`.
+    /// Whether the program takes `initialize`; `None`: not found out yet.
     pub initialize: Option<bool>,
-    /// Whether it takes `server/discover`.
+    /// Whether the program takes `server/discover`; `None`: not found out yet.
     pub stateless: Option<bool>,
     /// `serverInfo`, as raw JSON.
     pub program: Option<String>,

@@ -7,17 +7,17 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, params};
 
-use super::accounts::put_key_check;
 use super::database::{Database, DatabaseError};
-use super::sessions::IdHash;
+use super::id_hash::IdHash;
+use super::installation::put_key_check;
 use super::times::{seconds, time};
 
 /// What is kept of a handle.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HandleRow {
-    /// Names it.
+    /// SHA-256 of the handle.
     pub id: IdHash,
-    /// Whose it is.
+    /// The tenant whose caller stored the config.
     pub tenant: String,
     /// The user of it.
     pub subject: Option<String>,
@@ -27,9 +27,9 @@ pub struct HandleRow {
     pub config: String,
     /// The values and secrets, sealed, if they may not be written otherwise.
     pub sealed: Option<Vec<u8>>,
-    /// When it was made.
+    /// When the config was stored.
     pub created: SystemTime,
-    /// When it ends.
+    /// When the handle ends.
     pub expires: SystemTime,
 }
 

@@ -1,18 +1,18 @@
 //! What is kept on disk: one state folder, private to the user that stdiopool runs as.
 //!
 //! ```text
-//! .stdiopool/            0700
+//! .stdiopool/            0700 (0711 where workers have users of their own and no mounts)
 //!   lock                 held while stdiopool runs, with its pid
 //!   state.db             sessions, tenants, tokens, sealed secrets, stored configs
 //!                        (sealed where they have secrets), which
-//!                        era programs speak
+//!                        era programs speak, as which user each tenant's servers run
 //!                        (SQLite, with its -wal and -shm)
 //!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
 //! ```
 //!
-//! Invariant: one stdiopool per folder. It deliberately creates no tenant's folder before a worker
+//! Invariant: one stdiopool per folder. The store deliberately creates no tenant's folder before a worker
 //! needs it.
 
 mod accounts;
@@ -20,11 +20,17 @@ mod backup;
 mod database;
 mod eras;
 mod handles;
+mod id_hash;
+mod installation;
+mod opened;
 mod running;
+mod schema;
 mod sessions;
 mod state_dir;
+mod state_error;
 mod state_lock;
 mod times;
+mod users;
 mod vault;
 
 pub use accounts::{AccountRows, AccountStore, Resealed, SecretRow, TenantRow, TokenRow, now};
@@ -32,7 +38,11 @@ pub use backup::{backup, restore, tenant_names};
 pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
 pub use handles::{HandleRow, HandleStore};
+pub use id_hash::IdHash;
+pub use opened::Opened;
 pub use running::{admin_of_running, admin_of_serving};
-pub use sessions::{IdHash, Opened, SessionRow, SessionStore, Standing};
-pub use state_dir::{StateDir, StateDirError, data_dir};
+pub use sessions::{SessionRow, SessionSettings, SessionStore};
+pub use state_dir::{StateDir, data_dir};
+pub use state_error::StateDirError;
+pub use users::{UserError, Users};
 pub use vault::{Vault, VaultError};

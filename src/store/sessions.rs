@@ -9,50 +9,18 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Row, params};
 use rustc_hash::FxHashMap;
-use secrecy::SecretBox;
-use sha2::{Digest, Sha256};
 
-use super::accounts::{self, AccountRows, AccountStore};
 use super::database::{Database, DatabaseError};
-use super::eras::{self, EraRow, EraStore};
-use super::handles::{self, HandleRow, HandleStore};
-use super::state_dir::StateDir;
+use super::id_hash::IdHash;
 use super::times::{seconds, time};
 use crate::held::Charge;
-
-/// Longer than any config is stored for, in seconds.
-const LONGEST: i64 = 10 * 365 * 24 * 3600;
-
-/// SHA-256 of a session id, or of another credential that names something.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct IdHash([u8; 32]);
-
-impl IdHash {
-    /// The hash of that id.
-    pub fn of(id: &str) -> Self {
-        Self(Sha256::digest(id.as_bytes()).into())
-    }
-
-    /// Names what the id names, without giving the credential away.
-    pub fn fingerprint(self) -> String {
-        data_encoding::HEXLOWER.encode(&self.0[..6])
-    }
-
-    pub(super) fn bytes(self) -> [u8; 32] {
-        self.0
-    }
-
-    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-}
 
 /// What is kept of a session.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SessionRow {
-    /// Names it.
+    /// SHA-256 of the session's id.
     pub id: IdHash,
-    /// Whose it is.
+    /// The tenant whose session this is.
     pub tenant: String,
     /// The user of it.
     pub subject: Option<String>,
@@ -62,18 +30,18 @@ pub struct SessionRow {
     pub revision: String,
     /// What the client said in `initialize`, as JSON.
     pub client: String,
-    /// Its log level.
+    /// The session's log level.
     pub level: Option<String>,
     /// The resources it subscribes to.
     pub subscriptions: Vec<String>,
-    /// When it began.
+    /// When the session began.
     pub created: SystemTime,
-    /// When it was last used, to within half a minute.
+    /// When the session was last used, to within half a minute.
     pub last_used: SystemTime,
 }
 
 impl SessionRow {
-    /// What it takes in memory, in bytes, about.
+    /// What the row takes in memory, in bytes, about.
     pub fn weight(&self) -> usize {
         let subject = self.subject.as_ref().map_or(0, String::len);
         let uris = self.subscriptions.iter();
@@ -83,9 +51,9 @@ impl SessionRow {
 }
 
 /// What a session has set by now; asked when it is written down.
-pub trait Standing: Send + Sync {
-    /// Its log level, and the resources it subscribes to.
-    fn standing(&self) -> (Option<String>, Vec<String>);
+pub trait SessionSettings: Send + Sync {
+    /// The session's log level, and the resources that it subscribes to.
+    fn settings(&self) -> (Option<String>, Vec<String>);
 }
 
 /// The sessions on disk. Cheap to clone.
@@ -99,86 +67,8 @@ pub struct SessionStore {
 /// database's queue.
 #[derive(Default)]
 struct Unwritten {
-    sessions: FxHashMap<IdHash, Arc<dyn Standing>>,
+    sessions: FxHashMap<IdHash, Arc<dyn SessionSettings>>,
     is_queued: bool,
-}
-
-/// The state folder's database, open, and what was in it.
-#[derive(Debug)]
-pub struct Opened {
-    /// Where sessions are kept.
-    pub sessions: SessionStore,
-    /// Those that were.
-    pub session_rows: Vec<SessionRow>,
-    /// Where it is kept which era programs speak.
-    pub eras: EraStore,
-    /// What was known.
-    pub era_rows: Vec<EraRow>,
-    /// Where tenants, tokens and secrets are kept.
-    pub accounts: AccountStore,
-    /// Those that were.
-    pub account_rows: AccountRows,
-    /// The key of this installation's digests in the audit log.
-    pub digest_key: SecretBox<[u8; 32]>,
-    /// Where stored configs are kept.
-    pub handles: HandleStore,
-    /// Those that were.
-    pub handle_rows: Vec<HandleRow>,
-}
-
-impl Opened {
-    /// Opens the database in that folder.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
-    pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
-        let load = |db: &Connection| {
-            put_right(db);
-            let accounts = (accounts::load(db)?, accounts::digest_key(db)?);
-            Ok((load(db)?, eras::load(db)?, handles::load(db)?, accounts))
-        };
-        let (database, rows) = Database::open(dir.path(), load)?;
-        let (session_rows, era_rows, handle_rows, (account_rows, digest_key)) = rows;
-        let handles = HandleStore {
-            database: database.clone(),
-        };
-        let eras = EraStore {
-            database: database.clone(),
-        };
-        Ok(Self {
-            accounts: AccountStore {
-                database: database.clone(),
-            },
-            account_rows,
-            digest_key: SecretBox::new(Box::new(digest_key)),
-            sessions: SessionStore {
-                database,
-                unwritten: Arc::default(),
-            },
-            session_rows,
-            eras,
-            era_rows,
-            handles,
-            handle_rows,
-        })
-    }
-}
-
-/// Takes times for now that are yet to come: they were written while the clock was ahead, and what has them would
-/// outlive its time by as much. A config lives on as long as it was given.
-fn put_right(db: &Connection) {
-    let now = seconds(SystemTime::now());
-    let sessions = "UPDATE sessions SET created = min(created, ?1), last_used = min(last_used, ?1)
-        WHERE created > ?1 OR last_used > ?1";
-    let handles =
-        "UPDATE handles SET created = ?1, expires = ?1 + min(max(expires - created, 0), ?2)
-        WHERE created > ?1";
-    let both = db
-        .execute(sessions, params![now])
-        .and_then(|_| db.execute(handles, params![now, LONGEST]));
-    if let Err(error) = both {
-        tracing::warn!(%error, "times that are yet to come are left as they are");
-    }
 }
 
 impl std::fmt::Debug for SessionStore {
@@ -188,6 +78,13 @@ impl std::fmt::Debug for SessionStore {
 }
 
 impl SessionStore {
+    pub(super) fn new(database: Database) -> Self {
+        Self {
+            database,
+            unwritten: Arc::default(),
+        }
+    }
+
     /// Keeps a new session; returns when it is safe from the death of this process. What is charged for the
     /// row is given back then.
     ///
@@ -203,7 +100,7 @@ impl SessionStore {
                 "INSERT OR REPLACE INTO sessions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(params![
-                row.id.0,
+                row.id.bytes(),
                 row.tenant,
                 row.subject,
                 row.server,
@@ -221,7 +118,7 @@ impl SessionStore {
 
     /// Notes what a session has set: as it is when it is written, so that there is one write under way for all
     /// sessions, however many set something meanwhile, and how often.
-    pub fn set_standing(&self, id: IdHash, session: Arc<dyn Standing>) {
+    pub fn note_settings(&self, id: IdHash, session: Arc<dyn SessionSettings>) {
         {
             let mut unwritten = self.unwritten.lock();
             unwritten.sessions.insert(id, session);
@@ -244,8 +141,8 @@ impl SessionStore {
                 "UPDATE sessions SET level = ?2, subscriptions = ?3 WHERE id_hash = ?1",
             )?;
             for (id, session) in taken.iter() {
-                let (level, subscriptions) = session.standing();
-                statement.execute(params![id.0, level, as_json(&subscriptions)])?;
+                let (level, subscriptions) = session.settings();
+                statement.execute(params![id.bytes(), level, as_json(&subscriptions)])?;
             }
             Ok(())
         };
@@ -267,7 +164,7 @@ impl SessionStore {
             let mut statement =
                 db.prepare_cached("UPDATE sessions SET last_used = ?2 WHERE id_hash = ?1")?;
             for (id, at) in &used {
-                statement.execute(params![id.0, seconds(*at)])?;
+                statement.execute(params![id.bytes(), seconds(*at)])?;
             }
             Ok(())
         };
@@ -278,13 +175,13 @@ impl SessionStore {
     pub fn remove(&self, id: IdHash) {
         self.database.apply_later(Box::new(move |db| {
             db.prepare_cached("DELETE FROM sessions WHERE id_hash = ?1")?
-                .execute(params![id.0])
+                .execute(params![id.bytes()])
                 .map(drop)
         }));
     }
 }
 
-fn load(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
     let columns = "id_hash, tenant, subject, server, revision, client, level, subscriptions, created, last_used";
     let mut statement = connection.prepare(&format!("SELECT {columns} FROM sessions"))?;
     let rows = statement.query_map([], read)?;
@@ -294,7 +191,7 @@ fn load(connection: &Connection) -> rusqlite::Result<Vec<SessionRow>> {
 fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     let subscriptions: String = row.get(7)?;
     Ok(SessionRow {
-        id: IdHash(row.get(0)?),
+        id: IdHash::from_bytes(row.get(0)?),
         tenant: row.get(1)?,
         subject: row.get(2)?,
         server: row.get(3)?,
@@ -319,7 +216,7 @@ mod tests {
     use super::*;
     use crate::held::{Kind, Ledger};
     use crate::ids::TenantId;
-    use crate::store::DatabaseError;
+    use crate::store::{HandleRow, Opened, StateDir};
 
     fn row(id: &str) -> SessionRow {
         let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -383,8 +280,8 @@ mod tests {
 
     struct Debugging;
 
-    impl Standing for Debugging {
-        fn standing(&self) -> (Option<String>, Vec<String>) {
+    impl SessionSettings for Debugging {
+        fn settings(&self) -> (Option<String>, Vec<String>) {
             (Some("debug".to_owned()), vec!["x://y".to_owned()])
         }
     }
@@ -396,8 +293,8 @@ mod tests {
         asked: std::sync::atomic::AtomicUsize,
     }
 
-    impl Standing for Counting {
-        fn standing(&self) -> (Option<String>, Vec<String>) {
+    impl SessionSettings for Counting {
+        fn settings(&self) -> (Option<String>, Vec<String>) {
             use std::sync::atomic::Ordering;
             self.asked.fetch_add(1, Ordering::SeqCst);
             let set = self.set.load(Ordering::SeqCst);
@@ -417,7 +314,10 @@ mod tests {
         // More than the queue has places.
         for n in 1..=20_000 {
             session.set.store(n, Ordering::SeqCst);
-            store.set_standing(IdHash::of("a"), Arc::clone(&session) as Arc<dyn Standing>);
+            store.note_settings(
+                IdHash::of("a"),
+                Arc::clone(&session) as Arc<dyn SessionSettings>,
+            );
         }
         store.touch(vec![]).await.expect("all before is written");
         assert!(session.asked.load(Ordering::SeqCst) < 20_000);
@@ -437,7 +337,7 @@ mod tests {
         store.insert(row("a"), charge()).await.expect("kept");
         store.insert(row("b"), charge()).await.expect("kept");
         assert_eq!(account.held(), 0, "they are written");
-        store.set_standing(IdHash::of("a"), Arc::new(Debugging));
+        store.note_settings(IdHash::of("a"), Arc::new(Debugging));
         store.remove(IdHash::of("b"));
         let later = UNIX_EPOCH + Duration::from_secs(1_700_000_600);
         let touched = store.touch(vec![(IdHash::of("a"), later), (IdHash::of("b"), later)]);
@@ -458,7 +358,7 @@ mod tests {
         let (_dir, state) = folder();
         let connection = Connection::open(state.path().join("state.db")).expect("made");
         // Before stored configs could be sealed.
-        for step in &super::super::database::MIGRATIONS[..4] {
+        for step in &crate::store::schema::MIGRATIONS[..4] {
             connection.execute_batch(step).expect("a step");
         }
         connection

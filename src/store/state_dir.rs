@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 
 use super::running;
+use super::state_error::{StateDirError, failed};
 use super::state_lock::Lock;
 use crate::folders::{self, Temporary};
 use crate::ids::{ServerName, TenantId};
@@ -19,34 +20,11 @@ const SECRETS_PREFIX: &str = "stdiopool-secrets-";
 /// The file that says where it is.
 const SECRETS_NOTE: &str = "secrets-folder";
 
-/// Why the state folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
-    /// Another supervisor uses it.
-    #[error("the state folder {} is in use by another stdiopool (pid {pid}); stop that one, or choose another `state.dir`", dir.display())]
-    InUse {
-        /// The folder.
-        dir: PathBuf,
-        /// Whoever holds the lock.
-        pid: String,
-    },
-    /// The system refuses.
-    #[error("the state folder {} cannot be used: {what}: {source} (choose another `state.dir`, or mend its permissions)", dir.display())]
-    Io {
-        /// The folder.
-        dir: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
 /// The state folder. The lock goes with this value.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Made when it is first asked for.
+    /// Folder of the files with secrets; made when first asked for.
     secrets: OnceLock<Temporary>,
     making_secrets: Mutex<()>,
     // Released before the folder, if temporary, is removed: fields drop in order.
@@ -110,7 +88,7 @@ impl StateDir {
         running::note(&self.path, address)
     }
 
-    /// Where it is, absolute.
+    /// The folder's absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -222,11 +200,6 @@ fn remove_stale_secrets(dir: &Path) {
     }
     // Removed again at the next start, if not now.
     let _removed = std::fs::remove_file(note);
-}
-
-pub(super) fn failed(dir: &Path, what: &'static str) -> impl FnOnce(io::Error) -> StateDirError {
-    let dir = dir.to_owned();
-    move |source| StateDirError::Io { dir, what, source }
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
-use super::state_dir::{StateDirError, failed};
+use super::state_error::{StateDirError, failed};
 
 /// The file with the holder's process id.
 const NOTE: &str = "lock";
 /// Bytes of it that are read: a process id and a line end.
 const MAX_NOTE: u64 = 32;
 
-/// Held as long as this value lives.
+/// The lock, held as long as this value lives.
 ///
 /// The folder itself is locked: whatever is deleted in it, or put in its place, the lock stays. The file that
 /// says who holds it is locked too, as earlier versions of stdiopool know that one alone.

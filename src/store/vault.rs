@@ -14,7 +14,8 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::sessions::IdHash;
+use super::id_hash::IdHash;
+use crate::fields;
 
 /// Length of a nonce, in bytes; it stands before the ciphertext.
 const NONCE_LEN: usize = 24;
@@ -28,7 +29,7 @@ const CONFIG: &[u8] = b"stdiopool config 1";
 /// Why a secret cannot be sealed or opened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum VaultError {
-    /// There is no key.
+    /// No key is configured.
     #[error(
         "there is no key to seal secrets with: set `state.key`, for example {{ file = \"state.key\" }} (make one with: openssl rand -hex 32), or give systemd's unit a credential `stdiopool-key`"
     )]
@@ -38,7 +39,7 @@ pub enum VaultError {
         "the key of `state.key` is not 32 bytes in hexadecimal or base64 (make one with: openssl rand -hex 32)"
     )]
     BadKey,
-    /// It was sealed with another key, or for someone else, or the disk has changed it.
+    /// What was sealed does not open: another key, another owner, or a damaged disk.
     #[error(
         "it does not open with the key of `state.key`: it was sealed with another key, or the file was changed"
     )]
@@ -61,12 +62,12 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// One that can do neither.
+    /// A vault without a key, which neither seals nor opens.
     pub fn without_key() -> Self {
         Self { cipher: None }
     }
 
-    /// With a key of 32 bytes, as hexadecimal digits or base64.
+    /// A vault with a key of 32 bytes, as hexadecimal digits or base64.
     ///
     /// # Errors
     /// [`VaultError::BadKey`].
@@ -80,7 +81,7 @@ impl Vault {
         })
     }
 
-    /// Whether it has a key.
+    /// Whether the vault has a key.
     pub fn has_key(&self) -> bool {
         self.cipher.is_some()
     }
@@ -185,12 +186,11 @@ impl Vault {
     }
 }
 
-/// What ciphertext is bound to. Lengths first, so that no two pairs run together.
+/// What ciphertext is bound to.
 fn bound_to(what: &[u8], tenant: &str, name: &[u8]) -> Vec<u8> {
     let mut bound = what.to_vec();
     for part in [tenant.as_bytes(), name] {
-        bound.extend_from_slice(&(part.len() as u64).to_le_bytes());
-        bound.extend_from_slice(part);
+        fields::put(part, |bytes| bound.extend_from_slice(bytes));
     }
     bound
 }

@@ -128,7 +128,7 @@ fn open_metrics_family(out: &mut String, family: &MetricFamily) {
 
 fn open_metrics_samples(out: &mut String, name: &str, kind: MetricType, metric: &Metric) {
     let mut line = |suffix: &str, extra: Option<(&str, f64)>, value: f64| {
-        sample(out, (name, suffix), metric.get_label(), extra, value);
+        sample(out, name, suffix, metric.get_label(), extra, value);
     };
     match kind {
         MetricType::COUNTER => line("_total", None, metric.get_counter().get_value()),
@@ -166,7 +166,8 @@ fn open_metrics_samples(out: &mut String, name: &str, kind: MetricType, metric: 
 
 fn sample(
     out: &mut String,
-    (name, suffix): (&str, &str),
+    name: &str,
+    suffix: &str,
     labels: &[LabelPair],
     extra: Option<(&str, f64)>,
     value: f64,
@@ -255,7 +256,7 @@ mod tests {
         metrics.overhead(Duration::from_micros(18));
         let mut families = metrics.gather();
         families.retain(|family| {
-            // Those of this process and build differ from run to run; the reasons are a long list.
+            // Metrics of this process and build differ from run to run; the reasons are a long list.
             !["process_", "stdiopool_build", "stdiopool_rejections"]
                 .iter()
                 .any(|start| family.name().starts_with(start))

@@ -2,7 +2,7 @@
 
 use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::metrics::{opts, register};
+use super::registration::{opts, register};
 use crate::held::{Kind, Ledger};
 
 /// Gauges and counters that mirror a [`Ledger`].

@@ -62,7 +62,7 @@ label! {
         Busy = "busy",
         /// Finishes what is in flight and takes nothing new.
         Draining = "draining",
-        /// On the stop ladder: stdin closed, then signals.
+        /// Being stopped: stdin closed, then signals.
         Stopping = "stopping",
     }
 }
@@ -70,19 +70,19 @@ label! {
 label! {
     /// `outcome` of `worker_starts_total`.
     StartOutcome {
-        /// Answered `initialize`.
+        /// The process completed its handshake.
         Ok = "ok",
         /// The process could not be created: command not found, no permission, no descriptors left.
         SpawnFailed = "spawn_failed",
-        /// It ended before it was ready.
+        /// The process ended before it was ready.
         Exited = "exited",
-        /// It did not answer within `start_timeout`.
+        /// The process did not answer within `start_timeout`.
         Timeout = "timeout",
-        /// It answered `initialize` with an error, or with something that is no answer to it.
+        /// The process answered `initialize` with an error, or with something that is no answer to it.
         Refused = "refused",
         /// Stopped by stdiopool while starting: drain, reload, or nobody waits any more.
         Cancelled = "cancelled",
-        /// It does not speak the protocol's era of its client: one that is spoken to in the other is started instead.
+        /// The process does not speak the protocol's era of its client: one that is spoken to in the other is started instead.
         Declined = "declined",
     }
 }
@@ -90,11 +90,11 @@ label! {
 label! {
     /// `outcome` of `package_installs_total`.
     InstallOutcome {
-        /// It was put into the package cache.
+        /// The package was put into the package cache.
         Installed = "installed",
-        /// It was in the cache, or no newer version was found.
+        /// The package was in the cache, or no newer version was found.
         Unchanged = "unchanged",
-        /// It cannot be had: the command is run as written, or in the version that is there.
+        /// The package cannot be had: the command is run as written, or in the version that is there.
         Failed = "install_failed",
     }
 }
@@ -115,9 +115,9 @@ label! {
     /// `state` of `circuit_changes_total`: what the circuit of a server is from then on, for everyone, a tenant, or one
     /// configuration of a tenant.
     CircuitState {
-        /// Its starts fail: requests are refused until one is tried again.
+        /// The server's starts fail: requests are refused until one is tried again.
         Open = "open",
-        /// It is started as usual.
+        /// The server is started as usual.
         Closed = "closed",
     }
 }
@@ -177,13 +177,25 @@ label! {
 }
 
 label! {
+    /// `limit` of `worker_limits_reached_total`: what of its `limits` a worker reached.
+    Limit {
+        /// `limits.memory`.
+        Memory = "limit_memory",
+        /// `limits.pids`.
+        Pids = "limit_pids",
+        /// `limits.disk`.
+        Disk = "limit_disk",
+    }
+}
+
+label! {
     /// `outcome` of `worker_malformed_total`: what became of a worker's message that was off.
     Malformed {
-        /// What it says was clear all the same.
+        /// What the message says was clear all the same.
         Taken = "taken",
         /// The request that it answers failed.
         Failed = "failed",
-        /// It may answer one of several requests, which were given a little longer.
+        /// The message may answer one of several requests, which were given a little longer.
         Suspected = "suspected",
         /// Nobody waited for it.
         Dropped = "dropped",
@@ -193,11 +205,11 @@ label! {
 label! {
     /// `reason` of `connections_closed_total`: why a client's connection could not stay.
     ConnectionEnd {
-        /// Its peer had as many as it may.
+        /// The peer had as many connections as it may.
         Refused = "refused",
-        /// Its place was needed.
+        /// The connection's place was needed.
         Evicted = "evicted",
-        /// It was idle, its head took too long, or its peer took nothing of what was written.
+        /// The connection was idle, its head took too long, or its peer took nothing of what was written.
         TimedOut = "timed_out",
     }
 }
@@ -209,8 +221,32 @@ label! {
         QueueFull = "queue_full",
         /// The session ended while it was on its way.
         SessionGone = "session_gone",
-        /// It names no request and no session can be told to own it.
+        /// The notification names no request and no session can be told to own it.
         Unroutable = "unroutable",
+    }
+}
+
+label! {
+    /// `outcome` of `egress_total`: what became of a worker's attempt to reach a host, where `network` has a list.
+    EgressOutcome {
+        /// It was connected, until one of both ended it.
+        Connected = "connected",
+        /// A name that is not listed was looked up.
+        RefusedName = "refused_name",
+        /// A host that is listed, with other ports.
+        RefusedPort = "refused_port",
+        /// An address that is not listed.
+        RefusedAddress = "refused_address",
+        /// A name that leads to an internal address alone, or what stdiopool listens on.
+        RefusedInternal = "refused_internal",
+        /// By UDP.
+        RefusedUdp = "refused_udp",
+        /// The worker has as many connections, or names, as it may.
+        Limited = "limited",
+        /// The host's resolver knows no such name.
+        Unresolved = "unresolved",
+        /// The host did not take the connection.
+        Unreachable = "unreachable",
     }
 }
 

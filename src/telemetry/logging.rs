@@ -33,7 +33,7 @@ pub enum LoggingError {
         "{LOG_FILTER_ENV}=`{value}` is not a log filter: {source}; write e.g. `debug` or `info,stdiopool::pool=trace`"
     )]
     Filter {
-        /// What it holds.
+        /// What the variable holds.
         value: String,
         /// What is wrong with it.
         source: ParseError,

@@ -6,25 +6,17 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use prometheus::proto::MetricFamily;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use rustc_hash::FxHashMap;
 
 use super::held::HeldMetrics;
 use super::labels::{ConnectionEnd, DropReason, EvictionReason};
 use super::process::ProcessCollector;
+use super::registration::{STATIC_NAMES, gauge_value, histogram, opts, register};
 use super::server::{ServerMetrics, ServerVecs};
 use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::protocol::Reason;
-
-/// First part of every name but the `process_*` ones, whose names are a convention of their own.
-pub(super) const NAMESPACE: &str = "stdiopool";
-
-/// Registration of fixed names can only fail for a mistake in this source, which every test that
-/// builds a [`Metrics`] finds.
-pub(super) const STATIC_NAMES: &str = "metric names are valid and distinct";
 
 /// Buckets of the time a request spends inside stdiopool, in seconds.
 const OVERHEAD_BUCKETS: &[f64] = &[
@@ -305,32 +297,6 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A count as a gauge's value; no count of this process comes near the bound.
-pub(super) fn gauge_value(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-pub(super) fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace(NAMESPACE)
-}
-
-pub(super) fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(name, help)
-        .namespace(NAMESPACE)
-        .buckets(buckets.to_vec())
-}
-
-pub(super) fn register<M>(registry: &Registry, metric: prometheus::Result<M>) -> M
-where
-    M: prometheus::core::Collector + Clone + 'static,
-{
-    let metric = metric.expect(STATIC_NAMES);
-    registry
-        .register(Box::new(metric.clone()))
-        .expect(STATIC_NAMES);
-    metric
-}
-
 /// One counter for each reason, all there from the start so that a first increase is a rate, not a
 /// new series.
 fn counters(
@@ -409,7 +375,8 @@ mod tests {
     #[test]
     fn every_metric_and_label_value_is_documented() {
         use crate::telemetry::labels::{
-            Anomaly, DropReason, Era, InstallOutcome, Malformed, RefreshOutcome, StartOutcome,
+            Anomaly, DropReason, EgressOutcome, Era, InstallOutcome, Limit, Malformed,
+            RefreshOutcome, StartOutcome,
         };
         let docs = include_str!("../../docs/metrics.md");
         let metrics = Metrics::new();
@@ -424,11 +391,13 @@ mod tests {
         server.garbage_lines(1);
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
+        server.limit_reached(Limit::Disk);
+        server.egress(EgressOutcome::Connected, [1, 1]);
         server.malformed(crate::protocol::Flaw::Batch, Malformed::Taken);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 42, "a new metric is not recorded here");
+        assert_eq!(families.len(), 45, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -438,6 +407,8 @@ mod tests {
         let values = values.chain(EvictionReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Outcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(Limit::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(EgressOutcome::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Malformed::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(crate::protocol::Flaw::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(DropReason::ALL.iter().map(|v| v.as_str()));

@@ -25,6 +25,7 @@ mod log_line;
 mod logging;
 mod metrics;
 mod process;
+mod registration;
 mod request_span;
 mod server;
 mod stderr;

@@ -11,33 +11,43 @@ use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
 
-use super::metrics::STATIC_NAMES;
+use super::registration::STATIC_NAMES;
 
-const CPU: (&str, &str) = (
-    "process_cpu_seconds_total",
-    "CPU time of the supervisor, user and system, workers excluded.",
-);
-const OPEN_FDS: (&str, &str) = (
-    "process_open_fds",
-    "File descriptors the supervisor has open.",
-);
-const MAX_FDS: (&str, &str) = (
-    "process_max_fds",
-    "File descriptors the supervisor may have open.",
-);
-const RESIDENT: (&str, &str) = (
-    "process_resident_memory_bytes",
-    "Resident memory of the supervisor.",
-);
-const VIRTUAL: (&str, &str) = (
-    "process_virtual_memory_bytes",
-    "Address space of the supervisor.",
-);
-const START: (&str, &str) = (
-    "process_start_time_seconds",
-    "When the supervisor started, in seconds since 1970.",
-);
-const THREADS: (&str, &str) = ("process_threads", "Threads of the supervisor.");
+/// A metric of the process.
+#[derive(Clone, Copy)]
+struct Described {
+    name: &'static str,
+    help: &'static str,
+}
+
+const CPU: Described = Described {
+    name: "process_cpu_seconds_total",
+    help: "CPU time of the supervisor, user and system, workers excluded.",
+};
+const OPEN_FDS: Described = Described {
+    name: "process_open_fds",
+    help: "File descriptors the supervisor has open.",
+};
+const MAX_FDS: Described = Described {
+    name: "process_max_fds",
+    help: "File descriptors the supervisor may have open.",
+};
+const RESIDENT: Described = Described {
+    name: "process_resident_memory_bytes",
+    help: "Resident memory of the supervisor.",
+};
+const VIRTUAL: Described = Described {
+    name: "process_virtual_memory_bytes",
+    help: "Address space of the supervisor.",
+};
+const START: Described = Described {
+    name: "process_start_time_seconds",
+    help: "When the supervisor started, in seconds since 1970.",
+};
+const THREADS: Described = Described {
+    name: "process_threads",
+    help: "Threads of the supervisor.",
+};
 
 /// Reads the numbers on each scrape. What cannot be read is left out rather than reported as 0.
 #[derive(Debug)]
@@ -49,7 +59,7 @@ pub(super) struct ProcessCollector {
 impl ProcessCollector {
     pub(super) fn new() -> Self {
         let descs = [CPU, OPEN_FDS, MAX_FDS, RESIDENT, VIRTUAL, START, THREADS]
-            .map(|(name, help)| {
+            .map(|Described { name, help }| {
                 Desc::new(name.into(), help.into(), vec![], Default::default()).expect(STATIC_NAMES)
             })
             .to_vec();
@@ -110,13 +120,13 @@ fn as_float(count: usize) -> f64 {
     count as f64
 }
 
-fn gauge(metric: (&str, &str), value: f64) -> MetricFamily {
+fn gauge(metric: Described, value: f64) -> MetricFamily {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     family(metric, MetricType::GAUGE, Metric::from_gauge(gauge))
 }
 
-fn counter(metric: (&str, &str), value: f64) -> MetricFamily {
+fn counter(metric: Described, value: f64) -> MetricFamily {
     let mut counter = Counter::default();
     counter.set_value(value);
     let mut sample = Metric::default();
@@ -124,10 +134,10 @@ fn counter(metric: (&str, &str), value: f64) -> MetricFamily {
     family(metric, MetricType::COUNTER, sample)
 }
 
-fn family((name, help): (&str, &str), kind: MetricType, sample: Metric) -> MetricFamily {
+fn family(metric: Described, kind: MetricType, sample: Metric) -> MetricFamily {
     let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
+    family.set_name(metric.name.to_owned());
+    family.set_help(metric.help.to_owned());
     family.set_field_type(kind);
     family.set_metric(vec![sample]);
     family

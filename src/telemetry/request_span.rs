@@ -61,22 +61,22 @@ impl RequestSpan {
         CURRENT.try_with(|span| span.id).ok()
     }
 
-    /// Its id.
+    /// The request's id.
     pub fn id(&self) -> RequestId {
         self.id
     }
 
-    /// Whose it is, if that is known.
+    /// The request's tenant, if that is known.
     pub fn tenant(&self) -> Option<&TenantId> {
         self.tenant.get()
     }
 
-    /// It is a request of that tenant.
+    /// Notes that the request is of that tenant.
     pub fn is_of(&self, tenant: &TenantId) {
         self.tenant.get_or_init(|| tenant.clone());
     }
 
-    /// It is for that server.
+    /// Notes that the request is for that server.
     pub fn is_for(&self, server: &ServerName) {
         self.server.get_or_init(|| server.clone());
     }
@@ -93,7 +93,7 @@ impl RequestSpan {
         }
     }
 
-    /// It belongs to the session with that id.
+    /// Notes that the request belongs to the session with that id.
     pub fn is_in(&self, session: &Arc<str>) {
         self.session.get_or_init(|| Arc::clone(session));
     }
@@ -108,7 +108,7 @@ impl RequestSpan {
         }
     }
 
-    /// Its fields, in their order, as far as they are known.
+    /// The span's fields, in their order, as far as they are known.
     fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
         let session = self.session.get().map(|id| session_fingerprint(id));
         let fields = [
@@ -123,7 +123,7 @@ impl RequestSpan {
             .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Its fields for programs.
+    /// The span's fields for programs.
     pub(super) fn to_json(&self) -> Value {
         let fields = self.fields();
         let fields = fields.map(|(name, value)| (name.to_owned(), Value::from(value)));

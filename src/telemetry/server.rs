@@ -8,10 +8,10 @@ use prometheus::{
 };
 
 use super::labels::{
-    Anomaly, CircuitState, Era, ExitReason, InstallOutcome, Malformed, Method, Outcome,
-    RefreshOutcome, StartOutcome, WorkerState,
+    Anomaly, CircuitState, EgressOutcome, Era, ExitReason, InstallOutcome, Limit, Malformed,
+    Method, Outcome, RefreshOutcome, StartOutcome, WorkerState,
 };
-use super::metrics::{gauge_value, histogram, opts, register};
+use super::registration::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
 use crate::protocol::Flaw;
 
@@ -34,6 +34,9 @@ const WAKE_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// `direction` of `egress_bytes_total`, as the worker sees it.
+const DIRECTIONS: [&str; 2] = ["sent", "received"];
+
 /// The families that have a `server` label.
 #[derive(Debug)]
 pub(super) struct ServerVecs {
@@ -55,7 +58,10 @@ pub(super) struct ServerVecs {
     garbage_lines: IntCounterVec,
     stderr_lines: IntCounterVec,
     anomalies: IntCounterVec,
+    limits_reached: IntCounterVec,
     malformed: IntCounterVec,
+    egress: IntCounterVec,
+    egress_bytes: IntCounterVec,
 }
 
 impl ServerVecs {
@@ -164,6 +170,21 @@ impl ServerVecs {
                 "Messages of workers that were off, by cause and by what became of them.",
                 &["server", "cause", "outcome"],
             ),
+            limits_reached: counter(
+                "worker_limits_reached_total",
+                "Times that workers reached one of their limits.",
+                &["server", "limit"],
+            ),
+            egress: counter(
+                "egress_total",
+                "Attempts of workers to reach a host, where `network` has a list, by outcome.",
+                &["server", "outcome"],
+            ),
+            egress_bytes: counter(
+                "egress_bytes_total",
+                "Bytes of connections that workers had to hosts, where `network` has a list, by direction.",
+                &["server", "direction"],
+            ),
             anomalies: counter(
                 "worker_anomalies_total",
                 "JSON of workers that breaks the protocol, by kind.",
@@ -195,6 +216,17 @@ impl ServerVecs {
         }
         for &kind in Anomaly::ALL {
             one(self.anomalies.remove_label_values(&[name, kind.as_str()]));
+        }
+        for &limit in Limit::ALL {
+            one(self
+                .limits_reached
+                .remove_label_values(&[name, limit.as_str()]));
+        }
+        for &outcome in EgressOutcome::ALL {
+            one(self.egress.remove_label_values(&[name, outcome.as_str()]));
+        }
+        for direction in DIRECTIONS {
+            one(self.egress_bytes.remove_label_values(&[name, direction]));
         }
         for flaw in Flaw::ALL {
             for &outcome in Malformed::ALL {
@@ -300,6 +332,19 @@ impl ServerMetrics {
                 .start_seconds
                 .with_label_values(&[self.name.as_str()])
                 .observe(took.as_secs_f64());
+        }
+    }
+
+    /// An attempt of a worker to reach a host has ended, after so many bytes to and from it.
+    pub fn egress(&self, outcome: EgressOutcome, bytes: [u64; 2]) {
+        let labels = [self.name.as_str(), outcome.as_str()];
+        self.vecs.egress.with_label_values(&labels).inc();
+        for (direction, bytes) in DIRECTIONS.iter().zip(bytes).filter(|(_, it)| *it > 0) {
+            let labels = [self.name.as_str(), direction];
+            self.vecs
+                .egress_bytes
+                .with_label_values(&labels)
+                .inc_by(bytes);
         }
     }
 
@@ -444,6 +489,14 @@ impl ServerMetrics {
         self.vecs
             .malformed
             .with_label_values(&[self.name.as_str(), cause.as_str(), outcome.as_str()])
+            .inc();
+    }
+
+    /// A worker reached one of its limits.
+    pub fn limit_reached(&self, limit: Limit) {
+        self.vecs
+            .limits_reached
+            .with_label_values(&[self.name.as_str(), limit.as_str()])
             .inc();
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::escape;
 use crate::ids::{ServerName, TenantId};
 
 /// Lines that may wait for the disk; more are left out.
@@ -32,7 +33,7 @@ pub enum TraceLine {
     Call {
         /// Seconds since the trace began when it arrived.
         at: f64,
-        /// Whose.
+        /// The tenant that asked.
         tenant: String,
         /// Which server.
         server: String,
@@ -143,7 +144,7 @@ impl TraceRecorder {
             Err(TrySendError::Full(_)) => {
                 tracing::debug!("a line of the trace is left out: the disk does not keep up");
             }
-            // Its writer has said why it ended.
+            // The trace's writer has said why it ended.
             Err(TrySendError::Disconnected(_)) => {}
         }
     }
@@ -153,7 +154,8 @@ fn write(mut file: BufWriter<File>, waiting: &Receiver<TraceLine>) -> io::Result
     loop {
         match waiting.recv_timeout(FLUSH) {
             Ok(line) => {
-                serde_json::to_writer(&mut file, &line)?;
+                let line = serde_json::to_string(&line)?;
+                file.write_all(escape::in_json(&line).as_bytes())?;
                 file.write_all(b"\n")?;
             }
             Err(RecvTimeoutError::Timeout) => file.flush()?,

@@ -22,7 +22,7 @@ use crate::protocol::{Failure, Reason};
 /// What a request presents.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
-    /// Its headers.
+    /// The request's headers.
     pub headers: &'a HeaderMap,
     /// Where it comes from; `None` where that is not known.
     pub peer: Option<IpAddr>,

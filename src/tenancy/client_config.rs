@@ -1,5 +1,6 @@
 //! What a caller sets for one server, or for several, over what its tenant has set. Where it may come
-//! from is the front's business; what it may hold is the [`Resolver`](super::Resolver)'s.
+//! from is the front's business (`front::pipeline::client_config`); what it may hold is decided by `may_set` in
+//! `caller_config`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::values::merge;
+use crate::fields;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 
@@ -38,7 +40,7 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// These values and secrets, by name.
+    /// A config of these values and secrets, by name.
     pub fn new(values: Map<String, Value>, secrets: BTreeMap<String, SecretString>) -> Self {
         Self {
             values,
@@ -55,7 +57,7 @@ impl ClientConfig {
         }
     }
 
-    /// The same with `over` over it: objects member by member, anything else whole; server by server.
+    /// The config with `over` over it: objects member by member, anything else whole; server by server.
     #[must_use]
     pub fn with(mut self, over: &Self) -> Self {
         merge(&mut self.values, &over.values);
@@ -79,12 +81,12 @@ impl ClientConfig {
         &self.secrets
     }
 
-    /// What it sets for each server, if it is for several.
+    /// What the config sets for each server, if it is for several.
     pub fn parts(&self) -> &BTreeMap<ServerName, Self> {
         &self.parts
     }
 
-    /// What it sets for that one of several; `None` for nothing.
+    /// What the config sets for that one of several; `None` for nothing.
     pub fn part(&self, server: &ServerName) -> Option<&Self> {
         self.parts.get(server).filter(|part| !part.is_empty())
     }
@@ -146,9 +148,7 @@ impl ClientConfig {
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let put = |hash: &mut Sha256, text: &str| {
-            // Length first, so that no two sequences run together into the same bytes.
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
+            fields::put(text, |part| hash.update(part));
         };
         put(&mut hash, &Value::Object(self.values.clone()).to_string());
         for (name, secret) in &self.secrets {
@@ -177,14 +177,14 @@ impl fmt::Debug for ClientConfig {
 
 /// What stands where a config may stand.
 #[derive(Clone, PartialEq)]
-pub enum Given {
+pub enum ConfigInput {
     /// The values themselves.
     Values(Map<String, Value>),
     /// The name of a config that was stored before.
     Handle(String),
 }
 
-impl fmt::Debug for Given {
+impl fmt::Debug for ConfigInput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Values(_) => "Values",
@@ -193,7 +193,7 @@ impl fmt::Debug for Given {
     }
 }
 
-impl Given {
+impl ConfigInput {
     /// Reads a member of a message; `place` names it in errors.
     ///
     /// # Errors
@@ -205,10 +205,10 @@ impl Given {
         Self::of_value(place, serde_json::from_str(json).unwrap_or_default())
     }
 
-    /// The same for what has been read.
+    /// Takes a member of a message that has been read already; `place` names it in errors.
     ///
     /// # Errors
-    /// As [`Given::of_json`].
+    /// As [`ConfigInput::of_json`].
     pub fn of_value(place: &str, value: Value) -> Result<Self, Failure> {
         match value {
             Value::Object(values) => Ok(Self::Values(values)),
@@ -264,14 +264,14 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
-    fn given(text: &str) -> Result<Given, String> {
-        Given::of_text("the header", text).map_err(|failure| failure.message)
+    fn given(text: &str) -> Result<ConfigInput, String> {
+        ConfigInput::of_text("the header", text).map_err(|failure| failure.message)
     }
 
     #[test]
     fn an_object_or_a_handle_in_every_usual_spelling() {
         let object = json!({ "q": "a?b>c~" });
-        let expected = Given::Values(values(object.clone()));
+        let expected = ConfigInput::Values(values(object.clone()));
         let json = object.to_string();
         for engine in [
             general_purpose::URL_SAFE,
@@ -280,22 +280,22 @@ mod tests {
         ] {
             assert!(given(&engine.encode(&json)) == Ok(expected.clone()));
         }
-        assert!(given(" cfg_12 ") == Ok(Given::Handle("cfg_12".into())));
+        assert!(given(" cfg_12 ") == Ok(ConfigInput::Handle("cfg_12".into())));
         let quoted = general_purpose::URL_SAFE.encode("\"cfg_12\"");
-        assert!(given(&quoted) == Ok(Given::Handle("cfg_12".into())));
+        assert!(given(&quoted) == Ok(ConfigInput::Handle("cfg_12".into())));
     }
 
     #[test]
     fn what_is_too_long_is_refused_in_every_spelling_and_altogether() {
         let long = json!({ "a": "x".repeat(MAX_CONFIG) });
         let fits = json!({ "a": "x".repeat(MAX_CONFIG / 2 + 1) });
-        let too_long = |result: Result<Given, Failure>| {
+        let too_long = |result: Result<ConfigInput, Failure>| {
             result.is_err_and(|failure| failure.reason == Reason::MessageTooLarge)
         };
         let encoded = general_purpose::URL_SAFE.encode(long.to_string());
-        assert!(too_long(Given::of_text("the header", &encoded)));
-        assert!(too_long(Given::of_json("`x`", &long.to_string())));
-        assert!(Given::of_json("`x`", &fits.to_string()).is_ok());
+        assert!(too_long(ConfigInput::of_text("the header", &encoded)));
+        assert!(too_long(ConfigInput::of_json("`x`", &long.to_string())));
+        assert!(ConfigInput::of_json("`x`", &fits.to_string()).is_ok());
         let half = |name: &str| {
             let values = json!({ name: fits["a"] });
             ClientConfig::new(
@@ -323,8 +323,8 @@ mod tests {
                 "{why}"
             );
         }
-        assert!(Given::of_json("`x`", "[1]").is_err());
-        assert!(Given::of_json("`x`", "\"text\"").is_err());
+        assert!(ConfigInput::of_json("`x`", "[1]").is_err());
+        assert!(ConfigInput::of_json("`x`", "\"text\"").is_err());
     }
 
     #[test]

@@ -21,7 +21,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::config::{Config, Server};
-use crate::launch::{is_for_installs, is_one_variable, names_public_registry};
+use crate::launch::{
+    LAUNCHER_FOLDERS, installation_of, is_for_installs, is_one_variable, names_public_registry,
+};
 
 /// `PATH` where stdiopool has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,7 +39,7 @@ const PYTHONS_BELOW_HOME: &str = ".local/share/uv/python";
 pub(super) struct Folders {
     /// What its workers keep.
     pub(super) data: PathBuf,
-    /// What they need for a while.
+    /// What the workers need for a while.
     pub(super) tmp: PathBuf,
     /// Private views of packages, and caches of launchers.
     pub(super) packages: PathBuf,
@@ -157,6 +159,32 @@ impl Environment {
             .filter(|_| !self.is_personal)
     }
 
+    /// Files and folders that workers read though they may be where only the operator comes to: programs on the PATH
+    /// with what they need, this program, and what variables name that all workers have. What a server's `env` says is
+    /// not among them.
+    pub(super) fn shared(&self) -> Vec<PathBuf> {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let mut shared: Vec<PathBuf> = std::env::current_exe().into_iter().collect();
+        for (name, value) in &self.common {
+            match name.as_str() {
+                "PATH" => {
+                    let folders = std::env::split_paths(value).filter(|it| it.is_absolute());
+                    for folder in folders {
+                        let real = folder.canonicalize().ok().filter(|real| *real != folder);
+                        for folder in std::iter::once(folder).chain(real) {
+                            shared.extend(installation_of(&folder, home.as_deref()));
+                        }
+                    }
+                }
+                "HOME" => {}
+                _ => shared.extend(Some(PathBuf::from(value)).filter(|it| it.is_absolute())),
+            }
+        }
+        shared.sort();
+        shared.dedup();
+        shared
+    }
+
     /// The environment of npm and uv when they install the package of that server.
     pub(super) fn of_installs(&self, server: &Server) -> InstallEnvironment {
         let mut variables = self.common.clone();
@@ -200,12 +228,8 @@ impl Environment {
             variables.insert("HOME".to_owned(), folders.data.display().to_string());
         }
         if !self.is_personal {
-            for (name, folder) in [
-                ("npm_config_cache", "npm"),
-                ("UV_CACHE_DIR", "uv"),
-                ("UV_TOOL_DIR", "uv-tools"),
-                (PYTHONS, "uv-python"),
-            ] {
+            let names = ["npm_config_cache", "UV_CACHE_DIR", "UV_TOOL_DIR", PYTHONS];
+            for (name, folder) in names.into_iter().zip(LAUNCHER_FOLDERS) {
                 let own = || folders.packages.join(folder).display().to_string();
                 variables.entry(name.to_owned()).or_insert_with(own);
             }

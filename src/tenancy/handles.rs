@@ -34,7 +34,7 @@ const MAX_OF_TENANT: usize = 10_000;
 pub struct HandleInfo {
     /// The servers it is for, and what it sets for each.
     pub servers: BTreeMap<ServerName, Named>,
-    /// It was made for several servers, or for one of several.
+    /// Whether the config was made for several servers, or for one of several.
     pub is_of_several: bool,
     /// When it was made.
     pub created: SystemTime,
@@ -100,7 +100,7 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// Those that an earlier run has kept, and where to keep others. What does not open is dropped,
+    /// Opens the handles that an earlier run has kept, and keeps others there. What does not open is dropped,
     /// and said in the log; what there is no key for stays on disk until its time is over. What each takes is
     /// charged to its tenant.
     pub fn new(
@@ -116,7 +116,7 @@ impl Handles {
             let id = row.id;
             match Stored::of_row(row, &vault) {
                 Ok(stored) => {
-                    // It was taken in before, and its caller counts on it.
+                    // The config was taken in before, and its caller counts on it.
                     let account = ledger.account(&stored.tenant);
                     let charge = account.charge_anyway(Kind::StoredConfig, stored.bytes());
                     table.insert(id, stored, charge);

@@ -37,10 +37,10 @@ pub(super) struct Keys {
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeysError {
-    /// They could not be fetched a moment ago.
+    /// The keys could not be fetched a moment ago.
     #[error("the last attempt was a moment ago")]
     TooSoon,
-    /// Their file cannot be read.
+    /// The keys' file cannot be read.
     #[error("{from}: {source}")]
     File {
         /// The file.
@@ -56,7 +56,7 @@ pub(super) enum KeysError {
         /// What is wrong in it.
         source: serde_json::Error,
     },
-    /// Their address cannot be reached.
+    /// The keys' address cannot be reached.
     #[error("{url}: {cause}")]
     Fetch {
         /// The address.
@@ -72,7 +72,7 @@ pub(super) enum KeysError {
         /// Which.
         status: reqwest::StatusCode,
     },
-    /// It sends more than keys take.
+    /// The address sends more than keys take.
     #[error("{0} answered with more than {MAX_LEN} bytes")]
     TooLong(url::Url),
 }

@@ -21,7 +21,7 @@ pub(super) enum JwtError {
     /// None of the known keys has the id that it names; another look at them may help.
     #[error("the bearer token is signed with a key that is not known")]
     UnknownKey,
-    /// It will not do, whatever keys there are.
+    /// The token will not do, whatever keys there are.
     #[error("the bearer token is not valid: {0}")]
     Invalid(String),
 }

@@ -9,6 +9,7 @@ use super::client_config::ClientConfig;
 use super::principal::Principal;
 use crate::config::Server;
 use crate::config::template::Reference;
+use crate::fields;
 use crate::ids::{Lineage, PoolKey, ProgramId, ServerName, TenantId};
 
 /// The key of a server's processes for a tenant: `launch` is the launch spec's fingerprint, `class`
@@ -110,9 +111,7 @@ pub fn program_id(name: &ServerName, server: &Server) -> ProgramId {
 fn digest(fields: &[&[u8]]) -> PoolKey {
     let mut hash = Sha256::new();
     for field in fields {
-        // Length first, so that no two sequences of fields run together into the same bytes.
-        hash.update((field.len() as u64).to_le_bytes());
-        hash.update(field);
+        fields::put(field, |part| hash.update(part));
     }
     let mut key = [0; 16];
     key.copy_from_slice(&hash.finalize()[..16]);

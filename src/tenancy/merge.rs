@@ -14,7 +14,7 @@ use crate::store::AccountRows;
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantSettings {
-    /// Its share under contention, 1 to 1000.
+    /// The tenant's share under contention, 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
     /// Workers it may have.
@@ -29,13 +29,13 @@ pub struct TenantSettings {
     /// Requests that are not answered yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent: Option<u32>,
-    /// Its values for servers' schemas.
+    /// The tenant's values for servers' schemas.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, Map<String, Value>>,
 }
 
 impl TenantSettings {
-    /// These, with what the others set in their place.
+    /// The settings, with what the others set in their place.
     #[must_use]
     pub fn with(mut self, others: Self) -> Self {
         self.weight = others.weight.or(self.weight);
@@ -51,28 +51,30 @@ impl TenantSettings {
     ///
     /// # Errors
     /// What cannot, and what is allowed.
-    pub fn check(&self, config: &Config) -> Result<(), String> {
+    pub fn check(&self, config: &Config) -> Result<(), InvalidSettings> {
         if let Some(weight) = self.weight.filter(|weight| !(1..=1000).contains(weight)) {
-            return Err(format!("`weight` must be from 1 to 1000, not {weight}"));
+            return Err(InvalidSettings::Weight(weight));
         }
         if self.max_workers == Some(0) {
-            return Err("`max_workers` must be 1 or more".to_owned());
+            return Err(InvalidSettings::MaxWorkers);
         }
         for (name, values) in &self.config {
             let server = config.servers.get(name.as_str());
             let server = server.ok_or_else(|| {
                 let names: Vec<_> = config.servers.keys().map(ServerName::as_str).collect();
-                format!(
-                    "there is no server `{name}` to configure; there are {}",
-                    names.join(", ")
-                )
+                InvalidSettings::NoServer {
+                    name: name.clone(),
+                    known: names.join(", "),
+                }
             })?;
             let Some(schema) = &server.schema else {
                 continue;
             };
             let validator = jsonschema::validator_for(schema);
-            let validator =
-                validator.map_err(|error| format!("the schema of `{name}`: {error}"))?;
+            let validator = validator.map_err(|error| InvalidSettings::Schema {
+                server: name.clone(),
+                why: error.to_string(),
+            })?;
             let instance = Value::Object(values.clone());
             for error in validator.iter_errors(&instance) {
                 // What is required may come from elsewhere.
@@ -81,9 +83,11 @@ impl TenantSettings {
                     let pointer = error.instance_path();
                     // Some may be confidential.
                     let why = error.masked();
-                    return Err(format!(
-                        "the values for `{name}` do not fit its schema at \"{pointer}\": {why}"
-                    ));
+                    return Err(InvalidSettings::Values {
+                        server: name.clone(),
+                        pointer: pointer.to_string(),
+                        why: why.to_string(),
+                    });
                 }
             }
         }
@@ -118,10 +122,64 @@ impl TenantSettings {
             body_rate: None,
             weight: self.weight.unwrap_or(1),
             max_workers: self.max_workers,
+            networks: BTreeMap::new(),
             config: of_servers,
             secrets: BTreeMap::new(),
         }
     }
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSettings {
+    /// No share.
+    #[error("`weight` must be from 1 to 1000, not {0}")]
+    Weight(u32),
+    /// No workers at all.
+    #[error("`max_workers` must be 1 or more")]
+    MaxWorkers,
+    /// Values for a server that is not there.
+    #[error("there is no server `{name}` to configure; there are {known}")]
+    NoServer {
+        /// The name that was given.
+        name: String,
+        /// The names of the servers that are there.
+        known: String,
+    },
+    /// A schema that is none.
+    #[error("the schema of `{server}`: {why}")]
+    Schema {
+        /// The server whose schema it is.
+        server: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Values that do not fit; they are not repeated.
+    #[error("the values for `{server}` do not fit its schema at \"{pointer}\": {why}")]
+    Values {
+        /// For which server.
+        server: String,
+        /// JSON pointer of the place.
+        pointer: String,
+        /// What is wrong there.
+        why: String,
+    },
+}
+
+/// Why pool.toml and the state store do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// A tenant that is in both.
+    #[error("{}", in_both(.0))]
+    InBoth(String),
+    /// Settings that cannot be read.
+    #[error("the settings of tenant `{tenant}` in the state store cannot be read: {source}")]
+    Unreadable {
+        /// The tenant whose settings they are.
+        tenant: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
 }
 
 /// What is wrong with a tenant that is in pool.toml and in the state store.
@@ -135,16 +193,18 @@ pub fn in_both(name: &str) -> String {
 ///
 /// # Errors
 /// A tenant that is in both, or one whose settings cannot be read.
-pub fn merged(file: &Config, rows: &AccountRows) -> Result<Config, String> {
+pub fn merged(file: &Config, rows: &AccountRows) -> Result<Config, MergeError> {
     let mut config = file.clone();
     for row in &rows.tenants {
         let name = &row.name;
         if config.tenants.contains_key(name.as_str()) {
-            return Err(in_both(name));
+            return Err(MergeError::InBoth(name.clone()));
         }
-        let settings: TenantSettings = serde_json::from_str(&row.settings).map_err(|error| {
-            format!("the settings of tenant `{name}` in the state store cannot be read: {error}")
-        })?;
+        let settings: TenantSettings =
+            serde_json::from_str(&row.settings).map_err(|source| MergeError::Unreadable {
+                tenant: name.clone(),
+                source,
+            })?;
         let tenant = settings.tenant(file, &mut config.warnings, name);
         config.tenants.insert(TenantId::new(name.as_str()), tenant);
     }
@@ -246,6 +306,7 @@ mod tests {
             ..AccountRows::default()
         };
         let error = merged(&file(), &twice).expect_err("in both");
+        let error = error.to_string();
         assert!(error.contains("`acme` is in pool.toml and"), "{error}");
     }
 
@@ -255,7 +316,7 @@ mod tests {
             let settings: TenantSettings = serde_json::from_value(settings).expect("settings");
             settings.check(&file())
         };
-        assert_eq!(check(json!({ "config": { "a": { "n": 1 } } })), Ok(()));
+        assert!(check(json!({ "config": { "a": { "n": 1 } } })).is_ok());
         for (wrong, word) in [
             (json!({ "weight": 0 }), "weight"),
             (json!({ "max_workers": 0 }), "max_workers"),
@@ -263,6 +324,7 @@ mod tests {
             (json!({ "config": { "a": { "n": "x" } } }), "/n"),
         ] {
             let error = check(wrong).expect_err("wrong");
+            let error = error.to_string();
             assert!(error.contains(word), "{error}");
         }
     }

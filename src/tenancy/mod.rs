@@ -3,21 +3,23 @@
 //! ```text
 //!  Authorization, path ─▶ Authenticator ─▶ Principal
 //!                                             │ tenant, user
-//!  schema defaults, tenant's config ─▶ merge ─┴▶ validate ─▶ templates ─▶ LaunchSpec ─▶ pool key
+//!  schema defaults, tenant's, caller's (caller_config: may it set that?) ─┴▶ validate ─▶ templates ─▶ LaunchSpec ─▶ pool key
 //!                                         secrets (env, file, command) ─▶┘
 //! ```
 //!
 //! Invariants: a value is put into a template once and never read as one; a secret is in the launch
 //! spec and nowhere else; what belongs to another tenant is as unknown as what does not exist.
 //!
-//! It deliberately starts nothing, except the commands that print secrets.
+//! This room deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
 mod bound;
+mod caller_config;
 mod checks;
 mod client_config;
 mod environment;
 mod handles;
+mod host_users;
 mod jwks;
 mod jwt;
 mod key;
@@ -25,7 +27,6 @@ mod merge;
 pub mod oauth;
 pub mod policy;
 mod principal;
-mod refine;
 pub mod refresh;
 mod rehearsal;
 mod render;
@@ -37,14 +38,15 @@ mod uses;
 mod values;
 
 pub use authenticator::{Authenticator, Credentials};
-pub use client_config::{ClientConfig, Given, HANDLE_PREFIX, MAX_CONFIG};
+pub use caller_config::{advert_of_parts, of_part};
+pub use client_config::{ClientConfig, ConfigInput, HANDLE_PREFIX, MAX_CONFIG};
 pub use environment::InstallEnvironment;
 pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
+pub(crate) use host_users::users_of_host;
 pub use jwks::keys_problem;
 pub use key::{caller_of, derived_key, derived_lineage, lineage, pool_key, program_id};
-pub use merge::{TenantSettings, in_both, merged};
+pub use merge::{InvalidSettings, MergeError, TenantSettings, in_both, merged};
 pub use principal::Principal;
-pub use refine::{advert_of_parts, of_part};
 pub use rehearsal::Rehearsal;
 pub use resolver::{Resolver, ResolverError, install_environment, program};
 pub use secret_error::{NoSecret, NotPrinted, SecretError};

@@ -38,7 +38,7 @@ pub enum Why<'p> {
     Granted(&'p Rule),
     /// A rule takes it away, by that glob.
     Denied(&'p Rule, Taking<'p>),
-    /// These rules grant the caller other things.
+    /// The rules that grant the caller other things.
     NotGranted(Vec<&'p Rule>),
 }
 

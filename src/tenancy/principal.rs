@@ -15,11 +15,11 @@ pub struct Principal {
     pub tenant: TenantId,
     /// The user of it, where the credentials name one.
     pub subject: Option<String>,
-    /// Their mail address, where the credentials have it.
+    /// The user's mail address, where the credentials have it.
     pub email: Option<String>,
     /// What else the credentials say of them, by name: `${user.NAME}`.
     pub claims: Arc<BTreeMap<String, Value>>,
-    /// What they may do.
+    /// What the user may do.
     pub scopes: Arc<BTreeSet<String>>,
     /// The name of the token they came with, if it was one that has a name.
     pub token: Option<Arc<str>>,

@@ -66,9 +66,9 @@ impl Readings {
 /// What is to be said of a source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// It cannot be read any more.
+    /// The source cannot be read any more.
     Lost,
-    /// It can be read again.
+    /// The source can be read again.
     Back,
 }
 

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::environment::{Environment, Folders, InstallEnvironment};
-use super::resolver::program;
-use crate::config::{Config, DEFAULT_TENANT, Server};
+use super::resolver::{named, program, strict_of};
+use crate::config::{Config, DEFAULT_TENANT, Isolation, Server};
 use crate::ids::{ServerName, TenantId};
-use crate::launch::{LaunchSpec, ProcessLimits, Redactor, SecretFiles};
+use crate::launch::{LaunchSpec, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles};
 use crate::store;
 
 /// Starts under one config, in the environment of this process.
@@ -34,6 +34,18 @@ impl<'c> Rehearsal<'c> {
     /// The environment in which the package of a server is installed.
     pub fn installs(&self, server: &Server) -> InstallEnvironment {
         self.environment.of_installs(server)
+    }
+
+    /// What keeps the processes of a server apart; as whom they run is not known.
+    fn sandbox(&self, name: &ServerName, server: &Server) -> Option<Sandbox> {
+        (server.sandbox != Isolation::None && self.config.only_server.is_none()).then(|| Sandbox {
+            runs_as: RunsAs::Supervisor,
+            hidden: vec![self.config.state.dir.clone()],
+            shared: self.environment.shared(),
+            named: named(name, server, &self.config.base_dir),
+            strict: strict_of(server),
+            network: server.network.clone(),
+        })
     }
 
     /// The launch of a server, without arguments. A variable whose value is not the same for all is there and empty, and
@@ -72,6 +84,7 @@ impl<'c> Rehearsal<'c> {
             roots: vec![],
             limits: ProcessLimits::default(),
             may_gain_privileges: false,
+            sandbox: self.sandbox(name, server),
             folders: vec![],
             packages: PathBuf::new(),
             writable: vec![],

@@ -14,14 +14,15 @@ use super::principal::Principal;
 use super::render::{TOKEN_FILE, Values};
 use super::secrets::{Secrets, digest};
 use super::values::Schema;
-use crate::config::template::Reference;
-use crate::config::{Config, Server};
+use crate::config::template::{Reference, Template};
+use crate::config::{Arg, Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::{
-    LaunchSpec, ProcessLimits, Redactor, SecretFiles, TokenMark, is_of_npm, is_one_variable,
+    LaunchSpec, NamedPath, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
+    TokenMark, is_of_npm, is_one_variable,
 };
 use crate::protocol::{Failure, Reason};
-use crate::store::StateDir;
+use crate::store::{StateDir, Users};
 
 /// Why a config cannot be used, though it reads well.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,8 @@ pub struct Resolver {
     environment: Environment,
     secrets: Arc<Secrets>,
     grants: Arc<Grants>,
+    /// As whom tenants' servers run, where each has a user of its own.
+    users: Option<Arc<Users>>,
 }
 
 impl Resolver {
@@ -60,7 +63,7 @@ impl Resolver {
             };
             let compiled = Schema::new(schema).map_err(|why| ResolverError {
                 server: name.clone(),
-                why,
+                why: why.to_string(),
             })?;
             schemas.insert(name.clone(), Arc::new(compiled));
         }
@@ -72,10 +75,21 @@ impl Resolver {
             checks: Checks::default(),
             secrets,
             grants: Arc::default(),
+            users: None,
         })
     }
 
-    /// The same, with what tenants have authorised upstream.
+    /// Has each tenant's servers run as a user of their own, if there are some.
+    pub fn set_users(&mut self, users: Option<Arc<Users>>) {
+        self.users = users;
+    }
+
+    /// As whom tenants' servers run, where each has a user of its own.
+    pub fn users(&self) -> Option<&Arc<Users>> {
+        self.users.as_ref()
+    }
+
+    /// The resolver, with what tenants have authorised upstream.
     #[must_use]
     pub fn with_grants(mut self, grants: Arc<Grants>) -> Self {
         self.grants = grants;
@@ -122,7 +136,11 @@ impl Resolver {
             }
             let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
             if let Some(source) = source {
-                let fetched = self.secrets.fetch(tenant, &secret, source).await?;
+                let has_default = server.use_of_secret(&secret) < SecretUse::Needed;
+                let fetched = self.secrets.fetch(tenant, &secret, source, has_default);
+                let Some(fetched) = fetched.await? else {
+                    continue;
+                };
                 if source.may_change() {
                     sourced.insert(secret.clone(), digest(&fetched));
                 }
@@ -157,14 +175,16 @@ impl Resolver {
             data: data.clone(),
             tmp: tmp.clone(),
         };
-        let mut spec = self.spec(name, server, &values, &folders)?;
+        let runs_as = self.runs_as(tenant, server).await?;
+        let mut spec = self.spec(name, server, &values, &folders, runs_as.clone())?;
         if let Some((serial, grant)) = mark {
             let any_token = SecretString::from(format!("grant {grant}"));
             let values = Values {
                 token: Some(&any_token),
                 ..values
             };
-            let lasting = self.spec(name, server, &values, &folders)?.fingerprint();
+            let lasting = self.spec(name, server, &values, &folders, runs_as)?;
+            let lasting = lasting.fingerprint();
             spec.token = Some(TokenMark { serial, lasting });
         }
         spec.sourced = sourced;
@@ -197,7 +217,8 @@ impl Resolver {
             data: "",
             tmp: "",
         };
-        self.spec(name, server, &values, &Folders::default())
+        let runs_as = self.runs_as_nobody(server);
+        self.spec(name, server, &values, &Folders::default(), runs_as)
             .map(Some)
     }
 
@@ -212,6 +233,7 @@ impl Resolver {
         server: &Server,
         values: &Values<'_>,
         folders: &Folders,
+        runs_as: Option<RunsAs>,
     ) -> Result<LaunchSpec, Failure> {
         let is_same_for_all = server.min_idle > 0;
         let env = if is_same_for_all {
@@ -252,8 +274,13 @@ impl Resolver {
             limits: ProcessLimits {
                 open_files: Some(server.limits.open_files),
                 cpu_seconds: Some(server.limits.cpu_seconds).filter(|seconds| *seconds > 0),
+                pids: server.limits.pids,
+                memory: server.limits.memory,
+                cpu_millis: server.limits.cpu_millis,
+                disk: server.limits.disk,
             },
-            may_gain_privileges: server.may_gain_privileges,
+            may_gain_privileges: server.sandbox == Isolation::None,
+            sandbox: runs_as.map(|runs_as| self.sandbox(name, server, values, runs_as)),
             scratch: is_same_for_all.then(|| self.state.scratch_dir(name)),
             folders: if is_same_for_all {
                 vec![]
@@ -268,6 +295,65 @@ impl Resolver {
             redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),
             token: None,
         })
+    }
+
+    /// As whom the processes of a tenant run; `None` where they are not kept apart. One command is hosted for whoever
+    /// runs stdiopool, with whose files it works.
+    async fn runs_as(&self, tenant: &TenantId, server: &Server) -> Result<Option<RunsAs>, Failure> {
+        if server.sandbox == Isolation::None || self.config.only_server.is_some() {
+            return Ok(None);
+        }
+        if server.min_idle > 0 {
+            return Ok(self.runs_as_nobody(server));
+        }
+        let Some(users) = &self.users else {
+            return Ok(Some(RunsAs::Supervisor));
+        };
+        let user = users.of(tenant).await.map_err(|error| {
+            tracing::error!(%tenant, %error, "a tenant has no user for its servers");
+            let why = "there is no user for this tenant's servers (the operator finds the cause in the log)";
+            Failure::new(Reason::Internal, why)
+        })?;
+        Ok(Some(RunsAs::User(user)))
+    }
+
+    /// As whom processes run that are no tenant's when they start.
+    fn runs_as_nobody(&self, server: &Server) -> Option<RunsAs> {
+        if server.sandbox == Isolation::None || self.config.only_server.is_some() {
+            return None;
+        }
+        Some(match &self.users {
+            Some(users) => RunsAs::OneOf(Arc::clone(users.lender())),
+            None => RunsAs::Supervisor,
+        })
+    }
+
+    fn sandbox(
+        &self,
+        name: &ServerName,
+        server: &Server,
+        values: &Values<'_>,
+        runs_as: RunsAs,
+    ) -> Sandbox {
+        let mut hidden = vec![self.state.path().to_owned()];
+        // Where all workers run as one user, files of secrets are closed by nothing else.
+        let secrets = match runs_as {
+            RunsAs::Supervisor => self.state.secret_root().ok(),
+            RunsAs::User(_) | RunsAs::OneOf(_) | RunsAs::Nobody(_) => {
+                Some(values.secret_root).filter(|root| !root.as_os_str().is_empty())
+            }
+        };
+        hidden.extend(secrets.map(Path::to_owned));
+        let tenant = self.config.tenants.get(values.tenant);
+        let own = tenant.and_then(|tenant| tenant.networks.get(name));
+        Sandbox {
+            runs_as,
+            hidden,
+            shared: self.environment.shared(),
+            named: named(name, server, &self.config.base_dir),
+            strict: strict_of(server),
+            network: own.unwrap_or(&server.network).clone(),
+        }
     }
 
     /// Where the private views of packages are made. Where one command is hosted, whose state goes with it, they are
@@ -337,6 +423,38 @@ pub fn program(server: &Server, config: &Config) -> String {
     } else {
         command.clone()
     }
+}
+
+/// What a strict server sees more than others.
+pub(super) fn strict_of(server: &Server) -> Option<Strict> {
+    (server.sandbox == Isolation::Strict).then(|| Strict {
+        readable: server.readable.clone(),
+        writable: server.writable.clone(),
+    })
+}
+
+/// Paths that a server's table names literally and that are there: what it is started with has to be within its reach.
+pub(super) fn named(name: &ServerName, server: &Server, base: &Path) -> Vec<NamedPath> {
+    let mut named = Vec::new();
+    let mut add = |key: &str, path: PathBuf| {
+        if path.exists() {
+            let key = format!("servers.{name}.{key}");
+            named.push(NamedPath { path, key });
+        }
+    };
+    if server.command.contains('/') {
+        add("command", base.join(&server.command));
+    }
+    for arg in &server.args {
+        let Arg::Always(template) = arg else { continue };
+        if let Some(text) = template.as_literal().filter(|text| text.starts_with('/')) {
+            add("args", PathBuf::from(text));
+        }
+    }
+    if let Some(text) = server.cwd.as_ref().and_then(Template::as_literal) {
+        add("cwd", base.join(text));
+    }
+    named
 }
 
 /// The secrets that it reads from files.

@@ -50,7 +50,7 @@ pub enum SecretError {
     /// A command that cannot be started.
     #[error("cannot run `{program}`: {source}")]
     NotRun {
-        /// Its program.
+        /// The command's program.
         program: String,
         /// What the system said.
         source: io::Error,
@@ -58,15 +58,15 @@ pub enum SecretError {
     /// A command that printed no secret.
     #[error("`{program}` {why}")]
     Command {
-        /// Its program.
+        /// The command's program.
         program: String,
-        /// What it did.
+        /// What the command did.
         why: NotPrinted,
     },
     /// A command that took too long.
     #[error("`{program}` did not end within {}", humantime::format_duration(*.limit))]
     TooSlow {
-        /// Its program.
+        /// The command's program.
         program: String,
         /// How long it had.
         limit: Duration,
@@ -74,6 +74,23 @@ pub enum SecretError {
 }
 
 impl SecretError {
+    /// Whether there is none, as a variable that is not set or empty says, so that a template's default holds. What is
+    /// there and cannot be read is not replaced by one.
+    pub fn is_unset(&self) -> bool {
+        match self {
+            Self::Unset(_) | Self::VariableEmpty(_) => true,
+            Self::Stored
+            | Self::Vault(_)
+            | Self::VariableNotText(_)
+            | Self::Unreadable { .. }
+            | Self::InFile { .. }
+            | Self::NoCommand
+            | Self::NotRun { .. }
+            | Self::Command { .. }
+            | Self::TooSlow { .. } => false,
+        }
+    }
+
     pub(super) fn unreadable(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         Self::Unreadable { path, source }
@@ -102,19 +119,19 @@ pub enum NoSecret {
 /// What a command did instead of printing a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrinted {
-    /// It printed much more than one.
+    /// The command printed much more than one secret.
     #[error("printed more than {MAX_LEN} bytes")]
     TooMuch,
-    /// It printed something else.
+    /// The command printed something else.
     #[error("printed what {0}")]
     NoSecret(NoSecret),
-    /// It failed.
-    #[error("ended with {status}: {complaint}")]
+    /// The command failed.
+    #[error(
+        "ended with {status}; what it said is not shown, as a secret may be in it: run it by hand to see that"
+    )]
     Ended {
         /// How it ended.
         status: ExitStatus,
-        /// The beginning of its stderr, without what it printed.
-        complaint: String,
     },
     /// Nobody knows how it ended.
     #[error("could not be waited for: {0}")]

@@ -17,7 +17,7 @@ use tokio_process_stream::{Item, ProcessChunkStream};
 use super::secret_error::{MAX_LEN, NoSecret, NotPrinted, SecretError};
 use crate::config::SecretSource;
 use crate::ids::TenantId;
-use crate::launch::{CommandGroup, CommandLine, Redactor};
+use crate::launch::{CommandGroup, CommandLine};
 use crate::protocol::{Failure, Reason};
 use crate::store::Vault;
 
@@ -25,8 +25,6 @@ use crate::store::Vault;
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what a command printed is used before it is run again for a new session.
 const COMMAND_FRESH: Duration = Duration::from_secs(300);
-/// How much of a failed command's stderr is logged, in bytes.
-const QUOTED_STDERR: usize = 1024;
 
 /// When the command was started, and what it printed.
 type Slot = Arc<tokio::sync::Mutex<Option<(Instant, SecretString)>>>;
@@ -39,7 +37,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Those of the state store are opened with `vault`.
+    /// Where secrets are read; those of the state store are opened with `vault`.
     pub fn new(vault: Arc<Vault>) -> Self {
         Self {
             vault,
@@ -63,7 +61,8 @@ impl Secrets {
         }
     }
 
-    /// The secret `name` of `tenant`.
+    /// The secret `name` of `tenant`; `None` where there is none and whoever wants it has a default
+    /// ([`SecretError::is_unset`]).
     ///
     /// # Errors
     /// [`Reason::ConfigInvalid`] naming the secret. Where it was looked for is the operator's
@@ -76,7 +75,8 @@ impl Secrets {
         tenant: &TenantId,
         name: &str,
         source: &SecretSource,
-    ) -> Result<SecretString, Failure> {
+        has_default: bool,
+    ) -> Result<Option<SecretString>, Failure> {
         let fetched = match source {
             SecretSource::Env(variable) => of_environment(variable),
             SecretSource::File(path) => of_file(path).await,
@@ -86,7 +86,10 @@ impl Secrets {
                 opened.map_err(SecretError::Vault)
             }
         };
-        fetched.map_err(|why| {
+        if has_default && fetched.as_ref().is_err_and(SecretError::is_unset) {
+            return Ok(None);
+        }
+        fetched.map(Some).map_err(|why| {
             tracing::warn!(%tenant, secret = name, "secret not available: {why}");
             Failure::new(
                 Reason::ConfigInvalid,
@@ -177,16 +180,16 @@ fn of_environment(variable: &str) -> Result<SecretString, SecretError> {
 }
 
 /// Why a secret is not to be had from a variable or a file; of one that a command prints nothing is said. May block.
-pub fn secret_problem(source: &SecretSource) -> Option<String> {
+pub fn secret_problem(source: &SecretSource) -> Option<SecretError> {
     match source {
-        SecretSource::Env(variable) => of_environment(variable).err().map(|why| why.to_string()),
+        SecretSource::Env(variable) => of_environment(variable).err(),
         SecretSource::File(path) => file_problem(path),
         SecretSource::Command(_) | SecretSource::Stored(_) => None,
     }
 }
 
-fn file_problem(path: &Path) -> Option<String> {
-    let cannot = |source| SecretError::unreadable(path, source).to_string();
+fn file_problem(path: &Path) -> Option<SecretError> {
+    let cannot = |source| SecretError::unreadable(path, source);
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) => return Some(cannot(error)),
@@ -201,7 +204,7 @@ fn file_problem(path: &Path) -> Option<String> {
     match read {
         Ok(_) => {
             let why = text(bytes).err()?;
-            Some(SecretError::in_file(path, why).to_string())
+            Some(SecretError::in_file(path, why))
         }
         Err(error) => Some(cannot(error)),
     }
@@ -265,7 +268,7 @@ async fn run(argv: &[String], limit: Duration) -> Result<SecretString, SecretErr
 }
 
 async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, NotPrinted> {
-    let (mut printed, mut complaint) = (Vec::new(), Vec::new());
+    let mut printed = Vec::new();
     while let Some(item) = stream.next().await {
         match item {
             Item::Stdout(chunk) => {
@@ -274,21 +277,12 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, NotPrin
                     return Err(NotPrinted::TooMuch);
                 }
             }
-            Item::Stderr(chunk) => {
-                let room = QUOTED_STDERR - complaint.len();
-                complaint.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            }
+            // A secret may be in that too, and whoever is told what is wrong may be a client.
+            Item::Stderr(_) => {}
             Item::Done(Ok(status)) if status.success() => {
                 return text(printed).map_err(NotPrinted::NoSecret);
             }
-            Item::Done(Ok(status)) => {
-                // What it has printed may be the secret all the same.
-                let printed = String::from_utf8_lossy(&printed).trim().to_owned();
-                let complaint = String::from_utf8_lossy(&complaint);
-                let complaint = Redactor::new([printed.into()]).redact(&complaint);
-                let complaint = complaint.trim().to_owned();
-                return Err(NotPrinted::Ended { status, complaint });
-            }
+            Item::Done(Ok(status)) => return Err(NotPrinted::Ended { status }),
             Item::Done(Err(error)) => return Err(NotPrinted::NotWaitedFor(error)),
         }
     }
@@ -318,14 +312,10 @@ mod tests {
     #[tokio::test]
     async fn a_command_that_fails_is_told() {
         let error = |script| async move { shell(script).await.expect_err("fails") };
+        // Nothing of what it wrote: it may be the secret, or a part of it.
         assert_eq!(
-            error("echo no key >&2; exit 3").await,
-            "`sh` ended with exit status: 3: no key"
-        );
-        let told = error("echo s3cr3t; echo s3cr3t is no good >&2; exit 3").await;
-        assert_eq!(
-            told,
-            "`sh` ended with exit status: 3: [redacted] is no good"
+            error("printf s3cr; echo s3cr3t is no good >&2; exit 3").await,
+            "`sh` ended with exit status: 3; what it said is not shown, as a secret may be in it: run it by hand to see that"
         );
         for script in ["true", "echo; echo", "printf '  \\n'"] {
             assert_eq!(error(script).await, "`sh` printed what holds nothing");
@@ -379,20 +369,28 @@ mod tests {
             TenantId::new("acme"),
         );
         for _ in 0..3 {
-            secrets.fetch(&tenant, "k", &source).await.expect("printed");
+            let fetched = secrets.fetch(&tenant, "k", &source, false).await;
+            assert!(fetched.expect("printed").is_some());
         }
         assert_eq!(std::fs::read_to_string(count).expect("ran"), "x\n");
         let file = folder.path().join("key");
         let source = SecretSource::File(file.clone());
         let missing = secrets
-            .fetch(&tenant, "f", &source)
+            .fetch(&tenant, "f", &source, true)
             .await
             .expect_err("missing");
         assert!(missing.message.contains("secret.f") && !missing.message.contains("key"));
         for text in ["one\n", "two"] {
             std::fs::write(&file, text).expect("written");
-            let read = secrets.fetch(&tenant, "f", &source).await.expect("read");
+            let read = secrets.fetch(&tenant, "f", &source, true).await;
+            let read = read.expect("read").expect("there");
             assert_eq!(read.expose_secret(), text.trim());
         }
+        // What is not set has no value, where a template has another for it.
+        let unset = SecretSource::Env("STDIOPOOL_TEST_NO_SUCH_VARIABLE".to_owned());
+        let without = secrets.fetch(&tenant, "e", &unset, true).await;
+        assert!(without.expect("the default holds").is_none());
+        let needed = secrets.fetch(&tenant, "e", &unset, false).await;
+        assert!(needed.is_err());
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Stored {
 const STORED_BYTES: usize = 512;
 
 impl Stored {
-    /// What it takes in memory, in bytes, about.
+    /// What the config takes in memory, in bytes, about.
     pub(super) fn bytes(&self) -> usize {
         let subject = self.subject.as_ref().map_or(0, String::len);
         STORED_BYTES + subject + self.config.bytes()
@@ -53,10 +53,10 @@ impl Stored {
 /// Why a row is no stored config.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// It does not open.
+    /// The sealed part does not open.
     #[error(transparent)]
     Sealed(#[from] VaultError),
-    /// It is not what was written.
+    /// The content is not what was written.
     #[error("it is not what was written")]
     Damaged,
 }
@@ -70,7 +70,7 @@ struct Whole<'a> {
     servers: BTreeMap<&'a str, Whole<'a>>,
 }
 
-/// The same read again.
+/// Everything of a config, as it is read again.
 #[derive(Deserialize)]
 struct ReadWhole {
     config: Map<String, Value>,
@@ -167,7 +167,7 @@ impl Stored {
         })
     }
 
-    /// What it sets for that server; `None` if it is for others.
+    /// What the config sets for that server; `None` if it is for others.
     pub(super) fn config_for(&self, server: &ServerName) -> Option<&ClientConfig> {
         if self.server == *server {
             Some(&self.config)

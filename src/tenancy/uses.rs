@@ -14,7 +14,7 @@ impl Uses {
         self.0.lock().insert(hash, SystemTime::now());
     }
 
-    /// Those since the last time.
+    /// The tokens that were used since the last time, by hash.
     pub fn take(&self) -> Vec<([u8; 32], SystemTime)> {
         std::mem::take(&mut *self.0.lock()).into_iter().collect()
     }

@@ -28,12 +28,17 @@ const SLOW_KEYWORDS: [&str; 9] = [
     "$recursiveRef",
 ];
 
+/// Why a schema cannot be used, as its reader says it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoSchema(String);
+
 /// A server's config schema, ready to use.
 #[derive(Debug)]
 pub(super) struct Schema {
     validator: Validator,
     defaults: Map<String, Value>,
-    /// Its checks may take longer than the values are long.
+    /// Whether the schema's checks may take longer than the values are long.
     is_slow: bool,
 }
 
@@ -42,10 +47,11 @@ impl Schema {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn new(schema: &Arc<Value>) -> Result<Self, String> {
+    pub(super) fn new(schema: &Arc<Value>) -> Result<Self, NoSchema> {
         let patterns = PatternOptions::fancy_regex().backtrack_limit(MAX_BACKTRACKS);
         let options = jsonschema::options().with_pattern_options(patterns);
-        let validator = options.build(schema).map_err(|error| error.to_string())?;
+        let built = options.build(schema);
+        let validator = built.map_err(|error| NoSchema(error.to_string()))?;
         Ok(Self {
             is_slow: has_slow_keyword(schema),
             validator,
@@ -70,7 +76,7 @@ impl Schema {
         merged
     }
 
-    /// The same, checked.
+    /// The tenant's values over the defaults, and the caller's over both, checked against the schema.
     ///
     /// # Errors
     /// Places at which they do not fit, at most one more than [`MAX_MISFITS`].

@@ -8,6 +8,11 @@
 //! The policy is the one that serves, unchanged. What the simulation assumes: a start takes as long
 //! as its server's starts do, however many run at once; a worker holds what its server's workers
 //! hold, awake or asleep; a call takes as long as it took.
+//!
+//! Invariants: equal traces, settings and seeds have equal outcomes; every call of a trace is served, refused or counted as
+//! waiting at the end.
+//!
+//! The simulation deliberately starts no process and changes no config: it says what would have been.
 
 mod plot;
 mod report;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::pool::Limits;
 
-/// One candidate.
+/// A setting of the pool that is tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setting {
     /// `pool.max_workers`

@@ -131,7 +131,7 @@ pub fn simulate(workload: &Workload, setting: &Setting) -> Outcome {
     simulation.outcome
 }
 
-/// The same for several settings, on all CPUs, in their order.
+/// Runs the workload through several settings, on all CPUs, in their order.
 pub fn simulate_all(workload: &Workload, settings: &[Setting]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Outcome)>> = Mutex::default();

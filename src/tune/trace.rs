@@ -10,7 +10,7 @@ use crate::telemetry::TraceLine;
 /// Why a trace cannot be played back.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// It cannot be read.
+    /// The trace cannot be read.
     #[error("the trace cannot be read: {0}")]
     Io(#[from] io::Error),
     /// A line is none of a trace.

@@ -5,11 +5,11 @@ use std::time::Duration;
 /// What a server's workers are like.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// From nothing until it answers.
+    /// How long a start takes, from nothing until the server answers.
     pub start: Duration,
-    /// From asleep until it answers.
+    /// How long a hibernated worker takes until it answers.
     pub wake: Duration,
     /// Bytes that a worker holds awake.
     pub awake: u64,
@@ -30,12 +30,12 @@ impl Profile {
     }
 }
 
-/// One request that needs a worker.
+/// A request that needs a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Call {
     /// Since the beginning.
     pub at: Duration,
-    /// Whose.
+    /// Number of the tenant whose request it is.
     pub tenant: u32,
     /// Index into [`Workload::servers`].
     pub server: u16,
@@ -50,7 +50,7 @@ pub struct Workload {
     pub servers: Vec<Profile>,
     /// The calls.
     pub calls: Vec<Call>,
-    /// From the first moment to the last.
+    /// How long the recording is, from the first moment to the last.
     pub length: Duration,
     /// How many tenants there are, also those that never call.
     pub tenants: usize,

@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 /// What became of the first process of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatusKind {
-    /// It exited with this status, 0 to 255.
+    /// The leader exited with this status, 0 to 255.
     Code(i32),
-    /// This signal ended it.
+    /// The signal that ended the leader.
     Signal(i32),
-    /// Its status is unknown: the guardian that would have read it was killed.
+    /// The leader's status is unknown: the guardian that would have read it was killed.
     Lost,
 }
 
@@ -49,12 +49,24 @@ pub struct Exit {
     pub status: ExitStatusKind,
     /// Whether `stop` or `kill` was called before it ended.
     pub asked: bool,
-    /// Whether it was killed because it did not read its input for the stall timeout.
+    /// Whether the worker was killed because it did not read its input for the stall timeout.
     pub stalled: bool,
+    /// Whether the worker was killed because it closed its stdout and lived on.
+    pub mute: bool,
+}
+
+impl Exit {
+    /// Whether stdiopool ended the worker, by whatever was asked for or for what it did: its signal is none that somebody else sent.
+    pub fn is_own_doing(&self) -> bool {
+        self.asked || self.stalled || self.mute
+    }
 }
 
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.mute {
+            return f.write_str("closed its output, did not end, and was killed for that");
+        }
         match self.status {
             ExitStatusKind::Code(code) => write!(f, "exited with status {code}")?,
             ExitStatusKind::Signal(signal) => match Signal::try_from(signal) {
@@ -81,6 +93,7 @@ mod tests {
                 status,
                 asked: false,
                 stalled,
+                mute: false,
             }
             .to_string()
         };
@@ -105,6 +118,17 @@ mod tests {
         assert_eq!(
             text(ExitStatusKind::Signal(9), true),
             "was killed by SIGKILL after it stopped reading its input"
+        );
+        let mute = Exit {
+            status: ExitStatusKind::Signal(9),
+            asked: false,
+            stalled: false,
+            mute: true,
+        };
+        assert!(mute.is_own_doing());
+        assert_eq!(
+            mute.to_string(),
+            "closed its output, did not end, and was killed for that"
         );
     }
 

@@ -11,7 +11,7 @@ use crate::protocol::LongLine;
 /// Length from which a line that is not whole yet is a long one, in bytes.
 const LONG: usize = 1 << 20;
 
-/// A line, or the news of one.
+/// A line, or what is known of one that is too long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// A line without its line end; never blank.
@@ -33,12 +33,16 @@ pub struct Framer {
 struct Discard {
     len: u64,
     line: LongLine,
+    /// The line has been reported, or handed out.
+    is_told: bool,
 }
 
 impl Discard {
     fn feed(&mut self, bytes: &[u8]) {
         self.len += bytes.len() as u64;
-        self.line.feed(bytes);
+        if !self.is_told {
+            self.line.feed(bytes);
+        }
     }
 }
 
@@ -76,6 +80,47 @@ impl Framer {
         }
     }
 
+    /// What is there of a line that is kept and not whole yet.
+    pub fn begun(&self) -> &[u8] {
+        match self.discard {
+            None => trim_end(&self.partial),
+            Some(_) => &[],
+        }
+    }
+
+    /// Takes that out, to be [put back](Self::put_back) before the next bytes come.
+    pub fn take_begun(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.partial)
+    }
+
+    /// Puts back what was taken out.
+    pub fn put_back(&mut self, begun: Vec<u8>) {
+        self.partial = begun;
+    }
+
+    /// Whether a line has begun that has not ended, and of which nothing was handed out.
+    pub fn has_begun(&self) -> bool {
+        match &self.discard {
+            None => !self.partial.is_empty(),
+            Some(discard) => !discard.is_told,
+        }
+    }
+
+    /// Takes what is there of a line for all of it, and what comes next for the beginning of another.
+    pub fn end_line(&mut self) -> Option<Frame> {
+        self.line_ends(&[])
+    }
+
+    /// Hands out what is there of a line that does not go on; its rest is dropped.
+    pub fn cut(&mut self) -> Option<Frame> {
+        let frame = self.line_ends(&[]);
+        self.discard = Some(Discard {
+            is_told: true,
+            ..Discard::default()
+        });
+        frame
+    }
+
     /// Hands out a last line that no line end followed.
     pub fn finish(&mut self) -> Option<Frame> {
         self.line_ends(&[])
@@ -88,9 +133,9 @@ impl Framer {
             return (!is_blank(line)).then(|| Frame::Line(Bytes::copy_from_slice(line)));
         }
         self.extend(tail);
-        if let Some(Discard { len, line }) = self.discard.take() {
+        if let Some(Discard { len, line, is_told }) = self.discard.take() {
             let message = line.finish();
-            return Some(Frame::Oversized(Oversized { len, message }));
+            return (!is_told).then_some(Frame::Oversized(Oversized { len, message }));
         }
         let mut line = std::mem::take(&mut self.partial);
         line.truncate(trim_end(&line).len());
@@ -201,16 +246,16 @@ mod tests {
         framer.give_up();
         assert_eq!(framer.unfinished(), None);
         framer.feed(b"xx\"}\n{}\n", |frame| got.push(frame));
-        let news = oversized((2 << 20) + 22, "7", Says::Answers);
-        assert_eq!(got, [Frame::Oversized(news), line("{}")]);
+        let known = oversized((2 << 20) + 22, "7", Says::Answers);
+        assert_eq!(got, [Frame::Oversized(known), line("{}")]);
     }
 
     #[test]
     fn an_oversized_line_is_reported_and_the_next_one_read() {
         let text = b"{\"jsonrpc\":\"2.0\",\"id\":\"a\",\"method\":\"m\",\"x\":\"0123456789\"}\n{\"id\":1}\n";
         let got = frames(12, text.chunks(5));
-        let news = oversized(56, "\"a\"", Says::Asks);
-        assert_eq!(got, [Frame::Oversized(news), line("{\"id\":1}")]);
+        let known = oversized(56, "\"a\"", Says::Asks);
+        assert_eq!(got, [Frame::Oversized(known), line("{\"id\":1}")]);
     }
 
     proptest! {

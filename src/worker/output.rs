@@ -1,12 +1,13 @@
 //! Reads stdout and stderr of a worker, each in a task of its own.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::Ordering;
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -16,8 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Inbox;
 use super::framing::{Frame, Framer};
-use super::guardian::News;
-use super::life::{Ask, Shared};
+use super::guardian::ProcessState;
+use super::state::{Ask, Shared};
 use super::stderr::StderrLog;
 use crate::fair::{Flow, LARGE, large};
 
@@ -29,21 +30,20 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK]);
 }
 
-/// Counters of stdout.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) bytes: AtomicU64,
-    pub(super) messages: AtomicU64,
-    pub(super) oversized: AtomicU64,
-}
-
 /// How much of stderr is read in one [`FLOOD_WINDOW`]: about 3 MiB a second. A worker that writes
 /// more waits for its own pipe; nobody else pays for making its noise presentable.
 const FLOOD_BYTES: usize = CHUNK;
 const FLOOD_WINDOW: Duration = Duration::from_millis(20);
 
-/// Messages that are worked on before others have their turn, about: a buffer can hold thousands.
+/// Messages that are worked on before others have their turn: a buffer can hold thousands.
 const MESSAGES: usize = 16;
+/// How long they are worked on at the most, but for the last one: one may be for many.
+const TURN: Duration = Duration::from_micros(200);
+/// How long nothing comes behind a piece of a line until it is looked at: who writes a message and its line end one after
+/// the other is not that slow.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long nothing comes until a piece of a line is all there will be.
+const STALLED: Duration = Duration::from_secs(10);
 /// Bytes read at once, at the least.
 const LEAST: usize = 1024;
 
@@ -54,6 +54,16 @@ trait Sink {
 
     /// Works on what was too large to be worked on at once.
     fn settle(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// How long nothing may come until it is told so. `None`: it need not know.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Nothing has come for as long as that.
+    fn silence(&mut self) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
 }
 
 /// What one read gave.
@@ -92,7 +102,7 @@ fn poll_read(
 ) -> Poll<Step> {
     BUFFER.with_borrow_mut(|buffer| {
         let mut buffer = ReadBuf::new(&mut buffer[..most.min(CHUNK)]);
-        let read = ready!(Pin::new(pipe).poll_read(cx, &mut buffer));
+        let read = task::ready!(Pin::new(pipe).poll_read(cx, &mut buffer));
         Poll::Ready(Step::of(read.map(|()| buffer.filled()), sink))
     })
 }
@@ -105,21 +115,33 @@ fn try_read(pipe: &Receiver, sink: &mut impl Sink) -> Step {
     })
 }
 
-/// Reads until the end of the pipe (true), or until `until` holds of the news; then takes what is
+/// Reads until the end of the pipe (true), or until `until` holds of the processes; then takes what is
 /// there. Others may hold the pipe open and write on, so that is bounded by what a pipe can hold.
 async fn read(
     pipe: &mut Receiver,
-    news: &mut watch::Receiver<News>,
-    until: fn(&News) -> bool,
+    processes: &mut watch::Receiver<ProcessState>,
+    until: fn(&ProcessState) -> bool,
     pace: &mut Pace,
     sink: &mut impl Sink,
 ) -> bool {
     loop {
+        let due = sink.patience().map(|patience| Instant::now() + patience);
+        let silence = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => pending().await,
+            }
+        };
         let step = tokio::select! {
             biased;
             // An error: nobody reports any more, as the runtime is ending.
-            _ = news.wait_for(until) => break,
-            step = poll_fn(|cx| poll_read(cx, pipe, pace.most, sink)) => step,
+            _ = processes.wait_for(until) => break,
+            step = poll_fn(|cx| poll_read(cx, pipe, pace.most, sink)) => Some(step),
+            () = silence => None,
+        };
+        let Some(step) = step else {
+            sink.silence().await;
+            continue;
         };
         match step {
             Step::Some { bytes, messages } => {
@@ -228,8 +250,34 @@ struct Stdout<'a> {
     inbox: &'a Arc<dyn Inbox>,
     flow: &'a Flow,
     framer: Framer,
-    /// A large message, and what came after it.
-    waiting: Vec<Frame>,
+    /// What is too large to be worked on here, or too much at once, and what came after it.
+    waiting: VecDeque<Frame>,
+    /// A message over several lines is large: so may be each line that ends it.
+    is_joining_large: bool,
+    /// How often nothing came behind the piece of a line that is there.
+    silences: u8,
+}
+
+/// What is worked on before others have their turn.
+struct Turn {
+    since: Instant,
+    left: usize,
+}
+
+impl Turn {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            left: MESSAGES,
+        }
+    }
+
+    /// Whether one more message may be worked on.
+    fn take(&mut self) -> bool {
+        let may = self.left > 0 && (self.left == MESSAGES || self.since.elapsed() < TURN);
+        self.left = self.left.saturating_sub(1);
+        may
+    }
 }
 
 /// Hands a frame on.
@@ -253,13 +301,15 @@ impl Sink for Stdout<'_> {
         counters
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.silences = 0;
+        self.is_joining_large = self.inbox.joining() + CHUNK >= LARGE;
         let mut framer = std::mem::replace(&mut self.framer, Framer::new(0));
         let mut messages = 0;
+        let mut turn = Turn::begin();
         framer.feed(bytes, |frame| {
             messages += 1;
-            let is_large = matches!(&frame, Frame::Line(line) if line.len() >= LARGE);
-            if is_large || !self.waiting.is_empty() {
-                self.waiting.push(frame);
+            if self.is_large(&frame) || !self.waiting.is_empty() || !turn.take() {
+                self.waiting.push_back(frame);
             } else {
                 deliver(self.shared, &**self.inbox, frame);
             }
@@ -275,10 +325,78 @@ impl Sink for Stdout<'_> {
     }
 
     async fn settle(&mut self) {
-        if self.waiting.is_empty() {
-            return;
+        while let Some(first) = self.waiting.front() {
+            if self.is_large(first) {
+                self.settle_large().await;
+                continue;
+            }
+            tokio::task::yield_now().await;
+            let mut turn = Turn::begin();
+            while let Some(frame) = self.next(|it, frame| !it.is_large(frame) && turn.take()) {
+                deliver(self.shared, &**self.inbox, frame);
+            }
         }
-        let frames = std::mem::take(&mut self.waiting);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        let is_open = || match self.framer.begun().trim_ascii_end() {
+            [.., b'}' | b']'] => PAUSE,
+            _ => STALLED,
+        };
+        match self.silences {
+            0 => self.framer.has_begun().then(is_open),
+            1 => Some(STALLED),
+            _ => None,
+        }
+    }
+
+    async fn silence(&mut self) {
+        self.silences = match self.patience() {
+            Some(STALLED) => 2,
+            _ => 1,
+        };
+        let line = self.framer.take_begun();
+        let is_large = self.inbox.joining() + line.len() >= LARGE;
+        let is_stalled = self.silences > 1;
+        let inbox = Arc::clone(self.inbox);
+        let judge = move || match is_stalled {
+            false => (inbox.ends_with(&line), line),
+            // Of what is dropped anyway, nothing is there.
+            true => (line.is_empty() || !inbox.is_log(&line), line),
+        };
+        let (is_over, line) = match is_large {
+            true => large(self.flow, judge).await,
+            false => judge(),
+        };
+        self.framer.put_back(line);
+        if is_over {
+            let frame = match is_stalled {
+                false => self.framer.end_line(),
+                true => self.framer.cut(),
+            };
+            self.waiting.extend(frame);
+            self.settle().await;
+        }
+    }
+}
+
+impl Stdout<'_> {
+    fn is_large(&self, frame: &Frame) -> bool {
+        self.is_joining_large || matches!(frame, Frame::Line(line) if line.len() >= LARGE)
+    }
+
+    /// The first that waits, if it is wanted.
+    fn next(&mut self, is_wanted: impl FnOnce(&Self, &Frame) -> bool) -> Option<Frame> {
+        let is_next = self.waiting.front().is_some_and(|it| is_wanted(self, it));
+        is_next.then(|| self.waiting.pop_front())?
+    }
+
+    /// Works on the large messages that are first among those that wait.
+    async fn settle_large(&mut self) {
+        let mut frames = vec![];
+        while let Some(frame) = self.next(Self::is_large) {
+            frames.push(frame);
+        }
         let (shared, inbox) = (Arc::clone(self.shared), Arc::clone(self.inbox));
         let work = move || {
             for frame in frames {
@@ -294,8 +412,9 @@ impl Sink for Stdout<'_> {
 pub(super) async fn read_stdout(
     shared: Arc<Shared>,
     mut pipe: Receiver,
-    mut news: watch::Receiver<News>,
-    (inbox, flow): (Arc<dyn Inbox>, Flow),
+    mut processes: watch::Receiver<ProcessState>,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
     max_message: usize,
     last_words: oneshot::Receiver<()>,
 ) {
@@ -304,10 +423,19 @@ pub(super) async fn read_stdout(
         inbox: &inbox,
         flow: &flow,
         framer: Framer::new(max_message),
-        waiting: Vec::new(),
+        waiting: VecDeque::new(),
+        is_joining_large: false,
+        silences: 0,
     };
-    let exited = |news: &News| news.leader.is_some();
-    let ended = read(&mut pipe, &mut news, exited, &mut Pace::fair(), &mut sink).await;
+    let exited = |processes: &ProcessState| processes.leader.is_some();
+    let ended = read(
+        &mut pipe,
+        &mut processes,
+        exited,
+        &mut Pace::fair(),
+        &mut sink,
+    )
+    .await;
     drop(pipe);
     if ended {
         shared.ask(Ask::StdoutEnded);
@@ -316,7 +444,7 @@ pub(super) async fn read_stdout(
         deliver(&shared, &*inbox, frame);
     }
     // The pipe's end is not the exit; an error means that nobody will report one.
-    drop(news.wait_for(exited).await);
+    drop(processes.wait_for(exited).await);
     // An error means that nobody reads stderr any more.
     let _or_none = last_words.await;
     inbox.exited(shared.exit());
@@ -336,19 +464,22 @@ impl Sink for &StderrLog {
 pub(super) async fn read_stderr(
     shared: Arc<Shared>,
     mut pipe: Receiver,
-    mut news: watch::Receiver<News>,
+    mut processes: watch::Receiver<ProcessState>,
     last_words: oneshot::Sender<()>,
 ) {
     let mut log = &shared.stderr;
-    let (exited, gone) = (|news: &News| news.leader.is_some(), |news: &News| news.gone);
+    let (exited, gone) = (
+        |processes: &ProcessState| processes.leader.is_some(),
+        |processes: &ProcessState| processes.gone,
+    );
     let mut pace = Pace::limited();
-    let ended = read(&mut pipe, &mut news, exited, &mut pace, &mut log).await;
-    // Its last line may lack an end.
+    let ended = read(&mut pipe, &mut processes, exited, &mut pace, &mut log).await;
+    // The last line of stderr may lack an end.
     log.finish();
     // Nobody waits for it if stdout's reader is gone.
     let _nobody = last_words.send(());
     if !ended {
-        read(&mut pipe, &mut news, gone, &mut pace, &mut log).await;
+        read(&mut pipe, &mut processes, gone, &mut pace, &mut log).await;
         log.finish();
     }
 }
@@ -356,6 +487,20 @@ pub(super) async fn read_stderr(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_ends_after_so_many_messages_and_after_so_long() {
+        let mut turn = Turn::begin();
+        turn.since = Instant::now() + Duration::from_secs(60);
+        assert_eq!((0..100).filter(|_| turn.take()).count(), MESSAGES);
+        let mut slow = Turn::begin();
+        slow.since = Instant::now() - 2 * TURN;
+        assert_eq!(
+            (0..100).filter(|_| slow.take()).count(),
+            1,
+            "one in any case"
+        );
+    }
 
     #[test]
     fn less_is_read_where_messages_are_small() {

@@ -10,78 +10,28 @@ use secrecy::ExposeSecret;
 use tokio::net::unix::pipe;
 use tracing::Instrument;
 
-use super::guardian::{Launch, LaunchError, SpawnFailure, Stage};
-use super::life::{self, Pipes, Shared};
+use super::cgroup::Group;
+use super::disk::disk_usage;
+use super::egress::Egress;
+use super::enclosure::Enclosure;
+use super::guardian::{
+    Files, Launch, LaunchError, Launched, NoWalls, Root, can_be_strict, can_have_list_of_hosts,
+    can_have_no_network, can_hide_from_users, can_make_read_only,
+};
+use super::life::{self, Pipes};
+use super::spawn_error::{SpawnError, explain};
+use super::state::{Provisions, Shared};
 use super::stderr::StderrLog;
-use super::{Guardian, Inbox, Options, Worker};
+use super::strict;
+use super::{Guardian, Inbox, Options, Worker, resolving};
+use crate::egress::Network;
 use crate::fair::Flow;
+use crate::folders;
 use crate::ids::WorkerId;
-use crate::launch::LaunchSpec;
+use crate::launch::{Closed, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
 
 /// Where a command is looked up when the environment of the worker has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
-
-/// Why a worker could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// No such program.
-    #[error(
-        "command `{program}` not found in `{path}`; install it, or give its full path in `command`"
-    )]
-    CommandNotFound {
-        /// The command as written.
-        program: String,
-        /// Where it was looked for: the `PATH` of the worker, or the file itself.
-        path: String,
-    },
-    /// There is a file, but it is no program, or one that may not be run.
-    #[error("`{program}` is not executable; `chmod +x` it, or run it with its interpreter")]
-    NotExecutable {
-        /// The command as written.
-        program: String,
-    },
-    /// Its arguments and environment are more than the system takes (execve(2), E2BIG).
-    #[error(
-        "the arguments and environment of `{program}` are longer than the system takes (128 KiB each, and together a quarter of the stack limit, 2 MiB as a rule); shorten the config values that go into them"
-    )]
-    TooLong {
-        /// The command as written.
-        program: String,
-    },
-    /// The working directory is missing.
-    #[error("working directory `{}` does not exist; create it, or change `cwd`", cwd.display())]
-    NoSuchFolder {
-        /// The directory.
-        cwd: PathBuf,
-    },
-    /// The kernel did not come to execute it.
-    #[error("`{program}` was not executed within {}; does the file system that holds it answer?", humantime::format_duration(*limit))]
-    Late {
-        /// The command as written.
-        program: String,
-        /// How long was waited.
-        limit: std::time::Duration,
-    },
-    /// The process that starts workers failed.
-    #[error("{0}; workers cannot be started without the guardian")]
-    Guardian(String),
-    /// The system refused.
-    #[error("cannot {what}: {error}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        #[source]
-        error: io::Error,
-    },
-}
-
-impl SpawnError {
-    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let what = what.into();
-        move |error| Self::Io { what, error }
-    }
-}
 
 /// Starts the process `spec` describes and the tasks that serve it. Creates the folders of `spec`
 /// first. `id` must not be in use by another worker of this guardian. What it says is worked on in the turns of `flow`.
@@ -95,57 +45,372 @@ pub async fn spawn(
     id: WorkerId,
     spec: &LaunchSpec,
     options: &Options,
-    (inbox, flow): (Arc<dyn Inbox>, Flow),
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let program = {
+    let prepared = {
         let spec = spec.clone();
         let prepared = tokio::task::spawn_blocking(move || prepare(&spec)).await;
         prepared.map_err(|error| SpawnError::io("prepare the start")(error.into()))??
     };
+    let Prepared {
+        program,
+        user,
+        files,
+    } = prepared;
+    let mut launch = Launch::of(spec, program.into_os_string(), user, files);
+    let (limits, folders) = (spec.limits, spec.folders.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let is_over = |limit| disk_usage(&folders, &[]) > limit;
+        (Group::make(id, &limits), limits.disk.is_some_and(is_over))
+    });
+    let made = made.await;
+    let (group, began_full) =
+        made.map_err(|error| SpawnError::io("make a control group")(error.into()))?;
+    if began_full {
+        launch.file_size = Some(0);
+    }
+    let group = group.map_err(SpawnError::io("make a control group for its `limits`"))?;
+    let procs_files = group.iter().flat_map(Group::procs_files);
+    launch.groups = procs_files.map(PathBuf::into_os_string).collect();
+    let (mut launched, pipes) = match launch_with_pipes(guardian, id, &launch).await? {
+        // With pipes of its own: what was lost may have written to the first ones.
+        Err(LaunchError::Lost) => launch_with_pipes(guardian, id, &launch).await?,
+        launched => launched,
+    }
+    .map_err(|error| explain(error, spec))?;
+    let egress = match (launched.sockets.take(), allowed(spec)) {
+        (Some(sockets), Some(list)) => {
+            let (told, closed) = (Arc::clone(&inbox), guardian.closed_to_workers());
+            let egress = Egress::new(list, closed, told, flow.clone());
+            Some(tokio::spawn(egress.serve(sockets).in_current_span()))
+        }
+        _ => None,
+    };
+    let provisions = Provisions {
+        stderr: StderrLog::new(id, options.stderr_lines, spec.redactor.clone()),
+        group,
+        began_full,
+    };
+    let shared = Arc::new(Shared::new(id, launched, options, provisions));
+    let life = life::run(shared.clone(), pipes, inbox, options.clone(), flow);
+    let life = async move {
+        life.await;
+        if let Some(egress) = egress {
+            egress.abort();
+        }
+    };
+    tokio::spawn(life.in_current_span());
+    Ok(Worker(shared))
+}
+
+/// Asks the guardian for a process, with new pipes.
+///
+/// # Errors
+/// When there are no pipes; within it, what became of the launch.
+async fn launch_with_pipes(
+    guardian: &Guardian,
+    id: WorkerId,
+    launch: &Launch,
+) -> Result<Result<(Launched, Pipes), LaunchError>, SpawnError> {
     let (stdin, stdin_end) = pipe_in().map_err(SpawnError::io("create a pipe"))?;
     let (stdout, stdout_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
     let (stderr, stderr_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
-    let launch = Launch::of(spec, program.into_os_string());
     let ends = [stdin_end, stdout_end, stderr_end];
-    let launched = guardian
-        .launch(id, &launch, ends)
-        .await
-        .map_err(|error| explain(error, spec))?;
-    let log = StderrLog::new(id, options.stderr_lines, spec.redactor.clone());
-    let shared = Arc::new(Shared::new(id, launched, options, log));
+    let launched = guardian.launch(id, launch, ends).await;
     let pipes = Pipes {
         stdin,
         stdout,
         stderr,
     };
-    let life = life::run(shared.clone(), pipes, inbox, options.clone(), flow);
-    tokio::spawn(life.in_current_span());
-    Ok(Worker(shared))
+    Ok(launched.map(|launched| (launched, pipes)))
 }
 
-/// What can be checked and done before the guardian is asked; the path of the program.
-fn prepare(spec: &LaunchSpec) -> Result<PathBuf, SpawnError> {
-    for folder in &spec.folders {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(SpawnError::io(format!(
-                "create folder `{}`",
-                folder.display()
-            )))?;
-    }
+/// The hosts that a launch reaches, where they are listed.
+fn allowed(spec: &LaunchSpec) -> Option<Arc<crate::egress::AllowList>> {
+    spec.sandbox.as_ref()?.network.allowed().cloned()
+}
+
+/// What is known before the guardian is asked.
+struct Prepared {
+    /// Path of the program.
+    program: PathBuf,
+    /// The user that it runs as, if that is another than stdiopool's.
+    user: Option<u32>,
+    files: Files,
+}
+
+/// What can be checked and done before the guardian is asked.
+fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
+    let user = match spec.sandbox.as_ref().map(|sandbox| &sandbox.runs_as) {
+        Some(RunsAs::User(user)) => Some(*user),
+        Some(RunsAs::Nobody(why)) => return Err(SpawnError::NoUser(why.to_string())),
+        // Lent for each worker, so that it is known here.
+        Some(RunsAs::OneOf(_)) => return Err(SpawnError::NoUser("none was lent".to_owned())),
+        Some(RunsAs::Supervisor) | None => None,
+    };
+    check_walls(spec, user)?;
+    make_folders(spec, user)?;
     spec.secret_files
-        .write()
+        .write(user)
         .map_err(SpawnError::io("write the files of secrets"))?;
     if !spec.cwd.is_dir() {
         let cwd = spec.cwd.clone();
-        return Err(SpawnError::NoSuchFolder { cwd });
+        let is_there = cwd.exists();
+        return Err(SpawnError::NoSuchFolder { cwd, is_there });
     }
     let path = spec.env.get("PATH").map(|path| path.expose_secret());
     // The program is executed after the change into `cwd`: a relative path would be taken twice.
     let cwd = std::path::absolute(&spec.cwd).map_err(SpawnError::io("resolve `cwd`"))?;
-    find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), &cwd)
+    let program = find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), &cwd)?;
+    if let Some(sandbox) = &spec.sandbox
+        && let Some(strict) = &sandbox.strict
+    {
+        let mut root = strict::root_of(spec, sandbox, strict, &program);
+        check_seen(spec, &root, user, &program, &cwd)?;
+        root.files = resolving::files(&sandbox.network);
+        let files = Files {
+            root: Some(root),
+            ..Files::default()
+        };
+        return Ok(Prepared {
+            program,
+            user,
+            files,
+        });
+    }
+    let enclosure = match can_mount_for(user) {
+        true => Enclosure::of(spec, user),
+        false => Enclosure::of_permissions(),
+    };
+    if let Some(user) = user {
+        check_ways(spec, &enclosure, user, &program, &cwd)?;
+    }
+    Ok(Prepared {
+        program,
+        user,
+        files: Files {
+            mounts: enclosure.mounts(),
+            written: spec
+                .sandbox
+                .iter()
+                .flat_map(|it| resolving::files(&it.network))
+                .collect(),
+            root: None,
+        },
+    })
+}
+
+/// Whether the host has the walls that a launch is to have; nothing is started without.
+fn check_walls(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
+    let Some(sandbox) = &spec.sandbox else {
+        return Ok(());
+    };
+    if sandbox.strict.is_some() {
+        let key = "`sandbox = \"strict\"`";
+        can_be_strict().map_err(|why| SpawnError::NoWalls { key, why })?;
+        if user.is_none() && nix::unistd::geteuid().is_root() {
+            let why = NoWalls::users();
+            return Err(SpawnError::NoWalls { key, why });
+        }
+    }
+    let own_network = match &sandbox.network {
+        Network::On => None,
+        Network::Off => Some(("`network = \"off\"`", can_have_no_network())),
+        Network::Allow(_) => Some(("`network` with a list", can_have_list_of_hosts())),
+    };
+    if let Some((key, found)) = own_network {
+        found.map_err(|why| SpawnError::NoWalls { key, why })?;
+        if user.is_none() && nix::unistd::geteuid().is_root() {
+            // Root goes back to the host's network.
+            let why = NoWalls::users();
+            return Err(SpawnError::NoWalls { key, why });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a worker with that root sees what it starts from, and may read it as the user that it runs as.
+fn check_seen(
+    spec: &LaunchSpec,
+    root: &Root,
+    user: Option<u32>,
+    program: &Path,
+    cwd: &Path,
+) -> Result<(), SpawnError> {
+    if !strict::shows(root, cwd) {
+        return Err(SpawnError::Unseen {
+            what: "the working directory",
+            path: cwd.to_owned(),
+        });
+    }
+    let Some(user) = user else { return Ok(()) };
+    let named = spec.sandbox.iter().flat_map(|sandbox| &sandbox.named);
+    let named = named.map(|named| (Some(&named.key), named.path.as_path()));
+    for (key, path) in named.chain([(None, program)]) {
+        if let Some(why) = unreadable_itself(path, user) {
+            let command = || format!("command `{}`", spec.program);
+            return Err(SpawnError::Closed {
+                what: key.map_or_else(command, |key| format!("`{key}`")),
+                key: key.cloned(),
+                path: path.to_owned(),
+                user,
+                why,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host lets a worker that runs as that user see folders otherwise.
+fn can_mount_for(user: Option<u32>) -> bool {
+    match user {
+        Some(_) => can_hide_from_users(),
+        None => can_make_read_only(),
+    }
+}
+
+/// Makes the folders of a launch, those of its user's own.
+fn make_folders(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
+    let is_root = nix::unistd::geteuid().is_root();
+    for folder in &spec.folders {
+        make_private(folder).map_err(SpawnError::io(format!(
+            "create folder `{}`",
+            folder.display()
+        )))?;
+        if is_root {
+            let given = folders::give(folder, user.unwrap_or(0));
+            let given = given.map_err(|error| SpawnError::Folder(error.to_string()))?;
+            if given.kept > 0 {
+                tracing::warn!(
+                    folder = %folder.display(), files = given.kept,
+                    "files that have names outside of the folder too stay whose they are: the server cannot write to them"
+                );
+            }
+        }
+    }
+    if spec.sandbox.is_some() {
+        make_launcher_folders(&spec.packages, user)?;
+    }
+    if let (Some(_), Some(sandbox)) = (user, &spec.sandbox)
+        && !can_hide_from_users()
+    {
+        // No mount leads there: the folders above have to let it pass.
+        let own = spec.folders.iter().map(PathBuf::as_path);
+        let own = own.chain([spec.packages.as_path()]);
+        for folder in own.chain(spec.secret_files.folder()) {
+            let above = folder.ancestors().skip(1);
+            let above = above.take_while(|it| sandbox.hidden.iter().any(|top| it.starts_with(top)));
+            above.for_each(let_pass);
+        }
+    }
+    Ok(())
+}
+
+/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. What is not there
+/// when the worker starts is not shown to it, and what it wrote would go with it.
+fn make_launcher_folders(packages: &Path, user: Option<u32>) -> Result<(), SpawnError> {
+    if packages.as_os_str().is_empty() {
+        return Ok(());
+    }
+    let make = |folder: &Path| {
+        make_private(folder).map_err(SpawnError::io(format!(
+            "create folder `{}`",
+            folder.display()
+        )))
+    };
+    make(packages)?;
+    let Some(user) = user else { return Ok(()) };
+    let_pass(packages);
+    for name in LAUNCHER_FOLDERS {
+        let folder = packages.join(name);
+        make(&folder)?;
+        let given = folders::give(&folder, user);
+        given.map_err(|error| SpawnError::Folder(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Lets everybody pass a folder, who cannot list it. What it takes and fails is told when something in it is not reached.
+fn let_pass(folder: &Path) {
+    let Ok(meta) = folder.metadata() else { return };
+    let mode = meta.permissions().mode();
+    if mode & 0o111 != 0o111 {
+        let mode = std::fs::Permissions::from_mode(mode | 0o111);
+        let _told_later = std::fs::set_permissions(folder, mode);
+    }
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
+/// What pool.toml names of a launch, and its program, that a user would not come to: the key, if it is one that the
+/// launch names, and why. Looks at files.
+pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, SpawnError)> {
+    let path = spec.env.get("PATH").map(|path| path.expose_secret());
+    let base = Path::new("/");
+    // That there is none is told elsewhere.
+    let program = find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), base).ok()?;
+    let is_strict = spec.sandbox.as_ref().and_then(|it| it.strict.as_ref());
+    let enclosure = match can_hide_from_users() {
+        true => Enclosure::of(spec, Some(user)),
+        false => Enclosure::of_permissions(),
+    };
+    let checked = match (is_strict, &spec.sandbox) {
+        (Some(strict), Some(sandbox)) => {
+            let root = strict::root_of(spec, sandbox, strict, &program);
+            // The working directory is not known yet where it is the server's own; that one is always seen.
+            let cwd = Some(spec.cwd.as_path()).filter(|cwd| cwd.exists());
+            check_seen(spec, &root, Some(user), &program, cwd.unwrap_or(&program))
+        }
+        _ => check_ways(spec, &enclosure, user, &program, base),
+    };
+    let error = checked.err()?;
+    let key = match &error {
+        SpawnError::Closed { key, .. } => key.clone(),
+        _ => None,
+    };
+    Some((key, error))
+}
+
+/// Whether the user of a worker comes to what it is started from, and to what pool.toml names.
+fn check_ways(
+    spec: &LaunchSpec,
+    enclosure: &Enclosure,
+    user: u32,
+    program: &Path,
+    cwd: &Path,
+) -> Result<(), SpawnError> {
+    let closed =
+        |key: Option<&String>, what: String, path: &Path, why: Closed| SpawnError::Closed {
+            key: key.cloned(),
+            what,
+            path: path.to_owned(),
+            user,
+            why,
+        };
+    for named in spec.sandbox.iter().flat_map(|sandbox| &sandbox.named) {
+        if let Some(why) = enclosure.unreadable(&named.path, user) {
+            let what = format!("`{}`", named.key);
+            return Err(closed(Some(&named.key), what, &named.path, why));
+        }
+    }
+    for folder in &spec.folders {
+        if let Some(why) = enclosure.closed(folder, user) {
+            let what = "its own folder (choose another `state.dir`)".to_owned();
+            return Err(closed(None, what, folder, why));
+        }
+    }
+    if let Some(why) = enclosure.closed(program, user) {
+        let what = format!("command `{}`", spec.program);
+        return Err(closed(None, what, program, why));
+    }
+    if let Some(why) = enclosure.closed(cwd, user) {
+        return Err(closed(None, "the working directory".to_owned(), cwd, why));
+    }
+    Ok(())
 }
 
 /// Finds `program` as execvp(3) would, seen from `cwd`.
@@ -181,45 +446,6 @@ pub fn find_program(program: &str, path: &str, cwd: &Path) -> Result<PathBuf, Sp
         };
         SpawnError::CommandNotFound { program, path }
     })
-}
-
-fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
-    let program = spec.program.clone();
-    match error {
-        LaunchError::Failed(SpawnFailure {
-            stage: Stage::Exec,
-            errno: libc::EACCES | libc::ENOEXEC,
-        }) => SpawnError::NotExecutable { program },
-        LaunchError::Failed(SpawnFailure {
-            errno: libc::E2BIG, ..
-        }) => SpawnError::TooLong { program },
-        LaunchError::Failed(SpawnFailure { stage, errno }) => {
-            let what = match (stage, errno) {
-                (_, libc::EAGAIN) => format!(
-                    "run `{program}`, as the limit on processes is reached (raise `ulimit -u`, TasksMax in systemd or the container's pids limit, or lower `pool.max_workers`)"
-                ),
-                (_, libc::EMFILE | libc::ENFILE) => format!(
-                    "run `{program}`, as the limit on open files is reached (raise `ulimit -n` or LimitNOFILE in systemd, or lower `pool.max_workers`)"
-                ),
-                (Stage::Init, _) => {
-                    format!("run `{program}`, as something killed the process that was to start it")
-                }
-                // The file was there a moment ago: the kernel misses what it names in `#!` or as loader.
-                (Stage::Exec, libc::ENOENT) => {
-                    format!("run `{program}` (is the interpreter in its first line installed?)")
-                }
-                (Stage::Exec, _) => format!("run `{program}`"),
-                (Stage::Launch, _) => format!("hand `{program}` to the guardian"),
-            };
-            SpawnError::io(what)(io::Error::from_raw_os_error(errno))
-        }
-        LaunchError::Unreached => {
-            SpawnError::Guardian("the guardian process was lost twice".to_owned())
-        }
-        LaunchError::Late(limit) => SpawnError::Late { program, limit },
-        LaunchError::Guardian(text) => SpawnError::Guardian(text),
-        LaunchError::Io(error) => SpawnError::io("pass on the launch data")(error),
-    }
 }
 
 /// Our end, non-blocking, and the worker's, blocking; both close-on-exec.

@@ -29,7 +29,7 @@ const LOG_WINDOW: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct StderrLog {
     id: WorkerId,
-    /// That of the worker, in which it was started.
+    /// The span of the worker, in which it was started.
     span: Span,
     keep: usize,
     redactor: Redactor,

@@ -1,6 +1,6 @@
 //! The way in. A message for a worker that has nothing to do is written into its pipe by whoever sends
 //! it. One for a busy worker waits, in a queue bounded by bytes, until everyone who is about to send
-//! something has had a turn; one task then writes all of it at once. So does what a pipe does not take.
+//! something has had a turn, unless others have so much to do that this takes long; one task then writes all of it at once. So does what a pipe does not take.
 //!
 //! ```text
 //! send --the worker is idle, nothing waits-----------------> pipe --> the worker's stdin
@@ -21,6 +21,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::fair::Flow;
 use crate::held::{self, Account, Charge, Kind};
 
 /// Buffers in one write: a line and its line end count two. Well under `IOV_MAX` (1024).
@@ -29,9 +30,9 @@ const MAX_SLICES: usize = 64;
 /// When a message is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// At once: its worker waits for it.
+    /// Written at once: the worker waits for it.
     AtOnce,
-    /// With others: its worker is busy anyway, and each write wakes it.
+    /// Written with others: the worker is busy anyway, and each write wakes it.
     Gathered,
 }
 
@@ -194,11 +195,16 @@ impl Unsent {
 
 /// Writes until [`Unsent::close`] and the queue is empty, the reading end is gone, or the worker
 /// stalls. Dropping the future, like its end, closes the pipe.
-pub(crate) async fn write(unsent: &Unsent, pipe: pipe::Sender, stall: Duration) -> WriterEnd {
+pub(crate) async fn write(
+    unsent: &Unsent,
+    pipe: pipe::Sender,
+    stall: Duration,
+    flow: &Flow,
+) -> WriterEnd {
     let pipe = Arc::new(pipe);
     unsent.queue.lock().pipe = Some(Arc::clone(&pipe));
     let _abandons = Abandons(unsent);
-    write_all(unsent, &pipe, stall).await
+    write_all(unsent, &pipe, stall, flow).await
 }
 
 /// Lets go of the queue's end of the pipe, however the writer ends.
@@ -210,7 +216,12 @@ impl Drop for Abandons<'_> {
     }
 }
 
-async fn write_all(unsent: &Unsent, pipe: &pipe::Sender, stall: Duration) -> WriterEnd {
+async fn write_all(
+    unsent: &Unsent,
+    pipe: &pipe::Sender,
+    stall: Duration,
+    flow: &Flow,
+) -> WriterEnd {
     let mut flight = VecDeque::with_capacity(MAX_SLICES);
     loop {
         if unsent.take(&mut flight).is_none() {
@@ -218,13 +229,15 @@ async fn write_all(unsent: &Unsent, pipe: &pipe::Sender, stall: Duration) -> Wri
         }
         if flight.is_empty() {
             unsent.wake.notified().await;
-            // Whoever can run now does so first, and adds what it has to send.
-            tokio::task::yield_now().await;
+            if !flow.is_crowded() {
+                // Whoever can run now does so first, and adds what it has to send.
+                tokio::task::yield_now().await;
+            }
             continue;
         }
         match write_some(&flight, pipe) {
             Ok(0) => {
-                // It is full, or its readiness was not known yet: without progress, the time runs.
+                // The pipe is full, or its readiness was not known yet: without progress, the time runs.
                 match timeout_at(Instant::now() + stall, write_when_possible(&flight, pipe)).await {
                     Err(_) => return WriterEnd::Stalled,
                     Ok(Err(_)) => return WriterEnd::Closed,
@@ -284,6 +297,7 @@ fn advance(flight: &mut VecDeque<Bytes>, mut count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fair::Scheduler;
     use tokio::io::AsyncReadExt;
 
     const STALL: Duration = Duration::from_secs(30);
@@ -301,7 +315,9 @@ mod tests {
         let (tx, mut rx) = pipe::pipe().expect("pipe");
         let unsent = Arc::new(Unsent::new(1 << 20));
         let of_writer = unsent.clone();
-        let _writer = tokio::spawn(async move { write(&of_writer, tx, STALL).await });
+        let _writer = tokio::spawn(async move {
+            write(&of_writer, tx, STALL, &Scheduler::default().flow()).await
+        });
         tokio::task::yield_now().await;
         let senders: Vec<_> = (0..8)
             .map(|n: u8| {
@@ -324,7 +340,7 @@ mod tests {
         let unsent = Arc::new(Unsent::new(1 << 20));
         let writer = tokio::spawn({
             let unsent = unsent.clone();
-            async move { write(&unsent, tx, STALL).await }
+            async move { write(&unsent, tx, STALL, &Scheduler::default().flow()).await }
         });
         let mut want = String::new();
         for n in 0..5000 {
@@ -375,7 +391,9 @@ mod tests {
         let refused = unsent.push(line(), Delivery::Gathered);
         assert!(matches!(refused, Err(SendError::NoRoom(_))), "{refused:?}");
         let of_writer = unsent.clone();
-        let writer = tokio::spawn(async move { write(&of_writer, tx, STALL).await });
+        let writer = tokio::spawn(async move {
+            write(&of_writer, tx, STALL, &Scheduler::default().flow()).await
+        });
         unsent.close();
         let mut got = Vec::new();
         rx.read_to_end(&mut got).await.expect("reads");
@@ -391,7 +409,10 @@ mod tests {
             .push(vec![b'x'; 1 << 20].into(), Delivery::AtOnce)
             .expect("room");
         let before = Instant::now();
-        assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Stalled);
+        assert_eq!(
+            write(&unsent, tx, STALL, &Scheduler::default().flow()).await,
+            WriterEnd::Stalled
+        );
         assert!(before.elapsed() >= STALL);
         assert_eq!(
             unsent.push("x".into(), Delivery::Gathered),
@@ -406,7 +427,10 @@ mod tests {
         drop(rx);
         let unsent = Unsent::new(10);
         unsent.push("x".into(), Delivery::Gathered).expect("room");
-        assert_eq!(write(&unsent, tx, STALL).await, WriterEnd::Closed);
+        assert_eq!(
+            write(&unsent, tx, STALL, &Scheduler::default().flow()).await,
+            WriterEnd::Closed
+        );
         assert_eq!(
             unsent.push("x".into(), Delivery::Gathered),
             Err(SendError::Closed)

@@ -20,7 +20,7 @@ use super::super::Result;
 use super::super::process::Process;
 use super::super::served::{Served, token};
 use super::answers::{Answers, Report};
-use super::floods::{FLOODS, Flood, Hostile};
+use super::floods::{FLOODS, Flood, Hostile, NOISE};
 use super::served::HOSTILE;
 
 /// How long floods may take to be set up.
@@ -132,11 +132,11 @@ pub(crate) async fn flood(args: &AttackerArgs) -> Result<()> {
     // Where the kernel has none, the policy alone does it.
     let _unless_none = std::fs::write("/proc/self/autogroup", "19");
     let answers = Answers::default();
-    let (tell, mut set_up) = mpsc::channel(FLOODS.len());
+    let (tell, mut set_up) = mpsc::channel(FLOODS.len() + NOISE.len());
     let (go, begin) = watch::channel(false);
     let mut flooding = JoinSet::new();
     let meant = |flood: &&Flood| args.floods.iter().any(|name| name == flood.name);
-    for flood in FLOODS.iter().filter(meant) {
+    for flood in FLOODS.iter().chain(NOISE).filter(meant) {
         let hostile = Hostile {
             address: args.address.clone(),
             token: args.token.clone(),

@@ -28,6 +28,13 @@ pub(crate) fn toml(pool: &str) -> Result<String> {
          properties.items = {{ type = \"array\", items = {{ type = \"string\" }} }}\n"
     ));
     toml.push_str(&server("floods", r#""--mode", "floods""#, ""));
+    // Takes of the host what it can get.
+    toml.push_str(&server(
+        "greedy",
+        r#""--mode", "floods""#,
+        "share = \"session\"\nlimits = { memory = \"128MiB\", pids = 64, disk = \"32MiB\" }\n",
+    ));
+    toml.push_str(&server("deaf", r#""--mode", "deaf""#, ""));
     toml.push_str(&server(
         "mute",
         r#""--mode", "never-answers""#,

@@ -11,13 +11,13 @@ use super::super::Result;
 use super::super::process::{mib, tree_of};
 use super::super::report::{Cell, Column, Section, Table};
 use super::super::served::Served;
-use super::HostileArgs;
 use super::answers::Report;
 use super::attacker::Attacker;
 use super::bystander::Bystander;
 use super::floods::Flood;
 use super::served;
 use super::watch::{Watch, descriptors};
+use super::{HostileArgs, Round};
 
 /// What holds a session, a worker or a list for a while lets go of it within the soak's end.
 const POOL: &str = "session_timeout = \"20s\"\nidle_timeout = \"10s\"\ncatalog_age = \"20s\"\n";
@@ -96,11 +96,16 @@ pub(super) async fn run(args: &HostileArgs, minutes: u64) -> Result<Section> {
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut report = Report::default();
     let (mut floods, mut calls, mut most_memory) = (0_usize, 0_usize, 0);
-    for (name, round) in rounds.iter().cycle() {
+    for Round {
+        name,
+        floods: those,
+        ..
+    } in rounds.iter().cycle()
+    {
         if Instant::now() >= end {
             break;
         }
-        let one = flood(args, &served, &mut bystander, round).await;
+        let one = flood(args, &served, &mut bystander, those).await;
         let one = one.map_err(|error| format!("{name}: {error}"))?;
         eprintln!(
             "{name}: {} failed, {:.0} MiB, {}",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::names::Alias;
 use super::renaming::Replacements;
 use crate::bridge::Listing;
-use crate::bridge::keys::WrittenMembers;
+use crate::bridge::member_names::WrittenMembers;
 use crate::bridge::members::Members;
 use crate::protocol::{Revision, span_of};
 
@@ -19,7 +19,7 @@ const MISSING: &str = "dev.stdiopool/missing";
 /// A server whose things a list does not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missing {
-    /// Its name.
+    /// The server's name.
     pub server: String,
     /// Why, for people.
     pub why: String,

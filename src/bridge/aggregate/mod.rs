@@ -10,6 +10,10 @@
 //!
 //! Everything is renamed in the same way whatever the other servers offer, so that a name never
 //! depends on who else is there. Messages are spliced, not written anew. Pure: texts in, texts out.
+//!
+//! Invariants: a name that is given out leads back to its server and no other; what is not renamed stays byte by byte.
+//!
+//! This module deliberately asks no server: whoever has their lists merges them here.
 
 mod merge;
 mod names;

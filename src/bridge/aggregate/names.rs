@@ -20,7 +20,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// With that between a server's name and the name that a thing has there.
+    /// Names with `separator` between a server's name and the name that a thing has there.
     pub fn new(separator: &str) -> Self {
         Self {
             separator: separator.into(),

@@ -78,7 +78,7 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 impl Names {
-    /// Whom a request is for, by what it names; `None` if it names nothing of any server.
+    /// The server that a request is for, by what it names; `None` if it names nothing of any server.
     pub fn addressed(&self, message: &[u8], envelope: &Envelope<'_>) -> Option<Addressed> {
         let params: Params<'_> = serde_json::from_str(envelope.params?.get()).ok()?;
         let (named, is_uri) = match envelope.method.as_deref()? {

@@ -9,14 +9,14 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
-use crate::protocol::{Method, code};
+use crate::protocol::{Method, code, raw_error_response, result_response};
 
-/// What an answer is dressed with.
+/// What an answer of a worker is made into one of this revision with.
 #[derive(Clone, Copy, Debug)]
-pub struct Dress<'a> {
+pub struct ResponseAdapter<'a> {
     /// The request's id, as raw JSON.
     pub id: &'a str,
-    /// Its method.
+    /// The question's method.
     pub method: &'a str,
     /// The resource it read, if it did.
     pub uri: Option<&'a str>,
@@ -26,14 +26,14 @@ pub struct Dress<'a> {
     pub lists_last: Duration,
 }
 
-impl Dress<'_> {
+impl ResponseAdapter<'_> {
     /// The response with a worker's result. A result that is no object becomes an error.
     pub fn result(&self, result: &str) -> Bytes {
         let members: Result<BTreeMap<Cow<'_, str>, &RawValue>, _> = serde_json::from_str(result);
         let Ok(members) = members else {
             let why = "the server's result is no object";
             let error = json!({ "code": code::INTERNAL_ERROR, "message": why });
-            return self.response("error", &error.to_string());
+            return raw_error_response(self.id, error.to_string().as_bytes());
         };
         let mut body = String::with_capacity(result.len() + 256);
         body.push_str("{\"resultType\":\"complete\"");
@@ -65,7 +65,7 @@ impl Dress<'_> {
             }
         }
         body.push('}');
-        self.response("result", &body)
+        result_response(self.id, body.as_bytes())
     }
 
     /// `_meta` of a result: the worker's own, and who it is.
@@ -108,11 +108,10 @@ impl Dress<'_> {
             other => (200, other),
         };
         error["code"] = json!(code);
-        (status, self.response("error", &error.to_string()))
-    }
-
-    fn response(&self, member: &str, body: &str) -> Bytes {
-        format!(r#"{{"jsonrpc":"2.0","id":{},"{member}":{body}}}"#, self.id).into()
+        (
+            status,
+            raw_error_response(self.id, error.to_string().as_bytes()),
+        )
     }
 }
 
@@ -134,8 +133,8 @@ fn without_execution(tools: &str) -> Cow<'_, str> {
 
 /// The response to `server/discover`, from what a worker answered to `initialize`.
 pub fn discovered(id: &str, initialize_result: &str, lasts: Duration) -> Bytes {
-    let hello: Value = serde_json::from_str(initialize_result).unwrap_or(Value::Null);
-    let mut capabilities = hello["capabilities"].clone();
+    let server_info: Value = serde_json::from_str(initialize_result).unwrap_or(Value::Null);
+    let mut capabilities = server_info["capabilities"].clone();
     if let Some(capabilities) = capabilities.as_object_mut() {
         capabilities.remove("tasks");
     } else {
@@ -148,13 +147,13 @@ pub fn discovered(id: &str, initialize_result: &str, lasts: Duration) -> Bytes {
         "ttlMs": u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX),
         "cacheScope": "private",
     });
-    if let Some(instructions) = hello.get("instructions") {
+    if let Some(instructions) = server_info.get("instructions") {
         result["instructions"] = instructions.clone();
     }
-    if let Some(info) = hello.get("serverInfo") {
+    if let Some(info) = server_info.get("serverInfo") {
         result["_meta"] = json!({ meta::SERVER_INFO: info });
     }
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
+    result_response(id, result.to_string().as_bytes())
 }
 
 /// The response to `server/discover`, from what a worker of this revision answered to it: its own,
@@ -162,7 +161,7 @@ pub fn discovered(id: &str, initialize_result: &str, lasts: Duration) -> Bytes {
 pub fn rediscovered(id: &str, discovery: &str) -> Bytes {
     let mut result: Value = serde_json::from_str(discovery).unwrap_or(Value::Null);
     result["supportedVersions"] = json!([STATELESS]);
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
+    result_response(id, result.to_string().as_bytes())
 }
 
 /// The HTTP status for an error of a worker of this revision

@@ -4,14 +4,14 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{Envelope, code};
+use crate::protocol::{Envelope, code, error_response, result_response};
 
 /// A worker's request to the client of a call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Question {
     /// What the worker's request is called between stdiopool and whoever answers, as raw JSON.
     pub ask: Box<str>,
-    /// Names it to the client.
+    /// The name of the question to the client.
     pub key: String,
     method: String,
     params: Value,
@@ -100,18 +100,15 @@ impl Question {
     }
 
     /// The client's answer, as the worker is told.
-    pub fn answer(&self, response: &Value) -> String {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{},"result":{response}}}"#,
-            self.ask
-        )
+    pub fn answer(&self, response: &Value) -> Bytes {
+        result_response(&self.ask, response.to_string().as_bytes())
     }
 
     /// What the worker is told when its client cannot be asked.
     pub fn refusal(&self) -> String {
         let why = format!("the client does not support `{}`", self.method);
         let error = json!({ "code": code::INVALID_REQUEST, "message": why });
-        format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, self.ask)
+        error_response(&self.ask, &error)
     }
 }
 
@@ -131,10 +128,10 @@ pub fn input_required<'q>(
         "inputRequests": requests,
         "requestState": state,
     });
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#).into()
+    result_response(id, result.to_string().as_bytes())
 }
 
-/// The same from a worker's error that names pages to visit first (2025-11-25,
+/// What a client is asked for by a worker's error that names pages to visit first (2025-11-25,
 /// client/elicitation, "URL Elicitation Required"): the call is over, and is made anew afterwards.
 /// `None` for other errors, and where the client cannot be shown pages.
 pub fn pages_required(
@@ -165,8 +162,5 @@ pub fn pages_required(
         .map(|question| (question.key.clone(), question.request()))
         .collect();
     let result = json!({ "resultType": "input_required", "inputRequests": requests });
-    Some(Ok(format!(
-        r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#
-    )
-    .into()))
+    Some(Ok(result_response(id, result.to_string().as_bytes())))
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::meta;
-use crate::protocol::Envelope;
+use crate::protocol::{Envelope, notification, result_response};
 
 /// What a client listens for.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Filter {
     /// The list of resources.
     #[serde(skip_serializing_if = "is_off")]
     pub resources_list_changed: bool,
-    /// These resources.
+    /// Resources whose updates are told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resource_subscriptions: Vec<String>,
 }
@@ -40,8 +40,8 @@ impl Filter {
     /// What of it a server can tell that answered so to `initialize`.
     #[must_use]
     pub fn agreed(mut self, initialize_result: &str) -> Self {
-        let hello: Value = serde_json::from_str(initialize_result).unwrap_or(Value::Null);
-        let can = |name: &str, what: &str| hello["capabilities"][name][what] == true;
+        let server_info: Value = serde_json::from_str(initialize_result).unwrap_or(Value::Null);
+        let can = |name: &str, what: &str| server_info["capabilities"][name][what] == true;
         self.tools_list_changed &= can("tools", "listChanged");
         self.prompts_list_changed &= can("prompts", "listChanged");
         self.resources_list_changed &= can("resources", "listChanged");
@@ -55,19 +55,15 @@ impl Filter {
     pub fn acknowledgement(&self, id: &str) -> Bytes {
         let filter = json!(self);
         let name = meta::SUBSCRIPTION;
-        format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{name}":{id}}},"notifications":{filter}}}}}"#
-        )
-        .into()
+        let params = format!(r#"{{"_meta":{{"{name}":{id}}},"notifications":{filter}}}"#);
+        notification("notifications/subscriptions/acknowledged", params).into()
     }
 
     /// The last message of a stream that the server ends.
     pub fn farewell(id: &str) -> Bytes {
         let name = meta::SUBSCRIPTION;
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{name}":{id}}}}}}}"#
-        )
-        .into()
+        let result = format!(r#"{{"resultType":"complete","_meta":{{"{name}":{id}}}}}"#);
+        result_response(id, result.as_bytes())
     }
 
     /// A worker's notification for the stream of request `id`; `None` if it was not asked for.
@@ -92,7 +88,6 @@ impl Filter {
             params["_meta"] = json!({});
         }
         params["_meta"][meta::SUBSCRIPTION] = serde_json::from_str(id).ok()?;
-        let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        Some(message.to_string().into())
+        Some(notification(method, params).into())
     }
 }

@@ -2,25 +2,32 @@
 //! of servers of the `initialize` era, and the other way round.
 //!
 //! ```text
-//!  POST ──▶ request: metadata and headers agree? ──▶ for_worker: a request of the older era
+//!  POST ──▶ request: metadata and headers agree? ──▶ its for_worker: a request of the older era
 //!                                                        │
-//!  result, dressed for this era ◀── answer ◀── result or error of the worker
+//!  result, adapted to this era ◀── answer ◀── result or error of the worker
 //!  input_required ◀── input ◀── what the worker asks its client meanwhile
 //! ```
 //!
 //! The other way round, `worker` says for a session of the older era what a server of this
 //! revision has to be told, and translates back what it answers.
 //!
+//! Invariants: metadata and headers that disagree are refused, never chosen between; what a worker is told has no member of
+//! the era that it does not speak.
+//!
+//! How a request goes on at a worker of either era, and which answers go to their clients as they are, `call` says.
+//!
 //! Pure: texts in, texts out. Which worker serves a request, and how a call waits for its client's
 //! next request, is decided elsewhere.
 
 mod answer;
+mod call;
 mod input;
 mod listen;
 mod request;
 mod worker;
 
-pub use answer::{Dress, discovered, rediscovered, status_of};
+pub use answer::{ResponseAdapter, discovered, rediscovered, status_of};
+pub use call::{Begin, Plain, is_tool_error, plain_answer, told_during_call};
 pub use input::{Question, input_required, pages_required};
 pub use listen::Filter;
 pub use request::{Fault, StatelessRequest, check_param_headers, is_stateless};
@@ -41,10 +48,10 @@ pub(in crate::bridge) mod meta {
     pub(in crate::bridge) const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     pub(in crate::bridge) const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
     pub(in crate::bridge) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-    /// Of 2025-11-25 (basic/utilities/tasks).
+    /// `_meta` of tasks (2025-11-25, basic/utilities/tasks).
     pub(in crate::bridge) const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 
-    /// Those that clients send with requests.
+    /// Names in `_meta` that clients send with requests.
     pub(in crate::bridge) const NAMES: [&str; 4] = [VERSION, CLIENT_INFO, CAPABILITIES, LOG_LEVEL];
 }
 

@@ -12,7 +12,9 @@ use serde_json::{Map, Value, json};
 use super::{STATELESS, meta};
 use crate::bridge::Level;
 use crate::ids::RequestId;
-use crate::protocol::{Envelope, FaultKind, Method, RawJson, Since, Unlisted};
+use crate::protocol::{
+    Envelope, FaultKind, Method, RawJson, Since, Unlisted, error_response, request,
+};
 
 /// What is wrong with a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,7 +23,7 @@ pub struct Fault {
     pub status: u16,
     /// JSON-RPC code.
     pub code: i32,
-    /// For people.
+    /// The reason, for people.
     pub message: String,
     /// `data` of the error.
     pub data: Option<Value>,
@@ -74,7 +76,7 @@ impl Fault {
         if let Some(data) = &self.data {
             error["data"] = data.clone();
         }
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+        error_response(id, &error)
     }
 }
 
@@ -120,7 +122,7 @@ pub struct StatelessRequest<'a> {
     pub capabilities: Map<String, Value>,
     /// Log lines it wants, from that level on; none without.
     pub level: Option<Level>,
-    /// Its progress token, as raw JSON.
+    /// The request's progress token, as raw JSON.
     pub token: Option<&'a str>,
     /// Answers to what an earlier result asked for, by key.
     pub responses: Map<String, Value>,
@@ -258,9 +260,7 @@ impl<'a> StatelessRequest<'a> {
             params.push_str(&meta);
             params.push('}');
         }
-        let method = Value::from(&*self.method);
-        let id = self.id;
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#)
+        request(self.id, &self.method, params)
     }
 
     /// What makes two requests the same, whatever their id and the answers they bring.

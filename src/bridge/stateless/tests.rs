@@ -155,8 +155,8 @@ fn header_values_are_decoded_strictly() {
     assert!(!check(r#"{"region":"eu"}"#, &[("mcp-param-region", "EU")]));
 }
 
-fn dress(method: &str) -> Dress<'_> {
-    Dress {
+fn adapter(method: &str) -> ResponseAdapter<'_> {
+    ResponseAdapter {
         id: "1",
         method,
         uri: Some("file:///x"),
@@ -170,7 +170,7 @@ fn results_say_their_type_who_gave_them_and_how_long_they_last() {
     let parse = |bytes: bytes::Bytes| {
         serde_json::from_slice::<Value>(&bytes).expect("JSON")["result"].clone()
     };
-    let list = parse(dress("tools/list").result(
+    let list = parse(adapter("tools/list").result(
         r#"{"tools":[{"name":"a","execution":{"taskSupport":"optional"}}],"_meta":{"v":1}}"#,
     ));
     assert_eq!(
@@ -178,7 +178,7 @@ fn results_say_their_type_who_gave_them_and_how_long_they_last() {
         json!({"resultType": "complete", "ttlMs": 1000, "cacheScope": "private", "tools": [{"name": "a"}],
             "_meta": {"v": 1, "io.modelcontextprotocol/serverInfo": {"name": "s"}}})
     );
-    let call = parse(dress("tools/call").result(r#"{"content":[],"isError":true}"#));
+    let call = parse(adapter("tools/call").result(r#"{"content":[],"isError":true}"#));
     assert_eq!(call["resultType"], "complete");
     assert!(call.get("ttlMs").is_none());
 }
@@ -186,7 +186,7 @@ fn results_say_their_type_who_gave_them_and_how_long_they_last() {
 #[test]
 fn errors_of_the_older_era_are_translated() {
     let error = |text: &str| {
-        let (status, bytes) = dress("resources/read").error(text);
+        let (status, bytes) = adapter("resources/read").error(text);
         let error: Value = serde_json::from_slice(&bytes).expect("JSON");
         (status, error["error"].clone())
     };
@@ -234,8 +234,8 @@ fn listeners_hear_what_they_asked_for_under_their_own_id() {
         r#"{"toolsListChanged":true,"promptsListChanged":true,"resourceSubscriptions":["a:b"]}"#,
     ))
     .expect("readable");
-    let hello = r#"{"capabilities":{"tools":{"listChanged":true},"resources":{}}}"#;
-    let agreed = filter.agreed(hello);
+    let server_info = r#"{"capabilities":{"tools":{"listChanged":true},"resources":{}}}"#;
+    let agreed = filter.agreed(server_info);
     assert_eq!(json!(agreed), json!({"toolsListChanged": true}));
     let ack: Value = serde_json::from_slice(&agreed.acknowledgement("\"l\"")).expect("JSON");
     assert_eq!(

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{STATELESS, meta};
 use crate::bridge::Level;
-use crate::protocol::{RawJson, code};
+use crate::protocol::{RawJson, bare_notification, code, notification, one_line, request};
 
 type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
@@ -95,22 +95,18 @@ impl Template {
 
     /// The request under that id, with what an earlier round asked for.
     pub fn line(&self, id: u64, responses: &Map<String, Value>, state: Option<&str>) -> Bytes {
-        let method = Value::from(&*self.method);
-        let mut line = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{}"#,
-            self.params
-        );
+        let mut params = self.params.to_string();
         if !responses.is_empty() {
             let responses = Value::Object(responses.clone());
-            line.push_str(&format!(r#","inputResponses":{responses}"#));
+            params.push_str(&format!(r#","inputResponses":{responses}"#));
         }
         if let Some(state) = state {
-            line.push_str(&format!(r#","requestState":{state}"#));
+            params.push_str(&format!(r#","requestState":{state}"#));
         }
-        line.push_str("}}");
+        params.push('}');
         // A client may have put line breaks between its tokens.
-        let mut line = line.into_bytes();
-        crate::protocol::one_line(&mut line);
+        let mut line = request(id, &self.method, params).into_bytes();
+        one_line(&mut line);
         line.into()
     }
 
@@ -132,11 +128,11 @@ fn put_member(text: &mut String, name: &str, value: &str) {
 /// Something that a server wants to know before it answers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct InputRequest {
-    /// Names it in the answer.
+    /// The name of the question in the answer.
     pub key: String,
     /// What is asked, as a client of the older era is asked.
     pub method: String,
-    /// Its parameters.
+    /// The question's parameters.
     pub params: Value,
 }
 
@@ -211,8 +207,7 @@ impl InputRequest {
             let id: Value = serde_json::from_str(id).unwrap_or(Value::Null);
             params.entry("elicitationId").or_insert(id);
         }
-        let (method, params) = (Value::from(&*self.method), Value::Object(params));
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":{method},"params":{params}}}"#).into()
+        request(id, &self.method, Value::Object(params)).into()
     }
 }
 
@@ -262,10 +257,9 @@ pub fn plain_notification(method: &str, params: &str) -> (Bytes, Option<u64>) {
         let id = own.get(meta::SUBSCRIPTION)?.get();
         id.trim_matches('"').parse().ok()
     });
-    let (method, params) = (Value::from(method), plain_result(params));
-    let message = match &*params {
-        "{}" => format!(r#"{{"jsonrpc":"2.0","method":{method}}}"#),
-        _ => format!(r#"{{"jsonrpc":"2.0","method":{method},"params":{params}}}"#),
+    let message = match &*plain_result(params) {
+        "{}" => bare_notification(method),
+        params => notification(method, params),
     };
     (message.into(), subscription)
 }

@@ -1,14 +1,21 @@
 //! What is looked at, one function each.
 
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::geteuid;
 use tokio::process::Command;
 
-use super::Check;
-use crate::worker::can_make_read_only;
+use super::check::Check;
+use crate::config::{self, Config};
+use crate::ids::ServerName;
+use crate::process::{NoUsers, take_precedence};
+use crate::tenancy::users_of_host;
 use crate::worker::memory::{can_hibernate, has_zram, memory_pressure};
+use crate::worker::{
+    Domains, can_be_strict, can_have_list_of_hosts, can_have_no_network, can_make_read_only,
+    domains, groups,
+};
 
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,8 +30,11 @@ pub(super) async fn checks() -> Vec<Check> {
         cgroup(),
         node().await,
         uv().await,
-        bubblewrap().await,
-        read_only_packages(),
+        strict(),
+        no_network(),
+        list_of_hosts(),
+        processes_apart(),
+        goes_first(),
         open_files(),
         processes(),
     ]
@@ -66,15 +76,37 @@ fn pressure() -> Check {
 }
 
 fn cgroup() -> Check {
-    let what = "cgroup v2";
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        return Check::ok(what, "mounted (this version does not use it)");
+    let what = "control groups";
+    let found = groups();
+    let all = [
+        ("pids", &found.pids),
+        ("memory", &found.memory),
+        ("cpu", &found.cpu),
+    ];
+    let (has, lacks): (Vec<_>, Vec<_>) = all.iter().partition(|(_, base)| base.is_some());
+    let names = |all: &[&(&str, &Option<std::path::PathBuf>)]| {
+        all.iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let version = if found.is_unified { 2 } else { 1 };
+    if lacks.is_empty() {
+        return Check::ok(what, format!("version {version}, for {}", names(&has)));
     }
+    let found = match has.is_empty() {
+        true => "none that this user may make".to_owned(),
+        false => format!(
+            "version {version}, for {}, not for {}",
+            names(&has),
+            names(&lacks)
+        ),
+    };
     Check::lacks(
         what,
-        "not mounted at /sys/fs/cgroup",
-        "nothing in this version: `limits.memory` is kept by looking once a second",
-        "boot with systemd.unified_cgroup_hierarchy=1",
+        found,
+        "`limits.memory` is kept by looking once a second, `limits.pids` by counting processes every few seconds, `limits.cpu` not at all",
+        "run as root, or let systemd delegate them (Delegate=yes)",
     )
 }
 
@@ -122,30 +154,141 @@ async fn uv() -> Check {
     }
 }
 
-async fn bubblewrap() -> Check {
-    let what = "bubblewrap";
-    match version("bwrap").await {
-        Some(version) => Check::ok(what, format!("{version} (this version does not use it)")),
-        None => Check::lacks(
+fn strict() -> Check {
+    let what = "sandbox = \"strict\"";
+    match can_be_strict() {
+        Ok(()) => Check::ok(
             what,
-            "not on the PATH",
-            "nothing in this version: `sandbox` does not need it yet",
-            "apt-get install bubblewrap",
+            "namespaces, a root of its own, Landlock and a filter of system calls (bubblewrap is not needed)",
+        ),
+        Err(why) => Check::lacks(
+            what,
+            format!("cannot be had: {why}"),
+            "servers with `sandbox = \"strict\"` are refused",
+            "Linux 5.19 or later with Landlock and seccomp; run as root with CAP_SYS_ADMIN, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0); in a container, a /proc without masked paths",
         ),
     }
 }
 
-fn read_only_packages() -> Check {
+fn no_network() -> Check {
+    let what = "network = \"off\"";
+    match can_have_no_network() {
+        Ok(()) => Check::ok(
+            what,
+            "servers can have a network of their own, with nobody in it",
+        ),
+        Err(why) => Check::lacks(
+            what,
+            format!("cannot be had: {why}"),
+            "servers with `network = \"off\"` are refused",
+            "run as root with CAP_SYS_ADMIN, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0)",
+        ),
+    }
+}
+
+fn list_of_hosts() -> Check {
+    let what = "network = { allow = […] }";
+    match can_have_list_of_hosts() {
+        Ok(()) => Check::ok(
+            what,
+            "servers can have a network of their own that leads to the hosts of a list",
+        ),
+        Err(why) => Check::lacks(
+            what,
+            format!("cannot be had: {why}"),
+            "servers whose `network` has a list are refused",
+            "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0)",
+        ),
+    }
+}
+
+/// Whether no worker of that file can write to what all tenants run.
+pub(super) fn read_only_packages(config: Option<&Config>) -> Check {
     let what = "read-only packages";
+    let open = config.map(|config| config.without_sandbox().map(ServerName::as_str));
+    let open: Vec<_> = open.into_iter().flatten().collect();
+    if !open.is_empty() && !geteuid().is_root() {
+        return Check::lacks(
+            what,
+            format!("`sandbox` is \"none\" for {}", open.join(", ")),
+            "these servers may write to the installed packages that all tenants run, and to what else is in the state folder; packages are compared with what was installed before each start from them",
+            "run stdiopool as root, or take `sandbox = \"none\"` off",
+        );
+    }
     if can_make_read_only() {
-        return Check::ok(what, "workers can have mount namespaces of their own");
+        return Check::ok(
+            what,
+            "workers can have mount namespaces of their own, in which the state folder is hidden too",
+        );
     }
     Check::lacks(
         what,
         "workers cannot have mount namespaces of their own",
-        "only permissions keep a worker from changing the installed packages that all tenants run",
+        "only permissions keep a worker from changing the installed packages that all tenants run, and from what else is in the state folder",
         "run as root with CAP_SYS_ADMIN, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0)",
     )
+}
+
+/// Whether each tenant's servers run as a user of their own.
+pub(super) fn users(config: Option<&Config>) -> Check {
+    let what = "users of tenants";
+    let default = config::single_command(vec!["true".to_owned()]);
+    let found = match (config, &default) {
+        (Some(config), _) => users_of_host(config),
+        (None, Ok(config)) => users_of_host(config),
+        (None, Err(_)) => Err(NoUsers::NotRoot),
+    };
+    match found {
+        Ok(range) => Check::ok(
+            what,
+            format!("{}-{}, one for each tenant", range.start(), range.end()),
+        ),
+        Err(why) => Check::lacks(
+            what,
+            format!("none of their own: {why}"),
+            "all tenants' servers run as one Unix user: a server reads and writes what that user may, other tenants' data too where it has no mount namespace of its own",
+            "run as root, which stdiopool needs for nothing else, with CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_FOWNER and CAP_DAC_OVERRIDE; or run one stdiopool for each group of tenants who trust each other",
+        ),
+    }
+}
+
+fn processes_apart() -> Check {
+    let what = "Landlock";
+    match domains() {
+        Domains::Signals => Check::ok(
+            what,
+            "closes workers' memory, environment and descriptors to each other, signals and abstract sockets",
+        ),
+        Domains::Memory => Check::old(
+            what,
+            "closes workers' memory, environment and descriptors to each other",
+            "workers can connect to each other's abstract sockets, and, where they run as one user, send each other signals",
+            "Linux 6.12 or later",
+        ),
+        Domains::None => Check::lacks(
+            what,
+            "not there, or older than Linux 5.19",
+            "where all workers run as one user, they read each other's memory and environment, secrets included, and signal each other",
+            "a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in its lsm= parameter",
+        ),
+    }
+}
+
+/// Whether the supervisor gets a processor before busy workers do.
+fn goes_first() -> Check {
+    let what = "precedence";
+    match std::thread::spawn(take_precedence).join() {
+        Ok(Ok(())) => Check::ok(
+            what,
+            "`serve` goes before its workers (niceness -10), unless it is started with another niceness",
+        ),
+        _ => Check::lacks(
+            what,
+            "`serve` has the niceness of its workers",
+            "beside servers that keep the processors busy, calls of others wait longer",
+            "run with CAP_SYS_NICE (systemd: AmbientCapabilities=CAP_SYS_NICE, or LimitNICE=-10)",
+        ),
+    }
 }
 
 fn open_files() -> Check {

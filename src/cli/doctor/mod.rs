@@ -1,5 +1,11 @@
-//! `stdiopool doctor`.
+//! `stdiopool doctor`: whether this host has what stdiopool makes use of, and what follows where it has not. One file for each
+//! subject; each check ([`check`]) says what was looked at, what was found and what to do.
+//!
+//! Invariant: a check that cannot look says so, and is never ok for it.
+//!
+//! The command changes nothing on the host, and starts nothing but the programs that it asks for their versions.
 
+mod check;
 mod checks;
 mod packages;
 mod registries;
@@ -8,11 +14,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use miette::miette;
-use serde::Serialize;
 
 use super::output::Output;
 use crate::config;
-use checks::checks;
+use check::Check;
+use checks::{checks, read_only_packages, users};
 
 /// Says what this host supports, what is lost without it, and how to get it
 #[derive(Args, Clone, Debug)]
@@ -33,60 +39,6 @@ pub struct DoctorArgs {
     pub config: PathBuf,
 }
 
-/// One thing that was looked at.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(super) struct Check {
-    /// What was looked at.
-    pub(super) what: &'static str,
-    /// Whether it is as it should be.
-    pub(super) ok: bool,
-    /// It is there, in a version that does less.
-    old: bool,
-    /// What was found.
-    pub(super) found: String,
-    /// What is lost as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lost: Option<String>,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) remedy: Option<String>,
-}
-
-impl Check {
-    pub(super) fn ok(what: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            what,
-            ok: true,
-            old: false,
-            found: found.into(),
-            lost: None,
-            remedy: None,
-        }
-    }
-
-    pub(super) fn lacks(
-        what: &'static str,
-        found: impl Into<String>,
-        lost: &str,
-        remedy: &str,
-    ) -> Self {
-        Self {
-            ok: false,
-            lost: Some(lost.to_owned()),
-            remedy: Some(remedy.to_owned()),
-            ..Self::ok(what, found)
-        }
-    }
-
-    /// It is there, in a version that does less.
-    fn old(what: &'static str, found: impl Into<String>, lost: &str, remedy: &str) -> Self {
-        Self {
-            old: true,
-            ..Self::lacks(what, found, lost, remedy)
-        }
-    }
-}
-
 impl DoctorArgs {
     /// Looks and reports.
     ///
@@ -94,8 +46,13 @@ impl DoctorArgs {
     /// When the report cannot be written.
     pub async fn run(self) -> Result<(), miette::Report> {
         let mut checks = checks().await;
-        if self.config.exists() {
+        if !self.config.exists() {
+            checks.push(read_only_packages(None));
+            checks.push(users(None));
+        } else {
             let config = config::load(&self.config).map_err(|error| miette!("{error}"))?;
+            checks.push(read_only_packages(Some(&config)));
+            checks.push(users(Some(&config)));
             checks.extend(packages::checks(&config));
             checks.extend(registries::checks(&config));
         }

@@ -1,9 +1,9 @@
 //! What is worth knowing of installed packages.
 
-use super::Check;
+use super::check::Check;
 use crate::config::Config;
 use crate::launch::packages::written;
-use crate::launch::packages::{Cache, Known};
+use crate::launch::packages::{Cache, InstalledPackage};
 
 const WHAT: &str = "packages";
 
@@ -22,7 +22,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     known.iter().flat_map(told).chain(changes).collect()
 }
 
-fn told(package: &Known) -> Vec<Check> {
+fn told(package: &InstalledPackage) -> Vec<Check> {
     let name = format!("{} {}", package.package, package.version);
     let mut checks = Vec::new();
     if let Some(unscripted) = &package.unscripted {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_was_downloaded_or_did_not_run_is_told() {
-        let package = Known {
+        let package = InstalledPackage {
             package: "npm a".to_owned(),
             version: "1.0.0".to_owned(),
             unscripted: Some(Unscripted {

@@ -1,6 +1,6 @@
 //! Which variables of this environment say where packages come from, and who does not see them.
 
-use super::Check;
+use super::check::Check;
 use crate::config::Config;
 use crate::preflight::{Weight, of_launches, seen_by_installs};
 

@@ -6,9 +6,9 @@ use super::word::Word;
 /// A flag that is a downloader's own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct OwnFlag {
-    /// With its dashes.
+    /// The flag's name, with its dashes.
     pub(super) name: String,
-    /// Whether it is the same for all, its value included.
+    /// Whether the flag and its value are alike for all tenants.
     pub(super) is_fixed: bool,
 }
 

@@ -4,13 +4,13 @@
 //! ```text
 //!  command, args ─▶ downloads packages? ──▶ Downloader, with the flags that are its own
 //!       │ no
-//!       ├─ a shell, a program that runs another: its words and scripts likewise ──▶ Standing::Runs
-//!       └─ any other program: what its words name ──▶ Standing::Named
+//!       ├─ a shell, a program that runs another: its words and scripts likewise ──▶ Certainty::Runs
+//!       └─ any other program: what its words name ──▶ Certainty::Named
 //! ```
 //!
 //! Invariants: no words make it panic; it looks at each word a bounded number of times.
 //!
-//! It deliberately is no shell: what a variable holds or a script file says is not looked at, and a word that stands where a
+//! The search deliberately is no shell: what a variable holds or a script file says is not looked at, and a word that stands where a
 //! shell would not run it may be found all the same.
 
 mod flags;
@@ -20,5 +20,5 @@ mod word;
 
 pub use flags::is_registry_variable;
 pub use programs::{Family, Kind, kind};
-pub use scan::{Downloader, Standing, downloaders};
+pub use scan::{Certainty, Downloader, downloaders};
 pub use word::Word;

@@ -28,7 +28,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// All of them.
+    /// All families of programs.
     pub const ALL: [Self; 10] = [
         Self::Npm,
         Self::Pnpm,
@@ -62,17 +62,17 @@ impl Family {
 /// What a program does with what stands behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// It runs scripts that are written in the line.
+    /// The program runs scripts that are written in the line.
     Shell,
-    /// It runs another program that is named in the line.
+    /// The program runs another one that is named in the line.
     Runner,
-    /// It runs another program that is named in the line, with words that it reads elsewhere behind those of the line.
+    /// The program runs another one that is named in the line, with words that it reads elsewhere behind those of the line.
     Feeder,
-    /// It runs the programs that stand behind certain flags of it.
+    /// The program runs those that stand behind certain flags of it.
     Finder,
-    /// It runs a program file of that language, which may do anything.
+    /// The program runs a file in that language, which may do anything.
     Interpreter(&'static [Family]),
-    /// It runs things in an environment that is none of this process's.
+    /// The program runs things in an environment that is none of this process's.
     Elsewhere,
 }
 
@@ -183,7 +183,7 @@ pub fn kind(name: &str) -> Option<Kind> {
         _ if FEEDERS.contains(&name) => Some(Kind::Feeder),
         "find" => Some(Kind::Finder),
         "node" | "nodejs" | "bun" | "deno" | "tsx" | "ts-node" => Some(Kind::Interpreter(&OF_NODE)),
-        // They have no packages by one of these.
+        // Interpreters without packages by a downloader.
         "perl" | "ruby" | "php" | "lua" | "Rscript" | "tclsh" => Some(Kind::Interpreter(&[])),
         "docker" | "podman" | "nerdctl" | "kubectl" | "ssh" => Some(Kind::Elsewhere),
         _ if is_python(name) => Some(Kind::Interpreter(&OF_PYTHON)),
@@ -241,7 +241,7 @@ pub(super) fn is_downloader(name: &str) -> bool {
 /// What downloads packages when a program is started with some words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Download<'w> {
-    /// By which settings it goes.
+    /// The settings that the downloader goes by.
     pub(super) family: Family,
     /// The program; of a module of Python, the module.
     pub(super) program: &'w str,

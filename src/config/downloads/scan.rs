@@ -9,24 +9,24 @@ const MAX_DEPTH: usize = 6;
 /// How many commands of a line are looked at.
 const MAX_COMMANDS: usize = 200;
 
-/// How sure it is that the line runs it.
+/// How sure it is that a command line runs a downloader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// It is the command, or a program that runs others has it.
+pub enum Certainty {
+    /// The downloader is the command, or a program that runs others has it.
     Runs,
-    /// It stands among the words of a program that may do anything with them.
+    /// The downloader stands among the words of a program that may do anything with them.
     Named,
 }
 
 /// A program that downloads packages, in a command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Downloader {
-    /// What it is called, without its folder.
+    /// The downloader's name, without its folder.
     pub program: String,
-    /// By which settings it goes.
+    /// The settings that the downloader goes by.
     pub family: Family,
     /// How sure it is that it is run.
-    pub standing: Standing,
+    pub certainty: Certainty,
     /// Variables that the line sets for it, and whether each is set to the same for all.
     sets: Vec<(String, bool)>,
     flags: Vec<OwnFlag>,
@@ -76,7 +76,7 @@ pub fn downloaders(program: &str, args: &[Word]) -> Vec<Downloader> {
         .chain(args.iter().cloned())
         .collect();
     let mut scan = Scan::default();
-    scan.command(&words, Standing::Runs, 0);
+    scan.command(&words, Certainty::Runs, 0);
     scan.found
 }
 
@@ -89,7 +89,7 @@ struct Scan {
 
 impl Scan {
     /// A command: the variables that are set for it, a program and its words.
-    fn command(&mut self, words: &[Word], standing: Standing, depth: usize) {
+    fn command(&mut self, words: &[Word], certainty: Certainty, depth: usize) {
         self.commands += 1;
         if depth > MAX_DEPTH || self.commands > MAX_COMMANDS {
             return;
@@ -103,7 +103,7 @@ impl Scan {
             self.found.push(Downloader {
                 program: found.program.to_owned(),
                 family: found.family,
-                standing,
+                certainty,
                 sets: self.sets.clone(),
                 flags: own_flags(&found),
             });
@@ -113,10 +113,10 @@ impl Scan {
         }
         match kind(name) {
             Some(Kind::Elsewhere) => {}
-            Some(Kind::Shell | Kind::Runner) => self.behind(rest, standing, depth),
+            Some(Kind::Shell | Kind::Runner) => self.behind(rest, certainty, depth),
             Some(Kind::Feeder) => {
                 let fed: Vec<_> = rest.iter().cloned().chain([Word::open()]).collect();
-                self.behind(&fed, standing, depth);
+                self.behind(&fed, certainty, depth);
             }
             Some(Kind::Finder) => {
                 let flags = ["-exec", "-execdir", "-ok", "-okdir"];
@@ -125,7 +125,7 @@ impl Scan {
                     .enumerate()
                     .filter(|(_, it)| flags.contains(&it.text()))
                 {
-                    self.command(&rest[at + 1..], standing, depth + 1);
+                    self.command(&rest[at + 1..], certainty, depth + 1);
                 }
             }
             Some(Kind::Interpreter(_)) => {
@@ -133,7 +133,7 @@ impl Scan {
                 for (at, word) in rest.iter().enumerate() {
                     self.in_code(word, is_code(at), depth);
                 }
-                self.behind(rest, Standing::Named, depth);
+                self.behind(rest, Certainty::Named, depth);
             }
             None => match name {
                 "export" => {
@@ -143,7 +143,7 @@ impl Scan {
                     for word in rest {
                         self.in_code(word, false, depth);
                     }
-                    self.behind(rest, Standing::Named, depth);
+                    self.behind(rest, Certainty::Named, depth);
                 }
             },
         }
@@ -161,14 +161,14 @@ impl Scan {
         }
         for (at, token) in words.iter().enumerate() {
             if (is_code || are_quoted[at]) && is_downloader(token.program()) {
-                self.command(&words[at..], Standing::Named, depth + 1);
+                self.command(&words[at..], Certainty::Named, depth + 1);
             }
         }
         self.sets.truncate(begin);
     }
 
     /// Words that may be a command line, or hold one.
-    fn behind(&mut self, words: &[Word], standing: Standing, depth: usize) {
+    fn behind(&mut self, words: &[Word], certainty: Certainty, depth: usize) {
         for (at, word) in words.iter().enumerate() {
             if word.is_script() {
                 // Of a flag and its value, the value.
@@ -177,17 +177,17 @@ impl Scan {
                     _ => word.clone(),
                 };
                 for command in value.commands() {
-                    self.command(&command, standing, depth + 1);
+                    self.command(&command, certainty, depth + 1);
                 }
                 continue;
             }
-            if standing == Standing::Runs && self.sets(word) {
+            if certainty == Certainty::Runs && self.sets(word) {
                 continue;
             }
             if kind(word.program()).is_some()
                 || downloads(word.program(), &words[at + 1..]).is_some()
             {
-                self.command(&words[at..], standing, depth + 1);
+                self.command(&words[at..], certainty, depth + 1);
                 return;
             }
         }
@@ -278,7 +278,7 @@ mod tests {
             ("op", &["run", "--", "npx", "x"], "npx"),
         ] {
             let found = found(program, args);
-            let is = |it: &Downloader| it.program == name && it.standing == Standing::Runs;
+            let is = |it: &Downloader| it.program == name && it.certainty == Certainty::Runs;
             assert!(found.iter().any(is), "{program} {args:?} {found:?}");
         }
         for (program, args) in [
@@ -324,7 +324,7 @@ mod tests {
             ),
         ] {
             let found = found(program, args);
-            let is = |it: &Downloader| it.standing == Standing::Named;
+            let is = |it: &Downloader| it.certainty == Certainty::Named;
             assert!(found.iter().any(is), "{program} {args:?}");
         }
         for (program, args) in [

@@ -9,7 +9,7 @@ const OPEN: char = '\0';
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Word {
     text: String,
-    /// Whether it is there only for some.
+    /// Whether the word is there only for some tenants.
     is_conditional: bool,
 }
 
@@ -35,12 +35,12 @@ impl Word {
         &self.text
     }
 
-    /// Whether it is the same for all.
+    /// Whether the word is alike for all tenants.
     pub(super) fn is_fixed(&self) -> bool {
         !self.is_conditional && !self.text.contains(OPEN)
     }
 
-    /// Its last part, if it is the path of a program.
+    /// The word's last part, if it is the path of a program.
     pub(super) fn program(&self) -> &str {
         self.text.rsplit('/').next().unwrap_or_default()
     }

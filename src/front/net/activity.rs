@@ -9,8 +9,9 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::framing::{Ambiguous, Fault};
-use super::streams::Progress;
+use super::progress::Progress;
 use crate::fair::Flow;
 use crate::held::Ledger;
 use crate::ids::TenantId;
@@ -47,11 +48,11 @@ impl Timeouts {
 /// What is to become of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// It stays.
+    /// The connection stays.
     Stay,
-    /// It ends once what is under way is answered, and says so as HTTP allows.
+    /// The connection ends once what is under way is answered, and says so as HTTP allows.
     Finish,
-    /// It ends now.
+    /// The connection ends now, for that reason.
     Close(&'static str),
 }
 
@@ -63,16 +64,16 @@ pub(super) enum Wish {
     None = 0,
     /// The listener ends: finish.
     Finish = 1,
-    /// Its place is needed.
+    /// The connection's place is needed.
     Leave = 2,
-    /// It holds more than there is room for: the end.
+    /// The connection holds more than there is room for: the end.
     Close = 3,
 }
 
-/// What one connection is at. Times are milliseconds since it began, plus one; 0 is never.
+/// What one connection is at. Times are those of its [`Clock`]; 0 is never.
 #[derive(Debug)]
 pub(in crate::front) struct Activity {
-    began: Instant,
+    clock: Clock,
     /// Requests under way: whose answers hyper has not been handed whole.
     under_way: AtomicU32,
     /// Requests that were begun.
@@ -85,6 +86,12 @@ pub(in crate::front) struct Activity {
     blocked_since: AtomicU64,
     /// Bytes that the socket took.
     written: AtomicU64,
+    /// Whether it is to be noted how far the peer is.
+    look_due: AtomicBool,
+    /// Bytes in the socket that the peer had not taken at the last look, and those that the socket had taken by then.
+    left: [AtomicU64; 2],
+    /// Since when the peer takes nothing of what is in the socket, by the looks; 0 also where there is nothing.
+    left_since: AtomicU64,
     /// The request that can be read in two ways.
     ambiguous: OnceLock<Ambiguous>,
     /// Bodies that are not read on for a while.
@@ -95,7 +102,7 @@ pub(in crate::front) struct Activity {
     held_since: AtomicU64,
     /// A caller with valid credentials has used it.
     known: AtomicBool,
-    /// Whose work its requests are.
+    /// The party that the connection's requests are of.
     party: Mutex<Party>,
     wish: AtomicU8,
     task: AtomicWaker,
@@ -113,7 +120,7 @@ impl Drop for HoldsUp<'_> {
     }
 }
 
-/// Whose work the requests of a connection are.
+/// The party that the requests of a connection are of.
 #[derive(Debug)]
 struct Party {
     flow: Flow,
@@ -123,16 +130,19 @@ struct Party {
 }
 
 impl Activity {
-    /// Of a new connection, whose work is of that flow until it is known whose it is.
+    /// The activity of a new connection, whose work is of that flow until it is known whose it is.
     pub(super) fn new(strangers: Flow) -> Self {
         Self {
-            began: Instant::now(),
+            clock: Clock::start(),
             under_way: AtomicU32::new(0),
             served: AtomicU64::new(0),
             quiet_since: AtomicU64::new(1),
             head_since: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            look_due: AtomicBool::new(false),
+            left: Default::default(),
+            left_since: AtomicU64::new(0),
             ambiguous: OnceLock::new(),
             held_up: AtomicU32::new(0),
             held: AtomicU64::new(0),
@@ -150,8 +160,12 @@ impl Activity {
     }
 
     pub(super) fn now(&self) -> u64 {
-        let passed = self.began.elapsed().as_millis();
-        u64::try_from(passed).unwrap_or(u64::MAX - 1) + 1
+        self.clock.now()
+    }
+
+    /// By which its times are told.
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// A request begins; its number, from 1.
@@ -160,7 +174,7 @@ impl Activity {
         self.served.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Its answer is out of our hands.
+    /// A request ends: its answer is out of our hands.
     pub(super) fn request_ended(&self) {
         self.quiet_since.store(self.now(), Ordering::Relaxed);
         self.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -174,7 +188,7 @@ impl Activity {
     /// Since when no request ended or began to be waited for.
     pub(super) fn quiet_since(&self) -> Instant {
         let since = self.quiet_since.load(Ordering::Relaxed);
-        self.began + Duration::from_millis(since.saturating_sub(1))
+        self.clock.instant(since)
     }
 
     /// Whether a head is being read.
@@ -246,6 +260,45 @@ impl Activity {
         }
     }
 
+    /// From now on the connection is to look how far the peer is.
+    pub(super) fn look_is_due(&self) {
+        self.look_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody has looked yet since it was time.
+    pub(super) fn is_look_due(&self) -> bool {
+        self.look_due.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are in the socket that the peer has not taken. A peer with little room takes them long before the socket
+    /// takes more.
+    pub(super) fn has_left(&self, untaken: u64) {
+        self.look_due.store(false, Ordering::Relaxed);
+        let now = [untaken, self.written.load(Ordering::Relaxed)];
+        let mut has_moved = false;
+        for (at_last, now) in self.left.iter().zip(now) {
+            has_moved |= at_last.swap(now, Ordering::Relaxed) != now;
+        }
+        if untaken == 0 {
+            self.left_since.store(0, Ordering::Relaxed);
+        } else if has_moved || self.left_since.load(Ordering::Relaxed) == 0 {
+            self.left_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Since when the peer takes nothing of what is written to it; 0: it takes something, or there is nothing. Where it could not
+    /// be looked for, the socket alone says so.
+    fn takes_nothing_since(&self) -> u64 {
+        let left = match self.is_look_due() {
+            true => 0,
+            false => self.left_since.load(Ordering::Relaxed),
+        };
+        match self.blocked_since.load(Ordering::Relaxed) {
+            0 => left,
+            blocked => blocked.max(left),
+        }
+    }
+
     /// An answer over HTTP/2 begins, whose task comes next.
     pub(super) fn answer_begins(&self, progress: Arc<Progress>) {
         *self.begun.lock() = Some(progress);
@@ -266,7 +319,7 @@ impl Activity {
         self.known.store(true, Ordering::Relaxed);
     }
 
-    /// Whose work its requests are.
+    /// The flow of the party that the connection's requests are of.
     pub(in crate::front) fn flow(&self) -> Flow {
         self.party.lock().flow.clone()
     }
@@ -302,7 +355,7 @@ impl Activity {
     /// What is held for it, of callers that are not known, in bytes, and since when something is.
     pub(super) fn held(&self) -> (u64, Instant) {
         let since = self.held_since.load(Ordering::Relaxed);
-        let since = self.began + Duration::from_millis(since.saturating_sub(1));
+        let since = self.clock.instant(since);
         (self.held.load(Ordering::Relaxed), since)
     }
 
@@ -337,7 +390,7 @@ impl Activity {
         }
     }
 
-    /// Ends when it is asked to leave.
+    /// Waits until the connection is asked to leave.
     ///
     /// # Cancel-Safety
     /// A dropped call loses nothing.
@@ -381,7 +434,7 @@ impl Judge {
             since != 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
         };
         let is_idle = activity.is_idle();
-        if has_lasted(get(&activity.blocked_since), self.timeouts.write) {
+        if has_lasted(activity.takes_nothing_since(), self.timeouts.write) {
             return Verdict::Close("the peer takes nothing of what is written to it");
         }
         if has_lasted(get(&activity.head_since), self.timeouts.head()) {
@@ -422,137 +475,4 @@ impl Judge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fair::Scheduler;
-
-    fn fresh() -> Activity {
-        Activity::new(Scheduler::default().flow())
-    }
-
-    const TIMEOUTS: Timeouts = Timeouts {
-        idle: Duration::from_secs(80),
-        write: Duration::from_secs(20),
-    };
-
-    /// What is found each second up to `end`, until it is closed.
-    fn seen(activity: &Activity, at: impl Fn(u64)) -> Vec<(u64, Verdict)> {
-        let mut judge = Judge::new(TIMEOUTS);
-        let mut seen = vec![];
-        for second in 0..300 {
-            at(second);
-            let verdict = judge.verdict(activity, second * 1000 + 1);
-            let last = seen.last().map_or(Verdict::Stay, |(_, last)| *last);
-            if verdict != last {
-                seen.push((second, verdict));
-            }
-            if matches!(verdict, Verdict::Close(_)) {
-                break;
-            }
-        }
-        seen
-    }
-
-    fn set(value: &AtomicU64, second: u64) {
-        value.store(second * 1000 + 1, Ordering::Relaxed);
-    }
-
-    #[test]
-    fn a_connection_without_a_request_is_closed() {
-        let seen = seen(&fresh(), |_| {});
-        assert!(matches!(seen[..], [(30, Verdict::Close(_))]), "{seen:?}");
-    }
-
-    #[test]
-    fn a_request_may_take_as_long_as_it_likes() {
-        let activity = fresh();
-        activity.request_begins();
-        assert_eq!(seen(&activity, |_| {}), []);
-    }
-
-    #[test]
-    fn an_idle_connection_finishes_and_is_closed_if_it_does_not() {
-        let activity = fresh();
-        activity.request_begins();
-        let seen = seen(&activity, |second| {
-            if second == 10 {
-                activity.request_ended();
-                set(&activity.quiet_since, 10);
-            }
-        });
-        assert!(
-            matches!(seen[..], [(90, Verdict::Finish), (110, Verdict::Close(_))]),
-            "{seen:?}"
-        );
-    }
-
-    #[test]
-    fn who_still_takes_what_is_written_may_finish() {
-        let activity = fresh();
-        activity.request_begins();
-        activity.request_ended();
-        set(&activity.quiet_since, 0);
-        let seen = seen(&activity, |second| {
-            if second < 200 {
-                activity.wrote(2 * usize::try_from(LEAST_TAKEN).expect("fits"));
-            }
-        });
-        assert!(
-            matches!(seen[..], [(80, Verdict::Finish), (219, Verdict::Close(_))]),
-            "{seen:?}"
-        );
-    }
-
-    #[test]
-    fn who_takes_nothing_or_sends_half_a_head_is_closed() {
-        let activity = fresh();
-        activity.request_begins();
-        set(&activity.blocked_since, 50);
-        let blocked = seen(&activity, |_| {});
-        assert!(
-            matches!(blocked[..], [(70, Verdict::Close(_))]),
-            "{blocked:?}"
-        );
-        activity.wrote(1);
-        set(&activity.head_since, 100);
-        let half = seen(&activity, |_| {});
-        assert!(matches!(half[..], [(130, Verdict::Close(_))]), "{half:?}");
-    }
-
-    #[test]
-    fn who_has_to_make_room_goes_soon() {
-        let unused = fresh();
-        unused.wish(Wish::Leave);
-        assert!(matches!(
-            seen(&unused, |_| {})[..],
-            [(0, Verdict::Close(_))]
-        ));
-        let used = fresh();
-        used.request_begins();
-        used.wish(Wish::Leave);
-        let seen = seen(&used, |_| {
-            used.wrote(1 << 20);
-        });
-        assert!(
-            matches!(seen[..], [(0, Verdict::Finish), (1, Verdict::Close(_))])
-                || matches!(seen[..], [(0, Verdict::Finish), (2, Verdict::Close(_))]),
-            "{seen:?}"
-        );
-    }
-
-    #[test]
-    fn work_is_of_the_tenant_that_asks_and_of_nobody_where_several_do() {
-        let ledger = Ledger::unlimited();
-        let activity = Activity::new(ledger.scheduler().flow());
-        let is = |other: &Flow| format!("{:?}", activity.flow()) == format!("{other:?}");
-        let (one, other) = (TenantId::new("one"), TenantId::new("other"));
-        for _ in 0..2 {
-            activity.works_for(&one, &ledger);
-            assert!(is(ledger.account(&one).flow()));
-        }
-        for tenant in [&other, &one, &other] {
-            activity.works_for(tenant, &ledger);
-            assert!(!is(ledger.account(&one).flow()) && !is(ledger.account(&other).flow()));
-        }
-    }
-}
+mod tests;

@@ -48,7 +48,7 @@ pub(in crate::front) type HeldOfRequest = Arc<Mutex<Held>>;
 struct OfConnection {
     taken: Arc<Taken>,
     bytes: u64,
-    /// Of a stranger.
+    /// The peer, where the connection is a stranger's.
     peer: Option<IpAddr>,
 }
 
@@ -160,7 +160,7 @@ impl Held {
 }
 
 impl Taken {
-    /// What it holds cannot be held: the connection ends. Once, whatever else it holds.
+    /// Ends the connection, because what it holds cannot be held. Once, whatever else it holds.
     pub(super) fn ends(&self) {
         if !self.activity().is_closing() {
             self.activity().wish(Wish::Close);

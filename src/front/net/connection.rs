@@ -88,12 +88,16 @@ where
                 is_known = true;
                 activity.register(cx.waker());
             }
+            let is_time = looks.as_mut().poll_look(cx);
+            if is_time {
+                activity.look_is_due();
+            }
             let flow = activity.flow();
             if let Poll::Ready(ended) = gate.poll(&flow, cx, |cx| connection.as_mut().poll(cx)) {
                 return Poll::Ready(ended);
             }
             let wish = activity.wished();
-            let is_due = looks.as_mut().poll_look(cx) || wish != was_told;
+            let is_due = is_time || wish != was_told;
             was_told = wish;
             // Who waits for a turn has not looked at what its client has sent: that time is not the client's.
             if !is_due || (gate.is_waiting() && wish == Wish::None) {

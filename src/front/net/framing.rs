@@ -15,7 +15,7 @@ const MAX_KEPT: usize = 96;
 
 /// Why the length of a request's body, or where its head begins, cannot be told for certain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fault {
+pub enum Fault {
     /// `Content-Length` more than once, or together with `Transfer-Encoding`.
     TwoLengths,
     /// `Transfer-Encoding` says `chunked` more than once, or has a place in its list with nothing in it.
@@ -32,10 +32,11 @@ pub(super) enum Fault {
 
 /// The head that a [`Fault`] is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ambiguous {
-    /// Its number on the connection, from 1.
-    pub(super) head: u64,
-    pub(super) fault: Fault,
+pub struct Ambiguous {
+    /// The number of the head on its connection, from 1.
+    pub head: u64,
+    /// Why it is one.
+    pub fault: Fault,
 }
 
 /// What `Transfer-Encoding` has said so far.
@@ -96,7 +97,7 @@ struct Head {
 
 /// Follows the bytes that a client sends. Pure.
 #[derive(Debug)]
-pub(super) struct Framing {
+pub struct Framing {
     part: Part,
     /// The beginning of a line whose end has not come.
     line: Vec<u8>,
@@ -124,12 +125,12 @@ impl Default for Framing {
 
 impl Framing {
     /// The first head that can be read in two ways. Nothing is followed after it.
-    pub(super) fn ambiguous(&self) -> Option<Ambiguous> {
+    pub fn ambiguous(&self) -> Option<Ambiguous> {
         self.ambiguous
     }
 
     /// Whether a head has begun and not ended.
-    pub(super) fn is_within_head(&self) -> bool {
+    pub fn is_within_head(&self) -> bool {
         match self.part {
             Part::Head(head) => head.has_request_line || !self.line.is_empty(),
             _ => false,
@@ -137,7 +138,7 @@ impl Framing {
     }
 
     /// Bytes of the head that has begun and not ended.
-    pub(super) fn head_len(&self) -> usize {
+    pub fn head_len(&self) -> usize {
         match self.part {
             Part::Head(_) => self.head_len,
             _ => 0,
@@ -145,7 +146,7 @@ impl Framing {
     }
 
     /// Takes in what came.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+    pub fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.part {
                 Part::Other => return,
@@ -172,7 +173,6 @@ impl Framing {
                             return;
                         }
                     }
-                    self.last = b'\n';
                     if self.line.is_empty() {
                         // As much as would be kept of it, so that pieces make no difference.
                         self.line(&line[..line.len().min(MAX_KEPT)]);
@@ -181,6 +181,8 @@ impl Framing {
                         let line = std::mem::take(&mut self.line);
                         self.line(&line);
                     }
+                    // After what was kept of the line: the next one may be empty, and its line feed then stands alone.
+                    self.last = b'\n';
                 }
             }
         }
@@ -371,6 +373,20 @@ mod tests {
                 let bytes: Vec<_> = bare.as_bytes().chunks(1).collect();
                 assert_eq!(followed(&bytes).ambiguous(), found, "{bare}");
             }
+        }
+    }
+
+    /// In front of stdiopool the head goes on after that line feed, here it would end with it.
+    #[test]
+    fn a_line_feed_alone_is_found_wherever_the_line_before_it_was_cut() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\n\nContent-Length: 5\r\n\r\n";
+        for cut in 0..head.len() {
+            let (begin, rest) = head.split_at(cut);
+            assert_eq!(
+                followed(&[begin, rest]).ambiguous(),
+                first(Fault::BareLineFeed),
+                "cut at {cut}"
+            );
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -15,7 +16,7 @@ use super::watched::HangUp;
 #[derive(Debug)]
 pub(in crate::front) struct Handshake<T> {
     inner: T,
-    /// Whose connection it is, and the bytes read so far. `None`: hands are shaken.
+    /// The connection's place, and the bytes read so far. `None`: hands are shaken.
     under_way: Option<(Arc<Taken>, usize)>,
     held: Option<Held>,
 }
@@ -40,6 +41,14 @@ impl<T> Handshake<T> {
 impl<T: HangUp> HangUp for Handshake<T> {
     fn has_hung_up(&self) -> bool {
         self.inner.has_hung_up()
+    }
+
+    fn untaken(&self) -> Option<u64> {
+        self.inner.untaken()
+    }
+
+    fn is_left(&self, limit: Duration) {
+        self.inner.is_left(limit);
     }
 }
 
@@ -102,8 +111,15 @@ mod tests {
     use crate::front::net::places::{ConnectionLimits, Places};
     use crate::held::{Kind, Ledger, Limits};
 
-    /// How a stranger fares that has sent so many bytes, with so many for strangers; what is held then, and later.
-    async fn after(sent: usize, of_strangers: u64) -> (bool, u64, u64) {
+    #[derive(PartialEq, Debug)]
+    struct Outcome {
+        is_leaving: bool,
+        held: u64,
+        held_later: u64,
+    }
+
+    /// How a stranger fares that has sent so many bytes, with so many for strangers.
+    async fn after(sent: usize, of_strangers: u64) -> Outcome {
         let ledger = Ledger::new(Limits {
             of_tenant: 1,
             of_all: of_strangers * 8,
@@ -117,15 +133,23 @@ mod tests {
         handshake.read_to_end(&mut vec![]).await.expect("read");
         let held = ledger.held_of(Kind::Connection);
         handshake.is_done();
-        let later = ledger.held_of(Kind::Connection);
-        (taken.activity().is_leaving(), held, later)
+        Outcome {
+            is_leaving: taken.activity().is_leaving(),
+            held,
+            held_later: ledger.held_of(Kind::Connection),
+        }
     }
 
     #[tokio::test]
     async fn what_comes_before_hands_are_shaken_is_charged() {
-        assert_eq!(after(8 << 10, 1 << 20).await, (false, 0, 0));
-        assert_eq!(after(60 << 10, 1 << 20).await, (false, 60 << 10, 0));
+        let outcome = |is_leaving, held| Outcome {
+            is_leaving,
+            held,
+            held_later: 0,
+        };
+        assert_eq!(after(8 << 10, 1 << 20).await, outcome(false, 0));
+        assert_eq!(after(60 << 10, 1 << 20).await, outcome(false, 60 << 10));
         // A quarter of it is for one address.
-        assert_eq!(after(60 << 10, 200 << 10).await, (true, 60 << 10, 0));
+        assert_eq!(after(60 << 10, 200 << 10).await, outcome(true, 60 << 10));
     }
 }

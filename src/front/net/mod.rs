@@ -16,23 +16,29 @@
 //! Invariants: a place is given back when its connection's task ends, however it ends; a connection with a request
 //! of a known caller under way is never closed to make room.
 //!
-//! It deliberately knows no path and no credentials: who reads those says whom a connection is known to.
+//! This module deliberately knows no path and no credentials: who reads those says whom a connection is known to, and what is
+//! served is whatever implements [`listener::Serve`].
 
 mod activity;
 mod charges;
-mod connection;
+mod clock;
+pub(super) mod connection;
 mod framing;
 mod handshake;
+pub(super) mod listener;
+pub(super) mod peer;
 mod places;
+mod progress;
 mod request;
+mod room;
 mod streams;
+pub(super) mod tls;
+mod untaken;
 mod victims;
 mod watched;
 
 pub(super) use activity::Activity;
-pub(super) use charges::HeldOfRequest;
-pub(super) use connection::{Connection, STREAM_WINDOW};
-pub(super) use handshake::Handshake;
-pub(super) use places::Taken;
+pub(super) use connection::STREAM_WINDOW;
+pub use framing::{Ambiguous, Fault, Framing};
 pub use places::{ConnectionLimits, Places};
 pub(super) use request::{Served, Unclear, fault_of_body, unambiguous};

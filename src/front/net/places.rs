@@ -24,12 +24,6 @@ use crate::protocol::{Failure, Reason};
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
 const LEAVING: usize = 16;
-/// One in so many of the bytes that all strangers may hold are for one peer.
-const PART_OF_PEER: u64 = 4;
-/// One in so many of the bytes that connections may hold are freed at once.
-const FREED_PART: u64 = 8;
-/// How often connections are looked through for those that hold most: those that were asked to end need a moment for it.
-const ROOM_PERIOD: Duration = Duration::from_millis(2);
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -38,9 +32,9 @@ const SAID_EVERY: Duration = Duration::from_secs(60);
 pub struct ConnectionLimits {
     /// Connections at once.
     pub all: usize,
-    /// Of one peer: an address, or a /64 network of IPv6.
+    /// Connections of one peer: an address, or a /64 network of IPv6.
     pub per_peer: usize,
-    /// Of one tenant.
+    /// Connections of one tenant.
     pub per_tenant: usize,
     /// Peers for which the two above do not hold.
     pub proxies: Vec<IpNet>,
@@ -51,7 +45,7 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Those of a listener for few clients, which all come from one address.
+    /// The limits of a listener for few clients, which all come from one address.
     pub fn of_few(all: usize) -> Self {
         Self {
             all,
@@ -63,7 +57,8 @@ impl ConnectionLimits {
         }
     }
 
-    fn is_proxy(&self, peer: IpAddr) -> bool {
+    /// Whether counts by peer do not hold for that address.
+    pub(super) fn is_proxy(&self, peer: IpAddr) -> bool {
         self.proxies.iter().any(|proxies| proxies.contains(&peer))
     }
 }
@@ -71,42 +66,42 @@ impl ConnectionLimits {
 /// Counts connections that did not stay as long as their peers wanted; the label `reason` of
 /// `stdiopool_connections_closed_total`.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     refused: AtomicU64,
-    evicted: AtomicU64,
+    pub(super) evicted: AtomicU64,
     timed_out: AtomicU64,
 }
 
 /// The connections of one listener.
 #[derive(Debug)]
 pub struct Places {
-    limits: RwLock<ConnectionLimits>,
-    table: Mutex<Table>,
+    pub(super) limits: RwLock<ConnectionLimits>,
+    pub(super) table: Mutex<Table>,
     freed: Notify,
-    counts: Counts,
+    pub(super) counts: Counts,
     said_at: Mutex<Option<Instant>>,
-    room_made_at: Mutex<Option<Instant>>,
-    ledger: Ledger,
+    pub(super) room_made_at: Mutex<Option<Instant>>,
+    pub(super) ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+pub(super) struct Table {
     next: u64,
-    taken: FxHashMap<u64, Taker>,
+    pub(super) taken: FxHashMap<u64, Taker>,
     all: Count,
-    of_peer: FxHashMap<IpAddr, Count>,
+    pub(super) of_peer: FxHashMap<IpAddr, Count>,
     of_tenant: FxHashMap<TenantId, usize>,
     is_closing: bool,
 }
 
 /// Connections that are there.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Count {
+pub(super) struct Count {
     there: usize,
     /// Asked to leave, and still there.
     leaving: usize,
     /// Bytes that are held for those of them of whom nothing is known yet, beyond what each connection takes.
-    held: u64,
+    pub(super) held: u64,
 }
 
 impl Count {
@@ -117,9 +112,9 @@ impl Count {
 }
 
 #[derive(Debug)]
-struct Taker {
-    activity: Arc<Activity>,
-    peer: IpAddr,
+pub(super) struct Taker {
+    pub(super) activity: Arc<Activity>,
+    pub(super) peer: IpAddr,
     tenant: Option<TenantId>,
     is_counted: bool,
     is_leaving: bool,
@@ -128,7 +123,7 @@ struct Taker {
 /// Why there is no place for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum NoPlace {
-    /// Its peer has as many as it may.
+    /// The peer has as many connections as it may.
     OfPeer,
     /// All are taken; some may become free.
     AtAll,
@@ -206,7 +201,7 @@ impl Places {
         let mut table = self.table.lock();
         let of_peer = table.of_peer.get(&network).copied().unwrap_or_default();
         if is_counted && of_peer.there >= limits.per_peer {
-            // Those that are asked to leave are there for a moment.
+            // Connections that are asked to leave are there for a moment.
             let slack = (limits.per_peer / 8).max(LEAVING);
             let is_much = of_peer.there >= limits.per_peer + slack;
             let evicts = || table.evict(limits.per_peer / FREED_SHARE, Some(network));
@@ -274,87 +269,12 @@ impl Places {
         &self.ledger
     }
 
-    /// So many bytes are held for a stranger of that peer.
-    pub(super) fn holds_for(&self, peer: IpAddr, bytes: u64) {
-        self.table.lock().of_peer.entry(peer).or_default().held += bytes;
-    }
-
-    /// So many of those are held no longer.
-    pub(super) fn holds_no_longer(&self, peer: IpAddr, bytes: u64) {
-        let mut table = self.table.lock();
-        if let Some(count) = table.of_peer.get_mut(&peer) {
-            count.held -= bytes;
-        }
-        table.forget_if_empty(peer);
-    }
-
-    /// Whether more is held for strangers of that peer than its part.
-    pub(super) fn is_over(&self, peer: IpAddr) -> bool {
-        let most = self.ledger.strangers().limit() / PART_OF_PEER;
-        let held = self.table.lock().of_peer.get(&peer).map_or(0, |it| it.held);
-        held > most && !self.limits.read().is_proxy(peer)
-    }
-
-    /// Asks connections to end that hold something, known ones or strangers, those of that peer only if one is given, until
-    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Those that have held some for longest go first,
-    /// and `but` last.
-    pub(super) fn make_room(&self, but: &Arc<Taken>, is_known: bool, of: Option<IpAddr>) {
-        {
-            let mut made_at = self.room_made_at.lock();
-            if made_at.is_some_and(|at| at.elapsed() < ROOM_PERIOD) {
-                return;
-            }
-            *made_at = Some(Instant::now());
-        }
-        let account = match is_known {
-            true => self.ledger.shared(),
-            false => self.ledger.strangers(),
-        };
-        let most = account.limit() / of.map_or(1, |_| PART_OF_PEER);
-        let (mut holders, mut freed) = (Vec::new(), 0);
-        let table = self.table.lock();
-        for (number, taker) in &table.taken {
-            let activity = &taker.activity;
-            let (bytes, since) = activity.held();
-            if bytes == 0
-                || activity.is_known() != is_known
-                || of.is_some_and(|peer| peer != taker.peer)
-            {
-                continue;
-            }
-            match activity.is_closing() {
-                true => freed += bytes,
-                false => holders.push((*number == but.number, since, bytes, Arc::clone(activity))),
-            }
-        }
-        drop(table);
-        holders.sort_unstable_by_key(|(is_last, since, ..)| (*is_last, *since));
-        let mut count = 0;
-        for (_, _, bytes, activity) in holders {
-            if freed > most / FREED_PART {
-                break;
-            }
-            freed += bytes;
-            count += 1;
-            activity.wish(Wish::Close);
-        }
-        self.has_no_room(count);
-    }
-
-    /// So many connections end because there is no room for what they hold.
-    pub(super) fn has_no_room(&self, count: u64) {
-        self.counts.evicted.fetch_add(count, Ordering::Relaxed);
-        if count > 0 {
-            self.say(|| tracing::warn!("connections are closed that hold more than there is room for: heads that do not end, or many requests over HTTP/2 whose answers are not taken (raise `http.memory`)"));
-        }
-    }
-
     pub(super) fn timed_out(&self) {
         self.counts.timed_out.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says something, unless something was said a short time ago.
-    fn say(&self, say: impl FnOnce()) {
+    pub(super) fn say(&self, say: impl FnOnce()) {
         let mut said_at = self.said_at.lock();
         if said_at.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
             *said_at = Some(Instant::now());
@@ -393,7 +313,8 @@ impl Table {
         gone.len()
     }
 
-    fn forget_if_empty(&mut self, peer: IpAddr) {
+    /// Keeps nothing of a peer without connections.
+    pub(super) fn forget_if_empty(&mut self, peer: IpAddr) {
         if self.of_peer.get(&peer) == Some(&Count::default()) {
             self.of_peer.remove(&peer);
         }
@@ -439,7 +360,7 @@ fn network_of(peer: IpAddr) -> IpAddr {
 
 /// The place of one connection. Dropping it gives it back.
 pub(in crate::front) struct Taken {
-    number: u64,
+    pub(super) number: u64,
     peer: IpAddr,
     activity: Arc<Activity>,
     places: Arc<Places>,

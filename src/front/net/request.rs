@@ -15,9 +15,9 @@ use super::activity::Activity;
 use super::charges::{Held, HeldOfRequest};
 use super::framing::Fault;
 use super::places::Taken;
-use super::streams::Progress;
-use crate::front::body::Body;
-use crate::front::reply::{SESSION_HEADER, VERSION_HEADER};
+use super::progress::Progress;
+use crate::front::response::body::Body;
+use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
 use crate::protocol::{Failure, Reason};
 
 /// Headers that may be there once: of two, whoever is in front may have gone by the other.
@@ -216,7 +216,7 @@ impl Served {
         let number = activity.request_begins();
         let held = Held::of_request(place, request.headers());
         let progress = (request.version() == Version::HTTP_2).then(|| {
-            let progress = Arc::new(Progress::new(Arc::clone(activity)));
+            let progress = Arc::new(Progress::new(activity.clock()));
             activity.answer_begins(Arc::clone(&progress));
             progress
         });
@@ -234,7 +234,7 @@ impl Served {
         self.held.clone()
     }
 
-    /// Its answer.
+    /// The request with that answer as its body.
     pub(in crate::front) fn with(mut self, body: Body) -> Self {
         self.body = body;
         self

@@ -6,48 +6,11 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use hyper::rt::Executor;
 
 use super::activity::{Activity, Timeouts};
 use crate::fair::Gate;
-
-/// How far one answer is.
-#[derive(Debug)]
-pub(super) struct Progress {
-    activity: Arc<Activity>,
-    /// When it gave a piece, as of [`Activity::now`]; 0: it was asked for more and has none.
-    gave_at: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn new(activity: Arc<Activity>) -> Self {
-        Self {
-            activity,
-            gave_at: AtomicU64::new(0),
-        }
-    }
-
-    /// It has given a piece, or has been asked for one that is not there yet.
-    pub(super) fn gave(&self, is_given: bool) {
-        let at = if is_given { self.activity.now() } else { 0 };
-        self.gave_at.store(at, Ordering::Relaxed);
-    }
-
-    /// Ends when nobody has asked for more for so long.
-    async fn stalls(&self, limit: Duration, period: Duration) {
-        loop {
-            tokio::time::sleep(period).await;
-            let gave = self.gave_at.load(Ordering::Relaxed);
-            let waits = self.activity.now().saturating_sub(gave);
-            if gave != 0 && u128::from(waits) >= limit.as_millis() {
-                return;
-            }
-        }
-    }
-}
 
 /// Runs the answers of one connection over HTTP/2, and ends those that stall.
 #[derive(Clone, Debug)]

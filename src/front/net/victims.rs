@@ -1,4 +1,4 @@
-//! Whose place is taken when places are short. Pure.
+//! Which connection is closed when places are short. Pure.
 
 use tokio::time::Instant;
 

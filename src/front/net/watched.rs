@@ -4,8 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -14,6 +16,7 @@ use super::activity::Activity;
 use super::charges::{FREE_HEAD, Held};
 use super::framing::Framing;
 use super::places::Taken;
+use super::untaken::untaken;
 
 /// Bytes that are read, and written, before others have their turn.
 const AT_A_TURN: usize = 64 << 10;
@@ -24,6 +27,16 @@ const AT_ONCE: usize = 32 << 10;
 pub(in crate::front) trait HangUp {
     /// Whether the peer will send no more.
     fn has_hung_up(&self) -> bool;
+
+    /// Bytes that were written and that the peer has not taken; `None` if that cannot be known.
+    fn untaken(&self) -> Option<u64> {
+        None
+    }
+
+    /// The connection is left as it is. What was written and is not taken within `limit` is dropped.
+    fn is_left(&self, limit: Duration) {
+        let _taken_at_once = limit;
+    }
 }
 
 impl HangUp for TcpStream {
@@ -32,11 +45,28 @@ impl HangUp for TcpStream {
         let ready = self.ready(Interest::READABLE).now_or_never();
         matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
+
+    fn untaken(&self) -> Option<u64> {
+        untaken(self)
+    }
+
+    fn is_left(&self, limit: Duration) {
+        // The kernel would try for minutes. It fails only on a connection that is gone.
+        let _gone = SockRef::from(self).set_tcp_user_timeout(Some(limit));
+    }
 }
 
 impl<T: HangUp> HangUp for TlsStream<T> {
     fn has_hung_up(&self) -> bool {
         self.get_ref().0.has_hung_up()
+    }
+
+    fn untaken(&self) -> Option<u64> {
+        self.get_ref().0.untaken()
+    }
+
+    fn is_left(&self, limit: Duration) {
+        self.get_ref().0.is_left(limit);
     }
 }
 
@@ -50,7 +80,7 @@ impl<R, W> HangUp for tokio::io::Join<R, W> {
 
 /// A stream of bytes, watched.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct Watched<T: HangUp> {
     inner: T,
     taken: Arc<Taken>,
     activity: Arc<Activity>,
@@ -63,7 +93,14 @@ pub(super) struct Watched<T> {
     written: usize,
 }
 
-impl<T> Watched<T> {
+impl<T: HangUp> Drop for Watched<T> {
+    fn drop(&mut self) {
+        let limit = self.taken.places().timeouts().write;
+        self.inner.is_left(limit);
+    }
+}
+
+impl<T: HangUp> Watched<T> {
     pub(super) fn new(inner: T, taken: Arc<Taken>) -> Self {
         Self {
             inner,
@@ -90,6 +127,15 @@ impl<T> Watched<T> {
         }
         if let Some(found) = self.framing.ambiguous() {
             self.activity.found_ambiguous(found);
+        }
+    }
+
+    /// Notes how far the peer is, where that is to be known.
+    fn looks(&self) {
+        if self.activity.is_look_due()
+            && let Some(untaken) = self.inner.untaken()
+        {
+            self.activity.has_left(untaken);
         }
     }
 
@@ -126,7 +172,7 @@ fn is_turn(count: &mut usize, cx: &Context<'_>) -> bool {
     true
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + HangUp + Unpin> AsyncRead for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -166,6 +212,7 @@ impl<T: AsyncWrite + HangUp + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.looks();
         if is_turn(&mut self.written, cx) {
             return Poll::Pending;
         }
@@ -179,6 +226,7 @@ impl<T: AsyncWrite + HangUp + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.looks();
         let mut sum = 0;
         let fits = |bytes: &&io::IoSlice<'_>| {
             sum += bytes.len();
@@ -200,6 +248,7 @@ impl<T: AsyncWrite + HangUp + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.looks();
         // hyper flushes whenever it is polled, and reads nothing while a body waits: what its client sent last, the end
         // of the connection, would be seen behind all that came before.
         if self.activity.is_held_up() && self.inner.has_hung_up() {
@@ -216,6 +265,7 @@ impl<T: AsyncWrite + HangUp + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.looks();
         let ended = Pin::new(&mut self.inner).poll_shutdown(cx);
         if ended.is_pending() {
             self.activity.is_blocked();

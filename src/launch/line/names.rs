@@ -59,12 +59,12 @@ impl NpmSpec {
         })
     }
 
-    /// With its scope, without a version.
+    /// The package's name with its scope, without a version.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it says nothing of a version.
+    /// Whether the specifier says nothing of a version.
     pub(super) fn is_bare(&self) -> bool {
         self.version.is_none()
     }
@@ -102,7 +102,7 @@ fn is_npm_word(word: &str) -> bool {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Requirement {
     name: String,
-    /// With their brackets.
+    /// The extras with their brackets.
     extras: String,
     /// Such as `==1.2` or `>=1,<2`, without blanks.
     specifiers: String,

@@ -2,21 +2,20 @@
 
 use super::flags::{self, Flag};
 use super::names::NpmSpec;
-use super::{
-    AllowedScripts, Entry, NodeLauncher, NotUnderstood, PackageRun, Recipe, Words, not_its_value,
-    refused_flag, split,
-};
+use super::not_understood::NotUnderstood;
+use super::recipe::{AllowedScripts, Entry, NodeLauncher, PackageRun, Recipe};
+use super::words::{Words, not_its_value, refused_flag, split};
 
 /// What the flags before the program said.
 #[derive(Default)]
-struct Said {
+struct Options {
     packages: Vec<NpmSpec>,
     scripts: AllowedScripts,
 }
 
 /// `npx [flags] [--] PROGRAM [args]`: everything behind the program is the program's.
 pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
-    let mut said = Said::default();
+    let mut options = Options::default();
     let mut is_over = false;
     // A flag whose value npx takes the next word for, though it has none, when it looks for the program.
     let mut before = None;
@@ -26,14 +25,14 @@ pub(super) fn npx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
             if let Some(flag) = before {
                 not_taken_for_npms(flag, &words)?;
             }
-            return said.run(word, words.rest(), NodeLauncher::Npm);
+            return options.run(word, words.rest(), NodeLauncher::Npm);
         }
         before = None;
         match split(word) {
             ("--", None) => is_over = true,
-            (flag @ ("-p" | "--package"), inline) => said.package(words.value(flag, inline)?)?,
+            (flag @ ("-p" | "--package"), inline) => options.package(words.value(flag, inline)?)?,
             (flag, inline) => {
-                said.flag(flag, inline, &mut words)?;
+                options.flag(flag, inline, &mut words)?;
                 before = flag.starts_with("--no-").then_some(flag);
             }
         }
@@ -55,7 +54,7 @@ fn not_taken_for_npms(flag: &str, words: &Words<'_>) -> Result<(), NotUnderstood
 
 /// `npm exec [flags] PROGRAM [flags] [-- args]`: flags are npm's up to `--`, wherever they stand.
 pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
-    let mut said = Said::default();
+    let mut options = Options::default();
     let mut positional = Vec::new();
     while let Some(word) = words.next() {
         let (at, word) = word?;
@@ -65,8 +64,8 @@ pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood
                 break;
             }
             // Not `-p`: that is `--parseable` here.
-            (flag @ "--package", inline) => said.package(words.value(flag, inline)?)?,
-            (flag, inline) if word.starts_with('-') => said.flag(flag, inline, &mut words)?,
+            (flag @ "--package", inline) => options.package(words.value(flag, inline)?)?,
+            (flag, inline) if word.starts_with('-') => options.flag(flag, inline, &mut words)?,
             _ => positional.push(at),
         }
     }
@@ -75,21 +74,21 @@ pub(super) fn npm_exec(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood
         .ok_or(NotUnderstood::NothingNamed)?;
     let program = words.args.get(*program).copied().flatten();
     let program = program.ok_or(NotUnderstood::ProgramKnownAtStart)?;
-    said.run(program, tail.to_vec(), NodeLauncher::Npm)
+    options.run(program, tail.to_vec(), NodeLauncher::Npm)
 }
 
 /// `pnpm dlx [flags] PROGRAM [args]`.
 pub(super) fn pnpm_dlx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
-    let mut said = Said::default();
+    let mut options = Options::default();
     while let Some(word) = words.next() {
         let (_, word) = word?;
         match split(word) {
-            (flag @ "--package", inline) => said.package(words.value(flag, inline)?)?,
+            (flag @ "--package", inline) => options.package(words.value(flag, inline)?)?,
             ("-s" | "--silent" | "--reporter", Some(_)) | ("-s" | "--silent", None) => {}
             (flag, _) if flag.starts_with('-') => {
                 return Err(NotUnderstood::UnknownFlag(flag.to_owned()));
             }
-            _ => return said.run(word, words.rest(), NodeLauncher::Pnpm),
+            _ => return options.run(word, words.rest(), NodeLauncher::Pnpm),
         }
     }
     Err(NotUnderstood::NothingNamed)
@@ -97,23 +96,23 @@ pub(super) fn pnpm_dlx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood
 
 /// `bunx [flags] PROGRAM [args]`.
 pub(super) fn bunx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
-    let mut said = Said::default();
+    let mut options = Options::default();
     while let Some(word) = words.next() {
         let (_, word) = word?;
         match split(word) {
-            (flag @ ("-p" | "--package"), inline) => said.package(words.value(flag, inline)?)?,
+            (flag @ ("-p" | "--package"), inline) => options.package(words.value(flag, inline)?)?,
             ("--silent" | "--verbose" | "-y", None) => {}
             // `--bun` among them: it puts another runtime in node's place.
             (flag, _) if flag.starts_with('-') => {
                 return Err(NotUnderstood::UnknownFlag(flag.to_owned()));
             }
-            _ => return said.run(word, words.rest(), NodeLauncher::Bun),
+            _ => return options.run(word, words.rest(), NodeLauncher::Bun),
         }
     }
     Err(NotUnderstood::NothingNamed)
 }
 
-impl Said {
+impl Options {
     fn package(&mut self, spec: &str) -> Result<(), NotUnderstood> {
         self.packages.push(NpmSpec::parse(spec)?);
         Ok(())

@@ -3,13 +3,13 @@
 /// Why it cannot be told what a command line of a launcher runs. It is run as written then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotUnderstood {
-    /// It ends before a package is named.
+    /// The line ends before a package is named.
     #[error("no package is named")]
     NothingNamed,
     /// The argument at that place, from 0, is known at a start only.
     #[error("argument {} is known only when it is started", .0 + 1)]
     KnownAtStart(usize),
-    /// So is the name of the program.
+    /// The name of the program is known at a start only.
     #[error("its program is known only when it is started")]
     ProgramKnownAtStart,
     /// A flag that wants a value is the last word.
@@ -31,7 +31,7 @@ pub enum NotUnderstood {
     RefusedFlag {
         /// The flag.
         flag: String,
-        /// What it does.
+        /// What the flag does.
         why: &'static str,
     },
     /// npx takes the word behind a flag for the flag's value when it looks for the program.
@@ -44,16 +44,16 @@ pub enum NotUnderstood {
         /// The word behind the package.
         next: String,
     },
-    /// It may be a folder, a file, a repository or a URL.
+    /// The specifier may be a folder, a file, a repository or a URL.
     #[error("`{0}` is not the name of a package in a registry")]
     NotOfRegistry(String),
-    /// As of a registry, of an index of Python's.
+    /// The requirement may be none of an index of Python's.
     #[error("`{0}` is not the name of a package in an index")]
     NotOfIndex(String),
-    /// It may be a path, or an interpreter.
+    /// The name may be a path, or an interpreter.
     #[error("`{0}` is not the name of a package's program")]
     NotAProgram(String),
-    /// It may be a flag of what it is passed on to.
+    /// The value may be a flag of the program to which it is passed on.
     #[error("`{0}` does not name a Python")]
     NotAPython(String),
 }

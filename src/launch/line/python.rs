@@ -2,10 +2,9 @@
 
 use super::flags::{self, Flag};
 use super::names::Requirement;
-use super::{
-    Entry, NotUnderstood, PackageRun, PythonLauncher, Recipe, Words, not_its_value, refused_flag,
-    split,
-};
+use super::not_understood::NotUnderstood;
+use super::recipe::{Entry, PackageRun, PythonLauncher, Recipe};
+use super::words::{Words, not_its_value, refused_flag, split};
 
 /// `uvx [flags] TOOL [args]`.
 pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
@@ -15,7 +14,7 @@ pub(super) fn uvx(mut words: Words<'_>) -> Result<PackageRun, NotUnderstood> {
     while let Some(word) = words.next() {
         let (_, word) = word?;
         if is_over || !word.starts_with('-') {
-            return tool(word, from, with, (python, options), words.rest());
+            return tool(word, from, with, python, options, words.rest());
         }
         match split(word) {
             ("--", None) => is_over = true,
@@ -72,7 +71,8 @@ fn tool(
     tool: &str,
     from: Option<Requirement>,
     with: Vec<Requirement>,
-    (python, options): (Option<String>, Vec<String>),
+    python: Option<String>,
+    options: Vec<String>,
     tail: Vec<usize>,
 ) -> Result<PackageRun, NotUnderstood> {
     let (package, program) = match from {

@@ -1,35 +1,28 @@
 //! The folder of the package cache: references, entries, locks.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::downloads::Left;
 use super::manifest::ABOUT;
+use super::mode::{make_read_only, read_only, set_mode};
 use super::scripts::Unscripted;
-use crate::folders::{self, Temporary};
+use crate::folders;
 
 /// How long one command of npm or uv may take unless something else is configured: downloads on a slow line, and builds of
 /// native parts.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(600);
-/// How often a lock that another process holds is tried again.
-const LOCK_PERIOD: Duration = Duration::from_millis(200);
-/// How long such a lock is waited for: longer than an install takes.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
-/// How long an entry that no reference names is kept: another process may be about to name it.
-const ORPHAN_AGE: Duration = Duration::from_secs(3600);
-
 /// Folders with entries: of PyPI, and of npm. The latter is called as npx calls its own, as there are install scripts that
 /// look whether they are in it.
-const ENTRIES: [&str; 2] = ["entries", "_npx"];
+pub(super) const ENTRIES: [&str; 2] = ["entries", "_npx"];
 
 /// What is written down of an entry, in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,7 +50,8 @@ pub struct CacheError {
     source: io::Error,
 }
 
-fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CacheError {
+/// Makes a [`CacheError`] of what the system says of a path.
+pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CacheError {
     let path = path.to_owned();
     move |source| CacheError { path, what, source }
 }
@@ -65,7 +59,7 @@ fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> CacheErr
 /// The package cache. Cheap to clone; nothing is held open.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// How long one command of an install may take, in milliseconds.
     patience: Arc<AtomicU64>,
 }
@@ -85,14 +79,14 @@ pub(super) struct Reference {
 
 /// What is known of an installed package without its request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Known {
-    /// As it was asked for.
+pub struct InstalledPackage {
+    /// The package as it was asked for.
     pub package: String,
-    /// Its version.
+    /// The package's version.
     pub version: String,
     /// Install scripts that did not run.
     pub unscripted: Option<Unscripted>,
-    /// What its install scripts have left beside the packages.
+    /// What the package's install scripts have left beside the packages.
     pub left: Left,
 }
 
@@ -113,12 +107,40 @@ impl Cache {
             // Someone may have taken them away. Where that is not ours to mend, what needs them says so.
             let _kept = set_mode(&folder, |mode| mode | 0o700);
         }
+        for folder in ENTRIES {
+            // The folders' names are no secret; what is beside them stays closed.
+            let _kept = set_mode(&root.join(folder), |mode| mode | 0o755);
+        }
         // Names in it are used in shebangs and for comparison: they must stay true.
         let root = root.canonicalize().map_err(failed(root, "resolve"))?;
         let patience = Arc::default();
         let cache = Self { root, patience };
         cache.set_patience(DEFAULT_PATIENCE);
+        cache.open_entries();
         Ok(cache)
+    }
+
+    /// Lets everybody read entries of earlier versions, which were readable by one user only.
+    fn open_entries(&self) {
+        let found = ENTRIES.map(|folder| std::fs::read_dir(self.root.join(folder)));
+        for item in found.into_iter().flatten().flatten().flatten() {
+            let name = item.file_name();
+            let Some(name) = name.to_str().filter(|name| !folders::is_trash(name)) else {
+                continue;
+            };
+            let mode = item.metadata().map(|meta| meta.permissions().mode());
+            if mode.is_ok_and(|mode| mode & 0o005 == 0)
+                && self.is_whole(name)
+                && let Err(error) = self.seal(name)
+            {
+                tracing::warn!("servers that run as other users cannot be started: {error}");
+            }
+        }
+    }
+
+    /// The folders that entries are in: workers read these, and nothing beside them.
+    pub(super) fn entry_folders(&self) -> [PathBuf; 2] {
+        ENTRIES.map(|folder| self.root.join(folder))
     }
 
     /// How long one command of an install may take.
@@ -147,61 +169,15 @@ impl Cache {
         &self.root
     }
 
-    /// Where things are made that become something else later; see [`Workspace`].
-    fn tmp(&self) -> PathBuf {
+    /// Where things are made that become something else later; see [`super::workspace::Workspace`].
+    pub(super) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }
 
-    /// A new folder to work in, which is not taken for a leftover as long as the value lives.
-    ///
-    /// # Errors
-    /// [`CacheError`] when the system refuses.
-    pub(super) fn workspace(&self) -> Result<Workspace, CacheError> {
-        let tmp = self.tmp();
-        let make = || {
-            let _kept = self.keep_tmp()?;
-            let folder = Temporary::new(tempfile::Builder::new().tempdir_in(&tmp)?);
-            let lock = File::open(folder.path())?;
-            let lock = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
-            Ok(Workspace {
-                _lock: lock,
-                folder,
-            })
-        };
-        make().map_err(failed(&tmp, "make a folder in it"))
-    }
-
     /// As long as this is held, nothing in `tmp` is taken for a leftover. Waits for a rename at the most.
-    fn keep_tmp(&self) -> io::Result<Flock<File>> {
+    pub(super) fn keep_tmp(&self) -> io::Result<Flock<File>> {
         let folder = File::open(self.tmp())?;
         Ok(Flock::lock(folder, FlockArg::LockShared).map_err(|(_, errno)| errno)?)
-    }
-
-    /// Puts aside what installs have left that were killed, and removes it in the background. What another
-    /// process works in stays.
-    pub fn clear_leftovers(&self) {
-        let tmp = self.tmp();
-        let put_aside = || {
-            let folder = File::open(&tmp)?;
-            // Someone is making something just now: there is a next time.
-            let Ok(_alone) = Flock::lock(folder, FlockArg::LockExclusiveNonblock) else {
-                return Ok(());
-            };
-            for entry in std::fs::read_dir(&tmp)? {
-                let entry = entry?;
-                let is_trash = entry.file_name().to_str().is_some_and(folders::is_trash);
-                if !is_trash && !is_worked_in(&entry.path()) {
-                    folders::put_aside(&entry.path())?;
-                }
-            }
-            io::Result::Ok(())
-        };
-        if let Err(error) = put_aside() {
-            tracing::warn!(folder = %tmp.display(), %error, "what killed installs have left stays for now");
-        }
-        let mut all = vec![tmp];
-        all.extend(ENTRIES.map(|folder| self.root.join(folder)));
-        folders::empty_trash_in_background(all);
     }
 
     /// The folder of an entry.
@@ -230,7 +206,7 @@ impl Cache {
     }
 
     /// What is installed in the cache below `root`, of whatever servers, by package: nothing is made there. Blocks.
-    pub fn installed(root: &Path) -> Vec<Known> {
+    pub fn installed(root: &Path) -> Vec<InstalledPackage> {
         let cache = Self {
             root: root.to_owned(),
             patience: Arc::default(),
@@ -240,7 +216,7 @@ impl Cache {
             let name = item.file_name();
             let reference = cache.reference(name.to_str()?.strip_suffix(".json")?)?;
             let about = cache.about(&reference.entry).ok()?;
-            Some(Known {
+            Some(InstalledPackage {
                 package: reference.request,
                 version: reference.version,
                 unscripted: about.unscripted,
@@ -253,7 +229,7 @@ impl Cache {
         known
     }
 
-    fn reference_path(&self, request: &str) -> PathBuf {
+    pub(super) fn reference_path(&self, request: &str) -> PathBuf {
         self.root.join("refs").join(format!("{request}.json"))
     }
 
@@ -296,159 +272,33 @@ impl Cache {
         }
     }
 
-    /// Waits until nobody else holds that lock, and holds it. It is given up when the value is
-    /// dropped and every command that was given it has ended.
-    ///
-    /// # Errors
-    /// [`CacheError`] when the system refuses, or another process does not let go of it.
-    ///
-    /// # Cancel-Safety
-    /// Cancel-safe.
-    pub(super) async fn lock(&self, name: &str) -> Result<Flock<File>, CacheError> {
-        let path = self.root.join("locks").join(name);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed(&path, "open a lock"))?;
-        let since = tokio::time::Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((same, Errno::EWOULDBLOCK)) => file = same,
-                Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
-            }
-            if since.elapsed() > LOCK_PATIENCE {
-                let held = io::Error::from(io::ErrorKind::WouldBlock);
-                return Err(failed(&path, "another process holds a lock for too long")(
-                    held,
-                ));
-            }
-            tokio::time::sleep(LOCK_PERIOD).await;
-        }
-    }
-
-    /// Makes a finished entry read-only.
+    /// Makes a finished entry read-only, and readable by workers whose users are others. What is written down of it is
+    /// not: where it was asked for from may be in it.
     pub(super) fn seal(&self, entry: &str) -> Result<(), CacheError> {
         let path = self.entry(entry);
-        make_read_only(&path).map_err(failed(&path, "make read-only"))
+        let seal = || {
+            for item in std::fs::read_dir(&path)? {
+                let item = item?;
+                if item.file_name() == ABOUT {
+                    set_mode(&item.path(), |mode| mode & !0o277)?;
+                } else {
+                    make_read_only(&item.path())?;
+                }
+            }
+            // Last: by it is seen that all is done.
+            set_mode(&path, read_only)
+        };
+        seal().map_err(failed(&path, "make read-only"))
     }
 
     /// Removes an entry, whole or not.
     pub(super) fn remove(&self, entry: &str) -> Result<(), CacheError> {
         remove(&self.entry(entry))
     }
-
-    /// Removes references that were not used for `keep`, and entries that none names and no worker
-    /// runs (`is_running`). Returns how many entries went. Blocks.
-    ///
-    /// # Errors
-    /// [`CacheError`] when the system refuses.
-    pub fn collect(
-        &self,
-        keep: Duration,
-        now: SystemTime,
-        is_running: impl Fn(&str) -> bool,
-    ) -> Result<usize, CacheError> {
-        let mut named = std::collections::HashSet::new();
-        for (name, age) in self.list("refs", now)? {
-            let Some(request) = name.strip_suffix(".json") else {
-                continue;
-            };
-            let reference = self.reference(request);
-            match reference {
-                Some(reference) if age < keep || is_running(&reference.entry) => {
-                    named.insert(reference.entry);
-                }
-                _ => {
-                    let path = self.reference_path(request);
-                    std::fs::remove_file(&path).map_err(failed(&path, "remove"))?;
-                }
-            }
-        }
-        let mut removed = 0;
-        for (path, entry, age) in self.entries(now)? {
-            // Earlier versions had those of npm elsewhere.
-            let is_named = named.contains(&entry) && path == self.entry(&entry);
-            if is_named || is_running(&entry) || age < ORPHAN_AGE {
-                continue;
-            }
-            // Whoever holds it makes use of it just now.
-            let lock = self.root.join("locks").join(&entry);
-            let held =
-                File::create(&lock).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
-            if let Ok(Ok(_lock)) = held {
-                remove(&path)?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
-    /// Entries: where each is, its name, and how long ago it was changed.
-    fn entries(&self, now: SystemTime) -> Result<Vec<(PathBuf, String, Duration)>, CacheError> {
-        let mut all = Vec::new();
-        for folder in ENTRIES {
-            let found = self.list(folder, now)?.into_iter();
-            all.extend(found.map(|(name, age)| (self.root.join(folder).join(&name), name, age)));
-        }
-        Ok(all)
-    }
-
-    /// Names in one of the folders, and how long ago each was changed.
-    fn list(&self, folder: &str, now: SystemTime) -> Result<Vec<(String, Duration)>, CacheError> {
-        let path = self.root.join(folder);
-        let read = || {
-            let mut found = Vec::new();
-            for item in std::fs::read_dir(&path)? {
-                let item = item?;
-                let changed = item.metadata()?.modified()?;
-                if let Ok(name) = item.file_name().into_string()
-                    && !folders::is_trash(&name)
-                {
-                    found.push((name, now.duration_since(changed).unwrap_or_default()));
-                }
-            }
-            Ok(found)
-        };
-        read().map_err(failed(&path, "list"))
-    }
-}
-
-/// A folder in which something is made. It goes with this value; should the process be killed, the lock goes
-/// with it, and the folder at the next start.
-#[derive(Debug)]
-pub(super) struct Workspace {
-    folder: Temporary,
-    _lock: Flock<File>,
-}
-
-impl Workspace {
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-/// Whether a process has that folder for its [`Workspace`].
-fn is_worked_in(path: &Path) -> bool {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY;
-    let folder = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path);
-    // What cannot be opened so is no such folder.
-    folder.is_ok_and(|folder| {
-        let lock = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
-        matches!(lock, Err((_, Errno::EWOULDBLOCK)))
-    })
 }
 
 /// Removes an entry: at once, so that nobody starts from half of it.
-fn remove(path: &Path) -> Result<(), CacheError> {
+pub(super) fn remove(path: &Path) -> Result<(), CacheError> {
     let aside = folders::put_aside(path).map_err(failed(path, "remove"))?;
     if let Some(aside) = aside
         && let Err(error) = folders::remove(&aside)
@@ -458,54 +308,10 @@ fn remove(path: &Path) -> Result<(), CacheError> {
     Ok(())
 }
 
-fn set_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Result<()> {
-    let mode = path.symlink_metadata()?.permissions().mode();
-    std::fs::set_permissions(path, Permissions::from_mode(change(mode)))
-}
-
-/// Takes the right to write in a folder and all below it from everyone.
-fn make_read_only(path: &Path) -> io::Result<()> {
-    let kind = path.symlink_metadata()?;
-    if kind.is_symlink() {
-        return Ok(());
-    }
-    set_mode(path, |mode| mode & !0o222)?;
-    if kind.is_dir() {
-        for item in std::fs::read_dir(path)? {
-            make_read_only(&item?.path())?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::cache_fixture::{cache, entry, reference};
     use super::*;
-
-    fn cache() -> (Cache, tempfile::TempDir) {
-        let folder = tempfile::tempdir().expect("a folder");
-        (
-            Cache::open(&folder.path().join("packages")).expect("opens"),
-            folder,
-        )
-    }
-
-    fn entry(cache: &Cache, name: &str) {
-        let path = cache.entry(name);
-        std::fs::create_dir_all(path.join("node_modules")).expect("made");
-        std::fs::write(path.join("node_modules/x.js"), "1").expect("written");
-        std::fs::write(path.join("entry.json"), "{}").expect("written");
-        cache.seal(name).expect("sealed");
-    }
-
-    fn reference(entry: &str) -> Reference {
-        Reference {
-            request: "npm a".to_owned(),
-            entry: entry.to_owned(),
-            version: "1".to_owned(),
-            checked: 0,
-        }
-    }
 
     #[test]
     fn a_reference_holds_only_as_long_as_its_entry_is_whole() {
@@ -525,57 +331,5 @@ mod tests {
             .set_reference("r", &reference("../x"))
             .expect("written");
         assert_eq!(cache.reference("r"), None, "no name leads out of the cache");
-    }
-
-    #[test]
-    fn what_nobody_uses_is_collected_and_what_runs_is_not() {
-        let (cache, _folder) = cache();
-        for name in ["npm-used", "npm-old", "npm-runs", "npm-orphan"] {
-            entry(&cache, name);
-        }
-        for (request, entry) in [("a", "npm-used"), ("b", "npm-old"), ("c", "npm-runs")] {
-            cache
-                .set_reference(request, &reference(entry))
-                .expect("written");
-        }
-        let day = Duration::from_secs(86_400);
-        let later = SystemTime::now() + 40 * day;
-        let used = File::options().append(true).open(cache.reference_path("a"));
-        used.and_then(|file| file.set_modified(later - day))
-            .expect("touched");
-        let runs = |entry: &str| entry == "npm-runs";
-        let too_soon = cache.collect(30 * day, SystemTime::now(), runs);
-        assert_eq!(too_soon.expect("collects"), 0, "an orphan may be new");
-        assert_eq!(cache.collect(30 * day, later, runs).expect("collects"), 2);
-        assert!(cache.is_whole("npm-used") && cache.is_whole("npm-runs"));
-        assert!(!cache.is_whole("npm-old") && !cache.is_whole("npm-orphan"));
-    }
-
-    #[test]
-    fn what_killed_installs_left_goes_and_what_is_worked_in_stays() {
-        let (cache, _folder) = cache();
-        let left = cache.tmp().join("left");
-        std::fs::create_dir_all(left.join("node_modules/a")).expect("made");
-        std::fs::write(cache.tmp().join("file"), "x").expect("written");
-        let workspace = cache.workspace().expect("made");
-        std::fs::write(workspace.path().join("half"), "x").expect("written");
-        cache.clear_leftovers();
-        assert!(!left.exists() && !cache.tmp().join("file").exists());
-        assert!(workspace.path().join("half").exists());
-        let path = workspace.path().to_owned();
-        drop(workspace);
-        assert!(!path.exists());
-    }
-
-    #[tokio::test]
-    async fn one_holds_a_lock_at_a_time() {
-        let (cache, _folder) = cache();
-        let held = cache.lock("x").await.expect("locked");
-        let second = cache.lock("x");
-        tokio::pin!(second);
-        let waited = tokio::time::timeout(2 * LOCK_PERIOD, &mut second).await;
-        assert!(waited.is_err(), "it is held");
-        drop(held);
-        second.await.expect("locked");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Why a command of npm, uv or their like did not do what it was run for.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It could not be started.
+    /// The command could not be started.
     #[error("`{program}` cannot be run: {source}")]
     NotRun {
         /// The program.
@@ -15,47 +15,47 @@ pub enum CommandError {
         /// What the system said.
         source: io::Error,
     },
-    /// It failed.
+    /// The command failed.
     #[error("{command} ended with {status}: {reason}")]
     Ended {
-        /// Its program and first argument, quoted.
+        /// The command's program and first argument, quoted.
         command: String,
-        /// How it ended.
+        /// How the command ended.
         status: ExitStatus,
-        /// Its first error.
+        /// The command's first error.
         reason: String,
     },
     /// Nobody knows how it ended.
     #[error("{command} could not be waited for: {source}")]
     NotWaitedFor {
-        /// As of [`CommandError::Ended`].
+        /// The command, as of [`CommandError::Ended`].
         command: String,
         /// What the system said.
         source: io::Error,
     },
-    /// As above.
+    /// How the command ended is not known.
     #[error("{0} ended without a status")]
     NoStatus(String),
-    /// It took too long.
+    /// The command took too long.
     #[error(
         "{command} did not end within {} and was ended (raise `launch.install_timeout` if it needs longer)",
         humantime::format_duration(*.patience)
     )]
     TooLong {
-        /// As of [`CommandError::Ended`].
+        /// The command, as of [`CommandError::Ended`].
         command: String,
         /// How long it had.
         patience: Duration,
     },
-    /// It was asked something, and said nothing.
+    /// The command was asked something, and said nothing.
     #[error("`{0}` printed nothing, and succeeded")]
     Silent(String),
-    /// It was asked something, and what it said is no answer.
+    /// The command was asked something, and what it said is no answer.
     #[error("`{command}` printed `{printed}`")]
     NoAnswer {
         /// The command.
         command: &'static str,
-        /// What it printed.
+        /// What the command printed.
         printed: String,
     },
 }

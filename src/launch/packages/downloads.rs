@@ -104,7 +104,7 @@ pub(super) fn tidy(entry: &Path) -> io::Result<Left> {
     remove_empty(&entry.join(FOLDER))?;
     let home = entry.join(HOME);
     for item in items(&home)? {
-        // Their own names say nothing: `.cache`, `.config`.
+        // Names such as `.cache` and `.config` say nothing by themselves.
         let inner = items(&home.join(&item)).unwrap_or_default();
         if inner.is_empty() && home.join(&item).is_dir() {
             remove_empty(&home.join(&item))?;

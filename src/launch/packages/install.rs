@@ -18,6 +18,7 @@ use super::manifest::{ABOUT, Manifest, ManifestError, hex};
 use super::pins::Pins;
 use super::scripts::{self, Scripts, Unscripted};
 use super::{node, python};
+use crate::fields;
 use crate::launch::line::{Entry, PackageRun, Recipe};
 
 /// First node with a compile cache that a variable turns on (nodejs.org/api/cli.html).
@@ -34,6 +35,17 @@ pub struct Request {
     pub env: Arc<BTreeMap<String, String>>,
     /// Written to, and taken from, the lock file beside pool.toml.
     pub is_pinned: bool,
+}
+
+/// What an entry is made from: by these three it is named too.
+#[derive(Clone, Copy)]
+struct MadeFrom<'a> {
+    /// Version of Node or Python.
+    runtime: &'a str,
+    /// Text of the lock file.
+    lock_file: &'a str,
+    /// Install scripts that may run.
+    scripts: &'a Scripts,
 }
 
 impl Request {
@@ -58,8 +70,7 @@ impl Request {
         };
         let mut hash = Sha256::new();
         let mut field = |text: &str| {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
+            fields::put(text, |part| hash.update(part));
         };
         field(&self.recipe.id());
         field(if self.is_pinned { "pinned" } else { "" });
@@ -76,16 +87,16 @@ impl Request {
 /// How far an install is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// Others are installed first.
+    /// Other installs go first.
     Waiting,
     /// Which versions are meant is found out.
     Resolving,
-    /// They are downloaded and put in place.
+    /// The packages are downloaded and put in place.
     Installing,
 }
 
 impl Stage {
-    /// For people.
+    /// The stage in words, for people.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -104,19 +115,19 @@ pub struct Installation {
     pub folder: PathBuf,
     /// The package that is run, without a version.
     pub package: String,
-    /// Its version.
+    /// The package's version.
     pub version: String,
     /// What to start.
     pub program: PathBuf,
-    /// Where it and its like are; npx and uvx put that first on the PATH.
+    /// Folder of the program and its like; npx and uvx put that first on the PATH.
     pub bin: PathBuf,
-    /// Its node keeps compiled code where `NODE_COMPILE_CACHE` says.
+    /// Whether its node keeps compiled code where `NODE_COMPILE_CACHE` says.
     pub has_compile_cache: bool,
     /// When that version was found to be the one to use.
     pub checked: SystemTime,
     /// Install scripts that did not run.
     pub unscripted: Option<Unscripted>,
-    /// What its install scripts have left beside the packages.
+    /// What the package's install scripts have left beside the packages.
     pub left: Left,
 }
 
@@ -255,8 +266,12 @@ impl Job<'_> {
         if is_new {
             (self.tell)(Stage::Installing);
             self.cache.remove(&entry)?;
-            let how = (&*runtime, &*lock_file, &scripts);
-            self.fill(&entry, how, &version).await?;
+            let made_from = MadeFrom {
+                runtime: &runtime,
+                lock_file: &lock_file,
+                scripts: &scripts,
+            };
+            self.fill(&entry, made_from, &version).await?;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let reference = Reference {
@@ -305,17 +320,17 @@ impl Job<'_> {
         }
     }
 
-    /// Makes an entry, for a runtime, from a lock file, with those scripts.
+    /// Makes an entry of `version`.
     async fn fill(
         &self,
         entry: &str,
-        how: (&str, &str, &Scripts),
+        made_from: MadeFrom<'_>,
         version: &str,
     ) -> Result<(), InstallError> {
         let dir = self.cache.entry(entry);
         let made = DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(InstallError::file(dir.clone(), "made"))?;
-        let filled = match self.install_into(&dir, how).await {
+        let filled = match self.install_into(&dir, made_from).await {
             Ok(filled) => filled,
             Err(why) => {
                 if let Err(error) = self.cache.remove(entry) {
@@ -353,7 +368,11 @@ impl Job<'_> {
     async fn install_into(
         &self,
         dir: &std::path::Path,
-        (runtime, lock_file, scripts): (&str, &str, &Scripts),
+        MadeFrom {
+            runtime,
+            lock_file,
+            scripts,
+        }: MadeFrom<'_>,
     ) -> Result<(Option<Unscripted>, Left), InstallError> {
         match &self.request.recipe {
             Recipe::Npm { launcher, .. } => {
@@ -461,8 +480,7 @@ fn entry_name(recipe: &Recipe, runtime: &str, lock_file: &str, scripts: &Scripts
     };
     let mut hash = Sha256::new();
     for field in [how.as_str(), runtime, lock_file] {
-        hash.update((field.len() as u64).to_le_bytes());
-        hash.update(field);
+        fields::put(field, |part| hash.update(part));
     }
     format!("{kind}-{}", hex(&hash.finalize()[..16]))
 }

@@ -15,7 +15,7 @@ const ALLOWS_REMOTE: &str = "npm_config_allow_remote";
 /// Why the file beside pool.toml that pins packages cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PinsError {
-    /// It is there, and cannot be read.
+    /// pool.lock is there, and cannot be read.
     #[error("{} cannot be read: {why}", path.display())]
     Unreadable {
         /// The file.
@@ -23,7 +23,7 @@ pub enum PinsError {
         /// What the system said, or what is wrong in it.
         why: String,
     },
-    /// It cannot be written.
+    /// pool.lock cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     NotWritten {
         /// The file.
@@ -95,7 +95,7 @@ pub enum InstallError {
     /// The files of an install cannot be listed.
     #[error("its files cannot be listed: {0}")]
     NotListed(#[source] tokio::task::JoinError),
-    /// Their list cannot be written.
+    /// The list of the files cannot be written.
     #[error("its list of files cannot be written: {0}")]
     ListNotWritten(#[source] io::Error),
     /// What install scripts leave cannot be put where it is kept.

@@ -2,8 +2,9 @@
 //! time to look for a newer version.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -16,8 +17,10 @@ use tracing::{Instrument, Span};
 
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
+use super::manifest::ManifestError;
 use super::pins::Pins;
 use super::refusal::{masked, refusal};
+use super::seals::Seals;
 use super::turns::{Askers, Turns};
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
@@ -29,7 +32,7 @@ const MAX_SLOTS: usize = 4096;
 const RETRY_AFTER: Duration = Duration::from_secs(300);
 /// How soon after an entry was found to be sound it is looked at again, when starts from it go on failing.
 const CHECK_PERIOD: Duration = Duration::from_secs(60);
-/// Who asks for what no tenant did: newer versions, repairs.
+/// In place of a tenant's name, where no tenant asked: newer versions, repairs.
 const NOBODY: &str = "";
 /// Files that are named in the log when a server has changed them.
 const NAMED: usize = 5;
@@ -39,16 +42,16 @@ const NAMED: usize = 5;
 pub enum State {
     /// Nothing yet.
     Unknown,
-    /// It is being installed.
+    /// The package is being installed.
     Installing {
         /// Since when.
         since: Instant,
         /// How far it is.
         stage: Stage,
     },
-    /// It is there.
+    /// The package is installed.
     Installed(Arc<Installed>),
-    /// It cannot be had: what runs it is run as written.
+    /// The package cannot be installed: its line is run as written.
     Failed {
         /// Why.
         why: Arc<str>,
@@ -62,21 +65,21 @@ pub type Installed = Installation;
 
 /// What happens to packages.
 #[derive(Clone, Debug)]
-pub enum News {
-    /// One is being installed.
+pub enum InstallEvent {
+    /// A package is being installed.
     Installing,
-    /// It is there, after so long; `is_new` if it had to be put in place.
+    /// The package is there, after so long; `is_new` if it had to be put in place.
     Installed {
-        /// What it is.
+        /// What was installed.
         installed: Arc<Installed>,
-        /// Whether it was installed just now.
+        /// Whether the package was installed just now.
         is_new: bool,
         /// The version that is replaced by it, if another was in use.
         before: Option<Arc<Installed>>,
         /// How long it took.
         took: Duration,
     },
-    /// It cannot be had.
+    /// The package cannot be installed.
     Failed {
         /// Why.
         why: Arc<str>,
@@ -86,9 +89,9 @@ pub enum News {
 }
 
 /// Is told what happens. Must not block.
-pub trait Watcher: Send + Sync + 'static {
+pub trait InstallEventSink: Send + Sync + 'static {
     /// Something happened to a package that this server runs.
-    fn package(&self, slot: &Slot, news: News);
+    fn package(&self, slot: &Slot, event: InstallEvent);
 }
 
 /// One package and what is known of it.
@@ -98,9 +101,9 @@ pub struct Slot {
     /// A server that runs it: the first that asked.
     pub server: ServerName,
     state: watch::Sender<State>,
-    /// Who waits for the install under way.
+    /// Tenants that wait for the install under way.
     askers: Mutex<Option<Askers>>,
-    /// When its entry was last compared with its manifest because a start failed.
+    /// When the package's entry was last compared with its manifest because a start failed.
     checked: Mutex<Option<Instant>>,
 }
 
@@ -182,6 +185,10 @@ impl Slot {
 pub struct Installer {
     cache: Cache,
     views: Views,
+    /// What entries were when they were compared.
+    seals: Seals,
+    /// Some worker may write to entries.
+    is_within_reach: AtomicBool,
     pins: Option<Pins>,
     slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,
     turns: Turns,
@@ -198,7 +205,7 @@ impl fmt::Debug for Installer {
 }
 
 impl Installer {
-    /// With its cache in that folder, and pool.lock beside pool.toml if there is one.
+    /// Opens the installer with its cache in that folder, and pool.lock beside pool.toml if there is one.
     ///
     /// # Errors
     /// [`CacheError`] when the folder cannot be made.
@@ -208,6 +215,8 @@ impl Installer {
         Ok(Self {
             cache,
             views: Views::default(),
+            seals: Seals::default(),
+            is_within_reach: AtomicBool::new(false),
             pins: beside.map(Pins::beside),
             slots: Mutex::default(),
             turns: Turns::default(),
@@ -239,11 +248,16 @@ impl Installer {
 
     /// Begins to install a package for a tenant of that name, unless that is done or under way, and returns at once. A
     /// tenant that has no install under way does not wait for all those of another.
-    pub fn ensure(self: &Arc<Self>, slot: &Arc<Slot>, tenant: &str, watcher: &Arc<dyn Watcher>) {
+    pub fn ensure(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        tenant: &str,
+        events: &Arc<dyn InstallEventSink>,
+    ) {
         if let Some(askers) = &*slot.askers.lock() {
             askers.add(tenant.into());
         }
-        self.begin(slot, tenant, watcher, false);
+        self.begin(slot, tenant, events, false);
     }
 
     /// Forgets what is installed if it is not there any more, as after someone emptied the cache.
@@ -267,21 +281,53 @@ impl Installer {
         self.cache.set_patience(patience);
     }
 
+    /// Says whether some worker may write to the package cache: then each start from an entry looks first whether that is
+    /// as it was installed.
+    pub fn set_within_reach(&self, is_within_reach: bool) {
+        self.is_within_reach
+            .store(is_within_reach, Ordering::Relaxed);
+    }
+
+    /// Whether an entry is still as it was installed, where workers may write to it. Blocks.
+    fn still_sound(&self, installed: &Installed) -> Result<(), ManifestError> {
+        if !self.is_within_reach.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let name = &installed.entry;
+        let checked = self.seals.check(name, &installed.folder);
+        if let Err(ManifestError::Rewritten) = &checked
+            && let Err(error) = self.cache.remove(name)
+        {
+            // By its own list, it is sound.
+            tracing::warn!("a package whose list of files was written anew stays: {error}");
+        }
+        checked
+    }
+
     /// The folder that no worker has a reason to write to.
     pub fn folder(&self) -> &Path {
         self.cache.root()
     }
 
-    /// The private view of a package below `root`, in which those dependencies may be written; see [`Views::prepare`]. Blocks.
+    /// Folders of the package cache that workers read whose view of it is closed otherwise.
+    pub fn shown_folders(&self) -> [PathBuf; 2] {
+        self.cache.entry_folders()
+    }
+
+    /// The private view of a package below `root`, in which those dependencies may be written, by workers that run as
+    /// `user`, or as stdiopool's own; see [`Views::prepare`]. Blocks.
     ///
     /// # Errors
     /// [`ViewError`]; there is nothing to start from then.
     pub fn view(
         &self,
         installed: &Installed,
-        (root, writable): (&Path, &[String]),
+        root: &Path,
+        writable: &[String],
+        user: Option<u32>,
         still_running: StillRunning,
     ) -> Result<Arc<View>, ViewError> {
+        self.still_sound(installed)?;
         let program = installed.program.strip_prefix(&installed.folder);
         let wanted = Wanted {
             package: &installed.package,
@@ -289,6 +335,7 @@ impl Installer {
             entry: &installed.folder,
             program: program.unwrap_or(&installed.program),
             writable,
+            user,
         };
         self.views.prepare(root, &wanted, still_running)
     }
@@ -300,7 +347,7 @@ impl Installer {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         view: Option<Arc<View>>,
-        watcher: &Arc<dyn Watcher>,
+        events: &Arc<dyn InstallEventSink>,
         is_known: bool,
     ) {
         let State::Installed(installed) = slot.state() else {
@@ -313,7 +360,7 @@ impl Installer {
             }
             *checked = Some(Instant::now());
         }
-        let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
+        let (this, slot, events) = (Arc::clone(self), Arc::clone(slot), Arc::clone(events));
         let span = slot.span();
         let look = async move {
             let checked = check(&this.cache, &installed.entry);
@@ -333,7 +380,7 @@ impl Installer {
                         }
                         _ => false,
                     });
-                    this.begin(&slot, NOBODY, &watcher, false);
+                    this.begin(&slot, NOBODY, &events, false);
                 }
             }
         };
@@ -341,7 +388,7 @@ impl Installer {
     }
 
     /// Looks for newer versions of what may have them and was looked at longer than `interval` ago.
-    pub fn refresh(self: &Arc<Self>, interval: Duration, watcher: &Arc<dyn Watcher>) {
+    pub fn refresh(self: &Arc<Self>, interval: Duration, events: &Arc<dyn InstallEventSink>) {
         let slots: Vec<_> = self.slots.lock().values().cloned().collect();
         for slot in slots {
             if let State::Installed(installed) = slot.state()
@@ -352,7 +399,7 @@ impl Installer {
                     interval,
                 )
             {
-                self.begin(&slot, NOBODY, watcher, true);
+                self.begin(&slot, NOBODY, events, true);
             }
         }
     }
@@ -390,7 +437,7 @@ impl Installer {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         asker: &str,
-        watcher: &Arc<dyn Watcher>,
+        events: &Arc<dyn InstallEventSink>,
         anew: bool,
     ) {
         if self.stop.is_cancelled() {
@@ -401,10 +448,10 @@ impl Installer {
         };
         let askers = Askers::new(asker.into());
         *slot.askers.lock() = Some(askers.clone());
-        let (this, slot, watcher) = (Arc::clone(self), Arc::clone(slot), Arc::clone(watcher));
+        let (this, slot, events) = (Arc::clone(self), Arc::clone(slot), Arc::clone(events));
         let span = slot.span();
         let install = async move {
-            let work = this.work(&slot, &*watcher, before, &askers);
+            let work = this.work(&slot, &*events, before, &askers);
             if this.stop.run_until_cancelled(work).await.is_none() {
                 let why = "stdiopool is shutting down".into();
                 slot.state.send_replace(State::Failed {
@@ -419,7 +466,7 @@ impl Installer {
     async fn work(
         &self,
         slot: &Arc<Slot>,
-        watcher: &dyn Watcher,
+        events: &dyn InstallEventSink,
         before: Option<Arc<Installed>>,
         askers: &Askers,
     ) {
@@ -429,7 +476,7 @@ impl Installer {
         let tell = |stage| {
             // Not before it is known that it is not there already.
             if stage == Stage::Resolving && !is_refresh {
-                watcher.package(slot, News::Installing);
+                events.package(slot, InstallEvent::Installing);
             }
             slot.state.send_if_modified(|state| match state {
                 State::Installing { stage: known, .. } => {
@@ -444,16 +491,19 @@ impl Installer {
         match outcome {
             Ok(outcome) => {
                 let installed = Arc::new(outcome.installation);
+                if outcome.is_new {
+                    self.seals.forget(&installed.entry);
+                }
                 slot.state
                     .send_replace(State::Installed(Arc::clone(&installed)));
                 let before = before.filter(|before| before.entry != installed.entry);
-                let news = News::Installed {
+                let event = InstallEvent::Installed {
                     installed,
                     is_new: outcome.is_new,
                     before,
                     took: since.elapsed(),
                 };
-                watcher.package(slot, news);
+                events.package(slot, event);
             }
             Err(why) => {
                 let why: Arc<str> = why.to_string().into();
@@ -474,9 +524,9 @@ impl Installer {
                         });
                     }
                 }
-                watcher.package(
+                events.package(
                     slot,
-                    News::Failed {
+                    InstallEvent::Failed {
                         why,
                         keeps_old: is_refresh,
                     },
@@ -511,48 +561,4 @@ async fn say_what_changed(package: String, view: Arc<View>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::launch::line::understand;
-
-    fn request(line: &str, is_pinned: bool) -> Request {
-        let args: Vec<_> = line.split(' ').map(Some).collect();
-        let run = understand("npx", &args)
-            .expect("a launcher")
-            .expect("understood");
-        Request::new(&run, Arc::default(), is_pinned)
-    }
-
-    #[test]
-    fn only_what_may_change_is_looked_at_again_and_not_before_its_time() {
-        let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
-        let due = |line, is_pinned, age| is_due(&request(line, is_pinned), now - age, now, hour);
-        assert!(due("a", false, hour));
-        assert!(due("a@^1", false, 2 * hour));
-        assert!(!due("a", false, hour / 2));
-        assert!(!due("a@1.2.3", false, 2 * hour));
-        assert!(!due("a", true, 2 * hour));
-        assert!(
-            is_due(&request("a", false), now + hour, now, hour),
-            "another clock"
-        );
-    }
-
-    #[test]
-    fn what_configures_the_registry_tells_requests_apart_and_where_caches_are_does_not() {
-        let with = |name: &str, value: &str| {
-            let mut request = request("a", false);
-            request.env = Arc::new(BTreeMap::from([(name.to_owned(), value.to_owned())]));
-            request.id()
-        };
-        let plain = request("a", false).id();
-        assert_eq!(with("npm_config_cache", "/x"), plain);
-        assert_eq!(with("PATH", "/x"), plain);
-        assert_ne!(with("NPM_CONFIG_REGISTRY", "x"), plain);
-        assert_ne!(with("UV_INDEX_URL", "x"), plain);
-        assert_ne!(request("b", false).id(), plain);
-        assert_ne!(request("a", true).id(), plain);
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ const NAMED: usize = 3;
 /// How much of a file is hashed at a time, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// One thing in an entry.
+/// A file, folder or link of an entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Item {
@@ -55,7 +55,7 @@ pub enum ManifestError {
         /// What the system said.
         source: io::Error,
     },
-    /// It may be a socket or a device.
+    /// The entry has what is neither file, folder nor link: a socket or a device.
     #[error("{} is neither a file nor a folder nor a link", path.display())]
     Special {
         /// Which.
@@ -67,10 +67,13 @@ pub enum ManifestError {
         /// Which.
         path: PathBuf,
     },
-    /// What it was installed as is not known.
+    /// What was installed is not known.
     #[error("it has no list of its files that is whole")]
     NoList,
-    /// It was changed.
+    /// The list of its files is another than when they were last compared with it.
+    #[error("the list of its files was written anew")]
+    Rewritten,
+    /// A file was changed.
     #[error("{count} of its files are not as installed: {named}")]
     Differs {
         /// How many.
@@ -145,6 +148,15 @@ impl Manifest {
         Ok(hex(&Sha256::digest(&text)))
     }
 
+    /// SHA-256 of it as it is written.
+    ///
+    /// # Errors
+    /// [`ManifestError::NoList`] when it cannot be written.
+    pub(super) fn own_digest(&self) -> Result<[u8; 32], ManifestError> {
+        let text = serde_json::to_vec(self).map_err(|_| ManifestError::NoList)?;
+        Ok(Sha256::digest(&text).into())
+    }
+
     /// Everything, parents first.
     pub(super) fn items(&self) -> impl Iterator<Item = (&str, &Item)> {
         self.items.iter().map(|(path, item)| (path.as_str(), item))
@@ -164,7 +176,7 @@ impl Manifest {
         let changed = self
             .items
             .iter()
-            .filter(|(path, item)| now.items.get(*path) != Some(item));
+            .filter(|(path, item)| !now.items.get(*path).is_some_and(|now| is_same(now, item)));
         let added = now
             .items
             .keys()
@@ -182,6 +194,20 @@ impl Manifest {
             named: differing[..differing.len().min(NAMED)].join(", "),
         })
     }
+}
+
+/// Whether one thing is as it was listed. Who may read it is no part of that: entries are opened to workers' users when
+/// they are finished.
+fn is_same(now: &Item, listed: &Item) -> bool {
+    let as_program = |item: &Item| match item.clone() {
+        Item::File { size, mode, sha256 } => Item::File {
+            size,
+            mode: mode & 0o100,
+            sha256,
+        },
+        other => other,
+    };
+    as_program(now) == as_program(listed)
 }
 
 fn item(path: &Path) -> Result<Item, ManifestError> {

@@ -21,34 +21,42 @@
 //! ```
 //!
 //! Invariants: an entry never changes once it is whole, and is compared with its manifest before it is first used and
-//! when a start from it fails; workers run from a private view of it ([`view`]), never from the entry itself; two requests that resolve to the same lock
+//! when a start from it fails, and before each start where workers may write to it (`seals`); workers run from a private view of it ([`view`]), never from the entry itself; two requests that resolve to the same lock
 //! file share it; a request is installed by one process at a time; what fails is run as written.
 //!
-//! It deliberately knows no registry: npm and uv are asked, under the user's own configuration.
+//! This module deliberately knows no registry: npm and uv are asked, under the user's own configuration.
 
 mod cache;
+#[cfg(test)]
+mod cache_fixture;
+mod collect;
 mod command_error;
 mod downloads;
 mod helper;
 mod install;
 mod install_error;
 mod installer;
+mod lock;
 mod manifest;
+mod mode;
 mod node;
 mod pins;
 mod python;
+mod python_name;
 mod refusal;
 mod scripts;
+mod seals;
 mod turns;
 pub mod view;
+mod workspace;
 pub mod written;
 
-pub use cache::{Cache, CacheError, Known};
+pub use cache::{Cache, CacheError, InstalledPackage};
 pub use command_error::CommandError;
 pub use downloads::{Downloaded, Left};
 pub use install::{Installation, Outcome, Request, Stage, install};
 pub use install_error::{InstallError, PinsError};
-pub use installer::{Installed, Installer, News, Slot, State, Watcher};
+pub use installer::{InstallEvent, InstallEventSink, Installed, Installer, Slot, State};
 pub use manifest::ManifestError;
 pub use pins::Pins;
 pub use refusal::masked;

@@ -28,7 +28,7 @@ struct Document {
 #[derive(Debug)]
 pub struct Pins {
     path: PathBuf,
-    /// One writer at a time within this process.
+    /// One writer of pool.lock at a time within this process.
     turn: Mutex<()>,
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::command_error::CommandError;
 use super::helper::Helper;
 use super::install_error::InstallError;
+use super::python_name::normalized;
 use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
 /// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
@@ -119,22 +120,17 @@ pub(super) async fn install(
 
 /// The version that a package has in such a list.
 pub(super) fn version(lock: &str, requirement: &Requirement) -> Result<String, InstallError> {
-    let wanted = normal(requirement.name());
+    let wanted = normalized(requirement.name());
     let versions = lock.lines().filter_map(|line| {
         let (name, version) = line.split_once("==")?;
         let name = name.split('[').next().unwrap_or_default();
-        (normal(name.trim()) == wanted).then(|| version.split([' ', ';', '\\']).next())?
+        (normalized(name.trim()) == wanted).then(|| version.split([' ', ';', '\\']).next())?
     });
     let version = versions.map(ToOwned::to_owned).next();
     version.ok_or_else(|| InstallError::NoVersion {
         list: "list of versions has none",
         package: requirement.name().to_owned(),
     })
-}
-
-/// A name as it is compared (PEP 503).
-fn normal(name: &str) -> String {
-    name.to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
 /// The program to start and the folder it is in.
@@ -155,7 +151,7 @@ pub(super) fn program(
             program: name.to_owned(),
         });
     }
-    // Its interpreter may have been removed since.
+    // The environment's interpreter may have been removed since.
     if !bin.join("python").exists() {
         return Err(InstallError::PythonGone(requirement.to_string()));
     }

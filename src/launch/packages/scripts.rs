@@ -27,20 +27,20 @@ const MAX_NPX: usize = 16;
 /// Which install scripts run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Scripts {
-    /// All of them.
+    /// All scripts run.
     All,
-    /// All of them, though npm would run those only that are allowed: the line says so.
+    /// All scripts run, though npm would run allowed ones only: the line says so.
     AllByFlag,
-    /// None: why.
+    /// No script runs, for this reason.
     None(String),
-    /// Those of the packages that are allowed, as npm takes their names; by npm of that version.
+    /// Scripts of the packages that are allowed run, as npm takes their names; by npm of that version.
     Allowed(Vec<String>, String),
 }
 
 /// Install scripts that did not run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Unscripted {
-    /// Whose: packages with their versions.
+    /// Packages whose scripts did not run, with their versions.
     pub packages: Vec<String>,
     /// Why.
     pub why: String,
@@ -64,7 +64,7 @@ impl Unscripted {
         )
     }
 
-    /// Whose they are, as npm is told.
+    /// Packages whose scripts did not run, as npm is told.
     pub fn names(&self) -> String {
         let names = self.packages.iter().map(|package| without_version(package));
         names.collect::<Vec<_>>().join(",")
@@ -243,7 +243,7 @@ pub fn wanted_by_npx(cache: &Path) -> Vec<String> {
     let installs = std::fs::read_dir(cache.join(NPX)).into_iter().flatten();
     let locks = installs.flatten().take(MAX_NPX).filter_map(|install| {
         let lock = install.path().join("node_modules/.package-lock.json");
-        let text = std::fs::read(lock).ok()?;
+        let text = crate::folders::read_plain(&lock).ok()?;
         serde_json::from_slice::<Value>(&text).ok()
     });
     let mut packages: Vec<String> = locks.flat_map(|lock| wanted(&lock)).collect();

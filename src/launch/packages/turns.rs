@@ -1,4 +1,4 @@
-//! Whose install is next. Pure, but for [`Turns`], which waits.
+//! Which install is next. Pure, but for [`Turns`], which waits.
 //!
 //! There are so many places for installs at once. Whoever has fewest of them is next; a tenant that has none gets one more at
 //! once where another has several, and where installs take longer than usual: so no tenant's slow installs hold all.
@@ -20,10 +20,10 @@ const USUAL: Duration = Duration::from_secs(30);
 /// Tenants that are remembered to wait for one install.
 const MAX_ASKERS: usize = 64;
 
-/// Whose an install is: tenants' names; empty for what nobody asked for.
+/// Name of the tenant that asks for an install; empty where nobody did.
 pub(super) type Asker = Arc<str>;
 
-/// Those who wait for one install. It is begun for whoever of them has fewest others.
+/// Tenants that wait for one install. It is begun for whoever of them has fewest others.
 #[derive(Clone, Debug)]
 pub(super) struct Askers(Arc<Mutex<Vec<Asker>>>);
 
@@ -40,7 +40,7 @@ impl Askers {
         }
     }
 
-    /// Who of them has fewest of those, and how many.
+    /// The asker that has fewest of the running installs, and how many.
     fn least(&self, running: &[Running]) -> Option<(usize, Asker)> {
         let askers = self.0.lock();
         let counted = askers.iter().map(|asker| {
@@ -58,7 +58,7 @@ struct Running {
     since: Instant,
 }
 
-/// Who has a place, and who waits, in order.
+/// Installs that have a place, and those that wait, in order.
 #[derive(Default, Debug)]
 struct Places {
     running: Vec<Running>,

@@ -198,7 +198,7 @@ pub fn changes(data: &Path) -> Vec<(String, String, Change)> {
 }
 
 fn read(root: &Path) -> Option<Ran> {
-    serde_json::from_slice(&std::fs::read(root.join(ABOUT)).ok()?).ok()
+    serde_json::from_slice(&folders::read_plain(&root.join(ABOUT)).ok()?).ok()
 }
 
 fn lock(root: &Path) -> io::Result<Flock<File>> {
@@ -256,7 +256,7 @@ fn version(install: &Path, package: &str) -> Option<String> {
         .join("node_modules")
         .join(package)
         .join("package.json");
-    if let Ok(text) = std::fs::read(manifest) {
+    if let Ok(text) = folders::read_plain(&manifest) {
         let manifest: serde_json::Value = serde_json::from_slice(&text).ok()?;
         return Some(manifest["version"].as_str()?.to_owned());
     }
@@ -320,7 +320,7 @@ mod tests {
         let first = installed(root, "1", "1.0.0");
         assert_eq!(run(root, &first), None);
         fs::write(first.join("node_modules/a/notes.json"), "mine").expect("written");
-        // The same version again, and then npx replaces it.
+        // The version that is there already is installed again, and then npx replaces it.
         keep(root).expect("kept");
         assert_eq!(run(root, &first), None);
         keep(root).expect("kept");

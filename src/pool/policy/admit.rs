@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::event::{Action, Claim, RETRY_MS, TicketId, refusal};
+use super::event::{Action, Claim, TicketId};
 use super::limits::KeyFacts;
 use super::patience::Patience;
+use super::refusal::Refusal;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 /// What a key's workers have for a claim.
 enum Slot {
@@ -31,7 +31,7 @@ impl Policy {
         out: &mut Vec<Action>,
     ) {
         if self.draining {
-            out.push(Action::Refuse(id, draining()));
+            out.push(Action::Refuse(id, Refusal::Draining));
             return;
         }
         let record = self
@@ -41,7 +41,7 @@ impl Policy {
         if !Arc::ptr_eq(&record.facts, &facts) {
             record.facts = Arc::clone(&facts);
             // More may be allowed now than when the others came.
-            self.feed(now, key, out);
+            self.grant_waiting(now, key, out);
         }
         // Tickets that wait were there first: a newcomer must not take the slot they are owed. Where
         // workers are shared, those that wait have been offered every free slot, and may have none.
@@ -50,15 +50,15 @@ impl Policy {
             self.grant(now, id, worker, claim, out);
             return;
         }
-        if let Err(failure) = self.may_wait(now, key, &facts, out) {
-            out.push(Action::Refuse(id, failure));
+        if let Err(refusal) = self.may_wait(now, key, &facts, out) {
+            out.push(Action::Refuse(id, refusal));
             self.drop_key_if_unused(key, out);
             return;
         }
         self.enqueue(now, id, key, &facts, claim);
         self.make_way(now, key, Patience::AtFirst, out);
         self.adopt_for(now, key, out);
-        self.fill(now, out);
+        self.schedule(now, out);
     }
 
     /// A ready worker of the key on which the owner may have a slot: the one it prefers, else the
@@ -137,7 +137,7 @@ impl Policy {
         key: PoolKey,
         facts: &KeyFacts,
         out: &mut Vec<Action>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         self.not_blocked(now, key, facts)?;
         let limit = self.limits.queue_limit;
         if self.tickets.len() < limit {
@@ -146,8 +146,7 @@ impl Policy {
         if limit > 0 && self.displace(now, facts, out) {
             return Ok(());
         }
-        let message = format!("queue full ({limit} waiting; raise `pool.queue_limit`)");
-        Err(refusal(Reason::PoolExhausted, message, RETRY_MS))
+        Err(Refusal::QueueFull { limit })
     }
 
     /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
@@ -170,20 +169,15 @@ impl Policy {
         };
         let tenant = tenant.clone();
         let newest = self.tenants.get(&tenant).and_then(|record| {
-            let waiting = record.hungry.iter().filter_map(|key| self.keys.get(key));
+            let waiting = record
+                .waiting_keys
+                .iter()
+                .filter_map(|key| self.keys.get(key));
             waiting.filter_map(|key| key.waiting.back().copied()).max()
         });
         let Some(newest) = newest else { return false };
-        let message = format!(
-            "queue full ({} waiting, most of them of tenant `{tenant}`; raise `pool.queue_limit`)",
-            self.limits.queue_limit
-        );
-        self.refuse(
-            now,
-            newest,
-            refusal(Reason::TenantLimit, message, RETRY_MS),
-            out,
-        );
+        let limit = self.limits.queue_limit;
+        self.refuse(now, newest, Refusal::QueueShare { limit, tenant }, out);
         true
     }
 
@@ -199,11 +193,11 @@ impl Policy {
         let tenant = self.tenant(facts);
         tenant.waiting += 1;
         let is_first = tenant.waiting == 1;
-        if !tenant.hungry.contains(&key) {
-            tenant.hungry.push_back(key);
+        if !tenant.waiting_keys.contains(&key) {
+            tenant.waiting_keys.push_back(key);
         }
         if is_first {
-            tenant.credit = 0;
+            tenant.quantum = 0;
             self.ring.push_back(facts.tenant.clone());
         }
         if let Some(record) = self.keys.get_mut(&key) {
@@ -240,7 +234,7 @@ impl Policy {
         if let Some(tenant) = self.tenants.get_mut(&ticket.tenant) {
             tenant.waiting -= 1;
             if key_is_fed {
-                tenant.hungry.retain(|key| *key != ticket.key);
+                tenant.waiting_keys.retain(|key| *key != ticket.key);
             }
             if tenant.waiting == 0 {
                 self.ring.retain(|id| *id != ticket.tenant);
@@ -254,21 +248,21 @@ impl Policy {
         &mut self,
         now: Instant,
         id: TicketId,
-        failure: Failure,
+        refusal: Refusal,
         out: &mut Vec<Action>,
     ) {
         if let Some(ticket) = self.take_ticket(id) {
-            out.push(Action::Refuse(id, failure));
-            self.feed(now, ticket.key, out);
+            out.push(Action::Refuse(id, refusal));
+            self.grant_waiting(now, ticket.key, out);
             self.drop_key_if_unused(ticket.key, out);
         }
     }
 
     pub(super) fn withdraw(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         if let Some(ticket) = self.take_ticket(id) {
-            self.feed(now, ticket.key, out);
+            self.grant_waiting(now, ticket.key, out);
             self.drop_key_if_unused(ticket.key, out);
-            self.fill(now, out);
+            self.schedule(now, out);
         }
     }
 
@@ -276,7 +270,7 @@ impl Policy {
     /// of a session that has its share of them are passed over. On an exclusive worker the head of the
     /// queue waits until the owner has nothing in flight, and the owner's own next request waits behind
     /// it.
-    pub(super) fn feed(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
+    pub(super) fn grant_waiting(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
         let mut passed_over = 0;
         loop {
             let next = self
@@ -303,84 +297,91 @@ impl Policy {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
-        let failure = self.why_not(now, ticket.key, &ticket.tenant, ticket.claim);
-        self.refuse(now, id, failure, out);
+        let refusal = self.why_not(now, ticket.key, &ticket.tenant, ticket.claim);
+        self.refuse(now, id, refusal, out);
     }
 
-    fn why_not(&self, now: Instant, key: PoolKey, tenant: &TenantId, claim: Claim) -> Failure {
-        let waited = humantime::format_duration(self.limits.queue_timeout);
+    fn why_not(&self, now: Instant, key: PoolKey, tenant: &TenantId, claim: Claim) -> Refusal {
+        let waited = self.limits.queue_timeout;
         let Some(record) = self.keys.get(&key) else {
-            return draining();
+            return Refusal::Draining;
         };
         let facts = &record.facts;
-        if let Some(last) = record
-            .last_failure
-            .clone()
-            .filter(|_| record.workers.is_empty())
+        let server = facts.server.clone();
+        if let Some(last) = &record.last_failure
+            && record.workers.is_empty()
         {
-            return last;
+            return Refusal::StartFailed {
+                failure: last.clone(),
+                retry_in: None,
+            };
         }
         if matches!(self.slot(key, claim), Slot::OverShare) {
-            let message = format!(
-                "this session has {} unanswered requests at server `{}` already: that many of a worker's {} are for one session (raise `servers.{}.max_in_flight`)",
-                facts.max_of_session, facts.server, facts.max_in_flight, facts.server
-            );
-            return refusal(Reason::Busy, message, RETRY_MS);
+            return Refusal::SessionShare {
+                server,
+                share: facts.max_of_session,
+                max_in_flight: facts.max_in_flight,
+            };
         }
-        let starting = record.workers.iter().filter_map(|id| self.workers.get(id));
-        if starting
-            .into_iter()
-            .any(|worker| worker.phase == Phase::Starting)
-        {
-            let message = format!(
-                "server `{}` has not answered its first request for {waited} (raise `pool.queue_timeout` if it needs longer)",
-                facts.server
-            );
-            return refusal(Reason::Starting, message, RETRY_MS);
+        let mut workers = record.workers.iter().filter_map(|id| self.workers.get(id));
+        if workers.any(|worker| worker.phase == Phase::Starting) {
+            return Refusal::NotReady { server, waited };
         }
         if record.workers.len() >= facts.max_workers_per_key {
-            let message = format!(
-                "every worker of server `{}` was busy for {waited} ({} requests each; raise `servers.{}.max_in_flight` or `max_workers_per_key`)",
-                facts.server, facts.max_in_flight, facts.server
-            );
-            return refusal(Reason::Busy, message, RETRY_MS);
+            return Refusal::KeyBusy {
+                server,
+                max_in_flight: facts.max_in_flight,
+                waited,
+            };
         }
-        if let Some(failure) = self.why_lineage_is_full(now, record) {
-            return failure;
+        if let Some(refusal) = self.why_lineage_is_full(now, record) {
+            return refusal;
         }
-        let of_tenant = self.tenants.get(tenant).map_or(0, |record| record.alive);
-        if of_tenant >= facts.tenant_max_workers {
-            let message = format!(
-                "no worker for tenant `{tenant}` within {waited} ({of_tenant} of {} are in use; raise `tenants.{tenant}.max_workers` or `pool.max_workers_per_tenant`)",
-                facts.tenant_max_workers
-            );
-            return refusal(Reason::TenantLimit, message, RETRY_MS);
+        let in_use = self.tenants.get(tenant).map_or(0, |record| record.alive);
+        if in_use >= facts.tenant_max_workers {
+            return Refusal::TenantFull {
+                tenant: tenant.clone(),
+                in_use,
+                limit: facts.tenant_max_workers,
+                waited,
+            };
         }
-        let of_server = self
-            .servers
-            .get(&facts.server)
-            .map_or(0, |record| record.alive);
-        let message = if facts.server_max_workers > 0 && of_server >= facts.server_max_workers {
-            format!(
-                "no worker for server `{}` within {waited} ({of_server} of {} are in use; raise `servers.{}.max_workers`)",
-                facts.server, facts.server_max_workers, facts.server
-            )
-        } else {
-            format!(
-                "no worker within {waited} ({} of {} are in use, {} starting; raise `pool.max_workers` or `pool.queue_timeout`)",
-                self.workers.len(),
-                self.limits.max_workers,
-                self.starting.len()
-            )
-        };
-        refusal(Reason::PoolExhausted, message, RETRY_MS)
+        let of_server = self.servers.get(&server).map_or(0, |record| record.alive);
+        if facts.server_max_workers > 0 && of_server >= facts.server_max_workers {
+            return Refusal::ServerFull {
+                server,
+                in_use: of_server,
+                limit: facts.server_max_workers,
+                waited,
+            };
+        }
+        let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
+        let own = starting.filter(|worker| worker.facts.tenant == *tenant);
+        let own = own.count();
+        let has_place = self.workers.len() < self.limits.max_workers;
+        let needs = self.expected_memory(&server);
+        if has_place && !self.has_room(needs) {
+            return Refusal::MemoryFull {
+                server,
+                needs,
+                held: self.memory(),
+                limit: self.limits.max_memory,
+                waited,
+            };
+        }
+        if has_place && self.places_taken() >= self.limits.max_starting {
+            return Refusal::StartsFull {
+                tenant: tenant.clone(),
+                own,
+                limit: self.limits.max_starting,
+                waited,
+            };
+        }
+        Refusal::PoolFull {
+            in_use: self.workers.len(),
+            limit: self.limits.max_workers,
+            starting: self.starting.len(),
+            waited,
+        }
     }
-}
-
-pub(super) fn draining() -> Failure {
-    refusal(
-        Reason::Draining,
-        "stdiopool is shutting down".to_owned(),
-        5 * RETRY_MS,
-    )
 }

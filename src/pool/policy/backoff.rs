@@ -2,15 +2,16 @@
 //! server.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::circuit::{Thresholds, Whose};
+use super::circuit::{FailedStart, Thresholds, Whose};
 use super::circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
-use super::event::{Action, refusal};
+use super::event::Action;
 use super::limits::KeyFacts;
+use super::refusal::Refusal;
+use super::start_failure::StartFailure;
 use super::state::{Phase, Policy, Timer};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 /// How long after the wait is over a failure is remembered, in multiples of the longest wait. A
 /// key that nobody asks for any more is then forgotten.
@@ -19,9 +20,9 @@ const REMEMBERED: u32 = 5;
 /// What a failed start is held against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Blame {
-    /// Its key, its tenant and its server.
+    /// The worker's key, its tenant and its server.
     Counts,
-    /// Its key alone: it cannot be started with what it is started with.
+    /// The worker's key alone: it cannot be started with what it is started with.
     Key,
     /// Nothing.
     None,
@@ -35,64 +36,47 @@ impl Policy {
         now: Instant,
         key: PoolKey,
         facts: &KeyFacts,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         let Some(record) = self.keys.get(&key) else {
             return Ok(());
         };
         if !record.workers.is_empty() {
             return Ok(());
         }
-        let last = |record: &super::state::KeyRecord| {
-            record
-                .last_failure
-                .as_ref()
-                .map_or(String::new(), |f| format!("; last: {f}"))
+        let refused = |failure: &StartFailure, retry_in| Refusal::StartFailed {
+            failure: failure.clone(),
+            retry_in,
         };
-        if let Some(until) = record.blocked_until.filter(|until| now < *until) {
+        let open = |of, retry_in| Refusal::CircuitOpen {
+            server: facts.server.clone(),
+            of,
+            failures: record.failures,
+            retry_in,
+            last: record.last_failure.clone(),
+        };
+        if let (Some(until), Some(last)) = (record.blocked_until, &record.last_failure)
+            && now < until
+        {
             let wait = until - now;
             // Time does not mend what it is started with: nobody is kept waiting for that.
-            let invalid = |last: &&Failure| last.reason == Reason::ConfigInvalid;
-            if let Some(last) = record.last_failure.as_ref().filter(invalid) {
-                return Err(last.clone());
+            if last.is_for_config() {
+                return Err(refused(last, None));
             }
             if record.failures >= self.limits.refuse_after {
-                let message = format!(
-                    "server `{}` failed to start {} times in a row and is tried again in {}{}",
-                    facts.server,
-                    record.failures,
-                    in_words(wait),
-                    last(record)
-                );
-                return Err(refusal(Reason::CircuitOpen, message, millis(wait)));
+                return Err(open(CircuitOf::Configuration(facts.tenant.clone()), wait));
             }
             if wait >= self.limits.queue_timeout {
-                let failure = record.last_failure.clone();
-                let failure = failure.unwrap_or_else(|| {
-                    Failure::new(
-                        Reason::StartFailed,
-                        format!("server `{}` failed to start", facts.server),
-                    )
-                });
-                return Err(failure.retry_after(wait));
+                return Err(refused(last, Some(wait)));
             }
         }
         let server = self.servers.get(&facts.server);
-        let open = server.and_then(|server| server.circuit.open_until(now, &facts.tenant));
-        if let Some((until, whose)) = open {
-            let wait = until - now;
-            let for_whom = match whose {
-                Whose::Everyone => "everyone".to_owned(),
-                Whose::Tenant => format!("tenant `{}`, whatever it is started with,", facts.tenant),
-            };
-            let message = format!(
-                "server `{}` fails to start for {for_whom} and is tried again in {}{}",
-                facts.server,
-                in_words(wait),
-                last(record)
-            );
-            return Err(refusal(Reason::CircuitOpen, message, millis(wait)));
+        match server.and_then(|server| server.circuit.open_until(now, &facts.tenant)) {
+            Some((until, Whose::Everyone)) => Err(open(CircuitOf::Everyone, until - now)),
+            Some((until, Whose::Tenant)) => {
+                Err(open(CircuitOf::Tenant(facts.tenant.clone()), until - now))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the server's circuit allows a start of that key: closed, or half open with no try under way.
@@ -107,7 +91,7 @@ impl Policy {
         &mut self,
         now: Instant,
         id: WorkerId,
-        failure: Failure,
+        failure: StartFailure,
         blame: Blame,
         out: &mut Vec<Action>,
     ) {
@@ -132,7 +116,12 @@ impl Policy {
                 self.note_failure(now, key, failure.clone(), out);
             }
             if blame == Blame::Counts {
-                self.blame(now, (&facts, key, id), &failure, out);
+                let failed = FailedStart {
+                    tenant: &facts.tenant,
+                    key,
+                    worker: id,
+                };
+                self.blame(now, &facts, failed, &failure, out);
             } else if let Some(server) = self.servers.get_mut(&facts.server) {
                 server.circuit.ended(id);
             }
@@ -143,22 +132,26 @@ impl Policy {
             // What declines one start declines every other of the key: another try for those that
             // wait would go on for ever while two are under way.
             if no_one_left || blame != Blame::Counts {
-                self.refuse_all_of(now, key, &failure, out);
+                let refusal = Refusal::StartFailed {
+                    failure,
+                    retry_in: None,
+                };
+                self.refuse_all_of(now, key, &refusal, out);
             }
         }
-        self.fill(now, out);
+        self.schedule(now, out);
     }
 
     pub(super) fn refuse_all_of(
         &mut self,
         now: Instant,
         key: PoolKey,
-        failure: &Failure,
+        refusal: &Refusal,
         out: &mut Vec<Action>,
     ) {
         let waiting = self.keys.get(&key).map(|record| record.waiting.clone());
         for ticket in waiting.into_iter().flatten() {
-            self.refuse(now, ticket, failure.clone(), out);
+            self.refuse(now, ticket, refusal.clone(), out);
         }
     }
 
@@ -167,7 +160,7 @@ impl Policy {
         &mut self,
         now: Instant,
         key: PoolKey,
-        failure: Failure,
+        failure: StartFailure,
         out: &mut Vec<Action>,
     ) {
         let jitter = self.jitter();
@@ -187,7 +180,7 @@ impl Policy {
             let forget = until + limits.backoff_max * REMEMBERED;
             record.blocked_until = Some(until);
             // What cannot be started with what it is given is told so each time, and no circuit.
-            if record.failures == limits.refuse_after && failure.reason != Reason::ConfigInvalid {
+            if record.failures == limits.refuse_after && !failure.is_for_config() {
                 record.is_told_open = true;
                 let turn = CircuitTurn::Opens {
                     failing: record.failures as usize,
@@ -207,8 +200,9 @@ impl Policy {
     pub(super) fn blame(
         &mut self,
         now: Instant,
-        (facts, key, worker): (&KeyFacts, PoolKey, WorkerId),
-        failure: &Failure,
+        facts: &KeyFacts,
+        failed: FailedStart<'_>,
+        failure: &StartFailure,
         out: &mut Vec<Action>,
     ) {
         let thresholds = Thresholds {
@@ -220,7 +214,6 @@ impl Policy {
         let Some(server) = self.servers.get_mut(&facts.server) else {
             return;
         };
-        let failed = (&facts.tenant, key, worker);
         let (open_until, opened) = server.circuit.failed(now, failed, thresholds);
         if let Some(until) = open_until {
             self.arm(until, Timer::Circuit(facts.server.clone()));
@@ -311,12 +304,4 @@ impl Policy {
 fn changes(server: &ServerName, of: CircuitOf, turn: CircuitTurn) -> Action {
     let server = server.clone();
     Action::Circuit(Box::new(CircuitChange { server, of, turn }))
-}
-
-fn millis(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-fn in_words(wait: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_millis(millis(wait)))
 }

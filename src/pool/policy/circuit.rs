@@ -55,19 +55,38 @@ struct Failing {
     breaker: Option<Breaker>,
 }
 
-/// Whose circuit is open.
+/// A start that has failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FailedStart<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: PoolKey,
+    pub(super) worker: WorkerId,
+}
+
+/// A circuit that is open.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::pool) struct Open<'a> {
+    /// The tenant that it is open for; `None`: for everyone.
+    pub(in crate::pool) tenant: Option<&'a TenantId>,
+    /// When one start is tried again.
+    pub(in crate::pool) until: Instant,
+    /// How many keys fail.
+    pub(in crate::pool) failing: usize,
+}
+
+/// The owner of an open circuit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Whose {
-    /// That of one tenant.
+    /// The circuit is one tenant's.
     Tenant,
-    /// That of everyone.
+    /// The circuit is everyone's.
     Everyone,
 }
 
 /// Circuits that were closed until now, and how much fails.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Opened {
-    /// That of the tenant whose start failed: so many of its keys fail.
+    /// The circuit of the tenant whose start failed has opened: so many of its keys fail.
     pub(super) of_tenant: Option<usize>,
     /// Everyone's: for so many tenants.
     pub(super) of_everyone: Option<usize>,
@@ -153,9 +172,14 @@ impl Circuit {
     pub(super) fn failed(
         &mut self,
         now: Instant,
-        (tenant, key, worker): (&TenantId, PoolKey, WorkerId),
+        failed: FailedStart<'_>,
         thresholds: Thresholds,
     ) -> (Option<Instant>, Opened) {
+        let FailedStart {
+            tenant,
+            key,
+            worker,
+        } = failed;
         let mut opened = Opened::default();
         let until = now + thresholds.open_for;
         let was_probe_of_all = self.everyone.is_some_and(|all| all.probe == Some(worker));
@@ -225,19 +249,26 @@ impl Circuit {
         was_open
     }
 
-    /// Those that are open: of which tenant, if it is not everyone's, until when, and how many keys fail.
-    pub(super) fn open(&self, now: Instant) -> Vec<(Option<&TenantId>, Instant, usize)> {
+    /// The circuits that are open.
+    pub(super) fn open(&self, now: Instant) -> Vec<Open<'_>> {
         let all = self.everyone.map(|all| {
             let keys = self.failing.values().map(|failing| failing.keys.len());
-            (None, all.open_until, keys.sum())
+            Open {
+                tenant: None,
+                until: all.open_until,
+                failing: keys.sum(),
+            }
         });
         let own = self.failing.iter().filter_map(|(tenant, failing)| {
-            let until = failing.breaker?.open_until;
-            Some((Some(tenant), until, failing.keys.len()))
+            Some(Open {
+                tenant: Some(tenant),
+                until: failing.breaker?.open_until,
+                failing: failing.keys.len(),
+            })
         });
         // One that may be tried and is not, because nobody asks, is as open as it was.
         let is_meant = |until: Instant| until + Duration::from_secs(3600) > now;
-        let own = own.filter(|(_, until, _)| all.is_none() && is_meant(*until));
+        let own = own.filter(|open| all.is_none() && is_meant(open.until));
         all.into_iter().chain(own).collect()
     }
 }
@@ -279,8 +310,12 @@ mod tests {
         }
 
         fn fail(&mut self, tenant: &TenantId, key: u8, worker: WorkerId) {
-            let which = (tenant, PoolKey([key; 16]), worker);
-            self.circuit.failed(self.now, which, THRESHOLDS);
+            let failed = FailedStart {
+                tenant,
+                key: PoolKey([key; 16]),
+                worker,
+            };
+            self.circuit.failed(self.now, failed, THRESHOLDS);
         }
 
         fn start_and_fail(&mut self, tenant: &TenantId, key: u8) {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::circuit_change::CircuitChange;
 use super::limits::{KeyFacts, Limits};
-use super::spares::Stock;
+use super::refusal::Refusal;
+use super::start_failure::StartFailure;
+use super::stock::Stock;
 use crate::ids::{PoolKey, ServerName, WorkerId};
-use crate::protocol::{ExitReason, Failure, Reason};
 
 /// A request for a slot, until it is granted or refused. Unique while the supervisor runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -55,15 +56,14 @@ pub enum Event {
     /// A worker that is being started waits for something else than the CPU: it takes no starting place
     /// any more.
     Waits(WorkerId),
-    /// A started worker will never serve; [`Event::Exited`] still follows. With
-    /// [`Reason::ConfigInvalid`] it is the fault of what its key is started with, and nobody else's.
-    StartFailed(WorkerId, Failure),
+    /// A started worker will never serve; [`Event::Exited`] still follows.
+    StartFailed(WorkerId, StartFailure),
     /// A started worker cannot be spoken to in the way of its key; [`Event::Exited`] still follows.
     /// Whoever waits for it is told, and nothing is held against the key or its server.
-    Declined(WorkerId, Failure),
+    Declined(WorkerId, StartFailure),
     /// The last process of the worker is gone. `asked`: because it was told to stop.
     Exited {
-        /// Which.
+        /// The worker whose processes are gone.
         worker: WorkerId,
         /// Whether it was told to.
         asked: bool,
@@ -86,12 +86,12 @@ pub enum Event {
     /// A page-out has ended: so many bytes are still held; `None` if it could not be done.
     Hibernated(WorkerId, Option<u64>),
     /// A worker said something unasked: if it was asleep, it is not any more.
-    Stirred(WorkerId),
+    SpontaneousWake(WorkerId),
     /// The host runs out of memory: idle workers shed so many bytes.
     Pressure(u64),
     /// The worker gets no new requests and is stopped when it has none in flight.
     Retire(WorkerId, StopReason),
-    /// The same for every worker of the key.
+    /// Every worker of the key gets no new requests and is stopped when it has none in flight.
     RetireKey(PoolKey, StopReason),
     /// So many spares are wanted of each of these keys, and none of others.
     Stock(Vec<Stock>),
@@ -122,15 +122,15 @@ pub enum Action {
     /// The want is granted: a slot of that worker is taken.
     Grant(TicketId, WorkerId),
     /// The want is refused.
-    Refuse(TicketId, Failure),
+    Refuse(TicketId, Refusal),
     /// A worker is gone for good.
     Gone {
-        /// Which.
+        /// The worker that is gone.
         worker: WorkerId,
-        /// Of which server.
+        /// Its server.
         server: ServerName,
-        /// Why.
-        reason: ExitReason,
+        /// What the worker was to stop for; `None`: it ended by itself.
+        stopped: Option<StopReason>,
     },
     /// Nothing is known of the key any more.
     Forget(PoolKey),
@@ -138,79 +138,78 @@ pub enum Action {
     Circuit(Box<CircuitChange>),
 }
 
-macro_rules! stop_reasons {
-    ($($(#[$doc:meta])* $variant:ident = $exit:ident;)*) => {
-        /// Why a worker is stopped.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum StopReason { $($(#[$doc])* $variant,)* }
-
-        impl StopReason {
-            /// What is said of a worker that has ended for it.
-            pub const fn exit_reason(self) -> ExitReason {
-                match self { $(Self::$variant => ExitReason::$exit,)* }
-            }
-
-            /// As it stands in metric labels.
-            pub const fn as_str(self) -> &'static str {
-                self.exit_reason().as_str()
-            }
-        }
-    };
-}
-
-stop_reasons! {
+/// Why a worker is stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StopReason {
     /// Idle for the idle timeout.
-    Idle = Idle;
-    /// Its place among all workers was needed.
-    Evicted = Evicted;
-    /// Its place among its tenant's workers was needed.
-    EvictedOfTenant = Evicted;
-    /// Its place among its server's workers was needed.
-    EvictedOfServer = Evicted;
-    /// Its memory was needed.
-    EvictedForMemory = Evicted;
-    /// It held more memory than it may.
-    Memory = Memory;
-    /// It reached its maximum lifetime.
-    Lifetime = Lifetime;
-    /// It served as many requests as it may.
-    Requests = Requests;
+    Idle,
+    /// The worker's place among all workers was needed.
+    Evicted,
+    /// The worker's place among its tenant's was needed.
+    EvictedOfTenant,
+    /// The worker's place among its server's was needed.
+    EvictedOfServer,
+    /// The worker's memory was needed.
+    EvictedForMemory,
+    /// The worker held more memory than it may.
+    Memory,
+    /// The worker has more processes than it may.
+    Pids,
+    /// The worker's folders take more of the disk than they may.
+    Disk,
+    /// The worker reached its maximum lifetime.
+    Lifetime,
+    /// The worker served as many requests as it may.
+    Requests,
     /// One of its siblings is waited for, and only one of them may be there.
-    Sibling = Evicted;
-    /// What it is started with has changed.
-    Config = Config;
-    /// Its package is there in another version.
-    Package = Config;
+    Sibling,
+    /// What the worker is started with has changed.
+    Config,
+    /// The worker's package is there in another version.
+    Package,
     /// stdiopool shuts down.
-    Drained = Drained;
+    Drained,
     /// An operator stopped it.
-    Admin = Admin;
+    Admin,
     /// The session it belonged to has ended.
-    Session = Released;
-    /// It cannot be trusted with further requests, or is dead already.
-    Spoiled = Crashed;
-    /// It did not answer a request that was cancelled.
-    Unanswered = Unanswered;
-    /// It never became ready.
-    StartFailed = StartFailed;
-    /// It is not spoken to in the way of its key.
-    Declined = Declined;
-    /// It does not start beside another process of its server.
-    NotBeside = Declined;
+    Session,
+    /// The worker cannot be trusted with further requests, or is dead already.
+    Invalidated,
+    /// The worker did not answer a request that was cancelled.
+    Unanswered,
+    /// The worker never became ready.
+    StartFailed,
+    /// The worker is not spoken to in the way of its key.
+    Declined,
+    /// The worker does not start beside another process of its server.
+    NotBeside,
 }
 
 impl StopReason {
-    /// The limit that needed the room, where it goes so that another can start: a key of `pool.toml`.
-    pub const fn limit(self) -> Option<&'static str> {
-        match self {
-            Self::Evicted => Some("max_workers"),
-            Self::EvictedOfTenant => Some("max_workers_per_tenant"),
-            Self::EvictedOfServer => Some("max_workers of its server"),
-            Self::EvictedForMemory => Some("max_memory"),
-            Self::Sibling => Some("max_workers_per_key"),
-            _ => None,
-        }
-    }
+    /// Every reason.
+    pub const ALL: &'static [Self] = &[
+        Self::Idle,
+        Self::Evicted,
+        Self::EvictedOfTenant,
+        Self::EvictedOfServer,
+        Self::EvictedForMemory,
+        Self::Memory,
+        Self::Pids,
+        Self::Disk,
+        Self::Lifetime,
+        Self::Requests,
+        Self::Sibling,
+        Self::Config,
+        Self::Package,
+        Self::Drained,
+        Self::Admin,
+        Self::Session,
+        Self::Invalidated,
+        Self::Unanswered,
+        Self::StartFailed,
+        Self::Declined,
+        Self::NotBeside,
+    ];
 
     /// Whether it goes so that another can start, in a place that any other could make as well.
     pub const fn is_eviction(self) -> bool {
@@ -219,12 +218,4 @@ impl StopReason {
             Self::Evicted | Self::EvictedOfTenant | Self::EvictedOfServer | Self::EvictedForMemory
         )
     }
-}
-
-/// How soon a refused caller is told to try again, in milliseconds.
-pub(super) const RETRY_MS: u64 = 1_000;
-
-/// A refusal that a later try may not meet.
-pub(super) fn refusal(reason: Reason, message: String, retry_ms: u64) -> Failure {
-    Failure::new(reason, message).retry_after(std::time::Duration::from_millis(retry_ms))
 }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::memory::Sleep;
+use super::footprint::Sleep;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 
 impl Policy {
@@ -127,7 +127,7 @@ impl Policy {
         for (id, worker) in &self.workers {
             let leaves = worker.phase == Phase::Stopping || worker.sleep == Sleep::FallingAsleep;
             assert_eq!(self.memory.leaving.contains(id), leaves, "who leaves");
-            let is_awake = worker.sleep == Sleep::Awake && !worker.is_sleepless;
+            let is_awake = worker.sleep == Sleep::Awake && !worker.is_page_out_unsupported;
             let can_sleep = worker.idle_rank.is_some() && is_awake;
             assert_eq!(
                 self.memory.sleepable.contains(id),
@@ -154,7 +154,11 @@ impl Policy {
         );
         for (id, ticket) in &self.tickets {
             assert!(self.keys[&ticket.key].waiting.contains(id));
-            assert!(self.tenants[&ticket.tenant].hungry.contains(&ticket.key));
+            assert!(
+                self.tenants[&ticket.tenant]
+                    .waiting_keys
+                    .contains(&ticket.key)
+            );
             assert!(self.ring.contains(&ticket.tenant));
         }
         for (key, record) in &self.keys {

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId};
 
+/// How many of the least recently used are looked at for one of a tenant over its share.
+pub(super) const LOOK_AT: usize = 16;
+
 /// Bounds of the whole pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -77,7 +80,7 @@ impl Default for Limits {
 /// What the policy must know of a pool key. The facts of the newest want hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyFacts {
-    /// Whose workers these are.
+    /// The tenant that the key's workers are of.
     pub tenant: TenantId,
     /// The tenant's share under contention, at least 1.
     pub tenant_weight: u32,
@@ -99,17 +102,17 @@ pub struct KeyFacts {
     /// Workers of this key and of all others of its lineage, at least 1; those that take no new requests and those that
     /// are being stopped count.
     pub max_workers_per_key: usize,
-    /// What it has in common with the keys before and after it; `None` for a key that has none.
+    /// What the key has in common with the keys before and after it; `None` for a key that has none.
     pub lineage: Option<Lineage>,
     /// Where a worker counts that was declined ([`super::Event::Declined`]), until it is gone: with the key that is
     /// tried next.
     pub lineage_if_declined: Option<Lineage>,
-    /// What it has in common with the keys whose processes differ from its own in what they are told of their clients
+    /// What the key has in common with those whose processes differ from its own in what they are told of their clients
     /// alone, and with those before and after them; `None` for a key that has nothing to do with others.
     pub siblings: Option<Lineage>,
     /// No worker of it is started while one of its siblings is there.
     pub one_of_siblings: bool,
-    /// Its workers are started with something that its caller sets: what becomes of them says nothing of its tenant's
+    /// The key's workers are started with something that its caller sets: what becomes of them says nothing of its tenant's
     /// configuration, nor of the server.
     pub caller_configured: bool,
     /// One owner's requests at a time per worker.

@@ -23,12 +23,12 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::event::{Action, RETRY_MS, StopReason, refusal};
+use super::event::{Action, StopReason};
 use super::limits::KeyFacts;
 use super::patience::Patience;
+use super::refusal::{Predecessor, Refusal};
 use super::state::{KeyRecord, Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{Lineage, PoolKey, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 impl Policy {
     /// How many workers of the lineage are not gone.
@@ -115,7 +115,7 @@ impl Policy {
         }
     }
 
-    /// It takes requests again, or is stopped.
+    /// The worker takes requests again, or is stopped.
     pub(super) fn no_longer_drains(&mut self, id: WorkerId) {
         let worker = self.workers.get_mut(&id);
         if let Some(until) = worker.and_then(|worker| worker.drains_until.take()) {
@@ -143,7 +143,7 @@ impl Policy {
             })
         };
         let tenant = self.tenants.get(&worker.facts.tenant).into_iter();
-        let waiting = tenant.flat_map(|tenant| &tenant.hungry);
+        let waiting = tenant.flat_map(|tenant| &tenant.waiting_keys);
         waiting.filter(is_rival).copied().collect()
     }
 
@@ -177,7 +177,8 @@ impl Policy {
             return;
         };
         let lineage = record.lineage;
-        // Its own first: one that takes requests again may serve all who wait, and nobody else's are lost for them.
+        // Workers of the ticket's own key first: one of them that takes requests again may serve all tickets of the key, and no other
+        // key's requests are lost for that.
         let mut rivals = self.rivals(record);
         rivals.sort_by_key(|id| self.workers.get(id).is_none_or(|it| it.key != key));
         for id in rivals {
@@ -249,49 +250,33 @@ impl Policy {
         let (key, server) = (worker.key, &worker.facts.server);
         let record = self.keys.get(&key);
         if record.is_none_or(|record| record.workers.is_empty()) {
-            let message =
-                format!("what server `{server}` is started with has changed while it started");
-            let failure = refusal(Reason::Starting, message, RETRY_MS);
-            self.refuse_all_of(now, key, &failure, out);
+            let server = server.clone();
+            self.refuse_all_of(now, key, &Refusal::Changed { server }, out);
         }
     }
 
     /// What keeps a key from having a worker while its own are not all busy: those that its lineage still has.
-    pub(super) fn why_lineage_is_full(&self, now: Instant, record: &KeyRecord) -> Option<Failure> {
+    pub(super) fn why_lineage_is_full(&self, now: Instant, record: &KeyRecord) -> Option<Refusal> {
         if !self.is_lineage_full(record) {
             return None;
         }
-        let server = &record.facts.server;
         let ids = self.rivals(record).into_iter();
         let workers = ids.filter_map(|id| Some((id, self.workers.get(&id)?)));
         let (_, worker) = workers.min_by_key(|(id, worker)| (worker.phase == Phase::Ready, *id))?;
-        let is_sibling = worker.lineage != record.lineage;
-        let why = match (worker.phase, worker.drains_until) {
-            (Phase::Stopping, _) => "was told to stop and has not ended yet".to_owned(),
-            (Phase::Starting, _) if is_sibling => {
-                "is still starting, for clients that declare something else".to_owned()
-            }
-            (Phase::Ready, None) if is_sibling => {
-                "serves clients that declare something else".to_owned()
-            }
-            (Phase::Starting, _) => "is still starting, with an earlier configuration".to_owned(),
-            (Phase::Ready, None) => "serves an earlier configuration".to_owned(),
-            (Phase::Ready, Some(until)) => {
-                let left = until.saturating_duration_since(now).as_secs();
-                format!(
-                    "takes no new requests and still works on {}; it is stopped in {left}s at the latest (`pool.drain_timeout`)",
-                    crate::counted::counted(worker.in_flight, "request")
-                )
-            }
+        let predecessor = match (worker.phase, worker.drains_until) {
+            (Phase::Stopping, _) => Predecessor::Stopping,
+            (Phase::Starting, _) => Predecessor::Starting,
+            (Phase::Ready, None) => Predecessor::Serving,
+            (Phase::Ready, Some(until)) => Predecessor::Draining {
+                in_flight: worker.in_flight,
+                left: until.saturating_duration_since(now),
+            },
         };
-        let message = format!(
-            "the worker of server `{server}` {why}; the next is started when it is gone (raise `servers.{server}.max_workers_per_key` if two may run side by side)"
-        );
-        let reason = match worker.phase {
-            Phase::Starting => Reason::Starting,
-            Phase::Ready | Phase::Stopping => Reason::Busy,
-        };
-        Some(refusal(reason, message, RETRY_MS))
+        Some(Refusal::Follows {
+            server: record.facts.server.clone(),
+            predecessor,
+            is_sibling: worker.lineage != record.lineage,
+        })
     }
 }
 

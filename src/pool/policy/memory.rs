@@ -14,11 +14,9 @@
 
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use super::event::{Action, StopReason};
-use super::evict::LOOK_AT;
+use super::footprint::{History, Sleep};
+use super::limits::LOOK_AT;
 use super::page_out::PageOut;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{ServerName, TenantId, WorkerId};
@@ -32,67 +30,22 @@ const RESERVE_PART: u64 = 16;
 /// A sleeping worker is taken to hold this part of what it held awake, before one was measured.
 const ASLEEP_PART: u64 = 6;
 
-/// Whether a worker's memory is paged out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sleep {
-    /// It is in memory.
-    Awake,
-    /// It is being paged out.
-    FallingAsleep,
-    /// It was paged out and has not been used since.
-    Asleep,
-}
-
-/// A running mean that forgets: each new value counts for a quarter.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Mean(Option<u64>);
-
-impl Mean {
-    fn add(&mut self, value: u64) {
-        self.0 = Some(match self.0 {
-            None => value,
-            Some(mean) => mean / 4 * 3 + value / 4,
-        });
-    }
-}
-
-/// What was learnt of a server's workers. Outlives them, so that the next start is judged by it.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct History {
-    awake: Mean,
-    asleep: Mean,
-    start_micros: Mean,
-}
-
-/// Everything about weight.
-#[derive(Debug)]
-pub(super) struct Memory {
-    /// What all workers are charged with, in bytes.
-    pub(super) total: u64,
-    /// Workers that stop or fall asleep.
-    pub(super) leaving: FxHashSet<WorkerId>,
-    /// The idle ones that are awake and can sleep, in the order of their last use: the idle ones
-    /// that sleep already are the oldest, and many.
-    pub(super) sleepable: LruCache<WorkerId, ()>,
-    history: FxHashMap<ServerName, History>,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            total: 0,
-            leaving: FxHashSet::default(),
-            sleepable: LruCache::unbounded(),
-            history: FxHashMap::default(),
-        }
-    }
-}
-
 /// What an idle worker can do for those who need memory.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Relief {
     Sleep,
     Go,
+}
+
+/// A worker that could shed memory.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    worker: WorkerId,
+    relief: Relief,
+    /// Bytes.
+    frees: u64,
+    /// Seconds that someone is expected to wait for it, per byte freed.
+    cost: f64,
 }
 
 impl Policy {
@@ -163,7 +116,7 @@ impl Policy {
         }
         self.charge(id, bytes);
         self.shed_excess(now, Some(id), out);
-        self.fill(now, out);
+        self.schedule(now, out);
     }
 
     /// The page-out has ended: so many bytes are still held, or it could not be done.
@@ -192,10 +145,10 @@ impl Policy {
             }
             None => {
                 worker.sleep = Sleep::Awake;
-                worker.is_sleepless = true;
+                worker.is_page_out_unsupported = true;
             }
         }
-        self.fill(now, out);
+        self.schedule(now, out);
     }
 
     /// The worker is in use again, or says something unasked: it is as heavy as it was.
@@ -210,7 +163,7 @@ impl Policy {
         worker.page_out = None;
         let bytes = worker.awake_memory.max(worker.memory);
         let is_idle = worker.idle_rank.is_some();
-        // It may be set for an hour from now, and the next sleep is due sooner.
+        // The timer may be set for an hour from now, and the next sleep is due sooner.
         if let Some(at) = worker.sleep_timer.take() {
             self.disarm(at, Timer::Sleep(id));
         }
@@ -224,7 +177,7 @@ impl Policy {
     }
 
     /// Unasked output of an idle worker: it may fall asleep again later.
-    pub(super) fn stirred(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+    pub(super) fn spontaneous_wake(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         self.wakes(now, id, out);
         if let Some(worker) = self.workers.get(&id)
             && worker.idle_rank.is_some()
@@ -241,7 +194,10 @@ impl Policy {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
-        if worker.sleep_timer.is_none() && worker.sleep == Sleep::Awake && !worker.is_sleepless {
+        if worker.sleep_timer.is_none()
+            && worker.sleep == Sleep::Awake
+            && !worker.is_page_out_unsupported
+        {
             let at = Self::after(now, after);
             worker.sleep_timer = Some(at);
             self.arm(at, Timer::Sleep(id));
@@ -296,7 +252,7 @@ impl Policy {
     fn falls_asleep(&mut self, id: WorkerId, out: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.sleep != Sleep::FallingAsleep
-            && !worker.is_sleepless
+            && !worker.is_page_out_unsupported
         {
             worker.sleep = Sleep::FallingAsleep;
             self.memory.leaving.insert(id);
@@ -334,7 +290,7 @@ impl Policy {
             || self.memory.total.saturating_add(wanted) <= self.limits.max_memory
     }
 
-    /// The same, and as much stays free for those who ask.
+    /// Whether a start that needs `wanted` bytes has room for them now, and as much stays free for those who ask.
     pub(super) fn has_room_beside_reserve(&self, wanted: u64) -> bool {
         self.has_room(wanted.saturating_add(self.reserve()))
     }
@@ -376,7 +332,12 @@ impl Policy {
         let mut left = wanted;
         let mut did = false;
         while left > 0
-            && let Some((id, relief, frees)) = self.cheapest_relief(now)
+            && let Some(Candidate {
+                worker: id,
+                relief,
+                frees,
+                ..
+            }) = self.cheapest_relief(now)
         {
             did = true;
             left = left.saturating_sub(frees.max(1));
@@ -398,9 +359,9 @@ impl Policy {
         self.cheapest_relief(now).is_some()
     }
 
-    /// Of the least recently used, what frees most for what it costs: the time that the next
+    /// Of the least recently used workers, what frees most for what it costs: the time that the next
     /// caller will wait longer, times how likely one is, which falls with the time since the last.
-    fn cheapest_relief(&self, now: Instant) -> Option<(WorkerId, Relief, u64)> {
+    fn cheapest_relief(&self, now: Instant) -> Option<Candidate> {
         let oldest = self.idle.iter().rev().map(|(id, ())| *id).take(LOOK_AT);
         let awake = self
             .memory
@@ -412,28 +373,20 @@ impl Policy {
             .take(LOOK_AT);
         let go = oldest.filter_map(|id| self.relief(now, id, Relief::Go));
         let sleep = awake.filter_map(|id| self.relief(now, id, Relief::Sleep));
-        sleep
-            .chain(go)
-            .min_by(|a, b| a.0.total_cmp(&b.0))
-            .map(|(_, id, relief, frees)| (id, relief, frees))
+        sleep.chain(go).min_by(|a, b| a.cost.total_cmp(&b.cost))
     }
 
     fn can_sleep(&self, id: WorkerId) -> bool {
         self.limits.hibernate_after.is_some()
             && self.workers.get(&id).is_some_and(|worker| {
                 worker.sleep == Sleep::Awake
-                    && !worker.is_sleepless
+                    && !worker.is_page_out_unsupported
                     && worker.memory > self.expected_asleep(worker)
             })
     }
 
-    /// Its cost per byte freed.
-    fn relief(
-        &self,
-        now: Instant,
-        id: WorkerId,
-        relief: Relief,
-    ) -> Option<(f64, WorkerId, Relief, u64)> {
+    /// What stopping or paging out the worker would bring.
+    fn relief(&self, now: Instant, id: WorkerId, relief: Relief) -> Option<Candidate> {
         let worker = self.workers.get(&id)?;
         let (takes, frees) = match relief {
             Relief::Sleep => {
@@ -443,7 +396,12 @@ impl Policy {
             Relief::Go => (self.expected_start(&worker.facts.server), worker.memory),
         };
         let cost = self.cost_of_losing(now, worker, takes);
-        Some((cost / frees.max(1) as f64, id, relief, frees))
+        Some(Candidate {
+            worker: id,
+            relief,
+            frees,
+            cost: cost / frees.max(1) as f64,
+        })
     }
 
     /// Seconds that someone is expected to wait for it.

@@ -4,9 +4,9 @@
 //! How a [`Event::Want`] is served, first that fits:
 //! 1. a ready worker of the key with a free slot, the least loaded;
 //! 2. a new worker, if the key may have another and the limits allow;
-//! 3. if only a limit on workers stands in the way, an idle worker is evicted: of the tenant or
-//!    server whose own limit it is, else of tenants over their weighted share first, else the
-//!    least recently used one; its place is free when its processes are gone;
+//! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or
+//!    server whose own limit it is, else of tenants over their weighted share first, then
+//!    the one that is missed least of the least recently used; its place is free when its processes are gone;
 //! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
@@ -28,26 +28,33 @@ mod admit;
 mod backoff;
 mod circuit;
 mod circuit_change;
+mod dispatch;
 mod event;
-mod evict;
-mod fair;
+mod eviction_choice;
+mod footprint;
 mod invariants;
+mod lifecycle;
 mod limits;
 mod lineage;
 mod memory;
 mod page_out;
 mod patience;
 mod places;
+mod refusal;
+mod schedule;
 mod spares;
+mod start_failure;
 mod state;
-mod turn;
+mod stock;
 
 pub use circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
 pub use event::{Action, Claim, Event, StopReason, TicketId};
+pub use footprint::Sleep;
 pub use limits::{KeyFacts, Limits, share_of_session};
-pub use memory::Sleep;
-pub use spares::Stock;
+pub use refusal::{Predecessor, Refusal};
+pub use start_failure::StartFailure;
 pub use state::{Phase, Policy, Warmth, WorkerRecord};
+pub use stock::Stock;
 
 #[cfg(test)]
 mod tests;

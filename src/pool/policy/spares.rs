@@ -18,20 +18,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::Action;
-use super::fair::Need;
+use super::footprint::Sleep;
 use super::limits::KeyFacts;
-use super::memory::Sleep;
+use super::schedule::Need;
 use super::state::{KeyRecord, Phase, Policy, Timer};
+use super::stock::Stock;
 use crate::ids::{PoolKey, WorkerId};
-
-/// How many spares of a key are wanted.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stock {
-    /// The key of the spares.
-    pub key: PoolKey,
-    /// What must be known of it; `max_workers_per_key` is how many there are to be.
-    pub facts: Arc<KeyFacts>,
-}
 
 impl Policy {
     /// Other spares are wanted from now on.
@@ -68,7 +60,7 @@ impl Policy {
     /// or for a back-off to pass, does not.
     fn is_place_wanted(&self, now: Instant) -> bool {
         let tenants = self.ring.iter().filter_map(|id| self.tenants.get(id));
-        let mut keys = tenants.flat_map(|tenant| &tenant.hungry);
+        let mut keys = tenants.flat_map(|tenant| &tenant.waiting_keys);
         keys.any(|key| self.need(now, *key) != Need::Nothing)
     }
 

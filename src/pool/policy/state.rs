@@ -8,15 +8,14 @@ use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use super::backoff::Blame;
-use super::circuit::Circuit;
-use super::event::{Action, Claim, Event, StopReason, TicketId};
+use super::circuit::{self, Circuit};
+use super::event::{Action, Claim, StopReason, TicketId};
+use super::footprint::{Memory, Sleep};
 use super::limits::{KeyFacts, Limits};
-use super::memory::{Memory, Sleep};
 use super::page_out::PageOut;
-use super::spares::Stock;
+use super::start_failure::StartFailure;
+use super::stock::Stock;
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 /// Where a worker is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +33,7 @@ pub enum Phase {
 pub enum Warmth {
     /// A worker has to be started.
     Cold,
-    /// One has to be woken.
+    /// A worker has to be woken.
     Asleep,
     /// At once.
     Awake,
@@ -52,18 +51,18 @@ impl Warmth {
 /// What the policy knows of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerRecord {
-    /// What it is interchangeable with.
+    /// The key: workers that have it are interchangeable.
     pub key: PoolKey,
     /// Facts of the key when it was started; its tenant and server change only for a
     /// spare, when it is adopted.
     pub facts: Arc<KeyFacts>,
     /// Where it is in its life.
     pub phase: Phase,
-    /// It was a spare.
+    /// The worker was a spare.
     pub is_adopted: bool,
     /// Slots taken.
     pub in_flight: usize,
-    /// Whose they are, on an exclusive worker with slots taken.
+    /// The session that has those slots, on an exclusive worker with slots taken.
     pub owner: Option<u64>,
     /// Where it counts as long as anything of it is left.
     pub(super) lineage: Lineage,
@@ -79,15 +78,15 @@ pub struct WorkerRecord {
     pub ready: Option<Instant>,
     /// Since when nothing is in flight.
     pub idle_since: Option<Instant>,
-    /// It gets no new requests, and why.
+    /// Why the worker gets no new requests, where it gets none.
     pub retiring: Option<StopReason>,
     /// Closed to new requests, it has some in flight: until when it may go on with them while others wait.
     pub(super) drains_until: Option<Instant>,
-    /// It was stopped with requests in flight: they had their time, and others waited for its successor.
+    /// The worker was stopped with requests in flight: they had their time, and others waited for its successor.
     pub is_cut_short: bool,
     /// The tenant whose worker needs its place or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
-    /// It has answered a request.
+    /// The worker has answered a request.
     pub served: bool,
     /// Whether its memory is paged out.
     pub sleep: Sleep,
@@ -95,18 +94,29 @@ pub struct WorkerRecord {
     pub memory: u64,
     /// Bytes it held when it was last measured awake.
     pub awake_memory: u64,
-    /// What it is charged with was measured, and is no expectation.
+    /// What the worker is charged with was measured, and is no expectation.
     pub is_measured: bool,
-    /// It could not be paged out, and it is not tried again.
-    pub(super) is_sleepless: bool,
+    /// The worker could not be paged out, and it is not tried again.
+    pub(super) is_page_out_unsupported: bool,
     pub(super) sleep_timer: Option<Instant>,
-    /// Its last page-out, if it was not needed since.
+    /// The worker's last page-out, if it was not needed since.
     pub(super) page_out: Option<PageOut>,
-    /// Its place among the idle: a recency number.
+    /// The worker's place among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
     /// Until when it counts as one that is being started.
     pub(super) counts_until: Option<Instant>,
+}
+
+/// A key whose requests are refused because its starts keep failing.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::pool) struct RefusedKey<'a> {
+    pub(in crate::pool) facts: &'a KeyFacts,
+    pub(in crate::pool) until: Instant,
+    /// Starts that failed in a row.
+    pub(in crate::pool) failures: u32,
+    /// How the last start failed.
+    pub(in crate::pool) last: Option<&'a StartFailure>,
 }
 
 #[derive(Debug)]
@@ -121,7 +131,7 @@ pub(super) struct Ticket {
 #[derive(Debug)]
 pub(super) struct KeyRecord {
     pub(super) facts: Arc<KeyFacts>,
-    /// That of the want by which the key became known.
+    /// The lineage of the want by which the key became known.
     pub(super) lineage: Lineage,
     /// Starting and ready workers that are not retiring.
     pub(super) workers: Vec<WorkerId>,
@@ -132,8 +142,8 @@ pub(super) struct KeyRecord {
     pub(super) evicting: Option<WorkerId>,
     pub(super) failures: u32,
     pub(super) blocked_until: Option<Instant>,
-    pub(super) last_failure: Option<Failure>,
-    /// It was told that its requests are refused at once.
+    pub(super) last_failure: Option<StartFailure>,
+    /// The key's circuit was told to be open: its requests are refused at once.
     pub(super) is_told_open: bool,
 }
 
@@ -161,8 +171,8 @@ pub(super) struct TenantRecord {
     pub(super) idle: BTreeSet<(u64, WorkerId)>,
     pub(super) waiting: usize,
     /// Keys with waiting tickets, in the order of their turns.
-    pub(super) hungry: VecDeque<PoolKey>,
-    pub(super) credit: u32,
+    pub(super) waiting_keys: VecDeque<PoolKey>,
+    pub(super) quantum: u32,
 }
 
 #[derive(Debug, Default)]
@@ -249,7 +259,7 @@ impl Policy {
         }
     }
 
-    /// When [`Event::Tick`] is next needed.
+    /// When [`Event::Tick`](super::event::Event::Tick) is next needed.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
@@ -264,7 +274,7 @@ impl Policy {
         self.workers.iter().map(|(id, record)| (*id, record))
     }
 
-    /// One worker.
+    /// What is known of the worker of that id.
     pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
         self.workers.get(&id)
     }
@@ -320,29 +330,28 @@ impl Policy {
         soonest.into_iter().collect()
     }
 
-    /// Circuits that are open: of which server and tenant, if it is not open for everyone, until when,
-    /// and how many keys fail.
-    pub fn open_circuits(
+    /// Circuits that are open, with the server of each.
+    pub(in crate::pool) fn open_circuits(
         &self,
         now: Instant,
-    ) -> impl Iterator<Item = (&ServerName, Option<&TenantId>, Instant, usize)> {
+    ) -> impl Iterator<Item = (&ServerName, circuit::Open<'_>)> {
         self.servers.iter().flat_map(move |(name, server)| {
             let open = server.circuit.open(now).into_iter();
-            open.map(move |(tenant, until, keys)| (name, tenant, until, keys))
+            open.map(move |open| (name, open))
         })
     }
 
-    /// Configurations whose requests are refused because their starts keep failing: of which server and tenant, until
-    /// when, how many starts in a row failed, and how the last did.
-    pub fn open_configurations(
+    /// Configurations whose requests are refused because their starts keep failing.
+    pub(in crate::pool) fn open_configurations(
         &self,
         now: Instant,
-    ) -> impl Iterator<Item = (&KeyFacts, Instant, u32, Option<&Failure>)> {
+    ) -> impl Iterator<Item = RefusedKey<'_>> {
         let told = self.keys.values().filter(|record| record.is_told_open);
-        told.map(move |record| {
-            let until = record.blocked_until.unwrap_or(now);
-            let last = record.last_failure.as_ref();
-            (&*record.facts, until, record.failures, last)
+        told.map(move |record| RefusedKey {
+            facts: &record.facts,
+            until: record.blocked_until.unwrap_or(now),
+            failures: record.failures,
+            last: record.last_failure.as_ref(),
         })
     }
 
@@ -354,69 +363,6 @@ impl Policy {
     /// Whether no worker is left.
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
-    }
-
-    /// Takes one event in and says what to do about it.
-    pub fn on(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
-        match event {
-            Event::Want {
-                ticket,
-                key,
-                facts,
-                claim,
-            } => {
-                self.want(now, ticket, key, facts, claim, out);
-            }
-            Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
-            Event::Ready(worker) => self.ready(now, worker, out),
-            Event::StartFailed(worker, failure) => {
-                // What a caller sets says nothing of the server, nor of what others set.
-                let worker_of = self.workers.get(&worker);
-                let is_callers = worker_of.is_some_and(|worker| worker.facts.caller_configured);
-                let blame = match failure.reason {
-                    _ if is_callers => Blame::Key,
-                    Reason::ConfigInvalid => Blame::Key,
-                    _ => Blame::Counts,
-                };
-                self.start_failed(now, worker, failure, blame, out);
-            }
-            Event::Declined(worker, failure) => {
-                self.gives_way(worker);
-                self.start_failed(now, worker, failure, Blame::None, out);
-            }
-            Event::Exited { worker, asked } => self.exited(now, worker, asked, out),
-            Event::Waits(worker) => {
-                self.no_longer_starts(worker);
-                self.fill(now, out);
-            }
-            Event::Release {
-                worker,
-                session,
-                served,
-            } => self.release(now, (worker, session), served, out),
-            Event::Pin(worker) => self.pin(now, worker, out),
-            Event::Unpin(worker) => self.unpin(now, worker, out),
-            Event::Measured(worker, bytes) => self.measured(now, worker, bytes, out),
-            Event::Hibernated(worker, bytes) => self.hibernated(now, worker, bytes, out),
-            Event::Stirred(worker) => self.stirred(now, worker, out),
-            Event::Pressure(bytes) => {
-                self.shed(now, bytes, None, out);
-            }
-            Event::Retire(worker, reason) => {
-                self.retire(now, worker, reason, out);
-                self.fill(now, out);
-            }
-            Event::RetireKey(key, reason) => self.retire_key(now, key, reason, out),
-            Event::Stock(stock) => self.stock(now, stock, out),
-            Event::Reconfigure(limits) => self.reconfigure(now, limits, out),
-            Event::Drain => self.drain(now, out),
-            Event::StopAll(reason) => self.stop_all(now, reason, out),
-            Event::Tick => {}
-        }
-        self.run_timers(now, out);
-        self.restock(now, out);
-        #[cfg(debug_assertions)]
-        self.check_invariants();
     }
 
     /// `now + wait`, or a year from now where the clock's range ends before.

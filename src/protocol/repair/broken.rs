@@ -9,7 +9,7 @@ use crate::protocol::code;
 pub struct Broken {
     /// What is wrong with it.
     pub flaw: Flaw,
-    /// What it may be for whoever waits for an answer.
+    /// What the message may be for whoever waits for an answer.
     pub says: Says,
     /// Ids that it may be about, as raw JSON, each once, the one that it would have by itself last.
     pub ids: Vec<String>,
@@ -20,17 +20,17 @@ pub struct Broken {
 /// What a broken message may be for whoever waits for an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Says {
-    /// It is a request or notification.
+    /// The message is a request or notification.
     Asks,
-    /// It is a request or notification and an answer: it asks under its ids, and may answer the requests of those ids.
+    /// The message is a request or notification and an answer: it asks under its ids, and may answer the requests of those ids.
     AsksAndAnswers,
-    /// It answers the requests of its ids, and no other.
+    /// The message answers the requests of its ids, and no other.
     Answers,
-    /// It answers the only request that is open. Of several, none.
+    /// The message answers the only request that is open. Of several, none.
     AnswersOnly,
-    /// It answers one of those that are open.
+    /// The message answers one of the requests that are open.
     AnswersOneOf,
-    /// It answers a notification. Before there was any, the only request that is open.
+    /// The message answers a notification. Before there was any, the only request that is open.
     AnswersNotification,
 }
 
@@ -48,11 +48,11 @@ impl Broken {
             (true, _) if sketch.has_answer => Says::AsksAndAnswers,
             (true, _) => Says::Asks,
             (false, false) => Says::Answers,
-            (false, true) => match error.as_deref().map(Told::by) {
-                Some(Told::OfNotification) => Says::AnswersNotification,
-                Some(Told::NotRead) => Says::AnswersOneOf,
-                Some(Told::Other) | None if is_json => Says::AnswersOnly,
-                Some(Told::Other) | None => Says::AnswersOneOf,
+            (false, true) => match error.as_deref().map(ErrorSubject::of) {
+                Some(ErrorSubject::OfNotification) => Says::AnswersNotification,
+                Some(ErrorSubject::NotRead) => Says::AnswersOneOf,
+                Some(ErrorSubject::Other) | None if is_json => Says::AnswersOnly,
+                Some(ErrorSubject::Other) | None => Says::AnswersOneOf,
             },
         };
         Some(Self {
@@ -70,16 +70,16 @@ pub(super) fn has_words(before: &str) -> bool {
 }
 
 /// What an error without an id says of the message that it answers.
-enum Told {
-    /// It could not be read.
+enum ErrorSubject {
+    /// The error says that a message could not be read.
     NotRead,
-    /// It was a notification.
+    /// The error says that a message was a notification.
     OfNotification,
     Other,
 }
 
-impl Told {
-    fn by(error: &str) -> Self {
+impl ErrorSubject {
+    fn of(error: &str) -> Self {
         #[derive(serde::Deserialize)]
         struct View {
             code: f64,

@@ -13,7 +13,7 @@ const HEAD: usize = 4 << 10;
 pub struct LongLine {
     head: Vec<u8>,
     scanner: IdScanner,
-    /// Its first brace has come.
+    /// Whether the first brace has come.
     has_begun: bool,
 }
 

@@ -67,7 +67,7 @@ impl<'a> Found<'a> {
         Some(found)
     }
 
-    /// What it says of itself.
+    /// What the object says of itself.
     fn sketch(&self) -> Sketch {
         let has_method = is_there(self.method);
         let is_null_answer = self.result.or(self.error).is_some() && !has_method;

@@ -21,6 +21,8 @@
 //!
 //! What comes out as a message has the envelope's members and nothing else. Whose a broken message is, and what is told
 //! to whoever waits for it, is for the bridge.
+//!
+//! This module deliberately keeps no state but of a message that is not whole yet, and knows no request that is under way.
 
 mod broken;
 mod cleaned;
@@ -31,6 +33,7 @@ mod lines;
 mod long;
 mod members;
 mod mended;
+mod nesting;
 mod sketch;
 mod unreadable;
 
@@ -46,20 +49,19 @@ pub use self::broken::{Broken, Says};
 use self::cleaned::cleaned;
 pub use self::errors::is_usual_error;
 pub use self::flaw::Flaw;
-pub use self::lines::{Joined, MAX_JOINED, MessageLines};
+pub use self::lines::{Joined, MAX_UNNAMED, MessageLines};
 pub use self::long::LongLine;
 use self::members::Found;
 pub use self::mended::Mended;
-use self::sketch::sketch;
 pub use self::sketch::wrapped_number;
+use self::sketch::{Sketch, sketch};
 use self::unreadable::{unreadable, without_object};
 use super::envelope::Envelope;
 use super::portable::portable;
 
-/// Most places of a line at which a message is looked for.
-const MAX_STARTS: usize = 16;
-/// Most bytes that are read for that, in all: what is short is read as often as it may be, what is long a few times.
-const MIN_READ: usize = 64 << 10;
+/// Most bytes of a line that are read to find a message in what is no JSON, in all: what is short is read as often as it may
+/// be, what is long a few times. Objects that are JSON are read once each, and so is all that follows then.
+const MIN_READ: usize = 256 << 10;
 
 /// The verdict on a line of a server's stdout, or on several that are one message.
 #[derive(Debug)]
@@ -152,41 +154,69 @@ fn mended(line: &[u8]) -> Result<Mended, Option<Broken>> {
     }
     let mut failed: Option<Broken> = None;
     let (mut at, mut unread) = (0, MIN_READ.max(3 * text.len()));
-    for _ in 0..MAX_STARTS {
-        let Some(start) = memchr::memchr(b'{', &text.as_bytes()[at..]) else {
-            break;
-        };
-        let (before, rest) = text.split_at(at + start);
-        let Some(left) = unread.checked_sub(rest.len()) else {
-            break;
-        };
-        unread = left;
-        match mended.read_start(before, rest) {
-            Ok(true) => return Ok(mended),
-            Ok(false) => {}
-            Err(why) => {
-                let tells = |it: &Broken| !it.ids.is_empty();
-                let why = why.filter(|_| !has_words(before));
-                // The first that looks like a message says best what is wrong.
-                if why.as_ref().map(tells) > failed.as_ref().map(tells) {
-                    failed = why;
-                }
-                // What is within it is a part of it, wherever it ends.
-                if object_len(rest) == 1 && sketch(rest, 1).is_of_message() {
-                    return Err(failed);
+    let mut start = Start::default();
+    while let Some(offset) = memchr::memchr(b'{', &text.as_bytes()[at..]) {
+        start.passes(&text[at..at + offset]);
+        at += offset;
+        let rest = &text[at..];
+        let len = object_len(rest);
+        // One that another follows is none of an object, and so is one that no name follows.
+        let is_passed = rest[1..].starts_with('{') || start.is_brief && len == 1;
+        if !is_passed {
+            match mended.read_start(start, rest) {
+                Ok(true) => return Ok(mended),
+                Ok(false) => unread = unread.saturating_sub(len),
+                Err(why) => {
+                    // The rest was read for what is no JSON.
+                    unread = unread.saturating_sub(rest.len());
+                    let tells = |it: &Broken| !it.ids.is_empty();
+                    let why = why.filter(|_| !start.is_behind_words);
+                    // The first that looks like a message says best what is wrong.
+                    if why.as_ref().map(tells) > failed.as_ref().map(tells) {
+                        failed = why;
+                    }
+                    // What is within it is a part of it, wherever it ends.
+                    if len == 1 && sketch(rest, 1).is_of_message() {
+                        return Err(failed);
+                    }
                 }
             }
         }
-        at += start + object_len(rest);
+        start.is_brief |= unread == 0;
+        start.passes(&text[at..at + len]);
+        at += len;
     }
-    Err(failed.or_else(|| without_object(text)))
+    let or_else = || match start.is_brief && !has_words(text.split('{').next().unwrap_or(text)) {
+        true => beyond(text),
+        false => without_object(text),
+    };
+    Err(failed.or_else(or_else))
+}
+
+/// What is known of the place at which a message is looked for.
+#[derive(Debug, Default, Clone, Copy)]
+struct Start {
+    /// Something stands before it.
+    is_behind: bool,
+    /// There are words in that. What is broken behind them is no answer.
+    is_behind_words: bool,
+    /// As much was read as may be: what is no JSON is not looked at any more.
+    is_brief: bool,
+}
+
+impl Start {
+    /// That text stands before it too.
+    fn passes(&mut self, text: &str) {
+        self.is_behind |= !text.trim_ascii().is_empty();
+        self.is_behind_words = self.is_behind_words || has_words(text);
+    }
 }
 
 /// How much of a text that begins with a brace is one object: what is within it is a part of it, whatever is wrong with
 /// it. A brace that no name follows is one for itself.
 fn object_len(text: &str) -> usize {
     let inner = text[1..].trim_ascii_start();
-    match inner.starts_with('"') {
+    match inner.starts_with(['"', '}']) {
         true => cleaned(text).len,
         false => 1,
     }
@@ -224,11 +254,10 @@ impl Mended {
     }
 
     /// The messages that begin at the start of `rest`; false if there are none.
-    fn read_start(&mut self, before: &str, mut rest: &str) -> Result<bool, Option<Broken>> {
+    fn read_start(&mut self, start: Start, mut rest: &str) -> Result<bool, Option<Broken>> {
         // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
         // taken from there. What has a sign before it only may do so too: of a request, it has to be one that servers make.
-        let quotes = has_words(before);
-        let is_behind = !before.trim_ascii().is_empty();
+        let (quotes, is_behind) = (start.is_behind_words, start.is_behind);
         if is_behind {
             self.note(Flaw::Surrounded);
         }
@@ -238,7 +267,11 @@ impl Mended {
                 self.note(flaw);
             }
             let message = self.message(&read.text);
-            let message = match message.unwrap_or_else(|| Err(broken_text(rest))) {
+            let unread = || match start.is_brief {
+                true => Err(None),
+                false => Err(broken_text(rest)),
+            };
+            let message = match message.unwrap_or_else(unread) {
                 Ok(message) => message,
                 // What came before it is taken all the same.
                 Err(why) if !self.messages.is_empty() => {
@@ -285,6 +318,17 @@ fn is_of_server(message: &[u8], is_behind_words: bool) -> bool {
         Some(_) if is_behind_words => false,
         Some(method) => envelope.id.is_none() || OF_SERVERS.contains(&method),
     })
+}
+
+/// What a text may be of which not all could be looked at.
+fn beyond(text: &str) -> Option<Broken> {
+    let is_there = |name: &[u8]| memchr::memmem::find(text.as_bytes(), name).is_some();
+    let sketch = Sketch {
+        has_version: is_there(b"jsonrpc"),
+        has_answer: is_there(b"result") || is_there(b"error"),
+        ..Sketch::default()
+    };
+    Broken::of(sketch, Flaw::Syntax, None)
 }
 
 /// What a text is that is no JSON from its first brace on.

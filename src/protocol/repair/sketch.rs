@@ -27,7 +27,7 @@ const MAX_WRAPPING: usize = 8;
 pub(super) struct Sketch {
     /// Numbers under the name `id`, each once, the last one last.
     pub(super) ids: Vec<String>,
-    /// The same under another spelling of that name, which says less.
+    /// Numbers under another spelling of that name, which says less.
     pub(super) near_ids: Vec<String>,
     /// Whether it has an id that is no number.
     pub(super) has_other_id: bool,

@@ -194,7 +194,7 @@ fn noise_is_noise_and_quotes_are_no_messages() {
     ] {
         assert_eq!(broken(line), None, "{line}");
     }
-    // What it was sent is no request of its own.
+    // A message that the server quotes from what it was sent is no request of its own.
     let quoted = r#"received {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#;
     assert_eq!(broken(quoted), None);
     // Of what is broken, words before it say that it may be a quote.
@@ -366,5 +366,65 @@ fn an_error_to_nobody_says_what_it_is_about() {
             );
             assert_eq!(broken(&line).map(|it| it.says), Some(says), "{line}");
         }
+    }
+}
+
+#[test]
+fn what_stands_before_an_answer_does_not_hide_it_however_much_it_is() {
+    for before in [
+        "{\"a\":1}",
+        "{\"k\":{}} ",
+        "{}",
+        "{",
+        "{ ",
+        "{a:1} ",
+        "[",
+        "{\"a\":1},",
+        "\"",
+    ] {
+        for times in [1, 15, 16, 17, 20, 100, 20_000] {
+            let line = format!("{}{ANSWER}", before.repeat(times));
+            let start = std::time::Instant::now();
+            let verdict = Line::of(line.as_bytes());
+            let is_taken = matches!(&verdict, Line::Mended(mended) if mended.messages == [ANSWER]);
+            let is_told =
+                matches!(&verdict, Line::Broken(broken) if broken.says == Says::AnswersOneOf);
+            // What is no JSON is looked at so often only.
+            let may_be_told =
+                times == 20_000 && before.starts_with(['"', '[']) || before == "{a:1} ";
+            assert!(
+                is_taken || may_be_told && is_told,
+                "{before} {times}: {verdict:?}"
+            );
+            assert!(is_taken || times > 100, "{before} {times}: {verdict:?}");
+            assert!(
+                start.elapsed() < std::time::Duration::from_secs(5),
+                "{before} {times}"
+            );
+        }
+    }
+    let opened = "cfg={a:{b:1 ".repeat(20);
+    taken(
+        format!("{opened}{ANSWER}").as_bytes(),
+        &[Flaw::Surrounded],
+        &[ANSWER],
+    );
+    let quoted = format!(
+        "{}{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}}",
+        "{\"a\":1}".repeat(30)
+    );
+    assert_eq!(broken(&quoted), None, "what it was sent");
+}
+
+proptest! {
+    #[test]
+    fn an_answer_is_found_behind_any_objects(
+        before in prop::collection::vec(prop::sample::select(&["{}", "{\"a\":{\"id\":1}}", "{ x }", "{", "{{", "[1]", ">"][..]), 0..40),
+    ) {
+        let line = format!("{} {ANSWER}", before.join(" "));
+        let verdict = Line::of(line.as_bytes());
+        verdict.check_invariants(line.as_bytes());
+        let is_taken = matches!(&verdict, Line::Message(_)) || matches!(&verdict, Line::Mended(mended) if mended.messages == [ANSWER]);
+        prop_assert!(is_taken, "{line}: {verdict:?}");
     }
 }

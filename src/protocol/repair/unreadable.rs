@@ -25,7 +25,7 @@ pub(super) fn with_scanned(text: &str, scanned: Scanned) -> Sketch {
     found.has_method |= scanned.has_method;
     found.has_answer |= scanned.has_answer;
     if found.ids.is_empty() {
-        // It knows escapes, and ids that are no numbers.
+        // The scan knows escapes, and ids that are no numbers.
         found.ids = scanned.ids;
         found.ids.retain(|id| id != "null");
     }
@@ -51,7 +51,7 @@ pub(super) fn without_object(text: &str) -> Option<Broken> {
         }
         None => {
             let found = sketch(text, 0);
-            // Its first name may have lost its quote as well.
+            // The first name of an object may have lost its quote as well.
             let start = text.trim_start_matches(|c: char| !c.is_alphanumeric());
             let is_behind_words =
                 !start.starts_with("jsonrpc") && has_words(text.split('"').next()?);

@@ -6,6 +6,8 @@ use hmac::{Hmac, Mac};
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::Sha256;
 
+use crate::fields;
+
 /// Makes digests with a key that only this installation has, so that nobody can find out what was
 /// asked by trying likely arguments, nor compare with another installation's log.
 pub struct Digester {
@@ -31,8 +33,7 @@ impl Digester {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.key.expose_secret()) else {
             return String::new();
         };
-        mac.update(&(tenant.len() as u64).to_le_bytes());
-        mac.update(tenant.as_bytes());
+        fields::put(tenant, |part| mac.update(part));
         mac.update(arguments);
         let digest = mac.finalize().into_bytes();
         data_encoding::HEXLOWER.encode(&digest[..16])

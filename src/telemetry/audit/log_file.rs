@@ -6,10 +6,23 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::record::AuditRecord;
-use super::writer::AuditOptions;
+use crate::escape;
 
 /// Bytes that are gathered for one write.
 const GATHERED: usize = 64 << 10;
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct AuditOptions {
+    /// The file.
+    pub file: PathBuf,
+    /// Arguments are written too.
+    pub arguments: bool,
+    /// Bytes after which a new file is begun.
+    pub max_size: u64,
+    /// Full files that are kept.
+    pub keep: u32,
+}
 
 /// The file that lines go to now.
 #[derive(Debug)]
@@ -55,7 +68,9 @@ impl LogFile {
     /// # Errors
     /// When lines could not be written, this one or others; how many, [`LogFile::take_unwritten`] says.
     pub(super) fn put(&mut self, record: &AuditRecord) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
+        let line = serde_json::to_string(record)?;
+        // The log's readers are people and tools that take lines.
+        let mut line = escape::in_json(&line).into_owned().into_bytes();
         line.push(b'\n');
         let before = self.size + self.gathered.len() as u64;
         let mut written = Ok(());

@@ -13,6 +13,8 @@ pub enum AuditKind {
     Refusal,
     /// An act of the operator.
     Act,
+    /// An attempt of a worker to reach a host, where `network` has a list.
+    Egress,
     /// Lines are missing here.
     Lost,
 }
@@ -23,9 +25,9 @@ pub enum AuditKind {
 pub struct AuditRecord {
     /// When it ended, as RFC 3339 says, in milliseconds. Filled in by the writer if empty.
     pub at: String,
-    /// What it is about.
+    /// What the line is about.
     pub kind: AuditKind,
-    /// Whose.
+    /// The tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The user.
@@ -71,19 +73,31 @@ pub struct AuditRecord {
     /// Where a refused request came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Its path.
+    /// The path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The HTTP request it came with, as in the log and in `data.requestId` of errors. Messages of a batch share one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The host that a worker tried to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Its port; not there where its name was looked up alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Bytes that the worker sent to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+    /// Bytes that the worker received from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
     /// How many lines are missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
 }
 
 impl AuditRecord {
-    /// What it takes in memory, in bytes, about.
+    /// What the record takes in memory, in bytes, about.
     pub(super) fn weight(&self) -> usize {
         let texts = [
             &self.tenant,
@@ -94,6 +108,7 @@ impl AuditRecord {
             &self.object,
             &self.arguments,
             &self.path,
+            &self.host,
         ];
         let texts = texts.into_iter().flatten();
         size_of::<Self>() + texts.map(String::len).sum::<usize>()

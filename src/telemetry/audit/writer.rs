@@ -1,7 +1,6 @@
 //! Writes the lines, and begins a new file when one is full.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::digest::Digester;
-use super::log_file::LogFile;
+use super::log_file::{AuditOptions, LogFile};
 use super::record::{AuditKind, AuditRecord};
 use crate::held::{Account, Charge, Kind};
 
@@ -22,19 +21,6 @@ const MAX_WAITING: usize = 16_384;
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// How long it is not said again that the log cannot be written.
 const SAID_FOR: Duration = Duration::from_secs(60);
-
-/// How the log is written.
-#[derive(Clone, Debug)]
-pub struct AuditOptions {
-    /// The file.
-    pub file: PathBuf,
-    /// Arguments are written too.
-    pub arguments: bool,
-    /// Bytes after which a new file is begun.
-    pub max_size: u64,
-    /// Full files that are kept.
-    pub keep: u32,
-}
 
 /// A line that waits for the disk.
 #[derive(Debug)]
@@ -80,7 +66,7 @@ impl Audit {
         let (missed, missed_ever) = (Arc::clone(&lost), Arc::clone(&lost_ever));
         let writer = std::thread::Builder::new()
             .name("audit writer".to_owned())
-            .spawn(move || write(&mut file, &waiting, (&missed, &missed_ever)))?;
+            .spawn(move || write(&mut file, &waiting, &missed, &missed_ever))?;
         Ok(Self {
             lines: Some(lines),
             waiting_bytes: Arc::default(),
@@ -141,7 +127,7 @@ impl Audit {
 pub fn append_record(options: &AuditOptions, mut record: AuditRecord) -> io::Result<()> {
     record.at = now();
     let mut file = LogFile::open(options.clone())?;
-    // It is left to whoever writes much to begin a new file: a stdiopool that runs may hold this one.
+    // The file is not rolled over here, but by whoever writes much: a stdiopool that runs may hold this one.
     file.options.max_size = u64::MAX;
     file.put(&record)?;
     file.flush()
@@ -163,11 +149,7 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-fn write(
-    file: &mut LogFile,
-    waiting: &Receiver<Waiting>,
-    (lost, lost_ever): (&AtomicU64, &AtomicU64),
-) {
+fn write(file: &mut LogFile, waiting: &Receiver<Waiting>, lost: &AtomicU64, lost_ever: &AtomicU64) {
     let mut said: Option<Instant> = None;
     while let Ok(record) = waiting.recv() {
         let mut next = Some(record);

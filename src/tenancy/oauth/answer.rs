@@ -27,14 +27,14 @@ pub(super) struct Tokens {
 
 /// Why nothing was given.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum TokenRefusal {
     /// What was presented is not valid any more.
     #[error("the provider refuses it with `invalid_grant`")]
     InvalidGrant,
     /// Another error of RFC 6749, 5.2.
     #[error("the provider answers with the error `{0}`")]
     Code(String),
-    /// It does not answer, or not with tokens.
+    /// The provider does not answer, or not with tokens.
     #[error("{0}")]
     Unusable(String),
 }
@@ -52,9 +52,13 @@ struct Answer {
 /// Reads an answer. Nothing of its text but an error code gets into what is told.
 ///
 /// # Errors
-/// [`Refusal`].
-pub(super) fn read(status: u16, body: &[u8]) -> Result<Tokens, Refusal> {
-    let unusable = |why: &str| Err(Refusal::Unusable(format!("the provider's answer {why}")));
+/// [`TokenRefusal`].
+pub(super) fn read(status: u16, body: &[u8]) -> Result<Tokens, TokenRefusal> {
+    let unusable = |why: &str| {
+        Err(TokenRefusal::Unusable(format!(
+            "the provider's answer {why}"
+        )))
+    };
     let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
         return unusable(&format!("(status {status}) is no JSON object of tokens"));
     };
@@ -62,9 +66,9 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<Tokens, Refusal> {
         let code = error.as_str().filter(|code| is_code(code));
         return Err(match code {
             // From one that is in trouble it would not mean what it says.
-            Some("invalid_grant") if status < 500 => Refusal::InvalidGrant,
-            Some(code) => Refusal::Code(code.to_owned()),
-            None => Refusal::Code("(not readable)".to_owned()),
+            Some("invalid_grant") if status < 500 => TokenRefusal::InvalidGrant,
+            Some(code) => TokenRefusal::Code(code.to_owned()),
+            None => TokenRefusal::Code("(not readable)".to_owned()),
         });
     }
     if status != 200 {
@@ -130,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    fn of(status: u16, body: &Value) -> Result<Tokens, Refusal> {
+    fn of(status: u16, body: &Value) -> Result<Tokens, TokenRefusal> {
         read(status, body.to_string().as_bytes())
     }
 
@@ -159,7 +163,7 @@ mod tests {
         );
         assert_eq!(
             error.expect_err("an error"),
-            Refusal::Code("bad_verification_code".into())
+            TokenRefusal::Code("bad_verification_code".into())
         );
         let endless = of(200, &json!({"access_token": "a", "expires_in": 1e300})).expect("tokens");
         assert_eq!(endless.lifetime, Some(MAX_LIFETIME));
@@ -194,11 +198,11 @@ mod tests {
     #[test]
     fn only_a_clear_no_ends_an_authorisation() {
         let no = json!({"error": "invalid_grant", "error_description": "revoked"});
-        assert_eq!(of(400, &no).expect_err("no"), Refusal::InvalidGrant);
-        assert_eq!(of(401, &no).expect_err("no"), Refusal::InvalidGrant);
-        assert_ne!(of(503, &no).expect_err("no"), Refusal::InvalidGrant);
+        assert_eq!(of(400, &no).expect_err("no"), TokenRefusal::InvalidGrant);
+        assert_eq!(of(401, &no).expect_err("no"), TokenRefusal::InvalidGrant);
+        assert_ne!(of(503, &no).expect_err("no"), TokenRefusal::InvalidGrant);
         let client = of(401, &json!({"error": "invalid_client"})).expect_err("no");
-        assert_eq!(client, Refusal::Code("invalid_client".into()));
+        assert_eq!(client, TokenRefusal::Code("invalid_client".into()));
     }
 
     proptest! {

@@ -6,10 +6,11 @@ use std::time::SystemTime;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
-use super::answer;
-use super::grants::{Finished, Grant, GrantNews, Grants};
+use super::answer::{self, TokenRefusal};
+use super::grants::{Finished, Grant, GrantEvent, Grants, NotKept};
 use super::kept::Kept;
-use super::pending::{self, LINK_LIFETIME, Link, LinkError, Opened, Pending, Stray};
+use super::pending::{self, LINK_LIFETIME, Link, LinkError, Opened, Pending, UnknownLink};
+use super::provider::NotTold;
 use super::refresh::lifetime;
 use super::request::{self, Form};
 use super::schedule::Schedule;
@@ -27,7 +28,7 @@ impl Grants {
         tenant: &TenantId,
         server: &ServerName,
         oauth: Option<&Arc<OAuth>>,
-    ) -> Option<Result<(), String>> {
+    ) -> Option<Result<(), NotTold>> {
         let (this, oauth) = (Arc::clone(self), oauth.cloned());
         let key = (tenant.clone(), server.clone());
         let revoked = self.tasks.spawn(async move {
@@ -50,11 +51,11 @@ impl Grants {
                         None => Ok(()),
                     }
                 }
-                Some((_, None)) => Err("`revocation_url` is not set".to_owned()),
-                None => Err("the server has no `oauth` in pool.toml".to_owned()),
+                Some((_, None)) => Err(NotTold::NoAddress),
+                None => Err(NotTold::NoProvider),
             };
             this.forget(&key).await;
-            this.tell(&key, &GrantNews::Revoked);
+            this.tell(&key, &GrantEvent::Revoked);
             Some(told)
         });
         revoked.await.unwrap_or_else(|error| {
@@ -77,7 +78,7 @@ impl Grants {
         let vault = self
             .vault
             .as_ref()
-            .ok_or_else(|| LinkError::NotKept("one command is hosted without a file".to_owned()))?;
+            .ok_or_else(|| LinkError::NotKept(NotKept::NoFile.to_string()))?;
         // Better said now than after the user has been asked.
         let sealed = vault.key_check();
         sealed.map_err(|error| LinkError::NotKept(error.to_string()))?;
@@ -149,11 +150,11 @@ impl Grants {
             .take(Instant::now(), state, browser.as_deref());
         let pending = match taken {
             Ok(pending) => pending,
-            Err(stray) => return Finished::Failed(stray_text(stray).to_owned()),
+            Err(unknown) => return Finished::Failed(unknown_link_text(unknown).to_owned()),
         };
         let key = (pending.tenant.clone(), pending.server.clone());
         let no = |why: String| {
-            self.tell(&key, &GrantNews::NotAuthorised(why.clone()));
+            self.tell(&key, &GrantEvent::NotAuthorised(why.clone()));
             Finished::Failed(why)
         };
         if !may(&key.0, &key.1) {
@@ -181,13 +182,13 @@ impl Grants {
             let exchanged = this.exchange(&pending, &code).await;
             if let Err(why) = &exchanged {
                 let key = (pending.tenant, pending.server);
-                this.tell(&key, &GrantNews::NotAuthorised(why.clone()));
+                this.tell(&key, &GrantEvent::NotAuthorised(why.to_string()));
             }
             exchanged
         });
         let exchanged = exchanged.await.unwrap_or_else(|error| {
             tracing::error!(%error, "an exchange did not finish");
-            Err("it did not finish".to_owned())
+            Err(NoExchange::NotFinished)
         });
         match exchanged {
             // Tenant or server were removed meanwhile.
@@ -197,21 +198,21 @@ impl Grants {
                 Finished::Failed("the server is not there any more".to_owned())
             }
             Ok(()) => Finished::Authorised(key.0, key.1),
-            Err(why) => Finished::Failed(why),
+            Err(why) => Finished::Failed(why.to_string()),
         }
     }
 
-    async fn exchange(&self, pending: &Pending, code: &SecretString) -> Result<(), String> {
+    async fn exchange(&self, pending: &Pending, code: &SecretString) -> Result<(), NoExchange> {
         let key = (pending.tenant.clone(), pending.server.clone());
         let form = Form::code(code, &pending.verifier, &pending.redirect_uri);
         let asked = Instant::now();
         let tokens = self.provider.tokens(&pending.oauth, form).await;
-        let tokens = tokens.map_err(|refusal| refusal.to_string())?;
+        let tokens = tokens.map_err(NoExchange::Refused)?;
         let _turn = self.turn(&key).await;
         let kept = Kept::new(&tokens, pending.subject.clone(), SystemTime::now());
         self.keep(&key, &kept).await.map_err(|why| {
             tracing::error!(tenant = %key.0, server = %key.1, "an authorisation cannot be kept: {why}");
-            "it cannot be kept (the operator finds the cause in the log)".to_owned()
+            NoExchange::NotKept
         })?;
         let can_refresh = kept.refresh.is_some();
         let mut schedule = Schedule::new(can_refresh);
@@ -232,16 +233,27 @@ impl Grants {
         let of_tenant = table.entry(key.0.clone()).or_default();
         of_tenant.insert(key.1.clone(), grant);
         drop(table);
-        self.tell(&key, &GrantNews::Authorised(pending.subject.clone()));
+        self.tell(&key, &GrantEvent::Authorised(pending.subject.clone()));
         self.note_change(&key);
         Ok(())
     }
 }
 
-fn stray_text(stray: Stray) -> &'static str {
-    match stray {
-        Stray::Unknown => "this link is not valid: it was used, or is older than ten minutes",
-        Stray::OtherBrowser => {
+/// Why a code did not become an authorisation.
+#[derive(Debug, thiserror::Error)]
+enum NoExchange {
+    #[error(transparent)]
+    Refused(TokenRefusal),
+    #[error("it cannot be kept (the operator finds the cause in the log)")]
+    NotKept,
+    #[error("it did not finish")]
+    NotFinished,
+}
+
+fn unknown_link_text(unknown: UnknownLink) -> &'static str {
+    match unknown {
+        UnknownLink::Unknown => "this link is not valid: it was used, or is older than ten minutes",
+        UnknownLink::OtherBrowser => {
             "the link was not opened in this browser; ask for another, and open it where you are signed in at the provider"
         }
     }

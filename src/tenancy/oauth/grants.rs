@@ -18,44 +18,58 @@ use super::schedule::{Demand, Schedule};
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
-use crate::store::{AccountStore, SecretRow, Vault, now};
+use crate::store::{AccountStore, DatabaseError, SecretRow, Vault, VaultError, now};
 
-/// Whose authorisation, of which server.
+/// The tenant that has authorised stdiopool, and the server it is for.
 pub(super) type Key = (TenantId, ServerName);
+
+/// Why an authorisation is not on disk.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotKept {
+    /// There is no state folder.
+    #[error("one command is hosted without a file")]
+    NoFile,
+    /// The authorisation cannot be sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The authorisation cannot be written.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
 
 /// What happens to an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum GrantNews {
-    /// It was given, by that user.
+pub enum GrantEvent {
+    /// The authorisation was given, by that user.
     Authorised(Option<String>),
-    /// It was not: the user or the provider said no.
+    /// The authorisation was not given: the user or the provider said no.
     NotAuthorised(String),
     /// Another access token is there.
     Refreshed,
     /// None could be had, and why.
     RefreshFailed(String),
-    /// It is over: the provider says so, or the last token has expired.
+    /// The authorisation is over: the provider says so, or the last token has expired.
     Ended(String),
-    /// It was revoked here.
+    /// The authorisation was revoked here.
     Revoked,
 }
 
-/// Is told of it. Must not block.
-pub trait GrantWatcher: Send + Sync + std::fmt::Debug + 'static {
+/// Whoever is told what becomes of authorisations. Must not block.
+pub trait GrantEventSink: Send + Sync + std::fmt::Debug + 'static {
     /// Something happened to the tenant's authorisation of that server.
-    fn told(&self, tenant: &TenantId, server: &ServerName, news: &GrantNews);
+    fn told(&self, tenant: &TenantId, server: &ServerName, event: &GrantEvent);
 }
 
 /// What is told of an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GrantInfo {
-    /// Whose.
+    /// The tenant that gave it.
     pub tenant: TenantId,
     /// Of which server.
     pub server: ServerName,
     /// The user who gave it.
     pub subject: Option<String>,
-    /// What it is for, where the provider says.
+    /// What the authorisation is for, where the provider says.
     pub scope: Option<String>,
     /// When it was given.
     pub authorised: SystemTime,
@@ -64,9 +78,9 @@ pub struct GrantInfo {
 /// What the browser is told at the end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finished {
-    /// It is done.
+    /// The authorisation is there.
     Authorised(TenantId, ServerName),
-    /// It is not, and why; nothing has changed.
+    /// Nothing has changed, and why.
     Failed(String),
 }
 
@@ -85,9 +99,9 @@ pub(super) struct Grant {
 
 /// What is there for somebody who needs a token.
 enum Look {
-    /// This one.
+    /// The token, with its serial number and that of its authorisation.
     Token(SecretString, (u64, u64)),
-    /// Another is to be fetched in place of that.
+    /// The token is due: another is fetched in place of the one with that serial number.
     Fetch(u64),
 }
 
@@ -98,7 +112,7 @@ pub struct Grants {
     pub(super) vault: Option<Arc<Vault>>,
     pub(super) store: Option<AccountStore>,
     pub(super) base: OnceLock<String>,
-    watcher: OnceLock<Arc<dyn GrantWatcher>>,
+    events: OnceLock<Arc<dyn GrantEventSink>>,
     pub(super) table: Mutex<HashMap<TenantId, BTreeMap<ServerName, Grant>>>,
     /// Whoever changes an authorisation holds its turn.
     turns: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
@@ -111,7 +125,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Those that were kept. What does not open stays on disk, and is said in the log.
+    /// Opens the grants that an earlier run has kept. What does not open stays on disk, and is said in the log.
     pub fn new(vault: Arc<Vault>, store: AccountStore, rows: &[SecretRow]) -> Self {
         let grants = Self {
             vault: Some(Arc::clone(&vault)),
@@ -155,13 +169,13 @@ impl Grants {
     /// Says where browsers reach the front door, without a slash at the end. Without it no links
     /// are made.
     pub fn set_base(&self, base: &str) {
-        // It is set once, at the start.
+        // The base is set once, at the start.
         let _first = self.base.set(base.trim_end_matches('/').to_owned());
     }
 
     /// Says who is told of what happens.
-    pub fn set_watcher(&self, watcher: Arc<dyn GrantWatcher>) {
-        let _first = self.watcher.set(watcher);
+    pub fn set_events(&self, events: Arc<dyn GrantEventSink>) {
+        let _first = self.events.set(events);
     }
 
     /// All of them, or those of a tenant, in order.
@@ -221,7 +235,7 @@ impl Grants {
         }
         match self.look(&key)? {
             Look::Token(token, mark) => Ok((token, mark)),
-            // It was authorised anew meanwhile, or let go again.
+            // The server was authorised anew meanwhile, or the token let go again.
             Look::Fetch(_) => {
                 let why = format!("the access token of server `{server}` is being changed");
                 let failure = Failure::new(Reason::AuthUnavailable, why);
@@ -250,7 +264,7 @@ impl Grants {
                 let wait = at.saturating_duration_since(now);
                 Err(Failure::new(Reason::AuthUnavailable, why).retry_after(wait))
             }
-            // It is about to be forgotten.
+            // The authorisation is about to be forgotten.
             (Demand::Over, _) => Err(self.not_authorised(key)),
         }
     }
@@ -273,25 +287,25 @@ impl Grants {
         turn.lock_owned().await
     }
 
-    pub(super) fn tell(&self, (tenant, server): &Key, news: &GrantNews) {
-        match news {
-            GrantNews::Authorised(subject) => {
+    pub(super) fn tell(&self, (tenant, server): &Key, event: &GrantEvent) {
+        match event {
+            GrantEvent::Authorised(subject) => {
                 tracing::info!(%tenant, %server, subject, "authorised upstream");
             }
-            GrantNews::NotAuthorised(why) => {
+            GrantEvent::NotAuthorised(why) => {
                 tracing::warn!(%tenant, %server, "not authorised upstream: {why}");
             }
-            GrantNews::Refreshed => tracing::debug!(%tenant, %server, "access token refreshed"),
-            GrantNews::RefreshFailed(why) => {
+            GrantEvent::Refreshed => tracing::debug!(%tenant, %server, "access token refreshed"),
+            GrantEvent::RefreshFailed(why) => {
                 tracing::warn!(%tenant, %server, "no access token upstream: {why}");
             }
-            GrantNews::Ended(why) => {
+            GrantEvent::Ended(why) => {
                 tracing::error!(%tenant, %server, "the authorisation upstream is over, it has to be given again: {why}");
             }
-            GrantNews::Revoked => tracing::info!(%tenant, %server, "authorisation revoked"),
+            GrantEvent::Revoked => tracing::info!(%tenant, %server, "authorisation revoked"),
         }
-        if let Some(watcher) = self.watcher.get() {
-            watcher.told(tenant, server, news);
+        if let Some(events) = self.events.get() {
+            events.told(tenant, server, event);
         }
     }
 
@@ -302,28 +316,30 @@ impl Grants {
         Some(change(grant))
     }
 
-    /// Its workers are to be looked at.
+    /// The workers of that tenant and server are to be looked at.
     pub(super) fn note_change(&self, key: &Key) {
         self.changed.lock().insert(key.clone());
         self.wake.notify_one();
     }
 
     /// Seals it and waits until it is on disk.
-    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &Kept) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// [`NotKept`]; what was on disk before is still there.
+    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &Kept) -> Result<(), NotKept> {
         let (Some(vault), Some(store)) = (&self.vault, &self.store) else {
-            return Err("one command is hosted without a file".to_owned());
+            return Err(NotKept::NoFile);
         };
         let name = SecretRow::name_of_grant(server.as_str());
         let sealed = vault.seal(tenant.as_str(), &name, &kept.write());
         let row = SecretRow {
             tenant: tenant.to_string(),
             name,
-            sealed: sealed.map_err(|error| error.to_string())?,
+            sealed: sealed?,
             changed: now(),
         };
-        let check = vault.key_check().map_err(|error| error.to_string())?;
-        let put = store.put_secrets(vec![row], check).await;
-        put.map_err(|error| error.to_string())
+        let check = vault.key_check()?;
+        Ok(store.put_secrets(vec![row], check).await?)
     }
 
     /// Forgets it, on disk too. Whoever calls holds its turn.

@@ -16,7 +16,7 @@
 //! provider goes on when whoever wanted it has gone, as its answer may hold the only valid refresh token;
 //! no code, verifier or token is in a log line, an error or a `Debug`.
 //!
-//! It deliberately restarts nothing: it says which tokens have changed ([`Grants::take_changed`]).
+//! This module deliberately restarts nothing: it says which tokens have changed ([`Grants::take_changed`]).
 
 mod answer;
 mod authorise;
@@ -28,5 +28,6 @@ mod refresh;
 mod request;
 mod schedule;
 
-pub use grants::{Finished, GrantInfo, GrantNews, GrantWatcher, Grants};
+pub use grants::{Finished, GrantEvent, GrantEventSink, GrantInfo, Grants};
 pub use pending::{LINK_LIFETIME, Link, LinkError, Opened};
+pub use provider::NotTold;

@@ -16,7 +16,7 @@ use crate::ids::{ServerName, TenantId};
 pub const LINK_LIFETIME: Duration = Duration::from_secs(600);
 /// Links of one tenant that can be used at once.
 const MAX_OF_TENANT: usize = 32;
-/// Those of all tenants.
+/// Links of all tenants.
 const MAX_IN_ALL: usize = 10_000;
 
 /// A link to begin with, for a browser: it needs no credentials, so that it is one.
@@ -58,7 +58,7 @@ pub struct Opened {
     pub cookie: (String, SecretString),
     /// The path under which the browser sends it.
     pub cookie_path: String,
-    /// It goes over TLS only.
+    /// Whether the cookie goes over TLS only.
     pub is_secure: bool,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Pending {
 
 /// Why a callback fits to nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stray {
+pub(super) enum UnknownLink {
     Unknown,
     OtherBrowser,
 }
@@ -149,14 +149,14 @@ impl Table {
         now: Instant,
         state: &str,
         browser: Option<&str>,
-    ) -> Result<Pending, Stray> {
-        let pending = self.0.remove(&digest(state)).ok_or(Stray::Unknown)?;
+    ) -> Result<Pending, UnknownLink> {
+        let pending = self.0.remove(&digest(state)).ok_or(UnknownLink::Unknown)?;
         if pending.ends <= now {
-            return Err(Stray::Unknown);
+            return Err(UnknownLink::Unknown);
         }
         let browser = browser.map(digest);
         if browser.is_none() || browser != pending.browser {
-            return Err(Stray::OtherBrowser);
+            return Err(UnknownLink::OtherBrowser);
         }
         Ok(pending)
     }
@@ -199,13 +199,16 @@ mod tests {
             table.take(at, state, browser).map(|it| it.tenant)
         };
         add(&mut table, "a");
-        assert_eq!(taken(&mut table, now, "b", Some("x")), Err(Stray::Unknown));
+        assert_eq!(
+            taken(&mut table, now, "b", Some("x")),
+            Err(UnknownLink::Unknown)
+        );
         assert!(table.open(now, "a", &"x".into()).is_some());
         let acme = Ok(TenantId::new("acme"));
         assert_eq!(taken(&mut table, now, "a", Some("x")), acme);
         assert_eq!(
             taken(&mut table, now, "a", Some("x")),
-            Err(Stray::Unknown),
+            Err(UnknownLink::Unknown),
             "replayed"
         );
 
@@ -214,19 +217,28 @@ mod tests {
             assert!(table.open(now, "a", &"x".into()).is_some());
             assert_eq!(
                 taken(&mut table, now, "a", browser),
-                Err(Stray::OtherBrowser)
+                Err(UnknownLink::OtherBrowser)
             );
-            assert_eq!(taken(&mut table, now, "a", Some("x")), Err(Stray::Unknown));
+            assert_eq!(
+                taken(&mut table, now, "a", Some("x")),
+                Err(UnknownLink::Unknown)
+            );
         }
         // Never opened.
         add(&mut table, "a");
-        assert_eq!(taken(&mut table, now, "a", None), Err(Stray::OtherBrowser));
+        assert_eq!(
+            taken(&mut table, now, "a", None),
+            Err(UnknownLink::OtherBrowser)
+        );
 
         add(&mut table, "a");
         assert!(table.open(now, "a", &"x".into()).is_some());
         let late = now + LINK_LIFETIME;
         assert!(table.open(late, "a", &"x".into()).is_none());
-        assert_eq!(taken(&mut table, late, "a", Some("x")), Err(Stray::Unknown));
+        assert_eq!(
+            taken(&mut table, late, "a", Some("x")),
+            Err(UnknownLink::Unknown)
+        );
     }
 
     #[test]

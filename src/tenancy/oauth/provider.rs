@@ -8,8 +8,9 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::super::secret_error::SecretError;
 use super::super::secrets::Secrets;
-use super::answer::{self, Refusal, Tokens};
+use super::answer::{self, TokenRefusal, Tokens};
 use super::request::Form;
 use crate::config::OAuth;
 
@@ -17,6 +18,39 @@ use crate::config::OAuth;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer, in bytes.
 const MAX_LEN: usize = 64 * 1024;
+
+/// Why a provider was not told something, or has not taken it. Nothing of it is secret.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTold {
+    /// The client's secret.
+    #[error("the client's secret is not to be had: {0}")]
+    NoSecret(SecretError),
+    /// The client's id or secret has characters that no header can have.
+    #[error("the client's credentials fit no header")]
+    NoHeader,
+    /// The provider does not answer.
+    #[error("{url}: {why}")]
+    Unreachable {
+        /// Where.
+        url: Url,
+        /// What the system or the library says.
+        why: String,
+    },
+    /// The provider answers something else than it should.
+    #[error("{url} answered {what}")]
+    Answered {
+        /// Where.
+        url: Url,
+        /// The answer's status, and what was wrong.
+        what: String,
+    },
+    /// There is no address for that.
+    #[error("`revocation_url` is not set")]
+    NoAddress,
+    /// There is no provider for that.
+    #[error("the server has no `oauth` in pool.toml")]
+    NoProvider,
+}
 
 /// A client of providers.
 #[derive(Debug, Default)]
@@ -26,16 +60,16 @@ impl Provider {
     /// Asks the token endpoint.
     ///
     /// # Errors
-    /// [`Refusal`], without anything secret.
+    /// [`TokenRefusal`], without anything secret.
     pub(super) async fn tokens(
         &self,
         oauth: &OAuth,
         parameters: Vec<(&'static str, SecretString)>,
-    ) -> Result<Tokens, Refusal> {
+    ) -> Result<Tokens, TokenRefusal> {
         let (status, body) = self
             .post(&oauth.token_url, oauth, parameters)
             .await
-            .map_err(Refusal::Unusable)?;
+            .map_err(|why| TokenRefusal::Unusable(why.to_string()))?;
         answer::read(status.as_u16(), body.expose_secret().as_bytes())
     }
 
@@ -48,12 +82,14 @@ impl Provider {
         url: &Url,
         oauth: &OAuth,
         parameters: Vec<(&'static str, SecretString)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTold> {
         let (status, _) = self.post(url, oauth, parameters).await?;
-        if status.is_success() {
-            Ok(())
-        } else {
-            Err(format!("{url} answered {status}"))
+        match status.is_success() {
+            true => Ok(()),
+            false => Err(NotTold::Answered {
+                url: url.clone(),
+                what: status.to_string(),
+            }),
         }
     }
 
@@ -62,13 +98,12 @@ impl Provider {
         url: &Url,
         oauth: &OAuth,
         parameters: Vec<(&'static str, SecretString)>,
-    ) -> Result<(StatusCode, SecretString), String> {
+    ) -> Result<(StatusCode, SecretString), NotTold> {
         let secret = match &oauth.client_secret {
-            Some(source) => Some(
-                Secrets::of_operator(source)
-                    .await
-                    .map_err(|why| format!("the client's secret is not to be had: {why}"))?,
-            ),
+            Some(source) => {
+                let fetched = Secrets::of_operator(source).await;
+                Some(fetched.map_err(NotTold::NoSecret)?)
+            }
             None => None,
         };
         let form = Form::with_client(parameters, oauth, secret.as_ref());
@@ -77,7 +112,14 @@ impl Provider {
             while let Some(source) = cause.source() {
                 cause = source;
             }
-            format!("{url}: {cause}")
+            NotTold::Unreachable {
+                url: url.clone(),
+                why: cause.to_string(),
+            }
+        };
+        let answered = |what: String| NotTold::Answered {
+            url: url.clone(),
+            what,
         };
         let mut request = self
             .client()
@@ -88,7 +130,7 @@ impl Provider {
             .body(form.body.expose_secret().to_owned());
         if let Some(authorization) = &form.authorization {
             let value = HeaderValue::from_str(authorization.expose_secret());
-            let mut value = value.map_err(|_| "the client's credentials fit no header")?;
+            let mut value = value.map_err(|_| NotTold::NoHeader)?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
@@ -98,11 +140,11 @@ impl Provider {
         while let Some(chunk) = answer.chunk().await.map_err(told)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > MAX_LEN {
-                return Err(format!("{url} answered with more than {MAX_LEN} bytes"));
+                return Err(answered(format!("with more than {MAX_LEN} bytes")));
             }
         }
         let text = String::from_utf8(bytes);
-        let text = text.map_err(|_| format!("{url} answered {status} with no text"))?;
+        let text = text.map_err(|_| answered(format!("{status} with no text")))?;
         Ok((status, text.into()))
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::answer::{Refusal, Tokens};
-use super::grants::{GrantNews, Grants, Key};
+use super::answer::{TokenRefusal, Tokens};
+use super::grants::{GrantEvent, Grants, Key};
 use super::request::{self, Form};
 use super::schedule::{Demand, Step};
 use crate::config::OAuth;
@@ -68,22 +68,22 @@ impl Grants {
             self.forget(key).await;
             return;
         }
-        self.tell(key, &GrantNews::Refreshed);
+        self.tell(key, &GrantEvent::Refreshed);
         self.note_change(key);
     }
 
-    async fn take_refusal(&self, key: &Key, refusal: Refusal) {
-        if refusal == Refusal::InvalidGrant {
+    async fn take_refusal(&self, key: &Key, refusal: TokenRefusal) {
+        if refusal == TokenRefusal::InvalidGrant {
             self.forget(key).await;
-            self.tell(key, &GrantNews::Ended(refusal.to_string()));
+            self.tell(key, &GrantEvent::Ended(refusal.to_string()));
             return;
         }
         let dice = request::dice();
         self.with(key, |grant| grant.schedule.failed(Instant::now(), dice));
-        self.tell(key, &GrantNews::RefreshFailed(refusal.to_string()));
+        self.tell(key, &GrantEvent::RefreshFailed(refusal.to_string()));
     }
 
-    /// Those whose token has changed since the last time: workers with another one are outdated.
+    /// The authorisations whose token has changed since the last time: workers with another one are outdated.
     pub fn take_changed(&self) -> Vec<(TenantId, ServerName)> {
         std::mem::take(&mut *self.changed.lock())
             .into_iter()
@@ -117,7 +117,7 @@ impl Grants {
                     self.with(&key, |grant| grant.schedule.set_busy(true));
                     let this = Arc::clone(self);
                     self.tasks.spawn(async move {
-                        // It is never closed.
+                        // The semaphore is never closed.
                         let _permit = RENEWALS.acquire().await;
                         this.refresh(&key, &oauth, serial).await;
                     });
@@ -127,7 +127,7 @@ impl Grants {
                     if self.is_over(&key) {
                         self.forget(&key).await;
                         let why = "the access token has expired, and there is no refresh token";
-                        self.tell(&key, &GrantNews::Ended(why.to_owned()));
+                        self.tell(&key, &GrantEvent::Ended(why.to_owned()));
                     }
                 }
                 _ => self.let_go(&key, serial),

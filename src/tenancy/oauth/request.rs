@@ -93,7 +93,7 @@ impl Form {
         vec![("token", token.clone()), ("token_type_hint", hint.into())]
     }
 
-    /// These parameters, with the client's credentials (RFC 6749, 2.3.1).
+    /// The parameters, with the client's credentials (RFC 6749, 2.3.1).
     pub(super) fn with_client(
         mut parameters: Vec<(&'static str, SecretString)>,
         oauth: &OAuth,

@@ -52,7 +52,7 @@ pub(super) enum Step {
     Renew,
     /// The token is worthless: let it go.
     LetGo,
-    /// It is, and there is no way to another.
+    /// The authorisation is over: the token is worthless, and there is no way to another.
     End,
 }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nix::sys::prctl::set_child_subreaper;
@@ -19,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use super::heartbeat::{self, Heartbeat, Step};
+use super::namespaces::Namespaces;
+use super::network::Sockets;
 use super::process::ARGUMENT;
 use super::sweep;
 use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
@@ -49,7 +52,7 @@ pub enum GuardianError {
         #[source]
         error: io::Error,
     },
-    /// It started, but is no guardian, or ended at once.
+    /// The process started, but is no guardian, or ended at once.
     #[error("the guardian process `{}` did not report within {READY_TIMEOUT:?}; does its main call `run_guardian_if_asked` first?", program.display())]
     Silent {
         /// What was started.
@@ -64,13 +67,15 @@ pub struct Guardian(Arc<Inner>);
 struct Inner {
     program: PathBuf,
     /// An async mutex, as starting a guardian waits for it, and only one may be started.
-    link: tokio::sync::Mutex<Arc<Link>>,
+    connection: tokio::sync::Mutex<Arc<Connection>>,
     /// After [`Guardian::shutdown`] no new one is started.
     shut: AtomicBool,
+    /// What no worker reaches, whatever its list says.
+    closed: OnceLock<Arc<[SocketAddr]>>,
 }
 
-/// One guardian process.
-struct Link {
+/// The connection with one guardian process.
+struct Connection {
     socket: AsyncFd<OwnedFd>,
     /// Pid of the process.
     guardian: u32,
@@ -86,12 +91,12 @@ struct State {
 
 struct Entry {
     started: Option<oneshot::Sender<Result<Pids, SpawnFailure>>>,
-    news: watch::Sender<News>,
+    processes: watch::Sender<ProcessState>,
 }
 
 /// What is known of a worker that was started.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct News {
+pub(crate) struct ProcessState {
     /// How the leader ended.
     pub(crate) leader: Option<ExitStatusKind>,
     /// Nothing of the worker is left.
@@ -108,8 +113,10 @@ struct Pids {
 /// A worker that runs.
 pub(crate) struct Launched {
     pub(crate) pid: u32,
-    pub(crate) news: watch::Receiver<News>,
+    pub(crate) processes: watch::Receiver<ProcessState>,
     pub(crate) control: Control,
+    /// Those of its own network, where it has some.
+    pub(crate) sockets: Option<Sockets>,
 }
 
 /// Why a launch failed.
@@ -119,9 +126,11 @@ pub(crate) enum LaunchError {
     Failed(SpawnFailure),
     /// The request did not get to the guardian.
     Unreached,
+    /// The guardian was lost before it said how it went. Nothing is left of what it may have started.
+    Lost,
     /// The program was not executed within this time.
     Late(Duration),
-    /// There is no guardian, or it was lost meanwhile.
+    /// No guardian is there.
     Guardian(String),
     /// Something failed in the supervisor.
     Io(io::Error),
@@ -130,7 +139,7 @@ pub(crate) enum LaunchError {
 /// Acts on one worker.
 #[derive(Clone)]
 pub(crate) struct Control {
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     id: u64,
     /// The init process: everything of the worker descends from it. 0 while it is not known.
     init: u32,
@@ -149,32 +158,44 @@ impl Guardian {
         Self::start_with(Path::new("/proc/self/exe")).await
     }
 
-    /// The same with another program that calls [`run_guardian_if_asked`](super::run_guardian_if_asked).
+    /// Starts the guardian with another program that calls [`run_guardian_if_asked`](super::run_guardian_if_asked).
     ///
     /// # Errors
     /// As [`Guardian::start`].
     pub async fn start_with(program: &Path) -> Result<Self, GuardianError> {
         set_child_subreaper(true).map_err(|errno| GuardianError::Setup(errno.into()))?;
-        let link = Link::start(program).await?;
+        let connection = Connection::start(program).await?;
         Ok(Self(Arc::new(Inner {
             program: program.to_owned(),
-            link: tokio::sync::Mutex::new(link),
+            connection: tokio::sync::Mutex::new(connection),
             shut: AtomicBool::new(false),
+            closed: OnceLock::new(),
         })))
+    }
+
+    /// Where this process listens, which no worker with a list of hosts reaches, whatever is on it. Said once, before the first
+    /// such worker is started.
+    pub fn close_to_workers(&self, listeners: Vec<SocketAddr>) {
+        let _said_before = self.0.closed.set(listeners.into());
+    }
+
+    /// What [`Self::close_to_workers`] said.
+    pub(crate) fn closed_to_workers(&self) -> Arc<[SocketAddr]> {
+        self.0.closed.get().cloned().unwrap_or_default()
     }
 
     /// Kills all workers that are left, with their descendants, and ends the guardian. Returns when
     /// no process is left. Cancelling the call does not stop that.
     pub async fn shutdown(&self) {
-        let link = {
-            let link = self.0.link.lock().await;
+        let connection = {
+            let connection = self.0.connection.lock().await;
             self.0.shut.store(true, Ordering::Relaxed);
-            link.clone()
+            connection.clone()
         };
         // The guardian sees its end of the socket close; it still reports until it exits.
-        let _already_closed = shutdown(link.socket.as_raw_fd(), Shutdown::Write);
-        let mut ended = link.ended.subscribe();
-        let _sender_is_in_link = ended.wait_for(|&ended| ended).await;
+        let _already_closed = shutdown(connection.socket.as_raw_fd(), Shutdown::Write);
+        let mut ended = connection.ended.subscribe();
+        let _sender_is_in_connection = ended.wait_for(|&ended| ended).await;
     }
 
     /// Starts a worker whose stdin, stdout and stderr are `fds`.
@@ -186,27 +207,46 @@ impl Guardian {
     ) -> Result<Launched, LaunchError> {
         let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
         let [stdin, stdout, stderr] = &fds;
-        let raw = [stdin, stdout, stderr, &memfd].map(AsRawFd::as_raw_fd);
-        let link = self.live_link().await?;
-        match link.launch(id.0, &raw).await {
-            // It was killed and its reader has not noticed yet; nothing was started.
-            Err(LaunchError::Unreached) => self.live_link().await?.launch(id.0, &raw).await,
+        let pair = launch.network.pair().map_err(LaunchError::Io)?;
+        let sockets = pair.as_ref().map(|(_, leaders)| leaders);
+        let fds = [stdin, stdout, stderr, &memfd].into_iter().chain(sockets);
+        let raw: Vec<_> = fds.map(AsRawFd::as_raw_fd).collect();
+        let connection = self.live_connection().await?;
+        let namespaces = launch.namespaces();
+        let launched = match connection.launch(id.0, namespaces, &raw).await {
+            // The guardian was killed and its reader has not noticed yet; nothing was started.
+            Err(LaunchError::Unreached) => {
+                let connection = self.live_connection().await?;
+                connection.launch(id.0, namespaces, &raw).await
+            }
             result => result,
+        };
+        let mut launched = launched?;
+        if let Some((ours, _)) = &pair {
+            // Sent before its program was executed.
+            match Sockets::receive(ours) {
+                Ok(sockets) => launched.sockets = Some(sockets),
+                Err(error) => {
+                    launched.control.kill_tree().await;
+                    return Err(LaunchError::Io(error));
+                }
+            }
         }
+        Ok(launched)
     }
 
-    async fn live_link(&self) -> Result<Arc<Link>, LaunchError> {
-        let mut link = self.0.link.lock().await;
+    async fn live_connection(&self) -> Result<Arc<Connection>, LaunchError> {
+        let mut connection = self.0.connection.lock().await;
         if self.0.shut.load(Ordering::Relaxed) {
             let text = "the guardian process is shut down".to_owned();
             return Err(LaunchError::Guardian(text));
         }
-        if !link.state.lock().open {
-            *link = Link::start(&self.0.program)
+        if !connection.state.lock().open {
+            *connection = Connection::start(&self.0.program)
                 .await
                 .map_err(|error| LaunchError::Guardian(error.to_string()))?;
         }
-        Ok(link.clone())
+        Ok(connection.clone())
     }
 }
 
@@ -235,8 +275,8 @@ impl Control {
     }
 
     async fn request(&self, request: &Request) {
-        // Without a guardian the worker is being killed anyway, and its news will say so.
-        if let Err(error) = self.link.send(request, &[]).await {
+        // Without a guardian the worker is being killed anyway, and its processes will say so.
+        if let Err(error) = self.connection.send(request, &[]).await {
             tracing::debug!(worker = %WorkerId(self.id), %error, "guardian not reached");
         }
     }
@@ -259,12 +299,19 @@ impl Control {
     pub(crate) fn trees(workers: &[(&Self, u32)]) -> io::Result<Vec<Vec<u32>>> {
         let table = ProcessTable::scan()?;
         let tree = |(control, leader): &(&Self, u32)| {
-            // An init process that has ended is no child of the guardian, whatever its pid means now.
-            let init = table.get(control.init);
-            let Some(init) = init.filter(|init| init.parent == control.link.guardian) else {
-                return Vec::new();
+            let init = control.init;
+            let is_there = match table.get(init) {
+                // One that has ended is no child of the guardian, whatever its pid means now.
+                Some(init) => init.parent == control.connection.guardian,
+                // The host hides it (`hidepid`), as it is not dumpable: its leader stands for it, which it alone waits for.
+                None => table
+                    .get(*leader)
+                    .is_some_and(|it| it.parent == init && it.session == *leader),
             };
-            let mut children: Vec<Process> = table.children(init.pid).collect();
+            if !is_there {
+                return Vec::new();
+            }
+            let mut children: Vec<Process> = table.children(init).collect();
             children.sort_by_key(|child| child.pid != *leader);
             let tree = table.descent(children);
             tree.into_iter().map(|process| process.pid).collect()
@@ -273,7 +320,7 @@ impl Control {
     }
 }
 
-impl Link {
+impl Connection {
     async fn start(program: &Path) -> Result<Arc<Self>, GuardianError> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
@@ -286,7 +333,7 @@ impl Link {
         command
             .arg0(NAME)
             .arg(ARGUMENT)
-            // What it begins with can be read for as long as it lives (/proc/PID/environ): nothing of ours.
+            // What the guardian begins with can be read for as long as it lives (/proc/PID/environ): nothing of ours.
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(theirs))
@@ -300,7 +347,7 @@ impl Link {
         let socket = nonblocking(ours)
             .and_then(register)
             .map_err(GuardianError::Setup)?;
-        let link = Arc::new(Self {
+        let connection = Arc::new(Self {
             socket,
             guardian: child.id(),
             state: Mutex::new(State {
@@ -309,14 +356,14 @@ impl Link {
             }),
             ended: watch::Sender::new(false),
         });
-        let ready = tokio::time::timeout(READY_TIMEOUT, link.receive()).await;
+        let ready = tokio::time::timeout(READY_TIMEOUT, connection.receive()).await;
         let is_ready = matches!(ready, Ok(Ok(Received::Message(Report::Ready, _))));
-        tokio::spawn(link.clone().read(child, is_ready));
+        tokio::spawn(connection.clone().read(child, is_ready));
         if !is_ready {
             let program = program.to_owned();
             return Err(GuardianError::Silent { program });
         }
-        Ok(link)
+        Ok(connection)
     }
 
     async fn receive(&self) -> io::Result<Received<Report>> {
@@ -333,10 +380,14 @@ impl Link {
             .await
     }
 
-    async fn launch(self: &Arc<Self>, id: u64, fds: &[RawFd]) -> Result<Launched, LaunchError> {
+    async fn launch(
+        self: &Arc<Self>,
+        id: u64,
+        namespaces: Namespaces,
+        fds: &[RawFd],
+    ) -> Result<Launched, LaunchError> {
         let (started, start) = oneshot::channel();
-        let (sender, news) = watch::channel(News::default());
-        let lost = || LaunchError::Guardian("the guardian process was lost".to_owned());
+        let (sender, processes) = watch::channel(ProcessState::default());
         {
             let mut state = self.state.lock();
             if !state.open {
@@ -348,11 +399,11 @@ impl Link {
             }
             let entry = Entry {
                 started: Some(started),
-                news: sender,
+                processes: sender,
             };
             state.workers.insert(id, entry);
         }
-        if let Err(error) = self.send(&Request::Spawn { id }, fds).await {
+        if let Err(error) = self.send(&Request::Spawn { id, namespaces }, fds).await {
             let mut state = self.state.lock();
             state.workers.remove(&id);
             // A closed socket: the reader will notice too, but the caller must not come here again.
@@ -360,18 +411,25 @@ impl Link {
             tracing::debug!(%error, "guardian not reached");
             return Err(LaunchError::Unreached);
         }
-        let link = self.clone();
-        let mut control = Control { link, id, init: 0 };
+        let connection = self.clone();
+        let mut control = Control {
+            connection,
+            id,
+            init: 0,
+        };
         let Ok(started) = tokio::time::timeout(EXEC_TIMEOUT, start).await else {
             control.kill_tree().await;
             return Err(LaunchError::Late(EXEC_TIMEOUT));
         };
-        let pids = started.map_err(|_| lost())?.map_err(LaunchError::Failed)?;
+        let pids = started
+            .map_err(|_| LaunchError::Lost)?
+            .map_err(LaunchError::Failed)?;
         control.init = pids.init;
         Ok(Launched {
             pid: pids.leader,
-            news,
+            processes,
             control,
+            sockets: None,
         })
     }
 
@@ -435,7 +493,7 @@ impl Link {
                     pid = self.guardian,
                     "the guardian process was stopped (SIGSTOP, or a debugger); it is let go on: while it is stopped no worker starts or ends"
                 );
-                // It is not reaped before this task ends, so that the pid is its own.
+                // The guardian is not reaped before this task ends, so that the pid is its own.
                 let pid = nix::unistd::Pid::from_raw(self.guardian.cast_signed());
                 let _ended_meanwhile =
                     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT);
@@ -459,9 +517,17 @@ impl Link {
                 let waiting = self.with(id, |entry| entry.started.take()).flatten();
                 // Whoever asked may have given up; then nobody owns the worker.
                 if waiting.is_none_or(|waiting| waiting.send(Ok(pids)).is_err()) {
-                    let link = self.clone();
+                    let connection = self.clone();
                     // Not here: this task must go on reading while the request waits for room.
-                    tokio::spawn(async move { Control { link, id, init }.kill_tree().await });
+                    tokio::spawn(async move {
+                        Control {
+                            connection,
+                            id,
+                            init,
+                        }
+                        .kill_tree()
+                        .await
+                    });
                 }
             }
             Report::SpawnFailed { id, failure } => {
@@ -473,12 +539,16 @@ impl Link {
             Report::LeaderExited { id, status } => {
                 let status = ExitStatusKind::from(ExitStatus::from_raw(status));
                 self.with(id, |entry| {
-                    entry.news.send_modify(|news| news.leader = Some(status));
+                    entry
+                        .processes
+                        .send_modify(|processes| processes.leader = Some(status));
                 });
             }
             Report::Gone { id } => {
                 if let Some(entry) = self.state.lock().workers.remove(&id) {
-                    entry.news.send_modify(|news| news.gone = true);
+                    entry
+                        .processes
+                        .send_modify(|processes| processes.gone = true);
                 }
             }
         }
@@ -502,8 +572,8 @@ impl Link {
             );
         }
         for entry in &entries {
-            entry.news.send_modify(|news| {
-                news.leader.get_or_insert(ExitStatusKind::Lost);
+            entry.processes.send_modify(|processes| {
+                processes.leader.get_or_insert(ExitStatusKind::Lost);
             });
         }
         let reaped = tokio::task::spawn_blocking(move || {
@@ -519,7 +589,9 @@ impl Link {
         }
         sweep::sweep().await;
         for entry in &entries {
-            entry.news.send_modify(|news| news.gone = true);
+            entry
+                .processes
+                .send_modify(|processes| processes.gone = true);
         }
         self.ended.send_replace(true);
     }

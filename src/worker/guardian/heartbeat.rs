@@ -20,7 +20,7 @@ const CALM: u32 = 30;
 pub(super) enum Step {
     /// Ask whether it is there.
     Ping,
-    /// It was asked: wait.
+    /// The guardian was asked: wait.
     Wait,
     /// Something stopped it: let it go on.
     Continue,

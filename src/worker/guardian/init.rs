@@ -1,14 +1,14 @@
 //! A worker's init process: parent of its leader, and what every other process of the worker falls to when its own
 //! parent ends. So who belongs to a worker is what descends from its init process, which no process can choose.
 //!
-//! It is a fork of the guardian without exec, so that its memory is the guardian's but for a few pages. It keeps
+//! An init process is a fork of the guardian without exec, so that its memory is the guardian's but for a few pages. It keeps
 //! the leader unreaped, so that a signal to the leader's group cannot hit another process, until the guardian
 //! ends it. When the guardian dies, it kills what it has and ends.
 //!
 //! ```text
 //!  guardian --fork--> init (subreaper) --fork, exec--> leader --> ...
-//!     ^                 |   ^----------- orphans ------------------+
-//!     +-- Told (pipe) --+
+//!     ^                       |   ^------- orphans -----------------+
+//!     +-- InitReport (pipe) --+
 //! ```
 #![allow(
     unsafe_code,
@@ -16,17 +16,19 @@
 )]
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, getegid, geteuid, getpid, getppid};
 
+use super::namespaces::{self, Namespaces, fork_into};
 use super::spawn::execute;
-use super::wire::{SPAWN_FDS, SpawnFailure, Stage};
-use crate::process::{close_all_but, end_descendants};
+use super::wire::{SpawnFailure, SpawnFds, Stage};
+use crate::process::{close_all_but, end_descendants, open_pidfd};
 
 /// Sent by the kernel when the guardian dies; blocked, and waited for together with the ends of children.
 const PARENT_DIED: Signal = Signal::SIGUSR1;
@@ -38,7 +40,7 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 pub(super) enum Event {
     /// The program runs.
     Started { leader: u32 },
-    /// It could not be started; the init process ends.
+    /// The leader could not be started; the init process ends.
     Failed(SpawnFailure),
     /// The leader ended; `status` as waitpid(2) gives it.
     Exited { status: i32 },
@@ -46,12 +48,12 @@ pub(super) enum Event {
 
 /// One packet in the pipe that all init processes write to: short enough to be written and read whole (pipe(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct InitReport {
     pub(super) id: u64,
     pub(super) event: Event,
 }
 
-impl Told {
+impl InitReport {
     /// Bytes of each packet.
     pub(super) const LEN: usize = 20;
 
@@ -97,6 +99,14 @@ fn stage_to_number(stage: Stage) -> i32 {
         Stage::Launch => 0,
         Stage::Exec => 1,
         Stage::Init => 2,
+        Stage::Mounts => 3,
+        Stage::Identity => 4,
+        Stage::Folder => 5,
+        Stage::Namespaces => 6,
+        Stage::Root => 7,
+        Stage::Filter => 8,
+        Stage::Groups => 9,
+        Stage::Network => 10,
     }
 }
 
@@ -104,31 +114,74 @@ fn stage_of_number(number: i32) -> Stage {
     match number {
         0 => Stage::Launch,
         1 => Stage::Exec,
+        3 => Stage::Mounts,
+        4 => Stage::Identity,
+        5 => Stage::Folder,
+        6 => Stage::Namespaces,
+        7 => Stage::Root,
+        8 => Stage::Filter,
+        9 => Stage::Groups,
+        10 => Stage::Network,
         _ => Stage::Init,
     }
 }
 
-/// Forks the init process of worker `id`, which starts it on the descriptors of a `Spawn` and says into `pipe` what
-/// comes of it. Its pid.
+/// What an init process knows of where it comes from.
+struct Origin {
+    guardian: Pid,
+    /// The guardian, for one that does not see its pid.
+    watched: Option<OwnedFd>,
+    namespaces: Namespaces,
+    user: (Uid, Gid),
+}
+
+impl Origin {
+    /// Whether the guardian is dead.
+    fn is_gone(&self) -> bool {
+        let Some(guardian) = &self.watched else {
+            return getppid() != self.guardian;
+        };
+        let mut polled = [PollFd::new(guardian.as_fd(), PollFlags::POLLIN)];
+        !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(0))
+    }
+}
+
+/// Forks the init process of worker `id`, in those namespaces, which starts it on the descriptors of a `Spawn` and says into `pipe`
+/// what comes of it. Its pid.
 ///
 /// # Errors
 /// When it cannot be forked.
 pub(super) fn start(
-    id: u64,
-    fds: [OwnedFd; SPAWN_FDS],
+    (id, namespaces): (u64, Namespaces),
+    fds: SpawnFds,
     pipe: BorrowedFd<'_>,
 ) -> Result<u32, SpawnFailure> {
     let guardian = getpid();
+    let watched = match namespaces.pids {
+        true => Some(open_pidfd(guardian.as_raw().cast_unsigned())),
+        false => None,
+    };
+    let watched = watched.transpose();
+    let origin = Origin {
+        guardian,
+        watched: watched.map_err(|error| failure(Stage::Namespaces, &error))?,
+        namespaces,
+        user: (geteuid(), getegid()),
+    };
+    let stage = match namespaces == Namespaces::default() {
+        true => Stage::Exec,
+        false => Stage::Namespaces,
+    };
     // SAFETY: the guardian has one thread, so that the child may do whatever a process may.
-    match unsafe { fork() } {
-        Ok(ForkResult::Parent { child }) => Ok(child.as_raw().cast_unsigned()),
-        Ok(ForkResult::Child) => leave(|| run(id, fds, pipe, guardian)),
-        Err(errno) => Err(failure(Stage::Exec, &errno.into())),
+    match unsafe { fork_into(namespaces) } {
+        Ok(Some(child)) => Ok(child.as_raw().cast_unsigned()),
+        Ok(None) => leave(|| run(id, fds, pipe, &origin)),
+        Err(error) => Err(failure(stage, &error)),
     }
 }
 
 /// Runs what a forked process does, then ends it without what the guardian would do at its end.
-fn leave(act: impl FnOnce()) -> ! {
+pub(super) fn leave(act: impl FnOnce()) -> ! {
     // A panic must not come out in the copy of the guardian's loop.
     let code = i32::from(catch_unwind(AssertUnwindSafe(act)).is_err());
     // SAFETY: takes a number and does not return.
@@ -140,69 +193,94 @@ fn failure(stage: Stage, error: &io::Error) -> SpawnFailure {
     SpawnFailure { stage, errno }
 }
 
-fn run(id: u64, fds: [OwnedFd; SPAWN_FDS], pipe: BorrowedFd<'_>, guardian: Pid) {
+fn run(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>, origin: &Origin) {
     let pipe = pipe.as_raw_fd();
-    match begin(fds, pipe, guardian) {
+    match begin(fds, pipe, origin) {
         Ok(leader) => {
-            tell(pipe, id, Event::Started { leader });
-            serve(pipe, id, leader, guardian);
+            let pid = leader.outside;
+            tell(pipe, id, Event::Started { leader: pid });
+            serve(pipe, id, leader.here, origin);
         }
         Err(failure) => tell(pipe, id, Event::Failed(failure)),
     }
 }
 
-/// Sets this process up and starts the leader; its pid.
-fn begin(fds: [OwnedFd; SPAWN_FDS], pipe: RawFd, guardian: Pid) -> Result<u32, SpawnFailure> {
+/// Pids of the leader: that by which the init process knows it, and that by which all others do.
+struct Leader {
+    here: u32,
+    outside: u32,
+}
+
+/// Sets this process up and starts the leader.
+fn begin(fds: SpawnFds, pipe: RawFd, origin: &Origin) -> Result<Leader, SpawnFailure> {
     let failed = |error: io::Error| failure(Stage::Exec, &error);
-    set_up(guardian).map_err(failed)?;
-    let (mut outcome, mut teller) = io::pipe().map_err(failed)?;
+    set_up(origin).map_err(failed)?;
+    if origin.namespaces.user {
+        let mapped = namespaces::map_user(origin.user);
+        mapped.map_err(|error| failure(Stage::Namespaces, &error))?;
+    }
+    let (mut outcome, mut report) = io::pipe().map_err(failed)?;
     let init = getpid();
     // SAFETY: as a fork of the guardian, this process has one thread.
     let leader = match unsafe { fork() }.map_err(|errno| failed(errno.into()))? {
         ForkResult::Parent { child } => child.as_raw(),
         ForkResult::Child => leave(|| {
+            let pid = namespaces::pid_outside().unwrap_or_default().to_le_bytes();
+            // Nobody is left to tell if this fails, here and below.
+            let _init_is_gone = report.write_all(&pid);
             let SpawnFailure { stage, errno } = execute(fds, init);
             let [stage, errno] = [stage_to_number(stage), errno].map(i32::to_le_bytes);
-            // Nobody is left to tell if this fails.
-            let _init_is_gone = teller.write_all(&[stage, errno].concat());
+            let _init_is_gone = report.write_all(&[stage, errno].concat());
         }),
     };
-    drop((teller, fds));
+    drop((report, fds));
     // Nothing of the guardian's: neither its socket, which tells of its death, nor the supervisor's stderr.
     // SAFETY: takes two numbers; 0 is /dev/null, and 2 is used by nobody here.
     unsafe { libc::dup2(0, 2) };
-    close_all_but([pipe, outcome.as_raw_fd()]).map_err(failed)?;
+    // Without one to watch, what is kept twice is kept once.
+    let watched = origin.watched.as_ref().map_or(pipe, AsRawFd::as_raw_fd);
+    close_all_but([pipe, outcome.as_raw_fd(), watched]).map_err(failed)?;
     // Closed by exec, or after the reason why that failed.
-    let mut said = Vec::with_capacity(8);
+    let mut said = Vec::with_capacity(12);
     outcome.read_to_end(&mut said).map_err(failed)?;
+    let killed = || failure(Stage::Init, &io::Error::from_raw_os_error(libc::ECHILD));
+    let (pid, said) = said.split_first_chunk::<4>().ok_or_else(killed)?;
     let Some((stage, errno)) = said.split_first_chunk::<4>() else {
-        return Ok(leader.cast_unsigned());
+        let here = leader.cast_unsigned();
+        let outside = match origin.namespaces.pids {
+            true => u32::from_le_bytes(*pid),
+            false => here,
+        };
+        if outside == 0 {
+            return Err(failure(Stage::Namespaces, &io::ErrorKind::NotFound.into()));
+        }
+        return Ok(Leader { here, outside });
     };
     let errno = errno.try_into().map_or(libc::EINVAL, i32::from_le_bytes);
     let stage = stage_of_number(i32::from_le_bytes(*stage));
     Err(SpawnFailure { stage, errno })
 }
 
-fn set_up(guardian: Pid) -> io::Result<()> {
+fn set_up(origin: &Origin) -> io::Result<()> {
     set_name(c"sp-init")?;
     set_child_subreaper(true)?;
     // Whatever comes waits; only SIGKILL and SIGSTOP do not.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
     set_pdeathsig(PARENT_DIED)?;
-    if getppid() != guardian {
+    if origin.is_gone() {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(())
 }
 
 fn tell(pipe: RawFd, id: u64, event: Event) {
-    let bytes = Told { id, event }.to_bytes();
+    let bytes = InitReport { id, event }.to_bytes();
     // SAFETY: the buffer is valid for its length. A packet is written whole or, without the guardian, not at all.
     let _guardian_is_gone = unsafe { libc::write(pipe, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 /// Reaps orphans, says when the leader has ended, until the guardian kills or leaves this process.
-fn serve(pipe: RawFd, id: u64, leader: u32, guardian: Pid) {
+fn serve(pipe: RawFd, id: u64, leader: u32, origin: &Origin) {
     let mut awaited = SigSet::empty();
     awaited.add(Signal::SIGCHLD);
     awaited.add(PARENT_DIED);
@@ -216,8 +294,11 @@ fn serve(pipe: RawFd, id: u64, leader: u32, guardian: Pid) {
                 reap(pid);
             }
         }
-        if getppid() != guardian {
-            end_descendants(END_LIMIT);
+        if origin.is_gone() {
+            // With the first process of a namespace the kernel ends all others.
+            if !origin.namespaces.pids {
+                end_descendants(END_LIMIT);
+            }
             return;
         }
         // Both are blocked: what came before this call is pending, not lost.
@@ -269,13 +350,13 @@ mod tests {
             Event::Failed(failure),
             Event::Exited { status: 9 },
         ] {
-            let told = Told {
+            let told = InitReport {
                 id: u64::MAX,
                 event,
             };
-            assert_eq!(Told::from_bytes(&told.to_bytes()), Some(told));
+            assert_eq!(InitReport::from_bytes(&told.to_bytes()), Some(told));
         }
-        assert_eq!(Told::from_bytes(&[9; Told::LEN]), None);
-        assert_eq!(Told::from_bytes(&[0; 7]), None);
+        assert_eq!(InitReport::from_bytes(&[9; InitReport::LEN]), None);
+        assert_eq!(InitReport::from_bytes(&[0; 7]), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The guardian: a small process that is parent of all workers, so that none outlives its purpose.
 //!
-//! It is this program started once more, before any thread exists, with an empty environment, and renamed
+//! The guardian is this program started once more, before any thread exists, with an empty environment, and renamed
 //! `sp-guardian`. Being single-threaded it may fork cheaply. Of each worker it forks an init process (`init.rs`),
 //! which is a child subreaper: what a worker starts, wherever that moves to, stays below it.
 //!
@@ -22,22 +22,38 @@
 //! - When the guardian itself is killed, or does not answer (`heartbeat.rs`), its init processes and the supervisor
 //!   (a subreaper too) do the same in its place.
 //! - No secret passes through the guardian's memory: the process that becomes the leader reads the launch data.
+//! - What a worker cannot take back is set before its program is executed, in this order: its namespaces, what it sees of the file
+//!   system, its user, its Landlock domain, its filter of system calls (`namespaces.rs`, `root.rs` or `mounts.rs`, `identity.rs`, `domain.rs`,
+//!   `filter.rs`).
 //!
-//! Not done here: pipes, framing and deadlines (the supervisor's side), and privilege separation: a
-//! worker that runs as the same user can kill the guardian, which costs all workers their lives.
+//! Not done here: pipes, framing and deadlines (the supervisor's side). A worker that runs as stdiopool's own user, without a
+//! domain, can kill the guardian, which costs all workers their lives.
 
+mod domain;
+mod filter;
 mod handle;
 mod heartbeat;
+mod identity;
 mod init;
+mod mount_call;
 mod mounts;
+mod namespaces;
+mod network;
+mod probe;
 mod process;
+mod root;
 mod spawn;
 mod sweep;
 mod wire;
 
-pub(crate) use handle::{Control, LaunchError, Launched, News};
+pub use domain::{Domains, domains};
+pub(crate) use handle::{Control, LaunchError, Launched, ProcessState};
 pub use handle::{Guardian, GuardianError};
-pub use mounts::can_make_read_only;
+pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 
-pub(crate) use wire::{Launch, SpawnFailure, Stage};
+pub(crate) use mounts::{Mount, Written};
+pub(crate) use network::Sockets;
+pub use probe::{NoWalls, can_be_strict, can_have_list_of_hosts, can_have_no_network};
+pub(crate) use root::{Place, Root};
+pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};

@@ -14,16 +14,21 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Pid, dup2_stdin, setsid};
 
-use super::init::{self, Event, Told};
+use super::init::{self, Event, InitReport};
+use super::mounts;
+use super::namespaces::Namespaces;
+use super::probe;
 use super::spawn::IGNORED;
-use super::wire::{Received, Report, Request, SpawnFailure, Stage, receive, send};
-use crate::process::{ProcessTable, RunState, close_from_3, keep_private, kill};
+use super::wire::{Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send};
+use crate::process::{
+    ProcessTable, RunState, close_from_3, give_up_privileges, keep_private, kill, take_short_turns,
+};
 
 /// First argument that makes this program a guardian.
 pub(super) const ARGUMENT: &str = "__guardian";
 /// Between two looks at a tree that is being killed.
 const KILL_ROUND: Duration = Duration::from_millis(5);
-/// The same once [`QUICK_ROUNDS`] were not enough: something is stuck in the kernel.
+/// Between two looks at a tree that is being killed once [`QUICK_ROUNDS`] were not enough: something is stuck in the kernel.
 const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
 const QUICK_ROUNDS: u32 = 200;
 /// Between two looks for what belongs to no worker, while there are workers. What falls to this process is looked for
@@ -36,6 +41,8 @@ const KILLED: i32 = libc::SIGKILL;
 ///
 /// Must be the first thing in `main`, before any thread exists.
 pub fn run_guardian_if_asked() {
+    mounts::try_if_asked();
+    probe::try_if_asked();
     let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|arg| arg != ARGUMENT) {
         return;
@@ -55,7 +62,7 @@ struct Guardian {
     signals: SignalFd,
     /// What init processes say, and where they say it.
     told: PipeReader,
-    teller: PipeWriter,
+    reports: PipeWriter,
     workers: BTreeMap<u64, Worker>,
     /// The supervisor is gone: kill everything, then exit.
     ending: bool,
@@ -73,7 +80,7 @@ struct Worker {
     leader: Option<u32>,
     /// Why there is no leader.
     failure: Option<SpawnFailure>,
-    /// That the leader ended has been reported.
+    /// Whether the end of the leader has been reported.
     exited: bool,
     dying: bool,
 }
@@ -97,21 +104,25 @@ impl Guardian {
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.
         setsid()?;
+        // Workers inherit it; where the kernel has no such turns, theirs are longer.
+        let _as_they_are = take_short_turns();
         set_child_subreaper(true)?;
         set_name(c"sp-guardian")?;
+        // A host that keeps it from that has taken more away.
+        let _as_it_is = give_up_privileges(true);
         keep_private()?;
         ignore_signals()?;
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
         mask.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let (told, teller) = io::pipe()?;
+        let (told, reports) = io::pipe()?;
         fcntl(&told, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Self {
             socket,
             signals: SignalFd::with_flags(&mask, flags)?,
             told,
-            teller,
+            reports,
             workers: BTreeMap::new(),
             ending: false,
             next_scan: Instant::now(),
@@ -183,7 +194,7 @@ impl Guardian {
             }
         };
         match request {
-            Request::Spawn { id } => self.spawn(id, fds),
+            Request::Spawn { id, namespaces } => self.spawn(id, namespaces, fds),
             Request::Signal { id, signal } => self.signal(id, signal),
             Request::Ping => self.report(&Report::Pong),
             Request::KillTree { id } => {
@@ -195,7 +206,7 @@ impl Guardian {
         }
     }
 
-    fn spawn(&mut self, id: u64, fds: Vec<OwnedFd>) {
+    fn spawn(&mut self, id: u64, namespaces: Namespaces, fds: Vec<OwnedFd>) {
         let failed = |errno| SpawnFailure {
             stage: Stage::Launch,
             errno,
@@ -204,8 +215,8 @@ impl Guardian {
             Err(failed(libc::EEXIST))
         } else {
             // Left out by the kernel where this process may open no more files.
-            let fds = fds.try_into().map_err(|_| failed(libc::EMFILE));
-            fds.and_then(|fds| init::start(id, fds, self.teller.as_fd()))
+            let fds = SpawnFds::of(fds).ok_or_else(|| failed(libc::EMFILE));
+            fds.and_then(|fds| init::start((id, namespaces), fds, self.reports.as_fd()))
         };
         match started {
             Ok(init) => {
@@ -241,19 +252,19 @@ impl Guardian {
 
     /// Takes what init processes have said.
     fn hear(&mut self) {
-        let mut bytes = [0; Told::LEN * 64];
+        let mut bytes = [0; InitReport::LEN * 64];
         // WouldBlock: nothing more was said. All packets are as long, so that none is read in part.
         while let Ok(len @ 1..) = self.told.read(&mut bytes) {
-            for told in bytes[..len]
-                .chunks_exact(Told::LEN)
-                .filter_map(Told::from_bytes)
+            for report in bytes[..len]
+                .chunks_exact(InitReport::LEN)
+                .filter_map(InitReport::from_bytes)
             {
-                self.take(told);
+                self.take(report);
             }
         }
     }
 
-    fn take(&mut self, Told { id, event }: Told) {
+    fn take(&mut self, InitReport { id, event }: InitReport) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -366,7 +377,7 @@ impl Guardian {
             let mut living = table.descent(table.children(child.pid));
             living.retain(|process| process.state != RunState::Zombie);
             living.iter().for_each(|process| kill(*process));
-            // It has yet to say how the leader ended, unless something keeps it from that.
+            // The init process has yet to say how the leader ended, unless something keeps it from that.
             let has_said_all = worker.exited || worker.failure.is_some();
             if living.is_empty() && (has_said_all || self.rounds >= QUICK_ROUNDS) {
                 kill(child);

@@ -4,15 +4,21 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::sys::prctl::{set_no_new_privs, set_pdeathsig};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::unistd::{Pid, getppid, setsid};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Pid, chdir, getppid, setsid};
 
-use super::mounts::ReadOnly;
-use super::wire::{Launch, SPAWN_FDS, SpawnFailure, Stage};
+use super::mounts::{self, Mounts};
+use super::root::Root;
+use super::wire::{Launch, SpawnFailure, SpawnFds, Stage};
+use super::{domain, filter, identity, namespaces};
 use crate::process::close_from_3;
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
@@ -25,56 +31,118 @@ pub(super) const IGNORED: [Signal; 4] = [
 
 /// Becomes the leader of a worker, in a process forked for it by its init process `init`. Returns only when that
 /// fails. The launch data, which holds secrets, is read here and nowhere else.
-pub(super) fn execute(fds: [OwnedFd; SPAWN_FDS], init: Pid) -> SpawnFailure {
+pub(super) fn execute(fds: SpawnFds, init: Pid) -> SpawnFailure {
     let failed = |stage, error: &io::Error| SpawnFailure {
         stage,
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
     };
-    let [stdin, stdout, stderr, launch] = fds;
+    let SpawnFds {
+        pipes,
+        launch,
+        sockets,
+    } = fds;
     let launch = match Launch::from_memfd(launch) {
         Ok(launch) => launch,
         Err(error) => return failed(Stage::Launch, &error),
     };
+    let [stdin, stdout, stderr] = pipes.map(Stdio::from);
     let mut command = Command::new(&launch.program);
     command
         .arg0(&launch.arg0)
         .args(&launch.args)
         .env_clear()
         .envs(launch.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&launch.cwd)
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::from(stdout))
-        .stderr(Stdio::from(stderr));
-    let read_only = ReadOnly::new(launch.read_only, launch.may_gain_privileges);
-    let limits = Limits {
-        open_files: launch.open_files,
-        cpu_seconds: launch.cpu_seconds,
-        may_gain_privileges: launch.may_gain_privileges,
-    };
-    // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
+    let done = Arc::new(AtomicU8::new(0));
+    let reached = Arc::clone(&done);
+    // SAFETY: the process was forked by one of a single thread, and has one itself: it may do what any process may.
     unsafe {
-        command.pre_exec(move || prepare(init, &limits, &read_only));
+        command.pre_exec(move || prepare(init, &launch, sockets.as_ref(), &reached));
     }
-    failed(Stage::Exec, &command.exec())
+    let error = command.exec();
+    failed(stage_of(done.load(Ordering::Relaxed)), &error)
 }
 
-/// What the kernel holds the worker to.
-struct Limits {
-    open_files: Option<u64>,
-    cpu_seconds: Option<u64>,
-    may_gain_privileges: bool,
+/// What was being done when a start failed, by how far it had come.
+fn stage_of(reached: u8) -> Stage {
+    match reached {
+        MOUNTING => Stage::Mounts,
+        BECOMING => Stage::Identity,
+        ENTERING => Stage::Folder,
+        DIVIDING => Stage::Namespaces,
+        ROOTING => Stage::Root,
+        FILTERING => Stage::Filter,
+        GROUPING => Stage::Groups,
+        NETWORKING => Stage::Network,
+        _ => Stage::Exec,
+    }
 }
 
-/// Runs in the child between fork and exec.
-fn prepare(init: Pid, limits: &Limits, read_only: &ReadOnly) -> io::Result<()> {
+/// How far a start has come.
+const MOUNTING: u8 = 1;
+const BECOMING: u8 = 2;
+const ENTERING: u8 = 3;
+const EXECUTING: u8 = 4;
+const DIVIDING: u8 = 5;
+const ROOTING: u8 = 6;
+const FILTERING: u8 = 7;
+const GROUPING: u8 = 8;
+const NETWORKING: u8 = 9;
+
+/// What is set between fork and exec. The order is what it is for: mounts need privileges, which go with the user;
+/// the folder is entered as that user, below the mounts, since from where it was before `..` led around them; a Landlock domain
+/// keeps from mounting; the request to be killed with the parent is forgotten when the user changes; a filter of system calls, which
+/// forbids some of these, comes last.
+fn prepare(
+    init: Pid,
+    launch: &Launch,
+    sockets: Option<&OwnedFd>,
+    reached: &AtomicU8,
+) -> io::Result<()> {
+    let reach = |stage| reached.store(stage, Ordering::Relaxed);
     setsid()?;
-    read_only.apply()?;
+    reach(GROUPING);
+    for group in &launch.groups {
+        // 0 is whoever writes it.
+        std::fs::write(group, "0")?;
+    }
+    limit_files(launch.file_size)?;
+    reach(DIVIDING);
+    namespaces::make_others(launch.root.is_some(), launch.network.is_host())?;
+    reach(NETWORKING);
+    launch.network.open(sockets)?;
+    reach(ROOTING);
+    if let Some(root) = &launch.root {
+        root.enter(launch.user.is_some())?;
+    }
+    reach(MOUNTING);
+    let may_make_user_namespace = !launch.may_gain_privileges && launch.user.is_none();
+    // Cloned, as this may be called again as far as its type says: it is not.
+    let mounts = Mounts::new(launch.mounts.clone(), may_make_user_namespace);
+    mounts.with(launch.written.clone()).apply()?;
+    reach(BECOMING);
+    if let Some(user) = launch.user {
+        if launch.root.is_none() {
+            mounts::hide_processes();
+        }
+        identity::become_user(user)?;
+    }
     kill_with_parent(init)?;
-    if !limits.may_gain_privileges {
+    if !launch.may_gain_privileges {
         set_no_new_privs()?;
     }
-    limit(Resource::RLIMIT_NOFILE, limits.open_files)?;
-    limit(Resource::RLIMIT_CPU, limits.cpu_seconds)?;
+    if launch.is_apart {
+        domain::enter(launch.root.as_ref().map(Root::writable))?;
+        // What a server makes is its own, also in folders that all may write.
+        umask(Mode::from_bits_truncate(0o077));
+    }
+    reach(ENTERING);
+    chdir(Path::new(&launch.cwd))?;
+    reach(EXECUTING);
+    limit(Resource::RLIMIT_NOFILE, launch.open_files)?;
+    limit(Resource::RLIMIT_CPU, launch.cpu_seconds)?;
     // On exec rather than now: the pipe by which a failed exec is reported must stay open until then.
     close_from_3(libc::CLOSE_RANGE_CLOEXEC)?;
     for ignored in IGNORED {
@@ -82,6 +150,11 @@ fn prepare(init: Pid, limits: &Limits, read_only: &ReadOnly) -> io::Result<()> {
         unsafe { signal(ignored, SigHandler::SigDfl) }?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    if launch.root.is_some() {
+        reach(FILTERING);
+        filter::apply()?;
+        reach(EXECUTING);
+    }
     Ok(())
 }
 
@@ -92,6 +165,19 @@ fn kill_with_parent(init: Pid) -> io::Result<()> {
     if getppid() != init {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
+    Ok(())
+}
+
+/// How long a file may be. A write beyond is an error to whoever makes it, not its end. The hard limit stays, as it is lifted again
+/// when there is room; a server that lifts it itself is ended.
+fn limit_files(longest: Option<u64>) -> io::Result<()> {
+    let Some(longest) = longest else {
+        return Ok(());
+    };
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    setrlimit(Resource::RLIMIT_FSIZE, longest.min(hard), hard)?;
+    // SAFETY: ignoring runs no code of ours.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::process::{ProcessTable, kill};
 
 /// Between two looks while something is dying.
 const ROUND: Duration = Duration::from_millis(5);
-/// The same once [`QUICK_ROUNDS`] were not enough.
+/// Between two looks once [`QUICK_ROUNDS`] were not enough.
 const SLOW_ROUND: Duration = Duration::from_millis(100);
 const QUICK_ROUNDS: u32 = 200;
 /// After so many rounds, half a minute, what is left hangs in the kernel, and waiting for it would hang too.

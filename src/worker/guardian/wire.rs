@@ -11,21 +11,48 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::mounts::{Mount, Written};
+use super::namespaces::Namespaces;
+use super::network::OwnNetwork;
+use super::root::Root;
 use crate::launch::LaunchSpec;
 use crate::process::receive_packet;
 
 /// Longest packet, in bytes. All fields are numbers or short names.
 pub(super) const MAX_PACKET: usize = 512;
-/// Descriptors that come with a `Spawn`: stdin, stdout, stderr, launch data.
-pub(super) const SPAWN_FDS: usize = 4;
+/// Descriptors that come with a `Spawn`.
+#[derive(Debug)]
+pub(super) struct SpawnFds {
+    /// stdin, stdout and stderr.
+    pub(super) pipes: [OwnedFd; 3],
+    pub(super) launch: OwnedFd,
+    /// Where sockets of its own network are handed out, if it is to have some.
+    pub(super) sockets: Option<OwnedFd>,
+}
+
+impl SpawnFds {
+    /// Of what was received: in the order of the fields.
+    pub(super) fn of(fds: Vec<OwnedFd>) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        let pipes = [fds.next()?, fds.next()?, fds.next()?];
+        let launch = fds.next()?;
+        let sockets = fds.next();
+        fds.next().is_none().then_some(Self {
+            pipes,
+            launch,
+            sockets,
+        })
+    }
+}
+
 /// Largest launch data, in bytes; far above what execve(2) takes (128 KiB a string, 6 MiB in all).
 const MAX_LAUNCH: u64 = 64 * 1024 * 1024;
 
 /// Supervisor to guardian.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Start a worker; [`SPAWN_FDS`] descriptors come along.
-    Spawn { id: u64 },
+    /// Start a worker; [`SpawnFds`] come along.
+    Spawn { id: u64, namespaces: Namespaces },
     /// Send `signal` to the process group of the worker's leader.
     Signal { id: u64, signal: i32 },
     /// Kill the worker's whole tree.
@@ -37,7 +64,7 @@ pub(super) enum Request {
 /// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// It runs; the first of all.
+    /// The guardian runs; the first of all reports.
     Ready,
     /// The answer to a `Ping`.
     Pong,
@@ -65,10 +92,35 @@ pub(crate) struct SpawnFailure {
 pub(crate) enum Stage {
     /// Reading the launch data.
     Launch,
-    /// fork, changing into the folder, limits, or exec.
+    /// fork, limits, or exec.
     Exec,
+    /// Hiding and showing folders.
+    Mounts,
+    /// Becoming its user, or entering its Landlock domain.
+    Identity,
+    /// Changing into the folder.
+    Folder,
     /// The worker's init process was killed before it could start anything.
     Init,
+    /// Making namespaces.
+    Namespaces,
+    /// Making a root of its own.
+    Root,
+    /// Entering the filter of system calls.
+    Filter,
+    /// Entering its control group.
+    Groups,
+    /// Making the network in which it reaches the hosts of its list.
+    Network,
+}
+
+/// What a worker sees of the file system: the host's but for some mounts, or a root of its own.
+#[derive(Default, Debug)]
+pub(crate) struct Files {
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) root: Option<Root>,
+    /// Files that are seen with these contents, where there is no root of its own.
+    pub(crate) written: Vec<Written>,
 }
 
 /// What to execute, as the guardian gets it. Holds secrets: no `Debug`.
@@ -83,14 +135,39 @@ pub(crate) struct Launch {
     pub(crate) cwd: OsString,
     pub(crate) open_files: Option<u64>,
     pub(crate) cpu_seconds: Option<u64>,
+    /// Longest file, in bytes.
+    pub(crate) file_size: Option<u64>,
+    /// Files of control groups by which it enters them.
+    pub(crate) groups: Vec<OsString>,
     pub(crate) may_gain_privileges: bool,
-    /// Folders that it must not write to, where the host can see to that.
-    pub(crate) read_only: Vec<OsString>,
+    /// What the worker sees of the file system otherwise, what is above first.
+    pub(crate) mounts: Vec<Mount>,
+    /// Files that it sees with contents of their own.
+    pub(crate) written: Vec<Written>,
+    /// Whether the worker is kept apart from the processes of others; `false` for `sandbox = "none"`.
+    pub(crate) is_apart: bool,
+    /// The user that it runs as, with the group of that number and no other; `None` for stdiopool's own.
+    pub(crate) user: Option<u32>,
+    /// What the worker sees instead of the host's file system, for `sandbox = "strict"`: then it is in namespaces of its own, behind a filter of
+    /// system calls, and `mounts` are none.
+    pub(crate) root: Option<Root>,
+    /// The network that the worker is in.
+    pub(crate) network: OwnNetwork,
 }
 
 impl Launch {
-    /// The launch of `spec`, whose program was found at `program`.
-    pub(crate) fn of(spec: &LaunchSpec, program: OsString) -> Self {
+    /// The namespaces in which its init process is made.
+    pub(super) fn namespaces(&self) -> Namespaces {
+        Namespaces::of(self.root.is_some(), self.network.is_host())
+    }
+
+    /// The launch of `spec`, whose program was found at `program`, as `user` or stdiopool's own, who sees these files.
+    pub(crate) fn of(
+        spec: &LaunchSpec,
+        program: OsString,
+        user: Option<u32>,
+        files: Files,
+    ) -> Self {
         use secrecy::ExposeSecret;
         Self {
             program,
@@ -108,8 +185,15 @@ impl Launch {
             cwd: spec.cwd.clone().into_os_string(),
             open_files: spec.limits.open_files,
             cpu_seconds: spec.limits.cpu_seconds,
+            file_size: spec.limits.disk,
+            groups: vec![],
             may_gain_privileges: spec.may_gain_privileges,
-            read_only: spec.read_only.iter().map(Into::into).collect(),
+            mounts: files.mounts,
+            written: files.written,
+            is_apart: spec.sandbox.is_some(),
+            user,
+            root: files.root,
+            network: OwnNetwork::of(spec),
         }
     }
 
@@ -189,17 +273,27 @@ mod tests {
             cwd: "/".into(),
             open_files: Some(9),
             cpu_seconds: None,
+            file_size: None,
+            groups: vec![],
             may_gain_privileges: false,
-            read_only: vec!["/x".into()],
+            mounts: vec![Mount::ShowReadOnly("/x".into())],
+            is_apart: true,
+            user: Some(7),
+            root: None,
+            network: OwnNetwork::Host,
+            written: vec![],
         };
         let memfd = launch.to_memfd().expect("memfd");
         send(
             ours.as_raw_fd(),
-            &Request::Spawn { id: 7 },
+            &Request::Spawn {
+                id: 7,
+                namespaces: Namespaces::default(),
+            },
             &[memfd.as_raw_fd()],
         )
         .expect("sends");
-        let Received::Message(Request::Spawn { id: 7 }, mut fds) =
+        let Received::Message(Request::Spawn { id: 7, .. }, mut fds) =
             receive(theirs.as_fd()).expect("receives")
         else {
             panic!("another message came");

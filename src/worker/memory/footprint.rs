@@ -1,5 +1,6 @@
 //! What processes hold.
 
+use procfs::ProcError;
 use procfs::process::Process;
 
 use super::SwapWeight;
@@ -30,8 +31,13 @@ impl Footprint {
 /// hot path. `None` when none of them could be read.
 pub fn footprint(pids: &[u32]) -> Option<Footprint> {
     let of_one = |pid: &u32| {
-        let rollup = Process::new(i32::try_from(*pid).ok()?).ok()?.smaps_rollup();
-        let rollup = rollup.ok()?.memory_map_rollup;
+        let process = Process::new(i32::try_from(*pid).ok()?).ok()?;
+        let rollup = match process.smaps_rollup() {
+            Ok(rollup) => rollup.memory_map_rollup,
+            // Without CAP_SYS_PTRACE, as in many containers, of a process of another user.
+            Err(ProcError::PermissionDenied(_)) => return of_status(&process),
+            Err(_) => return None,
+        };
         let map = &rollup.0.first()?.extension.map;
         let bytes = |name: &str| map.get(name).copied().unwrap_or(0);
         Some((bytes("Pss"), bytes("SwapPss")))
@@ -41,6 +47,15 @@ pub fn footprint(pids: &[u32]) -> Option<Footprint> {
         resident: known.iter().map(|(resident, _)| resident).sum(),
         swapped: known.iter().map(|(_, swapped)| swapped).sum(),
     })
+}
+
+/// What everybody may know of a process: what it holds, and what it has swapped out. Pages of files, which others share as a
+/// rule, are left out.
+fn of_status(process: &Process) -> Option<(u64, u64)> {
+    let status = process.status().ok()?;
+    let bytes = |kib: Option<u64>| kib.unwrap_or(0) << 10;
+    let own = bytes(status.rssanon) + bytes(status.rssshmem);
+    Some((own, bytes(status.vmswap)))
 }
 
 /// Resident bytes of processes, shared pages counted in each: cheap, and changes when the

@@ -4,6 +4,8 @@ use std::fs;
 
 use procfs::Current;
 
+use crate::process::may_look_into_others;
+
 /// Which part of a swapped-out byte stays in memory: 0 with a disk, about a third with zram.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SwapWeight(pub f64);
@@ -32,7 +34,7 @@ impl SwapWeight {
 
 struct SwapDevice {
     path: String,
-    /// In any unit: only their ratios matter.
+    /// Pages in use, in any unit: only their ratios matter.
     used: u64,
 }
 
@@ -69,12 +71,17 @@ fn zram_ratio(name: &str) -> Option<f64> {
 /// Why idle workers cannot be paged out here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HibernationError {
-    /// There is nowhere to page out to.
+    /// The host has nowhere to page out to.
     #[error("there is no swap space (zram is advised: scripts/zram)")]
     NoSwap,
     /// process_madvise(2) needs it for other processes than one's own.
     #[error("the capability CAP_SYS_NICE is missing (AmbientCapabilities=CAP_SYS_NICE in systemd)")]
     NoCapability,
+    /// process_madvise(2) needs it for processes of other users.
+    #[error(
+        "the capability CAP_SYS_PTRACE is missing, without which root pages out none of the processes of tenants' users"
+    )]
+    NoPtrace,
 }
 
 /// Whether idle workers can be paged out.
@@ -82,18 +89,20 @@ pub enum HibernationError {
 /// # Errors
 /// What is missing.
 pub fn can_hibernate() -> Result<(), HibernationError> {
-    /// Its number in capabilities(7).
+    /// The capability's number in capabilities(7).
     const CAP_SYS_NICE: u32 = 23;
     if swap_devices().is_empty() {
         return Err(HibernationError::NoSwap);
     }
     let status = procfs::process::Process::myself().and_then(|me| me.status());
     let has_it = status.is_ok_and(|status| status.capeff & (1 << CAP_SYS_NICE) != 0);
-    if has_it {
-        Ok(())
-    } else {
-        Err(HibernationError::NoCapability)
+    if !has_it {
+        return Err(HibernationError::NoCapability);
     }
+    if nix::unistd::geteuid().is_root() && !may_look_into_others() {
+        return Err(HibernationError::NoPtrace);
+    }
+    Ok(())
 }
 
 /// Whether some of the swap space is compressed memory.

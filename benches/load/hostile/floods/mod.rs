@@ -3,6 +3,7 @@
 mod bodies;
 mod configs;
 mod connections;
+mod noise;
 mod servers;
 mod sessions;
 
@@ -54,6 +55,20 @@ pub(crate) const FLOODS: &[Flood] = &[
     flood!("idle HTTP/2", connections::idle),
     flood!("HTTP/2 window 0", connections::window_of_zero),
     flood!("pipelining", connections::pipelining),
+];
+
+/// What servers do to their host, and clients that are merely careless: another tenant is to notice less of these.
+pub(crate) const NOISE: &[Flood] = &[
+    flood!("busy loops", noise::busy_loops),
+    flood!("memory leak", noise::memory_leak),
+    flood!("processes without end", noise::processes),
+    flood!("disk filler", noise::disk_filler),
+    flood!("connections outward", noise::connections),
+    flood!("stdin never read", noise::deaf),
+    flood!("crash loop", noise::crash_loop),
+    flood!("abandoned sessions", noise::abandoned),
+    flood!("slow reader", noise::slow_reader),
+    flood!("slow heads", noise::slow_heads),
 ];
 
 /// Who floods, and whom.

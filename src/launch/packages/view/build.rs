@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use super::super::manifest::{Item, Manifest, digest};
-use super::{LINK, SHARED, Shipped, ViewError};
+use super::error::ViewError;
+use super::layout::{LINK, SHARED, Shipped};
 
 /// Longest first line by which a script names its interpreter, in bytes, `#!` and line break included
 /// (BINPRM_BUF_SIZE before Linux 5.1).
@@ -23,7 +24,7 @@ pub(super) struct Plan<'a> {
     pub(super) own: &'a BTreeSet<String>,
     /// Where the view is made.
     pub(super) at: &'a Path,
-    /// Where it will be.
+    /// Where the view will be.
     pub(super) home: &'a Path,
 }
 
@@ -87,7 +88,7 @@ fn folders<'a>(plan: &'a Plan<'_>) -> BTreeSet<&'a str> {
     folders
 }
 
-/// Whether it is a script of a virtual environment, which names the interpreter in it.
+/// Whether an item is a script of a virtual environment, which names the interpreter in it.
 fn is_script(plan: &Plan<'_>, path: &str) -> Result<bool, ViewError> {
     if !path.starts_with("venv/bin/") {
         return Ok(false);

@@ -10,8 +10,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::super::manifest::digest;
+use super::error::ViewError;
+use super::layout::{LINK, PRIVATE, Shipped};
 use super::walk::{Found, Kind, open_file, walk};
-use super::{LINK, PRIVATE, Shipped, ViewError};
 
 /// What is carried, from where to where.
 pub(super) struct Carry<'a> {
@@ -25,7 +26,7 @@ pub(super) struct Carry<'a> {
     pub(super) left: &'a Path,
 }
 
-/// How it went.
+/// What became of the files that a server wrote.
 #[derive(Default, Debug)]
 pub(super) struct Carried {
     /// Files that are in the new view, and their digests.
@@ -161,7 +162,7 @@ fn put(file: &File, root: &Path, path: &str) -> io::Result<Option<String>> {
         .mode(mode | 0o200)
         .open(&to)?;
     let mut source = file;
-    // It may have been read for its digest.
+    // The file may have been read for its digest.
     io::Seek::rewind(&mut source)?;
     io::copy(&mut source, &mut target)?;
     target.set_modified(meta.modified()?)?;

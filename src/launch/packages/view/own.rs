@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::super::manifest::{Item, Manifest};
-use super::{ViewError, Wanted, own_node};
+use super::super::python_name::normalized;
+use super::error::ViewError;
+use super::own_node;
+use super::wanted::Wanted;
 
-/// In place of names of dependencies: all of them.
+/// Stands in place of names of dependencies for all of them.
 const ALL: &str = "*";
 /// Folders of an entry that no package is in: what install scripts have left.
 const LEFT_BY_SCRIPTS: [&str; 2] = ["downloads", "home"];
@@ -52,7 +55,8 @@ fn of_python(
     let entry = wanted.entry;
     let is_meant = |name: &str| {
         let mut meant = wanted.writable.iter().map(String::as_str);
-        normal(name) == normal(wanted.package) || meant.any(|one| normal(one) == normal(name))
+        normalized(name) == normalized(wanted.package)
+            || meant.any(|one| normalized(one) == normalized(name))
     };
     let mut own = BTreeSet::new();
     let records: Vec<&str> = manifest
@@ -118,11 +122,6 @@ fn source_of(path: &str) -> Option<String> {
     Some(format!("{folder}{stem}.py"))
 }
 
-/// A name as it is compared (PEP 503).
-fn normal(name: &str) -> String {
-    name.to_ascii_lowercase().replace(['_', '.'], "-")
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -157,6 +156,7 @@ mod tests {
             entry,
             program: Path::new(program),
             writable: &writable,
+            user: None,
         };
         let own = own_files(manifest, program, &wanted).expect("readable");
         own.into_iter().collect()

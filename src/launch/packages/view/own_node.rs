@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::manifest::{Item, Manifest};
 use super::super::node::provider;
-use super::Wanted;
+use super::wanted::Wanted;
 
 /// The folder of the package that is named, and of the one that has the program. Of dependencies that are written, also of
 /// all packages that lead to them, by the entry's lock file: node finds what a package needs beside where that really is.

@@ -1,9 +1,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::manifest;
+use super::super::manifest::{self, Manifest};
 use super::*;
 
 /// An entry of that name with a package `a` that has these files, and a dependency.
@@ -37,6 +39,7 @@ fn prepare_when(
         entry,
         program: Path::new("node_modules/.bin/a"),
         writable: &[],
+        user: None,
     };
     Views::default().prepare(root, &wanted, still_running)
 }
@@ -147,7 +150,7 @@ fn another_version_finds_what_was_written_and_has_its_own_code() {
     assert_eq!(left.expect("kept"), "mine");
     prepare(&root, &new).expect("there");
     assert!(before.exists(), "a worker runs from it");
-    // It writes something, and ends.
+    // The old version's worker writes something, and ends.
     fs::write(own.join("late.json"), "late").expect("written");
     drop(running);
     prepare(&root, &new).expect("there");

@@ -23,18 +23,18 @@ pub(in super::super) enum Kind {
     Other,
     /// A folder that cannot be looked into, or is too deep.
     Closed,
-    /// One thing more than are looked at.
+    /// There is more than is looked at.
     Beyond,
 }
 
-/// One thing below a folder. What is in folders that can be looked into is found, not the folders.
+/// A file or link below a folder. What is in folders that can be looked into is found, not the folders.
 #[derive(Debug)]
 pub(in super::super) struct Found<'a> {
-    /// Its path from the folder.
+    /// The item's path from the folder.
     pub(in super::super) path: &'a str,
-    /// Where it is at this moment, whatever is renamed above it.
+    /// Where the item is at this moment, whatever is renamed above it.
     pub(in super::super) at: PathBuf,
-    /// What it is.
+    /// What the item is.
     pub(in super::super) kind: Kind,
 }
 

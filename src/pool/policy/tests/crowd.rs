@@ -49,7 +49,7 @@ impl Crowd {
                     self.longest_wait = self.longest_wait.max(self.now - since);
                     self.plan(100, Step::Release(id, tenant));
                 }
-                Action::Refuse(_, failure) => panic!("nobody is refused: {failure}"),
+                Action::Refuse(_, failure) => panic!("nobody is refused: {failure:?}"),
                 Action::Adopt(id, _) => panic!("{id} is no spare"),
                 Action::Hibernate(id) => panic!("{id} has no rest"),
                 Action::Wake(_) | Action::Gone { .. } | Action::Forget(_) | Action::Circuit(_) => {}

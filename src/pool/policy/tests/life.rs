@@ -100,11 +100,11 @@ fn failed_starts_are_tried_again_later_and_later() {
         let id = bench.started().expect("started");
         bench.tell(Event::StartFailed(
             id,
-            Failure::new(Reason::StartFailed, "no luck"),
+            StartFailure::Failed("no luck".into()),
         ));
         assert_eq!(
-            bench.refusal(ticket).expect("told at once").message,
-            "no luck"
+            bench.failed(ticket).expect("told at once"),
+            StartFailure::Failed("no luck".into())
         );
         bench.tell(Event::Exited {
             worker: id,
@@ -135,12 +135,9 @@ fn a_key_that_keeps_failing_is_refused_at_once() {
         bench.fail(id);
     }
     let ticket = bench.want(1, "a");
-    let failure = bench.refusal(ticket).expect("at once");
-    assert_eq!(failure.reason, Reason::CircuitOpen);
-    assert!(
-        failure.retry_after.is_some() && failure.message.contains("no luck"),
-        "{failure}"
-    );
+    let (of, last) = bench.circuit(ticket);
+    assert_eq!(of, CircuitOf::Configuration(TenantId::new("a")));
+    assert_eq!(last, Some(StartFailure::Failed("no luck".into())));
     let other = bench.want(2, "b");
     assert_eq!(bench.refusal(other), None, "other keys are not its fault");
 }
@@ -156,11 +153,10 @@ fn the_circuit_of_a_tenant_opens_when_its_keys_fail_and_of_nobody_else() {
         }
     }
     let ticket = bench.want(6, "a");
-    let failure = bench.refusal(ticket).expect("its own circuit");
-    assert_eq!(failure.reason, Reason::CircuitOpen);
-    assert!(failure.message.contains("for tenant `a`"), "{failure}");
+    let (of, _) = bench.circuit(ticket);
+    assert_eq!(of, CircuitOf::Tenant(TenantId::new("a")));
     let open: Vec<_> = bench.policy.open_circuits(bench.now).collect();
-    assert_eq!(open[0].1, Some(&TenantId::new("a")));
+    assert_eq!(open[0].1.tenant, Some(&TenantId::new("a")));
     bench.want(7, "b");
     let other = bench.started().expect("it never failed");
     bench.tell(Event::Ready(other));
@@ -176,12 +172,9 @@ fn a_circuit_opens_when_it_fails_for_several_tenants_and_closes_with_one_success
         bench.fail(id);
     }
     let ticket = bench.want(4, "d");
-    let failure = bench.refusal(ticket).expect("the server is at fault");
-    assert_eq!(failure.reason, Reason::CircuitOpen);
-    assert!(
-        !failure.message.contains("no luck"),
-        "another's failure is not told"
-    );
+    let (of, last) = bench.circuit(ticket);
+    assert_eq!(of, CircuitOf::Everyone);
+    assert_eq!(last, None, "another's failure is not told");
     assert_eq!(bench.policy.open_circuits(bench.now).count(), 1);
     bench.after(37.0);
     bench.want(1, "a");
@@ -241,15 +234,9 @@ fn a_drain_refuses_what_waits_and_lets_the_busy_finish() {
     let busy = bench.busy(1, "a");
     let waiting = bench.want(2, "b");
     bench.tell(Event::Drain);
-    assert_eq!(
-        bench.refusal(waiting).expect("refused").reason,
-        Reason::Draining
-    );
+    assert_eq!(bench.refusal(waiting).expect("refused"), Refusal::Draining);
     let late = bench.want(1, "a");
-    assert_eq!(
-        bench.refusal(late).expect("refused").reason,
-        Reason::Draining
-    );
+    assert_eq!(bench.refusal(late).expect("refused"), Refusal::Draining);
     assert_eq!(
         bench.release(busy),
         [Action::Stop(busy, StopReason::Drained)]

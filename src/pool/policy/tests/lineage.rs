@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::Lineage;
+use crate::pool::policy::Predecessor;
 
 fn of_lineage(n: u8) -> KeyFacts {
     KeyFacts {
@@ -46,7 +47,7 @@ fn the_next_key_starts_when_nothing_is_left_of_the_last() {
 fn a_worker_that_crashed_counts_until_nothing_is_left_of_it() {
     let mut bench = Bench::new(limits(4));
     let id = bench.busy(1, "a");
-    bench.tell(Event::Retire(id, StopReason::Spoiled));
+    bench.tell(Event::Retire(id, StopReason::Invalidated));
     bench.want(1, "a");
     assert_eq!(bench.started(), None);
     bench.release(id);
@@ -65,12 +66,13 @@ fn a_long_call_holds_up_the_next_worker_for_the_drain_timeout_and_no_longer() {
     });
     let (id, next) = followed(&mut bench);
     bench.after(11.0);
-    let failure = bench.refusal(next).expect("told");
-    assert_eq!(failure.reason, Reason::Busy);
+    let refusal = bench.refusal(next).expect("told");
+    let Refusal::Follows { predecessor, .. } = refusal else {
+        panic!("{refusal:?}");
+    };
     assert!(
-        failure.message.contains("still works on 1 request")
-            && failure.message.contains("`pool.drain_timeout`"),
-        "{failure}"
+        matches!(predecessor, Predecessor::Draining { in_flight: 1, .. }),
+        "{predecessor:?}"
     );
     bench.after(60.0);
     assert!(bench.said.is_empty(), "nobody waits: it goes on");
@@ -163,7 +165,7 @@ fn a_declined_worker_counts_where_the_next_is_tried() {
     };
     bench.want_of(1, &other_era, 0);
     let id = bench.started().expect("started");
-    let failure = Failure::new(Reason::StartFailed, "not in this way");
+    let failure = StartFailure::Failed("not in this way".into());
     bench.tell(Event::Declined(id, failure));
     bench.want_of(2, &of_lineage(2), 0);
     assert_eq!(bench.started(), None, "some of it is left");
@@ -178,8 +180,8 @@ fn who_waits_for_a_start_that_is_out_of_date_is_sent_elsewhere() {
     let id = bench.started().expect("started");
     bench.tell(Event::Retire(id, StopReason::Config));
     assert!(bench.said(&Action::Stop(id, StopReason::Config)));
-    let failure = bench.refusal(ticket).expect("at once");
-    assert_eq!(failure.reason, Reason::Starting);
+    let refusal = bench.refusal(ticket).expect("at once");
+    assert!(matches!(refusal, Refusal::Changed { .. }), "{refusal:?}");
     let next = bench.want_of(2, &of_lineage(9), 0);
     assert_eq!(bench.started(), None);
     bench.gone(id);
@@ -238,7 +240,10 @@ fn siblings_follow_each_other_where_only_one_may_be_there() {
         bench.after(1.0);
         bench.refusal(next)
     };
-    assert!(failure.is_some_and(|it| it.reason == Reason::Busy));
+    assert!(matches!(
+        failure,
+        Some(Refusal::KeyBusy { .. } | Refusal::Follows { .. })
+    ));
     bench.want_of(1, &of_siblings(1), 0);
     assert!(bench.said(&Action::Stop(third, StopReason::Sibling)));
     assert!(bench.policy.worker(third).expect("there").is_cut_short);
@@ -300,7 +305,7 @@ fn one_that_takes_requests_again_spares_the_others_of_its_siblings() {
     let n = if own == busy[0] { 1 } else { 2 };
     let other = busy[2 - usize::from(n)];
     bench.tell(Event::RetireKey(key(3 - n), StopReason::Config));
-    // Its key is asked for, and by now it is known that only one of the siblings can be there.
+    // The key of `own` is asked for, and by now it is known that only one of the siblings can be there.
     let ticket = bench.want_of(n, &of_siblings(n), 1);
     assert!(bench.said.is_empty(), "both are busy");
     bench.after(31.0);

@@ -14,9 +14,11 @@ mod world;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, Claim, Event, KeyFacts, Limits, Policy, StopReason, TicketId};
+use super::{
+    Action, CircuitOf, Claim, Event, KeyFacts, Limits, Policy, Refusal, StartFailure, StopReason,
+    TicketId,
+};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 /// A policy, its clock, and what it said last.
 struct Bench {
@@ -137,7 +139,7 @@ impl Bench {
     fn fail(&mut self, id: WorkerId) {
         self.tell(Event::StartFailed(
             id,
-            Failure::new(Reason::StartFailed, "no luck"),
+            StartFailure::Failed("no luck".into()),
         ));
         self.tell(Event::Exited {
             worker: id,
@@ -145,7 +147,23 @@ impl Bench {
         });
     }
 
-    fn refusal(&self, ticket: TicketId) -> Option<Failure> {
+    /// How the start failed that the ticket waited for.
+    fn failed(&self, ticket: TicketId) -> Option<StartFailure> {
+        match self.refusal(ticket)? {
+            Refusal::StartFailed { failure, .. } => Some(failure),
+            other => panic!("refused for something else: {other:?}"),
+        }
+    }
+
+    /// The owner of the circuit that the ticket was refused for, and how the last start of its key failed.
+    fn circuit(&self, ticket: TicketId) -> (CircuitOf, Option<StartFailure>) {
+        match self.refusal(ticket) {
+            Some(Refusal::CircuitOpen { of, last, .. }) => (of, last),
+            other => panic!("no circuit: {other:?}"),
+        }
+    }
+
+    fn refusal(&self, ticket: TicketId) -> Option<Refusal> {
         self.said.iter().find_map(|action| match action {
             Action::Refuse(refused, failure) if *refused == ticket => Some(failure.clone()),
             _ => None,

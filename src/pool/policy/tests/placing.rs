@@ -211,7 +211,7 @@ fn a_busy_worker_yields_after_its_turn_and_not_before() {
     bench.want(1, "a");
     bench.after(3.0);
     let worker = WorkerId(1);
-    // Its start took three seconds, so that its turn is as long.
+    // The worker's start took three seconds, so that its turn is as long.
     bench.tell(Event::Ready(worker));
     bench.want(2, "b");
     bench.after(1.5);
@@ -254,8 +254,7 @@ fn a_tenants_limit_makes_its_own_workers_go() {
     );
     bench.after(31.0);
     let failure = bench.refusal(ticket).expect("refused at its deadline");
-    assert_eq!(failure.reason, Reason::TenantLimit);
-    assert!(failure.message.contains("max_workers"), "{failure}");
+    assert!(matches!(failure, Refusal::TenantFull { .. }), "{failure:?}");
 }
 
 #[test]
@@ -316,12 +315,10 @@ fn a_full_queue_refuses_whoever_waits_with_most() {
     let failure = bench
         .refusal(own)
         .expect("its own queue is as long as it may be");
-    assert_eq!(failure.reason, Reason::PoolExhausted);
-    assert!(failure.message.contains("queue_limit"), "{failure}");
+    assert!(matches!(failure, Refusal::QueueFull { .. }), "{failure:?}");
     bench.want(30, "modest");
     let failure = bench.refusal(flood[2]).expect("its newest makes room");
-    assert_eq!(failure.reason, Reason::TenantLimit);
-    assert!(failure.retry_after.is_some());
+    assert!(matches!(failure, Refusal::QueueShare { .. }), "{failure:?}");
 }
 
 #[test]
@@ -333,8 +330,100 @@ fn whoever_waits_too_long_is_told_what_stood_in_the_way() {
     assert_eq!(bench.refusal(ticket), None);
     bench.after(1.0);
     let failure = bench.refusal(ticket).expect("refused");
-    assert_eq!(failure.reason, Reason::PoolExhausted);
-    assert!(failure.message.contains("1 of 1 are in use"), "{failure}");
+    let is_full = matches!(
+        failure,
+        Refusal::PoolFull {
+            in_use: 1,
+            limit: 1,
+            ..
+        }
+    );
+    assert!(is_full, "{failure:?}");
+}
+
+#[test]
+fn whoever_waits_behind_its_own_starts_is_told_so() {
+    let mut bench = Bench::new(Limits {
+        max_starting: 1,
+        start_counts_for: std::time::Duration::from_secs(60),
+        ..limits(5)
+    });
+    bench.want(1, "slow");
+    let ticket = bench.want(2, "slow");
+    bench.after(30.0);
+    let failure = bench.refusal(ticket).expect("refused");
+    let is_own = matches!(
+        &failure,
+        Refusal::StartsFull { tenant, own: 1, limit: 1, .. } if tenant.as_str() == "slow"
+    );
+    assert!(is_own, "{failure:?}");
+}
+
+/// A start that goes on for long takes no place any more: then others do that began later.
+#[test]
+fn whoever_waits_behind_starts_that_do_not_count_any_more_is_told_of_those_that_do() {
+    let mut bench = Bench::new(Limits {
+        max_starting: 1,
+        ..limits(9)
+    });
+    let tickets: Vec<_> = (1..=6).map(|key| bench.want(key, "slow")).collect();
+    bench.after(30.0);
+    let failure = bench.refusal(tickets[5]).expect("refused");
+    let is_own = matches!(
+        &failure,
+        Refusal::StartsFull {
+            own: 1,
+            limit: 1,
+            ..
+        }
+    );
+    assert!(is_own, "{failure:?}");
+}
+
+#[test]
+fn whoever_waits_behind_starts_of_others_is_told_so() {
+    let mut bench = Bench::new(Limits {
+        max_starting: 2,
+        start_counts_for: std::time::Duration::from_secs(60),
+        ..limits(9)
+    });
+    bench.want(1, "slow");
+    bench.want(2, "slower");
+    let ticket = bench.want(3, "modest");
+    bench.after(30.0);
+    let failure = bench.refusal(ticket).expect("refused");
+    let is_of_others = matches!(
+        &failure,
+        Refusal::StartsFull {
+            own: 0,
+            limit: 2,
+            ..
+        }
+    );
+    assert!(is_of_others, "{failure:?}");
+}
+
+#[test]
+fn whoever_waits_for_memory_is_told_so() {
+    let mut bench = Bench::new(Limits {
+        unknown_memory: 96,
+        max_memory: 150,
+        ..limits(9)
+    });
+    bench.busy(1, "a");
+    let ticket = bench.want(2, "b");
+    bench.after(30.0);
+    let failure = bench.refusal(ticket).expect("refused");
+    let is_memory = matches!(
+        &failure,
+        Refusal::MemoryFull {
+            needs: 96,
+            held: 96,
+            limit: 150,
+            ..
+        }
+    );
+    assert!(is_memory, "{failure:?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn spares_that_fail_back_off_and_those_no_longer_wanted_go() {
     let mut bench = Bench::new(limits(8));
     bench.tell(stock(1));
     let id = bench.started().expect("started");
-    let failure = Failure::new(Reason::StartFailed, "no");
+    let failure = StartFailure::Failed("no".into());
     bench.tell(Event::StartFailed(id, failure));
     bench.tell(Event::Exited {
         worker: id,

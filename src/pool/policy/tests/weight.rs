@@ -56,7 +56,7 @@ fn a_word_in_sleep_ends_it_and_a_worker_that_cannot_sleep_is_left_alone() {
     let id = idle_of(&mut bench, 1, "a", 70 * MIB);
     bench.after(30.1);
     bench.tell(Event::Hibernated(id, Some(MIB)));
-    bench.tell(Event::Stirred(id));
+    bench.tell(Event::SpontaneousWake(id));
     assert!(bench.said(&Action::Wake(id)));
     bench.after(30.1);
     assert!(bench.said(&Action::Hibernate(id)));
@@ -197,6 +197,34 @@ fn who_grows_beyond_the_limit_is_made_up_for_by_the_idle() {
     bench.tell(Event::Measured(busy, 250 * MIB));
     assert!(bench.said(&Action::Stop(idle, StopReason::EvictedForMemory)));
     assert!(bench.policy.worker(busy).is_some(), "who works goes on");
+}
+
+/// Swap that is turned off while workers sleep is read back into memory, of all of them at once.
+#[test]
+fn what_swap_gives_back_counts_and_is_made_room_for() {
+    let mut bench = Bench::new(bounded(220 * MIB));
+    let first = idle_of(&mut bench, 1, "a", 90 * MIB);
+    let second = idle_of(&mut bench, 2, "b", 90 * MIB);
+    bench.after(31.0);
+    for id in [first, second] {
+        bench.tell(Event::Hibernated(id, Some(5 * MIB)));
+    }
+    let third = bench.busy(3, "c");
+    bench.tell(Event::Measured(third, 100 * MIB));
+    for id in [first, second] {
+        bench.tell(Event::Measured(id, 90 * MIB));
+    }
+    let is_stopped = |id| bench.said(&Action::Stop(id, StopReason::EvictedForMemory));
+    let stopped = [first, second].map(is_stopped);
+    assert!(stopped.contains(&true), "{:?}", bench.said);
+    assert!(bench.policy.worker(third).is_some(), "who works goes on");
+    // What stays cannot sleep any more, and is left alone.
+    for id in [first, second] {
+        if bench.said(&Action::Hibernate(id)) {
+            bench.tell(Event::Hibernated(id, None));
+        }
+    }
+    bench.policy.check_invariants();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Drives the policy through millions of random events in a small world that knows the rules too.
 
+mod steps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,12 +9,11 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, KeyFacts, Limits, Policy, Stock,
-    StopReason, TicketId,
+    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, KeyFacts, Limits, Policy, Refusal,
+    StartFailure, Stock, StopReason, TicketId,
 };
 use super::dice::{Dice, limits, spares_of};
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
-use crate::protocol::{Failure, Reason};
 
 /// Worlds per test, of up to [`LONGEST`] events each: together more than two million.
 const WORLDS: u32 = 700;
@@ -41,7 +42,7 @@ struct Process {
     sleeps: bool,
     is_paging_out: bool,
     was_spare: bool,
-    /// It takes no starting place any more.
+    /// The worker takes no starting place any more.
     waits: bool,
 }
 
@@ -212,7 +213,7 @@ impl World {
             }
             Action::Grant(ticket, id) => self.grant(ticket, id),
             Action::Refuse(ticket, failure) => {
-                assert!(!failure.message.is_empty(), "a refusal says why");
+                assert_ne!(failure, Refusal::Dropped, "the policy is there");
                 assert!(
                     self.waiting.remove(&ticket).is_some(),
                     "refused whoever waits"
@@ -246,11 +247,14 @@ impl World {
                     !self.open_circuits.contains(&of_everyone) || *of == CircuitOf::Everyone;
                 assert!(
                     *failing > 0 && (is_new || !is_heard),
-                    "open already: {change}"
+                    "open already: {change:?}"
                 );
             }
             (CircuitOf::Everyone, CircuitTurn::Closes | CircuitTurn::Forgotten) => {
-                assert!(self.open_circuits.contains(&this), "it was open: {change}");
+                assert!(
+                    self.open_circuits.contains(&this),
+                    "it was open: {change:?}"
+                );
                 self.open_circuits.retain(|(other, _)| other != server);
             }
             (CircuitOf::Tenant(_), CircuitTurn::Closes | CircuitTurn::Forgotten) => {
@@ -386,199 +390,6 @@ impl World {
         }
         process.owners.push(owner);
         self.leases.push((id, owner));
-    }
-
-    /// One random event.
-    fn step(&mut self) {
-        match self.dice.below(100) {
-            0..40 => self.want(),
-            40..62 => self.release(),
-            62..74 => self.start_ends(),
-            74..84 => self.process_ends(),
-            84..86 => self.crash(),
-            86..89 => {
-                let waiting: Vec<_> = self.waiting.keys().copied().collect();
-                if let Some(ticket) = self.dice.pick(&waiting).copied() {
-                    self.waiting.remove(&ticket);
-                    self.tell(Event::Withdraw(ticket));
-                }
-            }
-            89 => self.pin(),
-            90 => self.weigh(),
-            91..92 => {
-                let ids: Vec<_> = self.processes.keys().copied().collect();
-                if let Some(id) = self.dice.pick(&ids).copied() {
-                    self.tell(Event::Retire(id, StopReason::Admin));
-                }
-            }
-            92 => {
-                let (key, _) = self.keys[self.dice.between(0, self.keys.len() - 1)];
-                self.tell(Event::RetireKey(key, StopReason::Config));
-            }
-            93 if self.dice.below(4) == 0 => {
-                self.spares.1 = spares_of(&mut self.dice, self.spares.1.server_max_workers).1;
-                let (key, facts) = self.spares.clone();
-                let stock = (self.dice.below(4) > 0).then_some(Stock { key, facts });
-                self.tell(Event::Stock(stock.into_iter().collect()));
-            }
-            94 if self.dice.below(4) == 0 => {
-                self.limits = limits(&mut self.dice);
-                self.tell(Event::Reconfigure(self.limits.clone()));
-            }
-            _ => {
-                self.now += match self.dice.below(3) {
-                    0 => Duration::from_millis(self.dice.below(900)),
-                    1 => self.dice.seconds(0, 5),
-                    _ => self
-                        .policy
-                        .next_deadline()
-                        .map_or(Duration::ZERO, |at| at.saturating_duration_since(self.now)),
-                };
-                self.tell(Event::Tick);
-            }
-        }
-    }
-
-    fn want(&mut self) {
-        let (key, facts) = self.keys[self.dice.between(0, self.keys.len() - 1)].clone();
-        let ticket = TicketId(self.next_ticket);
-        self.next_ticket += 1;
-        let owner = self.dice.below(4);
-        // Of this key or another, or gone.
-        let prefers = self.dice.below(60);
-        let prefers = (prefers < 40).then_some(WorkerId(prefers));
-        self.waiting.insert(ticket, (key, owner));
-        self.tell(Event::Want {
-            ticket,
-            key,
-            facts,
-            claim: Claim {
-                owner,
-                session: owner,
-                prefers,
-            },
-        });
-    }
-
-    fn release(&mut self) {
-        if self.leases.is_empty() {
-            return;
-        }
-        let at = self.dice.between(0, self.leases.len() - 1);
-        let (id, owner) = self.leases.swap_remove(at);
-        if let Some(process) = self.processes.get_mut(&id) {
-            let held = process.owners.iter().position(|other| *other == owner);
-            process.owners.swap_remove(held.expect("it was granted"));
-        }
-        let served = self.dice.below(4) > 0;
-        self.tell(Event::Release {
-            worker: id,
-            session: owner,
-            served,
-        });
-    }
-
-    fn start_ends(&mut self) {
-        let starting = self.with_life(Life::Starting);
-        let Some(id) = self.dice.pick(&starting).copied() else {
-            return;
-        };
-        let is_well = self.dice.below(6) > 0;
-        let waits = self.dice.below(5) == 0;
-        let process = self.processes.get_mut(&id).expect("it is there");
-        if waits {
-            process.waits = true;
-            self.tell(Event::Waits(id));
-            return;
-        }
-        if is_well {
-            process.life = Life::Ready;
-            self.tell(Event::Ready(id));
-        } else {
-            process.life = Life::Ending;
-            let failure = Failure::new(Reason::StartFailed, "no luck");
-            let failure = failure.retry_after(Duration::from_secs(1));
-            let event = match self.dice.below(4) {
-                0 => {
-                    let facts = self.facts(self.processes[&id].key);
-                    let elsewhere = facts.lineage_if_declined;
-                    let process = self.processes.get_mut(&id).expect("it is there");
-                    process.lineage = elsewhere.unwrap_or(process.lineage);
-                    Event::Declined(id, failure)
-                }
-                1 => Event::StartFailed(id, Failure::new(Reason::ConfigInvalid, "no good")),
-                _ => Event::StartFailed(id, failure),
-            };
-            self.tell(event);
-        }
-    }
-
-    fn process_ends(&mut self) {
-        let ending = self.with_life(Life::Ending);
-        if let Some(id) = self.dice.pick(&ending).copied() {
-            self.processes.remove(&id);
-            self.tell(Event::Exited {
-                worker: id,
-                asked: true,
-            });
-        }
-    }
-
-    fn crash(&mut self) {
-        let ids: Vec<_> = self.processes.keys().copied().collect();
-        if let Some(id) = self.dice.pick(&ids).copied() {
-            self.processes.remove(&id);
-            self.tell(Event::Exited {
-                worker: id,
-                asked: false,
-            });
-        }
-    }
-
-    /// Measurements, page-outs that end, words in sleep, pressure.
-    fn weigh(&mut self) {
-        let ids: Vec<_> = self.processes.keys().copied().collect();
-        let Some(id) = self.dice.pick(&ids).copied() else {
-            return;
-        };
-        let bytes = self.dice.below(300) << 20;
-        match self.dice.below(8) {
-            0 => self.tell(Event::Pressure(bytes)),
-            1 => self.tell(Event::Stirred(id)),
-            2..4 => self.tell(Event::Measured(id, bytes)),
-            _ => {
-                let paging = self.processes.iter().filter(|(_, p)| p.is_paging_out);
-                let paging: Vec<_> = paging.map(|(id, _)| *id).collect();
-                if let Some(id) = self.dice.pick(&paging).copied() {
-                    let left = (self.dice.below(9) > 0).then_some(bytes / 8);
-                    self.paged_out(id, left);
-                }
-            }
-        }
-    }
-
-    fn paged_out(&mut self, id: WorkerId, left: Option<u64>) {
-        let process = self.processes.get_mut(&id).expect("it is there");
-        process.is_paging_out = false;
-        // The policy takes no notice of one that is being stopped.
-        process.sleeps &= left.is_some();
-        self.tell(Event::Hibernated(id, left));
-    }
-
-    fn pin(&mut self) {
-        let ids: Vec<_> = self.processes.keys().copied().collect();
-        let Some(id) = self.dice.pick(&ids).copied() else {
-            return;
-        };
-        let pins = self.dice.below(2) == 0;
-        let process = self.processes.get_mut(&id).expect("it is there");
-        if pins {
-            process.pins += 1;
-            self.tell(Event::Pin(id));
-        } else if process.pins > 0 {
-            process.pins -= 1;
-            self.tell(Event::Unpin(id));
-        }
     }
 
     /// Nobody wants anything any more, everything under way ends well, and time passes.

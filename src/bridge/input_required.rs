@@ -1,0 +1,302 @@
+//! A session's requests at a worker of the stateless revision: what it wants to know, its client is
+//! asked, and the request is sent again with the answers (2026-07-28, basic/patterns/mrtr).
+//!
+//! ```text
+//!  request ──▶ at the worker ── result ──▶ answered
+//!                 ▲       └── input required ──▶ waits for its client
+//!                 └────────── every answer ────────┘   └── an error ──▶ answered with it
+//! ```
+
+use serde_json::{Map, Value, json};
+
+use super::action::Action;
+use super::call::{Call, Purpose, Question};
+use super::client_request::{ClientRequest, Opened};
+use super::mux::{MAX_ASKS, Mux};
+use super::numbers::{AskRef, CallId};
+use super::params;
+use super::rounds::{Input, Rounds};
+use super::stateless::{InputRequest, Outcome, Template};
+use crate::protocol::{Envelope, code, raw_error_response, result_response};
+
+/// Most times that one request is sent. A server that still wants input then does not know what it
+/// wants.
+const MAX_ROUNDS: u8 = 8;
+
+impl Mux {
+    /// A session's request for a worker of the stateless revision; `None` if it can be sent as it
+    /// is, because its client speaks that revision too.
+    pub(super) fn stateless_request(
+        &mut self,
+        request: ClientRequest<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<Opened> {
+        let ClientRequest {
+            session, envelope, ..
+        } = request;
+        let client_id = envelope.id.map_or("null", |id| id.get());
+        let method = envelope.method.as_deref().unwrap_or_default();
+        let raw_params = envelope.params.map_or("{}", |params| params.get());
+        let refuse = |code, why: &str| {
+            let why = why.to_owned();
+            Some(Opened::Refused { code, why })
+        };
+        match method {
+            "ping" => return Some(done(client_id)),
+            "logging/setLevel" => {
+                let Some(level) = params::level(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`level` is no log level");
+                };
+                self.attached_session(session).level = Some(level);
+                out.push(Action::LevelSet(session, level));
+                return Some(done(client_id));
+            }
+            "resources/subscribe" => {
+                let Some(uri) = params::uri(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
+                };
+                if self
+                    .server_info
+                    .as_ref()
+                    .is_some_and(|server_info| !server_info.subscribes)
+                {
+                    return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
+                }
+                if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
+                    return refuse(code, &why);
+                }
+                let uri = uri.into_owned();
+                self.subscribe(session, &uri);
+                out.push(Action::Subscribed(session, uri));
+                self.listen(out);
+                return Some(done(client_id));
+            }
+            "resources/unsubscribe" => {
+                let Some(uri) = params::uri(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
+                };
+                self.unsubscribe(session, &uri);
+                out.push(Action::Unsubscribed(session, uri.into_owned()));
+                self.listen(out);
+                return Some(done(client_id));
+            }
+            _ => {}
+        }
+        let next = self.next_call;
+        let attached = self.attached_session(session);
+        let identity = attached.identity.as_deref()?;
+        let level = attached.level;
+        let token = params::progress_token(raw_params);
+        let template = Template::read(
+            method,
+            envelope.params,
+            identity,
+            level,
+            token.map(|_| next),
+        );
+        let Some(template) = template else {
+            return refuse(code::INVALID_PARAMS, "`params` must be an object");
+        };
+        let line = template.line(next, &Map::new(), None);
+        let id = self.new_call(Call {
+            session: Some(session),
+            client_id: client_id.into(),
+            client_token: token.map(Into::into),
+            purpose: Purpose::Plain,
+            cancelled: false,
+            wants_logs: level.is_some(),
+            rounds: Some(Box::new(Rounds {
+                template,
+                wire: Some(CallId(next)),
+                count: 1,
+                missing: 0,
+                responses: Map::new(),
+                state: None,
+            })),
+        });
+        Some(Opened::Sent(id, line))
+    }
+
+    /// Whether the worker's result asks for input; if so, the client is asked.
+    pub(super) fn wants_input(
+        &mut self,
+        id: CallId,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| !call.cancelled) else {
+            return false;
+        };
+        let (Some(session), Some(rounds), Some(result)) =
+            (call.session, &mut call.rounds, envelope.result)
+        else {
+            return false;
+        };
+        let (requests, state) = match Outcome::of(result.get()) {
+            Outcome::Complete => return false,
+            Outcome::InputRequired { requests, state } => (requests, state),
+            Outcome::Unknown(kind) => {
+                let why = format!(
+                    "the server's result is of kind `{kind}`, which clients of this revision do not know"
+                );
+                self.end_with_error(
+                    id,
+                    &json!({ "code": code::INTERNAL_ERROR, "message": why }),
+                    out,
+                );
+                return true;
+            }
+        };
+        rounds.wire = None;
+        rounds.state = state;
+        rounds.responses.clear();
+        let (mut asked, mut known) = (Vec::new(), Vec::new());
+        for request in requests {
+            if request.method == "roots/list" && !self.roots.is_empty() {
+                known.push(request);
+            } else {
+                asked.push(request);
+            }
+        }
+        rounds.missing = asked.len();
+        let roots: Vec<_> = self.roots.iter().map(|uri| json!({ "uri": uri })).collect();
+        for InputRequest { key, .. } in known {
+            rounds.responses.insert(key, json!({ "roots": roots }));
+        }
+        if self.asks.len() + asked.len() > MAX_ASKS {
+            let why = format!("{MAX_ASKS} requests to clients are waiting for answers already");
+            self.end_with_error(
+                id,
+                &json!({ "code": code::SERVER_ERROR, "message": why }),
+                out,
+            );
+            return true;
+        }
+        if asked.is_empty() {
+            self.next_round(id, out);
+            return true;
+        }
+        for request in asked {
+            let ask = AskRef {
+                worker: self.worker,
+                number: self.next_ask,
+            };
+            self.next_ask += 1;
+            let message = request.message(&ask.to_string());
+            self.asks.insert(
+                ask.number,
+                Question {
+                    session,
+                    worker_id: "".into(),
+                    token: None,
+                    input: Some(Input {
+                        call: id,
+                        key: request.key,
+                    }),
+                    about_roots: false,
+                },
+            );
+            out.push(Action::Ask {
+                session,
+                call: Some(id),
+                ask,
+                message,
+            });
+        }
+        true
+    }
+
+    /// The client has answered a question of a round.
+    pub(super) fn input_given(
+        &mut self,
+        Input { call: id, key }: Input,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(rounds) = self
+            .calls
+            .get_mut(&id)
+            .and_then(|call| call.rounds.as_mut())
+        else {
+            return;
+        };
+        let given = envelope
+            .result
+            .map(|given| serde_json::from_str(given.get()));
+        let Some(Ok(given)) = given else {
+            let why = envelope.error.map_or("null", |error| error.get());
+            let error = serde_json::from_str(why).ok().filter(Value::is_object);
+            let error = error.unwrap_or_else(
+                || json!({ "code": code::INTERNAL_ERROR, "message": "the client did not answer" }),
+            );
+            self.end_with_error(id, &error, out);
+            return;
+        };
+        rounds.responses.insert(key, given);
+        rounds.missing = rounds.missing.saturating_sub(1);
+        if rounds.missing == 0 {
+            self.next_round(id, out);
+        }
+    }
+
+    /// A question of a round will not be answered.
+    pub(super) fn input_failed(&mut self, input: &Input, why: &str, out: &mut Vec<Action>) {
+        let error = json!({ "code": code::INTERNAL_ERROR, "message": why });
+        self.end_with_error(input.call, &error, out);
+    }
+
+    fn next_round(&mut self, id: CallId, out: &mut Vec<Action>) {
+        let wire = CallId(self.next_call);
+        let Some(rounds) = self
+            .calls
+            .get_mut(&id)
+            .and_then(|call| call.rounds.as_mut())
+        else {
+            return;
+        };
+        if rounds.count >= MAX_ROUNDS {
+            let why = format!("the server still asks for input after {MAX_ROUNDS} rounds");
+            self.end_with_error(
+                id,
+                &json!({ "code": code::INTERNAL_ERROR, "message": why }),
+                out,
+            );
+            return;
+        }
+        self.next_call += 1;
+        rounds.count += 1;
+        rounds.wire = Some(wire);
+        let responses = std::mem::take(&mut rounds.responses);
+        let line = rounds
+            .template
+            .line(wire.0, &responses, rounds.state.as_deref());
+        self.wires.insert(wire, id);
+        out.push(Action::ToWorker(line));
+    }
+
+    fn end_with_error(&mut self, id: CallId, error: &Value, out: &mut Vec<Action>) {
+        self.drop_inputs(id);
+        if let Some(call) = self.end_call(id) {
+            out.push(Action::Answer {
+                call: id,
+                message: raw_error_response(&call.client_id, error.to_string().as_bytes()),
+                is_error: true,
+            });
+        }
+    }
+
+    /// The call's questions concern no one any more.
+    pub(super) fn drop_inputs(&mut self, id: CallId) {
+        let is_of_call = |question: &Question| {
+            question
+                .input
+                .as_ref()
+                .is_some_and(|input| input.call == id)
+        };
+        self.asks.retain(|_, question| !is_of_call(question));
+    }
+}
+
+fn done(id: &str) -> Opened {
+    Opened::Local(result_response(id, b"{}"))
+}

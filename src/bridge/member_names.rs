@@ -1,0 +1,266 @@
+//! Names of members on which stdiopool decides, and whether a message spells them so that every decoder
+//! reads the same.
+//!
+//! Decoders differ. Of a name that stands twice most take the last, some the first. Go's `encoding/json`
+//! matches names by the simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), its second
+//! version on demand without `-` and `_` as well; .NET, Jackson and others have such modes. A
+//! server that does so would act on a name that no rule of stdiopool looked at. So a name that some
+//! decoder takes for one of these must be there once, and be written plainly; all other names are the server's own.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
+use super::stateless::meta;
+use crate::folding;
+use crate::protocol::{Listed, each_member};
+
+/// Where names stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// `params`.
+    Params,
+    /// `params._meta`.
+    Meta,
+    /// `params.ref` of `completion/complete`.
+    Reference,
+}
+
+/// What stdiopool begins its own names with.
+const OWN: &str = "dev.stdiopool/";
+
+/// Longest name that is looked at without an allocation, in bytes.
+const SHORT: usize = 64;
+
+impl Place {
+    /// The place in words, for people.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Params => "params",
+            Self::Meta => "params._meta",
+            Self::Reference => "params.ref",
+        }
+    }
+
+    /// The names on which stdiopool decides there.
+    const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Params => &[
+                "name",
+                "arguments",
+                "_meta",
+                "uri",
+                "cursor",
+                "level",
+                "ref",
+                "task",
+                "requestId",
+                "progressToken",
+                CLIENT_CONFIG,
+                "inputResponses",
+                "requestState",
+                "notifications",
+                "protocolVersion",
+                "capabilities",
+                "clientInfo",
+            ],
+            Self::Meta => &["progressToken", CONFIG, IDENTITY],
+            Self::Reference => &["type", "name", "uri"],
+        }
+    }
+
+    /// What all names begin with that are decided on there, beside those.
+    const fn prefixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Meta => &[meta::PREFIX, OWN],
+            Self::Params | Self::Reference => &[],
+        }
+    }
+
+    /// Whether a name, written in ASCII, is one that some decoder may take for one that is decided on, or begins
+    /// as those do.
+    fn is_alike(self, name: &[u8]) -> bool {
+        let mut names = self.names().iter();
+        let mut prefixes = self.prefixes().iter();
+        names.any(|known| ascii_folded(known.as_bytes()).eq(ascii_folded(name)))
+            || prefixes.any(|prefix| {
+                let mut folded = ascii_folded(name);
+                ascii_folded(prefix.as_bytes()).all(|byte| folded.next() == Some(byte))
+            })
+    }
+}
+
+fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
+    let letters = name.iter().filter(|byte| !matches!(byte, b'-' | b'_'));
+    letters.map(u8::to_ascii_lowercase)
+}
+
+/// A name in the form in which the names are equal that some decoder takes for the same: case-folded, without `-` and
+/// `_`.
+pub(super) fn folded(name: &str) -> String {
+    folding::folded(name.chars().filter(|c| !matches!(c, '-' | '_')))
+}
+
+/// Why the names of a message cannot be accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum BadName {
+    /// The name is there twice.
+    #[error("`{place}` has `{name}` more than once; give it once", place = .0.text(), name = .1)]
+    Twice(Place, String),
+    /// The name is another spelling of a known one.
+    #[error("`{place}` has a name that some servers read as `{name}`: write it plainly, or leave it out", place = .0.text(), name = .1)]
+    Lookalike(Place, String),
+}
+
+/// A member as it stands in an object.
+#[derive(Debug)]
+pub(in crate::bridge) struct Written<'a> {
+    /// The name, quotes and escapes included.
+    pub(in crate::bridge) spelling: &'a str,
+    /// The name.
+    pub(in crate::bridge) name: Cow<'a, str>,
+    /// The value.
+    pub(in crate::bridge) value: &'a str,
+}
+
+/// The members of an object as they stand there.
+#[derive(Debug, Default)]
+pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<Written<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = WrittenMembers<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    let spelling = name.get();
+                    let name = serde_json::from_str::<String>(spelling);
+                    members.push(Written {
+                        spelling,
+                        name: Cow::Owned(name.map_err(serde::de::Error::custom)?),
+                        value: value.get(),
+                    });
+                }
+                Ok(WrittenMembers(members))
+            }
+        }
+        deserializer.deserialize_map(Reading)
+    }
+}
+
+impl<'a> WrittenMembers<'a> {
+    /// Reads an object; `None` if the text is none, or a name is no Unicode text.
+    pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Checks the names on which stdiopool decides in that place. The reference for [`are_usual`].
+    pub(super) fn check(&self, place: Place) -> Result<(), BadName> {
+        let names: Vec<_> = place
+            .names()
+            .iter()
+            .map(|name| (*name, folded(name)))
+            .collect();
+        let prefixes = place.prefixes().iter();
+        let prefixes: Vec<_> = prefixes.map(|prefix| (*prefix, folded(prefix))).collect();
+        let mut seen = Vec::new();
+        for member in &self.0 {
+            let own = folded(&member.name);
+            let decided = names.iter().find(|(_, folded)| *folded == own);
+            let begins = || prefixes.iter().find(|(_, folded)| own.starts_with(folded));
+            let is_plain = match (decided, decided.is_none().then(begins).flatten()) {
+                (Some((name, _)), _) => member.name == *name,
+                (None, Some((prefix, _))) => member.name.starts_with(prefix),
+                (None, None) => continue,
+            };
+            // PHP writes every slash with a backslash, and nothing reads that as anything else.
+            let spelling = member.spelling.replace("\\/", "/");
+            if !is_plain || spelling.contains('\\') {
+                let name = decided.map_or(&*member.name, |(name, _)| name);
+                return Err(BadName::Lookalike(place, name.to_owned()));
+            }
+            if seen.contains(&own) {
+                return Err(BadName::Twice(place, member.name.to_string()));
+            }
+            seen.push(own);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the parameters of a message are as those of nearly every one: plainly written, each of the names on
+/// which stdiopool decides there at most once, and nothing in them that is for stdiopool or has to be taken out.
+/// What it does not say `true` of is looked at closely.
+pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
+    let mut has = 0;
+    let params = listed.params().all(|(name, value)| {
+        is_first(Place::Params, &mut has, name)
+            && match name {
+                "_meta" => value.starts_with('{'),
+                "ref" => is_usual_reference(value),
+                CLIENT_CONFIG => false,
+                _ => true,
+            }
+    });
+    let mut has = 0;
+    params
+        && listed.meta().all(|(name, value)| {
+            is_first(Place::Meta, &mut has, name)
+                // Decided on for their type too, or taken out.
+                && match name {
+                    "progressToken" => is_token(value),
+                    meta::RELATED_TASK => false,
+                    name => !name.starts_with(OWN),
+                }
+        })
+}
+
+fn is_usual_reference(value: &str) -> bool {
+    let mut has = 0;
+    // Of another type it is the server's to refuse.
+    !value.starts_with('{')
+        || each_member(value, |name, _| {
+            is_first(Place::Reference, &mut has, name).then_some(())
+        })
+        .is_some()
+}
+
+/// Whether a value is what a progress token can be: a string or a number.
+pub(super) fn is_token(raw: &str) -> bool {
+    matches!(raw.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
+}
+
+/// Whether a name is plain, and if stdiopool decides on it the first of its kind.
+fn is_first(place: Place, has: &mut u32, name: &str) -> bool {
+    // Exactly one of those, in nearly all cases.
+    let names = place.names();
+    let at = names.iter().position(|known| *known == name).or_else(|| {
+        let of_protocol = place == Place::Meta;
+        let at = meta::NAMES.iter().position(|known| *known == name);
+        at.filter(|_| of_protocol).map(|at| names.len() + at)
+    });
+    if let Some(at) = at {
+        let bit = 1 << at;
+        let is_first = *has & bit == 0;
+        *has |= bit;
+        return is_first;
+    }
+    name.len() <= SHORT
+        && name.bytes().all(|byte| byte.is_ascii() && byte != b'\\')
+        && !place.is_alike(name.as_bytes())
+}
+
+#[cfg(test)]
+#[path = "member_names_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! Batches of messages, which the revision 2025-03-26 has.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use http::{Response, StatusCode};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use super::attached;
+use super::local::answered_here;
+use crate::front::pipeline::context::RequestContext;
+use crate::front::pipeline::inbound::Inbound;
+use crate::front::pipeline::parse::unreadable;
+use crate::front::response::body::Body;
+use crate::front::response::reply;
+use crate::front::response::sse::{FIRST_WORDS, message_of};
+use crate::gateway::{Next, ResponseStream};
+use crate::held;
+use crate::protocol::{Envelope, EnvelopeError, Failure, Kind, Reason};
+use crate::session::Session;
+use crate::tenancy::ClientConfig;
+use crate::upstream::OutboundMessage;
+
+/// Most messages in one batch.
+const MAX_BATCH: usize = 64;
+
+/// One message of a batch.
+struct BatchItem<'a> {
+    message: &'a [u8],
+    envelope: Envelope<'a>,
+    /// What the request sets for its server, if that is not what its session does; or what is wrong with that.
+    config: Result<Option<Arc<ClientConfig>>, Failure>,
+}
+
+/// Serves several messages at once, in the one revision that has them (2025-03-26, basic/transports).
+pub(in crate::front) async fn serve(inbound: &Inbound<'_>) -> Response<Body> {
+    if let Err(failure) = inbound.check_version() {
+        return inbound.refuse(&failure, None);
+    }
+    let items: Vec<&RawValue> = match serde_json::from_slice(&inbound.body) {
+        Ok(items) => items,
+        Err(error) => {
+            return inbound.refuse(&unreadable(&EnvelopeError::Syntax(error)), None);
+        }
+    };
+    let session = match inbound.session() {
+        Ok(session) => session,
+        Err(failure) => return inbound.refuse(&failure, None),
+    };
+    let refuse = |why: String| inbound.refuse(&Failure::new(Reason::InvalidRequest, why), None);
+    if !session.revision().has_batches() {
+        let revision = session.revision();
+        return refuse(format!(
+            "revision {revision} has no batches; send one message per POST"
+        ));
+    }
+    if items.is_empty() || items.len() > MAX_BATCH {
+        return refuse(format!(
+            "a batch holds 1 to {MAX_BATCH} messages, not {}",
+            items.len()
+        ));
+    }
+    let mut plain = Vec::with_capacity(items.len());
+    for item in items {
+        let own = item.get().as_bytes();
+        let envelope = match Envelope::parse(own) {
+            Ok(envelope) => envelope,
+            Err(error) => return inbound.refuse(&unreadable(&error), None),
+        };
+        let is_request = envelope.kind() == Kind::Request;
+        match inbound.configured(&envelope) {
+            Ok((config, rest)) => {
+                let rest = rest.map_or(Cow::Borrowed(own), |rest| Cow::Owned(rest.to_vec()));
+                plain.push((rest, Ok(config)));
+            }
+            Err(failure) if is_request => plain.push((Cow::Borrowed(own), Err(failure))),
+            // What is no request has no answer that could say so.
+            Err(failure) => return inbound.refuse(&failure, None),
+        }
+    }
+    let mut messages = Vec::with_capacity(plain.len());
+    for (message, own) in &plain {
+        match Envelope::parse(message) {
+            Ok(envelope) if envelope.method.as_deref() == Some("initialize") => {
+                return refuse("`initialize` must not be part of a batch".to_owned());
+            }
+            Ok(envelope) => {
+                let config = own.clone().map(|own| session.refined(own));
+                messages.push(BatchItem {
+                    message,
+                    envelope,
+                    config,
+                });
+            }
+            Err(error) => return inbound.refuse(&unreadable(&error), None),
+        }
+    }
+    send(inbound, &session, messages).await
+}
+
+async fn send(
+    inbound: &Inbound<'_>,
+    session: &Arc<Session>,
+    messages: Vec<BatchItem<'_>>,
+) -> Response<Body> {
+    let _in_use = session.in_use();
+    let gateway = &inbound.front.gateway;
+    let mut context = inbound.context();
+    let mut response_stream = ResponseStream::new().asked_by(inbound.principal(), session);
+    let mut settled = VecDeque::new();
+    let mut has_requests = false;
+    for item in messages {
+        let BatchItem {
+            message,
+            envelope,
+            config,
+        } = item;
+        let envelope = &envelope;
+        match envelope.kind() {
+            Kind::Notification => gateway.notification(session, envelope),
+            Kind::Response => {
+                gateway.answer(session, envelope);
+            }
+            Kind::Request => {
+                has_requests = true;
+                context.asks(envelope);
+                if let Some(answer) = answered_here(envelope) {
+                    let (at, is_error) = (Instant::now(), false);
+                    settled.push_back(OutboundMessage::Answer {
+                        message: answer,
+                        at,
+                        is_error,
+                    });
+                    continue;
+                }
+                let id = || envelope.id.map_or("null", |id| id.get()).into();
+                match config {
+                    Ok(config) => response_stream.set_config(config),
+                    Err(failure) => {
+                        settled.push_back(OutboundMessage::Failed { id: id(), failure });
+                        continue;
+                    }
+                }
+                let sent = gateway.request(session, message, envelope, &mut response_stream);
+                if let Err(failure) = sent.await {
+                    settled.push_back(OutboundMessage::Failed { id: id(), failure });
+                }
+            }
+        }
+    }
+    if !has_requests {
+        return reply::empty(StatusCode::ACCEPTED);
+    }
+    loop {
+        match response_stream.next_within(FIRST_WORDS).await {
+            Some(Next::OutboundMessage(outbound @ OutboundMessage::Message(_))) => {
+                settled.push_back(outbound);
+                break;
+            }
+            Some(Next::OutboundMessage(outbound)) => settled.push_back(outbound),
+            Some(Next::Done) => return array(inbound, settled, context, &response_stream),
+            Some(Next::TimedOut { limit, unanswered }) => {
+                settled.extend(unanswered.into_iter().map(|id| {
+                    let failure = limit.failure();
+                    OutboundMessage::Failed { id, failure }
+                }));
+                return array(inbound, settled, context, &response_stream);
+            }
+            None => break,
+        }
+    }
+    let parked = &inbound.front.parked;
+    reply::event_stream(attached::of_post(
+        response_stream,
+        (settled, None),
+        context,
+        session,
+        parked,
+    ))
+}
+
+/// A batch's answers as one JSON array.
+fn array(
+    inbound: &Inbound<'_>,
+    settled: VecDeque<OutboundMessage>,
+    mut context: RequestContext,
+    response_stream: &ResponseStream,
+) -> Response<Body> {
+    // Copied: they are charged here, and in the outbound messages until those are gone.
+    let mut charge = inbound.account.nothing(held::Kind::Answer);
+    let mut body = BytesMut::new();
+    for outbound in settled {
+        context.note(&outbound);
+        body.put_u8(if body.is_empty() { b'[' } else { b',' });
+        let message = message_of(outbound);
+        if let Err(full) = charge.grow(message.len() + 1) {
+            let failure = Failure::from(full);
+            inbound.front.gateway.metrics().rejected(failure.reason);
+            return reply::failure(&failure);
+        }
+        body.put_slice(&message);
+    }
+    if body.is_empty() {
+        body.put_u8(b'[');
+    }
+    body.put_u8(b']');
+    context.finish(response_stream);
+    reply::json(StatusCode::OK, charge.carried_by(body.freeze()))
+}

@@ -1,0 +1,173 @@
+//! Streamable HTTP of the revisions with sessions, 2025-03-26 to 2025-11-25: a session is opened, and asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use http::{HeaderValue, Response, StatusCode};
+
+use super::attached::{self, Unheard};
+use super::local::{answered_here, initialized, session_id};
+use super::wait_progress::WaitProgress;
+use crate::bridge::ClientInfo;
+use crate::front::pipeline::inbound::Inbound;
+use crate::front::pipeline::parse::without_id;
+use crate::front::response::body::Body;
+use crate::front::response::reply::{self, SESSION_HEADER};
+use crate::front::response::sse::{FIRST_WORDS, QUIET_CALL};
+use crate::gateway::{Next, ResponseStream};
+use crate::protocol::{Envelope, Failure, FailureStatus, Kind, Reason};
+use crate::session::Session;
+use crate::upstream::OutboundMessage;
+
+/// Opens a session, under a name that its client learns from the headers.
+pub(in crate::front) async fn initialize(
+    inbound: &Inbound<'_>,
+    envelope: &Envelope<'_>,
+) -> Response<Body> {
+    let id = envelope.id.map(|id| id.get());
+    let mut context = inbound.context();
+    context.asks(envelope);
+    let client = match ClientInfo::parse(envelope.params) {
+        Ok(client) => client,
+        Err(why) => {
+            let failure = Failure::from(why);
+            return context.answer(&failure, id);
+        }
+    };
+    let gateway = &inbound.front.gateway;
+    let config = inbound.config().cloned().map(Arc::new);
+    let (principal, server) = (inbound.principal().clone(), inbound.server.clone());
+    let opened = async {
+        let id = session_id()?;
+        let header = HeaderValue::from_str(id.as_str()).ok();
+        let news = WaitProgress::of_opening(gateway, &id, envelope);
+        inbound.head.late.tells(move || news.next());
+        let opening = gateway.initialize_as(id, principal, server, client, config);
+        let opened = inbound.in_time(header.clone(), opening).await?;
+        Ok::<_, Failure>((opened, header))
+    };
+    match opened.await {
+        Ok((opened, header)) => {
+            context.answered(false);
+            let answer = match inbound.hold(initialized(envelope, &opened)) {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    inbound.front.sessions.end(&opened.session);
+                    return reply::answer(&failure, id, inbound.statuses());
+                }
+            };
+            let mut response = reply::json(StatusCode::OK, answer);
+            if let Some(value) = header {
+                response.headers_mut().insert(&SESSION_HEADER, value);
+            }
+            response
+        }
+        Err(failure) => context.answer(&failure, id),
+    }
+}
+
+/// Serves a message of a session.
+pub(in crate::front) async fn serve(
+    inbound: &Inbound<'_>,
+    session: &Arc<Session>,
+    envelope: &Envelope<'_>,
+) -> Response<Body> {
+    match envelope.kind() {
+        Kind::Request => request(inbound, session, envelope).await,
+        Kind::Notification if envelope.lacks_id() => inbound.refuse(&without_id(envelope), None),
+        Kind::Notification => {
+            let _in_use = session.in_use();
+            inbound.front.gateway.notification(session, envelope);
+            reply::empty(StatusCode::ACCEPTED)
+        }
+        Kind::Response => {
+            let _in_use = session.in_use();
+            // An answer to a question that was withdrawn, or whose worker is gone, is late,
+            // not wrong.
+            inbound.front.gateway.answer(session, envelope);
+            reply::empty(StatusCode::ACCEPTED)
+        }
+    }
+}
+
+async fn request(
+    inbound: &Inbound<'_>,
+    session: &Arc<Session>,
+    envelope: &Envelope<'_>,
+) -> Response<Body> {
+    let _in_use = session.in_use();
+    let id = envelope.id.map(|id| id.get());
+    let mut context = inbound.context();
+    context.asks(envelope);
+    if let Some(answer) = answered_here(envelope) {
+        context.answered(false);
+        return reply::json(StatusCode::OK, answer);
+    }
+    let member = match session.is_with_all() {
+        true => {
+            let view = inbound.front.gateway.aggregate_view();
+            let found = view.addressed(inbound.principal(), &inbound.body, envelope);
+            found.map(|(server, _)| server)
+        }
+        false => None,
+    };
+    if let Some(server) = &member {
+        context.is_of(server);
+    }
+    let mut response_stream = ResponseStream::new()
+        .with_config(session.refined(inbound.config().cloned()))
+        .asked_by(inbound.principal(), session);
+    let gateway = &inbound.front.gateway;
+    if let Err(failure) =
+        gateway.begin_request(session, &inbound.body, envelope, &mut response_stream)
+    {
+        return context.answer(&failure, id);
+    }
+    let parked = &inbound.front.parked;
+    let mut call = Unheard::new(response_stream, context, session, parked);
+    let mut first = call.first(FIRST_WORDS).await;
+    // With a status it can only be told before anything else is.
+    while first.is_none() && call.is_being_sent() && inbound.statuses() == FailureStatus::Http {
+        first = call.first(QUIET_CALL).await;
+    }
+    if first.is_none() && call.is_being_sent() {
+        parked.make_room(session.no);
+    }
+    let Some((response_stream, mut context)) = call.into_parts() else {
+        let failure = Failure::new(Reason::Internal, "the call has been taken away");
+        return reply::answer(&failure, id, inbound.statuses());
+    };
+    let begun = match first {
+        None => VecDeque::new(),
+        Some(Next::OutboundMessage(outbound @ OutboundMessage::Message(_))) => {
+            VecDeque::from([outbound])
+        }
+        Some(Next::OutboundMessage(outbound)) => {
+            context.note(&outbound);
+            context.finish(&response_stream);
+            return match outbound {
+                OutboundMessage::Answer { message, .. } | OutboundMessage::Message(message) => {
+                    reply::json(StatusCode::OK, message)
+                }
+                OutboundMessage::Failed { id, failure } => {
+                    reply::answer(&failure, Some(&id), inbound.statuses())
+                }
+            };
+        }
+        // The client cancelled it: there is nothing to answer
+        // (basic/utilities/cancellation), and an empty stream says so.
+        Some(Next::Done) => return reply::event_stream(Body::empty()),
+        Some(Next::TimedOut { limit, .. }) => return context.answer(&limit.failure(), id),
+    };
+    let news = response_stream
+        .is_being_sent()
+        .then(|| WaitProgress::of_request(gateway, (session, member), envelope, &response_stream));
+    let begun = (begun, news);
+    reply::event_stream(attached::of_post(
+        response_stream,
+        begun,
+        context,
+        session,
+        parked,
+    ))
+}

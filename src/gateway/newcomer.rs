@@ -1,0 +1,42 @@
+//! Sessions that are just being opened.
+
+use std::sync::Arc;
+
+use super::session_table::SessionTable;
+use crate::protocol::Failure;
+use crate::session::Session;
+
+/// A session that no table has yet, while it is found out what its server says of itself. Who removes its server or its
+/// tenant ends it all the same.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    table: &'a SessionTable,
+    session: Arc<Session>,
+}
+
+impl<'a> Newcomer<'a> {
+    /// Notes a session that is about to be opened.
+    ///
+    /// # Errors
+    /// When its server or tenant has just been removed.
+    pub(super) fn enter(table: &'a SessionTable, session: &Arc<Session>) -> Result<Self, Failure> {
+        let mut newcomers = table.newcomers.lock();
+        newcomers.insert(session.no, Arc::clone(session));
+        drop(newcomers);
+        let newcomer = Self {
+            table,
+            session: Arc::clone(session),
+        };
+        // Whoever changes pool.toml puts it in force first and looks for newcomers then: one of the two sees the other.
+        match session.ended_under(&table.config.get().config) {
+            Some(why) => Err(session.failure(why)),
+            None => Ok(newcomer),
+        }
+    }
+}
+
+impl Drop for Newcomer<'_> {
+    fn drop(&mut self) {
+        self.table.newcomers.lock().remove(&self.session.no);
+    }
+}

@@ -1,0 +1,211 @@
+//! The gateway as a whole: how it begins, what is in force, and what passes between a session and the workers that it has.
+
+use std::sync::Arc;
+
+use super::gateway_event::EventSink;
+use super::packages;
+use super::rules::Finding;
+use super::session_table::SessionTable;
+use super::state::{Beginning, Gateway, GatewayState};
+use crate::bridge::AskRef;
+use crate::held::Ledger;
+use crate::ids::ServerName;
+use crate::launch::packages::Installer;
+use crate::pool::{Limits, Observer};
+use crate::protocol::Envelope;
+use crate::routing::{DialectCache, RuntimeConfig, StartPlan, spares};
+use crate::session::Session;
+use crate::store::Opened;
+use crate::telemetry::audit::Audit;
+use crate::telemetry::{Metrics, TraceRecorder};
+use crate::upstream::Workers;
+use crate::worker::Guardian;
+
+/// What is written to disk while stdiopool runs.
+#[derive(Debug)]
+pub struct Records {
+    /// Sessions, so that they survive a restart, and which era programs speak.
+    pub kept: Option<Opened>,
+    /// Requests, for `stdiopool tune`.
+    pub trace: Option<TraceRecorder>,
+    /// What workers reach, where that is listed.
+    pub audit: Option<Arc<Audit>>,
+    /// Packages that workers are started from.
+    pub packages: Arc<Installer>,
+}
+
+impl Gateway {
+    /// A gateway with the sessions of an earlier run, if any were kept, and a pool without workers.
+    pub fn new(
+        runtime: Arc<RuntimeConfig>,
+        limits: Limits,
+        guardian: Guardian,
+        metrics: Arc<Metrics>,
+        observer: Arc<dyn Observer>,
+        sink: Arc<dyn EventSink>,
+        records: Records,
+    ) -> Self {
+        let Records {
+            kept,
+            trace,
+            audit,
+            packages,
+        } = records;
+        let (store, rows, dialects) = match kept {
+            Some(kept) => (
+                Some(kept.sessions),
+                kept.session_rows,
+                DialectCache::new(Some(kept.eras), kept.era_rows),
+            ),
+            None => (None, vec![], DialectCache::default()),
+        };
+        let state = GatewayState::new(Beginning {
+            runtime,
+            limits,
+            guardian,
+            metrics,
+            observer,
+            sink,
+            store,
+            dialects,
+            trace,
+            audit,
+            installer: packages,
+        });
+        state.sessions.add_dormant(rows);
+        let gateway = Self { state };
+        gateway.stock();
+        gateway
+    }
+
+    /// Which sessions there are.
+    pub fn sessions(&self) -> &Arc<SessionTable> {
+        &self.state.sessions
+    }
+
+    /// The workers that serve the sessions, and the pool that decides on workers.
+    pub fn workers(&self) -> &Arc<Workers> {
+        &self.state.workers
+    }
+
+    /// What follows from the current pool.toml.
+    pub fn runtime_config(&self) -> Arc<RuntimeConfig> {
+        self.state.runtime_config()
+    }
+
+    /// Where things are counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.state.metrics
+    }
+
+    /// What is held for tenants.
+    pub fn ledger(&self) -> &Ledger {
+        &self.state.ledger
+    }
+
+    /// Puts a new pool.toml in force. Sessions of servers and tenants that are gone end; the
+    /// others go on, with workers started anew where what they are started with has changed.
+    pub fn replace_runtime_config(&self, runtime: Arc<RuntimeConfig>) {
+        let servers = |runtime: &RuntimeConfig| -> Vec<_> {
+            runtime.config.servers.keys().cloned().collect()
+        };
+        let before = servers(&self.runtime_config());
+        self.state.replace_runtime_config(Arc::clone(&runtime));
+        self.state.sessions.end_unserved();
+        self.stock();
+        if before != servers(&runtime) {
+            self.aggregate().offer_has_changed();
+        }
+    }
+
+    /// Whether spares can be started as that plan says. If their package has to be installed first,
+    /// they are once it is.
+    fn is_installed_or_later(&self, plan: &StartPlan) -> bool {
+        let installer = &self.state.installer;
+        let Some(slot) = plan.slot(installer).filter(|slot| slot.settled().is_none()) else {
+            return true;
+        };
+        let (gateway, generation) = (self.clone(), self.runtime_config().generation);
+        // The operator's own, of each server by itself.
+        let whose = format!("(spare) {}", plan.server);
+        installer.ensure(&slot, &whose, &self.state.workers.install_events());
+        self.state.tasks.spawn(async move {
+            packages::until_settled(&slot).await;
+            // A reload meanwhile has looked at the spares itself.
+            if gateway.runtime_config().generation == generation {
+                gateway.stock();
+            }
+        });
+        false
+    }
+
+    /// Tells the pool which spares to keep.
+    fn stock(&self) {
+        let runtime = self.runtime_config();
+        let names = runtime.config.servers.keys();
+        let spares = names.filter_map(|name| {
+            spares(&runtime, name, self.metrics()).unwrap_or_else(|failure| {
+                tracing::error!(server = %name, "no spares can be kept: {failure}");
+                None
+            })
+        });
+        let spares = spares.filter(|spare| self.is_installed_or_later(&spare.spec));
+        self.state.pool().stock(spares.collect());
+    }
+
+    /// Passes a session's notification on to the workers at which it is attached. None is started
+    /// for it.
+    pub fn notification(&self, session: &Session, envelope: &Envelope<'_>) {
+        let method = envelope.method.as_deref();
+        let is_of_roots = method == Some("notifications/roots/list_changed");
+        if is_of_roots {
+            self.roots_changed(session, None);
+        }
+        for connection in session
+            .attached_to()
+            .into_iter()
+            .filter_map(|id| self.state.connection(id))
+        {
+            if !is_of_roots || !self.roots_changed(session, Some(&connection)) {
+                connection.notification(session.no, envelope);
+            }
+        }
+        let members = session.all_members();
+        for member in members {
+            self.notification(&member, envelope);
+        }
+    }
+
+    /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
+    pub fn answer(&self, session: &Session, envelope: &Envelope<'_>) -> bool {
+        let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
+        if let Some(taken) = ask.and_then(|ask| self.answered_roots(session, ask, envelope)) {
+            return taken;
+        }
+        let Some((ask, connection)) =
+            ask.and_then(|ask| Some((ask, self.state.connection(ask.worker)?)))
+        else {
+            return false;
+        };
+        // Of all servers, the one that asked.
+        let member = session.member_with(&connection.plan().server);
+        let asked = member.as_deref().unwrap_or(session);
+        let is_of_roots = connection.is_about_roots(ask);
+        let taken = connection.answer(asked.no, ask, envelope);
+        if taken && is_of_roots {
+            self.note_roots(asked, &connection, envelope);
+        }
+        taken
+    }
+
+    /// What is wrong with rules about tools, and the servers with rules whose tools nobody has listed yet.
+    pub fn rule_findings(&self) -> (Vec<Finding>, Vec<ServerName>) {
+        self.state.tools.told(&self.runtime_config().config)
+    }
+
+    /// Waits until every worker's task has ended. To be called after the pool has stopped them.
+    pub async fn join(&self) {
+        self.state.tasks.close();
+        self.state.tasks.wait().await;
+    }
+}

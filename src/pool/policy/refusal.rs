@@ -1,0 +1,162 @@
+//! Why a want is not granted, as values: what is said of it to whom is decided above the pool.
+
+use std::time::Duration;
+
+use super::circuit_change::CircuitOf;
+use super::start_failure::StartFailure;
+use crate::ids::{ServerName, TenantId};
+
+/// What the worker does that has to be gone before the next of its lineage is started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Predecessor {
+    /// The predecessor was told to stop, and has not ended yet.
+    Stopping,
+    /// The predecessor starts.
+    Starting,
+    /// The predecessor serves.
+    Serving,
+    /// The predecessor takes no new requests.
+    Draining {
+        /// Requests that the predecessor still works on.
+        in_flight: usize,
+        /// How long the predecessor may go on at most: it is stopped then.
+        left: Duration,
+    },
+}
+
+/// Why a want is refused, with what was in its way. `waited`: how long a ticket may wait, and did.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Refusal {
+    /// The pool takes no new work.
+    Draining,
+    /// The queue of the pool has as many tickets as it may.
+    QueueFull {
+        /// Tickets that may wait.
+        limit: usize,
+    },
+    /// The queue was full, and most of it that tenant's: another's ticket took its place.
+    QueueShare {
+        /// How many may wait.
+        limit: usize,
+        /// The tenant of the ticket that took the place.
+        tenant: TenantId,
+    },
+    /// The session has its share of the slots of a worker.
+    SessionShare {
+        /// Of which server.
+        server: ServerName,
+        /// The session's share of those slots.
+        share: usize,
+        /// The slots of a worker.
+        max_in_flight: usize,
+    },
+    /// The worker that is being started for the key is not ready.
+    NotReady {
+        /// Of which server.
+        server: ServerName,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// What the key is started with has changed while it started.
+    Changed {
+        /// Of which server.
+        server: ServerName,
+    },
+    /// The key has as many workers as it may, and all were busy.
+    KeyBusy {
+        /// Of which server.
+        server: ServerName,
+        /// The slots of a worker.
+        max_in_flight: usize,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A worker of the lineage is still there, and the next is started when it is gone.
+    Follows {
+        /// Of which server.
+        server: ServerName,
+        /// What that worker does.
+        predecessor: Predecessor,
+        /// Whether the predecessor is there for clients that declare something else; it has an earlier configuration otherwise.
+        is_sibling: bool,
+    },
+    /// The tenant has as many workers as it may.
+    TenantFull {
+        /// Which tenant.
+        tenant: TenantId,
+        /// How many it has.
+        in_use: usize,
+        /// How many it may have.
+        limit: usize,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The server has as many workers as it may.
+    ServerFull {
+        /// Which server.
+        server: ServerName,
+        /// How many it has.
+        in_use: usize,
+        /// How many it may have.
+        limit: usize,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// There was a place for another worker, and no room in memory.
+    MemoryFull {
+        /// Whose worker it was to be.
+        server: ServerName,
+        /// Bytes that it is expected to hold.
+        needs: u64,
+        /// Bytes that all workers are charged with.
+        held: u64,
+        /// Bytes that they may hold.
+        limit: u64,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The places for starts are taken: by starts of the tenant's own, or by those of others.
+    StartsFull {
+        /// Which tenant.
+        tenant: TenantId,
+        /// How many of those are the tenant's.
+        own: usize,
+        /// How many places there are.
+        limit: usize,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// There was no place for another worker.
+    PoolFull {
+        /// How many workers there are.
+        in_use: usize,
+        /// How many there may be.
+        limit: usize,
+        /// How many of them are starting.
+        starting: usize,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The start that the want waited for has failed, or the next one is too far away.
+    StartFailed {
+        /// How it failed.
+        failure: StartFailure,
+        /// Until the next start is tried, if there is a wait.
+        retry_in: Option<Duration>,
+    },
+    /// Starts of the key, its tenant or everyone fail, and are left alone for a while.
+    CircuitOpen {
+        /// Of which server.
+        server: ServerName,
+        /// For whom.
+        of: CircuitOf,
+        /// How many starts in a row failed: of a configuration.
+        failures: u32,
+        /// Until the next start is tried.
+        retry_in: Duration,
+        /// How the key's own last start failed, if one did.
+        last: Option<StartFailure>,
+    },
+    /// The pool is gone, and has said nothing.
+    Dropped,
+}

@@ -1,0 +1,15 @@
+//! Which spares are wanted.
+
+use std::sync::Arc;
+
+use super::limits::KeyFacts;
+use crate::ids::PoolKey;
+
+/// How many spares of a key are wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stock {
+    /// The key of the spares.
+    pub key: PoolKey,
+    /// What must be known of it; `max_workers_per_key` is how many there are to be.
+    pub facts: Arc<KeyFacts>,
+}

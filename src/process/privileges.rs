@@ -1,0 +1,63 @@
+//! What root may do and stdiopool never does.
+#![allow(unsafe_code, reason = "capget and capset, which nix has not")]
+
+use std::io;
+
+use nix::unistd::geteuid;
+
+/// The number of the right to raw sockets, by which the guardian's processes see what is tried in a worker's own network.
+const RAW_SOCKETS: u32 = 13;
+
+/// Numbers in capabilities(7) that neither supervisor nor guardian needs: kernel modules and memory, devices, the
+/// clock, restarts, audit, tracing of the host, programs in the kernel, security modules.
+const NEVER_USED: [u32; 23] = [
+    9, 11, 14, 15, 16, 17, 18, 20, 22, 25, 26, 27, 28, 29, 30, 32, 33, 34, 35, 36, 37, 38, 39,
+];
+
+/// The header of capget(2), and one half of its three sets.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: libc::c_int,
+}
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Half {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Takes from this process, where it is root, what it never uses. What it executes as root has all of that again, as
+/// servers with `sandbox = "none"` have. Raw sockets may be kept. The process has one thread.
+///
+/// # Errors
+/// When the kernel refuses it; then it has what it had.
+pub(crate) fn give_up_privileges(keeps_raw_sockets: bool) -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`, with 64 capabilities.
+    const VERSION: u32 = 0x2008_0522;
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    let mut sets = [Half::default(); 2];
+    let done = |result| match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: both are of the layout that this version has, and live for the call.
+    done(unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) })?;
+    let raw_sockets = (!keeps_raw_sockets).then_some(RAW_SOCKETS);
+    for number in NEVER_USED.into_iter().chain(raw_sockets) {
+        let (half, bit) = (usize::from(number >= 32), 1 << (number % 32));
+        if let Some(half) = sets.get_mut(half) {
+            half.effective &= !bit;
+            half.permitted &= !bit;
+        }
+    }
+    // SAFETY: as above.
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
+}

@@ -1,0 +1,128 @@
+//! Which brackets are open behind lines that may be no JSON, and what stands last.
+
+/// Depths of which it is kept which bracket is open.
+const KEPT: u32 = u128::BITS;
+
+/// The brackets that are open behind some lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Nesting {
+    depth: usize,
+    /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. What is not known is taken
+    /// for one.
+    arrays: u128,
+    /// The last byte that is no white space.
+    last: u8,
+    /// The last line ended within a string, which ends with it at the latest.
+    ends_in_string: bool,
+}
+
+impl Nesting {
+    /// How many are open.
+    pub(super) fn depth(self) -> usize {
+        self.depth
+    }
+
+    /// Whether the last line ended within a string.
+    pub(super) fn ends_in_string(self) -> bool {
+        self.ends_in_string
+    }
+
+    /// Whether a value may begin here. Where a name must come or a comma, none is a part of what is open.
+    pub(super) fn takes_value(self) -> bool {
+        let is_array = self.arrays & 1 == 1;
+        self.depth == 0
+            || match self.last {
+                b'[' | b':' | b'=' | b'>' | b'(' => true,
+                b',' => is_array,
+                _ => false,
+            }
+    }
+
+    /// What is open after one more line.
+    pub(super) fn after(mut self, line: &[u8]) -> Self {
+        let (mut quote, mut is_escaped, mut before) = (None, false, b',');
+        for &byte in line {
+            match (quote, byte) {
+                _ if std::mem::take(&mut is_escaped) => {}
+                (Some(_), b'\\') => is_escaped = true,
+                (Some(open), _) if byte == open => quote = None,
+                (Some(_), _) => {}
+                (None, b'"') => quote = Some(byte),
+                // An apostrophe is no quote.
+                (None, b'\'' | b'`') if matches!(before, b'{' | b'[' | b'(' | b',' | b':') => {
+                    quote = Some(byte);
+                }
+                (None, b'{' | b'[') => self.open(byte == b'['),
+                (None, b'}' | b']') => self.close(),
+                (None, _) => {}
+            }
+            if !byte.is_ascii_whitespace() {
+                before = byte;
+                self.last = byte;
+            }
+        }
+        self.ends_in_string = quote.is_some();
+        self
+    }
+
+    fn open(&mut self, is_array: bool) {
+        self.depth += 1;
+        self.arrays = self.arrays << 1 | u128::from(is_array);
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.arrays = self.arrays >> 1 | 1 << (KEPT - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(lines: &[&str]) -> Nesting {
+        let start = Nesting::default();
+        lines
+            .iter()
+            .fold(start, |it, line| it.after(line.as_bytes()))
+    }
+
+    #[test]
+    fn strings_hide_brackets_and_end_with_their_line() {
+        assert_eq!(
+            after(&[r#"{"a": ["}", "\"]", 'it}', b"#, "it's {"]).depth(),
+            3
+        );
+        assert!(after(&["{\"a\": \"b"]).ends_in_string());
+        assert!(!after(&["{\"a\": \"b", "c"]).ends_in_string());
+        assert_eq!(after(&["}}}", "{"]).depth(), 1);
+    }
+
+    #[test]
+    fn an_object_begins_where_a_value_may_stand() {
+        for lines in [
+            &["{"][..],
+            &["{\"a\": 1,"],
+            &["{\"a\": [1],"],
+            &["{\"a\": {", "\"b\": 2,"],
+        ] {
+            assert!(!after(lines).takes_value(), "{lines:?}");
+        }
+        for lines in [&["[1"][..], &["{\"a\": [", "{}"], &["{\"a\": 1"]] {
+            assert!(!after(lines).takes_value(), "a comma is missing: {lines:?}");
+        }
+        for lines in [
+            &[""][..],
+            &["["],
+            &["[1,"],
+            &["{\"a\":"],
+            &["{\"a\": [{},"],
+            &["{}"],
+        ] {
+            assert!(after(lines).takes_value(), "{lines:?}");
+        }
+        // What is too deep to be known is no reason to take a message apart.
+        let (open, close) = ("{".repeat(300), "}".repeat(200));
+        assert!(after(&[&open, &close, ","]).takes_value());
+    }
+}

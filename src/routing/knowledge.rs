@@ -1,0 +1,37 @@
+//! What running servers have told of themselves, as far as the way of a request depends on it.
+
+use super::catalog::Catalog;
+use super::dialects::DialectCache;
+use super::one_at_a_time::OneAtATime;
+use super::roots::RootsTable;
+use crate::held::Ledger;
+
+/// What is known of all servers. Each part has its own small lock; none is held while another is taken.
+#[derive(Debug)]
+pub(crate) struct Knowledge {
+    /// What servers said of themselves, and their lists.
+    pub(crate) catalog: Catalog,
+    /// Which eras their programs speak.
+    pub(crate) dialects: DialectCache,
+    /// Which of their programs ask for roots, and which workers have which.
+    pub(crate) roots: RootsTable,
+    /// Which of them have one process at a time.
+    pub(crate) one_at_a_time: OneAtATime,
+}
+
+impl Knowledge {
+    /// With what an earlier run has learnt of dialects; what is remembered is charged to its tenant there.
+    pub(crate) fn new(dialects: DialectCache, ledger: Ledger) -> Self {
+        Self {
+            catalog: Catalog::new(ledger),
+            dialects,
+            roots: RootsTable::default(),
+            one_at_a_time: OneAtATime::default(),
+        }
+    }
+
+    /// Grows whenever sessions may have to go another way than before.
+    pub(crate) fn edition(&self) -> u64 {
+        self.dialects.edition() + self.roots.edition() + self.one_at_a_time.edition()
+    }
+}

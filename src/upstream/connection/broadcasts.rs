@@ -1,0 +1,58 @@
+//! The worker's notifications for many sessions: each is delivered at once, or waits for its turn.
+
+use super::WorkerConnection;
+use crate::held::Kind;
+use crate::upstream::broadcast::{Broadcast, Turn};
+
+/// Most notifications of one worker that wait for their round.
+const MAX_WAITING: usize = 256;
+
+impl WorkerConnection {
+    /// Gives a notification back, unless one waits for its turn that tells the same.
+    pub(crate) fn told_soon(&self, broadcast: Broadcast) -> Option<Broadcast> {
+        let broadcasts = self.broadcasts.lock();
+        let is_waiting = broadcasts
+            .waiting
+            .iter()
+            .any(|it| it.topic == broadcast.topic);
+        (!is_waiting).then_some(broadcast)
+    }
+
+    /// Lets a notification wait for its turn, unless it is for few and can be delivered at once.
+    pub(crate) fn put_off(&self, mut broadcast: Broadcast, is_for_few: bool) -> Turn {
+        let mut broadcasts = self.broadcasts.lock();
+        if !broadcasts.is_under_way && is_for_few {
+            return Turn::Now(broadcast);
+        }
+        let message = broadcast.message.clone();
+        let held = match &self.account {
+            Some(account) => account.hold(Kind::Message, message),
+            None => Ok(message),
+        };
+        let Ok(message) = held else {
+            drop(broadcasts);
+            self.count_dropped();
+            return Turn::Nothing;
+        };
+        broadcast.message = message;
+        broadcast.is_held = true;
+        if broadcasts.waiting.len() >= MAX_WAITING {
+            drop(broadcasts);
+            self.count_dropped();
+            return Turn::Nothing;
+        }
+        broadcasts.waiting.push_back(broadcast);
+        match std::mem::replace(&mut broadcasts.is_under_way, true) {
+            true => Turn::Nothing,
+            false => Turn::Begin,
+        }
+    }
+
+    /// The notification that is next; `None`: no more wait.
+    pub(crate) fn next_broadcast(&self) -> Option<Broadcast> {
+        let mut broadcasts = self.broadcasts.lock();
+        let next = broadcasts.waiting.pop_front();
+        broadcasts.is_under_way = next.is_some();
+        next
+    }
+}

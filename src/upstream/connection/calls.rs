@@ -1,0 +1,329 @@
+//! What the worker's sessions want of it: calls, and what becomes of them; notifications, answers, attachments.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::own_tools::Changes;
+use super::{Asked, AskedList, CallRefused, Called, PendingCall, WorkerConnection};
+use crate::bridge::{AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
+use crate::pool::StopReason;
+use crate::protocol::{Envelope, Failure, RawId};
+use crate::routing::Edition;
+use crate::upstream::attachment::Attachment;
+use crate::upstream::lease::WorkerLease;
+use crate::upstream::outbox::Outbox;
+use crate::upstream::response::error_response;
+use crate::worker::SendError;
+
+/// How long a shared worker may take to answer a call that was cancelled. It need not answer at
+/// all (basic/utilities/cancellation), so the slot is given back soon.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// How long a worker may take that may ask its client: it serves no other session before it answered,
+/// and is ended when it does not.
+const CANCEL_GRACE_INTERACTIVE: Duration = Duration::from_secs(10);
+
+impl WorkerConnection {
+    /// Hands a session's request to the worker. The answer, or the reason there is none, comes to
+    /// `outbox`; the lease is held until then. Without one, it is a request of stdiopool itself, and whoever asks
+    /// holds a lease for as long.
+    pub(crate) fn call<A: Attachment>(
+        &self,
+        asked: Asked<'_, A>,
+        lease: Option<WorkerLease>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Called, CallRefused> {
+        let Asked {
+            session,
+            is_new_here,
+            envelope,
+            arrived,
+            level,
+            tool_filter,
+        } = asked;
+        let no = session.no();
+        let listing = self.listing_of(session.is_stateless(), envelope);
+        let tools = tool_filter
+            .as_ref()
+            .and_then(|_| self.tools_asked(envelope));
+        let client_id: RawId = envelope.id.map_or("null", |id| id.get()).into();
+        // Taken out of the closure when the call is on its way; else dropped after the lock.
+        let mut lease = lease;
+        self.with_mux(|state, out| {
+            if state.exited.is_some() {
+                session.detach(self.id);
+                return Err(CallRefused::Gone);
+            }
+            if is_new_here || !state.mux.is_attached(no) {
+                let (level, subscriptions) = session.settings();
+                let subscriptions = subscriptions.iter().filter(|_| self.plan.keeps_attachments);
+                let subscriptions = subscriptions.map(String::as_str);
+                state.mux.attach(no, level, subscriptions, out);
+                if !session.is_stateless() {
+                    let client = session.client();
+                    if self.plan.asks_clients {
+                        state.mux.introduce(no, client);
+                    } else {
+                        state.mux.introduce(no, &client.without_questions());
+                    }
+                }
+                // Whoever ends a session marks it first and visits its attachments then: one of the
+                // two sees the other.
+                if session.has_ended() {
+                    state.mux.detach(no, out);
+                    return Err(CallRefused::SessionEnded);
+                }
+                // What the worker must know first has to reach it first.
+                self.flush_to_worker(out);
+            }
+            if session.is_stateless() {
+                state.mux.without_session(no, level, out);
+                self.flush_to_worker(out);
+            }
+            let request = ClientRequest {
+                session: no,
+                envelope,
+            };
+            let (id, line) = match state.mux.request(request, out) {
+                Opened::Sent(id, line) => (id, line),
+                Opened::Local(answer) => {
+                    outbox.expect_answer();
+                    outbox.answer(answer, false);
+                    return Ok(Called::Answered);
+                }
+                Opened::Refused { code, why } => {
+                    let id = envelope.id.map_or("null", |id| id.get());
+                    outbox.expect_answer();
+                    outbox.answer(error_response(id, code, &why), true);
+                    return Ok(Called::Answered);
+                }
+            };
+            // Itself and others.
+            let is_busy = state.mux.in_flight() > 1;
+            let sent = self.worker.get().map(|worker| match is_busy {
+                true => worker.send_gathered(line),
+                false => worker.send(line),
+            });
+            match sent {
+                Some(Ok(())) => {}
+                Some(Err(SendError::Full { unsent })) => {
+                    state.mux.fail(id, out);
+                    return Err(CallRefused::Stalled { unsent });
+                }
+                Some(Err(SendError::NoRoom(full))) => {
+                    state.mux.fail(id, out);
+                    return Err(CallRefused::NoRoom(full));
+                }
+                Some(Err(SendError::Closed)) | None => {
+                    state.mux.fail(id, out);
+                    return Err(CallRefused::Gone);
+                }
+            }
+            let now = Instant::now();
+            outbox.expect_answer();
+            let outbox = Arc::clone(outbox);
+            state.pending_calls.insert(
+                id,
+                PendingCall {
+                    outbox,
+                    lease: lease.take(),
+                    client_id,
+                    alias: session.alias().cloned(),
+                    tool_filter,
+                    listing,
+                    tools,
+                    arrived,
+                    sent: now,
+                },
+            );
+            Ok(Called::Sent(id, now))
+        })
+    }
+
+    pub(super) fn listing_of(
+        &self,
+        is_stateless: bool,
+        envelope: &Envelope<'_>,
+    ) -> Option<AskedList> {
+        self.plan.catalog_age?;
+        let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
+        let catalog = &self.services.knowledge.catalog;
+        let edition = catalog.edition(self.plan.catalog_place()?)?;
+        Some(AskedList {
+            words: self.plan.words_for(is_stateless),
+            listing,
+            edition,
+        })
+    }
+
+    /// In which edition a request asks for its tools from the first on, if it does.
+    pub(super) fn tools_asked(
+        &self,
+        envelope: &Envelope<'_>,
+    ) -> Option<(Changes, Option<Edition>)> {
+        let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
+        (listing == Listing::Tools).then(|| self.tool_edition())
+    }
+
+    /// Gives a listener an attachment, beside the one at the worker that took its subscriptions: what one
+    /// process changes, another may not see.
+    pub(crate) fn listen_for<A: Attachment>(&self, listener: &A) {
+        let (_, subscriptions) = listener.settings();
+        if subscriptions.is_empty() || !self.plan.keeps_attachments || !listener.attach(self.id) {
+            return;
+        }
+        self.with_mux(|state, out| {
+            if state.exited.is_some() || state.mux.server_info().is_none() {
+                listener.detach(self.id);
+                return;
+            }
+            let subscriptions = subscriptions.iter().map(String::as_str);
+            state.mux.attach_listener(listener.no(), subscriptions, out);
+            // Whoever ends it marks it first and visits its attachments then.
+            if listener.has_ended() {
+                state.mux.detach(listener.no(), out);
+            }
+        });
+    }
+
+    /// Passes a session's notification on, if it is attached here.
+    pub(crate) fn notification(&self, session: SessionNo, envelope: &Envelope<'_>) {
+        let cancelled = self.with_mux(|state, out| {
+            let cancelled = state.mux.notification(session, envelope, out);
+            if let Some(pending) = cancelled.and_then(|id| state.pending_calls.get(&id)) {
+                pending.outbox.give_up();
+            }
+            cancelled
+        });
+        if let Some(id) = cancelled {
+            self.forget_in_time(id);
+        }
+    }
+
+    /// Passes a session's answer to a question of this worker on; false if it was not asked.
+    pub(crate) fn answer(&self, session: SessionNo, ask: AskRef, envelope: &Envelope<'_>) -> bool {
+        self.with_mux(|state, out| state.mux.answer(session, ask, envelope, out))
+    }
+
+    /// Nobody waits for the call any more: the worker is told, the slot comes back when it
+    /// answers or, failing that, after a grace period. Returns the client's id of the call, as
+    /// raw JSON; `None` for one that is over.
+    pub(crate) fn abandon(&self, id: CallId, why: &str) -> Option<RawId> {
+        let client_id = self.with_mux(|state, out| {
+            state.mux.cancel(id, why, out);
+            state
+                .pending_calls
+                .get(&id)
+                .map(|pending| pending.client_id.clone())
+        })?;
+        self.forget_in_time(id);
+        Some(client_id)
+    }
+
+    /// What the worker itself calls a request of its own, as raw JSON.
+    pub(crate) fn name_of_question(&self, ask: AskRef) -> Option<Box<str>> {
+        self.state.lock().mux.name_of_question(ask)
+    }
+
+    /// The session has ended.
+    pub(crate) fn detach(&self, session: SessionNo, why: &Failure) {
+        let orphaned = self.with_mux(|state, out| {
+            let calls: Vec<_> = state
+                .pending_calls
+                .keys()
+                .filter(|id| state.mux.caller(**id) == Some(session))
+                .copied()
+                .collect();
+            // Whoever has cancelled a request waits for no answer to it.
+            let awaited: Vec<_> = calls
+                .iter()
+                .filter(|id| state.mux.is_awaited(**id))
+                .collect();
+            for pending in awaited
+                .into_iter()
+                .filter_map(|id| state.pending_calls.get(id))
+            {
+                pending.outbox.fail(pending.client_id.clone(), why.clone());
+            }
+            state.mux.detach(session, out);
+            calls
+        });
+        for id in orphaned {
+            self.forget_in_time(id);
+        }
+    }
+
+    /// A session that was asked on its own stream will not answer.
+    pub(crate) fn ask_failed(&self, ask: AskRef) {
+        self.with_mux(|state, out| {
+            state
+                .mux
+                .ask_failed(ask.number, "the client is not listening", out);
+        });
+    }
+
+    /// The sessions that subscribe to that resource of this worker.
+    pub(crate) fn subscribers_of(&self, uri: &str) -> Vec<SessionNo> {
+        self.state.lock().mux.subscribers_of(uri)
+    }
+
+    /// A stateful server's worker is kept while sessions subscribe to its resources: another one
+    /// could not tell them what they want to know.
+    pub(crate) fn pin_while_subscribed(&self) {
+        if !self.plan.stateful {
+            return;
+        }
+        let pinned = self.subscribers() > 0;
+        let was_pinned = self.is_pinned.swap(pinned, Ordering::AcqRel);
+        match (was_pinned, pinned) {
+            (false, true) => self.services.pool.pin(self.id),
+            (true, false) => self.services.pool.unpin(self.id),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// How many sessions subscribe to resources of this worker.
+    pub fn subscribers(&self) -> usize {
+        self.state.lock().mux.subscribers()
+    }
+
+    pub(super) fn forget_in_time(&self, id: CallId) {
+        let Some(connection) = self.me.upgrade() else {
+            return;
+        };
+        // What has ended has forgotten it.
+        if self.state.lock().exited.is_some() {
+            return;
+        }
+        let grace = if self.plan.handshake.is_interactive() {
+            CANCEL_GRACE_INTERACTIVE
+        } else {
+            CANCEL_GRACE
+        };
+        self.services.tasks.spawn(async move {
+            tokio::time::sleep(grace).await;
+            connection.forget(id);
+        });
+    }
+
+    pub(super) fn forget(&self, id: CallId) {
+        let pending = self.with_mux(|state, out| {
+            let pending = state.pending_calls.remove(&id);
+            state.mux.forget(id, out);
+            pending
+        });
+        if let Some(pending) = pending
+            && self.plan.handshake.is_interactive()
+        {
+            // The worker may still ask something on behalf of the cancelled call.
+            match pending.lease {
+                Some(lease) => lease.give_up(),
+                None => {
+                    self.services.pool.retire(self.id, StopReason::Unanswered);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The list of the worker's tools that rules about them are held against.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::MutexGuard;
+
+use super::own_tools::{Changes, NotKept};
+use super::{PendingCall, WorkerConnection};
+use crate::bridge::{Era, Listing};
+use crate::held::Kind;
+use crate::protocol::Envelope;
+use crate::routing::Edition;
+use crate::routing::{Pages, ToolList};
+use crate::upstream::events::ConnectionEvent;
+
+impl WorkerConnection {
+    /// Which tools it has, as far as it is known: as it said itself, or a process that was started in no other way, unless
+    /// they have changed in this one.
+    pub(crate) fn known_tools(&self, words: Era) -> Option<Arc<ToolList>> {
+        let (changes, own) = self.tools.state.lock().clone();
+        let is_fresh =
+            |max_age: Duration| own.as_ref().filter(|own| own.read_at().elapsed() < max_age);
+        let Some((place, max_age)) = self.plan.remembered() else {
+            return own;
+        };
+        if let Some(own) = is_fresh(max_age) {
+            return Some(Arc::clone(own));
+        }
+        if changes != Changes::default() {
+            return None;
+        }
+        let catalog = &self.services.knowledge.catalog;
+        if let Some(known) = catalog.tools(place, max_age) {
+            return Some(known);
+        }
+        let edition = catalog.edition(place)?;
+        let text = catalog.list(place, words, Listing::Tools, max_age)?;
+        let mut pages = Pages::default();
+        let last = pages.take(std::str::from_utf8(&text).ok()?);
+        matches!(last, Ok(None)).then_some(())?;
+        self.taken_in(pages, (changes, Some(edition))).ok()
+    }
+
+    /// What its list is read in: what was read before it changes is worth nothing after it.
+    pub(crate) fn tool_edition(&self) -> (Changes, Option<Edition>) {
+        let changes = self.tools.changes();
+        let place = self.plan.catalog_place();
+        let edition = place.and_then(|place| self.services.knowledge.catalog.edition(place));
+        (changes, edition)
+    }
+
+    /// Waits for the turn to ask it for its tools.
+    ///
+    /// # Cancel-Safety
+    /// A dropped call has no turn.
+    pub(crate) async fn tools_turn(&self) -> MutexGuard<'_, ()> {
+        self.tools.turn.lock().await
+    }
+
+    /// Keeps what was read of its tools.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    pub(crate) fn taken_in(
+        &self,
+        pages: Pages,
+        (changes, edition): (Changes, Option<Edition>),
+    ) -> Result<Arc<ToolList>, NotKept> {
+        let account = self.account.as_ref();
+        let charge = account.map(|account| account.charge(Kind::Catalog, pages.bytes()));
+        let charge = charge.transpose().map_err(NotKept::NoRoom)?;
+        let list = Arc::new(pages.whole(charge));
+        {
+            let mut state = self.tools.state.lock();
+            if state.0 != changes {
+                return Err(NotKept::Changed);
+            }
+            state.1 = Some(Arc::clone(&list));
+        }
+        // What has changed in this process alone is no one else's.
+        if changes == Changes::default()
+            && let Some((place, _)) = self.plan.remembered()
+            && let Some(edition) = edition
+        {
+            self.services
+                .knowledge
+                .catalog
+                .keep_tools(place, edition, &list);
+        }
+        self.tell(ConnectionEvent::ToolsListed(&list));
+        Ok(list)
+    }
+
+    /// The answer to a client's request for its tools: rules about them are held against it.
+    pub(super) fn learn_tools(&self, pending: &PendingCall, message: &Bytes) {
+        let Ok(envelope) = Envelope::parse(message) else {
+            return;
+        };
+        let Some(result) = envelope.result else {
+            return;
+        };
+        self.tell(ConnectionEvent::ToolsPage(result.get()));
+        if let Some(edition) = pending.tools
+            && self.services.config.get().binds(&self.plan.server)
+        {
+            let mut pages = Pages::default();
+            // Else it is read when a call needs it.
+            if let Ok(None) = pages.take(result.get())
+                && let Err(why) = self.taken_in(pages, edition)
+            {
+                tracing::debug!(parent: &self.span, worker = %self.id, server = %self.plan.server, "a list of tools is not kept: {why}");
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The start of a worker: its process, then the handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connection::WorkerConnection;
+use super::spare_slot::SpareSlot;
+use super::workers::Workers;
+use crate::bridge::EraRefusal;
+use crate::config::template::{Reference, Template};
+use crate::routing::StartPlan;
+use crate::telemetry::labels::StartOutcome;
+use crate::worker;
+
+/// How long a process may be silent before it is asked whether it is there at all. One that
+/// answers that, and not `server/discover`, does not know the latter. It takes no starting place from
+/// then on: whatever it does, it waits.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process may take to answer `server/discover` before it is spoken to in the other era; one
+/// of a program that turned out to be slow has its `start_timeout`.
+const PROBE_TIME: Duration = Duration::from_secs(8);
+
+/// Why a worker could not be had.
+pub(super) struct StartError {
+    pub(super) outcome: StartOutcome,
+    /// What the worker was to be started with is at fault, whatever the server.
+    pub(super) is_for_config: bool,
+    pub(super) why: String,
+    /// A process that is asked otherwise may do better.
+    pub(super) may_take_the_other: bool,
+    /// How the process did not take the first message.
+    pub(super) refusal: EraRefusal,
+    /// The process, if there is one.
+    pub(super) worker: Option<worker::Worker>,
+}
+
+/// Starts the process and shakes hands with it.
+pub(super) async fn start(
+    workers: &Arc<Workers>,
+    connection: &Arc<WorkerConnection>,
+    spare_slot: Option<Arc<SpareSlot>>,
+) -> Result<worker::Worker, StartError> {
+    let plan = connection.plan();
+    let inbox = match spare_slot {
+        Some(spare_slot) => spare_slot as Arc<dyn worker::Inbox>,
+        None => Arc::clone(connection) as Arc<dyn worker::Inbox>,
+    };
+    let spec = workers.to_start(connection, plan.spec.for_worker(connection.id()));
+    let spec = spec.await.map_err(|error| StartError {
+        outcome: StartOutcome::SpawnFailed,
+        is_for_config: false,
+        why: error.to_string(),
+        may_take_the_other: false,
+        refusal: EraRefusal::Explicit,
+        worker: None,
+    })?;
+    let (spec, not_installed) = (spec.spec, spec.not_installed);
+    let spawned = worker::spawn(
+        &workers.guardian,
+        connection.id(),
+        &spec,
+        &plan.options,
+        inbox,
+        connection.flow().clone(),
+    )
+    .await;
+    // A launcher that fails as well says the same at more length, if it says it.
+    let behind = |why: String| match &not_installed {
+        Some(not_installed) => format!("{not_installed}\nrun as written instead: {why}"),
+        None => why,
+    };
+    let worker = spawned.map_err(|error| StartError {
+        outcome: StartOutcome::SpawnFailed,
+        is_for_config: match &error {
+            worker::SpawnError::TooLong { .. } => true,
+            worker::SpawnError::NoSuchFolder { .. } => has_callers_folder(workers, plan),
+            error => error.is_of_folder(&spec.cwd) && has_callers_folder(workers, plan),
+        },
+        why: behind(error.to_string()),
+        may_take_the_other: false,
+        refusal: EraRefusal::Explicit,
+        worker: None,
+    })?;
+    let handshake = complete_handshake(workers, connection, &worker).await;
+    handshake.map_err(|error| StartError {
+        why: behind(error.why),
+        ..error
+    })?;
+    if let Some(why) = &not_installed {
+        Workers::warn_as_written(connection, why);
+    }
+    Ok(worker)
+}
+
+/// Whether the folder that a worker is to run in follows from what its caller sets, which alone is to blame for it then.
+fn has_callers_folder(workers: &Workers, plan: &StartPlan) -> bool {
+    let runtime = workers.services.config.get();
+    let server = runtime.config.servers.get(&plan.server);
+    let cwd = server.and_then(|server| server.cwd.as_ref());
+    let names_config = |cwd: &Template| {
+        cwd.references()
+            .any(|it| matches!(it, Reference::Config(_)))
+    };
+    plan.is_callers && cwd.is_some_and(names_config)
+}
+
+/// Shakes hands with the process.
+pub(super) async fn complete_handshake(
+    workers: &Workers,
+    connection: &WorkerConnection,
+    worker: &worker::Worker,
+) -> Result<(), StartError> {
+    let plan = connection.plan();
+    let handshake = connection.begin_handshake(worker.clone());
+    let is_discovery = plan.handshake.may_be_unknown();
+    let waited = async {
+        if !is_discovery {
+            return handshake.await;
+        }
+        let mut handshake = handshake;
+        if let Ok(told) = tokio::time::timeout(PROBE_PATIENCE, &mut handshake).await {
+            return told;
+        }
+        // Silent: does it not read yet, or not know the question?
+        workers.pool().waits(connection.id());
+        connection.ask_whether_it_is_there();
+        handshake.await
+    };
+    let limit = if is_discovery && !workers.services.knowledge.dialects.is_slow(plan.program) {
+        PROBE_TIME.min(plan.start_timeout)
+    } else {
+        plan.start_timeout
+    };
+    let told = tokio::time::timeout(limit, waited).await;
+    let refusal = match &told {
+        Err(_elapsed) => EraRefusal::Silent,
+        Ok(_) => connection.how_it_refused(),
+    };
+    let (outcome, why, may_take_the_other) = match told {
+        Ok(Ok(Ok(()))) => {
+            connection.begin_with_roots().await;
+            return Ok(());
+        }
+        Ok(Ok(Err(refusal))) => {
+            let outcome = connection.how_the_start_ended();
+            (outcome, refusal.why, refusal.may_take_the_other)
+        }
+        Ok(Err(_dropped)) => {
+            let why = "its connection was dropped".to_owned();
+            (StartOutcome::Cancelled, why, false)
+        }
+        Err(_elapsed) => (
+            StartOutcome::Timeout,
+            format!(
+                "it did not answer `{}` within {} (raise `servers.{}.start_timeout` if it needs longer)",
+                plan.first_question(),
+                humantime::format_duration(limit),
+                plan.server,
+            ),
+            // One that does not know the question may do anything.
+            is_discovery,
+        ),
+    };
+    let blame = workers.blame_of_package(connection).await;
+    let why = format!("{why}{blame}{}", connection.quote_stderr());
+    Err(StartError {
+        outcome,
+        is_for_config: false,
+        why,
+        may_take_the_other,
+        refusal,
+        worker: Some(worker.clone()),
+    })
+}

@@ -1,0 +1,159 @@
+//! All workers: the connections to them, and what starting them takes.
+
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::connection::WorkerConnection;
+use super::events::ConnectionEvents;
+use super::lease::{Lifecycle, WorkerLauncher, WorkerPool};
+use super::services::Services;
+use super::spare_slot::SpareSlot;
+use super::worker_events::{WorkerEvent, WorkerEventSink};
+use crate::held::Ledger;
+use crate::ids::{ServerName, WorkerId};
+use crate::launch::packages::Installer;
+use crate::pool::{Limits, Observer, Pool};
+use crate::routing::{CurrentConfig, Knowledge};
+use crate::telemetry::audit::Audit;
+use crate::telemetry::{Metrics, TraceRecorder};
+use crate::worker::Guardian;
+
+/// Page-outs at once.
+const PAGE_OUTS: usize = 2;
+
+/// What workers are started with and told to.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// What servers have told.
+    pub(crate) knowledge: Arc<Knowledge>,
+    /// The pool.toml in force.
+    pub(crate) config: Arc<CurrentConfig>,
+    /// What is held for tenants.
+    pub(crate) ledger: Ledger,
+    /// Where things are counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where it is told what workers reach.
+    pub(crate) audit: Option<Arc<Audit>>,
+    /// Where requests are recorded for `stdiopool tune`.
+    pub(crate) trace: Option<TraceRecorder>,
+    /// Starts processes.
+    pub(crate) guardian: Guardian,
+    /// Installs what workers are started from.
+    pub(crate) installer: Arc<Installer>,
+    /// Is told what happens at connections.
+    pub(crate) events: Weak<dyn ConnectionEvents>,
+    /// Is told what happens to workers.
+    pub(crate) sink: Arc<dyn WorkerEventSink>,
+}
+
+/// The workers there are, those being started or stopped included.
+#[derive(Debug)]
+pub struct Workers {
+    pub(super) services: Arc<Services>,
+    pub(super) guardian: Guardian,
+    /// Installs what workers are started from.
+    pub(super) installer: Arc<Installer>,
+    /// Workers that may be paged out at once.
+    pub(super) page_outs: Semaphore,
+    sink: Arc<dyn WorkerEventSink>,
+    connections: RwLock<FxHashMap<WorkerId, Arc<WorkerConnection>>>,
+    /// Where the processes of spares can be handed over, of those that are nobody's yet.
+    spares: Mutex<FxHashMap<WorkerId, Arc<SpareSlot>>>,
+}
+
+impl Workers {
+    /// A pool without workers.
+    pub(crate) fn new(
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+        surroundings: Surroundings,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|workers: &Weak<Self>| {
+            let lifecycle = Weak::clone(workers) as Weak<dyn Lifecycle>;
+            let services = Services {
+                pool: Pool::new(limits, Arc::new(WorkerLauncher(lifecycle)), observer),
+                knowledge: surroundings.knowledge,
+                config: surroundings.config,
+                ledger: surroundings.ledger,
+                metrics: surroundings.metrics,
+                audit: surroundings.audit,
+                trace: surroundings.trace,
+                tasks: TaskTracker::new(),
+                events: surroundings.events,
+            };
+            Self {
+                services: Arc::new(services),
+                guardian: surroundings.guardian,
+                installer: surroundings.installer,
+                page_outs: Semaphore::new(PAGE_OUTS),
+                sink: surroundings.sink,
+                connections: RwLock::default(),
+                spares: Mutex::default(),
+            }
+        })
+    }
+
+    /// Hands out slots on workers.
+    pub fn pool(&self) -> &WorkerPool {
+        &self.services.pool
+    }
+
+    /// What goes on beside requests; waited for at the end.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.services.tasks
+    }
+
+    /// Where requests are recorded for `stdiopool tune`.
+    pub(crate) fn trace(&self) -> Option<&TraceRecorder> {
+        self.services.trace.as_ref()
+    }
+
+    /// The connection to that worker.
+    pub fn connection(&self, id: WorkerId) -> Option<Arc<WorkerConnection>> {
+        self.connections.read().get(&id).cloned()
+    }
+
+    /// The connections to all workers.
+    pub fn connections(&self) -> Vec<Arc<WorkerConnection>> {
+        self.connections.read().values().cloned().collect()
+    }
+
+    /// What is held for tenants.
+    pub fn ledger(&self) -> &Ledger {
+        &self.services.ledger
+    }
+
+    /// Records what a worker holds, in bytes, for `stdiopool tune`.
+    pub fn record_memory(&self, server: &ServerName, bytes: u64, asleep: bool) {
+        if let Some(trace) = self.trace() {
+            trace.memory(server, bytes, asleep);
+        }
+    }
+
+    pub(super) fn add_connection(&self, connection: Arc<WorkerConnection>) {
+        self.connections.write().insert(connection.id(), connection);
+    }
+
+    pub(super) fn remove_connection(&self, id: WorkerId) {
+        self.connections.write().remove(&id);
+        self.spares.lock().remove(&id);
+    }
+
+    /// Notes where the process of a spare can be handed over.
+    pub(super) fn keep_spare(&self, id: WorkerId, spare_slot: &Arc<SpareSlot>) {
+        self.spares.lock().insert(id, Arc::clone(spare_slot));
+    }
+
+    /// Where the process of that spare can be handed over, once.
+    pub(super) fn take_spare(&self, id: WorkerId) -> Option<Arc<SpareSlot>> {
+        self.spares.lock().remove(&id)
+    }
+
+    pub(super) fn tell(&self, event: WorkerEvent<'_>) {
+        self.sink.worker_event(event);
+    }
+}

@@ -1,0 +1,103 @@
+//! Becomes the user of a tenant, for good.
+#![allow(unsafe_code, reason = "calls that nix has no safe wrapper for")]
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::prctl::set_keepcaps;
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+/// Makes this process one of `user`, in the group of that number and no other, without any capability, now or by what
+/// it executes, and with stdin, stdout and stderr its own. Not to be undone.
+///
+/// # Errors
+/// When the kernel refuses a step: then the process must not go on.
+pub(super) fn become_user(user: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    if uid.is_root() {
+        return Err(Errno::EINVAL.into());
+    }
+    leave_keyring()?;
+    own_pipes(user)?;
+    drop_bounds()?;
+    set_keepcaps(false)?;
+    setgroups(&[])?;
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)?;
+    drop_inheritable()?;
+    Ok(())
+}
+
+/// A session keyring of its own: what is in the one that stdiopool was started with is the operator's (session-keyring(7)).
+fn leave_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: takes a number and a pointer, which is null for a keyring without a name.
+    let joined = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, none) };
+    if joined >= 0 {
+        return Ok(());
+    }
+    match Errno::last() {
+        // A kernel or container without keyrings has nothing to leave.
+        Errno::ENOSYS | Errno::EPERM => Ok(()),
+        errno => Err(errno.into()),
+    }
+}
+
+/// Lets it open its own stdin, stdout and stderr anew, as `/dev/stderr` does: a pipe belongs to who made it.
+fn own_pipes(user: u32) -> io::Result<()> {
+    for fd in 0..3 {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::fchown(fd, user, user) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes every capability out of what a program could be given when it is executed.
+fn drop_bounds() -> io::Result<()> {
+    for capability in 0..64 as libc::c_ulong {
+        // SAFETY: takes numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            return match Errno::last() {
+                // The kernel knows none of that number or above.
+                Errno::EINVAL => Ok(()),
+                // Without CAP_SETPCAP they stay, and no new privileges are to be had by them (PR_SET_NO_NEW_PRIVS).
+                Errno::EPERM => Ok(()),
+                errno => Err(errno.into()),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// The header of capset(2), and one half of its three sets.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: libc::c_int,
+}
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Half {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Takes every capability from this process: of those that the change of the user has left, the inheritable ones.
+fn drop_inheritable() -> io::Result<()> {
+    /// `_LINUX_CAPABILITY_VERSION_3`, with 64 capabilities.
+    const VERSION: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    let none = [Half::default(); 2];
+    // SAFETY: both are of the layout that this version has, and live for the call.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,207 @@
+//! Whether this host lets workers have the walls of `sandbox = "strict"`, and no network: tried once, for real, in a process
+//! that does what a worker's init process and leader do, and ends.
+
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{getegid, geteuid};
+
+use super::init::leave;
+use super::namespaces::{Namespaces, fork_into, make_others, map_user};
+use super::network::OwnNetwork;
+use super::root::{Place, Root};
+use super::{domain, filter};
+
+/// First argument that makes this program try walls; the second says which.
+const ARGUMENT: &str = "__walls";
+/// Before which they are: other programs than this one take it for a mistake.
+const OF: &str = "--of";
+const STRICT: &str = "strict";
+const NETWORK: &str = "network";
+const LIST: &str = "list";
+/// Longest answer, in bytes.
+const MAX_ANSWER: u64 = 4096;
+
+/// Why workers cannot have walls here.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoWalls(String);
+
+impl NoWalls {
+    /// That tenants have no users of their own, though stdiopool is root.
+    pub(crate) fn users() -> Self {
+        Self::new(
+            "tenants' servers would run as root, as stdiopool has no users for them (`sandbox.uids`)",
+        )
+    }
+
+    fn new(why: impl std::fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+}
+
+/// Whether workers can be started with `sandbox = "strict"` here. The first call starts a process, and blocks until it has ended.
+///
+/// # Errors
+/// [`NoWalls`] says which wall is missing, and why.
+pub fn can_be_strict() -> Result<(), NoWalls> {
+    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+    FOUND.get_or_init(|| ask(STRICT)).clone()
+}
+
+/// Whether workers can be started without a network here. The first call starts a process, and blocks until it has ended.
+///
+/// # Errors
+/// [`NoWalls`] says why not.
+pub fn can_have_no_network() -> Result<(), NoWalls> {
+    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+    FOUND.get_or_init(|| ask(NETWORK)).clone()
+}
+
+/// Whether workers can be started that reach the hosts of a list alone. The first call starts a process, and blocks until it has ended.
+///
+/// # Errors
+/// [`NoWalls`] says why not.
+pub fn can_have_list_of_hosts() -> Result<(), NoWalls> {
+    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+    FOUND.get_or_init(|| ask(LIST)).clone()
+}
+
+fn ask(what: &str) -> Result<(), NoWalls> {
+    let answer = answer(what).map_err(|error| NoWalls::new(format_args!("not tried: {error}")))?;
+    match answer.strip_prefix("no: ") {
+        None if answer == "yes" => Ok(()),
+        None => Err(NoWalls::new("the process that tried it was killed")),
+        Some(why) => Err(NoWalls::new(why)),
+    }
+}
+
+fn answer(what: &str) -> io::Result<String> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args([ARGUMENT, OF, what])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is no worker, and ends at once"
+    )]
+    let mut child = command.spawn()?;
+    let mut answer = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(MAX_ANSWER).read_to_string(&mut answer)?;
+    }
+    child.wait()?;
+    Ok(answer)
+}
+
+/// Tries walls, says what came of it, and ends, if the program was started for that; else does nothing.
+pub(super) fn try_if_asked() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_none_or(|arg| arg != ARGUMENT) {
+        return;
+    }
+    let what = args.nth(1).unwrap_or_default();
+    let tried = match what.to_str() {
+        Some(STRICT) => try_as_init(Walls::Strict),
+        Some(LIST) => try_as_init(Walls::List),
+        _ => try_as_init(Walls::NoNetwork),
+    };
+    match tried {
+        Ok(()) => say("yes"),
+        Err(why) => say(&format!("no: {why}")),
+    }
+    std::process::exit(0);
+}
+
+/// What is tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walls {
+    Strict,
+    NoNetwork,
+    List,
+}
+
+#[allow(clippy::print_stdout, reason = "it is asked by this pipe")]
+fn say(text: &str) {
+    print!("{text}");
+}
+
+/// Names what was being done when it failed.
+fn step<T>(what: &str, done: io::Result<T>) -> Result<T, NoWalls> {
+    done.map_err(|error| NoWalls::new(format_args!("{what}: {error}")))
+}
+
+#[allow(unsafe_code, reason = "fork, in a process of one thread")]
+fn try_as_init(walls: Walls) -> Result<(), NoWalls> {
+    let is_strict = walls == Walls::Strict;
+    let user = (geteuid(), getegid());
+    let namespaces = Namespaces::of(is_strict, is_strict);
+    let what = match namespaces.user {
+        true => "namespaces of users and processes cannot be made",
+        false => "namespaces of processes cannot be made",
+    };
+    // SAFETY: this process has started no thread.
+    let child = step(what, unsafe { fork_into(namespaces) })?;
+    let Some(child) = child else {
+        leave(|| {
+            let tried = match namespaces.user {
+                true => step("a user cannot be mapped", map_user(user)),
+                false => Ok(()),
+            };
+            if let Err(why) = tried.and_then(|()| try_as_leader(walls)) {
+                say(&format!("no: {why}"));
+                let _nobody_listens = io::Write::flush(&mut io::stdout());
+                // The parent says nothing more then.
+                std::process::exit(1);
+            }
+        });
+    };
+    match waitpid(child, None) {
+        Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+        Ok(WaitStatus::Exited(_, _)) => std::process::exit(0),
+        _ => Err(NoWalls::new("the process that tried it was killed")),
+    }
+}
+
+fn try_as_leader(walls: Walls) -> Result<(), NoWalls> {
+    let is_strict = walls == Walls::Strict;
+    let made = make_others(is_strict, is_strict);
+    if !is_strict {
+        step("a namespace of the network cannot be made", made)?;
+        return match walls {
+            Walls::List => step(
+                "addresses cannot be led to sockets of it (route, packet socket)",
+                OwnNetwork::try_out(),
+            ),
+            Walls::Strict | Walls::NoNetwork => Ok(()),
+        };
+    }
+    step(
+        "namespaces of mounts, hostname and System V objects cannot be made",
+        made,
+    )?;
+    let root = Root {
+        places: vec![Place::ReadOnly("/usr".into())],
+        tmp: None,
+        files: vec![],
+    };
+    step(
+        "a root of its own cannot be made (Linux before 5.12, or a container whose /proc is masked?)",
+        root.enter(geteuid().is_root()),
+    )?;
+    step(
+        "privileges cannot be given up",
+        set_no_new_privs().map_err(Into::into),
+    )?;
+    step(
+        "there is no Landlock (Linux before 5.19, or built or booted without)",
+        domain::enter(Some(root.writable())),
+    )?;
+    step("system calls cannot be filtered (seccomp)", filter::apply())
+}

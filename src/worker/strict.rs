@@ -1,0 +1,302 @@
+//! What a worker with `sandbox = "strict"` sees of the file system: what programs need of the system, what pool.toml names, and its own
+//! folders. Everything else of the host is not there.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+
+use super::guardian::{Place, Root};
+use crate::launch::{LaunchSpec, Sandbox, Strict};
+
+/// Folders of programs and libraries. Some are links into others.
+const SYSTEM: [&str; 9] = [
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+];
+/// What programs read in `/etc`: names, addresses, certificates, libraries, fonts and formats of this host; nothing that
+/// configures its services.
+const SETTINGS: [&str; 33] = [
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "dotnet",
+    "fonts",
+    "gai.conf",
+    "gitconfig",
+    "group",
+    "host.conf",
+    "hosts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "magic",
+    "mime.types",
+    "networks",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+    "pki",
+    "protocols",
+    "python3",
+    "resolv.conf",
+    "rpc",
+    "services",
+    "ssl",
+    "static",
+    "timezone",
+    "xdg",
+];
+/// What is made anew: nothing of the host's is shown there, but for folders of a worker's own.
+const MADE: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// The root of a launch whose program is at `program`. Looks at the paths that are to be seen.
+pub(super) fn root_of(
+    spec: &LaunchSpec,
+    sandbox: &Sandbox,
+    strict: &Strict,
+    program: &Path,
+) -> Root {
+    let mut places: Vec<Place> = SYSTEM.iter().filter_map(|path| system(path)).collect();
+    let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name));
+    let named = sandbox.named.iter().map(|named| named.path.clone());
+    let read = settings
+        .chain(sandbox.shared.iter().cloned())
+        .chain(named)
+        .chain(strict.readable.iter().cloned());
+    for path in read {
+        places.extend(read_at(&path));
+    }
+    places.extend(spec.read_only.iter().cloned().map(read_only));
+    for path in &strict.writable {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if real != *path {
+            let (path, real) = (path.clone(), real.clone());
+            places.push(Place::Link(path.into(), real.into()));
+        }
+        places.push(Place::Writable(real.into()));
+    }
+    let own = own_folders(spec);
+    places.extend(own.into_iter().map(|path| Place::Writable(path.into())));
+    let hidden = sandbox.hidden.iter().cloned();
+    places.extend(hidden.map(|path| Place::Empty(path.into())));
+    let mut places = without_needless(places);
+    if !is_seen(&places, program) {
+        places.extend(read_at(program));
+        places = without_needless(places);
+    }
+    let is_in_tmp = |place: &Place| {
+        let path = path_of(place);
+        ["/tmp", "/var/tmp"].iter().any(|tmp| path.starts_with(tmp))
+    };
+    let tmp = spec.env.get("TMPDIR").map(|it| it.expose_secret());
+    let tmp = tmp
+        .map(PathBuf::from)
+        .filter(|it| spec.folders.contains(it));
+    // Folders would be made in it for what is to be seen below it.
+    let tmp = tmp.filter(|_| !places.iter().any(is_in_tmp));
+    Root {
+        places,
+        tmp: tmp.map(PathBuf::into_os_string),
+        files: vec![],
+    }
+}
+
+/// Whether a worker with that root sees what is at a path.
+pub(super) fn shows(root: &Root, path: &Path) -> bool {
+    is_seen(&root.places, path)
+}
+
+fn is_seen(places: &[Place], path: &Path) -> bool {
+    nearest(places, path).is_some_and(|place| !matches!(place, Place::Empty(_)))
+}
+
+/// What is read at a path, as far as it is there: a link stays one, as programs look for what they need beside what it leads to.
+fn read_at(path: &Path) -> Vec<Place> {
+    if !is_shown(path) {
+        return vec![];
+    }
+    let Ok(real) = path.canonicalize() else {
+        return vec![];
+    };
+    let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
+    match is_link {
+        true => vec![
+            Place::Link(path.into(), real.clone().into()),
+            read_only(real),
+        ],
+        false => vec![read_only(path.to_owned()), read_only(real)],
+    }
+}
+
+/// Folders that a worker writes to.
+fn own_folders(spec: &LaunchSpec) -> Vec<PathBuf> {
+    let mut own = spec.folders.clone();
+    own.extend(spec.secret_files.folder().map(Path::to_owned));
+    if !spec.packages.as_os_str().is_empty() {
+        own.push(spec.packages.clone());
+    }
+    own.retain(|path| path.exists());
+    own
+}
+
+fn is_shown(path: &Path) -> bool {
+    path.is_absolute() && path.parent().is_some() && !MADE.iter().any(|made| path.starts_with(made))
+}
+
+fn read_only(path: PathBuf) -> Place {
+    Place::ReadOnly(path.into())
+}
+
+/// A folder of the system as it is: where `/bin` is a link to `/usr/bin`, it is one.
+fn system(path: &str) -> Option<Place> {
+    let meta = Path::new(path).symlink_metadata().ok()?;
+    let target = meta.is_symlink().then(|| std::fs::read_link(path).ok());
+    match target.flatten().filter(|target| target.is_relative()) {
+        Some(target) => Some(Place::Link(path.into(), target.into())),
+        None => Some(Place::ReadOnly(path.into())),
+    }
+}
+
+fn path_of(place: &Place) -> &Path {
+    match place {
+        Place::Link(path, _)
+        | Place::ReadOnly(path)
+        | Place::Writable(path)
+        | Place::Empty(path) => Path::new(path),
+    }
+}
+
+/// Which of several at one path counts: the last.
+fn rank(place: &Place) -> u8 {
+    match place {
+        Place::Empty(_) => 0,
+        Place::ReadOnly(_) => 1,
+        Place::Link(..) => 2,
+        Place::Writable(_) => 3,
+    }
+}
+
+/// The place that a path is in, or is.
+fn nearest<'p>(places: &'p [Place], path: &Path) -> Option<&'p Place> {
+    let above = places.iter().filter(|it| path.starts_with(path_of(it)));
+    above.max_by_key(|it| path_of(it).components().count())
+}
+
+/// Sorts places, what is above first, and takes out what is seen in the same way without.
+fn without_needless(mut places: Vec<Place>) -> Vec<Place> {
+    let depth = |place: &Place| path_of(place).components().count();
+    places.sort_by(|a, b| {
+        let key = |it| (depth(it), path_of(it), rank(it));
+        key(a).cmp(&key(b))
+    });
+    let mut kept: Vec<Place> = Vec::new();
+    for place in places {
+        if kept.last().is_some_and(|it| path_of(it) == path_of(&place)) {
+            // A folder of a worker's own may be within one that is hidden, but is none that is.
+            kept.pop();
+        }
+        let around = nearest(&kept, path_of(&place));
+        let is_needless = match (&place, around) {
+            (Place::Empty(_), None | Some(Place::Empty(_))) => true,
+            (Place::ReadOnly(_), Some(Place::ReadOnly(_) | Place::Link(..))) => true,
+            (Place::Writable(_), Some(Place::Writable(_))) => true,
+            // The link is there already.
+            (Place::Link(..), Some(around)) => !matches!(around, Place::Empty(_)),
+            _ => false,
+        };
+        if !is_needless {
+            kept.push(place);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &str) -> Place {
+        Place::Writable(path.into())
+    }
+    fn read(path: &str) -> Place {
+        Place::ReadOnly(path.into())
+    }
+    fn empty(path: &str) -> Place {
+        Place::Empty(path.into())
+    }
+    fn link(path: &str, target: &str) -> Place {
+        Place::Link(path.into(), target.into())
+    }
+
+    #[test]
+    fn what_is_hidden_lies_over_what_is_read_and_own_folders_over_both() {
+        let places = without_needless(vec![
+            write("/srv/pool/state/data/a"),
+            empty("/srv/pool/state"),
+            empty("/other/state"),
+            read("/srv/pool"),
+            read("/srv/pool/server.py"),
+            read("/srv/pool/state/packages/x"),
+        ]);
+        assert_eq!(
+            places,
+            [
+                read("/srv/pool"),
+                empty("/srv/pool/state"),
+                write("/srv/pool/state/data/a"),
+                read("/srv/pool/state/packages/x"),
+            ]
+        );
+    }
+
+    #[test]
+    fn links_of_the_system_stay_links_and_what_may_be_written_may_be_written() {
+        let places = without_needless(vec![
+            read("/bin"),
+            link("/bin", "usr/bin"),
+            read("/bin/sh"),
+            read("/srv/docs"),
+            write("/srv/docs"),
+            write("/srv/docs/deep"),
+            read("/srv/docs/fixed"),
+        ]);
+        assert_eq!(
+            places,
+            [
+                link("/bin", "usr/bin"),
+                write("/srv/docs"),
+                read("/srv/docs/fixed"),
+            ]
+        );
+        let root = Root {
+            places,
+            tmp: None,
+            files: vec![],
+        };
+        assert!(shows(&root, Path::new("/srv/docs/x")));
+        assert!(!shows(&root, Path::new("/srv")));
+    }
+
+    #[test]
+    fn nothing_is_shown_of_the_root_itself_and_of_what_is_made_anew() {
+        for (path, is) in [
+            ("/", false),
+            ("/proc/1", false),
+            ("/dev", false),
+            ("/opt/x", true),
+        ] {
+            assert_eq!(is_shown(Path::new(path)), is, "{path}");
+        }
+    }
+}
