@@ -92,7 +92,8 @@ async fn a_flood_on_stdout_delays_no_other_worker() {
         WorkerId(u64::MAX),
         &spec(&tag, &["yes"]),
         &hasty(),
-        (Arc::new(Deaf), Scheduler::default().flow()),
+        Arc::new(Deaf),
+        Scheduler::default().flow(),
     )
     .await
     .expect("starts");
@@ -190,6 +191,7 @@ print(os.getcwd(), os.getsid(0) == os.getpgid(0) == os.getpid())
     spec.limits = ProcessLimits {
         open_files: Some(77),
         cpu_seconds: Some(5),
+        ..ProcessLimits::default()
     };
     let (worker, inbox) = start(&guardian, &spec, &Options::default()).await;
     assert_eq!(inbox.line().await, "['TEST_TAG']");
@@ -228,7 +230,8 @@ async fn fails(guardian: &Guardian, spec: &stdiopool::launch::LaunchSpec) -> Spa
         WorkerId(0),
         spec,
         &Options::default(),
-        (inbox, Scheduler::default().flow()),
+        inbox,
+        Scheduler::default().flow(),
     )
     .await
     .expect_err("cannot start")

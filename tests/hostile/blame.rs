@@ -1,10 +1,12 @@
 //! Whose fault a start is that did not succeed: of a server, of what one caller sets, or nobody's.
 
+use std::os::unix::fs::PermissionsExt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Stdiopool, eventually, faulty, stateless};
+use crate::support::{Client, Stdiopool, demo, eventually, faulty, stateless};
 
 /// The server that ends when it does not like its value, which callers may set; its default is `value`.
 fn choosy(name: &str, value: &str) -> String {
@@ -91,6 +93,44 @@ async fn what_a_server_ends_with_because_of_a_callers_config_is_the_callers_own_
         .connect()
         .await;
     assert_eq!(fine.call("value", json!({})).await.text(), "fine");
+}
+
+#[tokio::test]
+async fn a_folder_that_a_callers_config_names_is_the_callers_own_fault() {
+    let more = "cwd = \"FOLDER/${config.x}\"\nclient_config = [\"x\"]\n[servers.good.config]\ntype = \"object\"\nproperties.x = { type = \"string\", default = \"there\" }\n";
+    let folder = crate::support::open_folder().expect("a folder");
+    std::fs::create_dir(folder.path().join("there")).expect("made");
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    let more = more.replace("FOLDER", &folder.path().display().to_string());
+    let fixed = demo("fixed", "cwd = \"/no/such\"");
+    let pool = Stdiopool::serve(&format!("{}{fixed}", demo("good", &more)));
+    for (value, why) in [
+        ("no/such", "does not exist"),
+        ("file", "is no folder"),
+        (&"x".repeat(5000), "does not exist"),
+    ] {
+        let mut client = pool.client_of("acme", "good");
+        client.config = Some(URL_SAFE_NO_PAD.encode(json!({ "x": value }).to_string()));
+        let (reason, message) = refused(&client).await;
+        assert_eq!(reason, "config_invalid", "{message}");
+        assert!(message.contains(why), "{message}");
+    }
+    // Where tenants' servers run as users of their own, there are folders that those do not come to.
+    if nix::unistd::geteuid().is_root() {
+        let closed = folder.path().join("closed");
+        std::fs::create_dir(&closed).expect("made");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&closed, mode).expect("closed");
+        let mut client = pool.client_of("acme", "good");
+        client.config = Some(URL_SAFE_NO_PAD.encode(json!({ "x": "closed" }).to_string()));
+        let (reason, message) = refused(&client).await;
+        assert_eq!(reason, "config_invalid", "{message}");
+        assert!(message.contains("cannot be entered"), "{message}");
+    }
+    pool.client_of("acme", "good").connect().await;
+    // One of pool.toml is not.
+    let (reason, message) = refused(&pool.client_of("acme", "fixed")).await;
+    assert_eq!(reason, "start_failed", "{message}");
 }
 
 #[tokio::test]
@@ -194,7 +234,7 @@ async fn a_process_that_does_not_know_its_clients_era_is_no_failure() {
 #[tokio::test]
 async fn a_process_that_dies_before_it_answers_says_nothing_of_its_era() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/listing.py");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::open_folder().expect("a folder");
     let record = |signal: &str| folder.path().join(signal);
     let server = |signal: &str| {
         let record = record(signal);
@@ -269,7 +309,7 @@ async fn a_circuit_that_opens_and_closes_is_told_in_the_log_in_events_and_in_met
         .iter()
         .map(|name| format!("[tenants.{name}]\nconfig.choosy = {{ a = \"bad {name}\" }}\n"))
         .collect();
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::open_folder().expect("a folder");
     let go = folder.path().join("go");
     let slow = format!(
         "[tenants.d]\nconfig.choosy = {{ a = \"slow {}\" }}\n",

@@ -22,7 +22,7 @@ fn listing(dir: &Path, name: &str, flags: &[&str], more: &str) -> String {
 
 /// Serves what is written for a folder, in which servers may write their logs.
 fn serve(toml: impl FnOnce(&Path) -> String) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = crate::support::open_folder().expect("a temporary folder");
     let toml = toml(dir.path());
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     let config = dir.path().join("pool.toml").display().to_string();

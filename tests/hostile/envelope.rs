@@ -16,7 +16,7 @@ fn server(name: &str, args: &[&str], more: &str) -> String {
     without_rules(name, args, &format!("{rules}{more}"))
 }
 
-/// The same without rules.
+/// A server of that decoder, without rules.
 fn without_rules(name: &str, args: &[&str], more: &str) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/decoders.py");
     let args: Vec<_> = [script].iter().chain(args).map(|arg| json!(arg)).collect();

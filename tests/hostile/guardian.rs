@@ -73,6 +73,23 @@ async fn a_stopped_guardian_goes_on_and_is_replaced_when_it_is_stopped_again() {
 }
 
 #[tokio::test]
+async fn a_start_waits_for_the_guardian_that_comes_after_one_that_was_stopped_again() {
+    let pool = Stdiopool::serve(&demo("good", ""));
+    let first = guardian(&pool);
+    send(first, Signal::SIGSTOP);
+    Beside::open(&pool, "bob", "good").await.goes_on(1).await;
+    send(first, Signal::SIGSTOP);
+    until("it is stopped", || is_stopped(first).then_some(()));
+    // Its start is what the stopped guardian was asked for.
+    let cleo = pool.client_of("cleo", "good");
+    let answer = cleo.try_initialize("2025-11-25", json!({})).await;
+    assert!(answer.status.is_success(), "{answer:?}");
+    assert!(answer.response().get("error").is_none(), "{answer:?}");
+    cleo.connect().await;
+    assert_ne!(guardian(&pool), first);
+}
+
+#[tokio::test]
 async fn sigterm_ends_all_though_the_guardian_is_stopped() {
     let mut pool = Stdiopool::serve(&demo("good", ""));
     Beside::open(&pool, "anna", "good").await.goes_on(1).await;
@@ -102,6 +119,61 @@ async fn a_killed_guardian_takes_its_workers_and_the_service_goes_on() {
     assert!(pool.log().contains("the guardian process was lost"));
 }
 
+/// Runs as a plain user on a host whose `/proc` hides from it what is not dumpable, its own helper processes among that
+/// (`ProtectProc=invisible` of systemd does so). `None` where no `/proc` can be mounted.
+fn serve_with_hidden_processes() -> Option<Stdiopool> {
+    let hide = "mount -t proc -o hidepid=invisible none /proc";
+    let as_nobody = "exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"";
+    let script = format!("{hide} && {as_nobody}");
+    let in_it = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--", "sh", "-c", &script, "sh"]);
+        unshare
+    };
+    #[allow(clippy::disallowed_methods, reason = "a program of the system")]
+    let tried = in_it().arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        eprintln!("SKIPPED: no other /proc can be mounted here");
+        return None;
+    }
+    let dir = crate::support::open_folder().expect("a folder");
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
+    std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).expect("given");
+    let args = [
+        "--config".to_owned(),
+        dir.path().join("pool.toml").display().to_string(),
+    ];
+    let mut program = in_it();
+    program.arg(super::support::BINARY).env("HOME", dir.path());
+    Some(Stdiopool::start(program, dir, &args, &[]))
+}
+
+#[tokio::test]
+async fn helper_processes_that_the_host_hides_are_found_and_ended() {
+    let Some(mut pool) = serve_with_hidden_processes() else {
+        return;
+    };
+    let anna = Beside::open(&pool, "anna", "good").await;
+    eventually("its memory was measured", async || {
+        let workers = pool.workers().await;
+        workers[0]["memory_bytes"]
+            .as_u64()
+            .is_some_and(|bytes| bytes > 100_000)
+    })
+    .await;
+    // What falls to the supervisor has to be found as well.
+    let mut before = in_tree_of(pool.pid());
+    before.retain(|process| process.pid != pool.pid());
+    send(guardian(&pool), Signal::SIGKILL);
+    until_gone(&before);
+    let again = Beside::open(&pool, "bob", "good").await;
+    again.goes_on(1).await;
+    drop(anna);
+    let all = in_tree_of(pool.pid());
+    assert!(pool.terminate().success());
+    until_gone(&all);
+}
+
 #[tokio::test]
 async fn supervisor_and_guardian_killed_at_once_leave_nothing() {
     let mut pool = Stdiopool::serve(&demo("good", ""));
@@ -119,7 +191,7 @@ async fn supervisor_and_guardian_killed_at_once_leave_nothing() {
 #[tokio::test]
 async fn helper_processes_hold_no_environment_and_are_closed_to_their_user() {
     const MARK: &str = "a-key-that-nobody-may-find";
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
     let config = dir.path().join("pool.toml").display().to_string();
     let args = ["--config".to_owned(), config];
@@ -148,7 +220,7 @@ async fn a_helper_process_of_a_plain_user_belongs_to_root() {
         return;
     }
     let user = 65_534;
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
     let config = dir.path().join("pool.toml");
     for path in [dir.path(), &config] {
@@ -169,7 +241,7 @@ async fn a_helper_process_of_a_plain_user_belongs_to_root() {
     unsafe_code,
     reason = "prlimit of another process has no safe wrapper in nix"
 )]
-fn set_open_files(process: Process, soft: rlim_t) -> rlim_t {
+pub(super) fn set_open_files(process: Process, soft: rlim_t) -> rlim_t {
     let mut old = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -221,7 +293,7 @@ async fn a_guardian_at_the_limit_on_processes_says_so_and_recovers() {
         return;
     }
     let user = 65_533;
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
     let config = dir.path().join("pool.toml");
     for path in [dir.path(), &config] {
@@ -328,7 +400,7 @@ async fn dies_with_its_supervisor(mut pool: Stdiopool, program: &str) {
 
 #[tokio::test]
 async fn an_install_and_all_it_started_end_with_a_supervisor_that_is_killed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::open_folder().expect("a folder");
     let npm = waits(folder.path(), "npm");
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", folder.path().display());
     let server = format!(
@@ -339,7 +411,7 @@ async fn an_install_and_all_it_started_end_with_a_supervisor_that_is_killed() {
 
 #[tokio::test]
 async fn a_command_that_prints_a_secret_ends_with_a_supervisor_that_is_killed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = crate::support::open_folder().expect("a folder");
     let program = waits(folder.path(), "secret");
     let toml = demo("thing", "env = { KEY = \"${secret.key}\" }")
         + &format!("[tenants.default]\nsecrets.key = {{ command = [{program:?}] }}\n");

@@ -21,7 +21,7 @@ struct Clock(tempfile::TempDir);
 
 impl Clock {
     fn new() -> Self {
-        let clock = Self(tempfile::tempdir().expect("a folder"));
+        let clock = Self(crate::support::open_folder().expect("a folder"));
         clock.jump_to(0);
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clock.c");
         let mut compiler = Command::new("cc");
@@ -67,12 +67,12 @@ impl Clock {
 fn killed(mut pool: Stdiopool) -> tempfile::TempDir {
     pool.signal(Signal::SIGKILL);
     pool.wait();
-    let unused = tempfile::tempdir().expect("a folder");
+    let unused = crate::support::open_folder().expect("a folder");
     std::mem::replace(&mut pool.dir, unused)
 }
 
 fn folder() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = format!(
         "{}[pool]\nsession_timeout = \"1h\"\n[audit]\nfile = \"audit.jsonl\"\n",
         demo(

@@ -18,7 +18,7 @@ const DISK: usize = 12 << 20;
 /// Serves a folder whose state and audit log are on a small disk of its own, which nobody else sees and which ends
 /// with the process. `None` where no disk can be had.
 fn serve(more: &str) -> Option<Stdiopool> {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = format!(
         "{}{}{more}[audit]\nfile = \"state/audit.jsonl\"\narguments = true\n",
         demo("good", ""),
@@ -183,7 +183,7 @@ async fn what_was_kept_before_the_disk_was_full_is_there_after_a_kill() {
         "m"
     );
     // What was written is taken from the disk as it is left, since the disk ends with the process.
-    let copied = tempfile::tempdir().expect("a folder");
+    let copied = crate::support::open_folder().expect("a folder");
     pool.signal(Signal::SIGSTOP);
     std::fs::create_dir(copied.path().join("state")).expect("made");
     for name in ["state.db", "state.db-wal"] {

@@ -68,7 +68,7 @@ fn without(name: &str) -> String {
 }
 
 fn serve(keys: &[&Key]) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let public: Vec<_> = keys.iter().map(|key| &key.public).collect();
     let set = json!({ "keys": public });
     std::fs::write(dir.path().join("keys.json"), set.to_string()).expect("written");

@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(60);
 
 /// What calls came to.
 #[derive(Default, Debug)]
-struct Tally {
+struct Counts {
     answered: AtomicUsize,
     failed: AtomicUsize,
     /// Why, how often.
@@ -85,7 +85,7 @@ async fn ask(
 }
 
 /// Calls as one tenant until the end; each answer is checked for being its own.
-async fn tenant(pool: Arc<Stdiopool>, n: usize, tally: Arc<Tally>, end: Arc<AtomicBool>) {
+async fn tenant(pool: Arc<Stdiopool>, n: usize, counts: Arc<Counts>, end: Arc<AtomicBool>) {
     let name = format!("tenant-{n}");
     let is_modern = n % 2 == 1;
     let mut client = pool.client_of(&name, "good");
@@ -95,7 +95,7 @@ async fn tenant(pool: Arc<Stdiopool>, n: usize, tally: Arc<Tally>, end: Arc<Atom
             let begun = client.try_initialize("2025-11-25", json!({})).await;
             if begun.status != StatusCode::OK || begun.response().get("error").is_some() {
                 reason(&begun.response()["error"]);
-                tally.failed.fetch_add(1, Ordering::Relaxed);
+                counts.failed.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -113,18 +113,18 @@ async fn tenant(pool: Arc<Stdiopool>, n: usize, tally: Arc<Tally>, end: Arc<Atom
             told.map(|told| assert_eq!(told, said))
         };
         match outcome {
-            Ok(()) => tally.answered.fetch_add(1, Ordering::Relaxed),
+            Ok(()) => counts.answered.fetch_add(1, Ordering::Relaxed),
             Err(reason) => {
-                *tally.reasons.lock().entry(reason).or_default() += 1;
+                *counts.reasons.lock().entry(reason).or_default() += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                tally.failed.fetch_add(1, Ordering::Relaxed)
+                counts.failed.fetch_add(1, Ordering::Relaxed)
             }
         };
     }
 }
 
 /// Kills one worker after the other, whichever comes by, until the end.
-async fn killer(pool: Arc<Stdiopool>, tally: Arc<Tally>, end: Arc<AtomicBool>) {
+async fn killer(pool: Arc<Stdiopool>, counts: Arc<Counts>, end: Arc<AtomicBool>) {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     while !end.load(Ordering::Relaxed) {
         // Not those that start: a server that fails to start for tenant after tenant is closed for a while.
@@ -139,7 +139,7 @@ async fn killer(pool: Arc<Stdiopool>, tally: Arc<Tally>, end: Arc<AtomicBool>) {
             let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
             // One that has ended by itself meanwhile was not killed.
             if kill(pid, Signal::SIGKILL).is_ok() {
-                tally.kills.fetch_add(1, Ordering::Relaxed);
+                counts.kills.fetch_add(1, Ordering::Relaxed);
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -160,21 +160,21 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
     let no_worker = async || pool.workers().await.is_empty();
     eventually("the first worker has gone", no_worker).await;
     let before = (in_tree_of(pool.pid()).len(), descriptors(&pool));
-    let (tally, end) = (Arc::<Tally>::default(), Arc::<AtomicBool>::default());
+    let (counts, end) = (Arc::<Counts>::default(), Arc::<AtomicBool>::default());
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..tenants {
         tasks.spawn(tenant(
             Arc::clone(&pool),
             n,
-            Arc::clone(&tally),
+            Arc::clone(&counts),
             Arc::clone(&end),
         ));
     }
-    let (counted, over) = (Arc::clone(&tally), Arc::clone(&end));
+    let (counted, over) = (Arc::clone(&counts), Arc::clone(&end));
     tasks.spawn(killer(Arc::clone(&pool), counted, over));
     let is_enough = async || {
-        let answered = tally.answered.load(Ordering::Relaxed);
-        let kills = tally.kills.load(Ordering::Relaxed);
+        let answered = counts.answered.load(Ordering::Relaxed);
+        let kills = counts.kills.load(Ordering::Relaxed);
         answered >= 2 * tenants && kills >= tenants / 2
     };
     let began = Instant::now();
@@ -185,7 +185,7 @@ async fn are_served_under_kills(tenants: usize, workers: usize) {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("every answer was its own tenant's");
     }
-    eprintln!("{tally:?} in {:?}", began.elapsed());
+    eprintln!("{counts:?} in {:?}", began.elapsed());
     // Everyone is served again, and by its own.
     let began = Instant::now();
     let again = (0..tenants).map(async |n| {

@@ -101,7 +101,7 @@ fn serve() -> Stdiopool {
     let rules = "[policy.own]\ntenants = [\"acme\"]\nservers = [\"good\"]\n[policy.all]\ntenants = [\"globex\"]\n";
     let names = tenants(&["acme", "globex"]);
     let toml = demo("good", "") + &demo("private", "") + rules + &names;
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let marked = format!("# {MARK}\n{toml}");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"token\"\n", &marked);
     std::fs::create_dir(dir.path().join("state")).expect("made");

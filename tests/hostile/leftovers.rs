@@ -35,7 +35,7 @@ fn trash_in(folder: &Path) -> usize {
 
 #[tokio::test]
 async fn what_workers_left_in_their_folders_does_not_stop_the_next_start() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
     let state = dir.path().join("state");
     let (tmp, outside) = (state.join("tmp"), dir.path().join("outside"));
@@ -190,7 +190,7 @@ async fn is_used_and_ends(mut child: Child, ports: [u16; 2], are_dropped: bool) 
 }
 
 fn configured() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("good", ""));
     dir
 }

@@ -110,6 +110,45 @@ async fn what_names_its_request_in_any_way_fails_it_at_once_and_no_other() {
     assert_eq!(malformed(&pool, "syntax", "suspected").await, 0.0);
 }
 
+/// However it is printed, and whatever stands before it: an answer is taken, in time.
+#[tokio::test]
+async fn an_answer_that_is_whole_is_taken_however_it_is_printed() {
+    let pool = Stdiopool::serve(&server(""));
+    let client = pool.client("off").connect().await;
+    let answer = r#"{"jsonrpc":"2.0","id":ID,"result":{"content":[],"x":1}}"#;
+    let pretty = "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"result\": {\n    \"content\": [],\n    \"x\": 1\n  }\n}";
+    let cases = [
+        format!("{}{answer}", "{\"a\":1} ".repeat(20)),
+        format!("{}{answer}", "{\"a\":1}".repeat(16)),
+        format!("{}{answer}", "{\"k\":{}} ".repeat(2_000)),
+        format!("{} {answer}", "{".repeat(17)),
+        "{\"jsonrpc\":\"2.0\"\n,\"id\":ID\n,\"result\":{\"content\":[],\"x\":1}}".to_owned(),
+        "{ \"jsonrpc\": \"2.0\"\n, \"id\": ID\n, \"result\":\n  { \"content\": []\n  , \"x\": 1\n  }\n}".to_owned(),
+        "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":\n{\"content\":[],\"x\":1}}".to_owned(),
+        format!("{{\"a\": 1,\n{pretty}"),
+        format!("{{\n{pretty}"),
+        format!("[\n1,\n{pretty}"),
+        format!("{{\"a\": {{\n> {answer}"),
+    ];
+    for text in cases {
+        let start = Instant::now();
+        let answer = client.call("say", line(&text)).await;
+        assert_eq!(answer.result()["x"], 1, "{text}: {answer:?}");
+        assert!(start.elapsed() < Duration::from_secs(4), "{text}");
+    }
+    // Behind what names another request, as soon as nothing follows.
+    let cut = format!("{{\"jsonrpc\":\"2.0\",\"id\":90000,\"result\":{{\"x\": [\n{pretty}");
+    let answer = client.call("say", line(&cut)).await;
+    assert_eq!(answer.result()["x"], 1, "{answer:?}");
+    // With pauses between the lines.
+    let mut slowly =
+        line("{\n \"jsonrpc\":\"2.0\",\n \"id\":ID,\"result\":{\"content\":[],\"x\":1}\n}");
+    slowly["pause"] = json!(1.5);
+    let answer = client.call("say", slowly).await;
+    assert_eq!(answer.result()["x"], 1, "{answer:?}");
+    assert_eq!(malformed(&pool, "syntax", "failed").await, 0.0);
+}
+
 #[tokio::test]
 async fn what_may_answer_any_of_several_fails_those_that_show_no_life() {
     let pool = Stdiopool::serve(&server(""));
@@ -234,4 +273,146 @@ async fn what_is_too_long_fails_whom_it_may_answer_as_what_is_broken_does() {
     assert_eq!(malformed(&pool, "too_long", "failed").await, 4.0);
     let echo = client.call("echo", json!({})).await;
     assert!(echo.response()["result"].is_object(), "{echo:?}");
+}
+
+/// A long answer is put together as a short one is, also where its id comes behind its result.
+#[tokio::test]
+async fn a_long_answer_is_taken_however_it_is_printed() {
+    let pool = Stdiopool::serve(&server("max_message = \"4MiB\""));
+    let hanging = two_calls_that_hang(&pool).await;
+    let client = pool.client("off").connect().await;
+    let printed = "{\n  \"jsonrpc\": \"2.0\",\n  \"result\": {\n    \"content\": [\n      MANY{\"type\": \"text\", \"text\": \"0123456789 {it's}\"},\n      {}\n    ]\n  },\n  \"id\": ID\n}";
+    let call = |many: usize| {
+        let mut arguments = line(printed);
+        arguments["many"] = json!(many);
+        let (client, start) = (&client, Instant::now());
+        async move { (client.call("say", arguments).await, start.elapsed()) }
+    };
+    for many in [1, 10_000, 60_000] {
+        let (answer, _) = call(many).await;
+        let items = answer.result()["content"].as_array().map(Vec::len);
+        assert_eq!(items, Some(many + 1), "{}", answer.reason());
+    }
+    // More than a message may have: whose it is, is known all the same.
+    let (answer, took) = call(120_000).await;
+    assert_eq!(answer.reason(), "answer_too_large", "{answer:?}");
+    assert!(answer.message().contains("max_message"), "{answer:?}");
+    assert!(took < Duration::from_secs(8), "it was waited for: {took:?}");
+    // A line of it alone may be too long.
+    let mut arguments = line(
+        "{\n\"jsonrpc\": \"2.0\",\n\"result\": {\n\"content\": [],\n\"x\":\n\"LONG\"\n},\n\"id\": ID\n}",
+    );
+    arguments["long"] = json!(5 << 20);
+    let start = Instant::now();
+    let answer = client.call("say", arguments).await;
+    assert_eq!(answer.reason(), "answer_too_large", "{answer:?}");
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "it was waited for"
+    );
+    assert!(
+        hanging.iter().all(|call| !call.is_finished()),
+        "others are not meant"
+    );
+    assert_eq!(malformed(&pool, "too_long", "suspected").await, 0.0);
+    let echo = client.call("echo", json!({})).await;
+    assert!(echo.response()["result"].is_object(), "{echo:?}");
+}
+
+/// Words before an answer that is printed for people hide it as little as they do on one line.
+#[tokio::test]
+async fn a_printed_answer_is_taken_behind_words() {
+    let pool = Stdiopool::serve(&server(""));
+    let client = pool.client("off").connect().await;
+    let members = "  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"result\": {\n    \"content\": [],\n    \"x\": 1\n  }\n}";
+    let one = r#"{"jsonrpc":"2.0","id":ID,"result":{"x":1}}"#;
+    for text in [
+        format!("mcp> {{\n{members}"),
+        format!("[INFO] 12:00:01 sending response: {{\n{members}"),
+        format!(
+            "Response: {{\"jsonrpc\": \"2.0\",\n{}",
+            members.split_once('\n').expect("two").1
+        ),
+        format!("don't panic: {{}} {{\n{members}"),
+        // What is a log's holds nobody up.
+        format!("function() {{\n{one}"),
+        format!("config = {{\n\"a\": 1,\n{one}"),
+        format!("config = {{\n\"a\": {{\n{{\n{members}"),
+        format!("starting {{\nready\n{{\n{members}"),
+        format!("mcp> {{\nmcp> {{\n{members}"),
+    ] {
+        let start = Instant::now();
+        let answer = client.call("say", line(&text)).await;
+        assert_eq!(answer.result()["x"], 1, "{text}: {answer:?}");
+        assert!(start.elapsed() < Duration::from_secs(4), "{text}");
+    }
+    // A request behind them may be a quote of what it was sent, and is none.
+    let quoted = format!(
+        "got {{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"method\": \"ping\"\n}}\n{one}"
+    );
+    let answer = client.call("say", line(&quoted)).await;
+    assert_eq!(answer.result()["x"], 1, "{answer:?}");
+}
+
+/// What is whole needs no line end, and what is not is not waited for without end.
+#[tokio::test]
+async fn a_line_end_that_never_comes_is_not_waited_for() {
+    let pool = Stdiopool::serve(&server("max_message = \"1MiB\""));
+    let hanging = two_calls_that_hang(&pool).await;
+    let client = pool.client("off").connect().await;
+    let unended = |text: &str| {
+        let mut arguments = line(text);
+        arguments["end"] = json!(false);
+        let (client, start) = (&client, Instant::now());
+        async move { (client.call("say", arguments).await, start.elapsed()) }
+    };
+    let pretty = "{\n  \"jsonrpc\": \"2.0\",\n  \"id\": ID,\n  \"result\": {\n    \"x\": 1\n  }\n}";
+    for text in [
+        pretty,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"x":1}}"#,
+        r#"> [{"jsonrpc":"2.0","id":ID,"result":{"x":1}}] "#,
+        &format!("{{\n{pretty}"),
+        &format!("mcp> {pretty}"),
+    ] {
+        let (answer, took) = unended(text).await;
+        assert_eq!(answer.result()["x"], 1, "{text}: {answer:?}");
+        assert!(took < Duration::from_secs(4), "{text}: {took:?}");
+    }
+    // Whole, and none.
+    for text in [
+        "{'jsonrpc': '2.0', 'id': ID, 'result': {}}",
+        "{'jsonrpc': '2.0',\n'id': ID,\n'result': {}}",
+    ] {
+        let (answer, took) = unended(text).await;
+        assert_eq!(answer.reason(), "answer_invalid", "{text}: {answer:?}");
+        assert!(took < Duration::from_secs(4), "{text}: {took:?}");
+    }
+    // Cut off.
+    let cut = [
+        (
+            r#"{"jsonrpc":"2.0","id":ID,"result":{"x":"#,
+            "answer_invalid",
+        ),
+        (
+            "{\n\"jsonrpc\": \"2.0\",\n\"id\": ID,\n\"result",
+            "answer_invalid",
+        ),
+    ];
+    for (text, reason) in cut {
+        let (answer, took) = unended(text).await;
+        assert_eq!(answer.reason(), reason, "{text}: {answer:?}");
+        assert!(took < Duration::from_secs(16), "{text}: {took:?}");
+        // Where it goes on after all, its rest is nobody's.
+        let rest = client
+            .call(
+                "say",
+                line("1}}\n{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"x\":2}}"),
+            )
+            .await;
+        assert_eq!(rest.result()["x"], 2, "{rest:?}");
+    }
+    assert!(
+        hanging.iter().all(|call| !call.is_finished()),
+        "others are not meant"
+    );
 }

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use super::beside::Beside;
 use super::support::{Client, Process, Stdiopool, alive, demo, eventually, in_tree_of, until_gone};
 
-/// The server that hides what it starts.
+/// The server that hides what it starts. It runs as stdiopool does, so that it can do what a user of its own could not.
 fn daemons(more: &str) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/daemons.py");
-    format!("[servers.bad]\ncommand = \"python3\"\nargs = [{script:?}]\n{more}\n")
+    format!(
+        "[servers.bad]\ncommand = \"python3\"\nargs = [{script:?}]\nsandbox = \"none\"\n{more}\n"
+    )
 }
 
 async fn worker_of(pool: &Stdiopool, tenant: &str, server: &str) -> Option<Value> {

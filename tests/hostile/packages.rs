@@ -37,7 +37,7 @@ start_timeout = "120s"
 
 /// Serves that config as `user`, or as who runs the tests.
 fn serve(toml: &str, user: Option<u32>) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
     start(dir, user)
 }
@@ -54,11 +54,11 @@ fn start(dir: tempfile::TempDir, user: Option<u32>) -> Stdiopool {
     }
 }
 
-/// The same folder, served anew with another config.
+/// Ends a stdiopool and serves its folder anew with another config.
 fn served_again(mut pool: Stdiopool, toml: &str, user: Option<u32>) -> Stdiopool {
     pool.signal(Signal::SIGTERM);
     pool.wait();
-    let unused = tempfile::tempdir().expect("a folder");
+    let unused = crate::support::open_folder().expect("a folder");
     let dir = std::mem::replace(&mut pool.dir, unused);
     drop(pool);
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
@@ -141,7 +141,11 @@ async fn what_is_shared_is_out_of_reach(pool: &Stdiopool, server: &str) {
         packages.join("refs/new.json"),
     ] {
         let went = anna.scribble(&path, "x").await;
-        assert_eq!(went, "EROFS", "{path:?}");
+        // What it does not run is not even there.
+        assert!(
+            ["EROFS", "ENOENT"].contains(&went.as_str()),
+            "{path:?}: {went}"
+        );
         assert!(!path.exists());
     }
     let own = pool
@@ -316,7 +320,8 @@ async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_f
         });
         eventually("it starts again", async || {
             let answer = cleo.try_initialize("2025-11-25", json!({})).await;
-            answer.status.is_success()
+            // A refusal has status 200, too.
+            answer.response().get("result").is_some()
         })
         .await;
         let cleo = Keeper::of(&pool, "cleo", server).await;
@@ -330,9 +335,46 @@ async fn a_damaged_package_is_repaired_before_its_first_start_and_when_a_start_f
     );
 }
 
+#[tokio::test]
+async fn what_a_server_without_sandbox_has_changed_of_a_package_is_not_run() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let registry = Registry::start();
+    let open = "[servers.open]\ncommand = \"true\"\nsandbox = \"none\"\n";
+    let toml = format!("{}{open}", servers(&registry, "1.0.0", ""));
+    let pool = serve(&toml, Some(NOBODY));
+    for (server, file) in [("npm", "index.js"), ("pypi", "__init__.py")] {
+        let about = Keeper::of(&pool, "anna", server).await.about().await;
+        let path = about.path("dependency").join(file);
+        let sound = fs::read_to_string(&path).expect("there");
+        let ran = pool.dir.path().join(format!("ran-{server}"));
+        let evil = match server {
+            "npm" => format!("{sound}\nrequire('fs').writeFileSync({ran:?}, '');\n"),
+            _ => format!("{sound}\nopen({ran:?}, 'w')\n"),
+        };
+        // As a process of stdiopool's own user does.
+        damage(&path, &evil);
+        let bob = pool.client_of("bob", server);
+        let refused = bob.try_initialize("2025-11-25", json!({})).await;
+        assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+        assert!(refused.message().contains("damaged"), "{refused:?}");
+        eventually("it is installed again", async || {
+            let answer = bob.try_initialize("2025-11-25", json!({})).await;
+            // A refusal has status 200, too.
+            answer.response().get("result").is_some()
+        })
+        .await;
+        assert_eq!(fs::read_to_string(&path).expect("there"), sound);
+        assert!(!ran.exists(), "what was changed did not run");
+    }
+    let warned = "`servers.open.sandbox` is \"none\", and stdiopool is not root";
+    assert!(pool.log().contains(warned), "{}", pool.log());
+}
+
 /// Serves that config with the registry in stdiopool's own environment, and in no server's.
 fn serve_with_registry(registry: &Registry, toml: &str) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
     let config = dir.path().join("pool.toml").display().to_string();
     let index = format!("{}/simple", registry.url);
@@ -496,7 +538,7 @@ async fn another_version_that_runs_as_written_is_told_not_to_have_what_was_writt
 /// Pythons that all tenants' servers may run on, for one user.
 async fn pythons_are_only_read(user: Option<u32>) {
     let registry = Registry::start();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let pythons = dir.path().join(".local/share/uv/python");
     fs::create_dir_all(pythons.join("cpython-3.99")).expect("made");
     let program = pythons.join("cpython-3.99/python");

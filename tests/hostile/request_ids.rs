@@ -19,7 +19,7 @@ fn serve_for(request_timeout: &str, log_filter: &str) -> Stdiopool {
     let more = format!("request_timeout = \"{request_timeout}\"\ntools = {{ deny = [\"huge\"] }}");
     let servers = faulty("work", &[], &more);
     let toml = format!("[audit]\nfile = \"audit.jsonl\"\n{servers}[tenants.acme]\n");
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     let config = dir.path().join("pool.toml").display().to_string();
     let args = ["--config", &config, "--log-format", "json"].map(str::to_owned);

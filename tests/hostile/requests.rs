@@ -11,7 +11,7 @@ const SMUGGLED: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HOST: &str = "Host: localhost\r\n";
 
 fn serve() -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = crate::support::open_folder().expect("a temporary folder");
     let text = format!(
         "[http]\nlisten = \"127.0.0.1:0\"\nallowed_origins = [\"https://app.example.com\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"token\"\n[state]\ndir = \"state\"\n{}\n{}",
         demo("good", ""),

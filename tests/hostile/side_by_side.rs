@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
 
-use crate::support::{Stdiopool, demo};
+use crate::support::{Stdiopool, demo, eventually, stateless};
 
 /// The demo server as `good`, and one that takes its time to answer each request as `noisy`.
 fn serve(more: &str) -> Stdiopool {
@@ -77,4 +77,36 @@ async fn event_streams_of_a_tenant() {
     let streams = join_all(asked).await;
     let open = streams.iter().filter(|it| it.status() == StatusCode::OK);
     assert_eq!(open.count(), 5);
+}
+
+#[tokio::test]
+async fn listens_without_a_session_of_a_tenant() {
+    let pool = serve("[limits.tenant]\nstreams = 5\nconcurrent = 3");
+    let client = pool.client_of("hostile", "good");
+    let mut open = vec![];
+    for n in 0..8 {
+        let wanted = json!({ "notifications": { "toolsListChanged": true } });
+        let params = stateless::params(wanted, &json!({}));
+        let response = stateless::send(&client, "subscriptions/listen", params).await;
+        let kind = response.headers()["content-type"].to_str().expect("ASCII");
+        if kind == "text/event-stream" {
+            open.push(response);
+        } else {
+            assert_eq!(open.len(), 5, "{n}");
+            let told = response.text().await.expect("whole");
+            assert!(told.contains("5 event streams are open"), "{told}");
+        }
+    }
+    assert_eq!(open.len(), 5);
+    // None of them is a request under way.
+    let session = pool.client_of("hostile", "good").connect().await;
+    // They share the bound with the streams of sessions.
+    let refused = session.request(http::Method::GET).send().await;
+    assert_eq!(refused.expect("answers").status(), 429);
+    drop(open);
+    eventually("one is let in again", async || {
+        let response = session.request(http::Method::GET).send().await;
+        response.expect("answers").status() == StatusCode::OK
+    })
+    .await;
 }

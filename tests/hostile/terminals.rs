@@ -226,3 +226,29 @@ async fn no_command_passes_on_into_a_pipe_what_drives_a_terminal() {
         format!("{bytes}end\n")
     );
 }
+
+#[tokio::test]
+async fn the_audit_log_has_no_character_that_acts() {
+    let more = "[audit]\nfile = \"audit.jsonl\"\narguments = true\n";
+    let pool = Stdiopool::serve(&format!("{}{more}", demo("good", "")));
+    let client = pool.client("good").connect().await;
+    let hostile = "a\u{9b}31m\u{85}b\u{202e}c\u{2028}d\u{2029}e";
+    client.call(hostile, json!({ "message": hostile })).await;
+    let uri = format!("file:///{hostile}");
+    client.ask("resources/read", json!({ "uri": uri })).await;
+    let path = pool.dir.path().join("audit.jsonl");
+    let lines = crate::support::until("both are written", || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        (text.matches("31m").count() >= 2 && text.ends_with('\n')).then_some(text)
+    });
+    let acts = |c: char| acts(c) || ('\u{2028}'..='\u{2029}').contains(&c);
+    for line in lines.lines() {
+        assert!(!line.contains(acts), "{line:?}");
+    }
+    // It says what was said.
+    let said: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert!(said.iter().any(|line| line["object"] == hostile));
+}

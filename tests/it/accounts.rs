@@ -21,7 +21,7 @@ fn toml() -> String {
 }
 
 fn serve() -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), KEY);
     Stdiopool::write_config(dir.path(), TOKEN_MODE, &toml());
     let config = dir.path().join("pool.toml").display().to_string();
@@ -275,7 +275,7 @@ async fn without_a_running_stdiopool_the_folder_is_changed() {
 
 #[tokio::test]
 async fn a_decision_is_explained_for_tenants_and_tokens_of_the_state_store() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), KEY);
     let policy = "[policy.admins]\nscopes = [\"admin\"]\ntools = { allow = [\"add\"] }\n";
     let toml = format!("{}[policy]\ndefault = \"deny\"\n{policy}", toml());

@@ -10,7 +10,7 @@ use super::support::{BINARY, Client, Stdiopool, demo, eventually};
 
 /// Serves a demo server with those keys of `[http]`, and those of `[auth]`.
 fn serve(http: &str, auth: &str) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = crate::support::open_folder().expect("a temporary folder");
     let config = dir.path().join("pool.toml");
     std::fs::write(&config, config_of(http, auth)).expect("written");
     let args = ["--config".to_owned(), config.display().to_string()];
@@ -112,7 +112,7 @@ async fn whoever_opens_a_session_agrees_on_the_revision_in_the_message() {
 }
 
 fn checked(http: &str, auth: &str) -> (bool, String) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = crate::support::open_folder().expect("a temporary folder");
     let config = dir.path().join("pool.toml");
     std::fs::write(&config, config_of(http, auth)).expect("written");
     #[allow(clippy::disallowed_methods, reason = "the program under test")]

@@ -204,7 +204,7 @@ async fn call_lists_and_calls_through_the_front_door() {
 
 #[tokio::test]
 async fn an_admin_token_is_asked_for() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = format!(
         "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"let-me-in-please\"\n{}",
         demo("demo", "")
@@ -258,7 +258,7 @@ async fn drain_and_reload_are_commands_too() {
 
 #[test]
 fn check_and_schema() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let run = |args: &[&str]| {
         let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_stdiopool"));
         command.args(args).current_dir(dir.path()).assert()

@@ -17,7 +17,7 @@ fn toml(audit: &str) -> String {
 }
 
 fn serve(audit: &str) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), "07".repeat(32));
     std::fs::write(dir.path().join("acme.key"), "hunter22").expect("written");
     Stdiopool::write_config(dir.path(), AUTH, &toml(audit));

@@ -282,7 +282,7 @@ fn https(root: &str, identity: Option<&str>) -> reqwest::Client {
 
 #[tokio::test]
 async fn over_tls_with_certificates_of_clients_and_new_ones_on_reload() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let (root, identity) = certificates(dir.path());
     let tls = "[auth]\nmode = \"none\"\n[http.tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"ca.pem\"\n";
     Stdiopool::write_config(dir.path(), tls, &demo("demo", ""));
@@ -297,7 +297,7 @@ async fn over_tls_with_certificates_of_clients_and_new_ones_on_reload() {
         asked(https(&root, None)).await.is_err(),
         "without a certificate"
     );
-    let (_, foreign) = certificates(tempfile::tempdir().expect("a folder").path());
+    let (_, foreign) = certificates(crate::support::open_folder().expect("a folder").path());
     assert!(
         asked(https(&root, Some(&foreign))).await.is_err(),
         "of another authority"

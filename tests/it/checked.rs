@@ -1,16 +1,15 @@
-//! What `check` refuses, and how it says so; the examples of `--help`.
+//! What `check` refuses, and how it says so.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
 
 use super::ended::ran;
-use super::support::{BINARY, Stdiopool, demo, eventually, until};
+use super::support::{BINARY, Stdiopool, demo, until};
 
 /// What `check` says of a file, and whether it takes it.
-fn check(dir: &Path, toml: &str, flags: &[&str]) -> (bool, String) {
+pub(crate) fn check(dir: &Path, toml: &str, flags: &[&str]) -> (bool, String) {
     std::fs::write(dir.join("pool.toml"), toml).expect("written");
     let output = Command::new(BINARY)
         .arg("check")
@@ -22,9 +21,23 @@ fn check(dir: &Path, toml: &str, flags: &[&str]) -> (bool, String) {
     (output.status.success(), said)
 }
 
+/// Runs `check` in an environment with those variables, and gives all that it says.
+pub(crate) fn check_in(dir: &Path, toml: &str, variables: &[(&str, &str)]) -> (bool, String) {
+    std::fs::write(dir.join("pool.toml"), toml).expect("written");
+    let output = Command::new(BINARY)
+        .arg("check")
+        .current_dir(dir)
+        .envs(variables.iter().copied())
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
 #[test]
 fn mistakes_are_told_with_what_was_meant() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let server = |more: &str| format!("[servers.x]\n{more}\n");
     for (toml, told) in [
         (
@@ -64,6 +77,21 @@ fn mistakes_are_told_with_what_was_meant() {
         (
             server("command = \"sh\"\ncwd = \"nowhere\""),
             "pool.toml:3: `servers.x.cwd`: there is no folder",
+        ),
+        (
+            server("command = \"sh\"\ncwd = \"/etc/passwd\""),
+            "`servers.x.cwd`: there is a file at /etc/passwd, and no folder",
+        ),
+        (
+            server("command = \"/etc\""),
+            "`servers.x.command`: `/etc` is no program that can be executed: it is a folder",
+        ),
+        (
+            format!(
+                "[state]\nkey = {{ file = \"/etc\" }}\n{}",
+                server("command = \"sh\"")
+            ),
+            "/etc is a folder; name the file with the key",
         ),
         (
             server("command = \"/usr/bin/env foo\""),
@@ -110,7 +138,7 @@ fn mistakes_are_told_with_what_was_meant() {
 }
 
 /// A file as `check` is given it and as it is served: the tables that tests add are in it.
-fn served(toml: &str) -> String {
+pub(crate) fn served(toml: &str) -> String {
     format!(
         "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[state]\ndir = \"state\"\n{toml}"
     )
@@ -238,7 +266,7 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
         let (ok, _, why) = ran(&pool, &["reload"]);
         (ok, why + &pool.log()[before..])
     };
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let refused_by_serve = |toml: &str| {
         std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
         let output = Command::new(BINARY)
@@ -250,7 +278,7 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let served_with = |toml: &str| {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = crate::support::open_folder().expect("a folder");
         std::fs::write(dir.path().join("pool.toml"), toml).expect("written");
         Stdiopool::run(dir, &[], &[])
     };
@@ -322,7 +350,7 @@ async fn check_serve_and_reload_say_the_same_of_every_file() {
 
 #[test]
 fn a_state_folder_that_is_none_is_told_before_anything_is_served() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     std::fs::write(dir.path().join("state"), "").expect("written");
     for place in ["state", "state/below"] {
         let toml = format!("[state]\ndir = \"{place}\"\n[servers.x]\ncommand = \"cat\"\n");
@@ -335,7 +363,7 @@ fn a_state_folder_that_is_none_is_told_before_anything_is_served() {
 
 #[test]
 fn all_that_is_wrong_is_told_in_one_run_each_on_its_line() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = "[pool]\nmax_wrokers = 1\n\n[servers.a]\ncommand = \"no-such-program\"\nargs = [\"~/x\"]\n[servers.b]\ncomand = \"also-none\"\ncwd = \"nowhere\"\n[servers.c]\ncommand = 5\n";
     let (ok, said) = check(dir.path(), toml, &[]);
     assert!(!ok);
@@ -356,246 +384,6 @@ fn all_that_is_wrong_is_told_in_one_run_each_on_its_line() {
     );
     let (_, said) = check(dir.path(), toml, &["--file-only"]);
     assert!(!said.contains("no-such-program` not found"), "{said}");
-}
-
-/// Runs `check` in an environment with those variables, and gives all that it says.
-fn check_in(dir: &Path, toml: &str, variables: &[(&str, &str)]) -> (bool, String) {
-    std::fs::write(dir.join("pool.toml"), toml).expect("written");
-    let output = Command::new(BINARY)
-        .arg("check")
-        .current_dir(dir)
-        .envs(variables.iter().copied())
-        .output()
-        .expect("runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said)
-}
-
-#[tokio::test]
-async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let own = [("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")];
-    let toml = served(
-        "[servers.written]\ncommand = \"npx\"\nargs = [\"-y\", \"secret-name\"]\nlaunch = \"as-is\"\n[servers.odd]\ncommand = \"npx\"\nargs = [\"--frobnicate\", \"p\"]\n[servers.direct]\ncommand = \"npx\"\nargs = [\"-y\", \"p@1.0.0\", \"${config.x:-y}\"]\n[servers.any]\ncommand = \"npx\"\nargs = [\"${config.package:-p}\"]\n[servers.plain]\ncommand = \"cat\"\n",
-    );
-    let (ok, said) = check_in(dir.path(), &toml, &own);
-    assert!(!ok, "{said}");
-    let refused = "server `written` is not started: it would be run as written (`launch = \"as-is\"`), and without NPM_CONFIG_REGISTRY of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.written.env`";
-    assert!(said.contains(&format!("pool.toml:8: {refused}")), "{said}");
-    assert!(said.contains("server `odd` is not started: it would be run as written (what `--frobnicate` changes is not known)"), "{said}");
-    assert!(
-        !said.contains("server `any`") && !said.contains("server `direct`"),
-        "{said}"
-    );
-    // The start itself says the same.
-    let file = dir.path().join("pool.toml").display().to_string();
-    let pool = Stdiopool::run(
-        tempfile::tempdir().expect("a folder"),
-        &["--config".to_owned(), file],
-        &own,
-    );
-    until("it is warned of", || {
-        pool.log().contains(refused).then_some(())
-    });
-    let answer = pool
-        .client("written")
-        .try_initialize("2025-11-25", json!({}))
-        .await;
-    let words = refused.split_once(": ").expect("behind the server").1;
-    assert!(answer.message().contains(words), "{}", answer.message());
-    // Without such a variable there is another outlook.
-    let (ok, said) = check_in(dir.path(), &toml, &[("NPM_CONFIG_REGISTRY", "")]);
-    assert!(ok, "{said}");
-    for line in [
-        "server `any`: it is up to each tenant's config what is started (argument 1 is known only when it is started)\n",
-        "server `direct`: package `p@1.0.0` is installed and started from there\n",
-        "server `odd`: its command is run as written, as warned of\n",
-        "server `plain`: its command is run as written\n",
-        "server `written`: its command is run as written\n",
-        "pool.toml:12: warning: the command of server `odd` is run as written: what `--frobnicate` changes is not known (`launch = \"as-is\"` says that it shall be)\n",
-        "pool.toml: ok (5 servers, 0 tenants, ",
-    ] {
-        assert!(said.contains(line), "{line}{said}");
-    }
-}
-
-/// Whatever runs a launcher, and whatever may: where the operator's environment says from where packages come.
-#[tokio::test]
-async fn what_a_wrapper_runs_asks_no_other_registry_without_a_word() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let own = [
-        ("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9"),
-        ("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple"),
-        ("HTTPS_PROXY", "http://127.0.0.1:9"),
-        ("PIP_FIND_LINKS", ""),
-    ];
-    let script = dir.path().join("server.sh");
-    std::fs::write(&script, "#!/usr/bin/env sh\nexec npx -y @corp/x\n").expect("written");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("changed");
-    let servers = [
-        (
-            "shell",
-            r#"command = "sh"
-args = ["-c", "npx -y @corp/x --repo ${config.repo}"]"#,
-        ),
-        (
-            "behind-env",
-            r#"command = "env"
-args = ["A=1", "npx", "-y", "@corp/x"]"#,
-        ),
-        (
-            "login",
-            r#"command = "bash"
-args = ["-lc", "cd / && exec uvx x"]"#,
-        ),
-        (
-            "patient",
-            r#"command = "timeout"
-args = ["60", "nice", "npx", "x"]"#,
-        ),
-        (
-            "said",
-            r#"command = "env"
-args = ["NPM_CONFIG_REGISTRY=http://127.0.0.1:9", "HTTPS_PROXY=", "npx", "-y", "x"]
-env = { HTTPS_PROXY = "http://127.0.0.1:9" }"#,
-        ),
-        (
-            "named",
-            r#"command = "node"
-args = ["gateway.js", "--stdio", "npx -y @corp/x"]"#,
-        ),
-        ("script", "command = \"./server.sh\""),
-        (
-            "given",
-            "command = \"./server.sh\"\nenv = { NPM_CONFIG_REGISTRY = \"http://127.0.0.1:9\", UV_DEFAULT_INDEX = \"\" }",
-        ),
-        (
-            "native",
-            "command = \"stdiopool\"\nargs = [\"demo-server\"]",
-        ),
-        ("fed", "command = \"xargs\"\nargs = [\"npx\"]"),
-        (
-            "finder",
-            r#"command = "find"
-args = [".", "-exec", "npx", "-y", "{}", ";"]"#,
-        ),
-        (
-            "inline",
-            r#"command = "python3"
-args = ["-c", "import os; os.execvp('npx', ['npx', '-y', '@corp/x'])"]"#,
-        ),
-    ];
-    let tables = servers.map(|(name, server)| format!("[servers.{name}]\n{server}\n"));
-    let toml = served(&tables.concat());
-    let (ok, said) = check_in(dir.path(), &toml, &own);
-    assert!(!ok, "{said}");
-    let refused = |name: &str, why: &str, variable: &str| {
-        format!(
-            "server `{name}` is not started: it would be run as written ({why}), and without {variable} of stdiopool's own environment it would ask another registry"
-        )
-    };
-    let shell = refused("shell", "`sh` runs `npx`", "NPM_CONFIG_REGISTRY");
-    for told in [
-        &shell,
-        &refused("behind-env", "`env` runs `npx`", "NPM_CONFIG_REGISTRY"),
-        &refused("login", "`bash` runs `uvx`", "UV_DEFAULT_INDEX"),
-        &refused("patient", "`timeout` runs `npx`", "NPM_CONFIG_REGISTRY"),
-        &refused("fed", "`xargs` runs `npx`", "NPM_CONFIG_REGISTRY"),
-        &refused("finder", "`find` runs `npx`", "NPM_CONFIG_REGISTRY"),
-    ] {
-        let lines = said.lines();
-        let is_told = |line: &str| line.starts_with("pool.toml:") && line.contains(told.as_str());
-        assert!(lines.into_iter().any(is_told), "{told}\n{said}");
-    }
-    for told in [
-        "warning: server `named` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
-        "warning: server `inline` is run as written and may run `npx`, which would not see NPM_CONFIG_REGISTRY of stdiopool's own environment",
-        "warning: server `named` is run as written, and its `npx` would download without HTTPS_PROXY of stdiopool's own environment",
-        "(servers `script`) comes from elsewhere than NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX of stdiopool's own environment says",
-    ] {
-        assert!(said.contains(told), "{told}\n{said}");
-    }
-    for silent in ["server `said` is not", "`native` is", "`given`)"] {
-        assert!(!said.contains(silent), "{silent}\n{said}");
-    }
-    // At the start of `serve`, to a caller, and by `doctor`.
-    let file = dir.path().join("pool.toml").display().to_string();
-    let folder = tempfile::tempdir().expect("a folder");
-    let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
-    until("it is warned of", || {
-        let log = pool.log();
-        (log.contains(&shell) && log.contains("may run `npx`")).then_some(())
-    });
-    let client = pool.client("behind-env");
-    let answer = client.try_initialize("2025-11-25", json!({})).await;
-    let told = "without NPM_CONFIG_REGISTRY of stdiopool's own environment";
-    assert!(answer.message().contains(told), "{}", answer.message());
-    let doctor = Command::new(BINARY)
-        .args(["doctor"])
-        .current_dir(dir.path())
-        .envs(own)
-        .output();
-    let doctor = doctor.expect("runs").stdout;
-    let doctor = String::from_utf8_lossy(&doctor).into_owned();
-    for told in [
-        "installs see HTTPS_PROXY, NPM_CONFIG_REGISTRY, UV_DEFAULT_INDEX",
-        &*shell,
-        "may run `npx`",
-    ] {
-        assert!(doctor.contains(told), "{told}\n{doctor}");
-    }
-    // Passed to all, nothing is left to say of registries.
-    let toml = format!(
-        "[pool]\npass_env = [\"NPM_CONFIG_REGISTRY\", \"UV_DEFAULT_INDEX\", \"HTTPS_PROXY\"]\n{toml}"
-    );
-    let (_, said) = check_in(dir.path(), &toml, &own);
-    assert!(!said.contains("own environment"), "{said}");
-    // The public registry is handed on: nothing is asked elsewhere for lack of it.
-    let toml = served("[servers.x]\ncommand = \"npx\"\nargs = [\"x\"]\nlaunch = \"as-is\"\n");
-    let public = [("npm_config_registry", "https://registry.npmjs.org/")];
-    let (ok, said) = check_in(dir.path(), &toml, &public);
-    assert!(ok && !said.contains("own environment"), "{said}");
-}
-
-#[test]
-fn a_key_that_others_can_read_is_refused_and_a_program_with_a_space_is_none() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let key = dir.path().join("state.key");
-    std::fs::write(&key, "0".repeat(64)).expect("written");
-    let mode = |mode| {
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("changed");
-    };
-    let program = dir.path().join("my server");
-    std::fs::write(&program, "#!/bin/sh\n").expect("written");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("changed");
-    let toml = "[state]\nkey = { file = \"state.key\" }\n[servers.x]\ncommand = \"./my server\"\nargs = [\"a b\", \"-x y\"]\n";
-    mode(0o644);
-    let (ok, said) = check(dir.path(), toml, &[]);
-    assert!(
-        !ok && said.contains("can be read by others (mode 0644)"),
-        "{said}"
-    );
-    // Whoever would serve with it says so too.
-    let served = Command::new(BINARY)
-        .args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .current_dir(dir.path())
-        .output();
-    let why = String::from_utf8_lossy(&served.expect("it ends").stderr).into_owned();
-    assert!(why.contains("can be read by others (mode 0644)"), "{why}");
-    mode(0o640);
-    let (ok, said) = check(dir.path(), toml, &[]);
-    assert!(
-        ok && said.contains("pool.toml:2: warning: `state.key`: the group of"),
-        "{said}"
-    );
-    mode(0o600);
-    let (ok, said) = check(dir.path(), toml, &[]);
-    assert!(ok, "{said}");
-    // Elsewhere than on the host where it is served, only the file can be checked.
-    let elsewhere = "[servers.x]\ncommand = \"no-such-program\"\n";
-    let (ok, said) = check(dir.path(), elsewhere, &["--file-only"]);
-    assert!(ok, "{said}");
 }
 
 #[tokio::test]
@@ -663,123 +451,4 @@ fn live(pool: &Stdiopool) -> Vec<&str> {
     // Lives as long as the test.
     let file: &'static str = Box::leak(file.display().to_string().into_boxed_str());
     vec!["check", "--live", "--config", file]
-}
-
-#[tokio::test]
-async fn the_examples_of_call_and_demo_server_work() {
-    let help = |command: &str| {
-        let output = Command::new(BINARY).args([command, "--help"]).output();
-        String::from_utf8(output.expect("runs").stdout).expect("text")
-    };
-    let folder = Path::new(BINARY).parent().expect("a folder");
-    let path = format!(
-        "{}:{}",
-        folder.display(),
-        std::env::var("PATH").expect("set")
-    );
-    let run = |script: &str, url: &str| {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", script])
-            .env("PATH", &path)
-            .env("STDIOPOOL_URL", url);
-        let output = shell.output().expect("runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let why = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{script}: {text}{why}");
-        text
-    };
-    let example = |help: &str| {
-        let (_, example) = help.split_once("Example").expect("has one");
-        example
-            .split_once('\n')
-            .expect("on the next line")
-            .1
-            .to_owned()
-    };
-    // Neither help nor errors are wrapped, into files and pipes above all.
-    let wrong = Command::new(BINARY)
-        .args([
-            "call",
-            "x",
-            "y",
-            "not JSON at all, which is told on one line however long it is",
-        ])
-        .output();
-    let wrong = String::from_utf8_lossy(&wrong.expect("runs").stderr).into_owned();
-    assert!(
-        wrong
-            .lines()
-            .next()
-            .is_some_and(|line| line.contains("not a JSON object")),
-        "{wrong}"
-    );
-    let said = run(&example(&help("demo-server")), "");
-    assert!(said.contains("\"text\":\"3\""), "{said}");
-    let pool = Stdiopool::serve(&demo("demo", ""));
-    let examples = example(&help("call"));
-    let (only, of_file): (Vec<_>, Vec<_>) =
-        examples.lines().partition(|line| line.contains("call -"));
-    assert!(of_file.len() >= 2, "{examples}");
-    for line in of_file.iter().filter(|line| !line.trim().is_empty()) {
-        run(line, &pool.url);
-    }
-    let dir = tempfile::tempdir().expect("a folder");
-    let args = [
-        "--http",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-        "--",
-        BINARY,
-        "demo-server",
-    ];
-    let alone = Stdiopool::run(dir, &args.map(ToOwned::to_owned), &[]);
-    assert!(run(only[0], &alone.url).contains("hi"));
-}
-
-#[tokio::test]
-async fn a_start_that_is_waited_for_says_what_the_server_said_so_far() {
-    let toml = "[pool]\nqueue_timeout = \"2s\"\n[servers.slow]\ncommand = \"sh\"\nargs = [\"-c\", \"echo warming up >&2; sleep 60\"]\n";
-    let pool = Stdiopool::serve(toml);
-    let client = pool.client("slow");
-    let refused = client.try_initialize("2025-11-25", json!({})).await;
-    let message = refused.message();
-    assert!(
-        message.contains("has not answered `initialize` for 2s; stderr so far:\nwarming up"),
-        "{message}"
-    );
-    let (ok, ..) = ran(&pool, &["stop", "w1"]);
-    assert!(ok);
-    eventually("it is gone", async || pool.workers().await.is_empty()).await;
-}
-
-/// A secret that is there and says nothing is no secret: `check` says so, and no server is started with it.
-#[tokio::test]
-async fn a_secret_that_holds_nothing_is_missing() {
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("blank"), " \n\n").expect("written");
-    let own = [("EMPTY", ""), ("BLANK", " ")];
-    let server = "[servers.x]\ncommand = \"cat\"\nenv = { K = \"${secret.k}\" }\n";
-    for (source, told) in [
-        ("{ env = \"EMPTY\" }", "variable EMPTY holds nothing"),
-        ("{ env = \"BLANK\" }", "variable BLANK holds nothing"),
-        ("{ file = \"blank\" }", "blank holds nothing"),
-    ] {
-        let toml = format!("{server}[tenants.default]\nsecrets.k = {source}\n");
-        let (ok, said) = check_in(dir.path(), &served(&toml), &own);
-        let line = said.lines().find(|line| line.contains(told));
-        let line = line.unwrap_or_else(|| panic!("{source}\n{said}"));
-        assert!(!ok && line.starts_with("pool.toml:"), "{said}");
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("blank"), "\n\n").expect("written");
-        std::fs::write(folder.path().join("pool.toml"), served(&toml)).expect("written");
-        let file = folder.path().join("pool.toml").display().to_string();
-        let pool = Stdiopool::run(folder, &["--config".to_owned(), file], &own);
-        let answer = pool
-            .client("x")
-            .try_initialize("2025-11-25", json!({}))
-            .await;
-        assert_eq!(answer.reason(), "config_invalid", "{source}");
-    }
 }

@@ -51,7 +51,7 @@ async fn output_of(program: &Path, args: &[&str]) -> String {
     said
 }
 
-/// The same for one that checks for itself and sums it up.
+/// What a client that checks for itself prints last: a summary, as JSON.
 async fn summary_of(program: &Path, args: &[&str]) -> Value {
     let said = output_of(program, args).await;
     let summary: Value = serde_json::from_str(said.lines().last().unwrap_or_default())

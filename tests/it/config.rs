@@ -44,7 +44,7 @@ properties.host = {{ type = "string", default = "github.example" }}
 }
 
 pub(super) fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
+    crate::support::open_folder().expect("a folder")
 }
 
 pub(super) fn encoded(config: &Value) -> String {
@@ -61,7 +61,7 @@ async fn whoami(client: &Client, params: Value) -> Value {
     serde_json::from_str(answer.text()).expect("JSON")
 }
 
-/// The same for a client of the stateless revision.
+/// `whoami` of a client of the stateless revision.
 async fn whoami_stateless(client: &Client, meta: Value) -> Value {
     let prefix = "io.modelcontextprotocol";
     let mut params = json!({ "name": "whoami", "arguments": {}, "_meta": meta });

@@ -13,7 +13,7 @@ use super::support::{BINARY, Stdiopool};
 const AUTH: &str = "[auth]\nmode = \"token\"\n";
 
 fn serve(wire: &Path) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), "07".repeat(32));
     let toml = format!(
         "key = {{ file = \"state.key\" }}\n{}[tenants.filed]\n",

@@ -334,7 +334,7 @@ async fn commands_find_the_one_that_runs_when_its_state_folder_has_changed_too()
     assert!(rows.to_string().contains("globex"), "{rows}");
     assert!(!pool.dir.path().join("elsewhere").exists());
     // Nobody serves another file.
-    let other = tempfile::tempdir().expect("a folder");
+    let other = crate::support::open_folder().expect("a folder");
     let copy = other.path().join("pool.toml");
     std::fs::copy(&file, &copy).expect("copied");
     let (ok, said) = run(&["ps", "--config", &copy.display().to_string()]);

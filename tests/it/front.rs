@@ -258,7 +258,7 @@ async fn pretty_printed_requests_and_unusual_ids_pass() {
 
 #[tokio::test]
 async fn one_command_is_hosted_without_a_file() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let command = [
         env!("CARGO_BIN_EXE_stdiopool"),
         "demo-server",

@@ -32,7 +32,7 @@ impl Bench {
 }
 
 fn folder(toml: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = format!("[pool]\nqueue_timeout = \"2m\"\n{toml}");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     dir

@@ -104,7 +104,7 @@ async fn change((admin, front): (String, String), round: u64) -> Promised {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), "3c".repeat(32));
     let toml = format!(
         "key = {{ file = \"state.key\" }}\n{}",

@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::Stdiopool;
 use super::support::registry::{Registry, launchers};
+use super::support::{Stdiopool, until};
 
 /// Where launchers are, and what they share.
 struct Bench {
@@ -30,7 +30,7 @@ enum How {
 
 impl Bench {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = crate::support::open_folder().expect("a folder");
         std::fs::create_dir(dir.path().join("home")).expect("a folder");
         Self {
             registry: Registry::start(),
@@ -108,20 +108,21 @@ impl Bench {
 
     /// What it tells behind stdiopool, or how its start failed; and how it was run.
     async fn by_stdiopool(&self, line: &[&str], env: &Variables) -> (Result<Value, String>, How) {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = crate::support::open_folder().expect("a folder");
         let settings = env
             .iter()
             .map(|(name, value)| format!("{name:?} = {value:?}\n"));
         let settings: String = settings.collect();
+        // It shares caches with the launcher, which runs as who runs the tests.
         let toml = format!(
-            "[pool]\nqueue_timeout = \"3m\"\npass_env = [\"PIP_FIND_LINKS\"]\n[servers.probe]\ncommand = {:?}\nargs = {:?}\nstart_timeout = \"60s\"\n[servers.probe.env]\n{settings}",
+            "[pool]\nqueue_timeout = \"3m\"\npass_env = [\"PIP_FIND_LINKS\"]\n[servers.probe]\nsandbox = \"none\"\ncommand = {:?}\nargs = {:?}\nstart_timeout = \"60s\"\n[servers.probe.env]\n{settings}",
             line[0],
             &line[1..],
         );
         Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
         let config = dir.path().join("pool.toml").display().to_string();
         let own = [("PATH", env["PATH"].as_str())];
-        let pool = Stdiopool::run(dir, &["--config".to_owned(), config], &own);
+        let mut pool = Stdiopool::run(dir, &["--config".to_owned(), config], &own);
         let client = pool.client("probe");
         let hello = client.try_initialize("2025-11-25", json!({})).await;
         let told = if hello.response().get("result").is_some() {
@@ -131,7 +132,14 @@ impl Bench {
         } else {
             Err(hello.message().to_owned())
         };
-        let how = match pool.log().contains("is run as written") {
+        pool.terminate();
+        // Its last line: what was said before has been read too.
+        let log = until("the log is read", || {
+            Some(pool.log()).filter(|log| log.contains("draining"))
+        });
+        // The second where that start fails as well.
+        let said = ["is run as written", "run as written instead"];
+        let how = match said.iter().any(|said| log.contains(said)) {
             true => How::AsWritten,
             false => How::Directly,
         };

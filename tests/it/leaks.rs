@@ -154,7 +154,7 @@ async fn store_config(pool: &Stdiopool, token: &str, body: String) -> (StatusCod
 }
 
 fn serve() -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     for (file, text) in [
         ("state.key", KEY.to_owned()),
         ("secret.file", OF_FILE.to_owned()),

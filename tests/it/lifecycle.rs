@@ -14,7 +14,7 @@ use super::support::{
 const EVERYTHING: &str = "command = \"npx\"\nargs = [\"-y\", \"@modelcontextprotocol/server-everything@2026.8.31\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
 /// A PyPI server as people start it.
 const TIME: &str = "command = \"uvx\"\nargs = [\"mcp-server-time@2026.10.19\"]\nstart_timeout = \"120s\"\nlaunch = \"as-is\"\n";
-/// The same npm server under `npx`, with two more processes: one in a process group of its own,
+/// The npm server of `EVERYTHING` under `npx`, with two more processes: one in a process group of its own,
 /// one in a session of its own that ignores what it can.
 const EVERYTHING_AND_STRAYS: &str = r#"command = "npx"
 args = [
@@ -25,11 +25,11 @@ start_timeout = "120s"
 "#;
 
 /// A server of that definition, with the caches of who runs the tests: each tenant's own are empty at first, and
-/// filling them is not what is tested.
+/// filling them is not what is tested. A tenant's user could not write to them.
 fn server(name: &str, definition: &str) -> String {
     let home = std::env::var("HOME").expect("a home");
     let caches = format!(
-        "env = {{ npm_config_cache = \"{home}/.npm\", UV_CACHE_DIR = \"{home}/.cache/uv\" }}"
+        "sandbox = \"none\"\nenv = {{ npm_config_cache = \"{home}/.npm\", UV_CACHE_DIR = \"{home}/.cache/uv\" }}"
     );
     format!("[servers.{name}]\n{definition}\n{caches}\n")
 }

@@ -128,7 +128,8 @@ async fn what_hibernates_can_be_stopped_too() {
     };
     for _ in 0..2 {
         let asleep = until_state(&pool, "demo", "hibernated").await;
-        assert_eq!(state_of(&asleep["pid"]), 'T');
+        // A signal takes effect when its process next leaves the kernel.
+        crate::support::eventually("it is stopped", async || state_of(&asleep["pid"]) == 'T').await;
         echoes(&client).await;
     }
     until_state(&pool, "demo", "hibernated").await;

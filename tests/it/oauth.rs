@@ -22,7 +22,7 @@ fn toml(provider: &Provider, more: &str) -> String {
 }
 
 fn serve(provider: &Provider, more: &str) -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), KEY);
     std::fs::write(dir.path().join("client.secret"), CLIENT_SECRET).expect("written");
     let auth = "[auth]\nmode = \"none\"\n";
@@ -492,7 +492,7 @@ async fn authorisations_are_there_while_stdiopool_does_not_run() {
 #[tokio::test]
 async fn what_a_tenant_has_authorised_goes_with_it() {
     let provider = Provider::start(3600).await;
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     super::support::private_file(&dir.path().join("state.key"), KEY);
     std::fs::write(dir.path().join("client.secret"), CLIENT_SECRET).expect("written");
     let auth = "[auth]\nmode = \"token\"\n";

@@ -1,35 +1,17 @@
-//! The package cache: real packages, started directly; and, with an npm that is a script, what no
-//! registry can be told to do.
+//! The package cache: real packages, started directly; and what comes of installs that fail, of new versions, of a shutdown.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use http::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::stateless::{ask, params, send};
-use super::support::{
-    BINARY, Client, Events, PATIENCE, Stdiopool, alive, command_line_of, eventually, in_tree_of,
-    until,
-};
-
-/// Installs before anyone waits.
-fn prefetch(dir: &Path) -> String {
-    let mut command = assert_cmd::Command::new(BINARY);
-    command
-        .arg("prefetch")
-        .arg("--config")
-        .arg(dir.join("pool.toml"));
-    let done = command.assert().success();
-    String::from_utf8_lossy(&done.get_output().stdout).into_owned()
-}
+use super::npm_script::{Npm, prefetch, version_of, who};
+use super::support::{PATIENCE, Stdiopool, alive, command_line_of, eventually, in_tree_of, until};
 
 /// A folder with that config, its packages installed.
 fn installed(toml: &str) -> TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
     prefetch(dir.path());
     dir
@@ -64,8 +46,10 @@ args = ["-y", "@modelcontextprotocol/server-filesystem@2026.8.31", "${dir.data}"
 env = { npm_config_cache = "USERS/.npm" }
 start_timeout = "120s"
 launch = "as-is"
+sandbox = "none"
 "#;
-    // Its tenant's own cache is empty at first, and filling it is not what is tested.
+    // Its tenant's own cache is empty at first, and filling it is not what is tested. In that of who runs the tests only
+    // they write.
     let toml = toml.replace("USERS", &std::env::var("HOME").expect("a home"));
     let pool = serve(installed(&toml));
     for (server, program, last) in [
@@ -94,89 +78,6 @@ launch = "as-is"
     let tree = in_tree_of(pid_of(&pool, "as_is").await);
     assert!(tree.len() > 1, "npm stays beside the server");
     assert!(!pool.log().contains("as written"), "{}", pool.log());
-}
-
-/// An npm that installs the demo server, in the version that the file `version` holds, and notes what
-/// it is asked in `asked`. With a file `hold` it waits until that is gone; with a file `broken` it
-/// fails.
-struct Npm(TempDir);
-
-impl Npm {
-    fn new() -> Self {
-        let npm = Self(tempfile::tempdir().expect("a folder"));
-        let here = npm.0.path().display();
-        let scripts = [
-            (
-                "npm",
-                format!(
-                    r#"#!/bin/sh
-echo "$1" >> {here}/asked
-if [ "$1" = root ]; then echo {here}/none; exit; fi
-while [ -e {here}/hold ]; do sleep 0.02; done
-if [ -e {here}/broken ]; then echo "no such package" >&2; exit 1; fi
-version=$(cat {here}/version)
-case $1 in
-install)
-    echo '{{"packages":{{"":{{"dependencies":{{"thing":"'$version'"}}}},"node_modules/thing":{{"version":"'$version'"}}}}}}' > package-lock.json ;;
-ci)
-    mkdir -p node_modules/.bin node_modules/thing
-    echo '{{"bin":{{"thing":"x"}}}}' > node_modules/thing/package.json
-    printf '#!/bin/sh\nVERSION=%s exec {BINARY} demo-server "$@"\n' $version > node_modules/.bin/thing
-    chmod +x node_modules/.bin/thing ;;
-esac
-"#
-                ),
-            ),
-            (
-                "npx",
-                format!("#!/bin/sh\nVERSION=npx exec {BINARY} demo-server\n"),
-            ),
-        ];
-        for (name, text) in scripts {
-            let path = npm.0.path().join(name);
-            fs::write(&path, text).expect("written");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
-        }
-        npm.put("version", "1.0.0");
-        npm
-    }
-
-    fn put(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).expect("written");
-    }
-
-    fn remove(&self, name: &str) {
-        fs::remove_file(self.0.path().join(name)).expect("it was there");
-    }
-
-    /// How often it was asked for that.
-    fn asked(&self, what: &str) -> usize {
-        let asked = fs::read_to_string(self.0.path().join("asked")).unwrap_or_default();
-        asked.lines().filter(|line| *line == what).count()
-    }
-
-    /// A server that runs `npx WORDS` with it; `more` is added.
-    fn server(&self, name: &str, words: &[&str], more: &str) -> String {
-        let path = std::env::var("PATH").expect("a PATH");
-        let path = format!("{}:{path}", self.0.path().display());
-        format!(
-            "[servers.{name}]\ncommand = \"npx\"\nargs = {words:?}\nenv = {{ PATH = {path:?} }}\n{more}\n"
-        )
-    }
-}
-
-/// What the worker was started as, by its own account.
-async fn who(client: &Client) -> Value {
-    let said = client.call("whoami", json!({})).await;
-    serde_json::from_str(said.text()).expect("JSON")
-}
-
-async fn version_of(client: &Client) -> String {
-    let who = who(client).await;
-    who["environment"]["VERSION"]
-        .as_str()
-        .expect("set by the script")
-        .to_owned()
 }
 
 #[tokio::test]
@@ -257,200 +158,6 @@ async fn whoever_asks_first_a_package_is_installed_once() {
     assert!(events.await + of_b.await <= 1.0);
 }
 
-/// Two steps of the install of `thing`, told under the token `t`.
-async fn hears_of_the_install(events: &mut Events) {
-    let mut last = 0;
-    for _ in 0..2 {
-        let progress = events.next().await.expect("progress");
-        assert_eq!(progress["method"], "notifications/progress", "{progress}");
-        assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
-        let message = progress["params"]["message"].as_str().expect("words");
-        assert!(message.contains("thing@1.0.0"), "{message}");
-        let step = progress["params"]["progress"].as_u64().expect("a number");
-        assert!(step > last, "{progress}");
-        last = step;
-    }
-}
-
-/// The response to the request of that id.
-async fn answer_of(events: &mut Events, id: Value) -> Value {
-    loop {
-        let message = events.next().await.expect("an answer");
-        if message["id"] == id {
-            return message;
-        }
-    }
-}
-
-#[tokio::test]
-async fn who_waits_for_an_install_is_told_how_far_it_is_or_to_come_again() {
-    let npm = Npm::new();
-    npm.put("hold", "");
-    let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
-    let pool = Stdiopool::serve(&format!("[pool]\nqueue_timeout = \"500ms\"\n{server}"));
-    let refused = pool
-        .client("thing")
-        .try_initialize("2025-11-25", json!({}))
-        .await;
-    assert_eq!(refused.status, StatusCode::OK, "{refused:?}");
-    assert_eq!(refused.reason(), "installing");
-    assert!(refused.message().contains("thing@1.0.0"), "{refused:?}");
-    assert!(refused.headers.contains_key("retry-after"));
-    npm.remove("hold");
-    let client = pool.client("thing");
-    eventually("it is installed", async || {
-        let opened = client.try_initialize("2025-11-25", json!({})).await;
-        opened.response().get("result").is_some()
-    })
-    .await;
-    let client = client.connect().await;
-    // As at the first start after a restart: a session, and no package.
-    let cache = pool.dir.path().join("state/packages");
-    fs::remove_dir_all(cache.join("refs")).expect("removed");
-    fs::create_dir(cache.join("refs")).expect("made");
-    npm.put("hold", "");
-    npm.put("version", "1.0.1");
-    let pool = pool.restarted_after(nix::sys::signal::Signal::SIGTERM);
-    let mut client = client;
-    client.url = format!("{}/thing/mcp", pool.url);
-    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
-        "name": "whoami", "arguments": {}, "_meta": {"progressToken": "t"},
-    }});
-    let mut events = client.stream(&call).await;
-    hears_of_the_install(&mut events).await;
-    npm.remove("hold");
-    let answer = answer_of(&mut events, json!(7)).await;
-    let text = answer["result"]["content"][0]["text"].as_str();
-    assert!(text.unwrap_or_default().contains("1.0.1"), "{answer}");
-}
-
-#[tokio::test]
-async fn slow_installs_of_one_tenant_keep_no_other_waiting() {
-    let (slow, quick) = (Npm::new(), Npm::new());
-    slow.put("hold", "");
-    let names = ["a", "b", "c"];
-    let held: String = names
-        .iter()
-        .map(|name| slow.server(name, &["-y", &format!("thing@1.0.0-{name}")], ""))
-        .collect();
-    let other = quick.server("other", &["-y", "thing@1.0.0"], "");
-    let pool = Stdiopool::serve(&format!("{held}{other}"));
-    let waiting: Vec<_> = names
-        .map(|name| tokio::spawn(pool.client_of("anna", name).connect()))
-        .into();
-    eventually(
-        "hers are under way, as many as there are places",
-        async || slow.asked("install") == 2,
-    )
-    .await;
-    let bob = pool.client_of("bob", "other").connect().await;
-    assert_eq!(version_of(&bob).await, "1.0.0");
-    assert_eq!(slow.asked("install"), 2, "her third waits");
-    slow.remove("hold");
-    for client in waiting {
-        assert_eq!(version_of(&client.await.expect("connects")).await, "1.0.0");
-    }
-}
-
-#[tokio::test]
-async fn at_the_address_of_all_servers_an_install_is_told_of_too() {
-    let npm = Npm::new();
-    npm.put("hold", "");
-    let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
-    let pool = Stdiopool::serve(&server);
-    let mut client = pool.client("thing");
-    client.url = format!("{}/mcp", pool.url);
-    let client = client.connect().await;
-    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {
-        "name": "thing__whoami", "arguments": {}, "_meta": {"progressToken": "t"},
-    }});
-    let mut events = client.stream(&call).await;
-    let progress = events.next().await.expect("progress");
-    assert_eq!(progress["params"]["progressToken"], "t", "{progress}");
-    let message = progress["params"]["message"].as_str().expect("words");
-    assert!(message.contains("thing@1.0.0"), "{message}");
-    npm.remove("hold");
-    let answer = answer_of(&mut events, json!(7)).await;
-    assert!(answer["result"]["content"].is_array(), "{answer}");
-}
-
-#[tokio::test]
-async fn at_the_address_of_all_servers_who_connects_during_an_install_hears_of_it_at_once() {
-    let npm = Npm::new();
-    npm.put("hold", "");
-    let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
-    // Shorter than the install: whoever asks for the server itself has long been told to come again.
-    let pool =
-        format!("[pool]\nqueue_timeout = \"500ms\"\n[aggregate]\nlist_timeout = \"60s\"\n{server}");
-    let pool = Stdiopool::serve(&pool);
-    let mut client = pool.client("thing");
-    client.url = format!("{}/mcp", pool.url);
-    let client = client.connect().await;
-    let mut events = client.listen().await;
-    let listed = client.ask("tools/list", json!({})).await;
-    let missing = &listed.result()["_meta"]["dev.stdiopool/missing"][0];
-    assert_eq!(missing["server"], "thing", "{listed:?}");
-    let why = missing["why"].as_str().unwrap_or_default();
-    assert!(why.contains("`thing@1.0.0` is being installed"), "{why}");
-    // A minute is not waited for, nor is the half second that a request has.
-    let again = std::time::Instant::now();
-    client.ask("tools/list", json!({})).await.result();
-    assert!(again.elapsed() < std::time::Duration::from_secs(10));
-    npm.remove("hold");
-    let told = events.next().await.expect("a message");
-    assert_eq!(told["method"], "notifications/tools/list_changed");
-    let listed = client.ask("tools/list", json!({})).await;
-    assert!(
-        listed.result().to_string().contains("thing__whoami"),
-        "{listed:?}"
-    );
-}
-
-#[tokio::test]
-async fn clients_without_sessions_are_told_of_an_install_too() {
-    for (path, tool) in [("thing/mcp", "whoami"), ("mcp", "thing__whoami")] {
-        let npm = Npm::new();
-        npm.put("hold", "");
-        let server = npm.server("thing", &["-y", "thing@1.0.0"], "start_timeout = \"20s\"");
-        let pool = Stdiopool::serve(&format!("[pool]\nqueue_timeout = \"500ms\"\n{server}"));
-        let mut client = pool.client("thing");
-        client.url = format!("{}/{path}", pool.url);
-        let mut call = params(json!({"name": tool, "arguments": {}}), &json!({}));
-        let (status, _, refused) = ask(&client, "tools/call", call.clone()).await;
-        assert_eq!(status, StatusCode::OK, "{refused}");
-
-        call["_meta"]["progressToken"] = json!("t");
-        let mut events = client.stream_of(send(&client, "tools/call", call).await);
-        hears_of_the_install(&mut events).await;
-        npm.remove("hold");
-        let answer = answer_of(&mut events, json!("r1")).await;
-        assert!(answer["result"]["content"].is_array(), "{answer}");
-        for (outcome, count) in [("ok", 1.0), ("failed", 1.0)] {
-            let labels = format!("method=\"tools/call\",outcome=\"{outcome}\",server=\"thing\"");
-            let counter = format!("stdiopool_requests_total{{{labels}}}");
-            assert_eq!(pool.metric(&counter).await, count, "{outcome}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_start_that_fails_after_an_install_is_told_in_the_same_stream() {
-    let npm = Npm::new();
-    npm.put("hold", "");
-    npm.put("broken", "");
-    npm.put("npx", "#!/bin/sh\nexit 3\n");
-    let pool = Stdiopool::serve(&npm.server("thing", &["-y", "thing@1.0.0"], ""));
-    let client = pool.client("thing");
-    let mut call = params(json!({"name": "whoami", "arguments": {}}), &json!({}));
-    call["_meta"]["progressToken"] = json!("t");
-    let mut events = client.stream_of(send(&client, "tools/call", call).await);
-    events.next().await.expect("progress");
-    npm.remove("hold");
-    let last = answer_of(&mut events, json!("r1")).await;
-    assert_eq!(last["error"]["data"]["reason"], "start_failed", "{last}");
-    assert!(events.next().await.is_none(), "nothing follows");
-}
-
 #[tokio::test]
 async fn what_cannot_be_installed_is_run_as_written_and_it_is_said_why() {
     let npm = Npm::new();
@@ -474,12 +181,51 @@ async fn what_cannot_be_installed_is_run_as_written_and_it_is_said_why() {
         log.contains("`github:a/b` is not the name of a package"),
         "{log}"
     );
+    let warned = warnings_of(&log, "thing");
+    assert!(
+        warned.len() == 1 && warned[0].contains("no such package"),
+        "{log}"
+    );
     // Of `git` it is known before it is started, too.
     assert_eq!(log.matches("is run as written").count(), 3, "{log}");
     let failed = "stdiopool_package_installs_total{outcome=\"install_failed\",server=\"thing\"}";
     assert_eq!(pool.metric(failed).await, 1.0);
     let left = fs::read_dir(pool.dir.path().join("state/packages/entries")).expect("there");
     assert_eq!(left.count(), 0, "nothing half made is left");
+}
+
+/// The warnings of a server in that log.
+fn warnings_of<'l>(log: &'l str, server: &str) -> Vec<&'l str> {
+    let server = format!("server={server}");
+    let warnings = log.lines().filter(|line| line.contains(" WARN "));
+    warnings.filter(|line| line.contains(&server)).collect()
+}
+
+/// One fault, one warning: what npm said, and what came of running it as written.
+#[tokio::test]
+async fn a_package_that_there_is_none_of_is_warned_of_once_for_each_start() {
+    let npm = Npm::new();
+    npm.put("broken", "");
+    npm.put("npx", "#!/bin/sh\necho gone >&2; exit 3\n");
+    let pool = Stdiopool::serve(&npm.server("thing", &["-y", "thing@1.0.0"], ""));
+    let refused = pool
+        .client("thing")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert_eq!(refused.reason(), "start_failed", "{refused:?}");
+    let log = pool.log();
+    let warned = warnings_of(&log, "thing");
+    let [warned] = warned[..] else {
+        panic!("{log}");
+    };
+    for part in [
+        "no such package",
+        "run as written instead",
+        "exited with status 3",
+        "gone",
+    ] {
+        assert!(warned.contains(part), "{part}: {warned}");
+    }
 }
 
 #[tokio::test]
@@ -527,7 +273,7 @@ async fn another_version_serves_new_work_and_the_old_one_finishes_its_own() {
         "{lock}"
     );
     let toml = npm.server("pinned", &["-y", "thing"], "pin = true");
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &toml);
     fs::write(dir.path().join("pool.lock"), lock).expect("written");
     let said = prefetch(dir.path());

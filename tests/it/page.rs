@@ -1,4 +1,4 @@
-//! A page in a real browser, with the official TypeScript SDK, that uses a server of another origin.
+//! A page in a real browser, with the official TypeScript SDK of either generation, that uses a server of another origin.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,10 +15,12 @@ fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/node")
 }
 
-fn chromium() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let found = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
-    found.into_iter().find(|file| file.exists())
+fn chromium() -> PathBuf {
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
+    found
+        .find(|file| file.exists())
+        .expect("chromium is on the PATH: run scripts/install chromium")
 }
 
 /// The script of the page and the SDK in one file.
@@ -87,16 +89,13 @@ async fn request(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&read).into_owned()
 }
 
-#[tokio::test]
-async fn a_page_calls_and_comes_back_to_a_call_whose_connection_broke() {
-    let Some(chromium) = chromium() else {
-        eprintln!("skipped: chromium is not on the PATH (scripts/install chromium)");
-        return;
-    };
+/// What one page reports, which uses the SDK of that generation.
+async fn page_with(sdk: u8) {
+    let chromium = chromium();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let origin = format!("http://{}", listener.local_addr().expect("bound"));
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/recording.py");
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = crate::support::open_folder().expect("a temporary folder");
     let config = dir.path().join("pool.toml");
     let toml = format!(
         "[http]\nlisten = \"127.0.0.1:0\"\nallowed_origins = [\"{origin}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"none\"\n[state]\ndir = \"state\"\n[servers.slow]\ncommand = \"python3\"\nargs = [\"{fixture}\", \"${{dir.data}}/heard\"]\n"
@@ -124,7 +123,7 @@ async fn a_page_calls_and_comes_back_to_a_call_whose_connection_broke() {
         ))
         .args([
             "--remote-debugging-port=0".to_owned(),
-            format!("{origin}/?url={}/slow/mcp", proxy.url),
+            format!("{origin}/?sdk={sdk}&url={}/slow/mcp", proxy.url),
         ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -136,11 +135,34 @@ async fn a_page_calls_and_comes_back_to_a_call_whose_connection_broke() {
         report.expect("in time").expect("reports")
     };
     assert_eq!(report().await, "called");
+    let first = proxy.preflights();
+    let asks_to_post = |head: &String| {
+        head.contains("access-control-request-method: post")
+            && head.contains(&format!("origin: {origin}"))
+    };
+    // One is enough: the browser remembers what headers its answer allows.
+    assert!(first.iter().any(asks_to_post), "{first:?}");
     eventually("its stream has begun", async || {
         proxy.has_begun("{\"seconds\":9}")
     })
     .await;
+    assert_eq!(proxy.resumptions(), 0);
     proxy.cut();
     assert_eq!(report().await, "waited");
+    assert!(proxy.resumptions() > 0, "the call was resumed");
+    let heard = pool.dir.path().join("state/data/default/slow/heard");
+    let heard = std::fs::read_to_string(heard).expect("written");
+    let calls = heard.matches("tools/call wait").count();
+    assert_eq!(calls, 2, "each once: {heard}");
     browser.kill().await.expect("ends");
+}
+
+#[tokio::test]
+async fn a_page_calls_and_comes_back_to_a_call_whose_connection_broke() {
+    page_with(2).await;
+}
+
+#[tokio::test]
+async fn a_page_with_the_sdk_of_before_calls_and_comes_back_too() {
+    page_with(1).await;
 }

@@ -140,7 +140,7 @@ async fn a_session_that_is_there_obeys_rules_that_are_new() {
 
 #[test]
 fn decisions_are_explained_with_their_line() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let toml = "[servers.demo]\ncommand = \"stdiopool\"\nargs = [\"demo-server\"]\n\
                 tools = { deny = [\"sleep\"] }\n"
         .to_owned()

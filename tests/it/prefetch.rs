@@ -8,7 +8,7 @@ fn a_command_that_never_ends_is_ended_with_all_it_started() {
 
     use super::support::{command_line_of, in_tree_of, until};
 
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let npm = dir.path().join("npm");
     std::fs::write(&npm, "#!/bin/sh\nsetsid sleep 4727 &\nsleep 4728\n").expect("written");
     std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("set");
@@ -41,7 +41,7 @@ fn a_command_that_never_ends_is_ended_with_all_it_started() {
 
 #[test]
 fn packages_are_fetched_and_what_cannot_be_had_is_said() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let config = dir.path().join("pool.toml");
     let toml = r#"
 [servers.everything]

@@ -136,7 +136,7 @@ fn curl() {
 
 /// A folder with all fragments of pool.toml, each pasted after an empty line.
 fn pasted() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let text: String = blocks("toml")
         .iter()
         .map(|block| format!("{block}\n\n"))
@@ -147,7 +147,7 @@ fn pasted() -> tempfile::TempDir {
 
 #[test]
 fn fragments_of_pool_toml_pasted_in_their_order() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let mut text = String::new();
     for block in blocks("toml") {
         text.push_str(block);

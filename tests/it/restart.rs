@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::support::{Client, Stdiopool, demo};
 
-/// The same client after a restart, which has changed the port.
+/// A client of the session after a restart, which has changed the port.
 fn back(client: &Client, pool: &Stdiopool) -> Client {
     let (_, path) = client.url.split_at(client.url.find("/t/").unwrap_or(0));
     let mut client = client.clone();
@@ -82,7 +82,7 @@ async fn a_session_id_is_not_written_down() {
 
 #[tokio::test]
 async fn a_damaged_state_is_refused_and_left_alone() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("demo", ""));
     let state = dir.path().join("state");
     std::fs::create_dir(&state).expect("made");

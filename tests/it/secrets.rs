@@ -53,7 +53,7 @@ fn with_key_of(file: &Path) -> Stdiopool {
 
 #[tokio::test]
 async fn a_secret_that_changes_in_its_file_leads_to_another_worker_and_the_session_goes_on() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let file = dir.path().join("key");
     std::fs::write(&file, "first-value").expect("written");
     let pool = with_key_of(&file);
@@ -111,7 +111,7 @@ async fn a_secret_that_changes_in_its_file_leads_to_another_worker_and_the_sessi
 
 #[tokio::test]
 async fn callers_without_sessions_get_a_changed_secret_too_and_workers_are_replaced_once() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let file = dir.path().join("key");
     std::fs::write(&file, "first-value").expect("written");
     let pool = with_key_of(&file);
@@ -150,7 +150,7 @@ fn run(mut command: std::process::Command) -> std::process::ExitStatus {
 
 #[tokio::test]
 async fn a_command_is_run_once_a_round_for_all_tenants_and_what_it_prints_is_noticed() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let (key, runs) = (dir.path().join("key"), dir.path().join("runs"));
     std::fs::write(&key, "first-value").expect("written");
     let script = format!("echo run >> {}; cat {}", runs.display(), key.display());
@@ -240,7 +240,7 @@ fn core_limit(pid: u32) -> String {
 
 #[tokio::test]
 async fn neither_stdiopool_nor_what_it_starts_leaves_a_core_dump() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let auth = "[auth]\nmode = \"none\"\n";
     Stdiopool::write_config(dir.path(), auth, &demo("demo", ""));
     let args = [

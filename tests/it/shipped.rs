@@ -11,7 +11,7 @@ use super::support::{BINARY, Stdiopool, until};
 #[tokio::test]
 async fn two_tenants_use_every_server_of_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     std::fs::copy(root.join("pool.toml"), dir.path().join("pool.toml")).expect("copied");
     let config = dir.path().join("pool.toml");
     let mut prefetch = assert_cmd::Command::new(BINARY);
@@ -68,7 +68,7 @@ async fn two_tenants_use_every_server_of_it() {
 #[test]
 fn a_new_circle_of_files_in_a_room_is_found_and_a_shorter_list_is_asked_for() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let at = |name: &str| dir.path().join(name);
     for folder in ["scripts", "src/house/attic", "src/shed"] {
         std::fs::create_dir_all(at(folder)).expect("made");
@@ -122,7 +122,7 @@ fn a_new_circle_of_files_in_a_room_is_found_and_a_shorter_list_is_asked_for() {
 fn played_tests() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let here = dir.path().display().to_string();
     let says = |what: &str| format!("#!/bin/sh\necho {what} $* >> {here}/ran\n");
     let mut files = vec![
@@ -197,4 +197,45 @@ fn interrupted_tests_leave_neither_swap_nor_processes() {
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });
     }
+}
+
+/// Whether the sources have a file or folder of that path below `src`, or the path itself.
+fn is_there(path: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let below = root.join("src").join(path);
+    root.join(path).exists() || below.exists() || below.with_extension("rs").exists()
+}
+
+#[test]
+fn what_the_drawing_of_a_requests_way_names_is_there() {
+    let text = include_str!("../../docs/architecture.md");
+    let drawing = text.split("```").nth(1).expect("the first block");
+    let words = drawing.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '_')));
+    let rooms = [
+        "front/",
+        "gateway/",
+        "routing/",
+        "pool/",
+        "upstream/",
+        "bridge/",
+        "worker/",
+    ];
+    let named: Vec<_> = words
+        .filter(|word| rooms.iter().any(|room| word.starts_with(room)))
+        .collect();
+    assert!(named.len() > 15, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|path| !is_there(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn files_that_contributors_are_sent_to_are_there() {
+    let text = include_str!("../../CONTRIBUTING.md");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let paths: Vec<_> = quoted
+        .filter(|word| word.starts_with("src/") || word.starts_with("tests/"))
+        .collect();
+    assert!(paths.len() > 30, "{paths:?}");
+    let missing: Vec<_> = paths.iter().filter(|path| !is_there(path)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -54,6 +54,60 @@ async fn a_server_of_the_older_era_that_does_not_know_the_question_is_found_out(
 }
 
 #[tokio::test]
+async fn a_server_that_does_not_survive_the_question_is_served_in_the_older_era() {
+    let modes = ["closes-on-discover", "killed-on-discover"];
+    let servers = modes.map(|mode| faulty(mode, &["--mode", mode], ""));
+    let pool = Stdiopool::serve(&servers.join("\n"));
+    for server in modes {
+        // A process of it serves somebody already.
+        let session = pool.client(server).connect().await;
+        session.call("echo", json!({"text": "a"})).await.result();
+        let before = worker_of(&pool, server).await;
+        let client = pool.client(server);
+        let asked = (0..3).map(|n| {
+            let client = client.clone();
+            async move { call(&client, "echo", json!({"n": n}), &json!({})).await }
+        });
+        for said in futures_util::future::join_all(asked).await {
+            assert!(said["result"]["content"].is_array(), "{server}: {said}");
+        }
+        assert_eq!(
+            worker_of(&pool, server).await,
+            before,
+            "{server}: untouched"
+        );
+        session.call("echo", json!({"text": "b"})).await.result();
+        let log = pool.log();
+        assert!(!log.contains("beside another"), "{log}");
+        let declined =
+            format!("stdiopool_worker_starts_total{{outcome=\"declined\",server=\"{server}\"}}");
+        let tried = pool.metric(&declined).await;
+        let said = call(&client, "echo", json!({}), &json!({})).await;
+        assert!(said["result"]["content"].is_array(), "{server}: {said}");
+        assert!(tried >= 1.0, "{server}: it was asked");
+        let again = pool.metric(&declined).await;
+        assert!((again - tried).abs() < f64::EPSILON, "{server}: remembered");
+    }
+    let log = pool.log();
+    let closed = log
+        .lines()
+        .filter(|line| line.contains("server `closes-on-discover`"));
+    let closed = closed.collect::<Vec<_>>().join("\n");
+    assert!(closed.contains("closed its output"), "{closed}");
+    assert!(
+        !closed.contains("SIGKILL"),
+        "that was stdiopool itself: {closed}"
+    );
+}
+
+/// The worker that serves the first session of that server.
+async fn worker_of(pool: &Stdiopool, server: &str) -> serde_json::Value {
+    let workers = pool.workers().await;
+    let mut of_server = workers.iter().filter(|worker| worker["server"] == server);
+    of_server.next().expect("a worker")["id"].clone()
+}
+
+#[tokio::test]
 async fn what_a_server_wants_to_know_is_asked_of_the_session_that_called() {
     let pool = Stdiopool::serve(&fixture("new", "stateless", ""));
     let capabilities = json!({"elicitation": {}, "sampling": {}, "roots": {}});

@@ -44,7 +44,7 @@ secrets.key = {{ file = \"globex.key\" }}
 }
 
 fn serve() -> Stdiopool {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     for tenant in ["acme", "globex"] {
         std::fs::write(
             dir.path().join(format!("{tenant}.key")),

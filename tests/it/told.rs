@@ -9,9 +9,9 @@ use futures_util::{StreamExt, stream};
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo, faulty};
+use super::support::{Client, Stdiopool, demo, faulty, stateless};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/clients.md");
 const BEGIN: &str = "<!-- from a test -->\n";
@@ -132,7 +132,7 @@ async fn told(client: &str, url: &str, tool: &'static str) -> Told {
             tool
         ),
         "mcp-remote 0.15" => {
-            let home = tempfile::tempdir().expect("a temporary folder");
+            let home = crate::support::open_folder().expect("a temporary folder");
             let mut command =
                 tokio::process::Command::new(peers().join("node/node_modules/.bin/mcp-remote"));
             command
@@ -159,7 +159,7 @@ const CLIENTS: [&str; 9] = [
     "mcp-remote 0.15",
 ];
 
-/// The same SDKs over the transport of 2024-11-05.
+/// The SDKs over the transport of 2024-11-05.
 const OVER_SSE: [&str; 2] = ["Python 1.30 over SSE", "TypeScript 1.32 over SSE"];
 
 fn cell(told: &Told, expected: &str, goes_on: bool) -> String {
@@ -252,7 +252,7 @@ async fn the_table_of_clients_is_what_they_do() {
     };
     let servers: String = (0..CLIENTS.len()).map(of_client).collect();
     let serve = |statuses: &str| {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = crate::support::open_folder().expect("a temporary folder");
         let config = dir.path().join("pool.toml");
         let text = format!(
             "[http]\nlisten = \"127.0.0.1:0\"\nfailure_status = \"{statuses}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"none\"\n[state]\ndir = \"state\"\n{servers}"
@@ -277,4 +277,208 @@ async fn the_table_of_clients_is_what_they_do() {
         std::fs::write(DOCUMENT, &expected).expect("written");
     }
     assert_eq!(document, expected, "run it with BLESS=1");
+}
+
+/// A server that takes so many seconds to start, and says what it does.
+fn slow(name: &str, seconds: u32) -> String {
+    let binary = env!("CARGO_BIN_EXE_stdiopool");
+    let script = format!("echo loading the model >&2; sleep {seconds}; exec {binary} demo-server");
+    let args = serde_json::json!(["-c", script]);
+    format!("[servers.{name}]\ncommand = \"sh\"\nargs = {args}\n")
+}
+
+/// Whoever waits for a start hears what it waits for, and no client minds.
+#[tokio::test]
+async fn what_the_opening_of_a_session_waits_for_is_told_meanwhile() {
+    let clients: Vec<_> = CLIENTS.into_iter().chain(OVER_SSE).collect();
+    let mut servers = slow("log", 9) + &slow("progress", 9);
+    for n in 0..clients.len() {
+        servers += &slow(&format!("slow{n}"), 7);
+    }
+    let pool = Stdiopool::serve(&servers);
+    let open = |meta: Value| {
+        serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" }, "_meta": meta } })
+    };
+    for (server, meta, method) in [
+        ("log", serde_json::json!({}), "notifications/message"),
+        (
+            "progress",
+            serde_json::json!({"progressToken": "p"}),
+            "notifications/progress",
+        ),
+    ] {
+        let mut events = pool.client(server).stream(&open(meta)).await;
+        let mut steps = Vec::new();
+        loop {
+            let event = events.next().await.expect("an answer");
+            if event["id"] == 1 {
+                assert!(event["result"]["serverInfo"].is_object(), "{event}");
+                break;
+            }
+            assert_eq!(event["method"], method, "{event}");
+            let params = &event["params"];
+            let said = params["data"].as_str().or(params["message"].as_str());
+            let said = said.expect("words");
+            assert!(
+                said.contains(&format!("`{server}`")) && said.contains("loading the model"),
+                "{said}"
+            );
+            steps.push(params["progress"].as_f64());
+        }
+        assert!(steps.len() >= 2, "{steps:?}");
+        let grows = steps.windows(2).all(|two| two[0] < two[1]);
+        assert!(grows || method == "notifications/message", "{steps:?}");
+    }
+    let told = clients.iter().enumerate().map(async |(n, client)| {
+        let endpoint = if OVER_SSE.contains(client) {
+            "sse"
+        } else {
+            "mcp"
+        };
+        let url = format!("{}/slow{n}/{endpoint}", pool.url);
+        let told = told(client, &url, "echo").await;
+        assert!(told.lives, "{client}: {}", told.text);
+    });
+    stream::iter(told).buffered(3).collect::<Vec<_>>().await;
+}
+
+/// What came before the answer to a request, which has to be a result.
+fn before_the_result(messages: &[Value]) -> &[Value] {
+    let (last, before) = messages.split_last().expect("an answer");
+    assert!(last["result"].is_object(), "{messages:?}");
+    before
+}
+
+/// The words of notifications of that method, which name the server and what it has said.
+fn words_of(told: &[Value], method: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for one in told {
+        assert_eq!(one["method"], method, "{told:?}");
+        let params = &one["params"];
+        let text = params["data"].as_str().or(params["message"].as_str());
+        let text = text.expect("words").to_owned();
+        assert!(
+            text.contains("`slow`") && text.contains("loading the model"),
+            "{text}"
+        );
+        words.push(text);
+    }
+    words
+}
+
+/// Each call of a session of its own has to wait for a process; what is listed is remembered.
+#[tokio::test]
+async fn what_a_later_request_waits_for_is_told_meanwhile() {
+    const LOG: &str = "notifications/message";
+    const PROGRESS: &str = "notifications/progress";
+    let servers = slow("slow", 5)
+        + "share = \"session\"\n[pool]\nmax_starting = 8\nmax_workers_per_tenant = 32\n";
+    let pool = Stdiopool::serve(&servers);
+    // From here on it is known what it says of itself, and what its tools are.
+    let first = pool.client("slow").connect().await;
+    first.ask("tools/list", json!({})).await.result();
+
+    let call = |meta: Value| json!({"name": "echo", "arguments": {"message": "hi"}, "_meta": meta});
+    let legacy = async || {
+        let client = pool.client("slow").connect().await;
+        let answer = client.ask("tools/call", call(json!({}))).await;
+        assert!(!words_of(before_the_result(&answer.messages), LOG).is_empty());
+        // Nothing is told of one that does not wait.
+        let answer = client
+            .ask("tools/call", call(json!({"progressToken": 7})))
+            .await;
+        assert_eq!(before_the_result(&answer.messages), [] as [Value; 0]);
+    };
+    let with_token = async || {
+        let client = pool.client("slow").connect().await;
+        let answer = client
+            .ask("tools/call", call(json!({"progressToken": 7})))
+            .await;
+        let told = before_the_result(&answer.messages);
+        assert!(!words_of(told, PROGRESS).is_empty(), "{answer:?}");
+        for one in told {
+            assert_eq!(one["params"]["progressToken"], 7, "{told:?}");
+            // Those of the server, which begin at 0, have to be more.
+            assert!(
+                one["params"]["progress"].as_f64().expect("a number") < 0.0,
+                "{told:?}"
+            );
+        }
+    };
+    let with_level = async || {
+        let client = pool.client("slow").connect().await;
+        client
+            .ask("logging/setLevel", json!({"level": "warning"}))
+            .await
+            .result();
+        let answer = client.ask("tools/call", call(json!({}))).await;
+        assert_eq!(before_the_result(&answer.messages), [] as [Value; 0]);
+    };
+    let through_all = async || {
+        let client = pool.client("slow").connect().await;
+        let url = client.url.replace("/slow/mcp", "/mcp");
+        let client = Client::new(url).connect().await;
+        let asked = json!({"name": "slow__echo", "arguments": {"message": "hi"}, "_meta": {"progressToken": "all"}});
+        let answer = client.ask("tools/call", asked).await;
+        assert!(
+            !words_of(before_the_result(&answer.messages), PROGRESS).is_empty(),
+            "{answer:?}"
+        );
+    };
+    // Callers without sessions share a process here: the first of them waits for it.
+    let stateless = async || {
+        let client = pool.client("slow");
+        let told = stateless_call(&client, json!({"progressToken": 9})).await;
+        assert!(
+            !words_of(before_the_result(&told), PROGRESS).is_empty(),
+            "{told:?}"
+        );
+    };
+    tokio::join!(
+        legacy(),
+        with_token(),
+        with_level(),
+        through_all(),
+        stateless()
+    );
+
+    // No client minds.
+    let clients: Vec<_> = CLIENTS.into_iter().chain(OVER_SSE).collect();
+    let told = clients.iter().map(async |client| {
+        let endpoint = if OVER_SSE.contains(client) {
+            "sse"
+        } else {
+            "mcp"
+        };
+        let told = told(client, &format!("{}/slow/{endpoint}", pool.url), "echo").await;
+        assert!(told.lives, "{client}: {}", told.text);
+    });
+    stream::iter(told).buffered(4).collect::<Vec<_>>().await;
+}
+
+/// A call of the stateless revision, and all that came for it.
+async fn stateless_call(client: &Client, meta: Value) -> Vec<Value> {
+    let mut params = stateless::params(
+        json!({"name": "echo", "arguments": {"message": "hi"}}),
+        &json!({}),
+    );
+    for (name, value) in meta.as_object().expect("members") {
+        params["_meta"][name] = value.clone();
+    }
+    let (_, mut all, last) = stateless::ask(client, "tools/call", params).await;
+    all.push(last);
+    all
+}
+
+/// The stateless revision has messages of the log for who asks for them.
+#[tokio::test]
+async fn who_asks_for_no_log_is_told_nothing_of_a_start_in_the_stateless_revision() {
+    let servers = slow("slow", 4) + &slow("slower", 4) + "[pool]\nmax_starting = 4\n";
+    let pool = Stdiopool::serve(&servers);
+    let quiet = stateless_call(&pool.client("slower"), json!({})).await;
+    assert_eq!(before_the_result(&quiet), [] as [Value; 0]);
+    let level = json!({"io.modelcontextprotocol/logLevel": "info"});
+    let told = stateless_call(&pool.client("slow"), level).await;
+    assert!(!words_of(before_the_result(&told), "notifications/message").is_empty());
 }

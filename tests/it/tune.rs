@@ -7,7 +7,7 @@ use super::support::{BINARY, Stdiopool, demo};
 
 #[tokio::test]
 async fn what_was_recorded_can_be_played_back_and_holds_no_secret() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", &demo("demo", ""));
     let config = dir.path().join("pool.toml").display().to_string();
     let trace = dir.path().join("trace.jsonl");
@@ -71,7 +71,7 @@ async fn what_was_recorded_can_be_played_back_and_holds_no_secret() {
 
 #[test]
 fn what_cannot_be_played_back_is_said() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = crate::support::open_folder().expect("a folder");
     let path = dir.path().join("notes.txt");
     std::fs::write(&path, "milk, eggs\n").expect("written");
     let mut command = Command::new(BINARY);

@@ -124,6 +124,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
         roots: vec![],
         limits: ProcessLimits::default(),
         may_gain_privileges: false,
+        sandbox: None,
         folders: vec![],
         packages: Default::default(),
         writable: vec![],
@@ -168,7 +169,8 @@ pub async fn start(
         id,
         spec,
         options,
-        (inbox.clone(), Scheduler::default().flow()),
+        inbox.clone(),
+        Scheduler::default().flow(),
     )
     .await
     .expect("starts");

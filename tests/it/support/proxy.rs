@@ -13,6 +13,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 struct Seen {
     gets: AtomicUsize,
+    /// The heads of the requests that ask what a page of another origin may do, in lower case.
+    preflights: Mutex<Vec<String>>,
+    /// How many requests have named the last event that they had got.
+    resumptions: AtomicUsize,
     /// Requests whose answer has begun as a stream that can be resumed.
     begun: Mutex<Vec<Vec<u8>>>,
 }
@@ -67,6 +71,16 @@ impl Proxy {
         self.seen.gets.load(Ordering::Relaxed)
     }
 
+    /// The heads of the requests so far that asked what a page of another origin may do, in lower case.
+    pub(crate) fn preflights(&self) -> Vec<String> {
+        self.seen.preflights.lock().clone()
+    }
+
+    /// How many requests have come that named the last event that they had got.
+    pub(crate) fn resumptions(&self) -> usize {
+        self.seen.resumptions.load(Ordering::Relaxed)
+    }
+
     /// Whether a request with this text is answered by a stream whose first event, which has an id, has passed.
     pub(crate) fn has_begun(&self, text: &str) -> bool {
         let begun = self.seen.begun.lock();
@@ -87,7 +101,13 @@ async fn forward(client: TcpStream, server: TcpStream, seen: &Seen) {
             if piece.starts_with(b"GET ") {
                 seen.gets.fetch_add(1, Ordering::Relaxed);
             }
-            let is_head = [&b"GET "[..], b"POST "]
+            if piece.starts_with(b"OPTIONS ") {
+                let head = String::from_utf8_lossy(piece).to_ascii_lowercase();
+                seen.preflights.lock().push(head);
+            } else if holds(&piece.to_ascii_lowercase(), b"\r\nlast-event-id:") {
+                seen.resumptions.fetch_add(1, Ordering::Relaxed);
+            }
+            let is_head = [&b"GET "[..], b"POST ", b"OPTIONS "]
                 .iter()
                 .any(|it| piece.starts_with(it));
             note(&mut asked.lock(), piece, is_head);

@@ -45,6 +45,23 @@ pub(crate) fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> 
     }
 }
 
+/// A temporary folder that is open to servers.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn open_folder() -> std::io::Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    open_to_servers(folder.path());
+    Ok(folder)
+}
+
+/// Lets servers, which run as other users where tests run as root, read what tests put into a folder, and leave marks in it.
+pub(crate) fn open_to_servers(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(dir, mode).expect("it is the test's own");
+}
+
 /// A running `stdiopool serve`; dropping it ends it and checks that nothing is left behind.
 pub(crate) struct Stdiopool {
     child: Child,
@@ -62,7 +79,7 @@ impl Stdiopool {
     }
 
     pub(crate) fn serve_with(auth: &str, toml: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let dir = open_folder().expect("a temporary folder");
         Self::write_config(dir.path(), auth, toml);
         let config = dir.path().join("pool.toml");
         let args = ["--config".to_owned(), config.display().to_string()];
@@ -86,7 +103,7 @@ impl Stdiopool {
         Self::start(Command::new(BINARY), dir, args, env)
     }
 
-    /// The same as another user, which the caller must be allowed to become, and whose `dir` is.
+    /// Runs `stdiopool serve ARGS` as another user, which the caller must be allowed to become, and whose `dir` is.
     pub(crate) fn run_as(user: u32, dir: TempDir, args: &[String]) -> Self {
         use std::os::unix::process::CommandExt;
         let mut command = Command::new(BINARY);
@@ -101,6 +118,7 @@ impl Stdiopool {
         args: &[String],
         env: &[(&str, &str)],
     ) -> Self {
+        open_to_servers(dir.path());
         #[allow(clippy::disallowed_methods, reason = "the program under test")]
         let mut child = command
             .arg("serve")
