@@ -22,6 +22,7 @@ mod events;
 mod grants;
 mod history;
 mod limits;
+mod processor_use;
 mod read;
 mod refresh;
 mod reload;

@@ -15,6 +15,7 @@ use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::grants::{self, GrantEvents};
 use super::limits;
+use super::processor_use;
 use super::read::{self, Found};
 use super::refresh;
 use super::reload::{InForce, Listens, Reloader};
@@ -161,6 +162,11 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
         service.events.clone(),
         sampling_stop,
     ));
+    let watching_stop = shutdown.child_token();
+    let watching = tokio::spawn(processor_use::run(
+        Arc::clone(service.gateway.workers()),
+        watching_stop,
+    ));
     let refreshing_stop = shutdown.child_token();
     let refreshing = tokio::spawn(refresh::run(Arc::clone(&service.reloader), refreshing_stop));
 
@@ -218,8 +224,9 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
             tracing::error!(%error, "a listener's task failed");
         }
     }
-    // Both tasks have ended with the others; a panic in them was logged.
+    // These tasks have ended with the others; a panic in them was logged.
     let _ended = sampling.await;
+    let _ended = watching.await;
     let _ended = refreshing.await;
     let _ended = settling.await;
     guardian.shutdown().await;

@@ -5,6 +5,7 @@
 //!
 //! Not done here: starting workers ([`crate::worker`]) and commands ([`crate::launch`]).
 
+mod background;
 mod descendants;
 mod descriptors;
 mod handover;
@@ -15,6 +16,7 @@ mod scheduling;
 mod table;
 mod users;
 
+pub(crate) use background::set_background;
 pub(crate) use descendants::end_descendants;
 pub(crate) use descriptors::grow_descriptor_table;
 pub(crate) use handover::{hand_over, receive_packet, take_over};

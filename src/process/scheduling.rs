@@ -7,9 +7,13 @@ use std::path::Path;
 use nix::unistd::{getpid, getsid};
 
 /// How long a turn is, in nanoseconds; without this 1.4 ms on two processors, 2.8 on eight.
-const TURN: u64 = 300_000;
+pub(super) const TURN: u64 = 300_000;
+/// How long a turn of a process is that goes behind others, in nanoseconds: whoever has a shorter one may interrupt it.
+pub(super) const LONG_TURN: u64 = 3_000_000;
 /// Niceness of the supervisor's threads and of its session: nine times the weight of a process with 0.
 const PRECEDENCE: i32 = -10;
+/// The thread that asks.
+const OWN: libc::pid_t = 0;
 /// What a thread starts does not inherit its niceness (`SCHED_FLAG_RESET_ON_FORK`).
 const RESET_ON_FORK: u64 = 1;
 /// Niceness of the session that this process is of, where the kernel groups by sessions (sched(7), "The autogroup feature").
@@ -23,29 +27,49 @@ const OF_SESSION: &str = "/proc/self/autogroup";
 /// # Errors
 /// When the kernel refuses it.
 pub(crate) fn take_short_turns() -> io::Result<()> {
-    let mut attr = scheduling()?;
+    let mut attr = scheduling(OWN)?;
     if i64::from(attr.sched_policy) != i64::from(libc::SCHED_OTHER) {
         return Ok(());
     }
     attr.sched_runtime = TURN;
-    schedule_as(&attr)
+    schedule_as(OWN, &attr)
 }
 
-fn schedule_as(attr: &libc::sched_attr) -> io::Result<()> {
+/// Gives a thread of the normal policy turns of that length if its turns are as long as they `had` to be, in nanoseconds.
+/// Kernels that have one length for all turns tell 0, and leave it.
+///
+/// # Errors
+/// When the kernel refuses it: the thread is gone, or another user's and this process has not CAP_SYS_NICE.
+pub(super) fn set_turn(thread: libc::pid_t, had: u64, length: u64) -> io::Result<()> {
+    let mut attr = scheduling(thread)?;
+    if i64::from(attr.sched_policy) != i64::from(libc::SCHED_OTHER) || attr.sched_runtime != had {
+        return Ok(());
+    }
+    attr.sched_runtime = length;
+    schedule_as(thread, &attr)
+}
+
+/// How long a thread's turns are, in nanoseconds; 0 where the kernel does not tell.
+#[cfg(test)]
+pub(super) fn turn_of(thread: libc::pid_t) -> io::Result<u64> {
+    Ok(scheduling(thread)?.sched_runtime)
+}
+
+fn schedule_as(thread: libc::pid_t, attr: &libc::sched_attr) -> io::Result<()> {
     // SAFETY: the kernel reads what `attr.size` says, which is all of it.
-    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const *attr, 0) } {
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const *attr, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// How this thread is scheduled (sched_getattr(2)).
-fn scheduling() -> io::Result<libc::sched_attr> {
+/// How a thread is scheduled (sched_getattr(2)).
+fn scheduling(thread: libc::pid_t) -> io::Result<libc::sched_attr> {
     let size = u32::try_from(size_of::<libc::sched_attr>()).map_err(io::Error::other)?;
     // SAFETY: plain numbers, of which all zeros is one.
     let mut attr: libc::sched_attr = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes `size` bytes at most, which is what there is.
-    match unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attr, size, 0) } {
+    match unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &raw mut attr, size, 0) } {
         0 => Ok(attr),
         _ => Err(io::Error::last_os_error()),
     }
@@ -58,13 +82,13 @@ fn scheduling() -> io::Result<libc::sched_attr> {
 /// # Errors
 /// When the kernel refuses it: a niceness below 0 takes CAP_SYS_NICE, or `RLIMIT_NICE`.
 pub(crate) fn take_precedence() -> io::Result<()> {
-    let mut attr = scheduling()?;
+    let mut attr = scheduling(OWN)?;
     if i64::from(attr.sched_policy) != i64::from(libc::SCHED_OTHER) || attr.sched_nice != 0 {
         return Ok(());
     }
     attr.sched_nice = PRECEDENCE;
     attr.sched_flags |= RESET_ON_FORK;
-    schedule_as(&attr)
+    schedule_as(OWN, &attr)
 }
 
 /// Lets this process's session go before the sessions of workers, where the kernel shares the processors by sessions first
@@ -92,7 +116,7 @@ mod tests {
 
     #[test]
     fn turns_are_short_where_the_kernel_knows_of_them() {
-        let turn = || scheduling().expect("it is told").sched_runtime;
+        let turn = || scheduling(OWN).expect("it is told").sched_runtime;
         // In a thread of its own: others' turns stay as they are.
         let turns = std::thread::spawn(move || {
             let before = turn();
@@ -107,7 +131,7 @@ mod tests {
 
     #[test]
     fn whoever_may_goes_first_and_starts_what_does_not() {
-        let nice = || scheduling().expect("it is told").sched_nice;
+        let nice = || scheduling(OWN).expect("it is told").sched_nice;
         let seen = std::thread::spawn(move || {
             let before = nice();
             let taken = take_precedence();

@@ -35,6 +35,7 @@ mod life;
 pub mod memory;
 mod options;
 mod output;
+mod processor_use;
 mod reached;
 mod resolving;
 mod spawn;
@@ -56,6 +57,7 @@ pub use guardian::{
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
+pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
 pub use reached::Reached;
 pub use spawn::{find_program, out_of_reach, spawn};
 pub use spawn_error::SpawnError;

@@ -1,9 +1,11 @@
-//! Whose turn it is on a processor: the supervisor's before its workers'.
+//! Whose turn it is on a processor: the supervisor's before its workers', and a busy worker's behind the others'.
 
 use std::fs;
 
+use serde_json::json;
+
 use super::beside::Beside;
-use super::support::{Stdiopool, demo, in_tree_of};
+use super::support::{Stdiopool, demo, eventually, faulty, in_tree_of};
 
 /// Niceness of that thread (proc_pid_stat(5), field 19).
 fn niceness(stat: &str) -> i32 {
@@ -55,4 +57,46 @@ async fn the_supervisor_goes_before_its_workers() {
         .collect();
     assert!(others.len() >= 2, "{others:?}");
     assert!(others.iter().all(|nice| *nice == own), "{others:?}");
+}
+
+/// Niceness of that process's session (sched(7), "The autogroup feature"); nothing where the kernel does not group by sessions.
+fn niceness_of_session(pid: &serde_json::Value) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/autogroup")).ok()?;
+    let (_, nice) = text.trim_end().rsplit_once(" nice ")?;
+    nice.parse().ok()
+}
+
+#[tokio::test]
+async fn a_busy_worker_goes_behind_the_others_until_it_is_quiet() {
+    if niceness_of_session(&json!(std::process::id())).is_none() {
+        eprintln!("this kernel does not group by sessions");
+        return;
+    }
+    let servers = [
+        demo("good", ""),
+        faulty("greedy", &["--mode", "floods"], ""),
+    ];
+    let pool = Stdiopool::serve(&servers.concat());
+    let anna = Beside::open(&pool, "anna", "good").await;
+    let mallory = pool.client_of("mallory", "greedy").connect().await;
+    let begun = mallory
+        .call("consume", json!({ "kind": "processors", "seconds": 3 }))
+        .await;
+    assert_eq!(begun.text(), "begun");
+    let pid_of = async |server: &str| {
+        let workers = pool.workers().await;
+        let worker = workers.iter().find(|worker| worker["server"] == server);
+        worker.expect("it runs")["pid"].clone()
+    };
+    let (good, greedy) = (pid_of("good").await, pid_of("greedy").await);
+    eventually("it goes behind", async || {
+        anna.goes_on(1).await;
+        niceness_of_session(&greedy) == Some(10)
+    })
+    .await;
+    assert_eq!(niceness_of_session(&good), Some(0));
+    eventually("it goes as usual again", async || {
+        niceness_of_session(&greedy) == Some(0)
+    })
+    .await;
 }

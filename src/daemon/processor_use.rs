@@ -1,0 +1,176 @@
+//! Lets workers that take much of the processor go behind the others, for as long as they do.
+//!
+//! Looked at twelve times a second are workers that have been used lately or were busy at the last look; the others every few
+//! seconds, as one may be busy without having been asked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::ids::WorkerId;
+use crate::pool::{WorkerState, WorkerView};
+use crate::upstream::Workers;
+use crate::worker::{Precedence, ProcessorUse, Worker, processor_time, set_precedence};
+
+/// How often it is looked while a worker is used, and while none is.
+const PERIOD: Duration = Duration::from_millis(80);
+const QUIET_PERIOD: Duration = Duration::from_millis(500);
+/// For so long after its last request a worker counts as used.
+const RECENT: Duration = Duration::from_secs(5);
+/// How often it is looked at a worker that is not used, and for processes that workers have started since.
+const RARE_PERIOD: Duration = Duration::from_secs(5);
+/// Looking takes at most this part of the time.
+const SHARE: u32 = 100;
+/// Longest time between two looks, however long one took.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// What is remembered of one worker.
+#[derive(Debug)]
+struct Known {
+    load: ProcessorUse,
+    pids: Vec<u32>,
+    looked_at: Instant,
+    trees_at: Instant,
+}
+
+/// The task's memory.
+#[derive(Debug)]
+struct Watch {
+    workers: Arc<Workers>,
+    known: HashMap<WorkerId, Known>,
+    begun: Instant,
+    /// It has been said that the kernel refuses it.
+    has_said: bool,
+}
+
+/// Looks until `stop`.
+pub(super) async fn run(workers: Arc<Workers>, stop: CancellationToken) {
+    let mut watch = Watch {
+        workers,
+        known: HashMap::new(),
+        begun: Instant::now(),
+        has_said: false,
+    };
+    let mut pause = QUIET_PERIOD;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        // /proc is in memory, but reading it takes its time.
+        let looked = tokio::task::spawn_blocking(move || {
+            let pause = watch.look();
+            (watch, pause)
+        });
+        let Ok(back) = looked.await else {
+            tracing::error!("watching the processor failed: busy workers do not go behind others");
+            return;
+        };
+        (watch, pause) = back;
+    }
+}
+
+impl Watch {
+    /// Looks at those that are due; how long until the next look.
+    fn look(&mut self) -> Duration {
+        let now = Instant::now();
+        let views = self.workers.pool().snapshot().workers;
+        let runs = |view: &&WorkerView| {
+            let ready = [WorkerState::Idle, WorkerState::Busy, WorkerState::Draining];
+            ready.contains(&view.state)
+        };
+        let running: HashMap<_, _> = views
+            .iter()
+            .filter(runs)
+            .map(|view| (view.id, is_used(view)))
+            .collect();
+        // One that hibernates goes on as it was when it wakes up.
+        let exist: HashSet<_> = views.iter().map(|view| view.id).collect();
+        self.known.retain(|id, _| exist.contains(id));
+        let due: Vec<_> = running
+            .iter()
+            .filter(|(id, is_used)| **is_used || self.is_due(**id, now))
+            .filter_map(|(id, _)| Some((*id, self.workers.connection(*id)?.worker()?.clone())))
+            .collect();
+        self.find_trees(now, &due);
+        for (id, _) in &due {
+            self.look_at(*id, now);
+        }
+        let is_watched = |(id, is_used): (&WorkerId, &bool)| *is_used || self.is_behind(*id);
+        let pause = match running.iter().any(is_watched) {
+            true => PERIOD,
+            false => QUIET_PERIOD,
+        };
+        pause.max((now.elapsed() * SHARE).min(LONGEST))
+    }
+
+    fn is_behind(&self, id: WorkerId) -> bool {
+        let known = self.known.get(&id);
+        known.is_some_and(|known| known.load.precedence() == Precedence::Behind)
+    }
+
+    /// Whether it is to be looked at a worker that is not used.
+    fn is_due(&self, id: WorkerId, now: Instant) -> bool {
+        let is_old = |known: &Known| now.saturating_duration_since(known.looked_at) >= RARE_PERIOD;
+        self.is_behind(id) || self.known.get(&id).is_none_or(is_old)
+    }
+
+    /// Looks for the processes of workers of which nothing is known, or for long.
+    fn find_trees(&mut self, now: Instant, due: &[(WorkerId, Worker)]) {
+        let is_old = |(id, _): &&(WorkerId, Worker)| {
+            self.known
+                .get(id)
+                .is_none_or(|known| now.saturating_duration_since(known.trees_at) >= RARE_PERIOD)
+        };
+        let (ids, workers): (Vec<_>, Vec<_>) = due.iter().filter(is_old).cloned().unzip();
+        if workers.is_empty() {
+            return;
+        }
+        for (id, pids) in ids.into_iter().zip(Worker::trees(&workers)) {
+            let known = self.known.entry(id).or_insert(Known {
+                load: ProcessorUse::default(),
+                pids: Vec::new(),
+                looked_at: now,
+                trees_at: now,
+            });
+            known.trees_at = now;
+            known.pids = pids;
+            if known.load.precedence() == Precedence::Behind {
+                // Whatever left the worker's session since.
+                self.set(id, Precedence::Behind);
+            }
+        }
+    }
+
+    fn look_at(&mut self, id: WorkerId, now: Instant) {
+        let Some(known) = self.known.get_mut(&id) else {
+            return;
+        };
+        known.looked_at = now;
+        let used = processor_time(&known.pids);
+        if let Some(precedence) = known.load.seen(now - self.begun, used) {
+            tracing::debug!(worker = %id, ?precedence, "a worker's use of the processor has changed");
+            self.set(id, precedence);
+        }
+    }
+
+    fn set(&mut self, id: WorkerId, precedence: Precedence) {
+        let pids = self.known.get(&id).map_or(&[][..], |known| &known.pids);
+        if let Err(error) = set_precedence(pids, precedence)
+            && !std::mem::replace(&mut self.has_said, true)
+        {
+            tracing::warn!(
+                %error,
+                "the kernel refuses that a busy worker goes behind others; `stdiopool doctor` says what this host takes"
+            );
+        }
+    }
+}
+
+/// Whether a worker has been asked for something lately.
+fn is_used(view: &WorkerView) -> bool {
+    view.idle_for.is_none_or(|idle| idle < RECENT)
+}
