@@ -145,15 +145,24 @@ impl Accounts {
             Act::AddTenant(name, settings) => self.add_tenant(file, name, settings).await,
             Act::SetTenant(name, settings) => self.set_tenant(file, name, settings).await,
             Act::RemoveTenant(name) => self.remove_tenant(file, name).await,
-            Act::ListTokens(tenant) => Ok(Reply::Tokens(self.tokens(tenant.as_deref()))),
+            Act::ListTokens(tenant) => {
+                let rows = self.tokens(tenant.as_deref());
+                self.rows_of(file, tenant, rows).map(Reply::Tokens)
+            }
             Act::CreateToken(tenant, token) => self.create_token(file, tenant, token).await,
             Act::RevokeToken(tenant, name) => self.revoke_token(tenant, name).await,
-            Act::ListSecrets(tenant) => Ok(Reply::Secrets(self.secrets(tenant.as_deref()))),
+            Act::ListSecrets(tenant) => {
+                let rows = self.secrets(tenant.as_deref());
+                self.rows_of(file, tenant, rows).map(Reply::Secrets)
+            }
             Act::SetSecret(tenant, name, value) => {
                 self.set_secret(file, tenant, name, &value).await
             }
             Act::RemoveSecret(tenant, name) => self.remove_secret(tenant, name).await,
-            Act::ListGrants(tenant) => Ok(Reply::Grants(self.grants(tenant.as_deref()))),
+            Act::ListGrants(tenant) => {
+                let rows = self.grants(tenant.as_deref());
+                self.rows_of(file, tenant, rows).map(Reply::Grants)
+            }
             Act::LinkGrant(tenant, server) => self.link_grant(file, &tenant, &server),
             Act::RevokeGrant(tenant, server) => self.revoke_grant(file, &tenant, &server).await,
         }
@@ -265,6 +274,21 @@ impl Accounts {
         done(format!(
             "tenant {name} removed, with its tokens, secrets and stored configs"
         ))
+    }
+
+    /// Rows of one tenant, or of all: no rows of a tenant that is not there are a mistake in its name, not an empty list.
+    fn rows_of<T>(
+        &self,
+        file: &Config,
+        tenant: Option<String>,
+        rows: Vec<T>,
+    ) -> Result<Vec<T>, AccountError> {
+        match tenant {
+            Some(tenant) if rows.is_empty() && !self.has_tenant(file, &tenant) => {
+                Err(no_tenant(&tenant))
+            }
+            _ => Ok(rows),
+        }
     }
 
     fn tokens(&self, tenant: Option<&str>) -> Vec<TokenDetails> {

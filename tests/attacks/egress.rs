@@ -375,7 +375,7 @@ async fn a_flood_of_connections_is_the_flooders_own() {
     let since = std::time::Instant::now();
     told(&world.bob, &ask("api.test", port, "x")).await;
     assert!(
-        since.elapsed() < Duration::from_secs(2),
+        since.elapsed() < Duration::from_secs(5),
         "{:?}",
         since.elapsed()
     );

@@ -197,7 +197,8 @@ async fn small_calls_are_served_beside_uploads_over_one_connection() {
     assert!(held(&pool).await >= 8 * LEN, "beside them");
     drop(uploads);
     eprintln!("slowest beside eight uploads: {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // Behind the uploads it would be half a minute.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
 }
 
 #[tokio::test]

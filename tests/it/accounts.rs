@@ -203,6 +203,9 @@ async fn what_cannot_be_is_refused_and_told() {
             "there are demo",
         ),
         (&["token", "create", "nobody", "ci"], "no tenant `nobody`"),
+        (&["token", "list", "nobody"], "no tenant `nobody`"),
+        (&["secret", "list", "nobody"], "no tenant `nobody`"),
+        (&["oauth", "list", "nobody"], "no tenant `nobody`"),
         (&["token", "revoke", "filed", "ci"], "no token `ci`"),
         (&["secret", "remove", "filed", "key"], "no secret `key`"),
         (&["secret", "set", "filed", "key"], "1 to 65536 bytes"),
@@ -210,6 +213,9 @@ async fn what_cannot_be_is_refused_and_told() {
         let (ok, _, err) = run(&pool, args, "");
         assert!(!ok && err.contains(word), "{args:?}: {err}");
     }
+    // No tokens are no mistake.
+    let (ok, out, err) = run(&pool, &["token", "list", "filed"], "");
+    assert!(ok && out.is_empty() && err.contains("no tokens"), "{err}");
     // A tenant of pool.toml may have tokens and secrets of the store.
     let token = done(&pool, &["token", "create", "filed", "ci"], "");
     done(&pool, &["secret", "set", "filed", "key"], "s3cr3t-value");

@@ -9,7 +9,7 @@ pub(crate) mod registry;
 mod server;
 pub(crate) mod stateless;
 
-pub(crate) use client::{Client, Events};
+pub(crate) use client::{Answer, Client, Events};
 pub(crate) use processes::{
     Process, alive, command_line_of, environment_of, group_of, in_tree_of, until_gone,
 };
