@@ -50,13 +50,15 @@ async fn a_worker_that_holds_more_than_it_may_is_killed_and_its_caller_told() {
         (killed.status, killed.reason()),
         (StatusCode::OK, "worker_exited")
     );
-    for said in ["more than the 64 MiB", "servers.bad.limits.memory"] {
+    // Found by a look, or by the kernel before one.
+    for said in ["than the 64 MiB it may", "servers.bad.limits.memory"] {
         assert!(killed.message().contains(said), "{}", killed.message());
     }
     echoes(&bad).await;
     echoes(&good).await;
     let exits = "stdiopool_worker_exits_total{reason=\"memory\",server=\"bad\"}";
-    assert!((pool.metric(exits).await - 1.0).abs() < 0.1);
+    let counted = pool.metric(exits).await;
+    assert!((counted - 1.0).abs() < 0.1, "{counted}");
 }
 
 #[tokio::test]

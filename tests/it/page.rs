@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::support::proxy::Proxy;
-use super::support::{PATIENCE, Stdiopool, eventually};
+use super::support::{PATIENCE, Stdiopool};
 
 fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/node")
@@ -142,10 +142,7 @@ async fn page_with(sdk: u8) {
     };
     // One is enough: the browser remembers what headers its answer allows.
     assert!(first.iter().any(asks_to_post), "{first:?}");
-    eventually("its stream has begun", async || {
-        proxy.has_begun("{\"seconds\":9}")
-    })
-    .await;
+    assert_eq!(report().await, "begun");
     assert_eq!(proxy.resumptions(), 0);
     proxy.cut();
     assert_eq!(report().await, "waited");

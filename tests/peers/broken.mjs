@@ -1,6 +1,6 @@
 // The official TypeScript SDK of either generation as a client whose connections break: broken.mjs URL GENERATION.
 //
-// Says `waited` when a call is answered whose connection broke meanwhile, `quiet` a while after calls that ended
+// Says `begun` when a call's stream can be resumed, `waited` when a call is answered whose connection broke meanwhile, `quiet` a while after calls that ended
 // otherwise, and `done` a while later.
 
 import assert from "node:assert/strict";
@@ -20,7 +20,10 @@ const call = (name, args, options) =>
     : client.callTool({ name, arguments: args }, options);
 
 await client.connect(new StreamableHTTPClientTransport(new URL(url)));
-const waited = await call("wait", { seconds: 8 });
+// What has not been read of an answer that breaks is lost: the first event must have been.
+let begun = 0;
+const onresumptiontoken = () => begun++ === 0 && console.log("begun");
+const waited = await call("wait", { seconds: 8 }, { onresumptiontoken });
 console.log(waited.content[0].text);
 // Given up after its stream has begun.
 await assert.rejects(call("wait", { seconds: 60 }, { signal: AbortSignal.timeout(3500) }));

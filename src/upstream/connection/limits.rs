@@ -57,8 +57,12 @@ impl WorkerConnection {
         if !was_killed || exit.asked || worker.is_none_or(|it| it.breaches().memory == 0) {
             return;
         }
+        let limit = self.plan.max_memory.map_or_else(
+            || "than it may".to_owned(),
+            |limit| format!("than the {} MiB it may", limit >> 20),
+        );
         let how = format!(
-            "held more memory than it may, and was killed by the kernel (raise `servers.{}.limits.memory`)",
+            "held more memory {limit}, and was killed by the kernel (raise `servers.{}.limits.memory`)",
             self.plan.server
         );
         let mut state = self.state.lock();
@@ -66,6 +70,8 @@ impl WorkerConnection {
             state.kill_reason = Some((StopReason::Memory, how.clone()));
             drop(state);
             self.note_limit(Limit::Memory, &how);
+            // The pool counts why workers are gone.
+            self.services.pool.retire(self.id, StopReason::Memory);
         }
     }
 }
