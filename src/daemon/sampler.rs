@@ -239,13 +239,10 @@ impl Sampler {
                 connection.end_for_pids(known.pids.len(), limit);
             }
         }
-        if breaches.memory > known.breaches.memory {
-            let how = format!(
-                "holds as much memory as it may, and the kernel killed a process of it (`servers.{}.limits.memory`)",
-                connection.plan().server
-            );
-            connection.note_limit(Limit::Memory, &how);
-            self.events.limited(connection, Limit::Memory, how);
+        if breaches.memory > known.breaches.memory
+            && let Some(limit) = connection.plan().max_memory
+        {
+            connection.end_for_killed_process(limit);
         }
         known.breaches = breaches;
         let Some(limit) = spec

@@ -16,6 +16,16 @@ impl WorkerConnection {
         self.end_for(StopReason::Memory, Limit::Memory, how);
     }
 
+    /// Ends what is left of a worker of which the kernel has killed a process for the memory of all: half a server serves nobody.
+    pub fn end_for_killed_process(&self, limit: u64) {
+        let how = format!(
+            "held more memory than the {} MiB it may: the kernel killed a process of it, and the others were ended (raise `servers.{}.limits.memory`)",
+            limit >> 20,
+            self.plan.server
+        );
+        self.end_for(StopReason::Memory, Limit::Memory, how);
+    }
+
     /// Kills the process for having more processes than it may, where no control group keeps it from that.
     pub fn end_for_pids(&self, count: usize, limit: u64) {
         let how = format!(
