@@ -29,10 +29,10 @@ pub(super) async fn settle(stop: CancellationToken) {
 }
 
 /// A mapping of a file.
-type Place = (MMapPath, (u64, u64));
+type Mapping = (MMapPath, (u64, u64));
 
 /// What is mapped from files, the program's own and those of libraries, and differs in nothing from them.
-fn mapped() -> Vec<Place> {
+fn mapped() -> Vec<Mapping> {
     let maps = match Process::myself().and_then(|own| own.smaps()) {
         Ok(maps) => maps.into_iter(),
         Err(error) => {
@@ -55,9 +55,9 @@ fn is_unchanged(map: &MemoryMap) -> bool {
 
 /// Takes what was mapped then and still is out of this process's memory: code, constants and what the dynamic
 /// linker read; it stays in the page cache.
-fn let_go(before: &[Place]) {
-    for place in mapped().iter().filter(|place| before.contains(place)) {
-        let (_, (start, end)) = place;
+fn let_go(before: &[Mapping]) {
+    for mapping in mapped().iter().filter(|mapping| before.contains(mapping)) {
+        let (_, (start, end)) = mapping;
         drop_mapping(*start, end - start);
     }
 }

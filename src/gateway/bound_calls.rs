@@ -121,8 +121,8 @@ impl Gateway {
         }
         let route = session.route();
         let known = route.and_then(|route| {
-            let (place, age) = route.plan.remembered()?;
-            self.state.knowledge.catalog.tools(place, age)
+            let (key, age) = route.plan.remembered()?;
+            self.state.knowledge.catalog.tools(key, age)
         });
         known.is_none()
     }

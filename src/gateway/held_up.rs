@@ -88,7 +88,7 @@ impl Gateway {
         let hello = route
             .plan
             .remembered()
-            .and_then(|(place, age)| self.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.state.knowledge.catalog.server_info(key, age));
         hello.is_some_and(|hello| hello.logs)
     }
 }

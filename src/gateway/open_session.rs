@@ -169,7 +169,7 @@ impl Gateway {
         let plan = Arc::clone(&self.route(session, None).await?.plan);
         let known = plan
             .remembered()
-            .and_then(|(place, age)| self.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.state.knowledge.catalog.server_info(key, age));
         if let Some(known) = known {
             self.state.metrics.catalog_hit();
             if plan.starts_on_connect {

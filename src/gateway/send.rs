@@ -333,7 +333,7 @@ impl Gateway {
         Method::of(method).is_some_and(|method| method.may_repeat)
             || called_tool(method, envelope.params).is_some_and(|tool| {
                 session.route().is_some_and(|route| {
-                    let place = route.plan.catalog_place();
+                    let place = route.plan.catalog_key();
                     place.is_some_and(|place| {
                         self.state.knowledge.catalog.is_repeatable(place, &tool)
                     })

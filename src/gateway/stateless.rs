@@ -310,7 +310,7 @@ impl<'g> StatelessCallers<'g> {
         let plan = Arc::clone(&self.gateway.route(session, None).await.ok()?.plan);
         let known = plan
             .remembered()
-            .and_then(|(place, age)| self.gateway.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.gateway.state.knowledge.catalog.server_info(key, age));
         known.or_else(|| {
             let connection = session
                 .attached_to()
@@ -333,10 +333,10 @@ impl<'g> StatelessCallers<'g> {
             return None;
         }
         let route = self.gateway.route(session, None).await.ok()?;
-        let (place, age) = route.plan.remembered()?;
+        let (key, age) = route.plan.remembered()?;
         let catalog = &self.gateway.state.knowledge.catalog;
         let (plan, tools) = (&route.plan, Listing::Tools);
-        let list = catalog.list(place, plan.words_for(session.is_stateless()), tools, age)?;
+        let list = catalog.list(key, plan.words_for(session.is_stateless()), tools, age)?;
         // Few servers ask for headers; for the others the list is not read.
         memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
         let mut list: Value = serde_json::from_slice(&list).ok()?;

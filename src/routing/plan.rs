@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::Place;
+use super::catalog::CatalogKey;
 use super::command::Start;
 use super::roots::RootsSlot;
 use super::runtime_config::RuntimeConfig;
@@ -181,13 +181,13 @@ impl StartPlan {
     }
 
     /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
-    pub(crate) fn catalog_place(&self) -> Option<Place<'_>> {
+    pub(crate) fn catalog_key(&self) -> Option<CatalogKey<'_>> {
         Some((self.tenant.as_ref()?, self.identity))
     }
 
     /// How long that is remembered, and where; `None` if it is not.
-    pub(crate) fn remembered(&self) -> Option<(Place<'_>, Duration)> {
-        Some((self.catalog_place()?, self.catalog_age?))
+    pub(crate) fn remembered(&self) -> Option<(CatalogKey<'_>, Duration)> {
+        Some((self.catalog_key()?, self.catalog_age?))
     }
 
     /// What a process is asked first.

@@ -150,7 +150,7 @@ impl WorkerConnection {
         self.plan.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let catalog = &self.services.knowledge.catalog;
-        let edition = catalog.edition(self.plan.catalog_place()?)?;
+        let edition = catalog.edition(self.plan.catalog_key()?)?;
         Some(AskedList {
             words: self.plan.words_for(is_stateless),
             listing,

@@ -16,7 +16,7 @@
 mod connection;
 mod pace;
 mod pass;
-mod places;
+mod slots;
 mod state;
 mod target;
 
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::pace::Pace;
-pub use self::places::descriptors_for_hosts;
+pub use self::slots::descriptors_for_hosts;
 pub(super) use self::state::Egress;
 use super::guardian::Sockets;
 use super::reached::Reached;

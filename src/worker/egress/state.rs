@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::places::Places;
+use super::slots::EgressSlots;
 use super::target::{Lookup, SystemLookup};
 use crate::egress::{AllowList, NameTable, Synthetic};
 use crate::fair::Flow;
@@ -18,7 +18,7 @@ pub(in crate::worker) struct Egress {
     pub(super) names: Mutex<NameTable>,
     /// Where stdiopool itself listens.
     pub(super) closed: Arc<[SocketAddr]>,
-    pub(super) places: Places,
+    pub(super) slots: EgressSlots,
     pub(super) lookup: Arc<dyn Lookup>,
     told: Arc<dyn Inbox>,
     /// The work that the worker makes.
@@ -46,7 +46,7 @@ impl Egress {
             list,
             names: Mutex::default(),
             closed,
-            places: Places::default(),
+            slots: EgressSlots::default(),
             lookup: Arc::new(SystemLookup),
             told,
             flow,

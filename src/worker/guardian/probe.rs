@@ -12,7 +12,7 @@ use nix::unistd::{getegid, geteuid};
 use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
-use super::root::{Place, Root};
+use super::root::{RootEntry, Root};
 use super::{domain, filter};
 
 /// First argument that makes this program try walls; the second says which.
@@ -187,7 +187,7 @@ fn try_as_leader(walls: Walls) -> Result<(), NoWalls> {
         made,
     )?;
     let root = Root {
-        places: vec![Place::ReadOnly("/usr".into())],
+        entries: vec![RootEntry::ReadOnly("/usr".into())],
         tmp: None,
         files: vec![],
     };

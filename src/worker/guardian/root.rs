@@ -22,7 +22,7 @@ use super::mounts::Written;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Root {
     /// What is above comes first.
-    pub(crate) places: Vec<Place>,
+    pub(crate) entries: Vec<RootEntry>,
     /// A folder of its own that is `/tmp` and `/var/tmp` too; without, they are in memory.
     pub(crate) tmp: Option<OsString>,
     /// Files with contents of their own, over what else is at their paths.
@@ -31,7 +31,7 @@ pub(crate) struct Root {
 
 /// Something that a worker sees, at the path that it has on the host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum RootEntry {
     /// A link, and what it leads to.
     Link(OsString, OsString),
     /// A file or folder with all in it, as far as it is there, which cannot be written to.
@@ -45,9 +45,9 @@ pub(crate) enum Place {
 impl Root {
     /// Where a worker may write, as it sees it.
     pub(super) fn writable(&self) -> Vec<PathBuf> {
-        let own = self.places.iter().filter_map(|place| match place {
-            Place::Writable(path) => Some(PathBuf::from(path)),
-            Place::Link(..) | Place::ReadOnly(_) | Place::Empty(_) => None,
+        let own = self.entries.iter().filter_map(|entry| match entry {
+            RootEntry::Writable(path) => Some(PathBuf::from(path)),
+            RootEntry::Link(..) | RootEntry::ReadOnly(_) | RootEntry::Empty(_) => None,
         });
         own.chain(["/tmp", "/var/tmp", "/dev", "/proc"].map(PathBuf::from))
             .collect()
@@ -63,7 +63,7 @@ impl Root {
         // What is mounted here is seen nowhere else.
         mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
         // Before the root changes, since links lead to paths of the host.
-        let opened = self.places.iter().map(tree_of);
+        let opened = self.entries.iter().map(tree_of);
         let opened = opened.collect::<io::Result<Vec<_>>>()?;
         let tmp = self.tmp.as_deref().map(|path| tree(path, libc::O_NOFOLLOW));
         let tmp = tmp.transpose()?;
@@ -72,8 +72,8 @@ impl Root {
         make_proc(hides_processes)?;
         make_dev(devices)?;
         make_tmp(tmp)?;
-        for (place, tree) in self.places.iter().zip(opened) {
-            put(place, tree)?;
+        for (entry, tree) in self.entries.iter().zip(opened) {
+            put(entry, tree)?;
         }
         write_files(&self.files)?;
         leave_old_root()?;
@@ -191,9 +191,9 @@ fn in_memory(path: &CStr) -> io::Result<()> {
 /// What every mount of files is without.
 const OF_FILES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
-fn put(place: &Place, tree: Option<OwnedFd>) -> io::Result<()> {
-    let (path, attributes) = match place {
-        Place::Link(path, target) => {
+fn put(entry: &RootEntry, tree: Option<OwnedFd>) -> io::Result<()> {
+    let (path, attributes) = match entry {
+        RootEntry::Link(path, target) => {
             let path = Path::new(path);
             path.parent().map_or(Ok(()), |it| make_folder(it, 0o755))?;
             return match symlink(target, path) {
@@ -201,9 +201,9 @@ fn put(place: &Place, tree: Option<OwnedFd>) -> io::Result<()> {
                 made => made,
             };
         }
-        Place::Empty(path) => return hide(Path::new(path)),
-        Place::ReadOnly(path) => (path, OF_FILES | libc::MOUNT_ATTR_RDONLY),
-        Place::Writable(path) => (path, OF_FILES),
+        RootEntry::Empty(path) => return hide(Path::new(path)),
+        RootEntry::ReadOnly(path) => (path, OF_FILES | libc::MOUNT_ATTR_RDONLY),
+        RootEntry::Writable(path) => (path, OF_FILES),
     };
     let Some(tree) = tree else { return Ok(()) };
     set_attributes(Some(&tree), c"", attributes)?;
@@ -244,11 +244,11 @@ fn hide(path: &Path) -> io::Result<()> {
     mount(None, &path, Some(EMPTY), libc::MS_NOSUID | libc::MS_NODEV)
 }
 
-fn tree_of(place: &Place) -> io::Result<Option<OwnedFd>> {
-    match place {
-        Place::Link(..) | Place::Empty(_) => Ok(None),
-        Place::ReadOnly(path) => tree(path, 0),
-        Place::Writable(path) => match tree(path, libc::O_NOFOLLOW)? {
+fn tree_of(entry: &RootEntry) -> io::Result<Option<OwnedFd>> {
+    match entry {
+        RootEntry::Link(..) | RootEntry::Empty(_) => Ok(None),
+        RootEntry::ReadOnly(path) => tree(path, 0),
+        RootEntry::Writable(path) => match tree(path, libc::O_NOFOLLOW)? {
             Some(tree) => Ok(Some(tree)),
             None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         },
