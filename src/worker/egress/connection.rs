@@ -62,8 +62,8 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
     let name = Synthetic::of(address);
     let known = name.and_then(|it| Some((it, egress.names.lock().opened(account.since, it)?)));
     let decided = match known {
-        Some((place, name)) => {
-            account.name = Some(place);
+        Some((synthetic, name)) => {
+            account.name = Some(synthetic);
             account.host = name.to_string();
             match egress.list.allows_name(&name, port) {
                 true => Ok(Host::Name(name.to_string())),
@@ -72,8 +72,8 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
         }
         None => literal(&egress.list, address, port).ok_or(EgressOutcome::RefusedAddress),
     };
-    let place = egress.places.take();
-    let connected = match (decided, &place) {
+    let slot = egress.slots.take();
+    let connected = match (decided, &slot) {
         (Err(why), _) => Err(why),
         (Ok(_), None) => Err(EgressOutcome::Limited),
         (Ok(host), Some(_)) => {

@@ -22,7 +22,7 @@ pub fn descriptors_for_hosts() -> u64 {
 #[derive(Clone, Default, Debug)]
 pub(super) struct EgressSlots(Arc<AtomicUsize>);
 
-/// A slot of a connection, as long as it is held.
+/// The slot of one connection, taken until it is dropped.
 #[derive(Debug)]
 pub(super) struct EgressSlot(Arc<AtomicUsize>);
 

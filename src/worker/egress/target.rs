@@ -77,7 +77,7 @@ pub(super) async fn connect(
 }
 
 async fn look_up(name: &str, lookup: &dyn Lookup) -> Result<Vec<IpAddr>, EgressOutcome> {
-    let _place = LOOKUPS.acquire().await;
+    let _permit = LOOKUPS.acquire().await;
     match timeout(LOOKUP_TIME, lookup.addresses(name)).await {
         Ok(Ok(found)) if !found.is_empty() => Ok(found),
         Ok(Ok(_) | Err(_)) | Err(_) => Err(EgressOutcome::Unresolved),
