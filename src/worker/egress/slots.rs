@@ -18,7 +18,7 @@ pub fn descriptors_for_hosts() -> u64 {
     2 * OF_ALL as u64
 }
 
-/// EgressSlots of one worker.
+/// The connection slots of one worker.
 #[derive(Clone, Default, Debug)]
 pub(super) struct EgressSlots(Arc<AtomicUsize>);
 
