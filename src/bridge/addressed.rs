@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::member_names::{BadName, Place, Written, WrittenMembers, are_usual, folded, is_token};
+use super::member_names::{BadName, CheckedObject, Written, WrittenMembers, are_usual, folded, is_token};
 use super::members::Members;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
@@ -145,7 +145,7 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
         return Err(NotAccepted::NoObject);
     }
     let members = WrittenMembers::read(params).ok_or(Unreadable)?;
-    members.check(Place::Params)?;
+    members.check(CheckedObject::Params)?;
     let (mut client_config, mut meta_config) = (None, None);
     let mut is_changed = false;
     let mut rest = Vec::with_capacity(members.0.len());
@@ -165,7 +165,7 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
             "ref" => {
                 if value.starts_with('{') {
                     let reference = WrittenMembers::read(value).ok_or(Unreadable)?;
-                    reference.check(Place::Reference)?;
+                    reference.check(CheckedObject::Reference)?;
                 }
                 rest.push((name, Cow::Borrowed(value)));
             }
@@ -200,7 +200,7 @@ fn worker_meta<'a>(
         return Err(NotAccepted::Type("_meta", "an object"));
     }
     let members = WrittenMembers::read(value).ok_or(Unreadable)?;
-    members.check(Place::Meta)?;
+    members.check(CheckedObject::Meta)?;
     let before = members.0.len();
     let mut rest = Vec::with_capacity(before);
     for Written { name, value, .. } in members.0 {

@@ -119,16 +119,16 @@ impl Late {
     }
 }
 
-/// Where a request is served.
-enum Place {
-    Here(Serving),
-    Beside(Beside<dyn Future<Output = Response<Body>> + Send>),
+/// Where the future of a request is polled: by its connection's task, or on a blocking thread.
+enum Polling {
+    Inline(Serving),
+    Offloaded(Beside<dyn Future<Output = Response<Body>> + Send>),
     Done,
 }
 
 /// The answer to a request, or the beginning of it.
 pub(in crate::front) struct Answer {
-    place: Place,
+    polling: Polling,
     late: Late,
     is_late: Option<oneshot::Receiver<HeaderMap>>,
 }
@@ -145,7 +145,7 @@ impl Answer {
             interim: None,
         })));
         Self {
-            place: Place::Here(serve(late.clone())),
+            polling: Polling::Inline(serve(late.clone())),
             late,
             is_late: Some(told),
         }
@@ -154,26 +154,26 @@ impl Answer {
     /// Polls what serves the request, here or beside the runtime as it asks for.
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         loop {
-            match &mut self.place {
-                Place::Here(serving) => {
+            match &mut self.polling {
+                Polling::Inline(serving) => {
                     if let Poll::Ready(response) = serving.as_mut().poll(cx) {
                         return Poll::Ready(response);
                     }
                     let Some(permit) = self.late.0.lock().beside.take() else {
                         return Poll::Pending;
                     };
-                    if let Place::Here(serving) = std::mem::replace(&mut self.place, Place::Done) {
+                    if let Polling::Inline(serving) = std::mem::replace(&mut self.polling, Polling::Done) {
                         let beside = poll_beside(permit, serving, cx.waker().clone());
-                        self.place = Place::Beside(beside);
+                        self.polling = Polling::Offloaded(beside);
                     }
                 }
-                Place::Beside(beside) => match ready!(Pin::new(beside).poll(cx)) {
+                Polling::Offloaded(beside) => match ready!(Pin::new(beside).poll(cx)) {
                     Ok((_, Poll::Ready(response))) => return Poll::Ready(response),
                     // What woke it meanwhile may have been for nothing.
-                    Ok((serving, Poll::Pending)) => self.place = Place::Here(serving),
-                    Err(error) => self.place = Place::Here(Box::pin(lost(error))),
+                    Ok((serving, Poll::Pending)) => self.polling = Polling::Inline(serving),
+                    Err(error) => self.polling = Polling::Inline(Box::pin(lost(error))),
                 },
-                Place::Done => return Poll::Pending,
+                Polling::Done => return Poll::Pending,
             }
         }
     }
@@ -184,24 +184,24 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         if let Poll::Ready(response) = self.poll_serving(cx) {
-            self.place = Place::Done;
+            self.polling = Polling::Done;
             return Poll::Ready(response);
         }
         let this = &mut *self;
-        let (Place::Here(_), Some(told)) = (&this.place, &mut this.is_late) else {
+        let (Polling::Inline(_), Some(told)) = (&this.polling, &mut this.is_late) else {
             return Poll::Pending;
         };
         let told = ready!(Pin::new(told).poll(cx));
         self.is_late = None;
-        match (told, std::mem::replace(&mut self.place, Place::Done)) {
-            (Ok(headers), Place::Here(serving)) => {
+        match (told, std::mem::replace(&mut self.polling, Polling::Done)) {
+            (Ok(headers), Polling::Inline(serving)) => {
                 let mut signals = self.late.0.lock();
                 signals.is_heard = false;
                 Poll::Ready(begun(headers, serving, signals.interim.take()))
             }
             // Nobody will tell any more.
-            (_, place) => {
-                self.place = place;
+            (_, polling) => {
+                self.polling = polling;
                 Poll::Pending
             }
         }

@@ -135,7 +135,7 @@ impl Policy {
             return;
         };
         let (key, deadline) = (ticket.key, ticket.deadline);
-        if self.need(now, key) == Need::Place
+        if self.need(now, key) == Need::Capacity
             && let Some((victim, reason)) = self.who_should_yield(now, key)
         {
             self.yields(victim, key);

@@ -12,13 +12,13 @@ use crate::ids::{PoolKey, ServerName, WorkerId};
 pub(super) enum Need {
     /// Nothing: start one.
     Start,
-    /// A place; this idle worker can make one.
+    /// A slot under a limit of workers; this idle worker can free one.
     Evict(WorkerId, StopReason),
     /// So many bytes of memory; idle workers can shed some.
     Memory(u64),
-    /// A place, and nobody who could make one is idle.
-    Place,
-    /// No worker, or something other than a place is missing.
+    /// Capacity, and no worker that could free some is idle.
+    Capacity,
+    /// No worker, or something other than capacity is missing.
     Nothing,
 }
 
@@ -48,7 +48,7 @@ impl Policy {
                     let tenant = self.keys.get(&key).map(|it| it.facts.tenant.clone());
                     self.shed(now, bytes, tenant.as_ref(), out);
                 }
-                Need::Place | Need::Nothing => return,
+                Need::Capacity | Need::Nothing => return,
             }
         }
     }
@@ -151,7 +151,7 @@ impl Policy {
         } else {
             return self.need_of_memory(now, &facts.server);
         };
-        victim.map_or(Need::Place, |victim| Need::Evict(victim, reason))
+        victim.map_or(Need::Capacity, |victim| Need::Evict(victim, reason))
     }
 
     fn need_of_memory(&self, now: Instant, server: &ServerName) -> Need {
@@ -163,7 +163,7 @@ impl Policy {
             // Enough is on its way out.
             0 => Need::Nothing,
             missing if self.can_shed(now) => Need::Memory(missing),
-            _ => Need::Place,
+            _ => Need::Capacity,
         }
     }
 }
