@@ -17,7 +17,7 @@ use super::read;
 use crate::admin::{AccountError, Act, EventKind, Reply};
 use crate::config::{Config, ConfigErrors, Exposed, canonical};
 use crate::counted::counted;
-use crate::front::{Places, Tls, TlsError};
+use crate::front::{ConnectionSlots, Tls, TlsError};
 use crate::gateway::Gateway;
 use crate::ids::TenantId;
 use crate::pool::StopReason;
@@ -98,7 +98,7 @@ pub(super) struct Reloader {
     /// The front door's certificates, if it has some.
     pub(super) tls: Option<Tls>,
     /// Connections of the front door.
-    pub(super) places: Arc<Places>,
+    pub(super) slots: Arc<ConnectionSlots>,
     pub(super) uses: Arc<Uses>,
     /// What the file said when it was last read.
     pub(super) in_force: Mutex<InForce>,
@@ -165,7 +165,7 @@ impl Reloader {
             tracing::warn!("{}", warning.message);
         }
         self.gateway.workers().pool().reconfigure(limits::of(&new));
-        self.places.set_limits(limits::of_connections(&new));
+        self.slots.set_limits(limits::of_connections(&new));
         self.gateway.replace_runtime_config(Arc::new(runtime));
         self.forget_handles();
         self.reloaded.notify_one();

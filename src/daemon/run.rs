@@ -26,7 +26,7 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
 use crate::front::{
-    Addresses, ConnectionLimits, Dispatch, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
+    Addresses, ConnectionLimits, Dispatch, Front, Guard, Listener, Parked, ConnectionSlots, RateLimits, Tls,
 };
 use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
@@ -138,10 +138,10 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
-    let places = Arc::clone(&service.reloader.places);
+    let slots = Arc::clone(&service.reloader.slots);
     let stop = front_stop.clone();
-    listeners.spawn(Dispatch::from(Arc::clone(&front)).serve(http, tls, places, stop, patience));
-    let places = Places::new(
+    listeners.spawn(Dispatch::from(Arc::clone(&front)).serve(http, tls, slots, stop, patience));
+    let slots = ConnectionSlots::new(
         ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
         // The operator waits for no tenant.
         &Ledger::unlimited(),
@@ -150,7 +150,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     listeners.spawn(Dispatch::from(admin_router).serve(
         admin_listener,
         None,
-        places,
+        slots,
         stop,
         patience,
     ));
@@ -420,8 +420,8 @@ impl Service {
             None => Handles::in_memory(ledger),
         };
         let handles = Arc::new(handles);
-        let places = Places::new(limits::of_connections(config), gateway.ledger());
-        let counted = Arc::clone(&places);
+        let slots = ConnectionSlots::new(limits::of_connections(config), gateway.ledger());
+        let counted = Arc::clone(&slots);
         let scraped = gateway.downgrade();
         let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
@@ -448,7 +448,7 @@ impl Service {
             accounts,
             handles: Arc::clone(&handles),
             tls,
-            places,
+            slots,
             uses,
             in_force: parking_lot::Mutex::new(in_force),
             events: events.clone(),

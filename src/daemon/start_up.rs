@@ -94,9 +94,9 @@ mod tests {
 
         let schema = serde_json::json!({ "type": "object", "patternProperties": { "^a+$": { "format": "uri" } } });
         jsonschema::validator_for(&schema).expect("a schema");
-        let places = mapped();
+        let mappings = mapped();
         let before = resident();
-        let_go(&places);
+        let_go(&mappings);
         let after = resident();
         assert!(after < before, "{after} of {before} bytes");
     }

@@ -25,7 +25,7 @@ use super::state::Front;
 use crate::front::net::listener::{Listener, Serve};
 use crate::front::net::peer::Peer;
 use crate::front::net::tls::Tls;
-use crate::front::net::{Places, Served, Unclear, unambiguous};
+use crate::front::net::{ConnectionSlots, Served, Unclear, unambiguous};
 use crate::front::pipeline::cors;
 use crate::front::pipeline::discard::take_unread;
 use crate::front::pipeline::head::Head;
@@ -78,11 +78,11 @@ impl Dispatch {
         self,
         listener: Listener,
         tls: Option<Tls>,
-        places: Arc<Places>,
+        slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
         patience: Duration,
     ) {
-        listener.serve(self, tls, places, stop, patience).await;
+        listener.serve(self, tls, slots, stop, patience).await;
     }
 }
 
@@ -101,8 +101,8 @@ impl Serve for Dispatch {
         let hint = keep_alive_hint(idle_timeout);
         service_fn(move |request: Request<Incoming>| {
             let version = request.version();
-            let (served, fault) = Served::begin(&peer.place, &request);
-            let activity = Arc::clone(peer.place.activity());
+            let (served, fault) = Served::begin(&peer.slot, &request);
+            let activity = Arc::clone(peer.slot.activity());
             let dispatch = self.clone();
             let peer = Peer {
                 held: served.held(),
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::front::net::connection::Connection;
-    use crate::front::net::{ConnectionLimits, Places};
+    use crate::front::net::{ConnectionLimits, ConnectionSlots};
     use crate::held::Ledger;
 
     #[tokio::test(start_paused = true)]
@@ -266,20 +266,20 @@ mod tests {
             "answer"
         };
         let dispatch = Dispatch::from(Router::new().route("/", get(answer)));
-        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
         let ip = "192.0.2.1".parse().expect("an address");
-        let place = Arc::new(places.take(ip).await.expect("a place"));
-        let (timeouts, of) = (places.timeouts(), Arc::clone(&place));
+        let slot = Arc::new(slots.take(ip).await.expect("a slot"));
+        let (timeouts, of) = (slots.timeouts(), Arc::clone(&slot));
         let service = dispatch.service(
             Peer {
                 ip,
-                place: of,
+                slot: of,
                 held: None,
             },
             timeouts.idle,
         );
         let connection = Connection {
-            place,
+            slot,
             service,
             timeouts,
         };

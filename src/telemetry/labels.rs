@@ -207,7 +207,7 @@ label! {
     ConnectionEnd {
         /// The peer had as many connections as it may.
         Refused = "refused",
-        /// The connection's place was needed.
+        /// The connection's slot was needed.
         Evicted = "evicted",
         /// The connection was idle, its head took too long, or its peer took nothing of what was written.
         TimedOut = "timed_out",

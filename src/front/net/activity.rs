@@ -64,7 +64,7 @@ pub(super) enum Wish {
     None = 0,
     /// The listener ends: finish.
     Finish = 1,
-    /// The connection's place is needed.
+    /// The connection's slot is needed.
     Leave = 2,
     /// The connection holds more than there is room for: the end.
     Close = 3,
@@ -448,7 +448,7 @@ impl Judge {
             return Verdict::Close("it held more than there is room for");
         }
         if wish == Wish::Leave && get(&activity.served) == 0 {
-            return Verdict::Close("its place was needed");
+            return Verdict::Close("its slot was needed");
         }
         if let Some((since, written)) = self.finishing {
             let taken = get(&activity.written).saturating_sub(written);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::activity::{Judge, Timeouts, Verdict, Wish};
-use super::places::Taken;
+use super::connection_slots::ConnectionSlot;
 use super::request::Served;
 use super::streams::StreamExecutor;
 use super::watched::{HangUp, Watched};
@@ -35,7 +35,7 @@ const PING_PERIOD: Duration = Duration::from_secs(30);
 /// One connection, before anything is read from it.
 #[derive(Debug)]
 pub(in crate::front) struct Connection<S> {
-    pub(in crate::front) place: Arc<Taken>,
+    pub(in crate::front) slot: Arc<ConnectionSlot>,
     pub(in crate::front) service: S,
     pub(in crate::front) timeouts: Timeouts,
 }
@@ -56,7 +56,7 @@ where
         self,
         stream: impl AsyncRead + AsyncWrite + HangUp + Unpin + Send + 'static,
     ) {
-        let activity = Arc::clone(self.place.activity());
+        let activity = Arc::clone(self.slot.activity());
         let timeouts = self.timeouts;
         let mut builder = Builder::new(StreamExecutor {
             activity: Arc::clone(&activity),
@@ -75,7 +75,7 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_PERIOD)
             .keep_alive_timeout(timeouts.write);
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.place)));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.slot)));
         let connection = builder.serve_connection(stream, self.service);
         let mut connection = pin!(connection);
         let mut looks = pin!(Looks::new(timeouts.look_period()));
@@ -107,7 +107,7 @@ where
                 Verdict::Finish if !is_finishing => {
                     is_finishing = true;
                     if wish == Wish::None {
-                        self.place.places().timed_out();
+                        self.slot.slots().timed_out();
                     }
                     looks.as_mut().hurry(cx);
                     connection.as_mut().graceful_shutdown();
@@ -116,7 +116,7 @@ where
                 Verdict::Stay | Verdict::Finish => Poll::Pending,
                 Verdict::Close(why) => {
                     if wish == Wish::None && !is_finishing {
-                        self.place.places().timed_out();
+                        self.slot.slots().timed_out();
                     }
                     Poll::Ready(Err(why.into()))
                 }

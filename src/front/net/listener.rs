@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Connection;
 use super::handshake::Handshake;
 use super::peer::Peer;
-use super::places::{Places, Taken};
+use super::connection_slots::{ConnectionSlots, ConnectionSlot};
 use super::request::Served;
 use super::tls::Tls;
 use crate::fair::{Flow, Gate};
@@ -84,21 +84,21 @@ impl Listener {
         self,
         dispatch: D,
         tls: Option<Tls>,
-        places: Arc<Places>,
+        slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
         patience: Duration,
     ) {
         let mut connections = JoinSet::new();
         let service = Service {
-            entries: places.strangers().another(),
+            entries: slots.strangers().another(),
             dispatch,
             tls,
-            places: Arc::clone(&places),
+            slots: Arc::clone(&slots),
             stop,
         };
         self.accept_until_stop(&service, &mut connections).await;
         drop(self.tcp);
-        places.close();
+        slots.close();
         let all_ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(patience, all_ended).await.is_err() {
             tracing::warn!("connections were cut because they did not finish in time");
@@ -111,19 +111,19 @@ impl Listener {
         service: &Service<D>,
         connections: &mut JoinSet<()>,
     ) {
-        let places = &service.places;
+        let slots = &service.slots;
         // Peers who come again and again are not let in before those who are there.
         let flow = service.entries.clone();
-        let mut accepting = pin!(self.accept(places, &flow));
+        let mut accepting = pin!(self.accept(slots, &flow));
         loop {
             let accepted = tokio::select! {
                 () = service.stop.cancelled() => return,
-                // Kept over the other branches: it may hold a connection that waits for its place.
+                // Kept over the other branches: it may hold a connection that waits for its slot.
                 accepted = &mut accepting => accepted,
                 // A panic was logged where it happened.
                 Some(_ended) = connections.join_next() => continue,
             };
-            accepting.set(self.accept(places, &flow));
+            accepting.set(self.accept(slots, &flow));
             match accepted {
                 Ok(Some(accepted)) => {
                     connections.spawn(service.clone().serve(accepted));
@@ -137,15 +137,15 @@ impl Listener {
         }
     }
 
-    /// The next connection, with a place. `None`: its peer has too many.
+    /// The next connection, with a slot. `None`: its peer has too many.
     ///
     /// # Cancel-Safety
-    /// A dropped call may lose a connection that has no place yet.
-    async fn accept(&self, places: &Arc<Places>, flow: &Flow) -> io::Result<Option<Accepted>> {
+    /// A dropped call may lose a connection that has no slot yet.
+    async fn accept(&self, slots: &Arc<ConnectionSlots>, flow: &Flow) -> io::Result<Option<Accepted>> {
         let mut gate = Gate::default();
         let (stream, peer) =
             poll_fn(|cx| gate.poll(flow, cx, |cx| self.tcp.poll_accept(cx))).await?;
-        let Some(place) = places.take(peer.ip()).await else {
+        let Some(slot) = slots.take(peer.ip()).await else {
             // What cannot be said at once is not said: whoever floods must not be waited for.
             let _said = stream.try_write(TOO_MANY);
             return Ok(None);
@@ -154,7 +154,7 @@ impl Listener {
         Ok(Some(Accepted {
             stream,
             peer,
-            place: Arc::new(place),
+            slot: Arc::new(slot),
         }))
     }
 }
@@ -163,7 +163,7 @@ impl Listener {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    place: Arc<Taken>,
+    slot: Arc<ConnectionSlot>,
 }
 
 /// What is served to each connection. Cheap to clone.
@@ -173,7 +173,7 @@ struct Service<D> {
     entries: Flow,
     dispatch: D,
     tls: Option<Tls>,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     stop: CancellationToken,
 }
 
@@ -182,17 +182,17 @@ impl<D: Serve> Service<D> {
         let Accepted {
             stream,
             peer,
-            place,
+            slot,
         } = accepted;
-        let timeouts = self.places.timeouts();
+        let timeouts = self.slots.timeouts();
         let of = Peer {
             // One of IPv4 that a listener on IPv6 shows in a form of its own is that one.
             ip: peer.ip().to_canonical(),
-            place: Arc::clone(&place),
+            slot: Arc::clone(&slot),
             held: None,
         };
         let connection = Connection {
-            place: Arc::clone(&place),
+            slot: Arc::clone(&slot),
             service: self.dispatch.service(of, timeouts.idle),
             timeouts,
         };
@@ -200,14 +200,14 @@ impl<D: Serve> Service<D> {
             return connection.serve(stream).await;
         };
         let limit = TLS_TIMEOUT.min(timeouts.idle);
-        let flow = self.places.strangers().clone();
+        let flow = self.slots.strangers().clone();
         let hands = tokio::time::timeout(
             limit,
-            flow.run(tls.accept(Handshake::new(stream, Arc::clone(&place)))),
+            flow.run(tls.accept(Handshake::new(stream, Arc::clone(&slot)))),
         );
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return,
-            () = place.activity().leaves() => return,
+            () = slot.activity().leaves() => return,
             shaken = hands => shaken,
         };
         match shaken.map_err(io::Error::from).flatten() {
@@ -256,8 +256,8 @@ mod tests {
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
         let patience = Duration::from_secs(1);
-        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
-        let serving = listener.serve(Dispatch::from(router), None, places, stop.clone(), patience);
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let serving = listener.serve(Dispatch::from(router), None, slots, stop.clone(), patience);
         let serving = tokio::spawn(serving);
         for (sent, answer, limit) in [
             ("", "", 30),

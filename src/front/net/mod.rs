@@ -1,4 +1,4 @@
-//! Connections of a listener: how many there may be, how long each may keep its place, and whether what
+//! Connections of a listener: how many there may be, how long each may keep its slot, and whether what
 //! it sends can be read in one way only.
 //!
 //! ```text
@@ -13,7 +13,7 @@
 //!
 //! What a connection holds beyond what each does is charged to whoever answers for it ([`charges`]).
 //!
-//! Invariants: a place is given back when its connection's task ends, however it ends; a connection with a request
+//! Invariants: a slot is given back when its connection's task ends, however it ends; a connection with a request
 //! of a known caller under way is never closed to make room.
 //!
 //! This module deliberately knows no path and no credentials: who reads those says whom a connection is known to, and what is
@@ -27,10 +27,10 @@ mod framing;
 mod handshake;
 pub(super) mod listener;
 pub(super) mod peer;
-mod places;
+mod connection_slots;
 mod progress;
 mod request;
-mod room;
+mod held_bytes;
 mod streams;
 pub(super) mod tls;
 mod untaken;
@@ -40,5 +40,5 @@ mod watched;
 pub(super) use activity::Activity;
 pub(super) use connection::STREAM_WINDOW;
 pub use framing::{Ambiguous, Fault, Framing};
-pub use places::{ConnectionLimits, Places};
+pub use connection_slots::{ConnectionLimits, ConnectionSlots};
 pub(super) use request::{Served, Unclear, fault_of_body, unambiguous};

@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::activity::Activity;
 use super::charges::{Held, HeldOfRequest};
 use super::framing::Fault;
-use super::places::Taken;
+use super::connection_slots::ConnectionSlot;
 use super::progress::Progress;
 use crate::front::response::body::Body;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
@@ -209,12 +209,12 @@ pub(in crate::front) struct Served {
 impl Served {
     /// Notes that a request has begun; why it is refused if its length can be read in two ways.
     pub(in crate::front) fn begin<B>(
-        place: &Arc<Taken>,
+        slot: &Arc<ConnectionSlot>,
         request: &Request<B>,
     ) -> (Self, Option<Unclear>) {
-        let activity = place.activity();
+        let activity = slot.activity();
         let number = activity.request_begins();
-        let held = Held::of_request(place, request.headers());
+        let held = Held::of_request(slot, request.headers());
         let progress = (request.version() == Version::HTTP_2).then(|| {
             let progress = Arc::new(Progress::new(activity.clock()));
             activity.answer_begins(Arc::clone(&progress));

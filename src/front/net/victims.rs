@@ -1,4 +1,4 @@
-//! Which connection is closed when places are short. Pure.
+//! Which connection is closed when slots are short. Pure.
 
 use tokio::time::Instant;
 

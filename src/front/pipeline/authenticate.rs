@@ -53,7 +53,7 @@ impl<'a> AuthGate<'a> {
 
     /// The connection that the request comes over, where that is known.
     pub(in crate::front) fn connection(self) -> Option<&'a Activity> {
-        self.peer.map(|peer| &**peer.place.activity())
+        self.peer.map(|peer| &**peer.slot.activity())
     }
 
     /// Who comes in, to a path of that tenant.
