@@ -369,7 +369,7 @@ impl Policy {
                 waited,
             };
         }
-        if has_place && self.places_taken() >= self.limits.max_starting {
+        if has_place && self.start_permits_taken() >= self.limits.max_starting {
             return Refusal::StartsFull {
                 tenant: tenant.clone(),
                 own,

@@ -53,7 +53,7 @@ pub enum Event {
     Withdraw(TicketId),
     /// A started worker can serve.
     Ready(WorkerId),
-    /// A worker that is being started waits for something else than the CPU: it takes no starting place
+    /// A worker that is being started waits for something else than the CPU: it takes no start permit
     /// any more.
     Waits(WorkerId),
     /// A started worker will never serve; [`Event::Exited`] still follows.

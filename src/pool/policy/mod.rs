@@ -7,11 +7,11 @@
 //! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or
 //!    server whose own limit it is, else of tenants over their weighted share first, then
 //!    the one that is missed least of the least recently used; its place is free when its processes are gone;
-//! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
+//! 4. it waits. StartPermits go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
-//! One tenant does not take all that is shared: of the starting places another gets one more
-//! (`places`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
+//! One tenant does not take all that is shared: of the start permits another gets one more
+//! (`start_permits`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
 //! failures of one tenant close the server to that tenant alone (`circuit`).
 //!
 //! A worker counts for its key, and for those that follow it (`lineage`), until nothing of it is left.
@@ -39,7 +39,7 @@ mod lineage;
 mod memory;
 mod page_out;
 mod patience;
-mod places;
+mod start_permits;
 mod refusal;
 mod schedule;
 mod spares;

@@ -115,13 +115,13 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The places for starts are taken: by starts of the tenant's own, or by those of others.
+    /// The start permits are taken: by starts of the tenant's own, or by those of others.
     StartsFull {
         /// Which tenant.
         tenant: TenantId,
         /// How many of those are the tenant's.
         own: usize,
-        /// How many places there are.
+        /// How many permits there are.
         limit: usize,
         /// How long it was waited for.
         waited: Duration,

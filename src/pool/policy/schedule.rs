@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::event::{Action, StopReason};
-use super::places::Places;
+use super::start_permits::StartPermits;
 use super::state::{Phase, Policy};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 
@@ -29,9 +29,9 @@ impl Policy {
             return;
         }
         while !self.ring.is_empty()
-            && let Some(places) = self.places(now)
+            && let Some(permits) = self.start_permits(now)
         {
-            let Some((key, need)) = self.next_turn(now, &places) else {
+            let Some((key, need)) = self.next_turn(now, &permits) else {
                 return;
             };
             self.adopt_for(now, key, out);
@@ -67,10 +67,10 @@ impl Policy {
 
     /// The next key that can be helped. A start takes one of its tenant's quantum, which is the tenant's weight
     /// when its turn comes.
-    fn next_turn(&mut self, now: Instant, places: &Places) -> Option<(PoolKey, Need)> {
+    fn next_turn(&mut self, now: Instant, permits: &StartPermits) -> Option<(PoolKey, Need)> {
         for _ in 0..self.ring.len() {
             let id = self.ring.front()?.clone();
-            if !places.are_for(&id) {
+            if !permits.are_for(&id) {
                 self.ring.rotate_left(1);
                 continue;
             }

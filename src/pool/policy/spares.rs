@@ -79,7 +79,7 @@ impl Policy {
         is_missing
             && !is_blocked
             && server_has_room
-            && self.places_taken() < self.limits.max_starting
+            && self.start_permits_taken() < self.limits.max_starting
             && self.workers.len() < self.limits.max_workers
             && self.circuit_lets_through(now, facts)
             && self.has_room_beside_reserve(self.expected_memory(&facts.server))

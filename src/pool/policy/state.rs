@@ -217,7 +217,7 @@ pub struct Policy {
     pub(super) memory: Memory,
     /// Spares that are wanted.
     pub(super) stock: Vec<Stock>,
-    /// Workers that take a starting place; spares being adopted do not.
+    /// Workers that take a start permit; spares being adopted do not.
     pub(super) starting: FxHashSet<WorkerId>,
     pub(super) stopping: usize,
     /// Workers being evicted on behalf of a key, or closed to new requests so that they can be;

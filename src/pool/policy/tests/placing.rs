@@ -359,7 +359,7 @@ fn whoever_waits_behind_its_own_starts_is_told_so() {
     assert!(is_own, "{failure:?}");
 }
 
-/// A start that goes on for long takes no place any more: then others do that began later.
+/// A start that goes on for long takes no start permit any more: then others do that began later.
 #[test]
 fn whoever_waits_behind_starts_that_do_not_count_any_more_is_told_of_those_that_do() {
     let mut bench = Bench::new(Limits {

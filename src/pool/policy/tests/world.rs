@@ -42,7 +42,7 @@ struct Process {
     sleeps: bool,
     is_paging_out: bool,
     was_spare: bool,
-    /// The worker takes no starting place any more.
+    /// The worker takes no start permit any more.
     waits: bool,
 }
 
@@ -273,14 +273,14 @@ impl World {
             self.processes.len() < self.limits.max_workers,
             "max_workers"
         );
-        let takes_place = |p: &Process| {
+        let takes_start_permit = |p: &Process| {
             let counts = self.now - p.since < self.limits.start_counts_for && !p.waits;
             p.life == Life::Starting && !p.was_spare && counts
         };
-        let places = self.count(|p, _| takes_place(p));
-        let own = self.count(|p, f| takes_place(p) && f.tenant == facts.tenant);
+        let permits = self.count(|p, _| takes_start_permit(p));
+        let own = self.count(|p, f| takes_start_permit(p) && f.tenant == facts.tenant);
         assert!(
-            places < self.limits.max_starting || (places == self.limits.max_starting && own == 0),
+            permits < self.limits.max_starting || (permits == self.limits.max_starting && own == 0),
             "max_starting, and one more for a tenant that has none"
         );
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
