@@ -13,7 +13,7 @@ use crate::telemetry::labels::StartOutcome;
 use crate::worker;
 
 /// How long a process may be silent before it is asked whether it is there at all. One that
-/// answers that, and not `server/discover`, does not know the latter. It takes no starting place from
+/// answers that, and not `server/discover`, does not know the latter. It takes no start permit from
 /// then on: whatever it does, it waits.
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a process may take to answer `server/discover` before it is spoken to in the other era; one

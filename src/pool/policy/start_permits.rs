@@ -35,7 +35,7 @@ impl StartPermits {
 }
 
 impl Policy {
-    /// StartPermits that are taken: starts, and evictions under way that will become starts. Together they are
+    /// Permits that are taken: starts, and evictions under way that will become starts. Together they are
     /// bound, or ten who wait would evict ten at once for permits that are used two at a time.
     pub(super) fn start_permits_taken(&self) -> usize {
         self.starting.len() + self.evicted_for().count()
