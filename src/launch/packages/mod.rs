@@ -46,7 +46,7 @@ mod python_name;
 mod refusal;
 mod scripts;
 mod seals;
-mod turns;
+mod install_queue;
 pub mod view;
 mod workspace;
 pub mod written;

@@ -30,21 +30,21 @@ pub enum StillRunning {
 /// Makes private views, one at a time below one folder.
 #[derive(Debug)]
 pub struct Views {
-    turns: [Mutex<()>; TURNS],
+    locks: [Mutex<()>; LOCKS],
     in_use: Mutex<FxHashMap<PathBuf, Weak<View>>>,
 }
 
 impl Default for Views {
     fn default() -> Self {
         Self {
-            turns: std::array::from_fn(|_| Mutex::default()),
+            locks: std::array::from_fn(|_| Mutex::default()),
             in_use: Mutex::default(),
         }
     }
 }
 
 /// Views that are made at once, as far as their folders differ.
-const TURNS: usize = 64;
+const LOCKS: usize = 64;
 
 impl Views {
     /// The view below `root`, made now if there is none of this entry. Blocks.
@@ -57,9 +57,9 @@ impl Views {
         wanted: &Wanted<'_>,
         still_running: StillRunning,
     ) -> Result<Arc<View>, ViewError> {
-        let turn = FxBuildHasher.hash_one(root) % (TURNS as u64);
-        let turn = usize::try_from(turn).unwrap_or_default();
-        let _turn = self.turns[turn].lock();
+        let shard = FxBuildHasher.hash_one(root) % (LOCKS as u64);
+        let shard = usize::try_from(shard).unwrap_or_default();
+        let _guard = self.locks[shard].lock();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
