@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 /// Installs at once: they are bound by disk and CPU like starts.
 const PERMITS: usize = 2;
-/// QueueState beside those, for tenants that have none while others' installs take long.
+/// Permits beside those, for tenants that have none while others' installs take long.
 const EXTRA_PERMITS: usize = 2;
 /// How long an install takes usually, at the most.
 const USUAL: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ impl QueueState {
     }
 }
 
-/// QueueState for installs.
+/// Grants installs their permits.
 #[derive(Default, Debug)]
 pub(super) struct InstallQueue {
     state: Mutex<QueueState>,

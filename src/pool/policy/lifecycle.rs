@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::circuit::FailedStart;
-use super::circuit_change::CircuitTurn;
+use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
 use super::limits::Limits;
@@ -126,7 +126,7 @@ impl Policy {
         }
         if served && !worker.served {
             worker.served = true;
-            self.forgive(key, CircuitTurn::Closes, out);
+            self.forgive(key, CircuitTransition::Closes, out);
         }
         self.grant_waiting(now, key, out);
         let is_idle = self

@@ -47,7 +47,7 @@ mod start_failure;
 mod state;
 mod stock;
 
-pub use circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
+pub use circuit_change::{CircuitChange, CircuitOf, CircuitTransition};
 pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use footprint::Sleep;
 pub use limits::{KeyFacts, Limits, share_of_session};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, KeyFacts, Limits, Policy, Refusal,
+    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Limits, Policy, Refusal,
     StartFailure, Stock, StopReason, TicketId,
 };
 use super::dice::{Dice, limits, spares_of};
@@ -235,13 +235,13 @@ impl World {
 
     /// Each opens once before it closes. Those of single tenants open and close unheard while everyone's is open.
     fn circuit_changes(&mut self, change: &CircuitChange) {
-        let CircuitChange { server, of, turn } = change;
+        let CircuitChange { server, of, transition } = change;
         let this = (server.clone(), of.clone());
         let of_everyone = (server.clone(), CircuitOf::Everyone);
-        match (of, turn) {
+        match (of, transition) {
             // One for each of the keys.
             (CircuitOf::Configuration(_), _) => {}
-            (_, CircuitTurn::Opens { failing, .. }) => {
+            (_, CircuitTransition::Opens { failing, .. }) => {
                 let is_new = self.open_circuits.insert(this);
                 let is_heard =
                     !self.open_circuits.contains(&of_everyone) || *of == CircuitOf::Everyone;
@@ -250,14 +250,14 @@ impl World {
                     "open already: {change:?}"
                 );
             }
-            (CircuitOf::Everyone, CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+            (CircuitOf::Everyone, CircuitTransition::Closes | CircuitTransition::Forgotten) => {
                 assert!(
                     self.open_circuits.contains(&this),
                     "it was open: {change:?}"
                 );
                 self.open_circuits.retain(|(other, _)| other != server);
             }
-            (CircuitOf::Tenant(_), CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+            (CircuitOf::Tenant(_), CircuitTransition::Closes | CircuitTransition::Forgotten) => {
                 self.open_circuits.remove(&this);
             }
         }
