@@ -107,7 +107,7 @@ pub(super) struct Reloader {
     /// Told when another pool.toml is in force.
     pub(super) reloaded: tokio::sync::Notify,
     /// Held during a reload: there is one at a time.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) reloading: tokio::sync::Mutex<()>,
 }
 
 impl Reloader {
@@ -116,7 +116,7 @@ impl Reloader {
     /// # Errors
     /// What is wrong with it.
     pub(super) async fn reload(&self) -> Result<String, ReloadError> {
-        let _turn = self.turn.lock().await;
+        let _guard = self.reloading.lock().await;
         let outcome = self.apply().await;
         match &outcome {
             Ok(summary) => {
@@ -233,7 +233,7 @@ impl Reloader {
             let why = "one command is hosted without a file: it has no tenants, tokens and secrets";
             AccountError::Unavailable(why.to_owned())
         })?;
-        let _turn = self.turn.lock().await;
+        let _guard = self.reloading.lock().await;
         accounts.note_uses(self.uses.take());
         let in_force = self.in_force.lock().clone();
         let (changes, name) = (act.changes(), act.name());

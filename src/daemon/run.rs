@@ -454,7 +454,7 @@ impl Service {
             events: events.clone(),
             generation: AtomicU64::new(0),
             reloaded: tokio::sync::Notify::new(),
-            turn: tokio::sync::Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
         });
         let drain = CancellationToken::new();
         let running = Arc::new(Running {

@@ -140,7 +140,7 @@ impl Gateway {
             false => (plan.start_timeout, "start_timeout"),
         };
         let read = async {
-            let _turn = connection.tools_turn().await;
+            let _guard = connection.tools_lock().await;
             let known = connection.known_tools(plan.words_for(session.is_stateless()));
             match known.filter(|list| list.read_at() >= since) {
                 Some(known) => Ok(known),

@@ -16,7 +16,7 @@ use crate::fair::{LARGE, large};
 use crate::held::Kind;
 use crate::session::Session;
 use crate::telemetry::labels;
-use crate::upstream::{Audience, Broadcast, Pushed, Topic, Turn, WorkerConnection};
+use crate::upstream::{Audience, Broadcast, Pushed, Topic, BroadcastStep, WorkerConnection};
 
 /// Sessions to which a notification is delivered at once, and at each turn of the task.
 const AT_ONCE: usize = 64;
@@ -105,17 +105,17 @@ impl GatewayState {
         };
         let few = few.filter(|sessions| sessions.len() <= AT_ONCE);
         match connection.put_off(broadcast, few.is_some()) {
-            Turn::Now(broadcast) => {
+            BroadcastStep::Now(broadcast) => {
                 let (mut delivery, _) = Delivery::new(broadcast);
                 delivery.deliver(self, &few.unwrap_or_default());
             }
-            Turn::Begin => {
+            BroadcastStep::StartDelivery => {
                 let (state, flow) = (Arc::clone(self), connection.flow().clone());
                 let connection = Arc::clone(connection);
                 self.tasks
                     .spawn(flow.run(async move { state.deliver_waiting(&connection).await }));
             }
-            Turn::Nothing => {}
+            BroadcastStep::Nothing => {}
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) const SELF: WorkerId = WorkerId(0);
 pub(crate) struct SessionRoots {
     state: Mutex<State>,
     /// Held by whoever asks its client.
-    turn: tokio::sync::Mutex<()>,
+    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl SessionRoots {
     /// Asks the client with `push`, unless they are known; one that does not answer in time, or with what cannot be
     /// used, has none.
     pub(crate) async fn learn(&self, account: &Account, push: impl Fn(Bytes) -> bool) {
-        let _turn = self.turn.lock().await;
+        let _guard = self.asking.lock().await;
         for _ in 0..MAX_CHANGES {
             if self.known().is_some() {
                 return;

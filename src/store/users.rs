@@ -49,7 +49,7 @@ pub struct Users {
     /// Tenants whose user is not in the database yet, as it took nothing: the disk is full.
     unkept: Mutex<BTreeSet<TenantId>>,
     /// Users are allotted one at a time.
-    turn: tokio::sync::Mutex<()>,
+    assigning: tokio::sync::Mutex<()>,
     lender: Arc<Lender>,
 }
 
@@ -77,7 +77,7 @@ impl Users {
             database,
             state: state.to_owned(),
             of_tenants,
-            turn: tokio::sync::Mutex::default(),
+            assigning: tokio::sync::Mutex::default(),
         }
     }
 
@@ -99,7 +99,7 @@ impl Users {
             self.keep_at_last(tenant, user).await;
             return Ok(user);
         }
-        let _turn = self.turn.lock().await;
+        let _guard = self.assigning.lock().await;
         if let Some(user) = self.tell(tenant) {
             return Ok(user);
         }

@@ -31,7 +31,7 @@ pub(super) struct Keys {
     refresh: Duration,
     now: Mutex<Option<Fetched>>,
     /// One fetch at a time; when the last one began.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    fetching: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Why there are no keys.
@@ -83,7 +83,7 @@ impl Keys {
             source,
             refresh,
             now: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
         }
     }
 
@@ -117,7 +117,7 @@ impl Keys {
     }
 
     async fn fetch(&self, known_at: Option<Instant>) -> Result<Arc<JwkSet>, KeysError> {
-        let mut began = self.turn.lock().await;
+        let mut began = self.fetching.lock().await;
         let known = self.now.lock().clone();
         if let Some(known) = &known {
             let is_newer = known_at.is_none_or(|at| at < known.at);

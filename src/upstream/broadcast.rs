@@ -36,13 +36,13 @@ pub(crate) struct Broadcasts {
     pub(super) is_under_way: bool,
 }
 
-/// What is to be done with a notification.
+/// How a notification for many sessions goes on.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum BroadcastStep {
     /// The notification is delivered at once.
     Now(Broadcast),
     /// The notification waits, and whoever put it there begins to deliver those that wait.
-    Begin,
+    StartDelivery,
     /// The notification waits for others that are under way, or was dropped.
     Nothing,
 }

@@ -50,7 +50,7 @@ pub use worker_events::{PackageEvent, WorkerEvent, WorkerEventSink};
 pub use workers::Workers;
 
 pub(crate) use attachment::Attachment;
-pub(crate) use broadcast::{Audience, Broadcast, Turn};
+pub(crate) use broadcast::{Audience, Broadcast, BroadcastStep};
 pub(crate) use connection::own_tools::NotKept;
 pub(crate) use connection::{Asked, CallRefused, Called, ToolFilter};
 pub(crate) use events::{ConnectionEvent, ConnectionEvents};

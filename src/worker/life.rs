@@ -88,7 +88,7 @@ pub(super) async fn run(
     };
     // The first look at the processes must not miss what came before this task ran.
     processes.mark_changed();
-    while !life.turn(&mut processes).await {}
+    while !life.step(&mut processes).await {}
     life.finish().await;
     let exit = shared.exit();
     if let Some(group) = &shared.group {
@@ -100,7 +100,7 @@ pub(super) async fn run(
 
 impl Life {
     /// Waits for one event and handles it; whether the worker is gone.
-    async fn turn(&mut self, processes: &mut watch::Receiver<ProcessState>) -> bool {
+    async fn step(&mut self, processes: &mut watch::Receiver<ProcessState>) -> bool {
         let deadline = self.stop_sequence.deadline();
         let wake = tokio::select! {
             () = self.shared.asks.wake.notified() => Wake::Asked,

@@ -33,7 +33,7 @@ impl Grants {
         let key = (tenant.clone(), server.clone());
         let revoked = self.tasks.spawn(async move {
             this.links.lock().forget(&key.0, Some(&key.1));
-            let _turn = this.turn(&key).await;
+            let _guard = this.lock(&key).await;
             let kept = this.with(&key, |grant| grant.kept.clone())?;
             let told = match oauth.as_ref().map(|it| (it, it.revocation_url.as_ref())) {
                 Some((oauth, Some(url))) => {
@@ -193,7 +193,7 @@ impl Grants {
         match exchanged {
             // Tenant or server were removed meanwhile.
             Ok(()) if !may(&key.0, &key.1) => {
-                let _turn = self.turn(&key).await;
+                let _guard = self.lock(&key).await;
                 self.forget(&key).await;
                 Finished::Failed("the server is not there any more".to_owned())
             }
@@ -208,7 +208,7 @@ impl Grants {
         let asked = Instant::now();
         let tokens = self.provider.tokens(&pending.oauth, form).await;
         let tokens = tokens.map_err(NoExchange::Refused)?;
-        let _turn = self.turn(&key).await;
+        let _guard = self.lock(&key).await;
         let kept = Kept::new(&tokens, pending.subject.clone(), SystemTime::now());
         self.keep(&key, &kept).await.map_err(|why| {
             tracing::error!(tenant = %key.0, server = %key.1, "an authorisation cannot be kept: {why}");

@@ -115,7 +115,7 @@ pub struct Grants {
     events: OnceLock<Arc<dyn GrantEventSink>>,
     pub(super) table: Mutex<HashMap<TenantId, BTreeMap<ServerName, Grant>>>,
     /// Whoever changes an authorisation holds its turn.
-    turns: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    locks: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     pub(super) links: Mutex<Table>,
     pub(super) changed: Mutex<BTreeSet<Key>>,
     pub(super) wake: Notify,
@@ -282,9 +282,9 @@ impl Grants {
         self.serials.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) async fn turn(&self, key: &Key) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = Arc::clone(self.turns.lock().entry(key.clone()).or_default());
-        turn.lock_owned().await
+    pub(super) async fn lock(&self, key: &Key) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = Arc::clone(self.locks.lock().entry(key.clone()).or_default());
+        lock.lock_owned().await
     }
 
     pub(super) fn tell(&self, (tenant, server): &Key, event: &GrantEvent) {

@@ -19,7 +19,7 @@ static RENEWALS: Semaphore = Semaphore::const_new(16);
 impl Grants {
     /// Fetches another access token, unless someone has since `seen`. Not to be dropped.
     pub(super) async fn refresh(&self, key: &Key, oauth: &OAuth, seen: u64) {
-        let _turn = self.turn(key).await;
+        let _guard = self.lock(key).await;
         let wanted = self.with(key, |grant| {
             let is_due = grant.schedule.demand(Instant::now()) == Demand::Refresh;
             (grant.serial == seen && is_due).then(|| grant.kept.refresh.clone())
@@ -123,7 +123,7 @@ impl Grants {
                     });
                 }
                 (Step::End, _) => {
-                    let _turn = self.turn(&key).await;
+                    let _guard = self.lock(&key).await;
                     if self.is_over(&key) {
                         self.forget(&key).await;
                         let why = "the access token has expired, and there is no refresh token";

@@ -77,7 +77,7 @@ pub struct WorkerConnection {
     /// A long message that is not whole yet.
     assembly: Mutex<Assembly>,
     /// Held by whoever tells it roots.
-    roots_turn: tokio::sync::Mutex<()>,
+    roots_asking: tokio::sync::Mutex<()>,
     /// What is known of its tools.
     tools: OwnTools,
     /// Notifications for many sessions.
@@ -258,7 +258,7 @@ impl WorkerConnection {
                 unchecked: 0,
             }),
             hibernation: hibernation::Hibernation::default(),
-            roots_turn: tokio::sync::Mutex::default(),
+            roots_asking: tokio::sync::Mutex::default(),
             tools: OwnTools::default(),
             broadcasts: Mutex::default(),
             frozen: Mutex::default(),

@@ -27,7 +27,7 @@ pub(crate) enum NotKept {
 pub(super) struct OwnTools {
     pub(super) state: Mutex<(Changes, Option<Arc<ToolList>>)>,
     /// Held by whoever asks it for them.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 impl OwnTools {

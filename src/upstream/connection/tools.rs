@@ -55,8 +55,8 @@ impl WorkerConnection {
     ///
     /// # Cancel-Safety
     /// A dropped call has no turn.
-    pub(crate) async fn tools_turn(&self) -> MutexGuard<'_, ()> {
-        self.tools.turn.lock().await
+    pub(crate) async fn tools_lock(&self) -> MutexGuard<'_, ()> {
+        self.tools.asking.lock().await
     }
 
     /// Keeps what was read of its tools.
