@@ -42,8 +42,8 @@ pub(crate) struct BridgeArgs {
     pub(crate) bridge: Vec<Bridge>,
 }
 
-/// How a system is asked.
-enum Asked {
+/// What sends a system its calls.
+enum Driver {
     Pipe(PipeLoad, usize),
     Http(Load),
 }
@@ -51,7 +51,7 @@ enum Asked {
 /// A system under load.
 struct System {
     name: String,
-    asked: Asked,
+    driver: Driver,
     call: Arc<Call>,
     pid: Option<u32>,
     calls: Calls,
@@ -161,7 +161,7 @@ async fn measure(
     let mut found = Vec::new();
     for mut system in systems {
         found.push((system.name.clone(), system.figures()));
-        if let Asked::Http(load) = &mut system.asked {
+        if let Driver::Http(load) = &mut system.driver {
             load.close().await;
         }
     }
@@ -175,7 +175,7 @@ fn pipe(args: &LoadArgs, sessions: usize) -> Result<System> {
     Ok(System {
         name: "raw pipe".to_owned(),
         pid: Some(load.process.id()),
-        asked: Asked::Pipe(load, sessions),
+        driver: Driver::Pipe(load, sessions),
         call,
         calls: Calls::default(),
         cpu: Cpu::default(),
@@ -224,7 +224,7 @@ async fn http(
 ) -> Result<System> {
     Ok(System {
         name: name.to_owned(),
-        asked: Asked::Http(Load::open(endpoint, &call, sessions, WARM_UP).await?),
+        driver: Driver::Http(Load::open(endpoint, &call, sessions, WARM_UP).await?),
         call,
         pid,
         calls: Calls::default(),
@@ -236,9 +236,9 @@ async fn http(
 impl System {
     async fn turn(&mut self) -> Result<()> {
         let before = self.pid.map(Cpu::of).transpose()?;
-        let round = match &mut self.asked {
-            Asked::Pipe(load, sessions) => load.round(&self.call, *sessions, TURN)?,
-            Asked::Http(load) => load.round(TURN).await?,
+        let round = match &mut self.driver {
+            Driver::Pipe(load, sessions) => load.round(&self.call, *sessions, TURN)?,
+            Driver::Http(load) => load.round(TURN).await?,
         };
         let after = self.pid.map(Cpu::of).transpose()?;
         if let (Some(before), Some(after)) = (before, after) {

@@ -23,7 +23,7 @@ mod rule;
 
 pub use address::{is_internal, plain};
 pub use attempt::{Attempt, MAX_HEAD, attempt_of, head_filter};
-pub use dns::{Asked, answer};
+pub use dns::{QueryOutcome, answer};
 pub use names::{NameTable, Synthetic};
 pub use network::Network;
 pub use rule::{AllowList, MAX_PORTS, Rule, RuleError};

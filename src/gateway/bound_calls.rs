@@ -21,7 +21,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, Reason, code, error_response};
 use crate::routing::{Pages, ToolList};
 use crate::session::{Session, session_not_found};
-use crate::upstream::{Asked, CallRefused, Called, NotKept, WorkerConnection};
+use crate::upstream::{SessionRequest, CallRefused, Called, NotKept, WorkerConnection};
 
 /// The id of stdiopool's own request for a list of tools, as raw JSON: no client can name it.
 const OWN_ID: &str = "\"dev.stdiopool/tools\"";
@@ -196,7 +196,7 @@ impl Gateway {
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             let mut response_stream = ResponseStream::new().without_client();
             response_stream.outbox.charge_to(session.account());
-            let asked = Asked {
+            let request = SessionRequest {
                 session: &**session,
                 is_new_here: self.attach(session, connection),
                 envelope: &envelope,
@@ -204,7 +204,7 @@ impl Gateway {
                 level: None,
                 tool_filter: None,
             };
-            match connection.call(asked, None, &response_stream.outbox) {
+            match connection.call(request, None, &response_stream.outbox) {
                 Ok(Called::Sent(call, at)) => {
                     response_stream.opened(Arc::clone(connection), call, at)
                 }
@@ -296,7 +296,7 @@ fn refuse_question(session: &Session, connection: &WorkerConnection, message: &[
     let Some(ask) = ask.and_then(|id| AskRef::parse(id.get())) else {
         return;
     };
-    let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "nobody can be asked while tools are listed" });
+    let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "nobody can be request while tools are listed" });
     let answer = error_response(&ask.to_string(), &error);
     if let Ok(answer) = Envelope::parse(answer.as_bytes()) {
         // The question may have been withdrawn.

@@ -58,7 +58,7 @@ impl From<StopReason> for Stop {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitCause {
     /// The worker was told to.
-    Asked,
+    Requested,
     /// By itself.
     Crashed,
     /// Before it was ready.

@@ -181,7 +181,7 @@ impl<L: Launcher> Pool<L> {
 
     /// The last process of a worker is gone.
     pub fn exited(&self, id: WorkerId, cause: ExitCause) {
-        let asked = cause == ExitCause::Asked;
+        let asked = cause == ExitCause::Requested;
         self.inner.on(Event::Exited { worker: id, asked });
     }
 

@@ -189,7 +189,7 @@ async fn stop_all_waits_until_everything_is_gone() {
     let mut stopping = Box::pin(pool.stop_all(StopReason::Drained));
     assert!(stopping.as_mut().now_or_never().is_none());
     assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Drained)]);
-    pool.exited(WorkerId(1), ExitCause::Asked);
+    pool.exited(WorkerId(1), ExitCause::Requested);
     stopping.await;
     // A lease on what is gone is harmless.
     drop(lease);
@@ -219,7 +219,7 @@ async fn a_spoiled_worker_serves_nobody_else() {
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(fake.started.lock().len(), 1, "it has not ended");
-    pool.exited(WorkerId(1), ExitCause::Asked);
+    pool.exited(WorkerId(1), ExitCause::Requested);
     assert_eq!(fake.started.lock().len(), 2);
 }
 

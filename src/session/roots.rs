@@ -38,7 +38,7 @@ struct State {
 }
 
 /// A question that the client is asked.
-struct Asked {
+struct RootsQuestion {
     /// The id of the request.
     name: AskRef,
     /// How often the roots had changed then.
@@ -88,13 +88,13 @@ impl SessionRoots {
         }
     }
 
-    fn begin(&self) -> Asked {
+    fn begin(&self) -> RootsQuestion {
         let (tell, answer) = oneshot::channel();
         let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         state.asked = Some((number, tell));
-        Asked {
+        RootsQuestion {
             name: AskRef {
                 worker: SELF,
                 number,

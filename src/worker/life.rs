@@ -40,7 +40,7 @@ struct Life {
 
 /// What the life task waits for.
 enum Wake {
-    Asked,
+    Ask,
     ProcessState(ProcessState),
     Deadline,
     Task(Result<TaskEnd, JoinError>),
@@ -103,7 +103,7 @@ impl Life {
     async fn step(&mut self, processes: &mut watch::Receiver<ProcessState>) -> bool {
         let deadline = self.stop_sequence.deadline();
         let wake = tokio::select! {
-            () = self.shared.asks.wake.notified() => Wake::Asked,
+            () = self.shared.asks.wake.notified() => Wake::Ask,
             changed = processes.changed() => match changed {
                 Ok(()) => Wake::ProcessState(*processes.borrow_and_update()),
                 // Nobody reports any more: the runtime is ending, and with it the guardian.
@@ -115,7 +115,7 @@ impl Life {
             Some(end) = self.tasks.join_next() => Wake::Task(end),
         };
         match wake {
-            Wake::Asked => self.asked().await,
+            Wake::Ask => self.asked().await,
             Wake::ProcessState(processes) => {
                 if processes.leader.is_some() {
                     self.handle(Event::LeaderExited).await;

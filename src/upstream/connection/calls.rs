@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::own_tools::Changes;
-use super::{Asked, AskedList, CallRefused, Called, PendingCall, WorkerConnection};
+use super::{SessionRequest, RequestedList, CallRefused, Called, PendingCall, WorkerConnection};
 use crate::bridge::{AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
@@ -31,11 +31,11 @@ impl WorkerConnection {
     /// holds a lease for as long.
     pub(crate) fn call<A: Attachment>(
         &self,
-        asked: Asked<'_, A>,
+        asked: SessionRequest<'_, A>,
         lease: Option<WorkerLease>,
         outbox: &Arc<Outbox>,
     ) -> Result<Called, CallRefused> {
-        let Asked {
+        let SessionRequest {
             session,
             is_new_here,
             envelope,
@@ -146,12 +146,12 @@ impl WorkerConnection {
         &self,
         is_stateless: bool,
         envelope: &Envelope<'_>,
-    ) -> Option<AskedList> {
+    ) -> Option<RequestedList> {
         self.plan.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let catalog = &self.services.knowledge.catalog;
         let edition = catalog.edition(self.plan.catalog_key()?)?;
-        Some(AskedList {
+        Some(RequestedList {
             words: self.plan.words_for(is_stateless),
             listing,
             edition,

@@ -139,7 +139,7 @@ impl State {
 
 /// A list that a client has asked for.
 #[derive(Clone, Copy, Debug)]
-struct AskedList {
+struct RequestedList {
     /// The era in whose words the worker answers.
     words: Era,
     listing: Listing,
@@ -157,7 +157,7 @@ struct PendingCall {
     /// The call's answer lists tools, of which its caller gets to see some, or something else.
     tool_filter: Option<Arc<dyn ToolFilter>>,
     /// The list that was asked for, if its answer may be remembered.
-    listing: Option<AskedList>,
+    listing: Option<RequestedList>,
     /// The call's answer lists tools from the first on, of that edition.
     tools: Option<(Changes, Option<Edition>)>,
     /// When the request came in, if that is recorded.
@@ -172,8 +172,8 @@ pub(crate) trait ToolFilter: std::fmt::Debug + Send + Sync {
     fn filtered(&self, response: Bytes) -> Bytes;
 }
 
-/// A request, and whose.
-pub(crate) struct Asked<'a, A> {
+/// A request of a session, with what decides how it is sent.
+pub(crate) struct SessionRequest<'a, A> {
     /// Who calls.
     pub(crate) session: &'a A,
     /// The session was attached just now.

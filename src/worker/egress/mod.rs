@@ -32,7 +32,7 @@ pub use self::slots::descriptors_for_hosts;
 pub(super) use self::state::Egress;
 use super::guardian::Sockets;
 use super::reached::Reached;
-use crate::egress::{Asked, MAX_HEAD, answer, attempt_of, plain};
+use crate::egress::{QueryOutcome, MAX_HEAD, answer, attempt_of, plain};
 use crate::telemetry::labels::EgressOutcome;
 
 /// Connections of one worker that are taken each second, and at once; further ones wait in the kernel.
@@ -125,13 +125,13 @@ impl Egress {
                 let mut names = self.names.lock();
                 answer(&question[..len], &self.list, &mut names, now)
             };
-            if let Some((reply, asked)) = answered {
+            if let Some((reply, query)) = answered {
                 // Full, or gone: it asks again.
                 let _asks_again = dns.try_send_to(&reply, from);
-                let (name, outcome) = match asked {
-                    Asked::Nothing => (None, EgressOutcome::RefusedName),
-                    Asked::Unlisted(name) => (Some(name), EgressOutcome::RefusedName),
-                    Asked::Full(name) => (Some(name), EgressOutcome::Limited),
+                let (name, outcome) = match query {
+                    QueryOutcome::Ordinary => (None, EgressOutcome::RefusedName),
+                    QueryOutcome::Unlisted(name) => (Some(name), EgressOutcome::RefusedName),
+                    QueryOutcome::Full(name) => (Some(name), EgressOutcome::Limited),
                 };
                 let is_same = |(last, at): &(String, Instant)| {
                     Some(last) == name.as_ref() && now.duration_since(*at) < SAME_LOOKUP
