@@ -296,7 +296,7 @@ fn refuse_question(session: &Session, connection: &WorkerConnection, message: &[
     let Some(ask) = ask.and_then(|id| AskRef::parse(id.get())) else {
         return;
     };
-    let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "nobody can be request while tools are listed" });
+    let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "nobody can be asked while tools are listed" });
     let answer = error_response(&ask.to_string(), &error);
     if let Ok(answer) = Envelope::parse(answer.as_bytes()) {
         // The question may have been withdrawn.

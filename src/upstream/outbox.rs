@@ -54,7 +54,7 @@ struct Inner {
     /// What the queued notifications tell, as far as that is known.
     topics: FxHashSet<Topic>,
     /// The account of the messages, and what those take that do not carry their charge.
-    held: Option<Held>,
+    charges: Option<OutboxCharges>,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Drop for Reader {
 }
 
 #[derive(Debug)]
-struct Held {
+struct OutboxCharges {
     messages: Charge,
     answers: Charge,
 }
@@ -135,7 +135,7 @@ impl Outbox {
 
     /// What comes from now on is charged to that tenant, unless another is already.
     pub fn charge_to(&self, account: &Account) {
-        self.inner.lock().held.get_or_insert_with(|| Held {
+        self.inner.lock().charges.get_or_insert_with(|| OutboxCharges {
             messages: account.nothing(held::Kind::Message),
             answers: account.nothing(held::Kind::Answer),
         });
@@ -144,8 +144,8 @@ impl Outbox {
     /// The account of the messages, once that is known.
     pub fn account(&self) -> Option<Account> {
         let inner = self.inner.lock();
-        let held = inner.held.as_ref()?;
-        Some(held.messages.account().clone())
+        let charges = inner.charges.as_ref()?;
+        Some(charges.messages.account().clone())
     }
 
     /// Notes that one more answer is to come.
@@ -266,8 +266,8 @@ impl Outbox {
         if !inner.closed {
             // As many as there were requests; a short one is let in whatever the limits.
             let weight = PLACE + weight_of(&outbound);
-            if let Some(held) = &mut inner.held {
-                held.answers.grow_anyway(weight);
+            if let Some(charges) = &mut inner.charges {
+                charges.answers.grow_anyway(weight);
             }
             let topic = None;
             inner.queue.push_back(Queued { outbound, topic });
@@ -407,13 +407,13 @@ impl Inner {
         match &outbound {
             OutboundMessage::Message(message) => {
                 self.queued_bytes -= message.len();
-                if let Some(held) = &mut self.held {
-                    held.messages.shrink(weight);
+                if let Some(charges) = &mut self.charges {
+                    charges.messages.shrink(weight);
                 }
             }
             OutboundMessage::Answer { .. } | OutboundMessage::Failed { .. } => {
-                if let Some(held) = &mut self.held {
-                    held.answers.shrink(weight);
+                if let Some(charges) = &mut self.charges {
+                    charges.answers.shrink(weight);
                 }
             }
         }
@@ -421,8 +421,8 @@ impl Inner {
     }
 
     fn take_weight(&mut self, message: &[u8]) -> Result<(), Full> {
-        match &mut self.held {
-            Some(held) => held.messages.grow(PLACE + held::weight(message)),
+        match &mut self.charges {
+            Some(charges) => charges.messages.grow(PLACE + held::weight(message)),
             None => Ok(()),
         }
     }

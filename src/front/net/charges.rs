@@ -32,16 +32,16 @@ const REQUEST: usize = 4 << 10;
 /// How far what those hold may pass their limit while others that were asked to end have not ended.
 const SLACK: u64 = 2;
 
-/// What is held for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
+/// What is charged for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
 #[derive(Debug)]
-pub(in crate::front) struct Held {
+pub(in crate::front) struct ConnectionCharge {
     charge: Charge,
     /// Until the caller is known.
     of_connection: Option<OfConnection>,
 }
 
-/// What is held for a request, shared by its answer and by who finds out whose it is.
-pub(in crate::front) type HeldOfRequest = Arc<Mutex<Held>>;
+/// What is charged for a request, shared by its answer and by who finds out whose it is.
+pub(in crate::front) type RequestCharge = Arc<Mutex<ConnectionCharge>>;
 
 /// Bytes that count for a connection.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Drop for OfConnection {
     }
 }
 
-impl Held {
+impl ConnectionCharge {
     /// Charges so many bytes to those whose credentials were not looked at. `None` where there is no room even though others
     /// were asked to end: then this connection ends.
     fn of(slot: &Arc<ConnectionSlot>, bytes: usize) -> Option<Self> {
@@ -102,7 +102,7 @@ impl Held {
         held.with(bytes)
     }
 
-    /// With so many bytes more, as [`Held::of`].
+    /// With so many bytes more, as [`ConnectionCharge::of`].
     fn with(mut self, bytes: usize) -> Option<Self> {
         let Some(of_connection) = &mut self.of_connection else {
             return Some(self);
@@ -137,7 +137,7 @@ impl Held {
     }
 
     /// For a request that begins; nothing if it is one of a few with a short head.
-    pub(super) fn of_request(slot: &Arc<ConnectionSlot>, headers: &HeaderMap) -> Option<HeldOfRequest> {
+    pub(super) fn of_request(slot: &Arc<ConnectionSlot>, headers: &HeaderMap) -> Option<RequestCharge> {
         let head = size_of(headers);
         if head <= FREE_HEAD && slot.activity().under_way() <= FREE_REQUESTS {
             return None;
@@ -207,10 +207,10 @@ mod tests {
         for n in 0..12 {
             tokio::time::advance(std::time::Duration::from_millis(5)).await;
             let one = slot(&slots, &format!("192.0.2.{}", 1 + n / 2)).await;
-            let held = Held::of_head(&one, None, 9 << 10).expect("room for it");
+            let held = ConnectionCharge::of_head(&one, None, 9 << 10).expect("room for it");
             heads.push((one, held));
         }
-        let gone = |heads: &[(Arc<ConnectionSlot>, Held)]| {
+        let gone = |heads: &[(Arc<ConnectionSlot>, ConnectionCharge)]| {
             let closing = heads.iter().filter(|(one, _)| one.activity().is_closing());
             closing.count()
         };
@@ -226,7 +226,7 @@ mod tests {
         let (of_address, another) = (slot(&slots, "192.0.2.6").await, gone(&heads));
         heads.drain(..count);
         tokio::time::advance(std::time::Duration::from_millis(5)).await;
-        let held = Held::of_head(&of_address, None, 9 << 10);
+        let held = ConnectionCharge::of_head(&of_address, None, 9 << 10);
         assert!(held.is_some() && !of_address.activity().is_closing());
         assert_eq!(gone(&heads), 1, "{another}");
         assert_eq!(slots.closed()[1], count as u64 + 1, "each is counted once");
@@ -244,7 +244,7 @@ mod tests {
             HeaderValue::from_str(&"a".repeat(9 << 10)).expect("text"),
         );
         one.activity().request_begins();
-        let held = Held::of_request(&one, &headers).expect("a long head");
+        let held = ConnectionCharge::of_request(&one, &headers).expect("a long head");
         let bytes = (13 << 10) + 6;
         assert_eq!(slots.ledger().strangers().held(), bytes);
         let tenant = slots.ledger().account(&TenantId::new("acme"));
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((of(&tenant), of(slots.ledger().strangers())), (bytes, 0));
         // The connection is known from now on, and one of another tenant pays for itself.
         one.is_known_to(&TenantId::new("acme")).expect("few");
-        let second = Held::of_request(&one, &headers).expect("a long head");
+        let second = ConnectionCharge::of_request(&one, &headers).expect("a long head");
         assert_eq!(of(slots.ledger().shared()), bytes);
         let _full = tenant.charge_anyway(Kind::Body, 30 << 10);
         second

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::charges::{FREE_HEAD, Held};
+use super::charges::{FREE_HEAD, ConnectionCharge};
 use super::connection_slots::ConnectionSlot;
 use super::watched::HangUp;
 
@@ -18,7 +18,7 @@ pub(in crate::front) struct Handshake<T> {
     inner: T,
     /// The connection's slot, and the bytes read so far. `None`: hands are shaken.
     under_way: Option<(Arc<ConnectionSlot>, usize)>,
-    held: Option<Held>,
+    held: Option<ConnectionCharge>,
 }
 
 impl<T> Handshake<T> {
@@ -66,7 +66,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Handshake<T> {
         if let Some((slot, bytes)) = under_way {
             *bytes += buf.filled().len() - before;
             if *bytes > FREE_HEAD {
-                *held = Held::of_head(slot, held.take(), *bytes);
+                *held = ConnectionCharge::of_head(slot, held.take(), *bytes);
             }
         }
         read

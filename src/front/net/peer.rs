@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::charges::HeldOfRequest;
+use super::charges::RequestCharge;
 use super::connection_slots::ConnectionSlot;
 use crate::held::Ledger;
 use crate::ids::TenantId;
@@ -16,7 +16,7 @@ pub(in crate::front) struct Peer {
     /// The slot of its connection.
     pub(in crate::front) slot: Arc<ConnectionSlot>,
     /// What is held for the request, if it is more than each may have.
-    pub(in crate::front) held: Option<HeldOfRequest>,
+    pub(in crate::front) held: Option<RequestCharge>,
 }
 
 impl Peer {

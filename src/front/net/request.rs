@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
-use super::charges::{Held, HeldOfRequest};
+use super::charges::{ConnectionCharge, RequestCharge};
 use super::framing::Fault;
 use super::connection_slots::ConnectionSlot;
 use super::progress::Progress;
@@ -202,7 +202,7 @@ pub(in crate::front) struct Served {
     body: Body,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
-    held: Option<HeldOfRequest>,
+    held: Option<RequestCharge>,
     _under_way: UnderWay,
 }
 
@@ -214,7 +214,7 @@ impl Served {
     ) -> (Self, Option<Unclear>) {
         let activity = slot.activity();
         let number = activity.request_begins();
-        let held = Held::of_request(slot, request.headers());
+        let held = ConnectionCharge::of_request(slot, request.headers());
         let progress = (request.version() == Version::HTTP_2).then(|| {
             let progress = Arc::new(Progress::new(activity.clock()));
             activity.answer_begins(Arc::clone(&progress));
@@ -230,7 +230,7 @@ impl Served {
     }
 
     /// What is held for it, if it is more than each request may have.
-    pub(in crate::front) fn held(&self) -> Option<HeldOfRequest> {
+    pub(in crate::front) fn held(&self) -> Option<RequestCharge> {
         self.held.clone()
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
-use super::charges::{FREE_HEAD, Held};
+use super::charges::{FREE_HEAD, ConnectionCharge};
 use super::framing::Framing;
 use super::connection_slots::ConnectionSlot;
 use super::untaken::untaken;
@@ -86,7 +86,7 @@ pub(super) struct Watched<T: HangUp> {
     activity: Arc<Activity>,
     framing: Framing,
     /// For a long head that has not ended.
-    held: Option<Held>,
+    held: Option<ConnectionCharge>,
     /// Bytes that were read since others had their turn.
     read: usize,
     /// Bytes that were written since then.
@@ -121,7 +121,7 @@ impl<T: HangUp> Watched<T> {
         self.activity.is_within_head(self.framing.is_within_head());
         let head = self.framing.head_len();
         if head > FREE_HEAD {
-            self.held = Held::of_head(&self.slot, self.held.take(), head);
+            self.held = ConnectionCharge::of_head(&self.slot, self.held.take(), head);
         } else if self.held.is_some() {
             self.held = None;
         }

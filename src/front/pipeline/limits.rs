@@ -322,7 +322,7 @@ impl Permit {
             return response;
         }
         response.map(|body| {
-            Body::new(Held {
+            Body::new(PermittedBody {
                 body,
                 _permit: self,
             })
@@ -347,12 +347,12 @@ impl Drop for Permit {
 struct CountedAlready;
 
 /// A body that holds a permit.
-struct Held {
+struct PermittedBody {
     body: Body,
     _permit: Permit,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermittedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
