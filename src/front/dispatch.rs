@@ -101,7 +101,7 @@ impl Serve for Dispatch {
         let hint = keep_alive_hint(idle_timeout);
         service_fn(move |request: Request<Incoming>| {
             let version = request.version();
-            let (served, fault) = Served::begin(&peer.slot, &request);
+            let (served, unclear) = Served::begin(&peer.slot, &request);
             let activity = Arc::clone(peer.slot.activity());
             let dispatch = self.clone();
             let peer = Peer {
@@ -115,7 +115,7 @@ impl Serve for Dispatch {
             let answer = has_room.then(|| {
                 Answer::of(move |late| {
                     let of_body = Arc::clone(&span);
-                    let answer = dispatch.answer(request, peer, late, fault);
+                    let answer = dispatch.answer(request, peer, late, unclear);
                     let answer =
                         answer.map(|response| response.map(|body| body.in_request(of_body)));
                     Box::pin(of_request(span, answer))
@@ -147,10 +147,10 @@ impl Dispatch {
         request: Request<Incoming>,
         peer: Peer,
         late: Late,
-        fault: Option<Unclear>,
+        unclear: Option<Unclear>,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let clear = match fault {
+        let clear = match unclear {
             None => unambiguous(&mut parts),
             Some(unclear) => Err(unclear),
         };

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::framing::{Ambiguous, Fault};
+use super::framing::{Ambiguous, FramingError};
 use super::progress::Progress;
 use crate::fair::Flow;
 use crate::held::Ledger;
@@ -208,14 +208,14 @@ impl Activity {
     }
 
     /// Why the request of that number can be read in two ways; so can all that come after the first such.
-    pub(super) fn fault(&self, number: u64) -> Option<Fault> {
+    pub(super) fn framing_error(&self, number: u64) -> Option<FramingError> {
         let found = self.ambiguous.get()?;
-        (found.head <= number).then_some(found.fault)
+        (found.head <= number).then_some(found.error)
     }
 
     /// Why the request that came last can be read in two ways; over HTTP/1 it is the only one under way.
-    pub(super) fn last_fault(&self) -> Option<Fault> {
-        self.fault(self.served.load(Ordering::Relaxed))
+    pub(super) fn last_framing_error(&self) -> Option<FramingError> {
+        self.framing_error(self.served.load(Ordering::Relaxed))
     }
 
     /// A body is not read on, until the guard is dropped.

@@ -39,6 +39,6 @@ mod watched;
 
 pub(super) use activity::Activity;
 pub(super) use connection::STREAM_WINDOW;
-pub use framing::{Ambiguous, Fault, Framing};
+pub use framing::{Ambiguous, FramingError, Framing};
 pub use connection_slots::{ConnectionLimits, ConnectionSlots};
-pub(super) use request::{Served, Unclear, fault_of_body, unambiguous};
+pub(super) use request::{Served, Unclear, framing_error_of_body, unambiguous};

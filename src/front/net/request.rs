@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
 use super::charges::{ConnectionCharge, RequestCharge};
-use super::framing::Fault;
+use super::framing::FramingError;
 use super::connection_slots::ConnectionSlot;
 use super::progress::Progress;
 use crate::front::response::body::Body;
@@ -50,26 +50,26 @@ impl Unclear {
     }
 }
 
-impl From<Fault> for Unclear {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::TwoLengths => refused(
+impl From<FramingError> for Unclear {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::TwoLengths => refused(
                 "the length of the body is said more than once (`Content-Length`, `Transfer-Encoding`)",
             ),
-            Fault::CodingUnclear => refused(
+            FramingError::CodingUnclear => refused(
                 "`Transfer-Encoding` says more than `chunked` once (send `Transfer-Encoding: chunked`, or `Content-Length`)",
             ),
-            Fault::TooLong => refused(
+            FramingError::TooLong => refused(
                 "a header or a chunk that says the length of a body is longer than needed (96 bytes)",
             ),
-            Fault::BareLineFeed => refused(
+            FramingError::BareLineFeed => refused(
                 "a line before the body ends with a line feed alone (each ends with CR and LF)",
             ),
-            Fault::BareLineFeedInBody => refused(
+            FramingError::BareLineFeedInBody => refused(
                 "a line with the size of a chunk, or one after the last chunk, ends with a line feed alone (each ends with CR and LF)",
             ),
             // RFC 9112, 6.1: what is not understood is 501.
-            Fault::CodingUnknown => Self::new(
+            FramingError::CodingUnknown => Self::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "`Transfer-Encoding` names a coding that is not understood (send the body as it is, with `Transfer-Encoding: chunked` or `Content-Length`)",
             ),
@@ -78,9 +78,9 @@ impl From<Fault> for Unclear {
 }
 
 /// Why the body can be read in two ways that comes over that connection, as far as it has come.
-pub(in crate::front) fn fault_of_body(activity: &Activity) -> Option<Failure> {
-    let fault = activity.last_fault()?;
-    Some(Unclear::from(fault).failure)
+pub(in crate::front) fn framing_error_of_body(activity: &Activity) -> Option<Failure> {
+    let error = activity.last_framing_error()?;
+    Some(Unclear::from(error).failure)
 }
 
 /// Refuses a request that can be read in two ways, and puts its authority into `Host`, wherever it came from, so
@@ -226,7 +226,7 @@ impl Served {
             held,
             _under_way: UnderWay(Arc::clone(activity)),
         };
-        (served, activity.fault(number).map(Unclear::from))
+        (served, activity.framing_error(number).map(Unclear::from))
     }
 
     /// What is held for it, if it is more than each request may have.

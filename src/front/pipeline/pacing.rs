@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::front::net::{Activity, fault_of_body};
+use crate::front::net::{Activity, framing_error_of_body};
 use crate::held::Account;
 use crate::protocol::{Failure, Reason};
 
@@ -49,7 +49,7 @@ impl fmt::Debug for BodyLimits<'_> {
 impl BodyLimits<'_> {
     /// What is wrong with the body itself, as far as it has come over the connection.
     pub(in crate::front) fn fault(&self) -> Option<Failure> {
-        self.connection.and_then(fault_of_body)
+        self.connection.and_then(framing_error_of_body)
     }
 
     /// Waits for [`BodyLimits::fault`]. Whoever polls it is polled whenever something has come: over HTTP/1 a request is
