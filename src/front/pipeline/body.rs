@@ -191,7 +191,7 @@ impl<'a> Reading<'a> {
             };
             let frame = frame.map_err(|error| {
                 // What hyper refuses is named as what it is.
-                self.pacing.limits.fault().unwrap_or_else(|| {
+                self.pacing.limits.failure().unwrap_or_else(|| {
                     let why = format!("the body ended early: {error}");
                     Failure::new(Reason::InvalidRequest, why)
                 })
@@ -202,7 +202,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The next frame, unless it does not come in time, or a shutdown or a fault of the body comes before it.
+    /// The next frame, unless it does not come in time, or a shutdown or a failure of the body comes before it.
     #[allow(clippy::type_complexity, reason = "a frame as hyper has it")]
     async fn frame_in_time<B>(
         &mut self,
@@ -218,7 +218,7 @@ impl<'a> Reading<'a> {
                 Ok(next) => Ok(Ok(next)),
                 Err(_elapsed) => Err(self.too_slow()),
             },
-            fault = limits.until_fault() => Err(fault),
+            failure = limits.until_failure() => Err(failure),
             drained = self.pacing.drained() => Ok(Err(drained)),
         }
     }

@@ -48,17 +48,17 @@ impl fmt::Debug for BodyLimits<'_> {
 
 impl BodyLimits<'_> {
     /// What is wrong with the body itself, as far as it has come over the connection.
-    pub(in crate::front) fn fault(&self) -> Option<Failure> {
+    pub(in crate::front) fn failure(&self) -> Option<Failure> {
         self.connection.and_then(framing_error_of_body)
     }
 
-    /// Waits for [`BodyLimits::fault`]. Whoever polls it is polled whenever something has come: over HTTP/1 a request is
+    /// Waits for [`BodyLimits::failure`]. Whoever polls it is polled whenever something has come: over HTTP/1 a request is
     /// served by the task of its connection.
     ///
     /// # Cancel-Safety
     /// Cancel-safe.
-    pub(in crate::front) async fn until_fault(&self) -> Failure {
-        poll_fn(|_| self.fault().map_or(Poll::Pending, Poll::Ready)).await
+    pub(in crate::front) async fn until_failure(&self) -> Failure {
+        poll_fn(|_| self.failure().map_or(Poll::Pending, Poll::Ready)).await
     }
 }
 
