@@ -1,4 +1,4 @@
-//! A session's way to a worker: its route, and a slot there.
+//! How a session gets a worker: its route, and a slot there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,7 +132,7 @@ impl Gateway {
         failure
     }
 
-    /// The way of a session's requests under the pool.toml in force: of those that set nothing
+    /// The route of a session's requests under the pool.toml in force: of those that set nothing
     /// themselves, or of those that set `config`.
     pub(crate) async fn route(
         &self,

@@ -154,11 +154,11 @@ impl Aggregate<'_> {
         listing: Listing,
     ) -> Result<Listed, Failure> {
         let session = self.session_of(lister, server).await?;
-        let mut way = match &lister.whole {
+        let mut route = match &lister.whole {
             Some(_) => None,
-            None => Some(self.gateway.stateless_callers().way(&session).await?),
+            None => Some(self.gateway.stateless_callers().worker_route(&session).await?),
         };
-        let era = way.as_ref().map_or_else(Era::default, |way| way.era);
+        let era = route.as_ref().map_or_else(Era::default, |route| route.era);
         let _in_use = session.in_use();
         let alias = self.gateway.aggregate_view().names().of(server);
         let mut all = Listed::default();
@@ -173,8 +173,8 @@ impl Aggregate<'_> {
                 Some(_) => {
                     ResponseStream::new().with_config(part_of(lister.config.as_ref(), &session))
                 }
-                None => match way.take() {
-                    Some(way) => ResponseStream::on(None, way),
+                None => match route.take() {
+                    Some(route) => ResponseStream::on(None, route),
                     None => ResponseStream::stateless(None, era),
                 },
             }

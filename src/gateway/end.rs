@@ -15,7 +15,7 @@ use crate::session::{Ended, Session, persistence};
 use crate::store::{IdHash, SessionRow};
 
 impl SessionTable {
-    /// A way that a session does not take any more: what only it used ends.
+    /// A route that a session does not take any more: what only it used ends.
     pub(super) fn leave_behind(&self, route: &Route) {
         if route.share == Share::Session {
             self.workers

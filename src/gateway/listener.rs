@@ -138,7 +138,7 @@ impl Gateway {
         let envelope = Envelope::parse(request.as_bytes())
             .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
         let mut response_stream =
-            ResponseStream::on(None, self.stateless_callers().way(session).await?);
+            ResponseStream::on(None, self.stateless_callers().worker_route(session).await?);
         self.request(session, request.as_bytes(), &envelope, &mut response_stream)
             .await?;
         match response_stream.last(|_| {}).await {

@@ -65,7 +65,7 @@ pub use listener::Listener;
 pub use lister::Lister;
 pub use open_session::Initialized;
 pub use packages::Install;
-pub use response_stream::{Next, ResponseStream, TimeLimit, Way};
+pub use response_stream::{Next, ResponseStream, TimeLimit, WorkerRoute};
 pub use rules::Finding;
 pub use service::Records;
 pub use session_table::SessionTable;

@@ -57,7 +57,7 @@ pub struct ResponseStream {
     pub(super) has_client: bool,
     /// The only request of the POST, while it may be sent once more.
     pub(super) repeat: Option<Repeat>,
-    /// The request's way to a worker, while it is not there.
+    /// The request while it is sent once more: until it has reached a worker.
     pub(super) repeating: Option<Repeating>,
     /// Places for what it subscribes to.
     pub(super) reserved: Vec<Reserved>,
@@ -113,7 +113,7 @@ impl Repeat {
     }
 }
 
-/// The request's way to another worker, or to its first while that is not to be had at once. Kept here so that a
+/// A request that is being sent to another worker, or to its first while that is not to be had at once. Kept here so that a
 /// dropped [`ResponseStream::next`] loses nothing, and in a task of its own: what the pool gives it is taken whether or
 /// not its client is there to ask what comes next.
 pub(super) struct Repeating {
@@ -127,9 +127,9 @@ impl fmt::Debug for Repeating {
     }
 }
 
-/// How a request goes to its worker.
+/// Which era a request has to be written in, and the worker it goes to where that is known.
 #[derive(Debug)]
-pub struct Way {
+pub struct WorkerRoute {
     /// In the words of which era.
     pub era: Era,
     /// The worker that was started to find that out.
@@ -236,10 +236,10 @@ impl ResponseStream {
     }
 
     /// For a request of such a caller in the words of the worker that was found for it.
-    pub fn on(level: Option<Level>, way: Way) -> Self {
-        let mut response_stream = Self::stateless(level, way.era);
-        response_stream.leased = way.leased;
-        response_stream.waited = way.waited;
+    pub fn on(level: Option<Level>, route: WorkerRoute) -> Self {
+        let mut response_stream = Self::stateless(level, route.era);
+        response_stream.leased = route.leased;
+        response_stream.waited = route.waited;
         response_stream
     }
 

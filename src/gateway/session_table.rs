@@ -164,7 +164,7 @@ impl SessionTable {
         }
     }
 
-    /// Has the ways that are `meant`, by their pool key and what would be started, worked out again
+    /// Has the routes that are `meant`, by their pool key and what would be started, worked out again
     /// with the next request that goes them, those of callers without sessions included.
     pub fn reconsider_routes(&self, is_meant: impl Fn(PoolKey, &StartPlan) -> bool) {
         for session in self.all().into_iter().chain(self.stateless_sessions.all()) {

@@ -54,7 +54,7 @@ pub(super) struct Beginning {
 pub(super) struct GatewayState {
     /// Which sessions there are.
     pub(super) sessions: Arc<SessionTable>,
-    /// What servers have told, as far as the way of a request depends on it.
+    /// What servers have told, as far as the route of a request depends on it.
     pub(super) knowledge: Arc<Knowledge>,
     /// What servers' tools are called.
     pub(super) tools: KnownTools,

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::response_stream::{ResponseStream, Way};
+use super::response_stream::{ResponseStream, WorkerRoute};
 use super::session_table::SessionTable;
 use super::state::Gateway;
 use super::stateless_sessions::{Caller, Declaration};
@@ -252,23 +252,23 @@ impl<'g> StatelessCallers<'g> {
     ///
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
-    pub async fn way(self, caller: &Arc<Session>) -> Result<Way, Failure> {
-        caller.unless_ended(self.find_way(caller)).await
+    pub async fn worker_route(self, caller: &Arc<Session>) -> Result<WorkerRoute, Failure> {
+        caller.unless_ended(self.find_worker_route(caller)).await
     }
 
-    async fn find_way(self, caller: &Arc<Session>) -> Result<Way, Failure> {
+    async fn find_worker_route(self, caller: &Arc<Session>) -> Result<WorkerRoute, Failure> {
         let route = self.gateway.route(caller, None).await?;
         let mut waited = Duration::ZERO;
         if route.plan.era_is_certain {
             let era = route.era();
-            return Ok(Way {
+            return Ok(WorkerRoute {
                 era,
                 leased: None,
                 waited,
             });
         }
         let (route, lease) = self.gateway.lease(caller, None, &mut waited).await?;
-        Ok(Way {
+        Ok(WorkerRoute {
             era: route.era(),
             leased: Some(lease),
             waited,

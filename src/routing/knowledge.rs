@@ -1,4 +1,4 @@
-//! What running servers have told of themselves, as far as the way of a request depends on it.
+//! What running servers have told of themselves, as far as the route of a request depends on it.
 
 use super::catalog::Catalog;
 use super::dialects::DialectCache;
@@ -30,7 +30,7 @@ impl Knowledge {
         }
     }
 
-    /// Grows whenever sessions may have to go another way than before.
+    /// Grows whenever sessions may have to take another route than before.
     pub(crate) fn edition(&self) -> u64 {
         self.dialects.edition() + self.roots.edition() + self.one_at_a_time.edition()
     }

@@ -21,7 +21,7 @@ const MAX_KNOWN: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct OneAtATime {
     known: Mutex<FxHashSet<(TenantId, ServerName)>>,
-    /// Grows whenever a session may have to go another way than before.
+    /// Grows whenever a session may have to take another route than before.
     edition: AtomicU64,
 }
 

@@ -1,7 +1,7 @@
 //! Which secrets are read again from files and commands, and what follows from what was read.
 //!
 //! ```text
-//!  running workers ─▶ sources ─▶ (read, each once) ─▶ Readings ─▶ workers and ways with an old secret
+//!  running workers ─▶ sources ─▶ (read, each once) ─▶ Readings ─▶ workers and routes with an old secret
 //!                                        └──────────▶ Unreadable ─▶ what is logged
 //! ```
 //!

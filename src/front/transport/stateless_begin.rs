@@ -53,14 +53,14 @@ impl CallRequest<'_> {
     ) -> Begun {
         let gateway = self.gateway;
         let callers = gateway.stateless_callers();
-        let way = match callers.way(&caller).await {
-            Ok(way) => way,
+        let route = match callers.worker_route(&caller).await {
+            Ok(route) => route,
             Err(failure) => {
                 context.failed(failure.reason);
                 return Begun::Refused(failure);
             }
         };
-        let words = way.era;
+        let words = route.era;
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
@@ -78,7 +78,7 @@ impl CallRequest<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            response_stream: ResponseStream::on(request.level, way)
+            response_stream: ResponseStream::on(request.level, route)
                 .asked_by(self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
