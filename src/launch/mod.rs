@@ -38,7 +38,7 @@ pub use line::{
 };
 pub use package::Package;
 pub use quiet::quieten;
-pub use reach::{Closed, closed_way, installation_of, unreadable, unreadable_itself};
+pub use reach::{Inaccessible, inaccessible, installation_of, unreadable, unreadable_itself};
 pub use sandbox::{Lender, NamedPath, RunsAs, Sandbox, Strict};
 pub use secret_files::SecretFiles;
 pub use sources::{

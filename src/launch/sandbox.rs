@@ -94,8 +94,8 @@ impl Sandbox {
             Network::Off => 0,
             Network::Allow(_) => 4,
         };
-        let walls = network | (u8::from(self.strict.is_some()) << 1);
-        let mut digested = vec![kind, a, b, c, d, walls];
+        let isolation = network | (u8::from(self.strict.is_some()) << 1);
+        let mut digested = vec![kind, a, b, c, d, isolation];
         for rule in self.network.allowed().iter().flat_map(|list| list.texts()) {
             digested.push(3);
             digested.extend(rule.as_bytes());

@@ -55,7 +55,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     for (name, server) in &config.servers {
         missing.extend(program(config, name, server));
         missing.extend(folders::of_server(config, name, server));
-        missing.extend(walls(name, server));
+        missing.extend(isolation(name, server));
         missing.extend(not_there(name, server));
         missing.extend(not_writable(config, name, server));
     }
@@ -181,10 +181,10 @@ fn writable_by_all(config: &Config) -> Vec<Finding> {
     open.collect()
 }
 
-/// The walls that a server is to have and that this host cannot give.
-fn walls(name: &ServerName, server: &Server) -> Vec<Finding> {
+/// The isolation that a server is to have and that this host cannot give.
+fn isolation(name: &ServerName, server: &Server) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut lacks = |key: &str, value: &str, why: worker::NoWalls| {
+    let mut lacks = |key: &str, value: &str, why: worker::IsolationUnavailable| {
         let why = format!(
             "`servers.{name}.{key}` = {value} cannot be had on this host: {why} (`stdiopool doctor` says what it takes); the server is refused rather than started without"
         );

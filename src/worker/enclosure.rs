@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::guardian::Mount;
-use crate::launch::{Closed, LaunchSpec, closed_way, unreadable};
+use crate::launch::{Inaccessible, LaunchSpec, inaccessible, unreadable};
 
 /// Where services of the host that look up names, or ask others to, have their sockets.
 const RESOLVERS: [&str; 4] = [
@@ -56,7 +56,7 @@ impl Enclosure {
         }
         if let Some(user) = user {
             let shown = own.iter().chain(&shared).chain(&spec.read_only);
-            let closed = shown.filter_map(|path| closed_way(path, user));
+            let closed = shown.filter_map(|path| inaccessible(path, user));
             hidden.extend(closed.map(|closed| closed.at().to_owned()));
         }
         hidden.sort();
@@ -97,7 +97,7 @@ impl Enclosure {
     }
 
     /// Why a user cannot read what is at a path, within this.
-    pub(super) fn unreadable(&self, path: &Path, user: u32) -> Option<Closed> {
+    pub(super) fn unreadable(&self, path: &Path, user: u32) -> Option<Inaccessible> {
         match self.shows(path) {
             // Above it, the way is free.
             true => None,
@@ -106,10 +106,10 @@ impl Enclosure {
     }
 
     /// Why a user does not come to a path, within this.
-    pub(super) fn closed(&self, path: &Path, user: u32) -> Option<Closed> {
+    pub(super) fn closed(&self, path: &Path, user: u32) -> Option<Inaccessible> {
         match self.shows(path) {
             true => None,
-            false => closed_way(path, user),
+            false => inaccessible(path, user),
         }
     }
 

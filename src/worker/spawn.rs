@@ -15,7 +15,7 @@ use super::disk::disk_usage;
 use super::egress::Egress;
 use super::enclosure::Enclosure;
 use super::guardian::{
-    Files, Launch, LaunchError, Launched, NoWalls, Root, can_be_strict, can_have_list_of_hosts,
+    Files, Launch, LaunchError, Launched, IsolationUnavailable, Root, can_be_strict, can_have_list_of_hosts,
     can_have_no_network, can_hide_from_users, can_make_read_only,
 };
 use super::life::{self, Pipes};
@@ -28,7 +28,7 @@ use crate::egress::Network;
 use crate::fair::Flow;
 use crate::folders;
 use crate::ids::WorkerId;
-use crate::launch::{Closed, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
+use crate::launch::{Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
 
 /// Where a command is looked up when the environment of the worker has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -149,7 +149,7 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
         Some(RunsAs::OneOf(_)) => return Err(SpawnError::NoUser("none was lent".to_owned())),
         Some(RunsAs::Supervisor) | None => None,
     };
-    check_walls(spec, user)?;
+    check_isolation(spec, user)?;
     make_folders(spec, user)?;
     spec.secret_files
         .write(user)
@@ -184,7 +184,7 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
         false => Enclosure::of_permissions(),
     };
     if let Some(user) = user {
-        check_ways(spec, &enclosure, user, &program, &cwd)?;
+        check_paths(spec, &enclosure, user, &program, &cwd)?;
     }
     Ok(Prepared {
         program,
@@ -201,17 +201,17 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
     })
 }
 
-/// Whether the host has the walls that a launch is to have; nothing is started without.
-fn check_walls(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
+/// Whether the host can give the isolation that a launch is to have; nothing is started without.
+fn check_isolation(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
     let Some(sandbox) = &spec.sandbox else {
         return Ok(());
     };
     if sandbox.strict.is_some() {
         let key = "`sandbox = \"strict\"`";
-        can_be_strict().map_err(|why| SpawnError::NoWalls { key, why })?;
+        can_be_strict().map_err(|why| SpawnError::IsolationUnavailable { key, why })?;
         if user.is_none() && nix::unistd::geteuid().is_root() {
-            let why = NoWalls::users();
-            return Err(SpawnError::NoWalls { key, why });
+            let why = IsolationUnavailable::users();
+            return Err(SpawnError::IsolationUnavailable { key, why });
         }
     }
     let own_network = match &sandbox.network {
@@ -220,11 +220,11 @@ fn check_walls(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
         Network::Allow(_) => Some(("`network` with a list", can_have_list_of_hosts())),
     };
     if let Some((key, found)) = own_network {
-        found.map_err(|why| SpawnError::NoWalls { key, why })?;
+        found.map_err(|why| SpawnError::IsolationUnavailable { key, why })?;
         if user.is_none() && nix::unistd::geteuid().is_root() {
             // Root goes back to the host's network.
-            let why = NoWalls::users();
-            return Err(SpawnError::NoWalls { key, why });
+            let why = IsolationUnavailable::users();
+            return Err(SpawnError::IsolationUnavailable { key, why });
         }
     }
     Ok(())
@@ -250,7 +250,7 @@ fn check_seen(
     for (key, path) in named.chain([(None, program)]) {
         if let Some(why) = unreadable_itself(path, user) {
             let command = || format!("command `{}`", spec.program);
-            return Err(SpawnError::Closed {
+            return Err(SpawnError::Inaccessible {
                 what: key.map_or_else(command, |key| format!("`{key}`")),
                 key: key.cloned(),
                 path: path.to_owned(),
@@ -365,18 +365,18 @@ pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, Spa
             let cwd = Some(spec.cwd.as_path()).filter(|cwd| cwd.exists());
             check_seen(spec, &root, Some(user), &program, cwd.unwrap_or(&program))
         }
-        _ => check_ways(spec, &enclosure, user, &program, base),
+        _ => check_paths(spec, &enclosure, user, &program, base),
     };
     let error = checked.err()?;
     let key = match &error {
-        SpawnError::Closed { key, .. } => key.clone(),
+        SpawnError::Inaccessible { key, .. } => key.clone(),
         _ => None,
     };
     Some((key, error))
 }
 
 /// Whether the user of a worker comes to what it is started from, and to what pool.toml names.
-fn check_ways(
+fn check_paths(
     spec: &LaunchSpec,
     enclosure: &Enclosure,
     user: u32,
@@ -384,7 +384,7 @@ fn check_ways(
     cwd: &Path,
 ) -> Result<(), SpawnError> {
     let closed =
-        |key: Option<&String>, what: String, path: &Path, why: Closed| SpawnError::Closed {
+        |key: Option<&String>, what: String, path: &Path, why: Inaccessible| SpawnError::Inaccessible {
             key: key.cloned(),
             what,
             path: path.to_owned(),

@@ -76,7 +76,7 @@ impl Drop for Attached {
         else {
             return;
         };
-        match stream.is_over_and_in_the_way() {
+        match stream.is_over_and_holds_much() {
             true => self.parked.forget(self.session, self.no),
             // Also if nobody knows a place to go on from: a broken connection is no cancellation.
             false => self.parked.park(self.session, stream),

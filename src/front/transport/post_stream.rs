@@ -126,7 +126,7 @@ impl PostStream {
     }
 
     /// Whether its tenant has so little room left that what is over is better forgotten.
-    pub(super) fn is_over_and_in_the_way(&self) -> bool {
+    pub(super) fn is_over_and_holds_much(&self) -> bool {
         let account = self.account();
         self.ended && account.held() > account.limit() / PARKED_PART
     }

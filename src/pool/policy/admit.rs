@@ -56,7 +56,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, id, key, &facts, claim);
-        self.make_way(now, key, Patience::AtFirst, out);
+        self.replace_rivals(now, key, Patience::AtFirst, out);
         self.adopt_for(now, key, out);
         self.schedule(now, out);
     }

@@ -85,7 +85,7 @@ impl Policy {
         if self.workers.len() - self.stopping > self.limits.max_workers {
             self.stop(id, StopReason::Evicted, out);
         }
-        self.lets_by(now, id, Patience::AtFirst, out);
+        self.replace_rivals_of(now, id, Patience::AtFirst, out);
     }
 
     /// The worker is no longer among the idle.
@@ -143,7 +143,7 @@ impl Policy {
             self.drains(now, victim);
             self.becomes_idle(now, victim, out);
         }
-        self.make_way(now, key, Patience::Over, out);
+        self.replace_rivals(now, key, Patience::Over, out);
         let again = Self::after(now, self.limits.yield_after);
         if again < deadline {
             self.arm(again, Timer::Yield(id));

@@ -96,7 +96,7 @@ impl Policy {
         self.close_circuit(&facts.server, out);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.grant_waiting(now, key, out);
-        self.lets_by(now, id, Patience::Over, out);
+        self.replace_rivals_of(now, id, Patience::Over, out);
         self.becomes_idle(now, id, out);
         self.schedule(now, out);
     }

@@ -127,7 +127,7 @@ impl Policy {
     /// that.
     pub(super) fn drained_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         for key in self.waiting_beside(id) {
-            self.make_way(now, key, Patience::AtFirst, out);
+            self.replace_rivals(now, key, Patience::AtFirst, out);
         }
     }
 
@@ -148,7 +148,7 @@ impl Policy {
     }
 
     /// A worker has become ready or idle while other keys waited, some since before it was there.
-    pub(super) fn lets_by(
+    pub(super) fn replace_rivals_of(
         &mut self,
         now: Instant,
         id: WorkerId,
@@ -160,13 +160,13 @@ impl Policy {
             let first = first.and_then(|ticket| self.tickets.get(ticket));
             let is_over = first.is_some_and(|ticket| ticket.yields_at <= now);
             if patience == Patience::AtFirst || is_over {
-                self.make_way(now, key, patience, out);
+                self.replace_rivals(now, key, patience, out);
             }
         }
     }
 
     /// Whoever waits for the key gets its turn in a lineage that is full: see the [module](self).
-    pub(super) fn make_way(
+    pub(super) fn replace_rivals(
         &mut self,
         now: Instant,
         key: PoolKey,

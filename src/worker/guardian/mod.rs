@@ -54,6 +54,6 @@ pub use process::run_guardian_if_asked;
 
 pub(crate) use mounts::{Mount, Written};
 pub(crate) use network::Sockets;
-pub use probe::{NoWalls, can_be_strict, can_have_list_of_hosts, can_have_no_network};
+pub use probe::{IsolationUnavailable, can_be_strict, can_have_list_of_hosts, can_have_no_network};
 pub(crate) use root::{RootEntry, Root};
 pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};
