@@ -12,7 +12,7 @@
 //! it; what is not understood or cannot be installed is run as written, unless it would then ask another registry than
 //! the operator's.
 //!
-//! This room deliberately starts no worker.
+//! This module deliberately starts no worker.
 
 mod command_init;
 mod direct;

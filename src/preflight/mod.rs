@@ -6,7 +6,7 @@
 //!
 //! Invariant: what a start would refuse is found here before it, in the words of the start.
 //!
-//! This room deliberately runs nothing and asks no registry: packages and JWKs are looked at when they are first needed, and so are
+//! This module deliberately runs nothing and asks no registry: packages and JWKs are looked at when they are first needed, and so are
 //! commands that print secrets, but for who asks for that ([`printed`]).
 
 mod finding;

@@ -15,7 +15,7 @@
 //! - what a server said of itself is remembered for a launch and a tenant, and never shown to another;
 //! - a tool is called only if what is set for its callers (`bind`) is set, or it does not have it.
 //!
-//! This room deliberately starts nothing, asks no worker, and knows a session only as the request that it makes.
+//! This module deliberately starts nothing, asks no worker, and knows a session only as the request that it makes.
 
 mod bindings;
 mod catalog;

@@ -15,7 +15,7 @@
 //! - whoever ends a session marks it first and visits its workers then; whoever attaches it looks at the mark afterwards;
 //! - what is subscribed to takes its place before a worker is asked.
 //!
-//! This room deliberately sends nothing to a worker, and does not decide when a session ends.
+//! This module deliberately sends nothing to a worker, and does not decide when a session ends.
 
 mod attachment;
 mod directory;

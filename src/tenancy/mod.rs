@@ -10,7 +10,7 @@
 //! Invariants: a value is put into a template once and never read as one; a secret is in the launch
 //! spec and nowhere else; what belongs to another tenant is as unknown as what does not exist.
 //!
-//! This room deliberately starts nothing, except the commands that print secrets.
+//! This module deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
 mod bound;

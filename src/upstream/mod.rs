@@ -19,7 +19,7 @@
 //! - an outbox takes in every answer; it never makes a writer wait;
 //! - no lock is held across an await, and a connection's lock is never taken while another's is.
 //!
-//! This room deliberately does not know sessions, does not choose a worker, and sends nothing a second time.
+//! This module deliberately does not know sessions, does not choose a worker, and sends nothing a second time.
 
 mod attachment;
 mod broadcast;
