@@ -39,8 +39,8 @@ impl SessionTable {
             }
         }
         self.end_callers(&why);
-        let newcomers: Vec<_> = self.newcomers.lock().values().cloned().collect();
-        for session in newcomers {
+        let pending: Vec<_> = self.pending.lock().values().cloned().collect();
+        for session in pending {
             if let Some(why) = why(&session) {
                 session.end(why);
                 for route in session.routes() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::newcomer::Newcomer;
+use super::pending_session::PendingSession;
 use super::response_stream::{Last, ResponseStream};
 use super::session_table::SessionTable;
 use super::state::Gateway;
@@ -36,11 +36,11 @@ impl Gateway {
             .server_for(principal, server.as_str())?;
         let session = self.listening(principal, server, Scope::Server)?;
         let session = Arc::new(session.with_config(config.map(Arc::new)));
-        let newcomer = Newcomer::enter(&self.state.sessions, &session)?;
+        let pending = PendingSession::enter(&self.state.sessions, &session)?;
         let info = self.server_info(&session).await?;
         let mut filter = asked.agreed(info.text());
         self.state.sessions.take_in(&session)?;
-        drop(newcomer);
+        drop(pending);
         // From here on it is taken out again.
         let mut listener = Listener {
             sessions: Arc::clone(&self.state.sessions),

@@ -40,7 +40,7 @@ mod known_tools;
 mod late_lists;
 mod listener;
 mod lister;
-mod newcomer;
+mod pending_session;
 mod open_session;
 mod packages;
 mod resend;

@@ -34,7 +34,7 @@ pub struct SessionTable {
     /// Sessions that stand for callers without sessions.
     pub(super) stateless_sessions: StatelessSessions,
     /// Sessions that are being opened.
-    pub(super) newcomers: Mutex<FxHashMap<SessionNo, Arc<Session>>>,
+    pub(super) pending: Mutex<FxHashMap<SessionNo, Arc<Session>>>,
     /// Calls that wait for their client's next request.
     pub(super) suspended_calls: SuspendedCalls,
     pub(super) ledger: Ledger,
@@ -57,7 +57,7 @@ impl SessionTable {
         Self {
             directory: Directory::default(),
             stateless_sessions: StatelessSessions::default(),
-            newcomers: Mutex::default(),
+            pending: Mutex::default(),
             suspended_calls: SuspendedCalls::new()
                 .expect("the system has randomness, or nothing here can be safe"),
             ledger,

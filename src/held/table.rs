@@ -5,7 +5,7 @@
 //! 1. no entry goes because of another tenant's;
 //! 2. what is in use never goes;
 //! 3. there are never more entries of a tenant, nor of all, than the [`Bounds`] say;
-//! 4. a newcomer takes the place of its own tenant's least recently used entry, and is refused if all
+//! 4. a new entry replaces its own tenant's least recently used entry, and is refused if all
 //!    of those are in use.
 
 use std::hash::Hash;
