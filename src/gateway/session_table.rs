@@ -12,7 +12,7 @@ use super::gateway_event::EventSink;
 use super::stateless_sessions::{Caller, StatelessSessions};
 use super::suspended::SuspendedCalls;
 use crate::bridge::SessionNo;
-use crate::held::{Crowded, Kind, Ledger, charged};
+use crate::held::{TableFull, Kind, Ledger, charged};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{CurrentConfig, StartPlan};
@@ -217,8 +217,8 @@ impl SessionTable {
             Err(crowded) => {
                 self.end(&session);
                 let reason = match crowded {
-                    Crowded::OfTenant(_) => Reason::TenantLimit,
-                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                    TableFull::OfTenant(_) => Reason::TenantLimit,
+                    TableFull::OfAll(_) => Reason::PoolExhausted,
                 };
                 let why = format!("no room for another caller without a session: {crowded}");
                 Err(Failure::new(reason, why).retry_after(RETRY_CROWDED))

@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::held::{Bounds, Charge, Crowded, TenantTable};
+use crate::held::{Bounds, Charge, TableFull, TenantTable};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::session::Session;
 
@@ -153,7 +153,7 @@ impl StatelessSessions {
         caller: Caller,
         session: Arc<Session>,
         charge: Charge,
-    ) -> Result<(Arc<Session>, Option<Arc<Session>>), Crowded> {
+    ) -> Result<(Arc<Session>, Option<Arc<Session>>), TableFull> {
         let tenant = session.tenant().clone();
         let mut sessions = self.sessions.lock();
         if let Some(known) = sessions.get(&tenant, &caller) {

@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::session_table::SessionTable;
 use super::suspended::{CallNo, Purpose, Suspended, Waits};
 use crate::bridge::stateless::Question;
-use crate::held::{Crowded, Kind, charged};
+use crate::held::{TableFull, Kind, charged};
 use crate::protocol::{Failure, Reason};
 
 /// What such a call takes beside its questions, in bytes.
@@ -67,8 +67,8 @@ impl SessionTable {
             Ok(_) => Ok(state),
             Err(crowded) => {
                 let reason = match crowded {
-                    Crowded::OfTenant(_) => Reason::TenantLimit,
-                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                    TableFull::OfTenant(_) => Reason::TenantLimit,
+                    TableFull::OfAll(_) => Reason::PoolExhausted,
                 };
                 let why =
                     format!("no room for a call that waits for its client's answer: {crowded}");

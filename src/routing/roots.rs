@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
-use crate::held::{Bounds, Shelf, TenantTable};
+use crate::held::{Bounds, LruEntries, TenantTable};
 use crate::ids::{Lineage, PoolKey, ProgramId, TenantId};
 use crate::tenancy::{derived_key, derived_lineage};
 
@@ -26,7 +26,7 @@ struct LaunchRoots {
     /// The number for workers whose roots are not known yet.
     unclaimed: u64,
     /// By the digest of the roots.
-    claimed: Shelf<[u8; 32], u64>,
+    claimed: LruEntries<[u8; 32], u64>,
 }
 
 /// What makes pool keys and lineages of workers with equal roots: their lineage without roots, and a number.
@@ -106,7 +106,7 @@ impl RootsTable {
         if by_lineage.peek(tenant, &lineage).is_none() {
             let new = LaunchRoots {
                 unclaimed: self.fresh(),
-                claimed: Shelf::default(),
+                claimed: LruEntries::default(),
             };
             if by_lineage.insert(tenant, lineage, new, |_| false).is_err() {
                 let number = self.fresh();

@@ -18,7 +18,7 @@ use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientInfo, Level, SessionNo};
 use crate::config::Config;
-use crate::held::{Account, Charge, Kind, Shelf};
+use crate::held::{Account, Charge, Kind, LruEntries};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Revision};
 use crate::routing::Route;
@@ -127,7 +127,7 @@ struct State {
     ended: Option<Ended>,
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
-    others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
+    others: Option<Box<LruEntries<[u8; 32], Arc<Route>>>>,
     /// The workers at which it is attached.
     attached_to: BTreeSet<WorkerId>,
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Rates};
 use crate::front::response::body::Body;
-use crate::held::{Bounds, Charge, Crowded, Full, Kind, Ledger, TenantTable, charged};
+use crate::held::{Bounds, Charge, TableFull, Full, Kind, Ledger, TenantTable, charged};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
@@ -122,7 +122,7 @@ pub struct RateLimits {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum NoRoom {
     #[error("too many tenants or users are limited at once: {0}")]
-    Crowded(#[from] Crowded),
+    TableFull(#[from] TableFull),
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -130,7 +130,7 @@ enum NoRoom {
 impl From<NoRoom> for Failure {
     fn from(why: NoRoom) -> Self {
         match why {
-            NoRoom::Crowded(_) => {
+            NoRoom::TableFull(_) => {
                 Self::new(Reason::TenantLimit, why.to_string()).retry_after(RETRY_BUSY)
             }
             NoRoom::Full(full) => full.into(),
