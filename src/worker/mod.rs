@@ -25,7 +25,7 @@
 mod cgroup;
 mod disk;
 mod egress;
-mod enclosure;
+mod mount_plan;
 mod exit;
 pub mod framing;
 mod guardian;

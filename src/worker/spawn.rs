@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
-use super::enclosure::Enclosure;
+use super::mount_plan::MountPlan;
 use super::guardian::{
     Files, Launch, LaunchError, Launched, IsolationUnavailable, Root, can_be_strict, can_have_list_of_hosts,
     can_have_no_network, can_hide_from_users, can_make_read_only,
@@ -179,18 +179,18 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
             files,
         });
     }
-    let enclosure = match can_mount_for(user) {
-        true => Enclosure::of(spec, user),
-        false => Enclosure::of_permissions(),
+    let mount_plan = match can_mount_for(user) {
+        true => MountPlan::of(spec, user),
+        false => MountPlan::of_permissions(),
     };
     if let Some(user) = user {
-        check_paths(spec, &enclosure, user, &program, &cwd)?;
+        check_paths(spec, &mount_plan, user, &program, &cwd)?;
     }
     Ok(Prepared {
         program,
         user,
         files: Files {
-            mounts: enclosure.mounts(),
+            mounts: mount_plan.mounts(),
             written: spec
                 .sandbox
                 .iter()
@@ -354,9 +354,9 @@ pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, Spa
     // That there is none is told elsewhere.
     let program = find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), base).ok()?;
     let is_strict = spec.sandbox.as_ref().and_then(|it| it.strict.as_ref());
-    let enclosure = match can_hide_from_users() {
-        true => Enclosure::of(spec, Some(user)),
-        false => Enclosure::of_permissions(),
+    let mount_plan = match can_hide_from_users() {
+        true => MountPlan::of(spec, Some(user)),
+        false => MountPlan::of_permissions(),
     };
     let checked = match (is_strict, &spec.sandbox) {
         (Some(strict), Some(sandbox)) => {
@@ -365,7 +365,7 @@ pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, Spa
             let cwd = Some(spec.cwd.as_path()).filter(|cwd| cwd.exists());
             check_seen(spec, &root, Some(user), &program, cwd.unwrap_or(&program))
         }
-        _ => check_paths(spec, &enclosure, user, &program, base),
+        _ => check_paths(spec, &mount_plan, user, &program, base),
     };
     let error = checked.err()?;
     let key = match &error {
@@ -378,7 +378,7 @@ pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, Spa
 /// Whether the user of a worker comes to what it is started from, and to what pool.toml names.
 fn check_paths(
     spec: &LaunchSpec,
-    enclosure: &Enclosure,
+    mount_plan: &MountPlan,
     user: u32,
     program: &Path,
     cwd: &Path,
@@ -392,22 +392,22 @@ fn check_paths(
             why,
         };
     for named in spec.sandbox.iter().flat_map(|sandbox| &sandbox.named) {
-        if let Some(why) = enclosure.unreadable(&named.path, user) {
+        if let Some(why) = mount_plan.unreadable(&named.path, user) {
             let what = format!("`{}`", named.key);
             return Err(closed(Some(&named.key), what, &named.path, why));
         }
     }
     for folder in &spec.folders {
-        if let Some(why) = enclosure.closed(folder, user) {
+        if let Some(why) = mount_plan.closed(folder, user) {
             let what = "its own folder (choose another `state.dir`)".to_owned();
             return Err(closed(None, what, folder, why));
         }
     }
-    if let Some(why) = enclosure.closed(program, user) {
+    if let Some(why) = mount_plan.closed(program, user) {
         let what = format!("command `{}`", spec.program);
         return Err(closed(None, what, program, why));
     }
-    if let Some(why) = enclosure.closed(cwd, user) {
+    if let Some(why) = mount_plan.closed(cwd, user) {
         return Err(closed(None, "the working directory".to_owned(), cwd, why));
     }
     Ok(())

@@ -19,7 +19,7 @@ const RESOLVERS: [&str; 4] = [
 
 /// What is mounted for a worker, in order.
 #[derive(Default, Debug)]
-pub(super) struct Enclosure {
+pub(super) struct MountPlan {
     hidden: Vec<PathBuf>,
     /// The worker's own folders.
     own: Vec<PathBuf>,
@@ -29,8 +29,8 @@ pub(super) struct Enclosure {
     read_only: Vec<PathBuf>,
 }
 
-impl Enclosure {
-    /// The enclosure of a launch whose process runs as `user`, or as stdiopool's own. Looks at the folders that lead to what is shown.
+impl MountPlan {
+    /// What is mounted for a launch whose process runs as `user`, or as stdiopool's own. Looks at the folders that lead to what is shown.
     pub(super) fn of(spec: &LaunchSpec, user: Option<u32>) -> Self {
         let Some(sandbox) = &spec.sandbox else {
             return Self {
@@ -73,7 +73,7 @@ impl Enclosure {
         }
     }
 
-    /// The enclosure of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
+    /// The mount_plan of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
     pub(super) fn of_permissions() -> Self {
         Self::default()
     }
@@ -154,13 +154,13 @@ mod tests {
     #[test]
     fn what_is_above_is_mounted_first_and_hidden_before_it_is_shown() {
         let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect();
-        let enclosure = Enclosure {
+        let mount_plan = MountPlan {
             hidden: paths(&["/r/state", "/r"]),
             own: paths(&["/r/state/data/a"]),
             shared: paths(&["/r"]),
             read_only: paths(&["/r/state/packages"]),
         };
-        let shown: Vec<_> = enclosure
+        let shown: Vec<_> = mount_plan
             .mounts()
             .iter()
             .map(|m| format!("{m:?}"))
