@@ -73,7 +73,7 @@ impl MountPlan {
         }
     }
 
-    /// The mount_plan of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
+    /// The plan of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
     pub(super) fn of_permissions() -> Self {
         Self::default()
     }

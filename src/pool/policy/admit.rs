@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::event::{Action, Claim, TicketId};
 use super::limits::KeyFacts;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
@@ -56,7 +56,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, id, key, &facts, claim);
-        self.replace_rivals(now, key, Patience::AtFirst, out);
+        self.replace_rivals(now, key, LineageWait::Begun, out);
         self.adopt_for(now, key, out);
         self.schedule(now, out);
     }
@@ -226,14 +226,14 @@ impl Policy {
         let ticket = self.tickets.remove(&id)?;
         self.disarm(ticket.deadline, Timer::Ticket(id));
         self.disarm(ticket.yields_at, Timer::Yield(id));
-        let mut key_is_fed = false;
+        let mut key_has_no_tickets = false;
         if let Some(record) = self.keys.get_mut(&ticket.key) {
             record.waiting.retain(|waiting| *waiting != id);
-            key_is_fed = record.waiting.is_empty();
+            key_has_no_tickets = record.waiting.is_empty();
         }
         if let Some(tenant) = self.tenants.get_mut(&ticket.tenant) {
             tenant.waiting -= 1;
-            if key_is_fed {
+            if key_has_no_tickets {
                 tenant.waiting_keys.retain(|key| *key != ticket.key);
             }
             if tenant.waiting == 0 {

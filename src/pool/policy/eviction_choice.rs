@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::event::{Action, StopReason, TicketId};
 use super::footprint::Sleep;
 use super::limits::LOOK_AT;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::schedule::Need;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
@@ -85,7 +85,7 @@ impl Policy {
         if self.workers.len() - self.stopping > self.limits.max_workers {
             self.stop(id, StopReason::Evicted, out);
         }
-        self.replace_rivals_of(now, id, Patience::AtFirst, out);
+        self.replace_rivals_of(now, id, LineageWait::Begun, out);
     }
 
     /// The worker is no longer among the idle.
@@ -143,7 +143,7 @@ impl Policy {
             self.drains(now, victim);
             self.becomes_idle(now, victim, out);
         }
-        self.replace_rivals(now, key, Patience::Over, out);
+        self.replace_rivals(now, key, LineageWait::Over, out);
         let again = Self::after(now, self.limits.yield_after);
         if again < deadline {
             self.arm(again, Timer::Yield(id));

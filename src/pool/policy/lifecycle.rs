@@ -10,7 +10,7 @@ use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
 use super::limits::Limits;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
@@ -96,7 +96,7 @@ impl Policy {
         self.close_circuit(&facts.server, out);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.grant_waiting(now, key, out);
-        self.replace_rivals_of(now, id, Patience::Over, out);
+        self.replace_rivals_of(now, id, LineageWait::Over, out);
         self.becomes_idle(now, id, out);
         self.schedule(now, out);
     }

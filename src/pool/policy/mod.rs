@@ -38,7 +38,7 @@ mod limits;
 mod lineage;
 mod memory;
 mod page_out;
-mod patience;
+mod lineage_wait;
 mod start_permits;
 mod refusal;
 mod schedule;
