@@ -42,7 +42,7 @@ enum StreamState {
     },
     /// A connection tells it. Its client may know better: that the connection is broken is seen here
     /// only when something is written to it.
-    Attached(Arc<HandOver>),
+    Live(Arc<HandOver>),
 }
 
 /// Between the connection that tells a stream and the one that its client has come back on.
@@ -174,12 +174,12 @@ impl Streams {
     fn take_oldest(&mut self, tenant: AccountKey) -> Option<Box<PostStream>> {
         let keeps = |(session, no): &&(SessionNo, u64)| match self.get(*session, *no) {
             Some(StreamState::Waits { stream, .. }) => stream.kept_bytes() >= LEAST_KEPT,
-            Some(StreamState::Attached(_)) | None => false,
+            Some(StreamState::Live(_)) | None => false,
         };
         let (session, no) = self.waiting.get(&tenant)?.values().find(keeps).copied()?;
         match self.take(session, no)? {
             StreamState::Waits { stream, .. } => Some(stream),
-            StreamState::Attached(_) => None,
+            StreamState::Live(_) => None,
         }
     }
 }
@@ -206,9 +206,9 @@ impl Reclaim for Parked {
 
 impl Parked {
     /// A stream is told from now on; whoever wants it instead says so there.
-    pub(in crate::front) fn attached(&self, session: SessionNo, no: u64) -> Arc<HandOver> {
+    pub(in crate::front) fn live(&self, session: SessionNo, no: u64) -> Arc<HandOver> {
         let hand_over = Arc::new(HandOver::default());
-        let state = StreamState::Attached(Arc::clone(&hand_over));
+        let state = StreamState::Live(Arc::clone(&hand_over));
         let mut all = self.0.lock();
         let before = all.take(session, no);
         all.of_sessions
@@ -258,7 +258,7 @@ impl Parked {
         let mut all = self.0.lock();
         let unheard = all.of_session(session, |state| match state {
             StreamState::Waits { stream, .. } => !stream.can_be_resumed(),
-            StreamState::Attached(_) => false,
+            StreamState::Live(_) => false,
         });
         let unheard: Vec<_> = unheard
             .into_iter()
@@ -274,7 +274,7 @@ impl Parked {
         let mut all = self.0.lock();
         match all.get(session, no) {
             None => Found::Nothing,
-            Some(StreamState::Attached(hand_over)) => {
+            Some(StreamState::Live(hand_over)) => {
                 let (give, given) = oneshot::channel();
                 // Who asked before has its own connection behind it now.
                 *hand_over.taker.lock() = Some(give);
@@ -287,7 +287,7 @@ impl Parked {
             }
             Some(StreamState::Waits { .. }) => match all.take(session, no) {
                 Some(StreamState::Waits { stream, .. }) => Found::Stream(stream),
-                Some(StreamState::Attached(_)) | None => Found::Nothing,
+                Some(StreamState::Live(_)) | None => Found::Nothing,
             },
         }
     }

@@ -26,7 +26,7 @@ use crate::upstream::OutboundMessage;
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// A stream while its client reads it. When the client goes, the stream waits for it.
-struct Attached {
+struct LiveStream {
     stream: Option<Box<PostStream>>,
     no: u64,
     session: SessionNo,
@@ -35,11 +35,11 @@ struct Attached {
     hand_over: Arc<HandOver>,
 }
 
-impl Attached {
+impl LiveStream {
     fn new(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Self {
         let no = stream.no();
         Self {
-            hand_over: parked.attached(session, no),
+            hand_over: parked.live(session, no),
             stream: Some(stream),
             no,
             session,
@@ -66,7 +66,7 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for LiveStream {
     fn drop(&mut self) {
         // Another connection may have it, or want it.
         let Some(stream) = self
@@ -95,18 +95,18 @@ pub(in crate::front) fn of_post(
     parked: &Arc<Parked>,
 ) -> Body {
     let stream = PostStream::new(response_stream, begun, context, session);
-    attached(stream, session.no, parked)
+    live(stream, session.no, parked)
 }
 
 /// A call whose client has not heard anything of it. If the client goes, the call goes on for a while all the same: a
 /// broken connection is no cancellation (2025-11-25, basic/transports, "Sending Messages to the Server").
-pub(in crate::front) struct Unheard<'a> {
+pub(in crate::front) struct UnansweredCall<'a> {
     call: Option<(ResponseStream, RequestContext)>,
     session: &'a Arc<Session>,
     parked: &'a Arc<Parked>,
 }
 
-impl<'a> Unheard<'a> {
+impl<'a> UnansweredCall<'a> {
     pub(in crate::front) fn new(
         response_stream: ResponseStream,
         context: RequestContext,
@@ -141,7 +141,7 @@ impl<'a> Unheard<'a> {
     }
 }
 
-impl Drop for Unheard<'_> {
+impl Drop for UnansweredCall<'_> {
     fn drop(&mut self) {
         // What waits for a worker has reached nobody, and gives its place back.
         if let Some((response_stream, context)) = self.call.take()
@@ -162,11 +162,11 @@ fn resumed(
     parked: &Arc<Parked>,
 ) -> Option<Body> {
     let stream = stream.from(last)?;
-    Some(attached(stream, session, parked))
+    Some(live(stream, session, parked))
 }
 
-fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
-    let state = Attached::new(stream, session, parked);
+fn live(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let state = LiveStream::new(stream, session, parked);
     Body::from_stream(stream::unfold(state, |mut state| async move {
         let piece = state.next_piece().await?;
         Some((Ok::<_, Infallible>(piece), state))
@@ -176,7 +176,7 @@ fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -
 /// A stream that another connection has still, from the event after `last` on.
 enum Claimed {
     Coming(Coming, EventId),
-    Here(Attached),
+    Here(LiveStream),
 }
 
 impl Claimed {
@@ -185,7 +185,7 @@ impl Claimed {
             Self::Here(here) => here,
             Self::Coming(mut coming, last) => {
                 match tokio::time::timeout(QUIET_CALL, coming.next()).await {
-                    Ok(stream) => Attached::new(stream?.from(last)?, session, parked),
+                    Ok(stream) => LiveStream::new(stream?.from(last)?, session, parked),
                     Err(_elapsed) => {
                         let piece = Bytes::from_static(KEEP_ALIVE);
                         return Some((piece, Self::Coming(coming, last)));
