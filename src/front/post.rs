@@ -54,7 +54,7 @@ where
         Err(failure) => return serve_over_limit(inbound, failure).await,
     };
     if inbound.body.len() >= LARGE {
-        head.late.beside(inbound.account.flow()).await;
+        head.late.offload(inbound.account.flow()).await;
     }
     Ok(permit.kept_by(serve(inbound).await))
 }

@@ -3,7 +3,7 @@
 //! proxies too.
 //!
 //! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body. It
-//! also says when a long piece of work is next, which is then done beside the runtime.
+//! also says when a long piece of work is next, which is then offloaded to a blocking thread.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::body::Body;
 use super::reply::{self, SESSION_HEADER};
 use super::sse::{FIRST_WORDS, KEEP_ALIVE, QUIET_CALL};
-use crate::fair::{Beside, Flow, Permit, lost, poll_beside};
+use crate::fair::{Offloaded, Flow, Permit, lost, poll_offloaded};
 use crate::protocol::sse::{DATA, EVENT_END};
 
 /// A request that is being served.
@@ -54,7 +54,7 @@ struct Signals {
     /// There is a poller that reads what follows.
     is_heard: bool,
     /// The next poll is a piece of work that takes long.
-    beside: Option<Permit>,
+    offload: Option<Permit>,
     interim: Option<Interim>,
 }
 
@@ -75,17 +75,17 @@ impl Late {
         self.0.lock().interim = Some(Interim(Box::new(interim)));
     }
 
-    /// Returns on a thread beside the runtime, where what is done until the next `await` holds nobody up.
+    /// Returns on a blocking thread, where what is done until the next `await` holds nobody up.
     ///
     /// # Cancel-Safety
     /// Dropped, it is as if it had not been called.
-    pub(in crate::front) async fn beside(&self, flow: &Flow) {
+    pub(in crate::front) async fn offload(&self, flow: &Flow) {
         let is_heard = self.0.lock().is_heard;
         if !is_heard {
             return;
         }
         let permit = flow.large_permit().await;
-        self.0.lock().beside = Some(permit);
+        self.0.lock().offload = Some(permit);
         let mut is_asked = false;
         poll_fn(|_| match std::mem::replace(&mut is_asked, true) {
             // Whoever polls sees what was asked for, and polls again there.
@@ -122,7 +122,7 @@ impl Late {
 /// Where the future of a request is polled: by its connection's task, or on a blocking thread.
 enum Polling {
     Inline(Serving),
-    Offloaded(Beside<dyn Future<Output = Response<Body>> + Send>),
+    Offloaded(Offloaded<dyn Future<Output = Response<Body>> + Send>),
     Done,
 }
 
@@ -141,7 +141,7 @@ impl Answer {
         let late = Late(Arc::new(Mutex::new(Signals {
             sender: Some(HeadSender { tell, headers }),
             is_heard: true,
-            beside: None,
+            offload: None,
             interim: None,
         })));
         Self {
@@ -151,7 +151,7 @@ impl Answer {
         }
     }
 
-    /// Polls what serves the request, here or beside the runtime as it asks for.
+    /// Polls what serves the request, here or on a blocking thread as it asks for.
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         loop {
             match &mut self.polling {
@@ -159,15 +159,15 @@ impl Answer {
                     if let Poll::Ready(response) = serving.as_mut().poll(cx) {
                         return Poll::Ready(response);
                     }
-                    let Some(permit) = self.late.0.lock().beside.take() else {
+                    let Some(permit) = self.late.0.lock().offload.take() else {
                         return Poll::Pending;
                     };
                     if let Polling::Inline(serving) = std::mem::replace(&mut self.polling, Polling::Done) {
-                        let beside = poll_beside(permit, serving, cx.waker().clone());
-                        self.polling = Polling::Offloaded(beside);
+                        let offloaded = poll_offloaded(permit, serving, cx.waker().clone());
+                        self.polling = Polling::Offloaded(offloaded);
                     }
                 }
-                Polling::Offloaded(beside) => match ready!(Pin::new(beside).poll(cx)) {
+                Polling::Offloaded(offloaded) => match ready!(Pin::new(offloaded).poll(cx)) {
                     Ok((_, Poll::Ready(response))) => return Poll::Ready(response),
                     // What woke it meanwhile may have been for nothing.
                     Ok((serving, Poll::Pending)) => self.polling = Polling::Inline(serving),
@@ -382,7 +382,7 @@ mod tests {
         let answer = Answer::of(|late| {
             Box::pin(async move {
                 let flow = Scheduler::default().flow();
-                late.beside(&flow).await;
+                late.offload(&flow).await;
                 let there = std::thread::current().id();
                 // Woken, it goes on where it is polled.
                 tokio::task::yield_now().await;
@@ -403,7 +403,7 @@ mod tests {
             Box::pin(async move {
                 let nothing = tokio::time::sleep(Duration::from_millis(2100));
                 late.unless_soon(None, nothing).await;
-                late.beside(&flow).await;
+                late.offload(&flow).await;
                 reply::json(StatusCode::OK, "{}")
             })
         });
