@@ -149,7 +149,7 @@ impl Store {
             .build();
         let cache = Cache::open(&config.package_cache(&config.state.dir))
             .map_err(|error| miette!("{error}"))?;
-        cache.set_patience(config.packages.install_timeout);
+        cache.set_timeout(config.packages.install_timeout);
         Ok(Self {
             cache,
             pins: Pins::beside(&config.base_dir),

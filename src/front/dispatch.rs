@@ -70,7 +70,7 @@ impl From<Arc<Front>> for Dispatch {
 
 impl Dispatch {
     /// Serves what comes to that listener until `stop`; then accepts no more, lets every connection finish its request, and
-    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    /// cuts those that take longer than `grace`. With `tls`, HTTPS only.
     ///
     /// # Cancel-Safety
     /// A dropped call cuts every connection.
@@ -80,9 +80,9 @@ impl Dispatch {
         tls: Option<Tls>,
         slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
-        patience: Duration,
+        grace: Duration,
     ) {
-        listener.serve(self, tls, slots, stop, patience).await;
+        listener.serve(self, tls, slots, stop, grace).await;
     }
 }
 

@@ -292,7 +292,7 @@ impl ResponseStream {
     }
 
     /// How long its workers may go without a sign of life.
-    pub fn patience(&self) -> Duration {
+    pub fn longest_wait(&self) -> Duration {
         self.timeout.min(LONGEST_WAIT)
     }
 

@@ -201,7 +201,7 @@ impl GatewayState {
 
 /// Sets what pool.toml says of installs and of the package cache.
 fn set_up(installer: &Installer, config: &Config) {
-    installer.set_patience(config.packages.install_timeout);
+    installer.set_timeout(config.packages.install_timeout);
     let is_open = config.without_sandbox().next().is_some();
     installer.set_within_reach(is_open || !can_make_read_only());
 }

@@ -30,7 +30,7 @@ impl SessionTable {
         getrandom::fill(&mut no)
             .map_err(|error| Failure::new(Reason::Internal, format!("no randomness: {error}")))?;
         let no = CallNo(no);
-        let waits = call.response_stream.patience();
+        let waits = call.response_stream.longest_wait();
         let suspended_calls = &self.suspended_calls;
         let expires = suspended_calls.now().saturating_add(waits.as_secs().max(1));
         let state = suspended_calls.seal(no, expires, purpose.digest())?;

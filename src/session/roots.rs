@@ -13,7 +13,7 @@ use crate::ids::WorkerId;
 use crate::protocol::{RawJson, bare_request};
 
 /// How long a client may take to say what its roots are; then it has none.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often they are asked for anew because they changed while they were asked for.
 const MAX_CHANGES: usize = 3;
 /// Questions of stdiopool itself are those of this worker, which there is not.
@@ -76,7 +76,7 @@ impl SessionRoots {
             let asked = self.begin();
             let question = bare_request(asked.name, "roots/list");
             let roots = if push(question.into()) {
-                let answer = tokio::time::timeout(PATIENCE, asked.answer).await;
+                let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked.answer).await;
                 answer.ok().and_then(Result::ok)
             } else {
                 None

@@ -18,7 +18,7 @@ use crate::routing::{NotStarted, Start, as_written};
 use crate::worker::{can_hide_from_users, can_make_read_only};
 
 /// How long a start waits for workers of another version of its package, whose files it takes over.
-const OLD_VERSION_PATIENCE: Duration = Duration::from_secs(10);
+const OLD_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it looks whether they have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
@@ -205,7 +205,7 @@ impl Workers {
     ) -> Result<Arc<View>, ViewError> {
         let since = Instant::now();
         loop {
-            let still_running = if since.elapsed() < OLD_VERSION_PATIENCE {
+            let still_running = if since.elapsed() < OLD_VERSION_TIMEOUT {
                 StillRunning::Refuse
             } else {
                 StillRunning::GoOn

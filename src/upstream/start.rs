@@ -15,7 +15,7 @@ use crate::worker;
 /// How long a process may be silent before it is asked whether it is there at all. One that
 /// answers that, and not `server/discover`, does not know the latter. It takes no start permit from
 /// then on: whatever it does, it waits.
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process may take to answer `server/discover` before it is spoken to in the other era; one
 /// of a program that turned out to be slow has its `start_timeout`.
 const PROBE_TIME: Duration = Duration::from_secs(8);
@@ -118,7 +118,7 @@ pub(super) async fn complete_handshake(
             return handshake.await;
         }
         let mut handshake = handshake;
-        if let Ok(told) = tokio::time::timeout(PROBE_PATIENCE, &mut handshake).await {
+        if let Ok(told) = tokio::time::timeout(PROBE_TIMEOUT, &mut handshake).await {
             return told;
         }
         // Silent: does it not read yet, or not know the question?

@@ -56,7 +56,7 @@ trait Sink {
     fn settle(&mut self) -> impl Future<Output = ()> + Send;
 
     /// How long nothing may come until it is told so. `None`: it need not know.
-    fn patience(&self) -> Option<Duration> {
+    fn line_timeout(&self) -> Option<Duration> {
         None
     }
 
@@ -125,7 +125,7 @@ async fn read(
     sink: &mut impl Sink,
 ) -> bool {
     loop {
-        let due = sink.patience().map(|patience| Instant::now() + patience);
+        let due = sink.line_timeout().map(|timeout| Instant::now() + timeout);
         let silence = async {
             match due {
                 Some(due) => sleep_until(due).await,
@@ -338,7 +338,7 @@ impl Sink for Stdout<'_> {
         }
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn line_timeout(&self) -> Option<Duration> {
         let is_open = || match self.framer.begun().trim_ascii_end() {
             [.., b'}' | b']'] => PAUSE,
             _ => STALLED,
@@ -351,7 +351,7 @@ impl Sink for Stdout<'_> {
     }
 
     async fn silence(&mut self) {
-        self.silences = match self.patience() {
+        self.silences = match self.line_timeout() {
             Some(STALLED) => 2,
             _ => 1,
         };

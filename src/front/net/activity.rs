@@ -452,11 +452,11 @@ impl Judge {
         }
         if let Some((since, written)) = self.finishing {
             let taken = get(&activity.written).saturating_sub(written);
-            let patience = match wish {
+            let limit = match wish {
                 Wish::Leave | Wish::Close => LINGER,
                 Wish::None | Wish::Finish => self.timeouts.write,
             };
-            let is_over = has_lasted(since, patience) && (is_idle || wish == Wish::Leave);
+            let is_over = has_lasted(since, limit) && (is_idle || wish == Wish::Leave);
             if is_over && (taken < LEAST_TAKEN || wish == Wish::Leave) {
                 return Verdict::Close("it was to end, and did not");
             }

@@ -76,7 +76,7 @@ impl Listener {
     }
 
     /// Serves until `stop`; then accepts no more, lets every connection finish its request, and
-    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    /// cuts those that take longer than `grace`. With `tls`, HTTPS only.
     ///
     /// # Cancel-Safety
     /// A dropped call cuts every connection.
@@ -86,7 +86,7 @@ impl Listener {
         tls: Option<Tls>,
         slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
-        patience: Duration,
+        grace: Duration,
     ) {
         let mut connections = JoinSet::new();
         let service = Service {
@@ -100,7 +100,7 @@ impl Listener {
         drop(self.tcp);
         slots.close();
         let all_ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, all_ended).await.is_err() {
+        if tokio::time::timeout(grace, all_ended).await.is_err() {
             tracing::warn!("connections were cut because they did not finish in time");
         }
         connections.shutdown().await;
@@ -255,9 +255,9 @@ mod tests {
         let address = listener.address();
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
-        let patience = Duration::from_secs(1);
+        let grace = Duration::from_secs(1);
         let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
-        let serving = listener.serve(Dispatch::from(router), None, slots, stop.clone(), patience);
+        let serving = listener.serve(Dispatch::from(router), None, slots, stop.clone(), grace);
         let serving = tokio::spawn(serving);
         for (sent, answer, limit) in [
             ("", "", 30),

@@ -18,7 +18,7 @@ use crate::held::{Account, Charge, Full, Kind};
 use crate::protocol::{Failure, IdScanner, Reason};
 
 /// How long a body may bring nothing, and how long all of it may take beside what its pace allows for.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Slowest that a body may come on average after that, in bytes a second.
 const SLOWEST: u64 = 4096;
 
@@ -226,8 +226,8 @@ impl<'a> Reading<'a> {
     /// When the next piece must be there.
     fn deadline(&self) -> Instant {
         let allowed = Duration::from_secs(self.len() as u64 / SLOWEST);
-        let of_all = self.began + BODY_PATIENCE + allowed + self.pacing.waited;
-        of_all.min(Instant::now() + BODY_PATIENCE)
+        let of_all = self.began + BODY_TIMEOUT + allowed + self.pacing.waited;
+        of_all.min(Instant::now() + BODY_TIMEOUT)
     }
 
     fn too_slow(&self) -> Failure {
@@ -235,7 +235,7 @@ impl<'a> Reading<'a> {
             "the body does not come: {} bytes of it did in {} s (it may bring nothing for {} s, and {SLOWEST} bytes a second on average after that)",
             self.len(),
             self.began.elapsed().as_secs(),
-            BODY_PATIENCE.as_secs(),
+            BODY_TIMEOUT.as_secs(),
         );
         Failure::new(Reason::BodyTimeout, why)
     }
@@ -280,7 +280,7 @@ impl<'a> Reading<'a> {
         self,
         body: B,
         piece: Bytes,
-        (failure, patience): (Failure, Duration),
+        (failure, limit): (Failure, Duration),
     ) -> Result<Whole, Unread>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
@@ -303,7 +303,7 @@ impl<'a> Reading<'a> {
         drop((charge, first, rest, piece));
         let mut id = None;
         if !asks_first {
-            let bounds = (MAX_DISCARDED, patience);
+            let bounds = (MAX_DISCARDED, limit);
             let pass = |bytes: &[u8]| scanner.feed(bytes);
             let pacing = is_paced.then_some(&mut pacing);
             if Box::pin(discard(body, bounds, pacing, pass)).await {
@@ -502,7 +502,7 @@ mod tests {
                     let failure = unread.failure;
                     assert!(!arrives, "{failure}");
                     assert_eq!(failure.reason, Reason::BodyTimeout);
-                    assert!(began.elapsed() < 3 * BODY_PATIENCE, "{:?}", began.elapsed());
+                    assert!(began.elapsed() < 3 * BODY_TIMEOUT, "{:?}", began.elapsed());
                 }
             }
             assert_eq!(account.held(), 0);

@@ -387,7 +387,7 @@ impl Job<'_> {
                     env: &env,
                     dir,
                     lock: &self.lock,
-                    patience: self.cache.patience(),
+                    timeout: self.cache.timeout(),
                 };
                 node::install(&helper, lock_file, *launcher, scripts).await?;
                 let unscripted = scripts.not_run(&helper, &lock).await;
@@ -453,7 +453,7 @@ impl Job<'_> {
             env: &self.request.env,
             dir,
             lock: &self.lock,
-            patience: self.cache.patience(),
+            timeout: self.cache.timeout(),
         }
     }
 }

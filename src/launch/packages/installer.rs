@@ -277,8 +277,8 @@ impl Installer {
     }
 
     /// Lets one command of an install take so long, of those that begin from now on.
-    pub fn set_patience(&self, patience: Duration) {
-        self.cache.set_patience(patience);
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.cache.set_timeout(timeout);
     }
 
     /// Says whether some worker may write to the package cache: then each start from an entry looks first whether that is
