@@ -102,7 +102,7 @@ pub enum Anomaly {
     Garbage,
     /// An answer to an id that was never asked.
     UnknownId,
-    /// A second answer to a request, or one that came after the runtime lost patience.
+    /// A second answer to a request, or one that came after the runtime had forgotten the request.
     DuplicateAnswer,
     /// Progress for a token that is not, or no longer, in use.
     UnknownToken,

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::packages::told_until_settled;
-use super::response_stream::{Kept, Repeat, Repeating, Resend, ResponseStream};
+use super::response_stream::{StoredRequest, Repeat, Repeating, Resend, ResponseStream};
 use super::state::{Gateway, GatewayState};
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, RawId, Reason};
@@ -118,12 +118,12 @@ impl Resend for GatewayState {
 
     fn resend(
         self: Arc<Self>,
-        kept: Kept,
+        kept: StoredRequest,
         mut again: ResponseStream,
     ) -> BoxFuture<'static, Result<ResponseStream, Failure>> {
         let gateway = Gateway { state: self };
         Box::pin(async move {
-            let Kept { session, message } = kept;
+            let StoredRequest { session, message } = kept;
             let envelope = Envelope::parse(&message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             tracing::debug!(server = %session.server, method = envelope.method.as_deref(), "the request that was kept is sent");

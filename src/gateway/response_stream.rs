@@ -81,14 +81,14 @@ pub(super) trait Resend: fmt::Debug + Send + Sync {
     /// Sends it, with what comes back arriving in `again`.
     fn resend(
         self: Arc<Self>,
-        kept: Kept,
+        kept: StoredRequest,
         again: ResponseStream,
     ) -> BoxFuture<'static, Result<ResponseStream, Failure>>;
 }
 
-/// A request that was kept.
+/// A request that was kept to be sent once more.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredRequest {
     /// The session whose request it is.
     pub(super) session: Arc<Session>,
     /// The message.
@@ -109,7 +109,7 @@ impl Repeat {
             session,
             message,
         } = self;
-        by.resend(Kept { session, message }, again)
+        by.resend(StoredRequest { session, message }, again)
     }
 }
 

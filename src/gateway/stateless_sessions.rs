@@ -60,13 +60,13 @@ type StateHash = [u8; 32];
 
 /// A session that is kept, and when it was last asked for.
 #[derive(Debug)]
-struct Kept {
+struct CachedSession {
     session: Arc<Session>,
     last_used: Instant,
     _charge: Charge,
 }
 
-impl Kept {
+impl CachedSession {
     /// Whether a request has it: each takes it out of the table under its lock, or from one that has it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.session) > 1
@@ -76,7 +76,7 @@ impl Kept {
 /// The sessions kept for callers without sessions.
 #[derive(Debug)]
 pub(super) struct StatelessSessions {
-    sessions: Mutex<TenantTable<Caller, Kept>>,
+    sessions: Mutex<TenantTable<Caller, CachedSession>>,
     /// Which worker gave out a state that its client is to bring back: many servers seal them with a
     /// key of the process, so that no other can read them.
     states: Mutex<TenantTable<StateHash, WorkerId>>,
@@ -159,26 +159,26 @@ impl StatelessSessions {
         if let Some(known) = sessions.get(&tenant, &caller) {
             return Ok((Arc::clone(&known.session), Some(session)));
         }
-        let kept = Kept {
+        let kept = CachedSession {
             session: Arc::clone(&session),
             last_used: Instant::now(),
             _charge: charge,
         };
-        let gone = sessions.insert(&tenant, caller, kept, Kept::is_in_use)?;
+        let gone = sessions.insert(&tenant, caller, kept, CachedSession::is_in_use)?;
         Ok((session, gone.map(|gone| gone.session)))
     }
 
     /// Takes out the session of that tenant that was asked for longest ago and that nobody uses.
     pub(super) fn take_oldest(&self, tenant: &TenantId) -> Option<Arc<Session>> {
         let mut sessions = self.sessions.lock();
-        let oldest = sessions.take_oldest(tenant, Kept::is_in_use)?;
+        let oldest = sessions.take_oldest(tenant, CachedSession::is_in_use)?;
         Some(oldest.session)
     }
 
     /// Takes out the sessions that nobody uses or has asked for during `timeout`.
     pub(super) fn take_idle(&self, timeout: Duration) -> Vec<Arc<Session>> {
         let now = Instant::now();
-        let is_idle = |kept: &Kept| {
+        let is_idle = |kept: &CachedSession| {
             !kept.is_in_use() && now.saturating_duration_since(kept.last_used) >= timeout
         };
         let idle = self.sessions.lock().take_where(is_idle);
@@ -187,7 +187,7 @@ impl StatelessSessions {
 
     /// Takes out the sessions that are meant, in use or not.
     pub(super) fn take_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
-        let is_meant = |kept: &Kept| is_meant(&kept.session);
+        let is_meant = |kept: &CachedSession| is_meant(&kept.session);
         let taken = self.sessions.lock().take_where(is_meant);
         taken.into_iter().map(|kept| kept.session).collect()
     }

@@ -318,9 +318,9 @@ mod tests {
 
     /// Keeps charges, the oldest first.
     #[derive(Debug, Default)]
-    struct Kept(Mutex<std::collections::VecDeque<Charge>>);
+    struct ChargeQueue(Mutex<std::collections::VecDeque<Charge>>);
 
-    impl Reclaim for Kept {
+    impl Reclaim for ChargeQueue {
         fn reclaim(&self, account: &Account) -> bool {
             let mut kept = self.0.lock();
             let meant = |charge: &Charge| charge.account().key() == account.key();
@@ -336,7 +336,7 @@ mod tests {
             ledger.account(&tenant("one")),
             ledger.account(&tenant("other")),
         );
-        let kept = Arc::new(Kept::default());
+        let kept = Arc::new(ChargeQueue::default());
         let keeper: Weak<dyn Reclaim> = Arc::downgrade(&(Arc::clone(&kept) as Arc<dyn Reclaim>));
         ledger.reclaims_from(keeper);
         let keep = |account: &Account, bytes| {

@@ -20,7 +20,7 @@ use crate::tenancy::{ClientConfig, Principal};
 const CONFIG: &str = "config";
 
 #[derive(Deserialize)]
-struct Kept {
+struct StoredClient {
     config: Option<Map<String, Value>>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn revive(
     account: Account,
 ) -> Option<Session> {
     let client = ClientInfo::read(&row.client).ok()?;
-    let kept: Kept = serde_json::from_str(&row.client).ok()?;
+    let kept: StoredClient = serde_json::from_str(&row.client).ok()?;
     let config = kept
         .config
         .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));

@@ -14,7 +14,7 @@ const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a kept event takes beside its text, in bytes.
-const PLACE: usize = size_of::<Kept>();
+const PLACE: usize = size_of::<RetainedEvent>();
 
 /// Names an event: the number of its stream in the session, and its place in the stream. A session's own streams are
 /// number 0 together.
@@ -63,7 +63,7 @@ impl fmt::Display for EventId {
 
 /// An event that was told.
 #[derive(Debug)]
-struct Kept {
+struct RetainedEvent {
     place: u64,
     /// On which of a session's own streams; 0 on that of a call.
     told_on: u64,
@@ -76,7 +76,7 @@ struct Kept {
 pub struct Replay {
     stream: u64,
     next: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<RetainedEvent>,
     /// Bytes of all that is kept, whatever of it is charged.
     bytes: usize,
     /// What those take that do not carry their charge.
@@ -137,7 +137,7 @@ impl Replay {
             }
         }
         self.bytes += message.len();
-        self.kept.push_back(Kept {
+        self.kept.push_back(RetainedEvent {
             place,
             told_on,
             message: message.clone(),
@@ -172,7 +172,7 @@ impl Replay {
     /// not told again on this (2025-11-25, basic/transports, "Resumability and Redelivery").
     pub fn after(&self, last: EventId) -> Vec<(EventId, Bytes)> {
         let told_on = self.told_on(last);
-        let is_meant = |kept: &&Kept| {
+        let is_meant = |kept: &&RetainedEvent| {
             kept.place > last.place && told_on.is_none_or(|told_on| told_on == kept.told_on)
         };
         let later = self.kept.iter().filter(is_meant);

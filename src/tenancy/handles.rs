@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::client_config::{ClientConfig, HANDLE_PREFIX};
 use super::principal::Principal;
-use super::stored_config::{Kept, Stored, Unreadable};
+use super::stored_config::{Durability, Stored, Unreadable};
 use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -72,7 +72,7 @@ impl From<&Stored> for HandleInfo {
             is_of_several: stored.server == ServerName::all(),
             created: stored.created,
             expires: stored.expires,
-            is_kept: stored.kept != Kept::Not,
+            is_kept: stored.kept != Durability::Not,
         }
     }
 }
@@ -193,9 +193,9 @@ impl Handles {
             created,
             expires: created + ttl,
             kept: match &self.archive {
-                Some(_) if may_be_read => Kept::Plain,
-                Some(archive) if archive.vault.has_key() => Kept::Sealed,
-                _ => Kept::Not,
+                Some(_) if may_be_read => Durability::Plain,
+                Some(archive) if archive.vault.has_key() => Durability::Sealed,
+                _ => Durability::Not,
             },
         };
         let info = HandleInfo::from(&stored);
@@ -315,7 +315,7 @@ impl Handles {
         let id = IdHash::of(handle);
         self.table.lock().remove(id);
         if let Some(archive) = &self.archive
-            && stored.kept != Kept::Not
+            && stored.kept != Durability::Not
         {
             archive.store.remove(id).await.map_err(|error| {
                 let why = format!("the config may come back after a restart: {error}");
@@ -400,8 +400,8 @@ impl Archive {
     ) -> Result<(HandleRow, Option<Vec<u8>>), Failure> {
         let row = stored.to_row(id, &self.vault);
         let check = match stored.kept {
-            Kept::Sealed => self.vault.key_check().map(Some),
-            Kept::Plain | Kept::Not => Ok(None),
+            Durability::Sealed => self.vault.key_check().map(Some),
+            Durability::Plain | Durability::Not => Ok(None),
         };
         row.and_then(|row| Ok((row, check?))).map_err(|error| {
             let why = format!("the config cannot be sealed: {error}");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, TokenRefusal};
 use super::grants::{Finished, Grant, GrantEvent, Grants, NotKept};
-use super::kept::Kept;
+use super::stored_grant::StoredGrant;
 use super::pending::{self, LINK_LIFETIME, Link, LinkError, Opened, Pending, UnknownLink};
 use super::provider::NotTold;
 use super::refresh::lifetime;
@@ -209,7 +209,7 @@ impl Grants {
         let tokens = self.provider.tokens(&pending.oauth, form).await;
         let tokens = tokens.map_err(NoExchange::Refused)?;
         let _guard = self.lock(&key).await;
-        let kept = Kept::new(&tokens, pending.subject.clone(), SystemTime::now());
+        let kept = StoredGrant::new(&tokens, pending.subject.clone(), SystemTime::now());
         self.keep(&key, &kept).await.map_err(|why| {
             tracing::error!(tenant = %key.0, server = %key.1, "an authorisation cannot be kept: {why}");
             NoExchange::NotKept

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::kept::Kept;
+use super::stored_grant::StoredGrant;
 use super::pending::Table;
 use super::provider::Provider;
 use super::schedule::{Demand, Schedule};
@@ -87,7 +87,7 @@ pub enum Finished {
 /// One authorisation.
 #[derive(Debug)]
 pub(super) struct Grant {
-    pub(super) kept: Kept,
+    pub(super) kept: StoredGrant,
     pub(super) schedule: Schedule,
     pub(super) access: Option<SecretString>,
     pub(super) serial: u64,
@@ -138,7 +138,7 @@ impl Grants {
                 continue;
             };
             let opened = vault.open(&row.tenant, &row.name, &row.sealed);
-            let Some(kept) = opened.ok().as_ref().and_then(Kept::read) else {
+            let Some(kept) = opened.ok().as_ref().and_then(StoredGrant::read) else {
                 tracing::warn!(
                     tenant = row.tenant,
                     server,
@@ -326,7 +326,7 @@ impl Grants {
     ///
     /// # Errors
     /// [`NotKept`]; what was on disk before is still there.
-    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &Kept) -> Result<(), NotKept> {
+    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &StoredGrant) -> Result<(), NotKept> {
         let (Some(vault), Some(store)) = (&self.vault, &self.store) else {
             return Err(NotKept::NoFile);
         };

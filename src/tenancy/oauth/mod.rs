@@ -21,7 +21,7 @@
 mod answer;
 mod authorise;
 mod grants;
-mod kept;
+mod stored_grant;
 mod pending;
 mod provider;
 mod refresh;
