@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::member_names::{BadName, CheckedObject, Written, WrittenMembers, are_usual, folded, is_token};
+use super::member_names::{BadName, CheckedObject, WrittenMember, WrittenMembers, are_usual, folded, is_token};
 use super::members::Members;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
@@ -149,7 +149,7 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
     let (mut client_config, mut meta_config) = (None, None);
     let mut is_changed = false;
     let mut rest = Vec::with_capacity(members.0.len());
-    for Written { name, value, .. } in members.0 {
+    for WrittenMember { name, value, .. } in members.0 {
         match &*name {
             CLIENT_CONFIG => {
                 is_changed = true;
@@ -203,7 +203,7 @@ fn worker_meta<'a>(
     members.check(CheckedObject::Meta)?;
     let before = members.0.len();
     let mut rest = Vec::with_capacity(before);
-    for Written { name, value, .. } in members.0 {
+    for WrittenMember { name, value, .. } in members.0 {
         match &*name {
             CONFIG => *config = Some(value.to_owned()),
             IDENTITY => {}

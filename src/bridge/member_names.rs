@@ -118,7 +118,7 @@ pub(super) enum BadName {
 
 /// A member as it stands in an object.
 #[derive(Debug)]
-pub(in crate::bridge) struct Written<'a> {
+pub(in crate::bridge) struct WrittenMember<'a> {
     /// The name, quotes and escapes included.
     pub(in crate::bridge) spelling: &'a str,
     /// The name.
@@ -129,7 +129,7 @@ pub(in crate::bridge) struct Written<'a> {
 
 /// The members of an object as they stand there.
 #[derive(Debug, Default)]
-pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<Written<'a>>);
+pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<WrittenMember<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -146,7 +146,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let spelling = name.get();
                     let name = serde_json::from_str::<String>(spelling);
-                    members.push(Written {
+                    members.push(WrittenMember {
                         spelling,
                         name: Cow::Owned(name.map_err(serde::de::Error::custom)?),
                         value: value.get(),

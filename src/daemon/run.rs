@@ -15,7 +15,7 @@ use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::grants::{self, GrantEvents};
 use super::limits;
-use super::read::{self, Found};
+use super::read::{self, LoadedConfig};
 use super::refresh;
 use super::reload::{InForce, Listens, Reloader};
 use super::sampler;
@@ -79,10 +79,10 @@ fn listens(options: &Options) -> Listens {
     }
 }
 
-fn read(options: &Options) -> Result<Found, ServeError> {
+fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
     let mut found = match &options.source {
         Source::File(path) => read::read(path)?,
-        Source::Command(argv) => Found::of_command(config::single_command(argv.clone())?),
+        Source::Command(argv) => LoadedConfig::of_command(config::single_command(argv.clone())?),
     };
     listens(options).put_into(&mut found.config)?;
     match found.notices.fatal() {

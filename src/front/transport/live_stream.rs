@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::parked::{Coming, Found, HandOver, Parked};
+use super::parked::{Coming, Resumption, HandOver, Parked};
 use super::post_stream::PostStream;
 use super::wait_progress::WaitProgress;
 use crate::bridge::SessionNo;
@@ -218,9 +218,9 @@ pub(in crate::front) async fn again(
     last: EventId,
 ) -> Option<Body> {
     match parked.take(session, last.stream) {
-        Found::Nothing => None,
-        Found::Stream(stream) => resumed(stream, last, session, parked),
-        Found::Coming(mut coming) => {
+        Resumption::Nothing => None,
+        Resumption::Stream(stream) => resumed(stream, last, session, parked),
+        Resumption::Coming(mut coming) => {
             let given = tokio::time::timeout(HANDED_OVER_WITHIN, coming.next()).await;
             match given {
                 Ok(stream) => resumed(stream?, last, session, parked),

@@ -73,7 +73,7 @@ impl HandOver {
 
 /// What became of a stream that is asked for.
 #[derive(Debug)]
-pub(in crate::front) enum Found {
+pub(in crate::front) enum Resumption {
     /// The stream is over, or never was.
     Nothing,
     /// The stream has waited.
@@ -270,24 +270,24 @@ impl Parked {
     }
 
     /// The stream of that number.
-    pub(in crate::front) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Found {
+    pub(in crate::front) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Resumption {
         let mut all = self.0.lock();
         match all.get(session, no) {
-            None => Found::Nothing,
+            None => Resumption::Nothing,
             Some(StreamState::Live(hand_over)) => {
                 let (give, given) = oneshot::channel();
                 // Who asked before has its own connection behind it now.
                 *hand_over.taker.lock() = Some(give);
                 hand_over.asked.notify_one();
-                Found::Coming(Coming {
+                Resumption::Coming(Coming {
                     given,
                     session,
                     parked: Arc::clone(self),
                 })
             }
             Some(StreamState::Waits { .. }) => match all.take(session, no) {
-                Some(StreamState::Waits { stream, .. }) => Found::Stream(stream),
-                Some(StreamState::Live(_)) | None => Found::Nothing,
+                Some(StreamState::Waits { stream, .. }) => Resumption::Stream(stream),
+                Some(StreamState::Live(_)) | None => Resumption::Nothing,
             },
         }
     }

@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::view::LEFT;
-use super::view::walk::{Found, Kind, walk};
+use super::view::walk::{FoundFile, Kind, walk};
 use crate::folders;
 
 const ABOUT: &str = "as-written.json";
@@ -98,7 +98,7 @@ pub fn keep(root: &Path) -> io::Result<()> {
     let Some(installed) = finished(&ran.install) else {
         return Ok(());
     };
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         if found.kind == Kind::File && is_after(&found.at, installed) {
             let to = kept.join(found.path);
             if let Some(folder) = to.parent() {
@@ -162,7 +162,7 @@ fn left_behind(root: &Path, before: &Ran, version: &str) -> io::Result<Option<Ch
         return Ok(None);
     }
     let mut named = Vec::new();
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         named.push(found.path.to_owned());
         Ok(ControlFlow::Continue(()))
     };

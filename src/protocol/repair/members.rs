@@ -16,7 +16,7 @@ use crate::protocol::portable::portable;
 
 /// The members of a message as they stand there, `null` for those that are not.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct MessageMembers<'a> {
     jsonrpc: Option<&'a str>,
     id: Option<&'a str>,
     method: Option<&'a str>,
@@ -32,7 +32,7 @@ pub(super) struct Found<'a> {
     near_ids: Vec<&'a str>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> MessageMembers<'a> {
     pub(super) fn read(object: &'a str, noted: &mut Mended) -> Option<Self> {
         let members = object_members(object)?;
         let mut found = Self::default();

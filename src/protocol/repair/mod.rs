@@ -51,7 +51,7 @@ pub use self::errors::is_usual_error;
 pub use self::flaw::Flaw;
 pub use self::lines::{Joined, MAX_UNNAMED, MessageLines};
 pub use self::long::LongLine;
-use self::members::Found;
+use self::members::MessageMembers;
 pub use self::mended::Mended;
 pub use self::sketch::wrapped_number;
 use self::sketch::{Sketch, sketch};
@@ -302,7 +302,7 @@ impl Mended {
 
     /// The message that an object is; `None` if the text is no object.
     fn message(&mut self, object: &str) -> Option<Result<Bytes, Option<Broken>>> {
-        let found = Found::read(object, self)?;
+        let found = MessageMembers::read(object, self)?;
         Some(found.message(self))
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum Mount {
 
 /// A file that a worker sees with other contents than those of the host's, as far as the host has it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct FileContents {
     /// Where.
     pub(crate) path: OsString,
     /// What is in it.
@@ -47,7 +47,7 @@ pub(crate) struct Written {
 pub(super) struct Mounts {
     /// What is above comes first.
     all: Vec<Mount>,
-    written: Vec<Written>,
+    written: Vec<FileContents>,
     /// The worker may make a user namespace, in which set-user-ID programs have no effect and there are no other users.
     may_make_user_namespace: bool,
 }
@@ -64,7 +64,7 @@ impl Mounts {
     }
 
     /// And files with these contents.
-    pub(super) fn with(mut self, written: Vec<Written>) -> Self {
+    pub(super) fn with(mut self, written: Vec<FileContents>) -> Self {
         self.written = written;
         self
     }
@@ -99,7 +99,7 @@ impl Mounts {
             .map(source)
             .collect::<io::Result<Vec<_>>>()?;
         // A link leads to where nothing may be seen below.
-        let real = |it: &Written| Path::new(&it.path).canonicalize();
+        let real = |it: &FileContents| Path::new(&it.path).canonicalize();
         let written = self.written.iter().map(|it| (real(it), &*it.text));
         let written: Vec<_> = written
             .filter_map(|(real, text)| Some((real.ok()?, text)))

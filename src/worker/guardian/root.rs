@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
 use super::mount_call::{NewFilesystem, mount};
-use super::mounts::Written;
+use super::mounts::FileContents;
 
 /// What a worker sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub(crate) struct Root {
     /// A folder of its own that is `/tmp` and `/var/tmp` too; without, they are in memory.
     pub(crate) tmp: Option<OsString>,
     /// Files with contents of their own, over what else is at their paths.
-    pub(crate) files: Vec<Written>,
+    pub(crate) files: Vec<FileContents>,
 }
 
 /// Something that a worker sees, at the path that it has on the host.
@@ -211,7 +211,7 @@ fn put(entry: &RootEntry, tree: Option<OwnedFd>) -> io::Result<()> {
 }
 
 /// Writes files where nothing is, and puts them over what is there.
-fn write_files(files: &[Written]) -> io::Result<()> {
+fn write_files(files: &[FileContents]) -> io::Result<()> {
     let folder = Path::new("/.files");
     for (at, file) in files.iter().enumerate() {
         make_folder(folder, 0o755)?;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::super::manifest::digest;
 use super::error::ViewError;
 use super::layout::{LINK, PRIVATE, Shipped};
-use super::walk::{Found, Kind, open_file, walk};
+use super::walk::{FoundFile, Kind, open_file, walk};
 
 /// What is carried, from where to where.
 pub(super) struct Carry<'a> {
@@ -44,7 +44,7 @@ impl Carry<'_> {
     /// When something cannot be written: then nothing may be removed.
     pub(super) fn run(&self) -> Result<Carried, ViewError> {
         let mut carried = Carried::default();
-        let mut visit = |found: &Found<'_>| {
+        let mut visit = |found: &FoundFile<'_>| {
             if !self.one(found, &mut carried)? {
                 carried.lost.push(found.path.to_owned());
             }
@@ -56,7 +56,7 @@ impl Carry<'_> {
     }
 
     /// Carries one thing; false if it is lost.
-    fn one(&self, found: &Found<'_>, carried: &mut Carried) -> io::Result<bool> {
+    fn one(&self, found: &FoundFile<'_>, carried: &mut Carried) -> io::Result<bool> {
         match found.kind {
             Kind::File => match open_file(&found.at) {
                 Ok(file) => self.file(&file, found.path, carried),
@@ -106,7 +106,7 @@ impl Carry<'_> {
 /// Whether there are files in a view that it was not made with, or that were changed after `made`. What cannot be looked
 /// at counts as such. Blocks.
 pub(super) fn is_written_to(view: &Path, shipped: &Shipped, made: SystemTime) -> bool {
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         let is_written = match found.kind {
             Kind::Closed | Kind::Beyond => true,
             Kind::File | Kind::Link | Kind::Other => {

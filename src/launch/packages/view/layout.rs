@@ -52,7 +52,7 @@ pub(super) struct About {
 
 /// A view that exists.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Found {
+pub(super) struct ExistingView {
     pub(super) number: u64,
     pub(super) about: About,
 }
@@ -65,7 +65,7 @@ pub(super) fn shipped(view: &Path) -> Shipped {
 }
 
 /// The views below a folder, by number.
-pub(super) fn list(root: &Path) -> Result<Vec<Found>, ViewError> {
+pub(super) fn list(root: &Path) -> Result<Vec<ExistingView>, ViewError> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(root).map_err(ViewError::io("read", root))? {
         let item = item.map_err(ViewError::io("read", root))?;
@@ -75,7 +75,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Found>, ViewError> {
         };
         let about = folders::read_plain(&item.path().join(ABOUT)).ok();
         if let Some(about) = about.and_then(|text| serde_json::from_slice(&text).ok()) {
-            found.push(Found { number, about });
+            found.push(ExistingView { number, about });
         }
     }
     found.sort_by_key(|view| view.number);
