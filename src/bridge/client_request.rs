@@ -16,7 +16,7 @@ pub struct ClientRequest<'a> {
 
 /// What became of a client's request.
 #[derive(Debug)]
-pub enum Opened {
+pub enum RequestOutcome {
     /// The request goes to the worker; the answer comes as [`super::Action::Answer`] or [`super::Action::Released`].
     Sent(CallId, Bytes),
     /// The request needs no worker; this is the answer.

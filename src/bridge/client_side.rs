@@ -5,7 +5,7 @@ use serde_json::json;
 use super::action::Action;
 use super::call::{Call, Purpose};
 use super::client_info::ClientInfo;
-use super::client_request::{ClientRequest, Opened};
+use super::client_request::{ClientRequest, RequestOutcome};
 use super::discovery::discover_request;
 use super::era::Era;
 use super::for_worker::{cancellation, error_response, for_worker};
@@ -191,7 +191,7 @@ impl Mux {
     }
 
     /// A client's request. The session must have been [attached](Self::attach).
-    pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> Opened {
+    pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> RequestOutcome {
         if self.is_unused {
             self.is_unused = false;
             self.no_roots_to_come(out);
@@ -218,7 +218,7 @@ impl Mux {
             Some("resources/subscribe") => match params::uri(raw_params) {
                 Some(uri) => match self.cannot_subscribe(session, &uri) {
                     Some((code, why)) => {
-                        return Opened::Refused { code, why };
+                        return RequestOutcome::Refused { code, why };
                     }
                     None => Purpose::Subscribe(uri.into_owned()),
                 },
@@ -228,7 +228,7 @@ impl Mux {
                 Some(uri) if self.others_subscribe(session, &uri) => {
                     self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri.into_owned()));
-                    return Opened::Local(result_response(client_id, b"{}"));
+                    return RequestOutcome::Local(result_response(client_id, b"{}"));
                 }
                 Some(uri) => Purpose::Unsubscribe(uri.into_owned()),
                 None => Purpose::Plain,
@@ -253,7 +253,7 @@ impl Mux {
             Some(params) => protocol::request(id.0, "logging/setLevel", params).into(),
             None => for_worker(envelope, token, id),
         };
-        Opened::Sent(id, line)
+        RequestOutcome::Sent(id, line)
     }
 
     /// A client's notification, from a session that may or may not be attached here. Names the

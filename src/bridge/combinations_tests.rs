@@ -88,11 +88,11 @@ fn send(mux: &mut Mux, text: &str) -> Became {
         envelope: &envelope,
     };
     match mux.request(request, &mut vec![]) {
-        Opened::Sent(call, line) => {
+        RequestOutcome::Sent(call, line) => {
             Became::Sent(call, serde_json::from_slice(&line).expect("JSON"))
         }
-        Opened::Local(answer) => Became::Answered(serde_json::from_slice(&answer).expect("JSON")),
-        Opened::Refused { code, why } => {
+        RequestOutcome::Local(answer) => Became::Answered(serde_json::from_slice(&answer).expect("JSON")),
+        RequestOutcome::Refused { code, why } => {
             let id: Value = serde_json::from_str(envelope.id.expect("an id").get()).expect("JSON");
             let error = json!({"code": code, "message": why});
             Became::Answered(json!({"jsonrpc": "2.0", "id": id, "error": error}))

@@ -69,7 +69,7 @@ pub use action::{Action, Anomaly, Malformed, MalformedOutcome};
 pub use additions::{Additions, NotAdded, with_additions};
 pub use addressed::{Addressed, NotAccepted, Unreadable, addressed, advertised};
 pub use client_info::{ClientInfo, MAX_INTRODUCTION, NotIntroduced, weight_of};
-pub use client_request::{ClientRequest, Opened};
+pub use client_request::{ClientRequest, RequestOutcome};
 pub use dialect::{Dialect, EraRefusal, Spoken};
 pub use discovery::HandshakeError;
 pub use era::Era;

@@ -17,7 +17,7 @@ use super::output::{self, Output};
 use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
-use crate::store::{self, Opened, StateDir, StateDirError};
+use crate::store::{self, OpenedState, StateDir, StateDirError};
 
 /// The configuration whose accounts a command is about.
 #[derive(Args, Clone, Debug)]
@@ -112,7 +112,7 @@ impl NamedArgs {
 pub(super) struct Folder {
     config: Config,
     accounts: Accounts,
-    opened: Opened,
+    opened: OpenedState,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }
@@ -224,7 +224,7 @@ enum Refusal {
 
 impl Folder {
     async fn open(config: Config, state: StateDir) -> Result<Self, miette::Report> {
-        let opened = Opened::open(&state).map_err(|error| miette::miette!("{error}"))?;
+        let opened = OpenedState::open(&state).map_err(|error| miette::miette!("{error}"))?;
         let accounts = Accounts::open(&opened, &config).await;
         Ok(Self {
             accounts: accounts.map_err(|error| miette::miette!("{error}"))?,

@@ -18,7 +18,7 @@ use crate::config::{Config, SecretSource};
 use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
 use crate::preflight;
 use crate::store::{
-    AccountRows, AccountStore, DatabaseError, HandleRow, Opened, Resealed, SecretRow, TenantRow,
+    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, Resealed, SecretRow, TenantRow,
     TokenRow, Vault, VaultError, now,
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
@@ -52,7 +52,7 @@ impl Accounts {
     ///
     /// # Errors
     /// When the key of the secrets is not to be had, or another than they were sealed with.
-    pub async fn open(opened: &Opened, config: &Config) -> Result<Self, ServeError> {
+    pub async fn open(opened: &OpenedState, config: &Config) -> Result<Self, ServeError> {
         let rows = opened.account_rows.clone();
         let vault = vault(config.state.key.as_ref()).await?;
         let today = now();

@@ -32,7 +32,7 @@ use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
-use crate::store::{Opened, StateDir, Vault};
+use crate::store::{OpenedState, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -290,7 +290,7 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
 }
 
 /// The audit log that the config asks for.
-fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
+fn audit(config: &Config, kept: Option<&OpenedState>) -> Result<Option<Arc<Audit>>, ServeError> {
     let (Some(options), Some(kept)) = (assemble::audit_options(config), kept) else {
         return Ok(None);
     };
@@ -338,7 +338,7 @@ impl Service {
         // One command is hosted for the moment: its folder goes with it.
         let mut kept = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(&state)?),
+            Source::File(_) => Some(OpenedState::open(&state)?),
         };
         let audit = audit(config, kept.as_ref())?;
         let accounts = match &kept {

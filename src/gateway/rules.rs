@@ -20,7 +20,7 @@ pub struct Finding {
 
 /// The tools of a server.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Known {
+pub(crate) struct ServerTools {
     /// By name, of all tenants that have listed them.
     pub(crate) tools: BTreeSet<String>,
     /// The end of the list was seen, and it was not too long.
@@ -43,7 +43,7 @@ pub(crate) fn concern(config: &Config, server: &ServerName) -> bool {
 }
 
 /// What is wrong with the rules.
-pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec<Finding> {
+pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, ServerTools>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (server, known) in known.iter().filter(|(_, known)| known.is_whole) {
         let Some(of_server) = config.servers.get(server) else {
@@ -94,13 +94,13 @@ pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec
     findings
 }
 
-fn unmatched<'a>(globs: &'a Globs, known: &Known) -> Vec<&'a str> {
+fn unmatched<'a>(globs: &'a Globs, known: &ServerTools) -> Vec<&'a str> {
     let texts = globs.texts().iter().map(String::as_str);
     let texts = texts.filter(|text| *text != "*");
     texts.filter(|text| !matches_any(text, known)).collect()
 }
 
-fn matches_any(pattern: &str, known: &Known) -> bool {
+fn matches_any(pattern: &str, known: &ServerTools) -> bool {
     // What is no pattern is a mistake of the file, told elsewhere.
     Globs::new(vec![pattern.to_owned()])
         .is_ok_and(|glob| known.tools.iter().any(|tool| glob.matches(tool)))

@@ -15,7 +15,7 @@ use crate::pool::{Limits, Observer};
 use crate::protocol::Envelope;
 use crate::routing::{DialectCache, RuntimeConfig, StartPlan, spares};
 use crate::session::Session;
-use crate::store::Opened;
+use crate::store::OpenedState;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::Workers;
@@ -25,7 +25,7 @@ use crate::worker::Guardian;
 #[derive(Debug)]
 pub struct Records {
     /// Sessions, so that they survive a restart, and which era programs speak.
-    pub kept: Option<Opened>,
+    pub kept: Option<OpenedState>,
     /// Requests, for `stdiopool tune`.
     pub trace: Option<TraceRecorder>,
     /// What workers reach, where that is listed.

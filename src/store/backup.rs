@@ -138,7 +138,7 @@ pub fn tenant_names(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Opened, TenantRow, now};
+    use crate::store::{OpenedState, TenantRow, now};
 
     fn tenant(name: &str) -> TenantRow {
         TenantRow {
@@ -153,7 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(&folder.path().join("state")).expect("opens");
         let copy = folder.path().join("copy.db");
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         opened
             .accounts
             .put_tenant(tenant("acme"))
@@ -171,7 +171,7 @@ mod tests {
 
         restore(&state, &copy).expect("restored");
         let names = |state| {
-            let rows = Opened::open(state).expect("opens").account_rows.tenants;
+            let rows = OpenedState::open(state).expect("opens").account_rows.tenants;
             rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
         };
         assert_eq!(names(&state), ["acme"]);

@@ -16,7 +16,7 @@ use super::times::seconds;
 
 /// The state folder's database, open, and what was in it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedState {
     /// Where sessions are kept.
     pub sessions: SessionStore,
     /// Sessions that were open when stdiopool last ended.
@@ -37,7 +37,7 @@ pub struct Opened {
     pub handle_rows: Vec<HandleRow>,
 }
 
-impl Opened {
+impl OpenedState {
     /// Opens the database in that folder.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use super::database::{Database, DatabaseError, FILE, told};
-use super::opened::Opened;
+use super::opened::OpenedState;
 use super::state_dir::StateDir;
 use crate::ids::TenantId;
 use crate::launch::Lender;
@@ -238,7 +238,7 @@ fn users_of_processes() -> std::collections::HashSet<u32> {
         .collect()
 }
 
-impl Opened {
+impl OpenedState {
     /// The users of tenants' servers, out of that range. There is to be one value of a state folder.
     ///
     /// # Errors
@@ -277,7 +277,7 @@ mod tests {
         let dir = StateDir::open(base.path()).expect("opens");
         let tenant = |n: u32| TenantId::new(format!("t{n}"));
         {
-            let opened = Opened::open(&dir).expect("opens");
+            let opened = OpenedState::open(&dir).expect("opens");
             let users = opened.users(&dir, &RANGE).expect("read");
             for n in 0..14 {
                 let user = users.of(&tenant(n)).await.expect("one");
@@ -292,7 +292,7 @@ mod tests {
             let why = users.of(&tenant(14)).await.expect_err("all are taken");
             assert!(why.to_string().contains("all 14 users"), "{why}");
         }
-        let opened = Opened::open(&dir).expect("opens again");
+        let opened = OpenedState::open(&dir).expect("opens again");
         let users = opened.users(&dir, &RANGE).expect("read");
         assert_eq!(users.of(&tenant(3)).await.expect("kept"), RANGE.start() + 3);
         std::fs::remove_dir(base.path().join("data/t5")).expect("removed");
@@ -322,7 +322,7 @@ mod tests {
             connection.execute_batch(sql).expect("changed");
         };
         {
-            let opened = Opened::open(&dir).expect("opens");
+            let opened = OpenedState::open(&dir).expect("opens");
             let users = opened.users(&dir, &RANGE).expect("read");
             change(
                 "CREATE TRIGGER no BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'full'); END",
@@ -335,7 +335,7 @@ mod tests {
             std::fs::create_dir_all(&folder).expect("made");
             std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("given");
         }
-        let opened = Opened::open(&dir).expect("opens again");
+        let opened = OpenedState::open(&dir).expect("opens again");
         let users = opened.users(&dir, &RANGE).expect("read");
         let other = users.of(&tenant("another")).await.expect("one");
         assert_eq!(other, RANGE.start() + 1, "not that of who has the folder");

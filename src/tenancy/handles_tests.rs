@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::store::{Opened, StateDir};
+use crate::store::{OpenedState, StateDir};
 
 fn config(secret: Option<&str>) -> ClientConfig {
     let values = json!({ "repo": "a/b" }).as_object().cloned();
@@ -127,7 +127,7 @@ async fn what_they_hold_is_their_tenants_and_bounded() {
 }
 
 fn open(state: &StateDir, key: Option<&str>) -> Handles {
-    let opened = Opened::open(state).expect("opens");
+    let opened = OpenedState::open(state).expect("opens");
     let vault = key.map(|key| Vault::new(&key.repeat(32).into()).expect("a key"));
     let vault = Arc::new(vault.unwrap_or_else(Vault::without_key));
     let ledger = Ledger::unlimited();

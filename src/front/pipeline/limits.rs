@@ -114,7 +114,7 @@ type Who = (TenantId, Option<Arc<str>>);
 #[derive(Debug)]
 pub struct RateLimits {
     began: Instant,
-    known: Mutex<Known>,
+    known: Mutex<UsageTable>,
     ledger: Ledger,
 }
 
@@ -139,14 +139,14 @@ impl From<NoRoom> for Failure {
 }
 
 #[derive(Debug)]
-struct Known {
+struct UsageTable {
     /// By user; `None` for the tenant itself.
     table: TenantTable<Option<Arc<str>>, Entry>,
     /// When those of all tenants that may be forgotten are looked for.
     look_at: Duration,
 }
 
-impl Known {
+impl UsageTable {
     fn new(bounds: Bounds) -> Self {
         Self {
             table: TenantTable::new(bounds),
@@ -197,7 +197,7 @@ impl RateLimits {
     pub fn new(ledger: Ledger) -> Self {
         Self {
             began: Instant::now(),
-            known: Mutex::new(Known::new(KNOWN)),
+            known: Mutex::new(UsageTable::new(KNOWN)),
             ledger,
         }
     }
@@ -489,7 +489,7 @@ mod tests {
 
     fn limits_of(bounds: Bounds) -> Arc<RateLimits> {
         Arc::new(RateLimits {
-            known: Mutex::new(Known::new(bounds)),
+            known: Mutex::new(UsageTable::new(bounds)),
             ..RateLimits::new(Ledger::unlimited())
         })
     }

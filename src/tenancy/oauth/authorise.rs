@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::answer::{self, TokenRefusal};
 use super::grants::{Finished, Grant, GrantEvent, Grants, NotKept};
 use super::stored_grant::StoredGrant;
-use super::pending::{self, LINK_LIFETIME, Link, LinkError, Opened, Pending, UnknownLink};
+use super::pending::{self, LINK_LIFETIME, Link, LinkError, OpenedLink, Pending, UnknownLink};
 use super::provider::NotTold;
 use super::refresh::lifetime;
 use super::request::{self, Form};
@@ -107,7 +107,7 @@ impl Grants {
     }
 
     /// A browser opens a link; `None` if it is not one, or not any more.
-    pub fn open(&self, state: &str) -> Option<Opened> {
+    pub fn open(&self, state: &str) -> Option<OpenedLink> {
         let browser = request::random().ok()?;
         let base = self.base.get()?;
         let path = url::Url::parse(base)
@@ -117,7 +117,7 @@ impl Grants {
             .to_owned();
         let mut links = self.links.lock();
         let pending = links.open(Instant::now(), state, &browser)?;
-        Some(Opened {
+        Some(OpenedLink {
             tenant: pending.tenant.clone(),
             server: pending.server.clone(),
             provider: pending.provider.clone(),

@@ -29,5 +29,5 @@ mod request;
 mod schedule;
 
 pub use grants::{Finished, GrantEvent, GrantEventSink, GrantInfo, Grants};
-pub use pending::{LINK_LIFETIME, Link, LinkError, Opened};
+pub use pending::{LINK_LIFETIME, Link, LinkError, OpenedLink};
 pub use provider::NotTold;

@@ -47,7 +47,7 @@ pub enum LinkError {
 
 /// What a browser that opened a link is shown and given.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedLink {
     /// For whom.
     pub tenant: TenantId,
     /// What.

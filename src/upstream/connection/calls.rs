@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::own_tools::Changes;
 use super::{SessionRequest, RequestedList, CallRefused, Called, PendingCall, WorkerConnection};
-use crate::bridge::{AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
+use crate::bridge::{AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
 use crate::routing::Edition;
@@ -87,13 +87,13 @@ impl WorkerConnection {
                 envelope,
             };
             let (id, line) = match state.mux.request(request, out) {
-                Opened::Sent(id, line) => (id, line),
-                Opened::Local(answer) => {
+                RequestOutcome::Sent(id, line) => (id, line),
+                RequestOutcome::Local(answer) => {
                     outbox.expect_answer();
                     outbox.answer(answer, false);
                     return Ok(Called::Answered);
                 }
-                Opened::Refused { code, why } => {
+                RequestOutcome::Refused { code, why } => {
                     let id = envelope.id.map_or("null", |id| id.get());
                     outbox.expect_answer();
                     outbox.answer(error_response(id, code, &why), true);
