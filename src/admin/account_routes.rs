@@ -72,7 +72,7 @@ fn read<T>(body: Body<T>) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The value of a secret. Its `Debug` shows nothing.
+/// The value of a secret; `Debug` shows nothing of it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SecretValue {

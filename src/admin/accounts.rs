@@ -184,7 +184,7 @@ pub struct TenantDetails {
     pub created: Option<u64>,
 }
 
-/// A token just made. It is told this once: only its hash is kept.
+/// A token just made. The token is told this once: only its hash is kept.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct MadeToken {
     /// The token.
@@ -227,7 +227,7 @@ pub struct SecretDetails {
     pub changed: u64,
 }
 
-/// A link with which a server is authorised upstream. It needs no credentials, so that it is one.
+/// A link with which a server is authorised upstream. Whoever has the link needs no other credentials.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LinkDetails {
     /// Address at which the user authorises, for a browser.

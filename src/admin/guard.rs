@@ -1,4 +1,4 @@
-//! Who may ask: `Host`, `Origin`, token, in this order, before any handler.
+//! The checks before any handler: `Host`, `Origin`, token, in this order.
 
 use std::sync::Arc;
 

@@ -397,7 +397,7 @@ impl Mux {
         }
     }
 
-    /// The runtime waits no longer for a cancelled call's answer. Its slot is free; a late answer
+    /// The runtime waits no longer for a cancelled call's answer. The call's slot is free; a late answer
     /// counts as a duplicate. Says whether there was such a call.
     pub fn forget(&mut self, id: CallId, out: &mut Vec<Action>) -> bool {
         let ended = self.end_call(id).is_some();

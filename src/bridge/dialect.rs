@@ -1,4 +1,4 @@
-//! Which era a program speaks, as far as its processes have shown.
+//! The era that a program speaks, as far as its processes have shown.
 //!
 //! A process is spoken to in one way for its whole life, and what it is told first decides. So the
 //! era has to be known before a process is started for someone. Whether a server speaks the era
@@ -119,7 +119,7 @@ impl Dialect {
         self.is_slow
     }
 
-    /// Whether a process has died before it answered in that era, for the first time: the next is asked the same.
+    /// Whether a process has died before it answered in that era, for the first time: the next process is asked in that era too.
     pub fn is_asked_again(&self, era: Era) -> bool {
         self.died == Some((era, 1))
     }

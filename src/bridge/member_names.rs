@@ -1,5 +1,5 @@
 //! Names of members on which stdiopool decides, and whether a message spells them so that every decoder
-//! reads the same.
+//! reads equal names.
 //!
 //! Decoders differ. Of a name that stands twice most take the last, some the first. Go's `encoding/json`
 //! matches names by the simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), its second
@@ -99,7 +99,7 @@ fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
     letters.map(u8::to_ascii_lowercase)
 }
 
-/// A name in the form in which the names are equal that some decoder takes for the same: case-folded, without `-` and
+/// A name in the form in which names are equal that some decoder takes for one: case-folded, without `-` and
 /// `_`.
 pub(super) fn folded(name: &str) -> String {
     folding::folded(name.chars().filter(|c| !matches!(c, '-' | '_')))

@@ -56,7 +56,7 @@ pub struct Mux {
     pub(super) own_info: serde_json::Value,
 }
 
-/// Which sessions were ever attached to this worker.
+/// How many sessions were ever attached to this worker, and whose.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) enum EverAttached {
     #[default]
@@ -65,7 +65,7 @@ pub(super) enum EverAttached {
     Several,
 }
 
-/// Which requests the sessions of this worker accept.
+/// The requests that the sessions of this worker accept.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Accepts {
     pub(super) roots: bool,

@@ -68,7 +68,7 @@ impl ClientRoots {
         }
     }
 
-    /// Equal for answers that mean the same.
+    /// A digest that is equal for answers with equal roots.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }

@@ -125,7 +125,7 @@ impl ServerInfo {
         Some(result.get("serverInfo")?.to_string())
     }
 
-    /// Whether another worker said exactly the same.
+    /// Whether another worker said the very bytes that this one said.
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.result == other.result && self.discovery == other.discovery
     }

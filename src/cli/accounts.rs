@@ -39,7 +39,7 @@ pub struct AccountArgs {
     pub admin_token: Option<SecretString>,
 }
 
-/// Which tokens or secrets are listed, and how.
+/// The tokens or secrets that are listed, and how.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListArgs {
     /// Only of this tenant; all without

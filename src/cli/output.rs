@@ -59,7 +59,7 @@ pub(super) fn print_raw(text: &str) -> Result<ControlFlow<()>, CliError> {
     }
 }
 
-/// Writes JSON to standard output. Control characters are written as JSON escapes: it says the same.
+/// Writes JSON to standard output. Control characters are written as JSON escapes, which a parser reads as they were.
 ///
 /// # Errors
 /// As those of [`print`].

@@ -107,7 +107,7 @@ impl PrefetchArgs {
     }
 }
 
-/// What there is to fetch for a server, as far as it is the same for every tenant.
+/// The packages to fetch for a server, as far as they are one for every tenant.
 fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     let args: Vec<Option<&str>> = server
         .args

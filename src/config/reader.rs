@@ -1,4 +1,4 @@
-//! Reads tables with spans: every mistake is noted and reading goes on. The same calls, made on
+//! Reads tables with spans: every mistake is noted and reading goes on. Its calls, made on
 //! an absent table, describe the keys: so what is read, what is documented and what the JSON
 //! Schema says cannot differ.
 

@@ -527,8 +527,8 @@ pub fn folder_act(file: &Config, method: &str, object: Option<&std::path::Path>,
     write_down(file, record, is_ok);
 }
 
-/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. One that
-/// runs meanwhile writes to the same file, line by line too.
+/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. A
+/// stdiopool that runs meanwhile writes to that file too, line by line.
 fn write_down(file: &Config, mut record: AuditRecord, is_ok: bool) {
     record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
     if let Some(options) = super::assemble::audit_options(file)

@@ -75,7 +75,7 @@ async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
         .map(|connection| connection.id())
         .collect();
     // First, so that nobody is led to a worker that is about to stop. Where no process runs, nothing
-    // is read again: who comes next, and has to wait for a start anyway, does that. Who waits for one has done it.
+    // is read again: who comes next, and has to wait for a start anyway, does that. A request that waits for a start has read them.
     let snapshot = pool.snapshot();
     let workers = snapshot.workers.into_iter().filter(stays);
     let mut running: HashSet<_> = workers.map(|worker| worker.key).collect();

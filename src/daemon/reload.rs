@@ -264,8 +264,8 @@ impl Reloader {
         let mut outdated = BTreeSet::new();
         for connection in self.gateway.workers().connections() {
             let plan = connection.plan();
-            // Whether it would still be started the same way: by the same words, since a digest
-            // over them is what its key holds. The session's part of it cannot have changed.
+            // Whether the worker would still be started by these words: its key holds a digest
+            // over them. The session's part of the key cannot have changed.
             // A spare is the pool's own business.
             let Some(user) = &plan.principal else {
                 continue;

@@ -72,7 +72,7 @@ fn drop_mapping(start: u64, len: u64) {
     };
     // SAFETY: The range is a mapping of a file that was there before and still is (what is being loaded at
     // the moment is not), private and not writable, and no page of it differs from the file (`Anonymous`,
-    // proc_pid_smaps(5)); after this call each reads as the same again (madvise(2), MADV_DONTNEED).
+    // proc_pid_smaps(5)); after this call each page is read from the file again (madvise(2), MADV_DONTNEED).
     let dropped = unsafe { madvise(address, len, MmapAdvise::MADV_DONTNEED) };
     if let Err(error) = dropped {
         tracing::debug!(%error, "what the start-up needed of the program stays in memory");

@@ -1,4 +1,4 @@
-//! Which hosts a server may reach: its allow-list, and what is decided by it. Pure: no sockets, no clock, no lookups.
+//! The hosts that a server may reach: its allow-list, and what is decided by it. Pure: no sockets, no clock, no lookups.
 //!
 //! ```text
 //!  in the worker's network                          | outside

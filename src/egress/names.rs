@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
-/// Names of one worker that have addresses at the same time.
+/// Names of one worker that have addresses at once.
 const MAX_NAMES: u16 = 1024;
 /// How long an address stays its name's after it was last asked for or used; longer than a program is told that it may keep it.
 const KEPT: Duration = Duration::from_secs(300);

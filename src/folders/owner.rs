@@ -41,8 +41,8 @@ pub struct OwnerChange {
 /// Makes a folder and all in it the user's, and the group's of that number, unless the folder is theirs already: the
 /// folder itself comes last, so that what was interrupted is done again. Enters no other file system. Blocks.
 ///
-/// Nobody who is not trusted may be able to write in the folder meanwhile. It is someone else's until the end, so that
-/// this holds where it has mode 0700.
+/// Nobody who is not trusted may be able to write in the folder meanwhile. The folder is someone else's until the end, so that
+/// nobody can where it has mode 0700.
 ///
 /// # Errors
 /// [`OwnerError`] when the system refuses, or there is too much in it.

@@ -22,7 +22,7 @@ pub fn is_trash(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// Renames something to a name of trash in the same folder, which takes no time and no space, whatever it
+/// Renames something to a name of trash in its folder, which takes no time and no space, whatever it
 /// is. Returns the new path; `None` if there is nothing.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The way of a POST of Streamable HTTP, from its head to the transport that answers it.
+//! A POST of Streamable HTTP, from its head to the transport that answers it.
 //!
 //! ```text
 //!  accept, content type ─▶ limits ─▶ body ─▶ parse ─▶ client config ─▶ 2026-07-28?  ─▶ transport::stateless
@@ -6,7 +6,7 @@
 //!                                                                  └▶ of a session ─▶ transport::streamable
 //! ```
 //!
-//! Who calls and for which server was found out before ([`endpoint`](super::endpoint)).
+//! The caller and its server were found out before ([`endpoint`](super::endpoint)).
 
 use std::fmt;
 

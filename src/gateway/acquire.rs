@@ -20,7 +20,7 @@ impl Gateway {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
     /// replaced by one of the other era, one whose configuration has changed while it started by one of the new, and one
     /// that does not start beside another of its server is started after that, once. One that died before it answered is
-    /// followed by another of the same.
+    /// followed by another of its plan.
     pub(crate) async fn lease(
         &self,
         session: &Arc<Session>,

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A member has its client's capabilities, log level, subscriptions and its part of the config, and tells what belongs to no
-//! request on the stream of the whole. It ends with it. One that is slow or broken is missing in a
+//! request on the stream of the whole, with which it ends. One that is slow or broken is missing in a
 //! list, which says so; when it has answered after all, the client is told that the list has changed.
 
 use std::sync::Arc;

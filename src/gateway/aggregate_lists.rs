@@ -38,7 +38,7 @@ impl Aggregate<'_> {
             let (tell_package, package) = tokio::sync::oneshot::channel();
             let name = server.clone();
             let late = late_list(&lister, &server, listing);
-            // In a task of its own, so that a server that is late is waited for all the same.
+            // In a task of its own, so that a late server's list still comes into the catalog.
             self.gateway.state.tasks.spawn(async move {
                 let all = gateway.aggregate();
                 let slot = all.package_of(&lister, &name).await;
@@ -68,7 +68,7 @@ impl Aggregate<'_> {
                         biased;
                         list = &mut told => Ok(list),
                         Ok(package) = package => {
-                            // What is remembered comes all the same.
+                            // A remembered list comes at once even so.
                             let at_once = tokio::time::timeout(AT_ONCE, &mut told).await;
                             at_once.map_err(|_elapsed| package)
                         }

@@ -1,5 +1,5 @@
 //! All servers of a tenant as one, as far as that follows from pool.toml: which are offered to whom, by which names, and
-//! whom a request is for. It knows neither sessions nor workers.
+//! whom a request is for. The view knows neither sessions nor workers.
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ const REST: u32 = 9;
 /// Longest rest.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
-/// A message as sessions get it: all under the same alias get the same bytes, charged once.
+/// A message as sessions get it: all under one alias share its bytes, charged once.
 struct Delivery {
     message: Bytes,
     topic: Topic,

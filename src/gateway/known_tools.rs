@@ -260,7 +260,7 @@ mod tests {
             tools.learn_list(&config, &git, &one).is_empty(),
             "told once"
         );
-        // Another tenant's has the tool. The first one's calls are refused all the same.
+        // Another tenant's server has the tool. The first one's calls are refused still.
         assert!(tools.learn_list(&config, &git, &two).is_empty());
         assert_eq!(told(tools.told(&config).0), [unmatched, slip]);
         drop(one);

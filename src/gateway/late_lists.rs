@@ -18,7 +18,7 @@ pub(crate) struct LateList {
     pub(crate) tenant: TenantId,
     /// The server that is waited for.
     pub(crate) server: ServerName,
-    /// Which of its lists.
+    /// The list of the server that is missing.
     pub(crate) listing: Listing,
 }
 

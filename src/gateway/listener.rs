@@ -16,7 +16,7 @@ use crate::session::{Scope, Session, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
 impl Gateway {
-    /// Subscribes a listener of its own to what a server tells of changes. It ends when the guard
+    /// Subscribes a listener of its own to what a server tells of changes. The subscription ends when the guard
     /// is dropped.
     ///
     /// # Errors

@@ -28,8 +28,8 @@ pub struct Initialized {
 
 impl Gateway {
     /// Opens a session: finds or starts a worker, whose own `initialize` result is the answer. If the server cannot be
-    /// started without more of what its client may set, the session is opened all the same: that can come with the
-    /// requests.
+    /// started without more of what its client may set, the session is opened without it: requests can
+    /// bring that.
     ///
     /// # Errors
     /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.

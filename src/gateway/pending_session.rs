@@ -6,8 +6,8 @@ use super::session_table::SessionTable;
 use crate::protocol::Failure;
 use crate::session::Session;
 
-/// A session that no table has yet, while it is found out what its server says of itself. Who removes its server or its
-/// tenant ends it all the same.
+/// A session that no table has yet, while it is found out what its server says of itself. The removal of its server or
+/// tenant ends it too.
 #[derive(Debug)]
 pub(super) struct PendingSession<'a> {
     table: &'a SessionTable,

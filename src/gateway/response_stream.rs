@@ -46,7 +46,7 @@ pub struct ResponseStream {
     worker: Option<WorkerId>,
     /// What its request sets for its server, if that is not what its session does.
     pub(super) config: Option<Arc<ClientConfig>>,
-    /// Who makes its requests, if the credentials say other things of them than when the session
+    /// The caller of its requests, if the credentials say other things of it than when the session
     /// began.
     pub(super) principal: Option<Principal>,
     /// When the last call was handed to its worker.
@@ -127,7 +127,7 @@ impl fmt::Debug for Repeating {
     }
 }
 
-/// Which era a request has to be written in, and the worker it goes to where that is known.
+/// The era that a request has to be written in, and the worker it goes to where that is known.
 #[derive(Debug)]
 pub struct WorkerRoute {
     /// In the words of which era.
@@ -147,7 +147,7 @@ pub enum Next {
     Done,
     /// The worker took longer than it may: the calls were cancelled.
     TimedOut {
-        /// Which time is over.
+        /// The time that is over.
         limit: TimeLimit,
         /// The ids of the requests without an answer, as raw JSON.
         unanswered: Vec<RawId>,

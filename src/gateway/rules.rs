@@ -1,6 +1,6 @@
 //! Rules about tools that decide by the name alone (`tools`, `[policy]`) against the tools that there are. Pure.
 //!
-//! A rule that matches nothing protects nothing. It is told. What is set for tools (`bind`) is held against each list by
+//! A rule that matches nothing protects nothing, and is told. What is set for tools (`bind`) is held against each list by
 //! itself ([`crate::routing::Verdict`]).
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -78,7 +78,7 @@ impl Gateway {
         gateway
     }
 
-    /// Which sessions there are.
+    /// The sessions that there are.
     pub fn sessions(&self) -> &Arc<SessionTable> {
         &self.state.sessions
     }

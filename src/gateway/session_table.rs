@@ -1,4 +1,4 @@
-//! Which sessions there are: those of clients, those that stand for callers without sessions or for listeners, and those that
+//! All sessions: those of clients, those that stand for callers without sessions or for listeners, and those that
 //! are just being opened; and the calls of theirs that wait for a client's answer.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const CALLER_BYTES: usize = 2 << 10;
 /// When a caller for whom there is no room is to come again: when calls that are under way have ended.
 const RETRY_CROWDED: Duration = Duration::from_secs(1);
 
-/// The sessions there are, how they are found, bounded and written down, and how they end. It sends nothing to workers but
+/// The sessions there are, how they are found, bounded and written down, and how they end. The table sends nothing to workers but
 /// that a session is over.
 #[derive(Debug)]
 pub struct SessionTable {

@@ -52,7 +52,7 @@ pub(super) struct Beginning {
 /// State behind [`Gateway`]. Each part has its own small lock, none is held across an await or while another is taken.
 #[derive(Debug)]
 pub(super) struct GatewayState {
-    /// Which sessions there are.
+    /// The sessions that there are.
     pub(super) sessions: Arc<SessionTable>,
     /// What servers have told, as far as the route of a request depends on it.
     pub(super) knowledge: Arc<Knowledge>,

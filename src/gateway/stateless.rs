@@ -10,7 +10,7 @@
 //! seen to ask, or if it is the first for that tool, prompt or resource; the operator can say so too
 //! (`interactive`).
 //!
-//! Workers that speak the stateless revision themselves get such requests as they are. They ask in
+//! Workers that speak the stateless revision themselves get such requests as they are. Such workers ask in
 //! their answers, so that any number of calls can be under way; only whoever wants log lines, which
 //! name no request, has one for itself meanwhile.
 
@@ -69,7 +69,7 @@ impl<'g> StatelessCallers<'g> {
     }
 
     /// The session through which a request of that caller goes that sets something for its server, or
-    /// nothing: all requests that set the same have one session. Nothing is kept for a request that
+    /// nothing: all requests with equal settings have one session. Nothing is kept for a request that
     /// cannot be served.
     ///
     /// # Errors
@@ -153,8 +153,7 @@ impl<'g> StatelessCallers<'g> {
 
     /// Whether a request of that method, for what has that name, is to be served where the server can ask its client,
     /// though the client declares nothing: only so it is known what it must declare (2026-07-28, basic, "Capabilities").
-    /// That is so until it was called once.
-    /// A server that has one process at a time, or state in it, has no other process for that.
+    /// A name that was called once has shown whether its server asks. A server that has one process at a time, or state in it, has no other process for that.
     pub fn may_yet_ask(
         self,
         tenant: &TenantId,

@@ -77,7 +77,7 @@ impl CachedSession {
 #[derive(Debug)]
 pub(super) struct StatelessSessions {
     sessions: Mutex<TenantTable<Caller, CachedSession>>,
-    /// Which worker gave out a state that its client is to bring back: many servers seal them with a
+    /// The workers that gave out states which clients are to bring back: many servers seal them with a
     /// key of the process, so that no other can read them.
     states: Mutex<TenantTable<StateHash, WorkerId>>,
     /// Servers whose workers have asked their clients something.

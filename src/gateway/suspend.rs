@@ -15,7 +15,7 @@ use crate::protocol::{Failure, Reason};
 const CALL_BYTES: usize = 4 << 10;
 
 impl SessionTable {
-    /// Lets a call wait for its client's next request; what that must bring. It waits as long as
+    /// Lets a call wait for its client's next request; what that must bring. The call waits as long as
     /// the server may take over a request, and is cancelled then.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ pub(super) struct Totals {
     pub(super) reclaimed: AtomicU64,
     /// Nanoseconds.
     pub(super) paced: AtomicU64,
-    /// Who keeps what may go first.
+    /// The keeper of what may go first.
     pub(super) reclaim: OnceLock<Weak<dyn Reclaim>>,
 }
 

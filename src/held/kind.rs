@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// Whether it may be dropped without failing anyone. It has half of a tenant's limit, so that a flood of it
+    /// Whether bytes of the kind may be dropped without failing anyone. Such kinds have half of a tenant's limit, so that a flood of them
     /// leaves room for what cannot be dropped.
     pub fn is_expendable(self) -> bool {
         match self {

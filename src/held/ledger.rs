@@ -150,7 +150,7 @@ impl Ledger {
         Duration::from_nanos(self.totals.paced.load(Ordering::Relaxed))
     }
 
-    /// Who grants turns to the flows of accounts, and of others that want time beside them.
+    /// The scheduler that grants turns to the flows of accounts, and of others that want time beside them.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }

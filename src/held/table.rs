@@ -1,7 +1,7 @@
 //! Tables of what is remembered for tenants, one tenant's entries apart from another's.
 //!
 //! Pure. What an entry weighs is charged by whoever makes it ([`charged`]); the table counts entries.
-//! It holds to four rules, whatever is put in:
+//! The table keeps four rules, whatever is put in:
 //! 1. no entry goes because of another tenant's;
 //! 2. what is in use never goes;
 //! 3. there are never more entries of a tenant, nor of all, than the [`Bounds`] say;

@@ -13,7 +13,7 @@ use super::surroundings;
 /// with the arguments that were meant for it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
 /// own programs first too, and for node's compile cache.
 ///
-/// That cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
+/// The compile cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
 /// write what another one runs.
 pub fn direct(
     spec: &LaunchSpec,
@@ -35,7 +35,7 @@ pub fn direct(
         direct.env.insert(name, value.into());
     }
     for downloaded in &installed.left.downloaded {
-        // In the entry: the same for all, and only to be read.
+        // Downloads are in the entry: one for all tenants, and only to be read.
         let folder = installed.folder.join(&downloaded.folder);
         let variable = direct.env.entry(downloaded.variable.clone());
         variable.or_insert_with(|| folder.display().to_string().into());

@@ -7,7 +7,7 @@
 //!                    as written                         as written      direct: node_modules/.bin/a --x
 //! ```
 //!
-//! Invariants: who shares a process is decided by the command as written, never by what it was
+//! Invariants: the sharing of a process is decided by the command as written, never by what it was
 //! resolved to; the program gets the arguments, environment and folder that its launcher would give
 //! it; what is not understood or cannot be installed is run as written, unless it would then ask another registry than
 //! the operator's.

@@ -412,7 +412,7 @@ impl<L: Launcher> Inner<L> {
                 Some(Effect::Start(id, key, spec))
             }
             Action::Adopt(id, key) => {
-                // Who it was is not who it will be.
+                // The handle is the spare's: the adopted worker comes with one of its own.
                 core.handles.remove(&id);
                 let spec = Arc::clone(core.specs.get(&key)?);
                 Some(Effect::Adopt(id, key, spec))

@@ -77,7 +77,7 @@ pub struct Snapshot {
 /// A server whose circuit is open.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OpenCircuit {
-    /// Which.
+    /// The server whose starts are refused.
     pub server: ServerName,
     /// For whom; `None` for everyone.
     pub tenant: Option<TenantId>,

@@ -86,7 +86,7 @@ pub fn state_key(source: &SecretSource) -> Option<String> {
     })
 }
 
-/// That a group can read the key, as where it is handed to a container.
+/// A warning that a group can read the key, as where it is handed to a container.
 fn shared_key(source: &SecretSource) -> Option<String> {
     let SecretSource::File(path) = source else {
         return None;

@@ -34,7 +34,7 @@ pub fn launches(config: &Config) -> Vec<Launch> {
         .collect()
 }
 
-/// Arguments as far as they are the same for all.
+/// Arguments as far as they are one for all tenants.
 fn words(args: &[Arg]) -> Vec<Option<&str>> {
     let words = args.iter().flat_map(|arg| match arg {
         Arg::Always(template) => vec![template.as_literal()],

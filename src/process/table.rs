@@ -1,4 +1,4 @@
-//! Who descends from whom: a view of `/proc`, and a way to kill without hitting a stranger.
+//! The process tree: a view of `/proc`, and kills that hit no stranger.
 
 use std::collections::HashSet;
 use std::fs;

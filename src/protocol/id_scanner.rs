@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A caller whose answer was dropped can then be told so, instead of waiting for its deadline. The scanner holds a few
-//! hundred bytes however long the message is. It is not a validator: of broken JSON it reports what it saw at the top
+//! hundred bytes however long the message is. The scanner is no validator: of broken JSON it reports what it saw at the top
 //! level, as far as braces and quotes tell what that is.
 
 /// Longest id that is kept, in bytes of raw JSON with its quotes.

@@ -1,7 +1,7 @@
 //! Finds the members of a JSON-RPC message in one pass, without taking their values apart.
 //!
 //! Every message is read this way, those of clients and those of workers, and it is most of what is
-//! done with them; hence code of its own (docs/performance.md). It is sound and not complete: what it
+//! done with them; hence code of its own (docs/performance.md). The scan is sound and not complete: what it
 //! accepts is JSON (RFC 8259) and means what `serde_json` reads in it. Whatever is wrong or unusual, a member
 //! that is there twice, an escape in a name, deep nesting, it leaves to that, which also says best
 //! what is wrong.

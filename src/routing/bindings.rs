@@ -1,4 +1,4 @@
-//! Which arguments are set for which tools of a list (`bind`). Pure: the rules and the list in, a verdict on each tool out.
+//! The arguments that are set for the tools of a list (`bind`). Pure: the rules and the list in, a verdict on each tool out.
 //!
 //! ```text
 //!  a rule matches no tool of the list ──▶ told; tools that it resembles, and that no rule names, are refused

@@ -1,7 +1,7 @@
 //! What servers have said of themselves, so that a client that connects and lists costs no process.
 //!
 //! Remembered per launch identity: server, tenant, what it is started with, and what clients of the
-//! same kind declare. So nothing that depends on a tenant's config is ever shown to another. An
+//! that capability class declare. So nothing that depends on a tenant's config is ever shown to another. An
 //! entry holds the `initialize` result and the lists that fit on one page. A list goes when a worker
 //! of that identity says it has changed; everything goes when a new worker introduces itself
 //! otherwise (another version of the package), and when it is too old.

@@ -103,7 +103,7 @@ impl Start {
     }
 
     /// How the command of a launch is started whose arguments are these; `None` among them stands for one that is known
-    /// at a start only. The words are the same arguments, as far as they are known.
+    /// at a start only. The words are these arguments, as far as they are known.
     pub(super) fn of_words(
         server: &Server,
         spec: &LaunchSpec,

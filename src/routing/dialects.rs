@@ -1,5 +1,5 @@
-//! Which dialects programs speak, by program: remembered as long as the server's command line is the same and the program
-//! says that it is the same. What follows from what a process did is decided by [`Dialect`].
+//! The dialects of programs: remembered as long as the server's command line does not change and the program
+//! says that its version does not. What follows from what a process did is decided by [`Dialect`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,7 +61,7 @@ impl DialectCache {
         self.of(program, Dialect::is_slow)
     }
 
-    /// Whether the next process of that program is asked the same as one that has died ([`Dialect::is_asked_again`]).
+    /// Whether the next process of that program is asked in that era, as one that has died was ([`Dialect::is_asked_again`]).
     pub(crate) fn is_asked_again(&self, program: ProgramId, era: Era) -> bool {
         self.of(program, |dialect| dialect.is_asked_again(era))
     }

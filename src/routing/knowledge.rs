@@ -11,7 +11,7 @@ use crate::held::Ledger;
 pub(crate) struct Knowledge {
     /// What servers said of themselves, and their lists.
     pub(crate) catalog: Catalog,
-    /// Which eras their programs speak.
+    /// The eras that their programs speak.
     pub(crate) dialects: DialectCache,
     /// Which of their programs ask for roots, and which workers have which.
     pub(crate) roots: RootsTable,

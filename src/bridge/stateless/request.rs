@@ -238,7 +238,7 @@ impl<'a> StatelessRequest<'a> {
         self.params.get(name).map(|value| value.get())
     }
 
-    /// The request in the words of the older era: the same parameters, without what only this
+    /// The request in the words of the older era: its parameters, without what only this
     /// revision has. What belongs to others in `_meta` (trace context, vendors) stays.
     pub fn for_worker(&self) -> String {
         let meta = self
@@ -263,7 +263,7 @@ impl<'a> StatelessRequest<'a> {
         request(self.id, &self.method, params)
     }
 
-    /// What makes two requests the same, whatever their id and the answers they bring.
+    /// The part of a request by which two are equal, whatever their ids and the answers they bring.
     pub fn substance(&self) -> String {
         let params = self
             .params

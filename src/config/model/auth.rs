@@ -63,7 +63,7 @@ pub enum KeySource {
     File(PathBuf),
 }
 
-/// Which headers a proxy writes, and which proxies may.
+/// The headers that a proxy writes, and the proxies that may.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProxyHeaders {
     /// Addresses of these proxies.

@@ -244,8 +244,8 @@ impl Activity {
         was_blocked
     }
 
-    /// Ready once the socket takes what is written to it. Its connection's task is woken then, which must be the one
-    /// that polls this.
+    /// Ready once the socket takes what is written to it. The connection's task is woken then, and must be the one
+    /// that polls.
     pub(in crate::front) fn poll_writable(&self) -> Poll<()> {
         match self.blocked_since.load(Ordering::Relaxed) {
             0 => Poll::Ready(()),

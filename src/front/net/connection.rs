@@ -99,7 +99,7 @@ where
             let wish = activity.wished();
             let is_due = is_time || wish != was_told;
             was_told = wish;
-            // Who waits for a turn has not looked at what its client has sent: that time is not the client's.
+            // A task that waits for its turn has not looked at what its client has sent: that time is not the client's.
             if !is_due || (gate.is_waiting() && wish == Wish::None) {
                 return Poll::Pending;
             }
@@ -144,7 +144,7 @@ impl Looks {
         }
     }
 
-    /// Whether it is time. It is polled with each step of its connection: one load, nearly always.
+    /// Whether it is time to look. Polled with each step of the connection: one load, nearly always.
     fn poll_look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut is_due = false;
         while !self.is_armed || self.sleep.is_elapsed() {

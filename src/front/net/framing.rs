@@ -218,7 +218,7 @@ impl Framing {
         match self.part {
             Part::Head(head) => self.line_of_head(head, line, is_cut),
             Part::ChunkSize => match chunk_size(line) {
-                // hyper takes any number of zeros. This request is served already: the next is not.
+                // hyper takes any number of zeros. The request before is served already: the next is not.
                 _ if is_cut && line.iter().all(u8::is_ascii_hexdigit) => {
                     self.refuse(self.heads + 1, FramingError::TooLong);
                 }

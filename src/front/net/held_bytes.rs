@@ -41,7 +41,7 @@ impl ConnectionSlots {
     }
 
     /// Asks connections to end that hold something, known ones or strangers, those of that peer only if one is given, until
-    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Those that have held some for longest go first,
+    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Connections that have held some for longest go first,
     /// and `but` last.
     pub(super) fn make_room(&self, but: &Arc<ConnectionSlot>, is_known: bool, of: Option<IpAddr>) {
         {

@@ -1,5 +1,5 @@
 //! Connections of a listener: how many there may be, how long each may keep its slot, and whether what
-//! it sends can be read in one way only.
+//! a connection brings can be read in one way only.
 //!
 //! ```text
 //!  accepted ─▶ waits for its first request ─▶ serves ─▶ idle ─▶ finishing ─▶ closed

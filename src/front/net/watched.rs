@@ -51,7 +51,7 @@ impl HangUp for TcpStream {
     }
 
     fn is_left(&self, limit: Duration) {
-        // The kernel would try for minutes. It fails only on a connection that is gone.
+        // The kernel would try for minutes. The option can be set on all connections but those that are gone.
         let _gone = SockRef::from(self).set_tcp_user_timeout(Some(limit));
     }
 }

@@ -12,7 +12,7 @@ use crate::config::Origins;
 use crate::front::response::body::Body;
 use crate::front::response::reply;
 
-/// What a page may send beside what every page may. Those of [`PARAM_HEADERS`] are more.
+/// The headers that a page may send beside those that every page may; [`PARAM_HEADERS`] are more.
 const HEADERS: [&str; 9] = [
     "accept",
     "authorization",

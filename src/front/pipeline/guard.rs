@@ -1,4 +1,4 @@
-//! Who may speak to the listener at all: protection against pages in a browser that reach for it
+//! The first check of a request: protection against pages in a browser that reach for it
 //! (basic/transports, "Security Warning": servers MUST validate the `Origin` header; DNS rebinding).
 
 use std::net::SocketAddr;

@@ -139,7 +139,7 @@ impl<'a> Inbound<'a> {
         self.front.context(self.principal(), &self.server, arrived)
     }
 
-    /// Which statuses failures have.
+    /// The HTTP statuses that failures have.
     pub(in crate::front) fn statuses(&self) -> FailureStatus {
         self.front.statuses()
     }

@@ -20,7 +20,7 @@ use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
 
-/// Tenants and users that are remembered. Who has all of its limit again may be forgotten, which changes
+/// Tenants and users that are remembered. One that has all of its limit again may be forgotten, which changes
 /// nothing; where none has, a new one is refused.
 const KNOWN: Bounds = Bounds {
     of_tenant: 20_000,

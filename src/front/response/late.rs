@@ -2,7 +2,7 @@
 //! is there. Clients that wait for the first byte of an answer for a few seconds only would give up otherwise, and
 //! proxies too.
 //!
-//! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body. It
+//! The handler of a request says what may be waited for. Its future goes on as it is, as part of the body. A handler
 //! also says when a long piece of work is next, which is then offloaded to a blocking thread.
 
 use std::convert::Infallible;

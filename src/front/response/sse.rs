@@ -18,7 +18,7 @@ pub(in crate::front) const QUIET_PERIOD: Duration = Duration::from_secs(15);
 /// How long a POST waits for its result before it turns into a stream, whose first words are sent at once: httpx, which
 /// clients in Python use, gives up after 5 seconds without a byte, unless it was told another time.
 pub(in crate::front) const FIRST_WORDS: Duration = Duration::from_secs(2);
-/// How long the stream of a call may say nothing before a comment keeps it alive, for the same clients.
+/// How long the stream of a call may say nothing before a comment keeps it alive, for clients that give up like those of [`FIRST_WORDS`].
 pub(in crate::front) const QUIET_CALL: Duration = Duration::from_secs(4);
 /// A comment, which clients ignore (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 pub(in crate::front) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";

@@ -57,7 +57,7 @@ impl LiveStream {
                 // Errors of the stream are those of the request that began it, whichever one tells them.
                 piece = in_request(stream.request(), stream.next_frame()) => return piece,
             }
-            // Who asked may have gone again: then it is told here as before.
+            // The connection that asked may have gone again: then the stream is told here as before.
             self.stream = self
                 .stream
                 .take()
@@ -98,7 +98,7 @@ pub(in crate::front) fn of_post(
     live(stream, session.no, parked)
 }
 
-/// A call whose client has not heard anything of it. If the client goes, the call goes on for a while all the same: a
+/// A call whose client has not heard anything of it. If the client goes, the call still goes on for a while: a
 /// broken connection is no cancellation (2025-11-25, basic/transports, "Sending Messages to the Server").
 pub(in crate::front) struct UnansweredCall<'a> {
     call: Option<(ResponseStream, RequestContext)>,

@@ -4,8 +4,8 @@
 //!
 //! Each event of a stream is named after the stream and its place in it. A client that lost a
 //! stream names the last event it got in `Last-Event-ID` of a GET, and gets what came after it on
-//! that stream and on no other. It may come back before its old connection is seen to be broken: then the
-//! stream is taken from that, as soon as that can give it.
+//! that stream and on no other. The client may come back before its old connection is seen to be broken: then the
+//! stream is taken from that connection, as soon as it can give it.
 //!
 //! What is kept for a client that is gone goes before its tenant is refused anything for lack of memory: the stream
 //! that has waited longest first.
@@ -40,7 +40,7 @@ enum StreamState {
         /// The stream's place among those of its tenant that wait.
         order: u64,
     },
-    /// A connection tells it. Its client may know better: that the connection is broken is seen here
+    /// A connection tells the stream. The client may know better: that the connection is broken is seen here
     /// only when something is written to it.
     Live(Arc<HandOver>),
 }
@@ -276,7 +276,7 @@ impl Parked {
             None => Resumption::Nothing,
             Some(StreamState::Live(hand_over)) => {
                 let (give, given) = oneshot::channel();
-                // Who asked before has its own connection behind it now.
+                // A client that asked before has left that connection.
                 *hand_over.taker.lock() = Some(give);
                 hand_over.asked.notify_one();
                 Resumption::Coming(Coming {

@@ -105,7 +105,7 @@ impl PostStream {
         told + self.response_stream.kept_bytes() + backlog.chain(again).sum::<usize>()
     }
 
-    /// Lets go of what is kept for its client, and of what comes until it is dropped. It takes no lock but that of its
+    /// Lets go of what is kept for its client, and of what comes until it is dropped. Takes no lock but that of the stream's
     /// own outbox.
     pub(in crate::front) fn discard(&mut self) {
         self.backlog.clear();

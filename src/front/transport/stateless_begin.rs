@@ -1,5 +1,5 @@
-//! A request of the stateless revision on its way to a worker. It has its client's words, and what is
-//! needed to send them in those of the worker.
+//! A request of the stateless revision on its way to a worker. The request is in its client's words, with what is
+//! needed to send it in those of the worker.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ pub(super) enum Flag {
     Idle,
     /// Changes nothing of what is run, and has a value.
     IdleWith,
-    /// Says which package is meant; the installer is told in the same words.
+    /// Says which package is meant; the installer is told the flag as it stands.
     Choosing,
     /// As [`Flag::Choosing`], with a value.
     ChoosingWith,

@@ -1,6 +1,6 @@
 //! Why a command line is left to its launcher.
 
-/// Why it cannot be told what a command line of a launcher runs. It is run as written then.
+/// Why it cannot be told what a command line of a launcher runs. The line is run as written then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotUnderstood {
     /// The line ends before a package is named.

@@ -154,7 +154,7 @@ pub enum InstallError {
 }
 
 impl InstallError {
-    /// That file or folder cannot be `read`, `written` or `made`.
+    /// The error of a file or folder that cannot be `read`, `written` or `made`.
     pub(super) fn file(
         path: impl Into<PathBuf>,
         act: &'static str,

@@ -1,6 +1,6 @@
-//! Which install is next. Pure, but for [`InstallQueue`], which waits.
+//! The order of installs. Pure, but for [`InstallQueue`], which waits.
 //!
-//! So many installs run at once, each with a permit. Whoever has fewest of them is next; a tenant that has none gets one more at
+//! So many installs run at once, each with a permit. The tenant with fewest of them is next; a tenant that has none gets one more at
 //! once where another has several, and where installs take longer than usual: so no tenant's slow installs hold all.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ const MAX_REQUESTERS: usize = 64;
 /// Name of the tenant that asks for an install; empty where nobody did.
 pub(super) type Requester = Arc<str>;
 
-/// Tenants that wait for one install. It is begun for whoever of them has fewest others.
+/// Tenants that wait for one install, which is begun for the one of them that has fewest others.
 #[derive(Clone, Debug)]
 pub(super) struct Requesters(Arc<Mutex<Vec<Requester>>>);
 

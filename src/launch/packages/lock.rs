@@ -17,7 +17,7 @@ const LOCK_PERIOD: Duration = Duration::from_millis(200);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl Cache {
-    /// Waits until nobody else holds that lock, and holds it. It is given up when the value is
+    /// Waits until nobody else holds the lock of that name, and holds it. The lock is given up when the value is
     /// dropped and every command that was given it has ended.
     ///
     /// # Errors

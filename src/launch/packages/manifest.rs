@@ -50,7 +50,7 @@ pub enum ManifestError {
     /// Something of the entry cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -58,13 +58,13 @@ pub enum ManifestError {
     /// The entry has what is neither file, folder nor link: a socket or a device.
     #[error("{} is neither a file nor a folder nor a link", path.display())]
     Special {
-        /// Which.
+        /// The socket or device.
         path: PathBuf,
     },
-    /// A list of files cannot have it.
+    /// A list of files cannot have a name that is no UTF-8.
     #[error("the name of {} is no UTF-8", path.display())]
     Name {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
     },
     /// What was installed is not known.
@@ -196,7 +196,7 @@ impl Manifest {
     }
 }
 
-/// Whether one thing is as it was listed. Who may read it is no part of that: entries are opened to workers' users when
+/// Whether one thing is as it was listed. Read permissions are no part of that: entries are opened to workers' users when
 /// they are finished.
 fn is_same(now: &Item, listed: &Item) -> bool {
     let as_program = |item: &Item| match item.clone() {

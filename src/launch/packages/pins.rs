@@ -1,5 +1,5 @@
 //! `pool.lock`: what servers with `pin = true` were resolved to, lock files and all, so that every
-//! host installs the same bytes.
+//! host installs equal bytes.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

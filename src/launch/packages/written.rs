@@ -8,7 +8,7 @@
 //!  └─ left-behind/                        what another version did not take over
 //! ```
 //!
-//! Which version runs is the launcher's to decide, and known only once it runs; by then the server has looked for its files. So
+//! The version that runs is the launcher's to decide, and known only once it runs; by then the server has looked for its files. So
 //! nothing is put in its way: what it wrote under the version before is kept, and said to be left behind.
 //!
 //! Invariants: nothing that is written is copied or moved while it is in use; no link that a server may have made is

@@ -100,7 +100,7 @@ impl Policy {
     }
 
     /// Gives the key as many spares as it needs workers, whatever else is full: the number of
-    /// processes stays the same. Only its own tenant's limit stands in the way.
+    /// processes does not change. Only the limit of the key's own tenant can prevent it.
     pub(super) fn adopt_for(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
         while let Some(spare) = self.spare_for(key)
             && self.could_adopt(now, key)

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::state::{Phase, Policy, WorkerRecord};
 use crate::ids::TenantId;
 
-/// Who may start another worker.
+/// The tenants that may start another worker.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum StartPermits {
     /// Everyone.
@@ -41,7 +41,7 @@ impl Policy {
         self.starting.len() + self.evicted_for().count()
     }
 
-    /// Who may start another worker now; `None`: nobody.
+    /// The tenants that may start another worker now; `None`: none.
     pub(super) fn start_permits(&self, now: Instant) -> Option<StartPermits> {
         let (taken, limit) = (self.start_permits_taken(), self.limits.max_starting);
         if taken < limit {

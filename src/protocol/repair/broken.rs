@@ -89,7 +89,7 @@ impl ErrorSubject {
         if is(code::PARSE_ERROR) {
             Self::NotRead
         } else if is(code::METHOD_NOT_FOUND) || names_notification(error) {
-            // Who has read the method of a request has read its id too.
+            // A server that has read the method of a request has read its id too.
             Self::OfNotification
         } else {
             Self::Other

@@ -11,10 +11,10 @@
 //! Passing ── all is closed, a message on a line of its own, not ended after a while ──▶ Apart: what passed was too long
 //! ```
 //!
-//! Whatever came before, what is a message by itself is taken.
+//! A line that is a message by itself is taken, whatever came before.
 //!
 //! Pure: it knows no clock. Whoever reads the lines says when it has taken too long ([`MessageLines::give_up`]).
-//! It holds at most as many bytes as a message may have, and [`MAX_UNNAMED`] of what has no member of a message.
+//! [`MessageLines`] holds at most as many bytes as a message may have, and [`MAX_UNNAMED`] of what has no member of a message.
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};

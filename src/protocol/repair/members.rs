@@ -24,7 +24,7 @@ pub(super) struct MessageMembers<'a> {
     result: Option<&'a str>,
     error: Option<&'a str>,
     has_others: bool,
-    /// A member is there twice, and not the same.
+    /// A member is there twice, with different values.
     is_ambiguous: bool,
     /// What is there as the id.
     ids: Vec<&'a str>,

@@ -205,7 +205,7 @@ struct Start {
 }
 
 impl Start {
-    /// That text stands before it too.
+    /// Notes text that stands before the next message.
     fn passes(&mut self, text: &str) {
         self.is_behind |= !text.trim_ascii().is_empty();
         self.is_behind_words = self.is_behind_words || has_words(text);
@@ -273,7 +273,7 @@ impl Mended {
             };
             let message = match message.unwrap_or_else(unread) {
                 Ok(message) => message,
-                // What came before it is taken all the same.
+                // Messages that came before it are taken still.
                 Err(why) if !self.messages.is_empty() => {
                     self.broken.extend(why);
                     return Ok(true);

@@ -1,4 +1,4 @@
-//! Which brackets are open behind lines that may be no JSON, and what stands last.
+//! The brackets that are open behind lines that may be no JSON, and what stands last.
 
 /// Depths of which it is kept which bracket is open.
 const KEPT: u32 = u128::BITS;

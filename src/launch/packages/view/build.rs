@@ -20,7 +20,7 @@ pub(super) struct Plan<'a> {
     pub(super) entry: &'a Path,
     /// What is in it.
     pub(super) manifest: &'a Manifest,
-    /// Which of it are the package's own files and folders.
+    /// The package's own files and folders.
     pub(super) own: &'a BTreeSet<String>,
     /// Where the view is made.
     pub(super) at: &'a Path,

@@ -86,7 +86,7 @@ impl Carry<'_> {
         }
         if let Some((new, shipped)) = self.to {
             let is_free = match shipped.get(path) {
-                // The package has the same in both versions, and the server changed it.
+                // The package has one text of it in both versions, and the server changed it.
                 Some(new) => was == Some(new),
                 None => true,
             };

@@ -14,7 +14,7 @@ pub(super) const SHARED: &str = "shared";
 /// What a view was made from.
 pub(super) const ABOUT: &str = "view.json";
 
-/// Which digest each of its files had when it was made.
+/// The file with the digest that each of a view's files had when it was made.
 pub(super) const SHIPPED: &str = "shipped.json";
 
 /// What the next version took over from it while workers still ran from it.

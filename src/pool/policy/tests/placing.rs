@@ -1,4 +1,4 @@
-//! Who gets which worker, who waits, who must go.
+//! Grants, waits and evictions.
 
 use super::*;
 

@@ -117,7 +117,7 @@ fn right_after_a_page_out_the_next_waits_as_long_again() {
 fn a_server_that_always_comes_back_is_paged_out_less_and_less() {
     let mut bench = Bench::new(bounded(u64::MAX));
     let id = idle_of(&mut bench, 1, "a", 33 * MIB);
-    // Never the same, so that each second is measured.
+    // Another weight each second, so that each is measured.
     let holds = |second: u32| 20 * MIB + u64::from(second);
     let seen = page_outs(&mut bench, id, 590, holds);
     assert_eq!(seen, [30, 60, 120, 240, 480]);

@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// Each opens once before it closes. Those of single tenants open and close unheard while everyone's is open.
+    /// Each opens once before it closes. Circuits of single tenants open and close unheard while everyone's is open.
     fn circuit_changes(&mut self, change: &CircuitChange) {
         let CircuitChange { server, of, transition } = change;
         let this = (server.clone(), of.clone());
