@@ -34,7 +34,7 @@ impl Inaccessible {
     }
 }
 
-/// The topmost folder above `path` that a user with the group of the same number and no other may not pass. A link
+/// The topmost folder above `path` that a user, with the group of its own number and no other, may not pass. A link
 /// counts with what it leads to. `None`: all may be passed, or nothing is there.
 pub fn inaccessible(path: &Path, user: u32) -> Option<Inaccessible> {
     let real = path.canonicalize().ok();

@@ -1,6 +1,6 @@
 //! Secrets that a process reads from files instead of its arguments or environment.
 //!
-//! Which worker it will be is not known when the arguments are made: the path in them has a
+//! The worker is not known yet when the arguments are made: the path in them has a
 //! place-holder where the worker's own folder will stand.
 
 use std::collections::BTreeMap;

@@ -73,7 +73,7 @@ fn normal(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
 }
 
-/// Whether two names of variables mean the same to an installer.
+/// Whether two names of variables are one to an installer.
 pub fn is_one_variable(one: &str, other: &str) -> bool {
     normal(one) == normal(other)
 }

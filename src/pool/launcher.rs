@@ -72,7 +72,7 @@ pub struct Want<S> {
     pub key: PoolKey,
     /// What the policy must know of the key.
     pub facts: Arc<KeyFacts>,
-    /// Who wants it.
+    /// The claimant of the slot.
     pub claim: Claim,
     /// What a start needs.
     pub spec: Arc<S>,

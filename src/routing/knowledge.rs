@@ -13,9 +13,9 @@ pub(crate) struct Knowledge {
     pub(crate) catalog: Catalog,
     /// The eras that their programs speak.
     pub(crate) dialects: DialectCache,
-    /// Which of their programs ask for roots, and which workers have which.
+    /// The programs that ask for roots, and the roots of each worker.
     pub(crate) roots: RootsTable,
-    /// Which of them have one process at a time.
+    /// The servers that have one process at a time.
     pub(crate) one_at_a_time: OneAtATime,
 }
 

@@ -10,7 +10,7 @@
 //! (`Knowledge::edition`), or somebody has it reconsidered.
 //!
 //! Invariants:
-//! - two requests have the same pool key only if what is started for them is the same, byte by byte, and what their clients
+//! - two requests have one pool key only if what is started for them is equal, byte by byte, and what their clients
 //!   declare is too;
 //! - what a server said of itself is remembered for a launch and a tenant, and never shown to another;
 //! - a tool is called only if what is set for its callers (`bind`) is set, or it does not have it.

@@ -52,7 +52,7 @@ pub struct StartPlan {
     pub(crate) roots: Option<Arc<ClientRoots>>,
     /// The program asks for its client's roots, and they are not known.
     pub lacks_roots: bool,
-    /// No other process of its tenant and server with the same launch spec is there.
+    /// No other process of its tenant and server with an equal launch spec is there.
     pub(crate) is_one_at_a_time: bool,
     /// What tells it apart from workers with other roots, if its sessions have some.
     pub(crate) roots_slot: Option<RootsSlot>,

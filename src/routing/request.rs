@@ -13,7 +13,7 @@ pub(crate) type KnownRoots<'a> = &'a (dyn Fn() -> Option<Arc<ClientRoots>> + Sen
 /// What the route of a session's requests depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct RouteRequest<'a> {
-    /// Who asks.
+    /// The caller.
     pub(crate) principal: &'a Principal,
     /// For which server.
     pub(crate) server: &'a ServerName,

@@ -1,6 +1,6 @@
-//! Which programs ask for their clients' roots, and which workers were told which.
+//! The programs that ask for their clients' roots, and the roots that each worker was told.
 //!
-//! Sessions of a tenant share a worker only where their roots are the same: each set of roots has its own pool key. A
+//! Sessions of a tenant share a worker only where their roots are equal: each set of roots has its own pool key. A
 //! worker that was started before anybody's roots were known becomes that of the first session that has some.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,7 +48,7 @@ impl RootsSlot {
     }
 }
 
-/// Which programs ask for roots, and which workers have which.
+/// The programs that ask for roots, and the roots of each worker.
 #[derive(Debug)]
 pub(crate) struct RootsTable {
     asking: Mutex<FxHashSet<ProgramId>>,

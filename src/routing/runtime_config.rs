@@ -19,7 +19,7 @@ pub struct RuntimeConfig {
     pub generation: u64,
     /// The configuration.
     pub config: Arc<Config>,
-    /// Who may come in.
+    /// Turns credentials into principals.
     pub authenticator: Authenticator,
     /// Turns a tenant's config into launch specs.
     pub resolver: Resolver,

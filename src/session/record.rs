@@ -80,7 +80,7 @@ impl SessionKind {
     }
 }
 
-/// A session, of a client, of a caller without sessions or of a listener. It outlives the workers that serve it.
+/// A session, of a client, of a caller without sessions or of a listener. A session outlives the workers that serve it.
 #[derive(Debug)]
 pub struct Session {
     /// Names it inside the supervisor.
@@ -201,7 +201,7 @@ impl Session {
         &self.account
     }
 
-    /// Makes it part of a session with all servers: it tells on that one's stream, and its client's roots are the same.
+    /// Makes it part of a session with all servers: it tells on the whole session's stream, and has its client's roots.
     pub(crate) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
         self.outbox = Arc::clone(&whole.outbox);
         self.roots.clone_from(&whole.roots);

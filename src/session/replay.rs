@@ -24,7 +24,7 @@ pub struct EventId {
     pub stream: u64,
     /// The place in it: of an event, from 1 on; 0 is where the stream begins.
     pub place: u64,
-    /// Which of a session's own streams, where nothing at that place says so.
+    /// The one of a session's own streams, where no event at that place says so.
     pub told_on: Option<u64>,
 }
 
@@ -70,7 +70,7 @@ struct RetainedEvent {
     message: Bytes,
 }
 
-/// What a stream told lately. It is charged to its tenant, who loses it rather than anything else for which there
+/// What a stream told lately. Charged to its tenant, who loses it rather than anything else for which there
 /// is no room.
 #[derive(Debug)]
 pub struct Replay {

@@ -121,7 +121,7 @@ impl SessionRoots {
             }
             None => ClientRoots::none(),
         };
-        // Who waited may have gone with its request.
+        // The waiting request may have gone.
         let _waits = tell.send(roots);
         true
     }

@@ -97,7 +97,7 @@ impl Subscriptions {
     /// A worker has agreed to it.
     pub(crate) fn add(&mut self, uri: String) {
         if !self.knows(&uri) {
-            // The client is gone and its worker has agreed all the same; or the subscription was written down in an earlier run.
+            // The worker has agreed after the client was gone; or the subscription was written down in an earlier run.
             self.charge.grow_anyway(weight(&uri));
             self.bytes += uri.len();
         }

@@ -186,7 +186,7 @@ impl AccountStore {
         }));
     }
 
-    /// Keeps secrets, in place of those of the same names, and what their key is told by.
+    /// Keeps secrets, in place of those of equal names, and the check of the key that seals them.
     ///
     /// # Errors
     /// When they could not be written; then none was.

@@ -14,7 +14,7 @@ const PAGES_AT_ONCE: i32 = 256;
 /// How long the copying pauses between two groups of pages.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Copies the database of a state folder to a new file, as it is at one moment. It may be in use.
+/// Copies the database of a state folder to a new file, as it is at one moment. The database may be in use.
 ///
 /// # Errors
 /// When there is none, the file exists, or either cannot be used; no half-made file is left.

@@ -174,7 +174,7 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
         let path = path.to_owned();
         return Err(DatabaseError::Newer { path, found, known });
     }
-    // Other programs count their versions in the same place.
+    // Other programs count their versions in `user_version` too.
     let sessions = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'sessions'";
     let is_ours = connection.query_row(sessions, [], |row| row.get::<_, u32>(0));
     if found == 0 || is_ours.map_err(told)? == 0 {
@@ -263,7 +263,7 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
         let all = commit(&mut connection, &group);
         let was_locked = std::mem::replace(&mut is_locked, all.as_ref().is_err_and(is_busy));
         if is_locked != was_locked {
-            // Who has it was waited for: the changes that follow do not wait as long each.
+            // The program that has the file was waited for: the changes that follow do not wait as long each.
             let timeout = if is_locked { LOCKED_TIMEOUT } else { BUSY_TIMEOUT };
             if let Err(error) = connection.busy_timeout(timeout) {
                 tracing::warn!(%error, "the state is waited for as before");

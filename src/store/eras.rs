@@ -1,4 +1,4 @@
-//! Which era programs speak, so that it is not found out again at every start.
+//! The eras that programs speak, so that they are not found out again at every start.
 
 use rusqlite::{Connection, params};
 

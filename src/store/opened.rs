@@ -41,7 +41,7 @@ impl OpenedState {
     /// Opens the database in that folder.
     ///
     /// # Errors
-    /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
+    /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. The file is left as it is.
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
         let load = |db: &Connection| {
             put_right(db);

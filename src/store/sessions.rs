@@ -127,7 +127,7 @@ impl SessionStore {
             }
         }
         let unwritten = Arc::clone(&self.unwritten);
-        // Kept for another try, should a neighbour in the same transaction fail.
+        // Kept for another try, should another change of the transaction fail.
         let taken = Mutex::new(Vec::new());
         let change = move |db: &rusqlite::Transaction<'_>| {
             let mut taken = taken.lock();

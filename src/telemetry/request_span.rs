@@ -1,4 +1,4 @@
-//! Which request a log line is of.
+//! The request that a log line is of.
 //!
 //! A span of `tracing` would say so too, and cost each call more than all else that the supervisor logs of it
 //! (docs/decisions/038-spans-of-requests.md). So what a request is known by is kept beside the task that polls it, and is
@@ -45,7 +45,7 @@ impl RequestSpan {
         })
     }
 
-    /// That of the request for which the code runs that asks; `None` where it runs for none, as in a worker's tasks.
+    /// The span of the request that the calling code runs for; `None` where it runs for none, as in a worker's tasks.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }

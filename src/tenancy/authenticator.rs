@@ -183,7 +183,7 @@ fn is_of_this_host(peer: IpAddr) -> bool {
     peer.is_loopback() || UdpSocket::bind((peer, 0)).is_ok()
 }
 
-/// That a proxy is what it says, by more than its address.
+/// Checks that a proxy is what it says, by more than its address.
 fn check_proxy(
     names: &ProxyHeaders,
     headers: &HeaderMap,

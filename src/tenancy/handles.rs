@@ -1,8 +1,8 @@
 //! Configs that callers have stored once and name by a handle from then on.
 //!
 //! A handle is a credential of the principal that made it: it is unguessable, kept as a hash, and
-//! as unknown to everyone else as one that never was. It ends after its time to live, and with its
-//! tenant. It is kept in the state store and survives a restart; one with secrets, or with values that
+//! as unknown to everyone else as one that never was. A handle ends after its time to live, and with its
+//! tenant. Handles are kept in the state store and survive a restart; one with secrets, or with values that
 //! its schema calls confidential, is sealed there, and kept in memory alone where there is no key.
 
 use std::collections::BTreeMap;

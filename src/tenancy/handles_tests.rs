@@ -204,7 +204,7 @@ async fn with_a_key_what_has_secrets_is_sealed_and_opens_again() {
     // One that does not open is gone for good.
     let other = open(&state, Some("cd"));
     assert_eq!(other.info(&secret, &who), None);
-    // Written after it, by the same writer.
+    // Written after it, by one writer in order.
     let _written = create(&other, &who, None).await;
     assert_eq!(open(&state, Some("ab")).info(&secret, &who), None);
 }

@@ -69,7 +69,7 @@ pub(super) enum KeysError {
     Answered {
         /// The address.
         url: url::Url,
-        /// Which.
+        /// The status of its answer.
         status: reqwest::StatusCode,
     },
     /// The address sends more than keys take.
@@ -102,7 +102,7 @@ impl Keys {
         }
     }
 
-    /// The keys after another look, because one is missing among those of `seen`. The same ones
+    /// The keys after another look, because one is missing among those of `seen`; those known
     /// if it is too soon.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Who calls, and what is started for them.
+//! Callers, and what is started for them.
 //!
 //! ```text
 //!  Authorization, path ─▶ Authenticator ─▶ Principal

@@ -1,4 +1,4 @@
-//! Which secrets are read again from files and commands, and what follows from what was read.
+//! The secrets that are read again from files and commands, and what follows from what was read.
 //!
 //! ```text
 //!  running workers ─▶ sources ─▶ (read, each once) ─▶ Readings ─▶ workers and routes with an old secret

@@ -48,7 +48,7 @@ impl<'c> Rehearsal<'c> {
         })
     }
 
-    /// The launch of a server, without arguments. A variable whose value is not the same for all is there and empty, and
+    /// The launch of a server, without arguments. A variable whose value differs between tenants is there and empty, and
     /// so is a working directory.
     pub fn spec(&self, name: &ServerName, server: &Server) -> LaunchSpec {
         let state = &self.config.state.dir;

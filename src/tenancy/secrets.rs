@@ -126,7 +126,7 @@ impl Secrets {
     }
 
     /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret.
-    /// Who resolves meanwhile does not wait for it.
+    /// A resolve meanwhile does not wait for it.
     ///
     /// # Errors
     /// Why it is not to be had; what was read before stays.

@@ -203,7 +203,7 @@ impl Simulation<'_> {
             facts,
             claim: Claim {
                 owner,
-                // Who calls is not recorded.
+                // Callers are not recorded.
                 session: 0,
                 prefers: None,
             },

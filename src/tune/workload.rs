@@ -1,4 +1,4 @@
-//! Who calls what, when, and what the servers are like.
+//! The calls of a simulation, their times, and what the servers are like.
 
 use std::time::Duration;
 

@@ -93,7 +93,7 @@ fn fails_beside_another(
 ) -> bool {
     let plan = connection.plan();
     let outcome = match error.refusal {
-        // Who killed it (an operator, the kernel for want of memory) did not do so because another process of that server runs.
+        // An operator or the kernel, for want of memory, killed it; not because another process of that server runs.
         EraRefusal::Killed => return false,
         EraRefusal::Explicit | EraRefusal::Silent | EraRefusal::Crashed => error.outcome,
     };

@@ -38,7 +38,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// Says of a notification what it tells: while one waits that tells the same, another is not needed.
+/// The topic of a notification: while one of a topic waits, another of that topic is not needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Topic(u64);
 
@@ -47,12 +47,12 @@ impl Topic {
     pub fn of(method: &str, thing: Option<&str>) -> Self {
         use std::hash::{BuildHasher, RandomState};
         use std::sync::OnceLock;
-        // With a key of this process: nobody outside can make two things the same.
+        // Hashed with a key of this process: nobody outside can make two topics collide.
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Self(KEY.get_or_init(RandomState::new).hash_one((method, thing)))
     }
 
-    /// The topic of the same about a thing of that server, where several tell on one stream.
+    /// This topic of that server, where several tell on one stream.
     #[must_use]
     pub fn of_server(self, server: &ServerName) -> Self {
         use std::hash::{BuildHasher, BuildHasherDefault};
@@ -66,7 +66,7 @@ impl Topic {
 pub enum Pushed {
     /// The message is in the queue.
     Whole,
-    /// A notification that tells the same waits already.
+    /// A notification of that topic waits already.
     Known,
     /// The message is in the queue, and older ones are not any more.
     InPlaceOfOlder,

@@ -19,7 +19,7 @@ const MAX_QUEUED: usize = 256;
 /// Most bytes of notifications that wait for one slow stream. One message is let in whatever its
 /// size, so that a large one is not lost for ever.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
-/// Most streams that are read from one outbox at once. Those of connections that broke without a sign are among them
+/// Most streams that are read from one outbox at once. Streams of connections that broke without a sign are among them
 /// until writing to them fails.
 const MAX_READERS: usize = 4;
 /// What a place in the queue takes beside its message, in bytes.
@@ -67,7 +67,7 @@ struct Queued {
 #[derive(Debug)]
 struct Reading {
     no: u64,
-    /// The stream that the reader reads on: the same for one that goes on where another broke off.
+    /// The stream that the reader reads on; a reader that goes on where another broke off has that one's.
     stream: u64,
     waker: Option<Waker>,
 }
@@ -230,7 +230,7 @@ impl Outbox {
         self.settle(OutboundMessage::Failed { id, failure });
     }
 
-    /// Puts the last words on a request in the queue that have waited in another outbox of the same tenant,
+    /// Puts the last words on a request in the queue that have waited in another outbox of its tenant,
     /// or were [held](Account::hold) for it.
     pub fn pass_on(&self, outbound: OutboundMessage) {
         match outbound {

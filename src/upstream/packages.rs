@@ -132,7 +132,7 @@ impl Workers {
                             why
                         }
                         None => {
-                            // For the next one. This one has its place in the pool already.
+                            // For the next start. The worker at hand has its slot in the pool already.
                             self.installer
                                 .ensure(&slot, plan.whose(), &self.install_events());
                             format!("package `{}` is not installed yet", slot.name())

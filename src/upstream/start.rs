@@ -12,9 +12,9 @@ use crate::routing::StartPlan;
 use crate::telemetry::labels::StartOutcome;
 use crate::worker;
 
-/// How long a process may be silent before it is asked whether it is there at all. One that
-/// answers that, and not `server/discover`, does not know the latter. It takes no start permit from
-/// then on: whatever it does, it waits.
+/// How long a process may be silent before it is asked whether it is there at all. A process that
+/// answers that, and not `server/discover`, does not know the latter. From then on its start takes no
+/// permit: whatever it does, it waits.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process may take to answer `server/discover` before it is spoken to in the other era; one
 /// of a program that turned out to be slow has its `start_timeout`.
@@ -64,7 +64,7 @@ pub(super) async fn start(
         connection.flow().clone(),
     )
     .await;
-    // A launcher that fails as well says the same at more length, if it says it.
+    // A launcher that fails as well says why at more length, if it does.
     let behind = |why: String| match &not_installed {
         Some(not_installed) => format!("{not_installed}\nrun as written instead: {why}"),
         None => why,

@@ -50,7 +50,7 @@ impl Worker {
         self.0.unsent.push(message, Delivery::AtOnce)
     }
 
-    /// Sends one message to a worker that is busy: what others are about to send it goes in the same write,
+    /// Sends one message to a worker that is busy: what others are about to send it goes in that write too,
     /// so that it is not woken for each.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Who takes what a worker says.
+//! The receiver of what a worker says.
 
 use bytes::Bytes;
 

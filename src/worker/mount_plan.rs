@@ -1,4 +1,4 @@
-//! What a worker sees of the file system: folders that are hidden, and what of them it sees all the same.
+//! What a worker sees of the file system: folders that are hidden, and the exceptions that are shown.
 //!
 //! A path has to be reached by whoever runs as another user, though the folders above it let only their owner pass, as
 //! `/root` does. Such a folder is hidden too: an empty one that lets everybody pass lies over it, with what is shown in its

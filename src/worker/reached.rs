@@ -19,7 +19,7 @@ pub struct Reached {
     pub received: u64,
     /// How long it took, until both ends were closed.
     pub took: Duration,
-    /// It is one of so many that it is to be counted alone.
+    /// The attempt is one of so many that it is only counted.
     pub is_one_of_many: bool,
 }
 

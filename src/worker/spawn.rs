@@ -351,7 +351,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
 pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, SpawnError)> {
     let path = spec.env.get("PATH").map(|path| path.expose_secret());
     let base = Path::new("/");
-    // That there is none is told elsewhere.
+    // A missing program is told elsewhere.
     let program = find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), base).ok()?;
     let is_strict = spec.sandbox.as_ref().and_then(|it| it.strict.as_ref());
     let mount_plan = match can_hide_from_users() {

@@ -60,7 +60,7 @@ pub(super) struct Provisions {
     pub(super) stderr: StderrLog,
     /// The control group of its limits, if it has any.
     pub(super) group: Option<Group>,
-    /// Its folders took more than they may: its files do not grow.
+    /// The worker's folders took more than they may: its files do not grow.
     pub(super) began_full: bool,
 }
 

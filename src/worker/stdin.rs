@@ -113,7 +113,7 @@ impl Unsent {
             return Err(SendError::Full { unsent });
         }
         let mut has_begun = false;
-        // Nothing waits and nothing is in flight: what is written now keeps its place. It spares the
+        // Nothing waits and nothing is in flight: what is written now keeps its order. Writing here spares the
         // writer a turn, which costs more than the write.
         if unsent == 0
             && delivery == Delivery::AtOnce

@@ -177,7 +177,7 @@ fn path_of(entry: &RootEntry) -> &Path {
     }
 }
 
-/// Which of several at one path counts: the last.
+/// The rank among several entries at one path: the last counts.
 fn rank(entry: &RootEntry) -> u8 {
     match entry {
         RootEntry::Empty(_) => 0,
@@ -193,7 +193,7 @@ fn nearest<'p>(entries: &'p [RootEntry], path: &Path) -> Option<&'p RootEntry> {
     above.max_by_key(|it| path_of(it).components().count())
 }
 
-/// Sorts entries, what is above first, and takes out what is seen in the same way without.
+/// Sorts entries, what is above first, and takes out what is seen so without.
 fn without_needless(mut entries: Vec<RootEntry>) -> Vec<RootEntry> {
     let depth = |entry: &RootEntry| path_of(entry).components().count();
     entries.sort_by(|a, b| {

@@ -250,7 +250,7 @@ fn infos(install: &Path) -> Vec<(String, PathBuf)> {
     named.collect()
 }
 
-/// Which version of a package is in an install.
+/// The version of a package in an install.
 fn version(install: &Path, package: &str) -> Option<String> {
     let manifest = install
         .join("node_modules")

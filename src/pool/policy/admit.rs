@@ -150,7 +150,7 @@ impl Policy {
     }
 
     /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
-    /// so that one tenant's flood does not shut the others out. Its newest ticket goes.
+    /// so that one tenant's flood does not shut the others out. That tenant's newest ticket goes.
     fn displace(&mut self, now: Instant, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
         let own = self
             .tenants
@@ -221,7 +221,7 @@ impl Policy {
         );
     }
 
-    /// Takes a ticket out of every table. Its key may be left unused.
+    /// Takes a ticket out of every table. The ticket's key may be left unused.
     pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.tickets.remove(&id)?;
         self.disarm(ticket.deadline, Timer::Ticket(id));
@@ -266,7 +266,7 @@ impl Policy {
         }
     }
 
-    /// Grants waiting tickets of the key in their order, as long as its workers have free slots. Those
+    /// Grants waiting tickets of the key in their order, as long as its workers have free slots. Tickets
     /// of a session that has its share of them are passed over. On an exclusive worker the head of the
     /// queue waits until the owner has nothing in flight, and the owner's own next request waits behind
     /// it.

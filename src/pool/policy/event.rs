@@ -13,10 +13,10 @@ use crate::ids::{PoolKey, ServerName, WorkerId};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TicketId(pub u64);
 
-/// Who wants a slot.
+/// The claim to a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Who holds the slot, where workers are exclusive.
+    /// The owner of the slot, where workers are exclusive.
     pub owner: u64,
     /// The session whose request it is for: it has a share of each worker's slots.
     pub session: u64,
@@ -46,7 +46,7 @@ pub enum Event {
         key: PoolKey,
         /// What must be known of the key.
         facts: Arc<KeyFacts>,
-        /// Who wants it.
+        /// The claim to the slot.
         claim: Claim,
     },
     /// The want is withdrawn. Ignored for one that has been answered.
@@ -127,7 +127,7 @@ pub enum Action {
     Gone {
         /// The worker that is gone.
         worker: WorkerId,
-        /// Its server.
+        /// The worker's server.
         server: ServerName,
         /// What the worker was to stop for; `None`: it ended by itself.
         stopped: Option<StopReason>,

@@ -106,7 +106,7 @@ impl Policy {
         }
     }
 
-    /// The idle timer rang. It is set once per idle worker, not per request: if the worker was
+    /// The idle timer rang, which is set once per idle worker, not per request: if the worker was
     /// used meanwhile, it is set again for the rest.
     pub(super) fn idle_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {

@@ -95,7 +95,7 @@ impl Policy {
         for worker in self.workers.values() {
             let is_draining = worker.retiring.is_some() && worker.phase == Phase::Ready;
             assert!(is_draining || worker.drains_until.is_none(), "who drains");
-            // Who has nothing in flight is stopped.
+            // A worker with nothing in flight is stopped.
             assert_eq!(is_draining, worker.drains_until.is_some(), "who drains");
         }
     }

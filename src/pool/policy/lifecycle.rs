@@ -157,7 +157,7 @@ impl Policy {
             && worker
                 .ready
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
-        // Who has come since it was out of use waits for the next one, which could not start before.
+        // Tickets that have come since it was out of use wait for the next worker, which could not start before.
         let is_told_now = worker.retiring.is_none();
         let stopped = worker.retiring;
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));

@@ -82,7 +82,7 @@ pub enum Refusal {
     },
     /// The tenant has as many workers as it may.
     TenantFull {
-        /// Which tenant.
+        /// The tenant.
         tenant: TenantId,
         /// How many it has.
         in_use: usize,
@@ -93,7 +93,7 @@ pub enum Refusal {
     },
     /// The server has as many workers as it may.
     ServerFull {
-        /// Which server.
+        /// The server.
         server: ServerName,
         /// How many it has.
         in_use: usize,
@@ -104,7 +104,7 @@ pub enum Refusal {
     },
     /// There was a place for another worker, and no room in memory.
     MemoryFull {
-        /// Whose worker it was to be.
+        /// The server of the worker that was to start.
         server: ServerName,
         /// Bytes that it is expected to hold.
         needs: u64,
@@ -117,7 +117,7 @@ pub enum Refusal {
     },
     /// The start permits are taken: by starts of the tenant's own, or by those of others.
     StartsFull {
-        /// Which tenant.
+        /// The tenant.
         tenant: TenantId,
         /// How many of those are the tenant's.
         own: usize,

@@ -1,4 +1,4 @@
-//! Who gets the next place, and whether somebody is evicted for it: weighted round-robin over tenants, in turn over a tenant's keys.
+//! The choice of the key that gets the next worker, and of the worker that is evicted for it: weighted round-robin over tenants, in turn over a tenant's keys.
 
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
-//! Spares: workers that are ready before anyone asks, of servers whose launch is the same for
+//! Spares: workers that are ready before anyone asks, of servers whose launch is one for
 //! every tenant.
 //!
-//! A spare is a worker of a key that nobody wants, of a tenant that nobody is. It is started only
-//! where nobody who waits needs its place and nothing has to go for it, and it is the first to go when a place or
+//! A spare is a worker of a key that nobody wants, of a tenant that nobody is. A spare is started only
+//! where no ticket needs its slot and nothing has to go for it, and is the first to go when a slot or
 //! memory is needed. When a key that it fits wants a worker, the spare becomes that worker: it
 //! counts against other tenants' limits no longer, but against the one's it now belongs to, and it
 //! is told what a worker is told first. That costs a message, not a start.
@@ -56,7 +56,7 @@ impl Policy {
         }
     }
 
-    /// Whether someone who waits needs what a start would take. Who waits for a start under way,
+    /// Whether a waiting ticket needs what a start would take. A ticket that waits for a start under way,
     /// or for a back-off to pass, does not.
     fn is_place_wanted(&self, now: Instant) -> bool {
         let tenants = self.ring.iter().filter_map(|id| self.tenants.get(id));

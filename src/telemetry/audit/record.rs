@@ -82,7 +82,7 @@ pub struct AuditRecord {
     /// The host that a worker tried to reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Its port; not there where its name was looked up alone.
+    /// The port of the host; not there where its name was looked up alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Bytes that the worker sent to it.

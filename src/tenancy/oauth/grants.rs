@@ -91,7 +91,7 @@ pub(super) struct Grant {
     pub(super) schedule: Schedule,
     pub(super) access: Option<SecretString>,
     pub(super) serial: u64,
-    /// Which authorisation it is.
+    /// The number of the authorisation.
     pub(super) number: u64,
     /// What is kept is not on disk.
     pub(super) is_unsaved: bool,
@@ -114,7 +114,7 @@ pub struct Grants {
     pub(super) base: OnceLock<String>,
     events: OnceLock<Arc<dyn GrantEventSink>>,
     pub(super) table: Mutex<HashMap<TenantId, BTreeMap<ServerName, Grant>>>,
-    /// Whoever changes an authorisation holds its turn.
+    /// Whoever changes an authorisation holds its lock.
     locks: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     pub(super) links: Mutex<Table>,
     pub(super) changed: Mutex<BTreeSet<Key>>,
@@ -198,7 +198,7 @@ impl Grants {
         all
     }
 
-    /// Which access token is in force; 0 for none. Each has another number.
+    /// The number of the access token in force; 0 for none. Each token has another number.
     pub(in super::super) fn serial(&self, tenant: &TenantId, server: &ServerName) -> u64 {
         let table = self.table.lock();
         let grant = table.get(tenant).and_then(|grants| grants.get(server));
@@ -342,7 +342,7 @@ impl Grants {
         Ok(store.put_secrets(vec![row], check).await?)
     }
 
-    /// Forgets it, on disk too. Whoever calls holds its turn.
+    /// Forgets it, on disk too. Whoever calls holds its lock.
     pub(super) async fn forget(&self, key: &Key) -> bool {
         if let Some(store) = &self.store {
             let name = SecretRow::name_of_grant(key.1.as_str());

@@ -67,7 +67,7 @@ pub struct OpenedLink {
 pub(super) struct Pending {
     pub(super) tenant: TenantId,
     pub(super) server: ServerName,
-    /// Who asked for the link.
+    /// The user who asked for the link.
     pub(super) subject: Option<String>,
     pub(super) oauth: Arc<OAuth>,
     pub(super) verifier: SecretString,

@@ -13,7 +13,7 @@ use super::schedule::{Demand, Step};
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 
-/// What is asked at once ahead of need. Who needs a token now does not wait for it.
+/// Refreshes ahead of need at once. A request that needs a token now does not wait for one of these permits.
 static RENEWALS: Semaphore = Semaphore::const_new(16);
 
 impl Grants {

@@ -54,8 +54,8 @@ pub(super) fn authorization_url(
     url
 }
 
-/// A form for the token or revocation endpoint, and the header that goes with it. Its `Debug` shows
-/// nothing.
+/// A form for the token or revocation endpoint, and the header that goes with it. `Debug` shows
+/// nothing of it.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) body: SecretString,

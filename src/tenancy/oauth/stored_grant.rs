@@ -18,7 +18,7 @@ pub(super) struct StoredGrant {
     pub(super) access_expires: Option<SystemTime>,
     /// What was granted, where the provider says.
     pub(super) scope: Option<String>,
-    /// Who authorised it.
+    /// The user who authorised it.
     pub(super) subject: Option<String>,
     /// When.
     pub(super) authorised: SystemTime,

@@ -1,4 +1,4 @@
-//! The worker's notifications for many sessions: each is delivered at once, or waits for its turn.
+//! The worker's notifications for many sessions: each is delivered at once, or waits for its round.
 
 use super::WorkerConnection;
 use crate::held::Kind;
@@ -8,7 +8,7 @@ use crate::upstream::broadcast::{Broadcast, BroadcastStep};
 const MAX_WAITING: usize = 256;
 
 impl WorkerConnection {
-    /// Gives a notification back, unless one waits for its turn that tells the same.
+    /// Gives a notification back, unless one of its topic waits already.
     pub(crate) fn told_soon(&self, broadcast: Broadcast) -> Option<Broadcast> {
         let broadcasts = self.broadcasts.lock();
         let is_waiting = broadcasts
@@ -18,7 +18,7 @@ impl WorkerConnection {
         (!is_waiting).then_some(broadcast)
     }
 
-    /// Lets a notification wait for its turn, unless it is for few and can be delivered at once.
+    /// Lets a notification wait for its round, unless it is for few and can be delivered at once.
     pub(crate) fn put_off(&self, mut broadcast: Broadcast, is_for_few: bool) -> BroadcastStep {
         let mut broadcasts = self.broadcasts.lock();
         if !broadcasts.is_under_way && is_for_few {

@@ -47,7 +47,7 @@ impl WorkerConnection {
     /// Stops its processes for as long as it sleeps.
     pub(crate) fn freeze(&self, processes: Vec<u32>) {
         let mut frozen = self.frozen.lock();
-        // Who wakes it clears `asleep` before taking this lock, so that nothing is frozen that is to run.
+        // Waking clears `asleep` before taking this lock, so that nothing is frozen that is to run.
         if self.is_asleep() {
             freeze(&processes);
             *frozen = processes;

@@ -20,7 +20,7 @@ use crate::worker::Oversized;
 /// How long a call may still be open that a message of which nothing can be made may have answered.
 const SUSPICION_GRACE: Duration = Duration::from_secs(10);
 
-/// How long the lines of one message may be apart. Who writes it in parts may be busy between them.
+/// How long the lines of one message may be apart. A server that writes a message in parts may be busy between them.
 const LINE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a message over several lines may take in all: what never ends must not hold up for long what comes behind it.

@@ -174,7 +174,7 @@ pub(crate) trait ToolFilter: std::fmt::Debug + Send + Sync {
 
 /// A request of a session, with what decides how it is sent.
 pub(crate) struct SessionRequest<'a, A> {
-    /// Who calls.
+    /// The caller's attachment.
     pub(crate) session: &'a A,
     /// The session was attached just now.
     pub(crate) is_new_here: bool,

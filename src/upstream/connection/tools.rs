@@ -16,7 +16,7 @@ use crate::routing::{Pages, ToolList};
 use crate::upstream::events::ConnectionEvent;
 
 impl WorkerConnection {
-    /// Which tools it has, as far as it is known: as it said itself, or a process that was started in no other way, unless
+    /// The worker's tools, as far as they are known: as it said itself, or a process of an equal launch, unless
     /// they have changed in this one.
     pub(crate) fn known_tools(&self, words: Era) -> Option<Arc<ToolList>> {
         let (changes, own) = self.tools.state.lock().clone();
@@ -51,10 +51,10 @@ impl WorkerConnection {
         (changes, edition)
     }
 
-    /// Waits for the turn to ask it for its tools.
+    /// Waits for the lock to ask the worker for its tools.
     ///
     /// # Cancel-Safety
-    /// A dropped call has no turn.
+    /// A dropped call has no lock.
     pub(crate) async fn tools_lock(&self) -> MutexGuard<'_, ()> {
         self.tools.asking.lock().await
     }

@@ -97,7 +97,7 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
     }
 }
 
-/// What an address is that stands for no name, if it is listed. That of a loopback stands for the other kind's too: since the
+/// The host of an address that stands for no name, if it is listed. A loopback address stands for that of the other IP version too: since the
 /// connection is taken, its program does not try the other.
 fn literal(list: &AllowList, address: IpAddr, port: u16) -> Option<Host> {
     let loopbacks = [

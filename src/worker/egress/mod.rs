@@ -93,7 +93,7 @@ impl Egress {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                // Its end was told.
+                // The connection's end was told by its task.
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
@@ -163,7 +163,7 @@ impl Egress {
             };
             let (host, known) = self.host(plain(attempt.address));
             let outcome = match (attempt.is_udp, known) {
-                // It is accepted, and decided on then.
+                // The attempt is accepted, and decided on then.
                 (false, _) if ports.contains(&attempt.port) => continue,
                 (false, true) => EgressOutcome::RefusedPort,
                 (false, false) => EgressOutcome::RefusedAddress,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections of one worker at the same time.
+/// Connections of one worker at once.
 const OF_WORKER: usize = 128;
-/// Connections of all workers at the same time.
+/// Connections of all workers at once.
 pub(super) const OF_ALL: usize = 1024;
-/// Those that only a worker takes that has fewer than [`FEW`].
+/// Slots that only a worker takes that has fewer than [`FEW`].
 const FOR_FEW: usize = OF_ALL / 4;
 const FEW: usize = 8;
 

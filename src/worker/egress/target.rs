@@ -18,7 +18,7 @@ const LOOKUP_TIME: Duration = Duration::from_secs(10);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 4;
-/// Lookups of all workers at the same time: each takes a thread.
+/// Lookups of all workers at once: each takes a thread.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// What a connection is for.
@@ -84,7 +84,7 @@ async fn look_up(name: &str, lookup: &dyn Lookup) -> Result<Vec<IpAddr>, EgressO
     }
 }
 
-/// Which of a listed host's addresses may be connected to: those of the internet that are not this host's own, and those that are listed
+/// The addresses of a listed host that may be connected to: those of the internet that are not this host's own, and those that are listed
 /// themselves. Where this process listens, none.
 fn permitted(
     found: &[IpAddr],

@@ -36,7 +36,7 @@ pub fn domains() -> Domains {
     })
 }
 
-/// Puts this process, and what it starts, into a domain of its own, as far as the kernel has them. It must not be
+/// Puts this process, and what it starts, into a domain of its own, as far as the kernel has them. The process must not be
 /// able to gain privileges any more. Where paths are given that it may write to, it may write to no other, and the kernel must have
 /// domains.
 ///

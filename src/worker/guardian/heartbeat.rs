@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Between two pings.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
-/// So many ticks without a report are the end of a guardian that is not stopped: 30 s. It may be short of CPU.
+/// So many ticks without a report are the end of a guardian that is not stopped: 30 s, as it may be short of CPU.
 const MAX_SILENT: u32 = 15;
 /// A guardian that is stopped again within so many ticks, a minute, is being kept from its work.
 const CALM: u32 = 30;

@@ -31,7 +31,7 @@ const MAX_ANSWER: u64 = 4096;
 pub struct IsolationUnavailable(String);
 
 impl IsolationUnavailable {
-    /// That tenants have no users of their own, though stdiopool is root.
+    /// The reason that tenants have no users of their own, though stdiopool is root.
     pub(crate) fn users() -> Self {
         Self::new(
             "tenants' servers would run as root, as stdiopool has no users for them (`sandbox.uids`)",

@@ -387,7 +387,7 @@ impl Guardian {
     }
 
     fn report(&mut self, report: &Report) {
-        // Blocks while the supervisor is stopped. That it is gone shows as the socket's end.
+        // Blocks while the supervisor is stopped; its death shows as the socket's end.
         while let Err(Errno::EINTR) = send(self.socket.as_raw_fd(), report, &[]) {}
     }
 }

@@ -53,7 +53,7 @@ impl Root {
             .collect()
     }
 
-    /// Makes this root the process's own. Its namespace of mounts has to be new, and that of processes not the host's. The working
+    /// Makes this root the process's own. The process's namespace of mounts has to be new, and that of processes not the host's. The working
     /// directory is then `/`. With `hides_processes`, `/proc` shows those of its own user alone.
     ///
     /// # Errors

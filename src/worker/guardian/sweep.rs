@@ -18,7 +18,7 @@ const QUICK_ROUNDS: u32 = 200;
 /// After so many rounds, half a minute, what is left hangs in the kernel, and waiting for it would hang too.
 const MAX_ROUNDS: u32 = QUICK_ROUNDS + 290;
 
-/// Guardians of this process that are in use. They are in sessions of their own, like orphans of
+/// Guardians of this process that are in use. Guardians are in sessions of their own, like orphans of
 /// workers, and must not be taken for such. As long as there are guardians; normally one.
 static GUARDIANS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
