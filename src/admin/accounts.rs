@@ -259,10 +259,10 @@ pub fn seconds(at: SystemTime) -> u64 {
 /// Why an act was not carried out; nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AccountError {
-    /// What the act is about is not there.
+    /// The subject of the act is not there.
     #[error("{0}")]
     NotFound(String),
-    /// What the act would make is there already.
+    /// The thing that the act would make is there already.
     #[error("{0}")]
     Exists(String),
     /// What the act asks for is not allowed.

@@ -224,7 +224,7 @@ fn worker_meta<'a>(
     if rest.len() == before {
         return Ok(Some(Cow::Borrowed(value)));
     }
-    // What held nothing else is as if it had not been.
+    // An object that held nothing else goes too.
     Ok((!rest.is_empty()).then(|| Cow::Owned(Members(rest).write())))
 }
 

@@ -267,7 +267,7 @@ impl Mux {
         match envelope.method.as_deref() {
             // The worker was told that once, by stdiopool.
             Some("notifications/initialized") | None => None,
-            // What decides on requests would not see it, and some servers do what it says.
+            // Rules for requests would not see it, and some servers do what it says.
             Some(_) if envelope.lacks_id() => None,
             Some("notifications/cancelled") => {
                 let cancelled: params::Cancelled<'_> =

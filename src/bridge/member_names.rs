@@ -201,7 +201,7 @@ impl<'a> WrittenMembers<'a> {
 
 /// Whether the parameters of a message are as those of nearly every one: plainly written, each of the names on
 /// which stdiopool decides there at most once, and nothing in them that is for stdiopool or has to be taken out.
-/// What it does not say `true` of is looked at closely.
+/// Messages for which it is not `true` are looked at closely.
 pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
     let mut has = 0;
     let params = listed.params().all(|(name, value)| {

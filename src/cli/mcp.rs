@@ -96,7 +96,7 @@ impl McpClient {
         let mut wait = Wait::for_answer_to(method);
         let response = wait.patiently(self.post(&message)).await?;
         if let Some(session) = response.headers().get("mcp-session-id") {
-            // What is not ASCII is no session id (transports, "Session Management").
+            // A text that is not ASCII is no session id (transports, "Session Management").
             self.session = session.to_str().ok().map(str::to_owned);
         }
         let media = response.headers().get(CONTENT_TYPE);

@@ -10,7 +10,7 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, server: &Server) {
     check_upstream(reader, server);
 }
 
-/// What templates refer to must be in the schema, where the schema says what there is.
+/// The keys that templates refer to must be in the schema, where the schema says what there is.
 fn check_schema(reader: &mut Reader<'_, '_>, server: &Server) {
     let Some(properties) = server
         .schema

@@ -16,7 +16,7 @@ use crate::upstream::WorkerConnection;
 /// Files read and commands run at once.
 const MAX_AT_ONCE: usize = 4;
 
-/// Refreshes until `stop`. What it had begun to read is left then, and commands are killed.
+/// Refreshes until `stop`. Reads that had begun are left then, and commands are killed.
 pub(super) async fn run(reloader: Arc<Reloader>, stop: CancellationToken) {
     let mut unreadable = Unreadable::default();
     let mut last = Instant::now();

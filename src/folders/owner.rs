@@ -1,6 +1,6 @@
 //! Gives a folder and all in it to a user, as when an earlier version has run its servers as another.
 //!
-//! What is in the folder was written by servers: a link is given away as the link it is, never what it leads to, and a
+//! Servers wrote what is in the folder: a link is given away as the link it is, never what it leads to, and a
 //! file that also has a name outside of the folder stays as it is, since it may be anybody's.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What is to go is put aside at once, and removed later.
+//! Folders that are to go are put aside at once, and removed later.
 
 use std::fs::Permissions;
 use std::io;
@@ -45,7 +45,7 @@ pub fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     Err(Errno::EEXIST.into())
 }
 
-/// Empties a folder in no time, and never fails: what was in it is trash, beside it or in it. What cannot
+/// Empties a folder in no time, and never fails: what was in it is trash, beside it or in it. A folder that cannot
 /// even be renamed stays, is logged and counted.
 pub fn empty(folder: &Path) {
     let Err(error) = put_aside(folder) else {
@@ -80,7 +80,7 @@ fn put_aside_in(folder: &Path) -> io::Result<()> {
     first
 }
 
-/// Removes what was put aside in these folders. Blocks. What stays is logged and counted, and tried again
+/// Removes what was put aside in these folders. Blocks. Trash that stays is logged and counted, and tried again
 /// by the next call.
 pub fn empty_trash(folders: &[PathBuf]) {
     for folder in folders {

@@ -108,7 +108,7 @@ impl Serve for Dispatch {
                 held: served.held(),
                 ..peer.clone()
             };
-            // What its answer takes is what there is no room for.
+            // The answer's own bytes are what there is no room for.
             let has_room = !activity.is_closing();
             let span = RequestSpan::begin();
             // Boxed, because a connection without a request under way is to be small.
@@ -211,7 +211,7 @@ async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer)
     take_unread(version, body).await;
     let mut refused = reply::failure(&failure);
     *refused.status_mut() = status;
-    // What comes after it may not be what its sender takes it for.
+    // The bytes after it may not be what their sender takes them for.
     reply::close_after(&mut refused, version);
     refused
 }

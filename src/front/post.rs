@@ -121,8 +121,8 @@ async fn serve_message(inbound: &Inbound<'_>, envelope: &Envelope<'_>) -> Respon
     streamable::serve(inbound, &session, envelope).await
 }
 
-/// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is
-/// served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
+/// Answers a message that is over its caller's limits. A request is told so in its answer. A message that needs no answer
+/// is served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
 /// end of their session.
 ///
 /// # Errors

@@ -144,7 +144,7 @@ impl<'g> Aggregate<'g> {
     ) -> Result<(), Failure> {
         let method = envelope.method.as_deref().unwrap_or_default();
         let id = envelope.id.map_or("null", |id| id.get());
-        // What its session has set was checked when it began.
+        // The settings of its session were checked when it began.
         if let Some(config) = &response_stream.config {
             self.gateway
                 .aggregate_view()
@@ -200,7 +200,7 @@ impl<'g> Aggregate<'g> {
     }
 
     /// The package that has to be installed before the request of a session with all servers can be
-    /// answered. What else stands in its way is told when it is sent.
+    /// answered. Other obstacles are told when it is sent.
     pub(super) async fn missing(
         self,
         whole: &Arc<Session>,

@@ -90,7 +90,7 @@ impl Gateway {
         };
         let verdict = view.verdict(&list);
         let binding = verdict.as_ref().and_then(|verdict| verdict.of(&call.tool));
-        // What its server does not list may be something by another name: nothing is known to be set for it.
+        // A tool that its server does not list may be one by another name: nothing is known to be set for it.
         let binding =
             binding.ok_or_else(|| NotBound::Refused(format!("unknown tool: {}", call.tool)))?;
         if let Some(why) = binding.refusal() {

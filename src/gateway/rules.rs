@@ -1,6 +1,6 @@
 //! Rules about tools that decide by the name alone (`tools`, `[policy]`) against the tools that there are. Pure.
 //!
-//! A rule that matches nothing protects nothing, and is told. What is set for tools (`bind`) is held against each list by
+//! A rule that matches nothing protects nothing, and is told. Arguments that `bind` sets are checked against each list by
 //! itself ([`crate::routing::Verdict`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +101,7 @@ fn unmatched<'a>(globs: &'a Globs, known: &ServerTools) -> Vec<&'a str> {
 }
 
 fn matches_any(pattern: &str, known: &ServerTools) -> bool {
-    // What is no pattern is a mistake of the file, told elsewhere.
+    // A text that is no pattern is a mistake of the file, told elsewhere.
     Globs::new(vec![pattern.to_owned()])
         .is_ok_and(|glob| known.tools.iter().any(|tool| glob.matches(tool)))
 }

@@ -2,7 +2,7 @@
 //! sessions.
 //!
 //! All requests of a user to a server go through one session that stdiopool keeps for them and that
-//! no client ever sees. What such a client can do, it says with each request; a worker is told at
+//! no client ever sees. Such a client says with each request what it can do; a worker is told at
 //! its start. So there are two kinds of workers for them: one is told that its clients can do
 //! nothing, and serves many calls at once; the other that they can do everything, and serves one
 //! call at a time, because only then is it known whom it asks. A request goes to the second kind if

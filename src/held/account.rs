@@ -149,7 +149,7 @@ impl Account {
             let Err(full) = self.try_add(kind, bytes) else {
                 return Ok(());
             };
-            // What would never fit takes nothing with it.
+            // Bytes that would never fit displace nothing.
             let may_fit = !kind.is_expendable() && bytes <= full.limit();
             if may_fit && self.reclaim() {
                 continue;

@@ -155,8 +155,8 @@ impl Ledger {
         &self.scheduler
     }
 
-    /// Puts other limits in force, of tenants that have accounts and of those that get them later. What is
-    /// held already stays. `own` are the limits, in bytes, of tenants that have their own.
+    /// Puts other limits in force, of tenants that have accounts and of those that get them later. Bytes that are
+    /// held already stay. `own` are the limits, in bytes, of tenants that have their own.
     pub fn set_limits(&self, limits: Limits, own: impl IntoIterator<Item = (TenantId, u64)>) {
         self.totals.limit.store(limits.of_all, Ordering::Relaxed);
         for (account, part) in [
@@ -371,7 +371,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is held is the sum of the charges that live, and never more than the limits.
+        /// The held bytes are the sum of the charges that live, and never more than the limits.
         #[test]
         fn the_sums_agree(steps in proptest::collection::vec((0_usize..3, 0_usize..13, 0_usize..60, 0_u8..4), 0..200)) {
             let ledger = ledger(100, 220);

@@ -1,6 +1,6 @@
 //! Tables of what is remembered for tenants, one tenant's entries apart from another's.
 //!
-//! Pure. What an entry weighs is charged by whoever makes it ([`charged`]); the table counts entries.
+//! Pure. An entry's weight is charged by whoever makes it ([`charged`]); the table counts entries.
 //! The table keeps four rules, whatever is put in:
 //! 1. no entry goes because of another tenant's;
 //! 2. what is in use never goes;

@@ -101,7 +101,7 @@ pub fn installation_of(programs: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     if parent.parent().is_none() || Some(parent) == home || parent == Path::new("/root") {
         return vec![programs.to_owned()];
     }
-    // What cargo installs needs nothing beside it, where its tokens are.
+    // Programs that cargo installs need nothing beside them, where its tokens are.
     if name_of(parent).is_some_and(|name| name == ".cargo") {
         return vec![programs.to_owned()];
     }

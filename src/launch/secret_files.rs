@@ -85,7 +85,7 @@ impl SecretFiles {
     /// Writes them, readable by that user only; by stdiopool's own without one.
     ///
     /// # Errors
-    /// When a file cannot be made. What was made goes with the worker.
+    /// When a file cannot be made. The files go with the worker.
     pub fn write(&self, user: Option<u32>) -> io::Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());

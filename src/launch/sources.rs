@@ -324,7 +324,7 @@ mod tests {
         let own = ["NPM_CONFIG_REGISTRY=https://r", "npx", "x"];
         assert_eq!(seen("env", &own, &[]), [""; 0]);
         assert_eq!(seen("npx", &["--registry=https://r", "x"], &[]), [""; 0]);
-        // What is only named is not refused, and told.
+        // A program that is only named is not refused, and told.
         assert_eq!(seen("gateway", &["--stdio", "npx -y x"], &[]), [""; 0]);
         let unseen = |program, args: &[&str]| {
             let unseen = unseen(program, &words(args), &installs, &map(&[]));

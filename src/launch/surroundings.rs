@@ -1,5 +1,5 @@
 //! What a launcher reads beside its command line: variables and files that decide where packages come from, how old they
-//! must be, and what their program gets. What is not understood is left to the launcher.
+//! must be, and what their program gets. Settings that are not understood are left to the launcher.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -364,7 +364,7 @@ impl<L: Launcher> Inner<L> {
             };
             (answered, effects)
         };
-        // What was asked for makes nothing quieter: nobody who waits for that has to look.
+        // A requested exit makes nothing quieter: nobody who waits for that has to look.
         self.carry_out(effects);
         answered
     }

@@ -384,7 +384,7 @@ mod tests {
         ] {
             check(text, Some("7"), false);
         }
-        // What follows a whole object is not part of it.
+        // Bytes behind a whole object are not part of it.
         check(r#"{"jsonrpc":"2.0","result":{}},"id":7}"#, None, false);
         let found = scan([&br#"{"result":{"text":"5" tall"},"id":7}"#[..]]);
         assert!(found.has_answer && found.ends_in_string, "{found:?}");

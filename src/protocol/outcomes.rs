@@ -1,8 +1,8 @@
 //! The tables of outcomes: what callers, operators and scripts are told of what did not come about, by status, code, reason,
 //! label and exit code.
 //!
-//! Invariants: statuses and codes of errors of MCP and of the admin API stand here alone. What is refused before a message is
-//! read (`front/net`), `/readyz` and pages for browsers have statuses of their own. A row cannot be left out, for the row makes the
+//! Invariants: statuses and codes of errors of MCP and of the admin API stand here alone. Requests that are refused before a message
+//! is read (`front/net`), `/readyz` and pages for browsers have statuses of their own. A row cannot be left out, for the row makes the
 //! variant; what the rows come to is held by a snapshot, and written to `docs/errors.md` by a test.
 
 use std::process::ExitCode;

@@ -27,7 +27,7 @@ const MAX_DEPTH: usize = 4;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct ToolFacts {
     declared: BTreeSet<String>,
-    /// What is not declared is no argument of it.
+    /// An undeclared name is no argument of it.
     says_all: bool,
 }
 

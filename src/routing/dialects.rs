@@ -1,5 +1,5 @@
 //! The dialects of programs: remembered as long as the server's command line does not change and the program
-//! says that its version does not. What follows from what a process did is decided by [`Dialect`].
+//! says that its version does not. [`Dialect`] decides what follows from what a process did.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

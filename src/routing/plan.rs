@@ -32,7 +32,7 @@ pub struct StartPlan {
     pub principal: Option<Principal>,
     /// See [`StartPlan::principal`].
     pub client: Option<Arc<ClientConfig>>,
-    /// What the caller sets is part of what is started: with what its tenant has configured alone, something else is.
+    /// The caller's settings are part of the launch: without them, the tenant's config leads to another.
     pub is_callers: bool,
     /// See [`StartPlan::principal`].
     pub session: String,
@@ -170,7 +170,7 @@ impl StartPlan {
                 max_message: server.max_message,
                 ..worker::Options::default()
             },
-            // What a process holds in its state may show in its lists.
+            // The state of a process may show in its lists.
             catalog_age: config.pool.catalog_age.filter(|_| !server.stateful),
             starts_on_connect: server.starts_on_connect,
             max_memory: server.limits.memory,

@@ -168,8 +168,8 @@ impl Replay {
         last.told_on.or_else(|| Some(kept()?.told_on))
     }
 
-    /// What came after an event, as far as it is kept: on its stream, if that is known. What was told on another one is
-    /// not told again on this (2025-11-25, basic/transports, "Resumability and Redelivery").
+    /// What came after an event, as far as it is kept: on its stream, if that is known. Events told on another stream are not
+    /// told again on this one (2025-11-25, basic/transports, "Resumability and Redelivery").
     pub fn after(&self, last: EventId) -> Vec<(EventId, Bytes)> {
         let told_on = self.told_on(last);
         let is_meant = |kept: &&RetainedEvent| {

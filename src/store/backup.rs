@@ -36,7 +36,7 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), DatabaseError> {
     })?;
     let copied = copy(&source, to);
     if copied.is_err() {
-        // What is left of it is no backup; the error says why.
+        // A half-made file is no backup; the error says why.
         let _removed = std::fs::remove_file(to);
     }
     copied

@@ -280,7 +280,7 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
                 tracing::warn!(%error, "a change of state could not be saved");
             }
             let Job { change, done } = job;
-            // What the change holds is given back before anyone is told that it is written.
+            // The change's charges are given back before anyone is told that it is written.
             drop(change);
             if let Some(done) = done {
                 // Whoever waited may have gone.

@@ -85,8 +85,8 @@ impl SessionStore {
         }
     }
 
-    /// Keeps a new session; returns when it is safe from the death of this process. What is charged for the
-    /// row is given back then.
+    /// Keeps a new session; returns when it is safe from the death of this process. The charge for the row is given
+    /// back then.
     ///
     /// # Errors
     /// When it could not be written.

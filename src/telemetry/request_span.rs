@@ -149,7 +149,7 @@ impl fmt::Debug for RequestSpan {
     }
 }
 
-/// What `future` logs, and what is logged when it is dropped, is of that request; without one, of none.
+/// Log lines of `future`, and those when it is dropped, are of that request; without one, of none.
 ///
 /// # Cancel-Safety
 /// As that of `future`.

@@ -100,8 +100,8 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// Opens the handles that an earlier run has kept, and keeps others there. What does not open is dropped,
-    /// and said in the log; what there is no key for stays on disk until its time is over. What each takes is
+    /// Opens the handles that an earlier run has kept, and keeps others there. A config that does not open is dropped,
+    /// and said in the log; one that there is no key for stays on disk until its time is over. The memory of each is
     /// charged to its tenant.
     pub fn new(
         store: HandleStore,
@@ -156,7 +156,7 @@ impl Handles {
     }
 
     /// Stores a config for that server, or for [several](ServerName::all), which was checked before,
-    /// and gives it a handle. What may not be written to disk as it is, is sealed; without a key, it
+    /// and gives it a handle. A config that may not be written to disk as it is, is sealed; without a key, it
     /// ends with this run.
     ///
     /// # Errors

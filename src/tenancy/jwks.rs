@@ -48,7 +48,7 @@ pub(super) enum KeysError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// What is there is something else.
+    /// The address serves something else.
     #[error("{from} is not a JWK Set: {source}")]
     NoSet {
         /// The file or the address.

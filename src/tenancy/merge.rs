@@ -77,7 +77,7 @@ impl TenantSettings {
             })?;
             let instance = Value::Object(values.clone());
             for error in validator.iter_errors(&instance) {
-                // What is required may come from elsewhere.
+                // Required values may come from elsewhere.
                 use jsonschema::error::ValidationErrorKind::Required;
                 if !matches!(error.kind(), Required { .. }) {
                     let pointer = error.instance_path();

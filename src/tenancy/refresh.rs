@@ -49,7 +49,7 @@ impl Readings {
     }
 
     /// Whether one of the secrets with which something was started, by name and digest, is another
-    /// one now. What was not read, and what is no longer there under that config, is not.
+    /// one now. A secret that was not read, or is no longer there under that config, is not.
     pub fn is_outdated(
         &self,
         config: &Config,

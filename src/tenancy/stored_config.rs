@@ -1,6 +1,6 @@
 //! A config under a handle, in memory and as it is kept on disk.
 //!
-//! What has secrets, or values that its schema calls confidential, is sealed whole.
+//! A config with secrets, or with values that its schema calls confidential, is sealed whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

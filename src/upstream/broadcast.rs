@@ -1,6 +1,6 @@
 //! A notification for many sessions, and those of one worker that wait for their turn.
 //!
-//! To a few sessions a notification is delivered at once. To many it is delivered some at a time, one notification after the other. What the
+//! To a few sessions a notification is delivered at once. To many it is delivered some at a time, one notification after the other. A change that the
 //! worker tells again meanwhile is told once.
 
 use std::collections::VecDeque;

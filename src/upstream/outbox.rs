@@ -29,7 +29,7 @@ const PLACE: usize = size_of::<Queued>();
 /// be on a connection that is broken already (2025-11-25, basic/transports, "Multiple Connections": a message must be
 /// sent on one of the streams only).
 ///
-/// Answers are always taken in: there are at most as many as the stream has requests. What waits is charged
+/// Answers are always taken in: there are at most as many as the stream has requests. Messages that wait are charged
 /// to the outbox's tenant; a long answer for which there is no room is replaced by a failure that says so.
 #[derive(Debug)]
 pub struct Outbox {
@@ -133,7 +133,7 @@ impl Outbox {
         outbox
     }
 
-    /// What comes from now on is charged to that tenant, unless another is already.
+    /// Messages are charged to that tenant from now on, unless another is already.
     pub fn charge_to(&self, account: &Account) {
         self.inner.lock().charges.get_or_insert_with(|| OutboxCharges {
             messages: account.nothing(held::Kind::Message),

@@ -23,7 +23,7 @@ const PROBE_TIME: Duration = Duration::from_secs(8);
 /// Why a worker could not be had.
 pub(super) struct StartError {
     pub(super) outcome: StartOutcome,
-    /// What the worker was to be started with is at fault, whatever the server.
+    /// The worker's launch is at fault, whatever the server.
     pub(super) is_for_config: bool,
     pub(super) why: String,
     /// A process that is asked otherwise may do better.

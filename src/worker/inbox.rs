@@ -30,8 +30,8 @@ pub trait Inbox: Send + Sync + 'static {
         let _waits = line;
         false
     }
-    /// Whether nobody waits for what a piece of a line says. What somebody may wait for is delivered as it is if it does not go
-    /// on.
+    /// Whether nobody waits for what a piece of a line says. A message that somebody may wait for is delivered as it is if it does not
+    /// go on.
     fn is_log(&self, line: &[u8]) -> bool {
         let _nobody = line;
         true

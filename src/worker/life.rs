@@ -46,7 +46,7 @@ enum Wake {
     Task(Result<TaskEnd, JoinError>),
 }
 
-/// Runs a worker until nothing of it is left. What it says and is told is worked on in the turns of `flow`.
+/// Runs a worker until nothing of it is left. The worker's input and output are worked on in the turns of `flow`.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipes: Pipes,

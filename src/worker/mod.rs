@@ -18,7 +18,7 @@
 //! - Memory is bounded by [`Options`]: one message, the unsent bytes, the stderr lines.
 //! - Nobody survives the supervisor: see the module `guardian`.
 //!
-//! What a worker with a list of hosts reaches goes through the supervisor (module `egress`), and ends with the worker.
+//! The connections of a worker with a list of hosts go through the supervisor (module `egress`), and ends with the worker.
 //!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 

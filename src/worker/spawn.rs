@@ -34,7 +34,7 @@ use crate::launch::{Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadab
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Starts the process `spec` describes and the tasks that serve it. Creates the folders of `spec`
-/// first. `id` must not be in use by another worker of this guardian. What it says is worked on in the turns of `flow`.
+/// first. `id` must not be in use by another worker of this guardian. The worker's output is worked on in the turns of `flow`.
 ///
 /// Must be called within a tokio runtime. When the call is cancelled, what was started is killed.
 ///
@@ -307,7 +307,7 @@ fn make_folders(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> 
     Ok(())
 }
 
-/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. What is not there
+/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. A folder that is not there
 /// when the worker starts is not shown to it, and what it wrote would go with it.
 fn make_launcher_folders(packages: &Path, user: Option<u32>) -> Result<(), SpawnError> {
     if packages.as_os_str().is_empty() {

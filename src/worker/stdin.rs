@@ -94,7 +94,7 @@ impl Unsent {
         }
     }
 
-    /// What waits from now on is charged to that account, unless another is charged already.
+    /// Bytes that wait are charged to that account from now on, unless another is charged already.
     pub(crate) fn charge_to(&self, account: &Account) {
         let mut queue = self.queue.lock();
         if queue.charge.is_none() {

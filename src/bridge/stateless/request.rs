@@ -239,7 +239,7 @@ impl<'a> StatelessRequest<'a> {
     }
 
     /// The request in the words of the older era: its parameters, without what only this
-    /// revision has. What belongs to others in `_meta` (trace context, vendors) stays.
+    /// revision has. Members of others in `_meta` (trace context, vendors) stay.
     pub fn for_worker(&self) -> String {
         let meta = self
             .meta

@@ -324,7 +324,7 @@ impl Activity {
         self.party.lock().flow.clone()
     }
 
-    /// A caller of that tenant uses it. What several tenants use, as something in front of stdiopool does, is worked on
+    /// A caller of that tenant uses it. A connection that several tenants use, as of a proxy in front of stdiopool, is worked on
     /// apart from each of them.
     pub(in crate::front) fn works_for(&self, tenant: &TenantId, ledger: &Ledger) {
         let mut party = self.party.lock();

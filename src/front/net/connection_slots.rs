@@ -130,8 +130,8 @@ enum NoSlot {
 }
 
 impl ConnectionSlots {
-    /// All free. What connections want before it is known for whom is work of one flow, beside those of tenants, and
-    /// what is held for them is of one account.
+    /// All free. Work for connections of unknown callers is of one flow, beside those of tenants, and
+    /// their memory is of one account.
     pub fn new(limits: ConnectionLimits, ledger: &Ledger) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(limits),

@@ -11,7 +11,7 @@
 //! A peer that takes nothing of what is written to it for `write_timeout` is cut off: the connection where the
 //! socket takes nothing, the one stream where its window over HTTP/2 is used up.
 //!
-//! What a connection holds beyond what each does is charged to whoever answers for it ([`charges`]).
+//! Memory of a connection beyond what each has is charged to whoever answers for it ([`charges`]).
 //!
 //! Invariants: a slot is given back when its connection's task ends, however it ends; a connection with a request
 //! of a known caller under way is never closed to make room.

@@ -33,7 +33,7 @@ pub(in crate::front) trait HangUp {
         None
     }
 
-    /// The connection is left as it is. What was written and is not taken within `limit` is dropped.
+    /// The connection is left as it is. Written bytes that are not taken within `limit` are dropped.
     fn is_left(&self, limit: Duration) {
         let _taken_at_once = limit;
     }

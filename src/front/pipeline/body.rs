@@ -105,7 +105,7 @@ struct Reading<'a> {
     /// Whoever asks first is told before it sends.
     asks_first: bool,
     pacing: Pacing<'a>,
-    /// What is passed over comes no faster than the rest.
+    /// Bytes that are passed over come no faster than the rest.
     is_paced: bool,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reading<'a> {
             let refusal = (failure, DISCARD_TIMEOUT);
             return self.refuse(body, Bytes::new(), refusal).await;
         };
-        // What has come and was not read is held as well.
+        // Bytes that have come and were not read are held as well.
         let unsaid = match body.size_hint().exact() {
             None if !body.is_end_stream() => UNSAID.min(max),
             None | Some(_) => 0,
@@ -190,7 +190,7 @@ impl<'a> Reading<'a> {
                 return Ok(Next::End);
             };
             let frame = frame.map_err(|error| {
-                // What hyper refuses is named as what it is.
+                // A body that hyper refuses is named as what it is.
                 self.pacing.limits.failure().unwrap_or_else(|| {
                     let why = format!("the body ended early: {error}");
                     Failure::new(Reason::InvalidRequest, why)
@@ -264,7 +264,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Says that it is too late for the body. What is still being sent is taken in as fast as it comes: the process ends
+    /// Says that it is too late for the body. Bytes that are still being sent are taken in as fast as they come: the process ends
     /// soon.
     async fn refuse_drained<B>(mut self, body: B, piece: Bytes) -> Result<Whole, Unread>
     where
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(read.expect("room").bytes.len(), 10 * FREE);
         // 9 of 16 parts of what a second may bring, of which a quarter of a second's is free.
         assert!(began.elapsed() >= Duration::from_millis(562 - 250));
-        // What is refused is no way around it.
+        // Refused bodies are no way around the pace.
         let limits = BodyLimits {
             max: FREE,
             ..limits
@@ -592,7 +592,7 @@ mod tests {
             }
         }
         assert_eq!(account.held(), 0);
-        // What does not end in time is nobody's.
+        // A body that does not end in time is nobody's.
         let endless = slow(100_000, 1000, Duration::from_millis(100));
         let refused = read_body(&headers, endless, limits, &account).await;
         assert_eq!(refused.expect_err("too large").id, None);

@@ -153,7 +153,7 @@ mod tests {
                 ["localhost", "[::1]", "mcp.example.com"].contains(&&*name)
                     || address.is_ok_and(|address| address.is_loopback())
             });
-            // What is no host is refused before it comes here.
+            // A text that is no host is refused before it comes here.
             if guard.check(&headers, &Origins::default()).is_ok() && authority.is_ok() {
                 prop_assert!(is_ours && !host.contains('@'), "{host}");
             }

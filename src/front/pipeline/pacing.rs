@@ -18,7 +18,7 @@ use crate::protocol::{Failure, Reason};
 pub(in crate::front) const FREE: usize = 64 << 10;
 /// How often a body that is held up looks whether its connection is still there, and whether the pace has changed.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
-/// How long bodies may still come once a shutdown has begun. What has to come by then is answered in time for its
+/// How long bodies may still come once a shutdown has begun. A body that has come by then is answered in time for its
 /// connection to end.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
@@ -169,7 +169,7 @@ impl<'a> Pacing<'a> {
             left -= piece;
             let now = (self.limits.rate)();
             if now != rate {
-                // What the tenant has sent before lasts as long as it does at the new rate.
+                // Bytes that the tenant has sent before last as long as they do at the new rate.
                 self.account.pace(0, now);
                 left = at_rate(left, rate, now);
                 rate = now;

@@ -169,7 +169,7 @@ impl Answer {
                 }
                 Polling::Offloaded(offloaded) => match ready!(Pin::new(offloaded).poll(cx)) {
                     Ok((_, Poll::Ready(response))) => return Poll::Ready(response),
-                    // What woke it meanwhile may have been for nothing.
+                    // A wake meanwhile may have been for nothing.
                     Ok((serving, Poll::Pending)) => self.polling = Polling::Inline(serving),
                     Err(error) => self.polling = Polling::Inline(Box::pin(lost(error))),
                 },

@@ -120,7 +120,7 @@ impl Frames {
         self.ready.pop_front()
     }
 
-    /// What waits is not to be written any more.
+    /// Frames that wait are not to be written any more.
     pub(in crate::front) fn clear(&mut self) {
         self.ready.clear();
         self.open.clear();

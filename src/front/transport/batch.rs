@@ -77,7 +77,7 @@ pub(in crate::front) async fn serve(inbound: &Inbound<'_>) -> Response<Body> {
                 plain.push((rest, Ok(config)));
             }
             Err(failure) if is_request => plain.push((Cow::Borrowed(own), Err(failure))),
-            // What is no request has no answer that could say so.
+            // An item that is no request has no answer that could say so.
             Err(failure) => return inbound.refuse(&failure, None),
         }
     }

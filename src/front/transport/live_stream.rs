@@ -143,7 +143,7 @@ impl<'a> UnansweredCall<'a> {
 
 impl Drop for UnansweredCall<'_> {
     fn drop(&mut self) {
-        // What waits for a worker has reached nobody, and gives its place back.
+        // A request that waits for a worker has reached nobody, and gives its place in the queue back.
         if let Some((response_stream, context)) = self.call.take()
             && response_stream.is_under_way()
         {

@@ -7,7 +7,7 @@
 //! that stream and on no other. The client may come back before its old connection is seen to be broken: then the
 //! stream is taken from that connection, as soon as it can give it.
 //!
-//! What is kept for a client that is gone goes before its tenant is refused anything for lack of memory: the stream
+//! Streams kept for clients that are gone go before their tenant is refused anything for lack of memory: the one
 //! that has waited longest first.
 
 use std::collections::BTreeMap;

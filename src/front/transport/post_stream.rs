@@ -117,7 +117,7 @@ impl PostStream {
 
     /// The stream from the event after `last` on. `None` if all of it was told.
     pub(super) fn from(mut self: Box<Self>, last: EventId) -> Option<Box<Self>> {
-        // What was about to be written on the broken connection is among it.
+        // The replay has what was about to be written on the broken connection.
         self.frames.clear();
         self.again = self.replay.after(last);
         // The client knows where it is.
@@ -159,7 +159,7 @@ impl PostStream {
         {
             self.put(news);
         }
-        // What is there already goes with it.
+        // Events that are there already go with it.
         if self.backlog.is_empty()
             && let Some(piece) = self.frames.next_piece()
         {
@@ -230,7 +230,7 @@ impl PostStream {
     fn finish(&mut self) {
         self.ended = true;
         self.context.finish(&self.response_stream);
-        // What is kept from here on is what was told, and keeps nothing alive.
+        // From here on only told events are kept, and they keep nothing alive.
         self.response_stream = ResponseStream::new();
         self.in_use = None;
     }

@@ -95,8 +95,8 @@ pub(in crate::front) enum StreamItem {
 }
 
 impl StatelessCall {
-    /// Takes a call up that waits for this request: its worker gets the answers. What is missing or
-    /// cannot be an answer is asked for again.
+    /// Takes a call up that waits for this request: its worker gets the answers. Answers that are missing or
+    /// cannot be answers are asked for again.
     pub(in crate::front) fn resume(&mut self, state: &str) -> Result<(), Final> {
         let purpose = Purpose {
             principal: &self.principal,

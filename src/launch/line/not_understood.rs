@@ -15,7 +15,7 @@ pub enum NotUnderstood {
     /// A flag that wants a value is the last word.
     #[error("`{0}` has no value")]
     NoValue(String),
-    /// What stands behind a flag is not what it takes.
+    /// A flag has a value that it does not take.
     #[error("`{value}` is no value of `{flag}`")]
     NotItsValue {
         /// The flag.

@@ -272,8 +272,8 @@ impl Cache {
         }
     }
 
-    /// Makes a finished entry read-only, and readable by workers whose users are others. What is written down of it is
-    /// not: where it was asked for from may be in it.
+    /// Makes a finished entry read-only, and readable by workers whose users are others. The note of the request is not: the
+    /// registry that it was asked of may be in it.
     pub(super) fn seal(&self, entry: &str) -> Result<(), CacheError> {
         let path = self.entry(entry);
         let seal = || {

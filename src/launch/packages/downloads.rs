@@ -60,7 +60,7 @@ pub struct Left {
 pub(super) fn set_places(env: &mut BTreeMap<String, String>, entry: &Path) -> io::Result<()> {
     let home = entry.join(HOME);
     fs::create_dir_all(&home)?;
-    // What configures npm is where it was.
+    // npm's configuration stays where it was.
     if let Some(usual) = env.get("HOME") {
         let npmrc = Path::new(usual).join(".npmrc");
         let is_named = |name: &String| name.eq_ignore_ascii_case("npm_config_userconfig");

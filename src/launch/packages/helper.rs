@@ -13,8 +13,8 @@ use crate::launch::{CommandGroup, CommandLine};
 
 /// How much of what a command prints is kept, in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
-/// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. What follows is advice,
-/// npm's usage text first of all.
+/// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. Advice follows, npm's usage text
+/// first of all.
 const MAX_COMPLAINT: usize = 16 * 1024;
 /// How much of it is quoted, in bytes.
 const QUOTED: usize = 1024;

@@ -58,7 +58,7 @@ pub enum InstallError {
         /// The variable.
         variable: &'static str,
     },
-    /// What was installed is not as it was.
+    /// The entry is not as it was installed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A recipe of nothing.

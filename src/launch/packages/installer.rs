@@ -121,7 +121,7 @@ impl Slot {
         self.request.recipe.name()
     }
 
-    /// What is logged of an install of it is in this span.
+    /// Log lines of an install of it are in this span.
     fn span(&self) -> Span {
         // There is one for each install, so that it may be there whatever the log is filtered by.
         tracing::error_span!(parent: None, "install", package = self.name())

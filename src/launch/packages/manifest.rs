@@ -67,7 +67,7 @@ pub enum ManifestError {
         /// The file or folder.
         path: PathBuf,
     },
-    /// What was installed is not known.
+    /// The entry's files are not known.
     #[error("it has no list of its files that is whole")]
     NoList,
     /// The list of its files is another than when they were last compared with it.

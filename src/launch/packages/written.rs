@@ -107,7 +107,7 @@ pub fn keep(root: &Path) -> io::Result<()> {
                     .mode(0o700)
                     .create(folder)?;
             }
-            // What has gone meanwhile was not to stay.
+            // A file that has gone meanwhile was not to stay.
             match std::fs::hard_link(&found.at, &to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -118,8 +118,8 @@ pub fn keep(root: &Path) -> io::Result<()> {
     walk(&ran.install, &is_no_matter, &mut visit).map(drop)
 }
 
-/// Notes which version of a package runs, of the arguments of a worker's processes. What the version before has written is told
-/// if this one does not have it. Blocks.
+/// Notes which version of a package runs, of the arguments of a worker's processes. Files of the version before are told if this one
+/// does not have them. Blocks.
 ///
 /// # Errors
 /// When the system refuses.

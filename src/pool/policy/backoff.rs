@@ -179,7 +179,7 @@ impl Policy {
             let until = Self::after(now, wait.mul_f64(jitter));
             let forget = until + limits.backoff_max * REMEMBERED;
             record.blocked_until = Some(until);
-            // What cannot be started with what it is given is told so each time, and no circuit.
+            // A key that cannot be started with its config is told so each time, and opens no circuit.
             if record.failures == limits.refuse_after && !failure.is_for_config() {
                 record.is_told_open = true;
                 let transition = CircuitTransition::Opens {

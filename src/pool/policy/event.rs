@@ -163,7 +163,7 @@ pub enum StopReason {
     Requests,
     /// One of its siblings is waited for, and only one of them may be there.
     Sibling,
-    /// What the worker is started with has changed.
+    /// The worker's launch has changed.
     Config,
     /// The worker's package is there in another version.
     Package,

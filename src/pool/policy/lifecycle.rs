@@ -323,7 +323,7 @@ impl Policy {
         self.reopen_if_yielding(now, id, out);
     }
 
-    /// What is pinned is not evicted: a worker that was closed to requests so that it could be
+    /// A pinned worker is not evicted: one that was closed to requests so that it could be
     /// serves again, and whoever waited for its place looks for another.
     pub(super) fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {

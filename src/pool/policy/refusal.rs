@@ -57,7 +57,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// What the key is started with has changed while it started.
+    /// The key's launch has changed while it started.
     Changed {
         /// Of which server.
         server: ServerName,

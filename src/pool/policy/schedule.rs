@@ -125,7 +125,7 @@ impl Policy {
         };
         let is_covered = starting.saturating_mul(per_worker) >= record.waiting.len();
         if is_covered
-            // What is still there of others may hold what a successor needs.
+            // Processes of others that are still there may hold what a successor needs.
             || self.is_lineage_full(record)
             || record.blocked_until.is_some_and(|until| now < until)
             || !self.circuit_lets_through(now, facts)

@@ -94,7 +94,7 @@ pub struct WorkerRecord {
     pub memory: u64,
     /// Bytes it held when it was last measured awake.
     pub awake_memory: u64,
-    /// What the worker is charged with was measured, and is no expectation.
+    /// The worker's charge was measured, and is no expectation.
     pub is_measured: bool,
     /// The worker could not be paged out, and it is not tried again.
     pub(super) is_page_out_unsupported: bool,

@@ -125,7 +125,7 @@ struct Inner {
     /// Lines before it.
     lines: u64,
     depth: usize,
-    /// What the text stands in is no message.
+    /// The object around the text is no message.
     is_apart: bool,
 }
 

@@ -250,7 +250,7 @@ fn written(
     ];
     for (name, value) in members {
         if let Some(value) = value {
-            // What is too deep or too large for some is not for others: it goes on.
+            // A value too deep or too large for some readers is not for others: it goes on.
             let value = portable(value).unwrap_or(Cow::Borrowed(value));
             text.push_str(&format!(",\"{name}\":"));
             text.push_str(&value);

@@ -16,10 +16,10 @@
 //! | 10 | not JSON, or too long to be kept ([`LongLine`]) | [`Says::AnswersOneOf`] |
 //!
 //! Rules 4 to 10 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
-//! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. What
-//! is written over several lines is put together before ([`MessageLines`]).
+//! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. A message
+//! over several lines is put together before ([`MessageLines`]).
 //!
-//! What comes out as a message has the envelope's members and nothing else. Whose a broken message is, and what is told
+//! A message that comes out has the envelope's members and nothing else. Whose a broken message is, and what is told
 //! to whoever waits for it, is for the bridge.
 //!
 //! This module deliberately keeps no state but of a message that is not whole yet, and knows no request that is under way.
@@ -96,7 +96,7 @@ impl<'a> Line<'a> {
         {
             return Self::Message(envelope);
         }
-        // What has none of the names needs no reading.
+        // A text with none of the names needs no reading.
         let has_name = || NAMES.iter().any(|name| name.find(line).is_some());
         if VERSION.find(line).is_none() && (memchr::memchr(b'{', line).is_none() || !has_name()) {
             return Self::Log;
@@ -198,7 +198,7 @@ fn mended(line: &[u8]) -> Result<Mended, Option<Broken>> {
 struct Start {
     /// Something stands before it.
     is_behind: bool,
-    /// There are words in that. What is broken behind them is no answer.
+    /// There are words in that. Broken text behind them is no answer.
     is_behind_words: bool,
     /// As much was read as may be: what is no JSON is not looked at any more.
     is_brief: bool,
@@ -255,8 +255,8 @@ impl Mended {
 
     /// The messages that begin at the start of `rest`; false if there are none.
     fn read_start(&mut self, start: Start, mut rest: &str) -> Result<bool, Option<Broken>> {
-        // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
-        // taken from there. What has a sign before it only may do so too: of a request, it has to be one that servers make.
+        // A prompt says nothing. A line with words in it may quote what the server was sent, and only an answer
+        // is taken from there. A message behind a sign may do so too: of a request, it has to be one that servers make.
         let (quotes, is_behind) = (start.is_behind_words, start.is_behind);
         if is_behind {
             self.note(Flaw::Surrounded);

@@ -19,7 +19,7 @@ pub enum AuditKind {
     Lost,
 }
 
-/// A line of the audit log. What is not known, or does not apply, is left out.
+/// A line of the audit log. A field that is not known, or does not apply, is left out.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditRecord {

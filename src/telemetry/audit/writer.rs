@@ -172,7 +172,7 @@ fn write(file: &mut LogFile, waiting: &Receiver<QueuedLine>, lost: &AtomicU64, l
             };
             let told = file.put(&told).and_then(|()| file.flush());
             if told.is_err() {
-                // What says it is lost too, and said with the next that is written.
+                // The line that says so is lost too, and is said with the next that is written.
                 file.take_unwritten();
                 lost.fetch_add(missed, Ordering::Relaxed);
             }

@@ -93,7 +93,7 @@ pub(super) struct Grant {
     pub(super) serial: u64,
     /// The number of the authorisation.
     pub(super) number: u64,
-    /// What is kept is not on disk.
+    /// The stored grant is not on disk.
     pub(super) is_unsaved: bool,
 }
 
@@ -125,7 +125,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Opens the grants that an earlier run has kept. What does not open stays on disk, and is said in the log.
+    /// Opens the grants that an earlier run has kept. A grant that does not open stays on disk, and is said in the log.
     pub fn new(vault: Arc<Vault>, store: AccountStore, rows: &[SecretRow]) -> Self {
         let grants = Self {
             vault: Some(Arc::clone(&vault)),

@@ -153,7 +153,7 @@ impl Schedule {
             .filter(|it| it.ends.is_none_or(|ends| now < ends));
         match (good, wait) {
             (Some(access), None) => {
-                // What is started now would be replaced at once.
+                // A worker started now would be replaced at once.
                 let is_due = access.refresh_at.is_some_and(|at| at <= now);
                 if is_due {
                     Demand::Refresh

@@ -26,7 +26,7 @@ impl WorkerConnection {
     /// Begins the stop sequence; a process that is still being started is stopped as soon as it is there.
     pub(crate) fn stop(&self, stop: Stop) {
         self.state.lock().stop.get_or_insert(stop);
-        // What is stopped hears neither the end of its input nor a polite signal.
+        // A stopped process hears neither the end of its input nor a polite signal.
         self.wake();
         if let Some(worker) = self.worker.get() {
             worker.stop();

@@ -58,7 +58,7 @@ impl WorkerConnection {
             MalformedOutcome::Dropped => (labels::Malformed::Dropped, None),
         };
         self.plan.metrics.malformed(flaw, outcome);
-        // What is too long is in the log already.
+        // A line that is too long is in the log already.
         let untold = match flaw {
             Flaw::TooLong => None,
             _ => self.warnings.next(Instant::now()),
@@ -87,7 +87,7 @@ impl WorkerConnection {
     pub(super) fn too_long(&self, line: &Oversized) {
         let refused = {
             let mut assembly = self.assembly.lock();
-            // What is no message by itself may be a part of one.
+            // A line that is no message by itself may be a part of one.
             if line.message.is_none() && assembly.lines.too_long(line.len) {
                 assembly.lines_refused = assembly.refused.take();
                 return;
@@ -231,7 +231,7 @@ impl WorkerConnection {
         }
         if assembly.lines.is_joining() {
             let now = Instant::now();
-            // What was told has ended what was there: another has begun.
+            // The told lines have ended the message that was there: another has begun.
             if !was_joining || !told.is_empty() {
                 assembly.began = Some(now);
             }

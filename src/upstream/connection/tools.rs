@@ -79,7 +79,7 @@ impl WorkerConnection {
             }
             state.1 = Some(Arc::clone(&list));
         }
-        // What has changed in this process alone is no one else's.
+        // A list that has changed in this process alone is no one else's.
         if changes == Changes::default()
             && let Some((key, _)) = self.plan.remembered()
             && let Some(edition) = edition

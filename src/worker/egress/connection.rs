@@ -77,7 +77,7 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
         (Err(why), _) => Err(why),
         (Ok(_), None) => Err(EgressOutcome::Limited),
         (Ok(host), Some(_)) => {
-            // What becomes of it if the worker ends meanwhile.
+            // The outcome if the worker ends meanwhile.
             account.outcome = EgressOutcome::Unreachable;
             let (list, closed) = (&egress.list, &egress.closed);
             connect(&host, port, list, closed, &*egress.lookup).await

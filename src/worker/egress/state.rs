@@ -34,8 +34,8 @@ impl std::fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// What a worker with that list may reach, but for what this process listens on. `told` hears of each attempt. What
-    /// is passed on is worked on in the turns of `flow`.
+    /// What a worker with that list may reach, but for what this process listens on. `told` hears of each attempt. Bytes are
+    /// passed on in the turns of `flow`.
     pub(in crate::worker) fn new(
         list: Arc<AllowList>,
         closed: Arc<[SocketAddr]>,

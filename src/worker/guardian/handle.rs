@@ -452,7 +452,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let woken = tokio::select! {
-                // What was said is heard before silence is counted.
+                // Reports are heard before silence is counted.
                 biased;
                 received = self.receive() => Woken::Received(received),
                 _ = ticks.tick() => Woken::Tick,

@@ -28,9 +28,9 @@ use crate::process::may_mount;
 pub(crate) enum Mount {
     /// An empty folder, which lets everybody pass, lies over this one, unless that is hidden already.
     Hide(OsString),
-    /// What is here is seen though a folder above it is hidden. No link is followed.
+    /// This path is seen though a folder above it is hidden. No link is followed.
     Show(OsString),
-    /// What is here is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
+    /// This path is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
     ShowReadOnly(OsString),
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct FileContents {
 
 /// All that a worker sees otherwise of the file system.
 pub(super) struct Mounts {
-    /// What is above comes first.
+    /// Mounts in order: a folder before what is below it.
     all: Vec<Mount>,
     written: Vec<FileContents>,
     /// The worker may make a user namespace, in which set-user-ID programs have no effect and there are no other users.
@@ -83,14 +83,14 @@ impl Mounts {
                 return Ok(());
             }
             let (uid, gid) = (geteuid(), getegid());
-            // Else what maps the user in /proc is root's. What is executed next is its own again.
+            // Else what maps the user in /proc is root's. The program executed next has its own again.
             set_dumpable(true)?;
             unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
             std::fs::write("/proc/self/setgroups", "deny")?;
             std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
             std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
         }
-        // What is mounted here is seen nowhere else; what the host mounts is seen here.
+        // Mounts made here are seen nowhere else; those of the host are seen here.
         mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
         // Opened before anything hides it.
         let sources = self
@@ -153,7 +153,7 @@ fn write_over(files: &[(std::path::PathBuf, &str)]) -> io::Result<()> {
             set_read_only(&target)?;
         }
     }
-    // What is mounted elsewhere of it stays.
+    // Its mounts elsewhere stay.
     // SAFETY: the string ends in a zero byte and lives for the call.
     match unsafe { libc::umount2(base.as_ptr(), libc::MNT_DETACH) } {
         0 => Ok(()),

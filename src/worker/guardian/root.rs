@@ -21,7 +21,7 @@ use super::mounts::FileContents;
 /// What a worker sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Root {
-    /// What is above comes first.
+    /// The entries in order: a folder before what is below it.
     pub(crate) entries: Vec<RootEntry>,
     /// A folder of its own that is `/tmp` and `/var/tmp` too; without, they are in memory.
     pub(crate) tmp: Option<OsString>,
@@ -60,7 +60,7 @@ impl Root {
     /// When the host does not allow it: then the process must not go on.
     pub(super) fn enter(&self, hides_processes: bool) -> io::Result<()> {
         umask(Mode::from_bits_truncate(0o022));
-        // What is mounted here is seen nowhere else.
+        // Mounts made here are seen nowhere else.
         mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
         // Before the root changes, since links lead to paths of the host.
         let opened = self.entries.iter().map(tree_of);
@@ -81,7 +81,7 @@ impl Root {
     }
 }
 
-/// Where the new root is mounted while it is none yet: whichever is there. What is in it is not needed.
+/// Where the new root is mounted while it is none yet: whichever is there. The old root is not needed.
 const BASES: [&CStr; 3] = [c"/tmp", c"/run", c"/dev"];
 /// Where the root of the host is meanwhile.
 const OLD_ROOT: &str = "/.host";

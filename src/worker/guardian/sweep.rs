@@ -41,7 +41,7 @@ pub(super) fn unregister(pid: u32) {
 
 /// Kills and reaps everything the guardian left, until nothing is found or half a minute has passed.
 ///
-/// What falls to this process from a dead guardian is a child in a foreign session: every worker
+/// Processes that fall to this one from a dead guardian are children in foreign sessions: every worker
 /// starts one, and the supervisor's own children stay in the supervisor's. So a helper command
 /// must not be started with setsid(2). Cancelling leaves some of it alive.
 pub(super) async fn sweep() {

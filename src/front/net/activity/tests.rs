@@ -110,7 +110,7 @@ fn who_takes_little_of_what_is_in_the_socket_stays() {
         matches!(slow[..], [(220, Verdict::Close(_))]),
         "20 s after the last byte: {slow:?}"
     );
-    // What the socket has taken whole, it may still hold.
+    // The socket may still hold what it has taken whole.
     let activity = fresh();
     activity.request_begins();
     activity.has_left(7);

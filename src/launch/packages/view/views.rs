@@ -23,7 +23,7 @@ use super::wanted::Wanted;
 pub enum StillRunning {
     /// [`ViewError::InUse`]: their files may be half written.
     Refuse,
-    /// What these workers have written is taken over as it is; what they write from now on is kept beside the views.
+    /// Files that these workers have written are taken over as they are; those they write from now on are kept beside the views.
     GoOn,
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Files that are looked at. What is beyond is [`Kind::Beyond`].
+/// Files that are looked at. A folder below that is [`Kind::Beyond`].
 const MAX_FILES: usize = 100_000;
 /// Folders in each other that are looked into.
 const MAX_DEPTH: usize = 64;
@@ -27,7 +27,7 @@ pub(in super::super) enum Kind {
     Beyond,
 }
 
-/// A file or link below a folder. What is in folders that can be looked into is found, not the folders.
+/// A file or link below a folder. Of folders that can be looked into the contents are found, not the folders.
 #[derive(Debug)]
 pub(in super::super) struct FoundFile<'a> {
     /// The item's path from the folder.
