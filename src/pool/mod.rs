@@ -22,7 +22,7 @@
 //!   next worker of its key for `drain_timeout`.
 //!
 //! The pool deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
-//! stops them. It says refusals and ends as values ([`Refusal`], [`StopReason`]): the words, codes and labels for them are
+//! stops them. Refusals and ends are values ([`Refusal`], [`StopReason`]): the words, codes and labels for them are
 //! in `upstream::outcomes`.
 
 mod launcher;

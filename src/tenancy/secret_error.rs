@@ -13,7 +13,7 @@ pub(super) const MAX_LEN: usize = 64 * 1024;
 /// Why a secret is not to be had from where it is.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// A secret of no tenant is not kept there.
+    /// The state store keeps secrets of tenants alone.
     #[error("it cannot be in the state store")]
     Stored,
     /// What the state store has of it cannot be opened.

@@ -386,7 +386,7 @@ mod tests {
             let read = read.expect("read").expect("there");
             assert_eq!(read.expose_secret(), text.trim());
         }
-        // A secret that is not set has no value, where a template has another for it.
+        // A variable that is not set gives no value, so that a template's default holds.
         let unset = SecretSource::Env("STDIOPOOL_TEST_NO_SUCH_VARIABLE".to_owned());
         let without = secrets.fetch(&tenant, "e", &unset, true).await;
         assert!(without.expect("the default holds").is_none());

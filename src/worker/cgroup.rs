@@ -323,7 +323,7 @@ fn limit_memory(folder: &Path, limit: u64, is_unified: bool) -> io::Result<()> {
     let most = limit.saturating_add(limit / 8).to_string();
     if is_unified {
         fs::write(folder.join("memory.max"), most)?;
-        // A tree of processes of which one was killed does not work.
+        // The rest of a tree of processes of which one was killed does not work.
         return fs::write(folder.join("memory.oom.group"), "1");
     }
     fs::write(folder.join("memory.limit_in_bytes"), most)

@@ -7,7 +7,7 @@ const KEPT: u32 = u128::BITS;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nesting {
     depth: usize,
-    /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. An unknown character is taken for
+    /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. A bracket of unknown kind is taken for
     /// one.
     arrays: u128,
     /// The last byte that is no white space.

@@ -300,7 +300,7 @@ impl Walk<'_> {
             return;
         }
         let Some(end) = self.string_end(start, quote, is_value) else {
-            // The text behind it is read as if it were not there.
+            // The text is read on as if the quote were not there.
             self.at = start;
             return;
         };

@@ -81,7 +81,7 @@ impl Root {
     }
 }
 
-/// Where the new root is mounted while it is none yet: whichever is there. The old root is not needed.
+/// Where the new root is mounted while it is none yet: whichever is there. Its contents are not needed.
 const BASES: [&CStr; 3] = [c"/tmp", c"/run", c"/dev"];
 /// Where the root of the host is meanwhile.
 const OLD_ROOT: &str = "/.host";
