@@ -1,7 +1,7 @@
 //! A small MCP client over Streamable HTTP (basic/transports, 2025-11-25), enough to try a server.
 //!
 //! The client declares no capabilities, so a server may ask it for nothing but `ping`; what it is asked
-//! beyond that is refused. It does not resume broken streams and opens no GET stream.
+//! beyond that is refused. The client does not resume broken streams and opens no GET stream.
 
 use std::time::Duration;
 

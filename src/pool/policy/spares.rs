@@ -5,7 +5,7 @@
 //! where no ticket needs its slot and nothing has to go for it, and is the first to go when a slot or
 //! memory is needed. When a key that it fits wants a worker, the spare becomes that worker: it
 //! counts against other tenants' limits no longer, but against the one's it now belongs to, and it
-//! is told what a worker is told first. That costs a message, not a start.
+//! is told what a worker is told first. An adoption costs a message, not a start.
 //!
 //! ```text
 //!  (nothing) --restock--> Starting --Ready--> Ready, of the spare key

@@ -19,7 +19,7 @@
 //! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. A message
 //! over several lines is put together before ([`MessageLines`]).
 //!
-//! A message that comes out has the envelope's members and nothing else. Whose a broken message is, and what is told
+//! A message that comes out has the envelope's members and nothing else. The call that a broken message belongs to, and what is told
 //! to whoever waits for it, is for the bridge.
 //!
 //! This module deliberately keeps no state but of a message that is not whole yet, and knows no request that is under way.
