@@ -19,7 +19,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use parking_lot::Mutex;
 
-use super::activity::Wish;
+use super::activity::CloseRequest;
 use super::connection_slots::ConnectionSlot;
 use crate::held::{Account, Charge, Full, Kind};
 
@@ -163,7 +163,7 @@ impl ConnectionSlot {
     /// Ends the connection, because what it holds cannot be held. Once, whatever else it holds.
     pub(super) fn ends(&self) {
         if !self.activity().is_closing() {
-            self.activity().wish(Wish::Close);
+            self.activity().close_request(CloseRequest::Close);
             self.slots().has_no_room(1);
         }
     }

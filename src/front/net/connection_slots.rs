@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::activity::{Activity, Timeouts, Wish};
+use super::activity::{Activity, Timeouts, CloseRequest};
 use super::victims::{Candidate, victims};
 use crate::fair::Flow;
 use crate::held::Ledger;
@@ -220,7 +220,7 @@ impl ConnectionSlots {
         table.next += 1;
         let activity = Arc::new(Activity::new(self.strangers().clone()));
         if table.is_closing {
-            activity.wish(Wish::Finish);
+            activity.close_request(CloseRequest::Finish);
         }
         let record = SlotRecord {
             activity: Arc::clone(&activity),
@@ -255,7 +255,7 @@ impl ConnectionSlots {
         let mut table = self.table.lock();
         table.is_closing = true;
         for record in table.records.values() {
-            record.activity.wish(Wish::Finish);
+            record.activity.close_request(CloseRequest::Finish);
         }
     }
 
@@ -302,7 +302,7 @@ impl Table {
                 continue;
             };
             record.is_leaving = true;
-            record.activity.wish(Wish::Leave);
+            record.activity.close_request(CloseRequest::Leave);
             self.all.leaving += 1;
             if record.is_counted
                 && let Some(count) = self.of_peer.get_mut(&record.peer)

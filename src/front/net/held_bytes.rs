@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::activity::Wish;
+use super::activity::CloseRequest;
 use super::connection_slots::{ConnectionSlots, ConnectionSlot};
 
 /// One in so many of the bytes that all strangers may hold are for one peer.
@@ -81,7 +81,7 @@ impl ConnectionSlots {
             }
             freed += bytes;
             count += 1;
-            activity.wish(Wish::Close);
+            activity.close_request(CloseRequest::Close);
         }
         self.has_no_room(count);
     }
