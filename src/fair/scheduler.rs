@@ -241,7 +241,7 @@ impl Flow {
     pub fn pace(&self, bytes: usize, rate: NonZeroU64) -> Duration {
         let (of, now) = (&self.0, self.0.scheduler.now());
         if of.rate.load(Ordering::Relaxed) != rate.get() {
-            // FlowState several that see another rate, one takes the old one out.
+            // Of several tasks that see another rate, one takes the old one out.
             let old = of.rate.swap(rate.get(), Ordering::Relaxed);
             if let Some(old) = NonZeroU64::new(old).filter(|old| *old != rate) {
                 let anew = |pace| Some(Pace(pace).at_rate(now, old, rate).0);

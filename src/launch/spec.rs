@@ -132,14 +132,14 @@ impl LaunchSpec {
         Cow::Owned(spec)
     }
 
-    /// Nothing is left of that worker, of what it was lent for its life.
+    /// Nothing is left of that worker, nor of what it had for its life.
     pub fn give_back(&self, worker: WorkerId) {
         if let Some(Sandbox {
-            runs_as: RunsAs::OneOf(lender),
+            runs_as: RunsAs::OneOf(user_pool),
             ..
         }) = &self.sandbox
         {
-            lender.give_back(worker);
+            user_pool.release(worker);
         }
     }
 

@@ -13,13 +13,13 @@ use super::database::{Database, DatabaseError, FILE, told};
 use super::opened::OpenedState;
 use super::state_dir::StateDir;
 use crate::ids::TenantId;
-use crate::launch::Lender;
+use crate::launch::UserPool;
 use crate::process::ProcessTable;
 
 /// The last so-manieth part of the range is for processes that are no tenant's when they start.
-const PART_LENT: u32 = 8;
+const PART_POOLED: u32 = 8;
 /// Most users of that part.
-const MOST_LENT: u32 = 4096;
+const MOST_POOLED: u32 = 4096;
 
 /// Why a tenant has no user.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub struct Users {
     unkept: Mutex<BTreeSet<TenantId>>,
     /// Users are allotted one at a time.
     assigning: tokio::sync::Mutex<()>,
-    lender: Arc<Lender>,
+    user_pool: Arc<UserPool>,
 }
 
 impl Users {
@@ -61,8 +61,8 @@ impl Users {
         rows: &[(TenantId, u32)],
     ) -> Self {
         let count = range.end() - range.start() + 1;
-        let lent = (count / PART_LENT).clamp(1, MOST_LENT);
-        let of_tenants = *range.start()..=range.end() - lent;
+        let pooled = (count / PART_POOLED).clamp(1, MOST_POOLED);
+        let of_tenants = *range.start()..=range.end() - pooled;
         // Users of another range do not count: their tenants get new ones, and their folders with them.
         let kept = rows.iter().filter(|(_, user)| of_tenants.contains(user));
         let mut taken: BTreeMap<TenantId, u32> = kept.cloned().collect();
@@ -73,7 +73,7 @@ impl Users {
             taken: Mutex::new(taken),
             told: Mutex::default(),
             unkept: Mutex::new(of_unkept),
-            lender: Arc::new(Lender::new(of_tenants.end() + 1, lent)),
+            user_pool: Arc::new(UserPool::new(of_tenants.end() + 1, pooled)),
             database,
             state: state.to_owned(),
             of_tenants,
@@ -82,8 +82,8 @@ impl Users {
     }
 
     /// Users for processes that are no tenant's when they start.
-    pub fn lender(&self) -> &Arc<Lender> {
-        &self.lender
+    pub fn user_pool(&self) -> &Arc<UserPool> {
+        &self.user_pool
     }
 
     /// The user of a tenant, which is no other's as long as stdiopool runs, and is kept when this returns. Where the

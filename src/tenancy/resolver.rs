@@ -323,7 +323,7 @@ impl Resolver {
             return None;
         }
         Some(match &self.users {
-            Some(users) => RunsAs::OneOf(Arc::clone(users.lender())),
+            Some(users) => RunsAs::OneOf(Arc::clone(users.user_pool())),
             None => RunsAs::Supervisor,
         })
     }

@@ -405,7 +405,7 @@ impl Activity {
         .await;
     }
 
-    /// The task that is to be woken when something is close_requested.
+    /// The task that is to be woken when the connection is asked to close.
     pub(super) fn register(&self, task: &std::task::Waker) {
         self.task.register(task);
     }

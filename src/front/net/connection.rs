@@ -160,7 +160,7 @@ impl LookInterval {
         is_due
     }
 
-    /// LookInterval more often from now on.
+    /// Looks more often from now on.
     fn hurry(mut self: Pin<&mut Self>, cx: &mut Context<'_>) {
         self.period = self.period.min(Duration::from_millis(500));
         let next = Instant::now() + self.period;
