@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::state::Gateway;
 use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{Claim, Lease, Want};
+use crate::pool::{Claim, Lease, AcquireRequest};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{KnownRoots, Room, Route, RouteRequest};
 use crate::session::Session;
@@ -88,7 +88,7 @@ impl Gateway {
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
             Share::Tenant | Share::Session => (route.key, Arc::clone(&route.facts)),
         };
-        let want = Want {
+        let request = AcquireRequest {
             key,
             facts,
             claim: Claim {
@@ -102,7 +102,7 @@ impl Gateway {
             },
             spec: Arc::clone(&route.plan),
         };
-        let (lease, took) = self.state.pool().acquire(want).await;
+        let (lease, took) = self.state.pool().acquire(request).await;
         *waited += took;
         lease.map_err(|refusal| {
             let failure = refused(&refusal);

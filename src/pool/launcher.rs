@@ -65,9 +65,9 @@ pub enum ExitCause {
     StartFailed,
 }
 
-/// A want: a slot on a worker of that key.
+/// A request for a slot on a worker of a key.
 #[derive(Debug)]
-pub struct Want<S> {
+pub struct AcquireRequest<S> {
     /// Interchangeable workers.
     pub key: PoolKey,
     /// What the policy must know of the key.
@@ -80,7 +80,7 @@ pub struct Want<S> {
 
 /// Hears what happens, to count it. Called without a lock held; must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// A want that had to wait was granted or refused after that long.
+    /// A request that had to wait was granted or refused after that long.
     fn waited(&self, _wait: Duration) {}
     /// A start ended, well or not.
     fn started(&self, _server: &ServerName, _succeeded: bool, _took: Duration) {}

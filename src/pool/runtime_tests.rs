@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Refusal,
-    StartFailure, Stop, StopReason, Want,
+    StartFailure, Stop, StopReason, AcquireRequest,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
@@ -49,7 +49,7 @@ fn pool(limits: Limits) -> (Pool<Fake>, Arc<Fake>) {
     )
 }
 
-fn want(n: u8) -> Want<()> {
+fn want(n: u8) -> AcquireRequest<()> {
     let facts = KeyFacts {
         tenant: TenantId::new("t"),
         tenant_weight: 1,
@@ -71,7 +71,7 @@ fn want(n: u8) -> Want<()> {
         is_spare: false,
         spare: None,
     };
-    Want {
+    AcquireRequest {
         key: PoolKey([n; 16]),
         facts: Arc::new(facts),
         claim: 0.into(),
@@ -79,7 +79,7 @@ fn want(n: u8) -> Want<()> {
     }
 }
 
-async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Refusal> {
+async fn acquire(pool: &Pool<Fake>, want: AcquireRequest<()>) -> Result<Lease<Fake>, Refusal> {
     pool.acquire(want).await.0
 }
 

@@ -12,7 +12,7 @@ use crate::config::{Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::{Installer, Slot};
-use crate::pool::{KeyFacts, Want};
+use crate::pool::{KeyFacts, AcquireRequest};
 use crate::protocol::Failure;
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, lineage, pool_key, program_id};
@@ -86,7 +86,7 @@ pub(crate) fn spares(
     runtime: &RuntimeConfig,
     name: &ServerName,
     metrics: &Metrics,
-) -> Result<Option<Want<StartPlan>>, Failure> {
+) -> Result<Option<AcquireRequest<StartPlan>>, Failure> {
     let config = &runtime.config;
     let server = config.servers.get(name);
     let (Some(server), Some(spec)) = (server, runtime.resolver.resolve_spare(name)?) else {
@@ -116,7 +116,7 @@ pub(crate) fn spares(
         spare: None,
     };
     let plan = StartPlan::new(runtime, name, server, spec, Handshake::of_spare(), metrics);
-    Ok(Some(Want {
+    Ok(Some(AcquireRequest {
         key,
         facts: Arc::new(facts),
         claim: 0.into(),

@@ -197,7 +197,7 @@ impl Simulation<'_> {
         );
         let key = key_of(call);
         let owner = ticket.0;
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key,
             facts,

@@ -1,4 +1,4 @@
-//! Wants: granted at once, queued, refused, withdrawn.
+//! Requests for slots: granted at once, queued, refused, withdrawn.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -39,8 +39,8 @@ impl From<u64> for Claim {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Someone wants a slot on a worker of that key.
-    Want {
-        /// Names the want in the answer.
+    Acquire {
+        /// Names the request in the answer.
         ticket: TicketId,
         /// Interchangeable workers.
         key: PoolKey,
@@ -49,7 +49,7 @@ pub enum Event {
         /// The claim to the slot.
         claim: Claim,
     },
-    /// The want is withdrawn. Ignored for one that has been answered.
+    /// The request is withdrawn. Ignored for one that has been answered.
     Withdraw(TicketId),
     /// A started worker can serve.
     Ready(WorkerId),
@@ -97,7 +97,7 @@ pub enum Event {
     Stock(Vec<Stock>),
     /// Other limits hold from now on.
     Reconfigure(Limits),
-    /// No new work: waiting wants are refused, workers stop when nothing is in flight.
+    /// No new work: waiting requests are refused, workers stop when nothing is in flight.
     Drain,
     /// Every worker stops now, busy or not.
     StopAll(StopReason),
@@ -119,9 +119,9 @@ pub enum Action {
     Hibernate(WorkerId),
     /// The worker is needed again: a page-out under way must end.
     Wake(WorkerId),
-    /// The want is granted: a slot of that worker is taken.
+    /// The request is granted: a slot of that worker is taken.
     Grant(TicketId, WorkerId),
-    /// The want is refused.
+    /// The request is refused.
     Refuse(TicketId, Refusal),
     /// A worker is gone for good.
     Gone {

@@ -1,7 +1,7 @@
 //! Admission, fairness, eviction, recycling and back-off as one state machine: events in, actions
 //! out. No clock, no I/O, no async; randomness only from a seed.
 //!
-//! How a [`Event::Want`] is served, first that fits:
+//! How a [`Event::Acquire`] is served, first that fits:
 //! 1. a ready worker of the key with a free slot, the least loaded;
 //! 2. a new worker, if the key may have another and the limits allow;
 //! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or

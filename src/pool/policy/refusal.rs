@@ -1,4 +1,4 @@
-//! Why a want is not granted, as values: what is said of it to whom is decided above the pool.
+//! Why a request is not granted, as values: what is said of it to whom is decided above the pool.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub enum Predecessor {
     },
 }
 
-/// Why a want is refused, with what was in its way. `waited`: how long a ticket may wait, and did.
+/// Why a request is refused, with what was in its way. `waited`: how long a ticket may wait, and did.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// The pool takes no new work.
@@ -137,7 +137,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The start that the want waited for has failed, or the next one is too far away.
+    /// The start that the request waited for has failed, or the next one is too far away.
     StartFailed {
         /// How it failed.
         failure: StartFailure,

@@ -131,7 +131,7 @@ pub(super) struct Ticket {
 #[derive(Debug)]
 pub(super) struct KeyRecord {
     pub(super) facts: Arc<KeyFacts>,
-    /// The lineage of the want by which the key became known.
+    /// The lineage of the request by which the key became known.
     pub(super) lineage: Lineage,
     /// Starting and ready workers that are not retiring.
     pub(super) workers: Vec<WorkerId>,

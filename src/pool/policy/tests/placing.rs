@@ -62,7 +62,7 @@ fn who_prefers_a_worker_gets_it_if_it_is_free() {
     let prefers = |bench: &mut Bench| {
         let ticket = TicketId(bench.next);
         bench.next += 1;
-        bench.tell(Event::Want {
+        bench.tell(Event::Acquire {
             ticket,
             key: key(1),
             facts: Arc::new(facts.clone()),

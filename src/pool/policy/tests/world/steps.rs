@@ -63,7 +63,7 @@ impl World {
         let prefers = self.dice.below(60);
         let prefers = (prefers < 40).then_some(WorkerId(prefers));
         self.waiting.insert(ticket, (key, owner));
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key,
             facts,
