@@ -34,7 +34,7 @@ pub struct Dialect {
 
 /// What is worth remembering of a program beyond this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spoken<'a> {
+pub struct DialectRecord<'a> {
     /// Whether it takes `initialize`; `None`: not tried yet.
     pub initialize: Option<bool>,
     /// Whether it takes `server/discover`; `None`: not tried yet.
@@ -62,7 +62,7 @@ pub enum EraRefusal {
 
 impl Dialect {
     /// What an earlier run has found out.
-    pub fn remembered(spoken: Spoken<'_>) -> Self {
+    pub fn remembered(spoken: DialectRecord<'_>) -> Self {
         Self {
             initialize: spoken.initialize,
             stateless: spoken.stateless,
@@ -72,9 +72,9 @@ impl Dialect {
     }
 
     /// What is worth remembering: only what one era's success confirms.
-    pub fn confirmed(&self) -> Option<Spoken<'_>> {
+    pub fn confirmed(&self) -> Option<DialectRecord<'_>> {
         let is_certain = self.initialize == Some(true) || self.stateless == Some(true);
-        is_certain.then_some(Spoken {
+        is_certain.then_some(DialectRecord {
             initialize: self.initialize,
             stateless: self.stateless,
             program: self.program.as_deref(),

@@ -58,7 +58,7 @@ pub struct ResponseStream {
     /// The only request of the POST, while it may be sent once more.
     pub(super) repeat: Option<Repeat>,
     /// The request while it is sent once more: until it has reached a worker.
-    pub(super) repeating: Option<Repeating>,
+    pub(super) repeating: Option<PendingResend>,
     /// Places for what it subscribes to.
     pub(super) reserved: Vec<Reserved>,
     /// Counts what its client was told before its worker had it; of one that had to wait.
@@ -116,14 +116,14 @@ impl Repeat {
 /// A request that is being sent to another worker, or to its first while that is not to be had at once. Kept here so that a
 /// dropped [`ResponseStream::next`] loses nothing, and in a task of its own: what the pool gives it is taken whether or
 /// not its client is there to ask what comes next.
-pub(super) struct Repeating {
+pub(super) struct PendingResend {
     id: RawId,
     sent: AbortOnDropHandle<Result<ResponseStream, Failure>>,
 }
 
-impl fmt::Debug for Repeating {
+impl fmt::Debug for PendingResend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Repeating").finish_non_exhaustive()
+        f.debug_struct("PendingResend").finish_non_exhaustive()
     }
 }
 
@@ -499,7 +499,7 @@ impl ResponseStream {
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
                 let again = self.again();
-                self.repeating = Some(Repeating::begin(id, repeat.send(again)));
+                self.repeating = Some(PendingResend::begin(id, repeat.send(again)));
                 None
             }
             (outbound, _) => Some(outbound),
@@ -546,7 +546,7 @@ async fn elapsed(until: Option<Instant>) {
     }
 }
 
-impl Repeating {
+impl PendingResend {
     pub(super) fn begin(
         id: RawId,
         sent: impl Future<Output = Result<ResponseStream, Failure>> + Send + 'static,

@@ -6,7 +6,7 @@ use super::gateway_event::EventSink;
 use super::packages;
 use super::rules::Finding;
 use super::session_table::SessionTable;
-use super::state::{Beginning, Gateway, GatewayState};
+use super::state::{GatewayParts, Gateway, GatewayState};
 use crate::bridge::AskRef;
 use crate::held::Ledger;
 use crate::ids::ServerName;
@@ -59,7 +59,7 @@ impl Gateway {
             ),
             None => (None, vec![], DialectCache::default()),
         };
-        let state = GatewayState::new(Beginning {
+        let state = GatewayState::new(GatewayParts {
             runtime,
             limits,
             guardian,

@@ -24,7 +24,7 @@ use crate::upstream::{
 use crate::worker::{Guardian, can_make_read_only};
 
 /// What the gateway begins with.
-pub(super) struct Beginning {
+pub(super) struct GatewayParts {
     /// What follows from the first pool.toml.
     pub(super) runtime: Arc<RuntimeConfig>,
     /// Bounds of the pool.
@@ -75,11 +75,11 @@ pub(super) struct GatewayState {
 
 impl GatewayState {
     /// A gateway without sessions, and a pool without workers.
-    pub(super) fn new(beginning: Beginning) -> Arc<Self>
+    pub(super) fn new(beginning: GatewayParts) -> Arc<Self>
     where
         Self: ConnectionEvents,
     {
-        let Beginning {
+        let GatewayParts {
             runtime,
             limits,
             guardian,

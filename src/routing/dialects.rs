@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::bridge::{Dialect, Era, EraRefusal, Spoken};
+use crate::bridge::{Dialect, Era, EraRefusal, DialectRecord};
 use crate::ids::ProgramId;
 use crate::store::{EraRow, EraStore};
 
@@ -23,7 +23,7 @@ impl DialectCache {
     /// With what an earlier run has learnt.
     pub(crate) fn new(store: Option<EraStore>, rows: Vec<EraRow>) -> Self {
         let known = rows.into_iter().map(|row| {
-            let dialect = Dialect::remembered(Spoken {
+            let dialect = Dialect::remembered(DialectRecord {
                 initialize: row.initialize,
                 stateless: row.stateless,
                 program: row.program.as_deref(),

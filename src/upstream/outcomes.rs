@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How soon whoever comes to a pool that ends is told to try again.
 const RETRY_DRAINED: Duration = Duration::from_secs(5);
 
-/// What a caller is told whose want was refused.
+/// The failure for a caller whose request for a slot was refused.
 pub(crate) fn refused(refusal: &Refusal) -> Failure {
     let (reason, retry_after) = match refusal {
         Refusal::Draining => (Reason::Draining, Some(RETRY_DRAINED)),

@@ -20,7 +20,7 @@ use super::guardian::{
 };
 use super::life::{self, Pipes};
 use super::spawn_error::{SpawnError, explain};
-use super::state::{Provisions, Shared};
+use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
 use super::strict;
 use super::{Guardian, Inbox, Options, Worker, resolving};
@@ -87,7 +87,7 @@ pub async fn spawn(
         }
         _ => None,
     };
-    let provisions = Provisions {
+    let provisions = LaunchResources {
         stderr: StderrLog::new(id, options.stderr_lines, spec.redactor.clone()),
         group,
         began_full,

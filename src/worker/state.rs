@@ -56,7 +56,7 @@ pub(super) enum Ask {
 
 /// What a worker has got before its process was started.
 #[derive(Debug)]
-pub(super) struct Provisions {
+pub(super) struct LaunchResources {
     pub(super) stderr: StderrLog,
     /// The control group of its limits, if it has any.
     pub(super) group: Option<Group>,
@@ -69,9 +69,9 @@ impl Shared {
         id: WorkerId,
         launched: super::guardian::Launched,
         options: &Options,
-        provisions: Provisions,
+        provisions: LaunchResources,
     ) -> Self {
-        let Provisions {
+        let LaunchResources {
             stderr,
             group,
             began_full,

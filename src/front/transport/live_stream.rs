@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::parked::{Coming, Resumption, HandOver, Parked};
+use super::parked::{PendingHandOver, Resumption, HandOver, Parked};
 use super::post_stream::PostStream;
 use super::wait_progress::WaitProgress;
 use crate::bridge::SessionNo;
@@ -174,21 +174,21 @@ fn live(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Bo
 }
 
 /// A stream that another connection has still, from the event after `last` on.
-enum Claimed {
-    Coming(Coming, EventId),
+enum TakeOver {
+    Pending(PendingHandOver, EventId),
     Here(LiveStream),
 }
 
-impl Claimed {
+impl TakeOver {
     async fn next(self, session: SessionNo, parked: &Arc<Parked>) -> Option<(Bytes, Self)> {
         let mut here = match self {
             Self::Here(here) => here,
-            Self::Coming(mut coming, last) => {
+            Self::Pending(mut coming, last) => {
                 match tokio::time::timeout(QUIET_CALL, coming.next()).await {
                     Ok(stream) => LiveStream::new(stream?.from(last)?, session, parked),
                     Err(_elapsed) => {
                         let piece = Bytes::from_static(KEEP_ALIVE);
-                        return Some((piece, Self::Coming(coming, last)));
+                        return Some((piece, Self::Pending(coming, last)));
                     }
                 }
             }
@@ -200,8 +200,8 @@ impl Claimed {
 
 /// A stream whose client has come back before the connection that tells it can give it away: it writes to a peer that
 /// takes nothing.
-fn claimed(coming: Coming, last: EventId, session: SessionNo, parked: &Arc<Parked>) -> Body {
-    let state = (Claimed::Coming(coming, last), Arc::clone(parked));
+fn claimed(coming: PendingHandOver, last: EventId, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let state = (TakeOver::Pending(coming, last), Arc::clone(parked));
     Body::from_stream(stream::unfold(state, move |(claimed, parked)| async move {
         let (piece, claimed) = claimed.next(session, &parked).await?;
         Some((Ok::<_, Infallible>(piece), (claimed, parked)))
@@ -220,7 +220,7 @@ pub(in crate::front) async fn again(
     match parked.take(session, last.stream) {
         Resumption::Nothing => None,
         Resumption::Stream(stream) => resumed(stream, last, session, parked),
-        Resumption::Coming(mut coming) => {
+        Resumption::Pending(mut coming) => {
             let given = tokio::time::timeout(HANDED_OVER_WITHIN, coming.next()).await;
             match given {
                 Ok(stream) => resumed(stream?, last, session, parked),

@@ -79,18 +79,18 @@ pub(in crate::front) enum Resumption {
     /// The stream has waited.
     Stream(Box<PostStream>),
     /// The connection that tells it gives it away as soon as it can.
-    Coming(Coming),
+    Pending(PendingHandOver),
 }
 
 /// A stream that another connection has still. Dropping it lets the stream wait for the next that asks for it.
 #[derive(Debug)]
-pub(in crate::front) struct Coming {
+pub(in crate::front) struct PendingHandOver {
     given: oneshot::Receiver<Box<PostStream>>,
     session: SessionNo,
     parked: Arc<Parked>,
 }
 
-impl Coming {
+impl PendingHandOver {
     /// The stream; `None` if it is over, or another connection has asked for it since.
     ///
     /// # Cancel-Safety
@@ -100,7 +100,7 @@ impl Coming {
     }
 }
 
-impl Drop for Coming {
+impl Drop for PendingHandOver {
     fn drop(&mut self) {
         self.given.close();
         // Given, and not taken.
@@ -279,7 +279,7 @@ impl Parked {
                 // A client that asked before has left that connection.
                 *hand_over.taker.lock() = Some(give);
                 hand_over.asked.notify_one();
-                Resumption::Coming(Coming {
+                Resumption::Pending(PendingHandOver {
                     given,
                     session,
                     parked: Arc::clone(self),

@@ -75,7 +75,7 @@ impl Change {
 
 /// What ran last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Ran {
+struct LastRun {
     package: String,
     version: String,
     /// The install it ran from.
@@ -135,13 +135,13 @@ pub fn note(root: &Path, package: &str, words: &[String]) -> io::Result<Option<C
     };
     let _alone = lock(root)?;
     let before = read(root).filter(|ran| ran.package == package);
-    let is_other = |ran: &&Ran| ran.version != version || ran.install != install;
+    let is_other = |ran: &&LastRun| ran.version != version || ran.install != install;
     let change = match before.as_ref().filter(is_other) {
         Some(before) => left_behind(root, before, &version)?,
         None => None,
     };
     let told = change.clone().or_else(|| before.as_ref()?.change.clone());
-    let ran = Ran {
+    let ran = LastRun {
         package: package.to_owned(),
         version,
         install,
@@ -156,7 +156,7 @@ pub fn note(root: &Path, package: &str, words: &[String]) -> io::Result<Option<C
 }
 
 /// Puts what was kept of the version before where it stays; `None` if there is nothing.
-fn left_behind(root: &Path, before: &Ran, version: &str) -> io::Result<Option<Change>> {
+fn left_behind(root: &Path, before: &LastRun, version: &str) -> io::Result<Option<Change>> {
     let (kept, left) = (root.join(KEPT), root.join(LEFT));
     if !kept.exists() {
         return Ok(None);
@@ -197,7 +197,7 @@ pub fn changes(data: &Path) -> Vec<(String, String, Change)> {
     all.take(MAX_TOLD).collect()
 }
 
-fn read(root: &Path) -> Option<Ran> {
+fn read(root: &Path) -> Option<LastRun> {
     serde_json::from_slice(&folders::read_plain(&root.join(ABOUT)).ok()?).ok()
 }
 
