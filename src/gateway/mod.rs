@@ -35,7 +35,7 @@ mod connection_events;
 mod end;
 mod fanout;
 mod gateway_event;
-mod held_up;
+mod wait_reason;
 mod known_tools;
 mod late_lists;
 mod listener;

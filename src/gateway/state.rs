@@ -19,7 +19,7 @@ use crate::store::SessionStore;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::{
-    ConnectionEvents, Surroundings, WorkerConnection, WorkerEventSink, WorkerPool, Workers,
+    ConnectionEvents, WorkerDependencies, WorkerConnection, WorkerEventSink, WorkerPool, Workers,
 };
 use crate::worker::{Guardian, can_make_read_only};
 
@@ -101,7 +101,7 @@ impl GatewayState {
         let knowledge = Arc::new(Knowledge::new(dialects, ledger.clone()));
         let config = Arc::new(CurrentConfig::new(runtime));
         Arc::new_cyclic(|state: &Weak<Self>| {
-            let surroundings = Surroundings {
+            let dependencies = WorkerDependencies {
                 knowledge: Arc::clone(&knowledge),
                 config: Arc::clone(&config),
                 ledger: ledger.clone(),
@@ -113,7 +113,7 @@ impl GatewayState {
                 events: Weak::clone(state) as Weak<dyn ConnectionEvents>,
                 sink: Arc::clone(&sink) as Arc<dyn WorkerEventSink>,
             };
-            let workers = Workers::new(limits, observer, surroundings);
+            let workers = Workers::new(limits, observer, dependencies);
             let sessions = SessionTable::new(
                 ledger.clone(),
                 Arc::clone(&config),

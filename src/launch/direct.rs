@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::line::PackageRun;
 use super::packages::Installed;
 use super::spec::LaunchSpec;
-use super::surroundings;
+use super::launcher_settings;
 
 /// The launch of a package without its launcher: the program itself, in the private view of the package at `view`,
 /// with the arguments that were meant for it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
@@ -31,7 +31,7 @@ pub fn direct(
         None => bin.into(),
     };
     direct.env.insert("PATH".to_owned(), path);
-    if let Some((name, value)) = surroundings::makes(&spec.env, run) {
+    if let Some((name, value)) = launcher_settings::makes(&spec.env, run) {
         direct.env.insert(name, value.into());
     }
     for downloaded in &installed.left.downloaded {

@@ -27,7 +27,7 @@ mod sandbox;
 mod secret_files;
 mod sources;
 mod spec;
-mod surroundings;
+mod launcher_settings;
 
 pub use command_init::run_command_if_asked;
 pub use direct::direct;

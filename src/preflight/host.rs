@@ -13,7 +13,7 @@ use crate::egress::Network;
 use crate::front::Tls;
 use crate::ids::ServerName;
 use crate::store::{self, Vault};
-use crate::tenancy::{self, Rehearsal};
+use crate::tenancy::{self, DryRun};
 use crate::worker;
 
 /// All that is found of the host, what concerns everyone first.
@@ -260,9 +260,9 @@ fn out_of_reach(config: &Config) -> Vec<Finding> {
     let Ok(users) = tenancy::users_of_host(config) else {
         return vec![];
     };
-    let rehearsal = Rehearsal::of(config);
+    let dry_run = DryRun::of(config);
     let closed = config.servers.iter().filter_map(|(name, server)| {
-        let spec = rehearsal.spec(name, server);
+        let spec = dry_run.spec(name, server);
         spec.sandbox.as_ref()?;
         let (key, error) = worker::out_of_reach(&spec, *users.start())?;
         let (key, why) = match &key {

@@ -24,7 +24,7 @@ mod dialects;
 mod introduction;
 mod knowledge;
 mod one_at_a_time;
-mod outlook;
+mod launch_forecast;
 mod plan;
 mod request;
 mod roots;
@@ -32,7 +32,7 @@ mod route;
 mod runtime_config;
 mod tool_list;
 
-pub use outlook::Outlook;
+pub use launch_forecast::LaunchForecast;
 pub use plan::StartPlan;
 pub use runtime_config::RuntimeConfig;
 

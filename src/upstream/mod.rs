@@ -58,4 +58,4 @@ pub(crate) use lease::{WorkerLease, WorkerPool};
 pub(crate) use outbound_message::{Pushed, Topic};
 pub(crate) use outcomes::{circuit_changed, exit_reason, refused, start_failed};
 pub(crate) use response::error_response;
-pub(crate) use workers::Surroundings;
+pub(crate) use workers::WorkerDependencies;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::exit::Exit;
-use super::reached::Reached;
+use super::egress_attempt::EgressAttempt;
 use crate::protocol::Broken;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,
@@ -38,7 +38,7 @@ pub trait Inbox: Send + Sync + 'static {
     }
     /// The worker tried to reach a host, where its network has a list. Called from other tasks than its reader, and not after
     /// nothing of the worker is left.
-    fn reached(&self, reached: &Reached) {
+    fn reached(&self, reached: &EgressAttempt) {
         let _nobody_counts = reached;
     }
     /// The first process ended. The last call, and made exactly once; what else belongs to the

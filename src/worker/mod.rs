@@ -35,7 +35,7 @@ mod life;
 pub mod memory;
 mod options;
 mod output;
-mod reached;
+mod egress_attempt;
 mod resolving;
 mod spawn;
 mod spawn_error;
@@ -56,7 +56,7 @@ pub use guardian::{
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
-pub use reached::Reached;
+pub use egress_attempt::EgressAttempt;
 pub use spawn::{find_program, out_of_reach, spawn};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

@@ -13,7 +13,7 @@ use super::state::Egress;
 use super::target::{Host, connect};
 use crate::egress::{AllowList, Synthetic, plain};
 use crate::telemetry::labels::EgressOutcome;
-use crate::worker::reached::Reached;
+use crate::worker::egress_attempt::EgressAttempt;
 
 /// What is told of a connection when it is dropped, for whatever reason.
 struct Account {
@@ -32,7 +32,7 @@ impl Drop for Account {
         if let Some(name) = self.name {
             self.egress.names.lock().closed(Instant::now(), name);
         }
-        self.egress.tell(&Reached {
+        self.egress.tell(&EgressAttempt {
             host: std::mem::take(&mut self.host),
             port: self.port,
             outcome: self.outcome,

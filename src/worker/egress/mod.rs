@@ -8,7 +8,7 @@
 //!
 //! Invariants
 //! - A host is looked up once for each connection; what is checked is what is connected to.
-//! - Whatever becomes of an attempt, it is told once ([`Reached`]), also when the worker ends meanwhile.
+//! - Whatever becomes of an attempt, it is told once ([`EgressAttempt`]), also when the worker ends meanwhile.
 //! - Connections, names, lookups and what is told of a worker are bounded; beyond, it alone waits or is refused.
 //!
 //! Not done here: proxying. The bytes of a connection are not looked at: what its name is was asked by DNS.
@@ -31,7 +31,7 @@ use self::pace::Pace;
 pub use self::slots::descriptors_for_hosts;
 pub(super) use self::state::Egress;
 use super::guardian::Sockets;
-use super::reached::Reached;
+use super::egress_attempt::EgressAttempt;
 use crate::egress::{QueryOutcome, MAX_HEAD, answer, attempt_of, plain};
 use crate::telemetry::labels::EgressOutcome;
 
@@ -140,7 +140,7 @@ impl Egress {
                     .clone()
                     .filter(|_| !refused.as_ref().is_some_and(is_same))
                 {
-                    self.tell(&Reached::refused(name.clone(), 0, outcome));
+                    self.tell(&EgressAttempt::refused(name.clone(), 0, outcome));
                     refused = Some((name, now));
                 }
             }
@@ -169,7 +169,7 @@ impl Egress {
                 (false, false) => EgressOutcome::RefusedAddress,
                 (true, _) => EgressOutcome::RefusedUdp,
             };
-            let mut reached = Reached::refused(host, attempt.port, outcome);
+            let mut reached = EgressAttempt::refused(host, attempt.port, outcome);
             reached.is_one_of_many = !pace.has_room();
             if reached.is_one_of_many {
                 // Others have their turn.

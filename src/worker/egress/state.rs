@@ -10,7 +10,7 @@ use super::target::{Lookup, SystemLookup};
 use crate::egress::{AllowList, NameTable, Synthetic};
 use crate::fair::Flow;
 use crate::worker::inbox::Inbox;
-use crate::worker::reached::Reached;
+use crate::worker::egress_attempt::EgressAttempt;
 
 /// What one worker may reach.
 pub(in crate::worker) struct Egress {
@@ -69,7 +69,7 @@ impl Egress {
     }
 
     /// Tells what became of an attempt.
-    pub(super) fn tell(&self, reached: &Reached) {
+    pub(super) fn tell(&self, reached: &EgressAttempt) {
         self.told.reached(reached);
     }
 }

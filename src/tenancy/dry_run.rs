@@ -14,13 +14,13 @@ use crate::store;
 
 /// Starts under one config, in the environment of this process.
 #[derive(Debug)]
-pub struct Rehearsal<'c> {
+pub struct DryRun<'c> {
     config: &'c Config,
     environment: Environment,
     tenant: TenantId,
 }
 
-impl<'c> Rehearsal<'c> {
+impl<'c> DryRun<'c> {
     /// Starts for the first tenant of that config.
     pub fn of(config: &'c Config) -> Self {
         let first = config.tenants.keys().next().cloned();

@@ -6,7 +6,7 @@ use crate::telemetry::labels::EgressOutcome;
 
 /// An attempt of a worker to reach a host, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reached {
+pub struct EgressAttempt {
     /// The host: a name, or an address where it was one.
     pub host: String,
     /// The port; 0 where a name was looked up alone.
@@ -23,7 +23,7 @@ pub struct Reached {
     pub is_one_of_many: bool,
 }
 
-impl Reached {
+impl EgressAttempt {
     /// An attempt that was refused at once.
     pub(super) fn refused(host: String, port: u16, outcome: EgressOutcome) -> Self {
         Self {
