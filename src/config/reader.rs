@@ -103,7 +103,7 @@ impl<'n, 't> Reader<'n, 't> {
     }
 
     /// Where those keys lead: to the last of them that is written, if one is.
-    pub(super) fn place(&self, path: &[&str]) -> Option<Range<usize>> {
+    pub(super) fn span(&self, path: &[&str]) -> Option<Range<usize>> {
         let written = (1..=path.len()).rev();
         let mut spans = written.filter_map(|end| self.span_within(&path[..end]));
         spans.next()

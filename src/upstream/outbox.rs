@@ -23,7 +23,7 @@ const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// until writing to them fails.
 const MAX_READERS: usize = 4;
 /// What a place in the queue takes beside its message, in bytes.
-const PLACE: usize = size_of::<Queued>();
+const ENTRY: usize = size_of::<Queued>();
 
 /// Any number of writers, never a wait for a writer. Each message goes to one reader: the latest, for an older one may
 /// be on a connection that is broken already (2025-11-25, basic/transports, "Multiple Connections": a message must be
@@ -265,7 +265,7 @@ impl Outbox {
         inner.unanswered = inner.unanswered.saturating_sub(1);
         if !inner.closed {
             // As many as there were requests; a short one is let in whatever the limits.
-            let weight = PLACE + weight_of(&outbound);
+            let weight = ENTRY + weight_of(&outbound);
             if let Some(charges) = &mut inner.charges {
                 charges.answers.grow_anyway(weight);
             }
@@ -403,7 +403,7 @@ impl Inner {
         if let Some(topic) = topic {
             self.topics.remove(&topic);
         }
-        let weight = PLACE + weight_of(&outbound);
+        let weight = ENTRY + weight_of(&outbound);
         match &outbound {
             OutboundMessage::Message(message) => {
                 self.queued_bytes -= message.len();
@@ -422,7 +422,7 @@ impl Inner {
 
     fn take_weight(&mut self, message: &[u8]) -> Result<(), Full> {
         match &mut self.charges {
-            Some(charges) => charges.messages.grow(PLACE + held::weight(message)),
+            Some(charges) => charges.messages.grow(ENTRY + held::weight(message)),
             None => Ok(()),
         }
     }

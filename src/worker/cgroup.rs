@@ -85,7 +85,7 @@ fn folder_of(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
             .any(|it| it == controller)
             .then_some(fields.next()?)
     })?;
-    place(mounts, own, |kind, options| {
+    group_folder(mounts, own, |kind, options| {
         kind == "cgroup" && options.split(',').any(|it| it == controller)
     })
 }
@@ -93,11 +93,11 @@ fn folder_of(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
 /// The folder of this process in the one hierarchy of version 2.
 fn unified_folder(mounts: &str, own: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    place(mounts, own, |kind, _| kind == "cgroup2")
+    group_folder(mounts, own, |kind, _| kind == "cgroup2")
 }
 
 /// Where a group is mounted. `mounts` as in proc_pid_mountinfo(5).
-fn place(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
+fn group_folder(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (mounted, of) = line.split_once(" - ")?;
         let mut of = of.split(' ');

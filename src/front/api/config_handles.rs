@@ -214,9 +214,9 @@ async fn create(
     let handle = stored.as_ref().ok().map(|(handle, _)| handle.clone());
     let response = stored.map(|(handle, info)| {
         let mut response = reply::json(StatusCode::CREATED, told(&handle, &info).to_string());
-        let place = format!("{}/{handle}", parts.uri.path());
-        if let Ok(place) = HeaderValue::from_str(&place) {
-            response.headers_mut().insert(LOCATION, place);
+        let location = format!("{}/{handle}", parts.uri.path());
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
         }
         response
     });

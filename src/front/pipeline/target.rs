@@ -63,7 +63,7 @@ pub(in crate::front) fn endpoint_at<'a>(
     only_server: Option<&'a ServerName>,
     path: &'a str,
 ) -> Option<(Option<&'a str>, Target<'a>)> {
-    match (place(path)?, only_server) {
+    match (endpoint_of(path)?, only_server) {
         ((None, Target::All), Some(only)) => Some((None, Target::Server(only.as_str()))),
         ((Some(_), Target::All), Some(_)) => None,
         (found, _) => Some(found),
@@ -72,7 +72,7 @@ pub(in crate::front) fn endpoint_at<'a>(
 
 /// The tenant and what is offered at an MCP endpoint of Streamable HTTP. `None` for other paths, and
 /// for names that have to be decoded first.
-fn place(path: &str) -> Option<(Option<&str>, Target<'_>)> {
+fn endpoint_of(path: &str) -> Option<(Option<&str>, Target<'_>)> {
     let names = path.strip_suffix("/mcp")?;
     if names.is_empty() {
         return Some((None, Target::All));
@@ -126,7 +126,7 @@ mod tests {
             ("mcp", None),
             ("/", None),
         ] {
-            assert_eq!(place(path), expected, "{path}");
+            assert_eq!(endpoint_of(path), expected, "{path}");
         }
     }
 }

@@ -97,7 +97,7 @@ impl Frames {
 
     /// Adds an event that says nothing but where the stream is (2025-11-25, basic/transports, "Sending Messages to
     /// the Server": an event id and an empty data field).
-    pub(in crate::front) fn put_place(&mut self, id: EventId) {
+    pub(in crate::front) fn put_position(&mut self, id: EventId) {
         self.open
             .put_slice(format!("id: {id}\ndata:\n\n").as_bytes());
     }
@@ -151,7 +151,7 @@ mod tests {
         let account = Ledger::unlimited().account(&TenantId::new("t"));
         let mut frames = Frames::new(&account);
         let long = Bytes::from(vec![b'x'; LONG]);
-        let id = |place| EventId::new(1, place);
+        let id = |position| EventId::new(1, position);
         frames.put_named(id(1), &"a".into());
         frames.put_named(id(2), &"b".into());
         assert!(!frames.is_full());

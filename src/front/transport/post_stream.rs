@@ -147,7 +147,7 @@ impl PostStream {
         let is_new = std::mem::take(&mut self.is_new);
         if is_new && self.is_primed {
             // Where the client is, which is where it may come back to.
-            self.frames.put_place(self.replay.last());
+            self.frames.put_position(self.replay.last());
             self.can_be_resumed = true;
         }
         for (id, message) in self.again.drain(..) {

@@ -358,9 +358,9 @@ impl Policy {
         let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
         let own = starting.filter(|worker| worker.facts.tenant == *tenant);
         let own = own.count();
-        let has_place = self.workers.len() < self.limits.max_workers;
+        let has_capacity = self.workers.len() < self.limits.max_workers;
         let needs = self.expected_memory(&server);
-        if has_place && !self.has_room(needs) {
+        if has_capacity && !self.has_room(needs) {
             return Refusal::MemoryFull {
                 server,
                 needs,
@@ -369,7 +369,7 @@ impl Policy {
                 waited,
             };
         }
-        if has_place && self.start_permits_taken() >= self.limits.max_starting {
+        if has_capacity && self.start_permits_taken() >= self.limits.max_starting {
             return Refusal::StartsFull {
                 tenant: tenant.clone(),
                 own,

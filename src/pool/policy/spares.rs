@@ -47,7 +47,7 @@ impl Policy {
         }
         for at in 0..self.stock.len() {
             let Stock { key, facts } = self.stock[at].clone();
-            while self.has_capacity_for(now, key, &facts) && !self.is_place_wanted(now) {
+            while self.has_capacity_for(now, key, &facts) && !self.is_capacity_wanted(now) {
                 self.keys
                     .entry(key)
                     .or_insert_with(|| KeyRecord::new(key, &facts));
@@ -58,7 +58,7 @@ impl Policy {
 
     /// Whether a waiting ticket needs what a start would take. A ticket that waits for a start under way,
     /// or for a back-off to pass, does not.
-    fn is_place_wanted(&self, now: Instant) -> bool {
+    fn is_capacity_wanted(&self, now: Instant) -> bool {
         let tenants = self.ring.iter().filter_map(|id| self.tenants.get(id));
         let mut keys = tenants.flat_map(|tenant| &tenant.waiting_keys);
         keys.any(|key| self.need(now, *key) != Need::Nothing)
