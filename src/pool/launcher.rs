@@ -38,7 +38,7 @@ pub trait Launcher: Send + Sync + 'static {
 pub struct Stop {
     /// Why.
     pub reason: StopReason,
-    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    /// The tenant whose worker needs its capacity or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
     /// The worker had `pool.drain_timeout` for what it has in flight, and others wait for the next of its key.
     pub is_cut_short: bool,

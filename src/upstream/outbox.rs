@@ -22,7 +22,7 @@ const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// Most streams that are read from one outbox at once. Streams of connections that broke without a sign are among them
 /// until writing to them fails.
 const MAX_READERS: usize = 4;
-/// What a place in the queue takes beside its message, in bytes.
+/// What an entry of the queue takes beside its message, in bytes.
 const ENTRY: usize = size_of::<Queued>();
 
 /// Any number of writers, never a wait for a writer. Each message goes to one reader: the latest, for an older one may

@@ -43,7 +43,7 @@ impl Policy {
             // More may be allowed now than when the others came.
             self.grant_waiting(now, key, out);
         }
-        // Tickets that wait were there first: a newcomer must not take the slot they are owed. Where
+        // Tickets that wait were there first: a new ticket must not take the slot they are owed. Where
         // workers are shared, those that wait have been offered every free slot, and may have none.
         let is_first = !facts.exclusive || self.keys[&key].waiting.is_empty();
         if is_first && let Some(worker) = self.free_slot(key, claim) {

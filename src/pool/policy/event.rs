@@ -143,11 +143,11 @@ pub enum Action {
 pub enum StopReason {
     /// Idle for the idle timeout.
     Idle,
-    /// The worker's place among all workers was needed.
+    /// The worker's part of `max_workers` was needed.
     Evicted,
-    /// The worker's place among its tenant's was needed.
+    /// The worker's part of its tenant's limit was needed.
     EvictedOfTenant,
-    /// The worker's place among its server's was needed.
+    /// The worker's part of its server's limit was needed.
     EvictedOfServer,
     /// The worker's memory was needed.
     EvictedForMemory,
@@ -211,7 +211,7 @@ impl StopReason {
         Self::NotBeside,
     ];
 
-    /// Whether it goes so that another can start, in a place that any other could make as well.
+    /// Whether the worker goes so that another can start, for which any other could go as well.
     pub const fn is_eviction(self) -> bool {
         matches!(
             self,

@@ -324,7 +324,7 @@ impl Policy {
     }
 
     /// A pinned worker is not evicted: one that was closed to requests so that it could be
-    /// serves again, and whoever waited for its place looks for another.
+    /// serves again, and whoever waited for its capacity looks for another.
     pub(super) fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;

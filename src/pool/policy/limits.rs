@@ -28,7 +28,7 @@ pub struct Limits {
     pub queue_limit: usize,
     /// How long a request waits at the most. Default 30 s.
     pub queue_timeout: Duration,
-    /// How long a request waits for a place before a busy worker of someone who holds more is
+    /// How long a request waits for capacity before a busy worker of someone who holds more is
     /// closed to new requests. Default 1 s.
     pub yield_after: Duration,
     /// How long a worker that takes no new requests may go on with those that it has while others wait for the next

@@ -1,4 +1,4 @@
-//! How long a ticket waits for workers of its own lineage before it takes a place of theirs.
+//! How long a ticket waits for workers of its own lineage before it takes the capacity of one of them.
 
 /// How long a ticket has waited for its lineage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,7 +6,7 @@
 //! 2. a new worker, if the key may have another and the limits allow;
 //! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or
 //!    server whose own limit it is, else of tenants over their weighted share first, then
-//!    the one that is missed least of the least recently used; its place is free when its processes are gone;
+//!    the one that is missed least of the least recently used; its capacity is free when its processes are gone;
 //! 4. it waits. Start permits go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
@@ -20,7 +20,7 @@
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
 //!
 //! Warm workers go on serving their own key while others wait, up to [`Limits::yield_after`]: when
-//! a ticket has waited that long for a place and no worker is idle, one of the tenant that holds
+//! a ticket has waited that long for capacity and no worker is idle, one of the tenant that holds
 //! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
 //! behind workers that are never idle.
 

@@ -34,11 +34,11 @@ pub enum Refusal {
         /// Tickets that may wait.
         limit: usize,
     },
-    /// The queue was full, and most of it that tenant's: another's ticket took its place.
+    /// The queue was full, and most of it that tenant's: another's ticket displaced this one.
     QueueShare {
         /// How many may wait.
         limit: usize,
-        /// The tenant of the ticket that took the place.
+        /// The tenant of the ticket that displaced it.
         tenant: TenantId,
     },
     /// The session has its share of the slots of a worker.
@@ -102,7 +102,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// There was a place for another worker, and no room in memory.
+    /// The limits allowed another worker, and there was no room in memory.
     MemoryFull {
         /// The server of the worker that was to start.
         server: ServerName,
@@ -126,7 +126,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// There was no place for another worker.
+    /// The limits allowed no other worker.
     PoolFull {
         /// How many workers there are.
         in_use: usize,

@@ -137,7 +137,7 @@ impl Policy {
         }
         let of_tenant = self.tenants.get(&facts.tenant);
         let of_server = self.servers.get(&facts.server);
-        // The narrowest limit first: its place can be made only by one of its own.
+        // The narrowest limit first: only one of its own workers can go for it.
         let (victim, reason) = if of_tenant.is_some_and(|t| t.alive >= facts.tenant_max_workers) {
             let oldest = of_tenant.and_then(|t| t.idle.first());
             (oldest.map(|(_, id)| *id), StopReason::EvictedOfTenant)

@@ -40,7 +40,7 @@ impl Policy {
         }
     }
 
-    /// Starts spares that are missing, if nobody who waits could use their place.
+    /// Starts spares that are missing, if no waiting ticket could use their capacity.
     pub(super) fn restock(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.stock.is_empty() || self.draining {
             return;

@@ -84,7 +84,7 @@ pub struct WorkerRecord {
     pub(super) drains_until: Option<Instant>,
     /// The worker was stopped with requests in flight: they had their time, and others waited for its successor.
     pub is_cut_short: bool,
-    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    /// The tenant whose worker needs its capacity or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
     /// The worker has answered a request.
     pub served: bool,
@@ -101,7 +101,7 @@ pub struct WorkerRecord {
     pub(super) sleep_timer: Option<Instant>,
     /// The worker's last page-out, if it was not needed since.
     pub(super) page_out: Option<PageOut>,
-    /// The worker's place among the idle: a recency number.
+    /// The worker's rank among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
     /// Until when it counts as one that is being started.
@@ -138,7 +138,7 @@ pub(super) struct KeyRecord {
     /// Every worker that is not gone.
     pub(super) alive: usize,
     pub(super) waiting: VecDeque<TicketId>,
-    /// The worker being evicted to make a place for this key.
+    /// The worker being evicted to free capacity for this key.
     pub(super) evicting: Option<WorkerId>,
     pub(super) failures: u32,
     pub(super) blocked_until: Option<Instant>,
