@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::ApiReason;
 use crate::tenancy::TenantSettings;
 
-/// What can be done.
+/// An act on the accounts of the state folder.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Every tenant, of pool.toml too.
@@ -142,7 +142,7 @@ pub struct NewToken {
     pub expires_in_seconds: Option<u64>,
 }
 
-/// What an act answers with.
+/// The answer to an act.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Reply {

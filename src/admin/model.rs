@@ -332,7 +332,7 @@ pub struct RuleCheck {
     pub unknown: Vec<ServerName>,
 }
 
-/// What went wrong with a server.
+/// The last error of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastError {
     /// Milliseconds since 1970.
@@ -413,7 +413,7 @@ pub struct TenantRow {
     pub weight: u32,
 }
 
-/// What an [`Event`] is about.
+/// The kind of an [`Event`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {

@@ -25,7 +25,7 @@ pub struct LogFollow {
     pub next: broadcast::Receiver<String>,
 }
 
-/// What happens, from some time on.
+/// Events from some time on, and those to come.
 #[derive(Debug)]
 pub struct EventFollow {
     /// Events that have happened since and are remembered, oldest first.

@@ -14,7 +14,7 @@ pub struct ClientRequest<'a> {
     pub envelope: &'a Envelope<'a>,
 }
 
-/// What became of a client's request.
+/// The outcome of a client's request.
 #[derive(Debug)]
 pub enum RequestOutcome {
     /// The request goes to the worker; the answer comes as [`super::Action::Answer`] or [`super::Action::Released`].

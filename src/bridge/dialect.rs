@@ -15,7 +15,7 @@
 
 use super::era::Era;
 
-/// What is known of a program; `None`: not tried yet.
+/// The eras that a program speaks, as far as known; `None`: not tried yet.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Dialect {
     initialize: Option<bool>,
@@ -32,7 +32,7 @@ pub struct Dialect {
     died: Option<(Era, u8)>,
 }
 
-/// What is worth remembering of a program beyond this process.
+/// The part of a program's dialect that is kept beyond this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DialectRecord<'a> {
     /// Whether it takes `initialize`; `None`: not tried yet.

@@ -9,7 +9,7 @@ use super::era::Era;
 use super::stateless::STATELESS;
 use crate::protocol::{Revision, request};
 
-/// What a worker is told at its start.
+/// The handshake with a worker: the client info and capabilities that it is told at its start.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     /// Client capabilities declared to the worker.

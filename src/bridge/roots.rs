@@ -20,7 +20,7 @@ pub enum RootsError {
     Shape(#[from] serde_json::Error),
 }
 
-/// What a client answered to `roots/list`.
+/// The roots that a client answered to `roots/list`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientRoots {
     /// The `result` for a worker that asks, as raw JSON.
@@ -79,7 +79,7 @@ impl ClientRoots {
     }
 }
 
-/// What a worker knows of its clients' roots.
+/// A worker's knowledge of its clients' roots.
 #[derive(Debug, Default)]
 pub(super) struct WorkerRoots {
     /// The roots that the worker was told, or will be when it asks.

@@ -9,7 +9,7 @@ use super::era::Era;
 use super::stateless::STATELESS;
 use crate::protocol::{Revision, span_of, splice};
 
-/// What a worker said of itself in its `initialize` result.
+/// A worker's own `initialize` result.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// The revision the worker speaks.

@@ -33,7 +33,7 @@ pub(super) struct McpClient {
     last_id: u64,
 }
 
-/// What a message means for the one who waits for `id`.
+/// The meaning of a message for the one who waits for `id`.
 enum Received {
     /// The answer: the result as it was written.
     Result(String),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::error::CliError;
 use crate::escape;
 
-/// What a command has found out, as it is printed.
+/// The printed output of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Output {
     /// Text for people.

@@ -15,7 +15,7 @@ use super::template::{Reference, Template, TemplateError};
 #[derive(Clone, Default, Debug)]
 pub struct Bind(Vec<BindRule>);
 
-/// What is set for the callers of some tools.
+/// The arguments that are set for the callers of some tools.
 #[derive(Clone, Debug)]
 pub struct BindRule {
     pattern: String,

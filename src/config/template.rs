@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// What a template refers to.
+/// A reference of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reference {
     /// A value of the server's config; dots lead into objects.

@@ -144,7 +144,7 @@ impl Config {
     }
 }
 
-/// What would be open to everyone, or cannot be listened on twice, as the file's own mistakes are told.
+/// An address that would be open to everyone, or cannot be listened on twice, told like a mistake of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Exposed(String);

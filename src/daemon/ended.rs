@@ -26,7 +26,7 @@ struct EndedWorker {
     stderr: Arc<[String]>,
 }
 
-/// What is remembered of workers that have ended, and of the last failure of each server.
+/// The workers that have ended, as long as they are remembered, and the last failure of each server.
 #[derive(Debug)]
 pub(super) struct Ended {
     past: Mutex<History<EndedWorker>>,

@@ -17,7 +17,7 @@ pub(super) struct LoadedConfig {
     pub(super) notices: Notices,
 }
 
-/// What is to be said of a pool.toml without mistakes.
+/// Notices on a pool.toml without mistakes.
 #[derive(Debug)]
 pub(super) struct Notices {
     /// What is odd in it, or missing on this host, each with its place.

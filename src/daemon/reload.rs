@@ -26,7 +26,7 @@ use crate::store::{StateDir, Vault};
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Secrets, Uses};
 
-/// What pool.toml said, and where secrets are fetched since.
+/// The pool.toml in force, and where its secrets are fetched.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) config: Arc<Config>,

@@ -47,7 +47,7 @@ fn has_limits(connection: &WorkerConnection) -> bool {
     plan.max_memory.is_some() || limits.pids.is_some() || limits.disk.is_some()
 }
 
-/// What is remembered of one worker.
+/// The last sample of one worker.
 #[derive(Debug)]
 struct WorkerSample {
     due: Instant,

@@ -29,7 +29,7 @@ pub struct OwnerError {
     source: io::Error,
 }
 
-/// What was given away.
+/// The files and folders whose owner changed, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OwnerChange {
     /// Files, folders and links.

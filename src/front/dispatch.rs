@@ -41,7 +41,7 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// request is on its way then.
 const HINT_MARGIN: Duration = Duration::from_secs(5);
 
-/// What is served at an address. Cheap to clone.
+/// Serves the requests of a listener. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     router: Router,

@@ -21,7 +21,7 @@ use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
 
-/// What the front door needs: below everything that handles a request.
+/// The state of the front door: below everything that handles a request.
 #[derive(Debug)]
 pub struct Front {
     /// Serves requests.

@@ -257,7 +257,7 @@ fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList
     }
 }
 
-/// What one server lists.
+/// The list of one server.
 #[derive(Debug, Default)]
 struct Listed {
     /// Each as raw JSON.

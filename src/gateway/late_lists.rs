@@ -29,7 +29,7 @@ pub(crate) struct LateLists {
     owed: Mutex<FxHashMap<LateList, OwedNotice>>,
 }
 
-/// What is owed to a caller who was told that a list is missing.
+/// The notice owed to a caller who was told that a list is missing.
 #[derive(Debug, Default)]
 struct OwedNotice {
     /// Requests for it that still go on.

@@ -138,7 +138,7 @@ pub struct WorkerRoute {
     pub(super) waited: Duration,
 }
 
-/// What [`ResponseStream::next`] yields.
+/// The item that [`ResponseStream::next`] yields.
 #[derive(Debug)]
 pub enum Next {
     /// Something to write.
@@ -154,7 +154,7 @@ pub enum Next {
     },
 }
 
-/// What [`ResponseStream::last`] yields.
+/// The item that [`ResponseStream::last`] yields.
 #[derive(Debug)]
 pub(super) enum Last {
     /// The answer.

@@ -21,7 +21,7 @@ use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::Workers;
 use crate::worker::Guardian;
 
-/// What is written to disk while stdiopool runs.
+/// The records that are written to disk while stdiopool runs.
 #[derive(Debug)]
 pub struct Records {
     /// Sessions, so that they survive a restart, and which era programs speak.

@@ -23,7 +23,7 @@ use crate::upstream::{
 };
 use crate::worker::{Guardian, can_make_read_only};
 
-/// What the gateway begins with.
+/// The parts that the gateway is made of.
 pub(super) struct GatewayParts {
     /// What follows from the first pool.toml.
     pub(super) runtime: Arc<RuntimeConfig>,

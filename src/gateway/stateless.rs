@@ -33,7 +33,7 @@ use crate::routing::RuntimeConfig;
 use crate::session::{Session, SessionId, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
-/// What a client can take beside the answer to its request.
+/// The messages that a client takes beside the answer to its request.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Wants {
     /// Questions.

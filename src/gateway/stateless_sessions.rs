@@ -32,7 +32,7 @@ const STATES: Bounds = Bounds {
 /// Things of one server of which it is remembered that they were called.
 const MAX_TRIED: usize = 1024;
 
-/// What a worker is told of the clients it serves.
+/// The capabilities that a worker is told of the clients it serves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Declaration {
     /// The worker is told that its clients can be asked nothing.

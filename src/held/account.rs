@@ -50,7 +50,7 @@ pub trait Reclaim: Send + Sync {
     fn reclaim(&self, account: &Account) -> bool;
 }
 
-/// What all tenants together hold.
+/// The memory that all tenants together hold.
 pub(super) struct Totals {
     pub(super) held: AtomicU64,
     pub(super) limit: AtomicU64,
@@ -75,7 +75,7 @@ pub(super) struct Tenant {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AccountKey(usize);
 
-/// What one tenant holds. Cheap to clone: one reference count.
+/// The memory account of one tenant. Cheap to clone: one reference count.
 #[derive(Clone)]
 pub struct Account(pub(super) Arc<Tenant>);
 

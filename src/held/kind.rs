@@ -1,6 +1,6 @@
 //! What bytes are held for.
 
-/// What bytes are held for: the label `kind` of `stdiopool_held_bytes`.
+/// The purpose that bytes are held for: the label `kind` of `stdiopool_held_bytes`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// Bodies of requests, while they are read and worked on.

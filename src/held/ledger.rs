@@ -20,7 +20,7 @@ const FIRST_LOOK: usize = 1024;
 const STRANGERS_PART: u64 = 8;
 const SHARED_PART: u64 = 2;
 
-/// What may be held, in bytes.
+/// The limits of held memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of one tenant, unless it has a limit of its own.
@@ -29,7 +29,7 @@ pub struct Limits {
     pub of_all: u64,
 }
 
-/// What is held, and what may be. Cheap to clone.
+/// The memory that is held, and its limits. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     scheduler: Scheduler,

@@ -40,7 +40,7 @@ pub struct Sandbox {
     pub network: Network,
 }
 
-/// What a server with `sandbox = "strict"` sees beside its own folders and what all see. Absolute paths.
+/// The paths that a server with `sandbox = "strict"` sees beside its own folders and what all see. Absolute paths.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Strict {
     /// Files and folders that it reads.

@@ -34,7 +34,7 @@ pub struct ProcessLimits {
     pub disk: Option<u64>,
 }
 
-/// What to start: resolved argv, environment, working directory and limits of one process.
+/// The launch of one process: resolved argv, environment, working directory and limits of one process.
 ///
 /// Arguments and environment may hold a tenant's secrets, so neither `Debug` nor an error shows them.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 pub trait Launcher: Send + Sync + 'static {
     /// What a start needs.
     type Spec: Send + Sync + 'static;
-    /// What a lease gives access to.
+    /// The handle that a lease gives access to.
     type Worker: Clone + Send + Sync + 'static;
 
     /// Begins to start a worker and returns at once. Answers later with [`super::Pool::ready`] or

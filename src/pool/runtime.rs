@@ -67,13 +67,13 @@ struct Core<L: Launcher> {
     scratch: Vec<Action>,
 }
 
-/// What became of a request.
+/// The outcome of a request for a slot.
 enum Admission<L: Launcher> {
     AtOnce(Result<Lease<L>, Refusal>),
     Later(oneshot::Receiver<Result<Lease<L>, Refusal>>),
 }
 
-/// What is carried out once the lock is released. The policy counts a slot as taken and a worker
+/// An effect that is carried out once the lock is released. The policy counts a slot as taken and a worker
 /// as starting or stopping from the moment it says so, under the lock; so it does not matter in
 /// which order two threads get to carry out what it told them.
 enum Effect<L: Launcher> {

@@ -6,7 +6,7 @@ use crate::ids::ServerName;
 use crate::routing::LaunchForecast;
 use crate::tenancy::DryRun;
 
-/// What a start of one server's command will come to.
+/// The launch of one server's command, as far as it can be foreseen.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Launch {
     /// The server.

@@ -101,7 +101,7 @@ pub struct Unlisted;
 /// without an allocation.
 pub type RawId = CompactString;
 
-/// What an envelope is.
+/// The kind of an envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Wants an answer.

@@ -19,7 +19,7 @@ const MAX_KEY_LEN: usize = 2 + 6 * 6;
 /// Most ids of one message that are kept.
 const MAX_IDS: usize = 8;
 
-/// What a message said of itself at its top level.
+/// The members that a message had at its top level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scanned {
     /// Raw JSON of each member `id` that was a string, number or literal of at most [`MAX_ID_LEN`] bytes, the last one

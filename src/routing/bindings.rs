@@ -23,7 +23,7 @@ use crate::ids::ServerName;
 /// How deep schemas are looked into for what is composed of several (`allOf` and the like).
 const MAX_DEPTH: usize = 4;
 
-/// What a tool takes, by its schema.
+/// The arguments that a tool takes, by its schema.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct ToolFacts {
     declared: BTreeSet<String>,
@@ -105,7 +105,7 @@ pub(crate) const NAME: usize = 64;
 /// The tools of a list, by name.
 pub(crate) type Tools = BTreeMap<String, ToolFacts>;
 
-/// What becomes of a call of a tool.
+/// The binding of a tool's calls.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct CallBinding {
     /// The rule because of which the tool is refused.
@@ -145,7 +145,7 @@ pub(crate) struct Misfit {
     pub(crate) refuses: bool,
 }
 
-/// What is found of a list.
+/// The verdict on a list of tools.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Verdict {
     bindings: BTreeMap<String, CallBinding>,

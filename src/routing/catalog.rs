@@ -70,7 +70,7 @@ impl Deref for Text {
     }
 }
 
-/// What an entry belongs to: a launch identity, and the tenant whose it is.
+/// The key of an entry: a launch identity, and its tenant.
 pub(crate) type CatalogKey<'a> = (&'a TenantId, PoolKey);
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ struct Tables {
     added: usize,
 }
 
-/// What is remembered of all servers.
+/// The introductions and lists of all servers that are remembered.
 #[derive(Debug)]
 pub(crate) struct Catalog(Mutex<Tables>, Ledger);
 

@@ -10,7 +10,7 @@ use crate::bridge::{Dialect, Era, EraRefusal, DialectRecord};
 use crate::ids::ProgramId;
 use crate::store::{EraRow, EraStore};
 
-/// What is known of all programs.
+/// The dialects of all programs.
 #[derive(Debug, Default)]
 pub(crate) struct DialectCache {
     known: Mutex<FxHashMap<ProgramId, Dialect>>,

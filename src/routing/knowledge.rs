@@ -6,7 +6,7 @@ use super::one_at_a_time::OneAtATime;
 use super::roots::RootsTable;
 use crate::held::Ledger;
 
-/// What is known of all servers. Each part has its own small lock; none is held while another is taken.
+/// The knowledge of all servers. Each part has its own small lock; none is held while another is taken.
 #[derive(Debug)]
 pub(crate) struct Knowledge {
     /// What servers said of themselves, and their lists.

@@ -6,7 +6,7 @@ use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, known_at_a_start};
 use crate::tenancy::InstallEnvironment;
 
-/// What a start of a server's command will come to, as far as its line and this host can say.
+/// The expected result of starting a server's command, as far as its line and this host can say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LaunchForecast {
     /// The program of that package is started, once it is installed.

@@ -10,7 +10,7 @@ use crate::tenancy::{ClientConfig, Principal};
 /// Tells the roots of a client, once they are known.
 pub(crate) type KnownRoots<'a> = &'a (dyn Fn() -> Option<Arc<ClientRoots>> + Send + Sync);
 
-/// What the route of a session's requests depends on.
+/// The inputs that the route of a session's requests depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct RouteRequest<'a> {
     /// The caller.

@@ -29,7 +29,7 @@ struct LaunchRoots {
     claimed: LruEntries<[u8; 32], u64>,
 }
 
-/// What makes pool keys and lineages of workers with equal roots: their lineage without roots, and a number.
+/// The part of pool keys and lineages that workers with equal roots share: their lineage without roots, and a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RootsSlot {
     base: Lineage,

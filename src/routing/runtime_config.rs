@@ -107,7 +107,7 @@ impl RuntimeConfig {
     }
 }
 
-/// What follows from the pool.toml in force.
+/// The runtime config of the pool.toml in force.
 #[derive(Debug)]
 pub(crate) struct CurrentConfig(RwLock<Arc<RuntimeConfig>>);
 

@@ -32,7 +32,7 @@ const MAX_OTHER_ROUTES: usize = 64;
 /// The sessions with single servers that belong to one with all.
 pub(crate) type Members = BTreeMap<ServerName, Arc<Session>>;
 
-/// What a session is, and what only sessions of that kind have.
+/// The kind of a session, with what only sessions of that kind have.
 #[derive(Debug)]
 pub(crate) enum SessionKind {
     /// A client's own, with one server.
@@ -50,7 +50,7 @@ pub(crate) enum SessionKind {
     Listener(Scope),
 }
 
-/// What a listener listens to.
+/// The scope of a listener.
 #[derive(Debug)]
 pub(crate) enum Scope {
     /// One server.
@@ -61,7 +61,7 @@ pub(crate) enum Scope {
     Member(Membership),
 }
 
-/// What a session is part of.
+/// The session with all servers that a session is part of.
 #[derive(Debug)]
 pub(crate) struct Membership {
     /// What things of its server are called there.

@@ -70,7 +70,7 @@ struct RetainedEvent {
     message: Bytes,
 }
 
-/// What a stream told lately. Charged to its tenant, who loses it rather than anything else for which there
+/// The latest events of a stream. Charged to its tenant, who loses it rather than anything else for which there
 /// is no room.
 #[derive(Debug)]
 pub struct Replay {

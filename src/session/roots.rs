@@ -19,7 +19,7 @@ const MAX_CHANGES: usize = 3;
 /// Questions of stdiopool itself are those of this worker, which there is not.
 pub(crate) const SELF: WorkerId = WorkerId(0);
 
-/// What is known of a session's roots.
+/// A session's roots, as far as they are known.
 #[derive(Debug, Default)]
 pub(crate) struct SessionRoots {
     state: Mutex<State>,

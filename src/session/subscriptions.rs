@@ -34,7 +34,7 @@ impl From<NoRoom> for Failure {
     }
 }
 
-/// What a session subscribes to.
+/// The subscriptions of a session.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     /// What its workers have agreed to.

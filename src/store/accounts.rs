@@ -11,7 +11,7 @@ use super::id_hash::IdHash;
 use super::installation::{self, put_key_check};
 use super::times::{seconds, time};
 
-/// What is kept of a tenant.
+/// The stored row of a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantRow {
     /// The tenant's name.
@@ -22,7 +22,7 @@ pub struct TenantRow {
     pub created: SystemTime,
 }
 
-/// What is kept of a token.
+/// The stored row of a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRow {
     /// The tenant whose token this is.
@@ -43,7 +43,7 @@ pub struct TokenRow {
     pub last_used: Option<SystemTime>,
 }
 
-/// What is kept of a secret.
+/// The stored row of a secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SecretRow {
     /// The tenant whose secret this is.

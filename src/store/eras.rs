@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::database::Database;
 use crate::ids::ProgramId;
 
-/// What is kept of a program.
+/// The stored row of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EraRow {
     /// Names the program.

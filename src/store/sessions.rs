@@ -15,7 +15,7 @@ use super::id_hash::IdHash;
 use super::times::{seconds, time};
 use crate::held::Charge;
 
-/// What is kept of a session.
+/// The stored row of a session.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SessionRow {
     /// SHA-256 of the session's id.
@@ -50,7 +50,7 @@ impl SessionRow {
     }
 }
 
-/// What a session has set by now; asked when it is written down.
+/// The settings of a session; asked when it is written down.
 pub trait SessionSettings: Send + Sync {
     /// The session's log level, and the resources that it subscribes to.
     fn settings(&self) -> (Option<String>, Vec<String>);

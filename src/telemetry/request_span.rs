@@ -22,7 +22,7 @@ const NO_METHOD: u8 = u8::MAX;
 /// Several messages have said different ones.
 const SEVERAL: u8 = u8::MAX - 1;
 
-/// What one HTTP request of the front door is known by, as far as that is known yet.
+/// The span of one HTTP request of the front door, as far as it is known yet.
 pub struct RequestSpan {
     id: RequestId,
     tenant: OnceLock<TenantId>,

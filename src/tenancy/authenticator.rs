@@ -19,7 +19,7 @@ use crate::config::{Auth, AuthMode, Config, DEFAULT_TENANT, Jwt, ProxyHeaders, T
 use crate::ids::{TenantId, is_valid_name};
 use crate::protocol::{Failure, Reason};
 
-/// What a request presents.
+/// The credentials that a request presents.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     /// The request's headers.

@@ -55,7 +55,7 @@ pub struct InstallEnvironment {
     pub differs: Option<String>,
 }
 
-/// What all workers have in common, read once.
+/// The environment that all workers have in common, read once.
 #[derive(Debug)]
 pub(super) struct Environment {
     common: BTreeMap<String, String>,

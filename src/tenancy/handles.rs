@@ -29,7 +29,7 @@ const MAX_HANDLES: usize = 100_000;
 /// Most handles of one tenant.
 const MAX_OF_TENANT: usize = 10_000;
 
-/// What can be told of a handle: names and times, never a value.
+/// The public part of a handle: names and times, never a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HandleInfo {
     /// The servers it is for, and what it sets for each.
@@ -44,7 +44,7 @@ pub struct HandleInfo {
     pub is_kept: bool,
 }
 
-/// What is set for a server, by name.
+/// The names of a server's values and secrets that a handle sets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Named {
     /// The keys.

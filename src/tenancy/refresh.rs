@@ -38,7 +38,7 @@ pub fn sources<'a>(
     sources
 }
 
-/// What one round has read.
+/// The readings of one round.
 #[derive(Default, Debug)]
 pub struct Readings(BTreeMap<SecretSource, [u8; 32]>);
 

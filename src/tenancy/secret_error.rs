@@ -102,7 +102,7 @@ impl SecretError {
     }
 }
 
-/// What was read instead of a secret.
+/// The reason why a text is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSecret {
     /// Much more than a secret.
@@ -116,7 +116,7 @@ pub enum NoSecret {
     Nothing,
 }
 
-/// What a command did instead of printing a secret.
+/// The reason why a command printed no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrinted {
     /// The command printed much more than one secret.

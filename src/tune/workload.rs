@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a server's workers are like.
+/// The profile of a server's workers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
     /// The server's name.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, RawId};
 
-/// What is to be written to a stream.
+/// A message that is to be written to a stream.
 #[derive(Debug)]
 pub enum OutboundMessage {
     /// A notification or a worker's request, or an answer that needed no worker.
@@ -29,7 +29,7 @@ pub enum OutboundMessage {
     },
 }
 
-/// What happens to a notification that finds the queue full.
+/// The rule for a notification that finds the queue full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhenFull {
     /// The message is dropped: progress and log lines of a running call age faster than they help.
@@ -61,7 +61,7 @@ impl Topic {
     }
 }
 
-/// What became of a message.
+/// The outcome of pushing a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pushed {
     /// The message is in the queue.

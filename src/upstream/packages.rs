@@ -22,7 +22,7 @@ const OLD_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it looks whether they have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
-/// What is started for a worker.
+/// The program that is started for a worker.
 #[derive(Debug)]
 pub(crate) struct ToStart<'a> {
     pub(crate) spec: Cow<'a, LaunchSpec>,

@@ -25,7 +25,7 @@ use crate::worker::Guardian;
 /// Page-outs at once.
 const PAGE_OUTS: usize = 2;
 
-/// What workers are started with and told to.
+/// The services that workers are started with and told to.
 #[derive(Debug)]
 pub(crate) struct WorkerDependencies {
     /// What servers have told.

@@ -25,7 +25,7 @@ pub(super) struct Pipes {
     pub(super) stderr: pipe::Receiver,
 }
 
-/// What a task of a worker has to say at its end.
+/// The end of a task of a worker.
 enum TaskEnd {
     Reader,
     Writer(WriterEnd),
@@ -38,7 +38,7 @@ struct Life {
     writer: AbortHandle,
 }
 
-/// What the life task waits for.
+/// The event that woke the life task.
 enum Wake {
     Ask,
     ProcessState(ProcessState),

@@ -17,7 +17,7 @@ const RESOLVERS: [&str; 4] = [
     "/run/systemd/resolve",
 ];
 
-/// What is mounted for a worker, in order.
+/// The mounts of a worker, in order.
 #[derive(Default, Debug)]
 pub(super) struct MountPlan {
     hidden: Vec<PathBuf>,

@@ -66,7 +66,7 @@ trait Sink {
     }
 }
 
-/// What one read gave.
+/// The result of one read.
 enum Step {
     Some { bytes: usize, messages: usize },
     Nothing,

@@ -131,7 +131,7 @@ fn allowed(spec: &LaunchSpec) -> Option<Arc<crate::egress::AllowList>> {
     spec.sandbox.as_ref()?.network.allowed().cloned()
 }
 
-/// What is known before the guardian is asked.
+/// The launch as it is prepared before the guardian is asked.
 struct Prepared {
     /// Path of the program.
     program: PathBuf,

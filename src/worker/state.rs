@@ -15,7 +15,7 @@ use super::stderr::StderrLog;
 use super::stdin::Unsent;
 use crate::ids::WorkerId;
 
-/// What all handles and tasks of a worker share.
+/// The state that all handles and tasks of a worker share.
 pub(super) struct Shared {
     pub(super) id: WorkerId,
     pub(super) pid: u32,
@@ -54,7 +54,7 @@ pub(super) enum Ask {
     StdoutEnded,
 }
 
-/// What a worker has got before its process was started.
+/// The resources that a worker has got before its process was started.
 #[derive(Debug)]
 pub(super) struct LaunchResources {
     pub(super) stderr: StderrLog,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::meta;
 use crate::protocol::{Envelope, notification, result_response};
 
-/// What a client listens for.
+/// The filter of a client that listens.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Filter {

@@ -16,7 +16,7 @@ use crate::protocol::{
     Envelope, FaultKind, Method, RawJson, Since, Unlisted, error_response, request,
 };
 
-/// What is wrong with a request, as this revision wants it said.
+/// The fault of a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fault {
     /// HTTP status.

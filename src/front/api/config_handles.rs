@@ -31,7 +31,7 @@ use crate::tenancy::{
     ClientConfig, DEFAULT_TTL, HandleInfo, MAX_CONFIG, MAX_TTL, Named, Principal,
 };
 
-/// What is to be stored: a config of one server, or of several.
+/// A request to store a config of one server, or of several.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoreRequest {
@@ -44,7 +44,7 @@ struct StoreRequest {
     ttl: Option<String>,
 }
 
-/// What is to be stored of one of several servers.
+/// The part of such a request for one of several servers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StoreRequestPart {

@@ -45,7 +45,7 @@ impl Timeouts {
     }
 }
 
-/// What is to become of a connection.
+/// The verdict on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// The connection stays.
@@ -56,7 +56,7 @@ pub(super) enum Verdict {
     Close(&'static str),
 }
 
-/// What others want of a connection.
+/// A request to close a connection, from the mildest on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub(super) enum CloseRequest {
@@ -70,7 +70,7 @@ pub(super) enum CloseRequest {
     Close = 3,
 }
 
-/// What one connection is at. Times are those of its [`Clock`]; 0 is never.
+/// The activity of one connection. Times are those of its [`Clock`]; 0 is never.
 #[derive(Debug)]
 pub(in crate::front) struct Activity {
     clock: Clock,

@@ -32,7 +32,7 @@ const REQUEST: usize = 4 << 10;
 /// How far what those hold may pass their limit while others that were asked to end have not ended.
 const SLACK: u64 = 2;
 
-/// What is charged for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
+/// The memory charged for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
 #[derive(Debug)]
 pub(in crate::front) struct ConnectionCharge {
     charge: Charge,
@@ -40,7 +40,7 @@ pub(in crate::front) struct ConnectionCharge {
     of_connection: Option<OfConnection>,
 }
 
-/// What is charged for a request, shared by its answer and by who finds out whose it is.
+/// The memory charged for a request, shared by its answer and by who finds out whose it is.
 pub(in crate::front) type RequestCharge = Arc<Mutex<ConnectionCharge>>;
 
 /// Bytes that count for a connection.

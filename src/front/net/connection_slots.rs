@@ -27,7 +27,7 @@ const LEAVING: usize = 16;
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// What connections of a listener may take.
+/// The limits of a listener's connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionLimits {
     /// Connections at once.

@@ -39,7 +39,7 @@ pub struct Ambiguous {
     pub error: FramingError,
 }
 
-/// What `Transfer-Encoding` has said so far.
+/// The transfer coding, as far as `Transfer-Encoding` has said.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Coding {
     /// Nothing.
@@ -67,7 +67,7 @@ impl Coding {
     }
 }
 
-/// What comes next.
+/// The part of the stream that comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Lines of a head.

@@ -36,7 +36,7 @@ const TCP_KEEP_ALIVE: (Duration, Duration, u32) =
 /// What a peer with too many connections is told, if it can be said at once.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\nContent-Length: 84\r\n\r\ntoo many connections from this address (`http.connections_per_peer`, `http.proxies`)";
 
-/// What is served on the connections of a listener.
+/// The service on the connections of a listener.
 pub(in crate::front) trait Serve: Clone + Send + 'static {
     /// For one connection of that peer, which is closed when it has been idle for so long.
     fn service(
@@ -166,7 +166,7 @@ struct Accepted {
     slot: Arc<ConnectionSlot>,
 }
 
-/// What is served to each connection. Cheap to clone.
+/// The parts that each connection is served with. Cheap to clone.
 #[derive(Clone)]
 struct Service<D> {
     /// The work of letting connections in.

@@ -85,7 +85,7 @@ where
     reading.read(body, limits.max).await
 }
 
-/// What comes next of a body.
+/// The next piece of a body.
 enum Next {
     Piece(Bytes),
     End,

@@ -9,7 +9,7 @@ use http::{HeaderMap, Uri};
 use crate::config::Origins;
 use crate::protocol::{Failure, Reason, host_name, is_loopback_name};
 
-/// What `Host` and `Origin` may be.
+/// The check of `Host` and `Origin`.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// Listening on loopback: only loopback names are ours.

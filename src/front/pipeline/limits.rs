@@ -72,7 +72,7 @@ struct Usage {
     streams: u32,
 }
 
-/// What is asked for.
+/// The thing that a permit counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Counted {
     /// A request, until it is answered.
@@ -110,7 +110,7 @@ struct Entry {
 /// A tenant, or a user of it.
 type Who = (TenantId, Option<Arc<str>>);
 
-/// What is known of tenants and users.
+/// The rates of tenants and users.
 #[derive(Debug)]
 pub struct RateLimits {
     began: Instant,

@@ -22,7 +22,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(250);
 /// connection to end.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
-/// What a body may be like, and how it comes.
+/// The limits of a body, and the pace at which it comes.
 #[derive(Clone, Copy)]
 pub(in crate::front) struct BodyLimits<'a> {
     /// Bytes of it.

@@ -6,7 +6,7 @@ use crate::routing::RuntimeConfig;
 use crate::telemetry::RequestSpan;
 use crate::tenancy::Principal;
 
-/// What an MCP endpoint is for.
+/// The target of an MCP endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Target<'a> {
     /// One server.
@@ -34,7 +34,7 @@ impl Target<'_> {
     }
 }
 
-/// What is spoken at an endpoint.
+/// The transport of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Transport {
     /// `…/mcp`: Streamable HTTP, and its stateless revision.

@@ -30,7 +30,7 @@ use crate::protocol::sse::{DATA, EVENT_END};
 /// A request that is being served.
 pub(in crate::front) type Serving = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// What can be said meanwhile of what is waited for, each time as it is then: a message for the client.
+/// An interim message for the client on what is waited for, made anew each time.
 struct Interim(Box<dyn Fn() -> Option<Bytes> + Send>);
 
 impl fmt::Debug for Interim {
@@ -39,7 +39,7 @@ impl fmt::Debug for Interim {
     }
 }
 
-/// What is told to whoever waits for an answer that is late.
+/// Sends the headers of a late answer to whoever waits for it.
 #[derive(Debug)]
 struct HeadSender {
     tell: oneshot::Sender<HeaderMap>,
@@ -47,7 +47,7 @@ struct HeadSender {
     headers: HeaderMap,
 }
 
-/// What whoever serves a request has to say to whoever polls that.
+/// Signals of a request's handler to whoever polls it.
 #[derive(Debug, Default)]
 struct Signals {
     sender: Option<HeadSender>,

@@ -71,7 +71,7 @@ impl HandOver {
     }
 }
 
-/// What became of a stream that is asked for.
+/// The outcome of asking for a stream.
 #[derive(Debug)]
 pub(in crate::front) enum Resumption {
     /// The stream is over, or never was.

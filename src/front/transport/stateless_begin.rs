@@ -33,7 +33,7 @@ pub(in crate::front) struct CallRequest<'a> {
     pub(in crate::front) body: &'a Bytes,
 }
 
-/// What became of it.
+/// The outcome of beginning a call.
 pub(in crate::front) enum CallStart {
     /// A worker has the request.
     Under(Box<StatelessCall>),

@@ -84,7 +84,7 @@ pub(in crate::front) struct StatelessCall {
     pub(in crate::front) context: RequestContext,
 }
 
-/// What comes next of a call.
+/// The next item of a call's stream.
 pub(in crate::front) enum StreamItem {
     /// A notification that belongs to the request.
     Notification(Bytes),

@@ -17,7 +17,7 @@ use crate::gateway::Install;
 use crate::held::Account;
 use crate::upstream::{OutboundMessage, Outbox, WhenFull};
 
-/// What is still to be told. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
+/// The rest of a call's stream. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
 /// "Cancellation").
 pub(in crate::front) enum StatelessStream {
     /// The server's package is being installed.

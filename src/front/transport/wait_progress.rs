@@ -13,7 +13,7 @@ use crate::protocol::{Envelope, notification};
 use crate::session::{Session, SessionId};
 use crate::tenancy::ClientConfig;
 
-/// What waits.
+/// The request or session that waits.
 #[derive(Debug)]
 enum WaitSubject {
     /// The session of that name.

@@ -2,7 +2,7 @@
 //! is run as written; so is one whose meaning is a reason for that. Tests compare the lists with what the newest launchers say
 //! that they take.
 
-/// What a flag is to a line.
+/// The effect of a flag on a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flag {
     /// Changes nothing of what is run.

@@ -61,7 +61,7 @@ impl AllowedScripts {
     }
 }
 
-/// What is installed so that something of it can be run.
+/// The packages that are installed so that one of their programs can be run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Recipe {
     /// Packages of npm, side by side in one folder.

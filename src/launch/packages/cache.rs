@@ -24,7 +24,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// look whether they are in it.
 pub(super) const ENTRIES: [&str; 2] = ["entries", "_npx"];
 
-/// What is written down of an entry, in it.
+/// The record of an entry, kept in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct About {
     /// The request, for people.
@@ -64,7 +64,7 @@ pub struct Cache {
     timeout: Arc<AtomicU64>,
 }
 
-/// What a request was resolved to.
+/// The resolution of a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Reference {
     /// The request, for people.
@@ -77,7 +77,7 @@ pub(super) struct Reference {
     pub(super) checked: u64,
 }
 
-/// What is known of an installed package without its request.
+/// An installed package, as far as it is known without its request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InstalledPackage {
     /// The package as it was asked for.

@@ -22,7 +22,7 @@ const PLACES: [(&str, &str); 4] = [
     ("SE_CACHE_PATH", "selenium"),
 ];
 
-/// What was downloaded, of one kind.
+/// The downloads of one kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Downloaded {
     /// The variable that leads there.
@@ -42,7 +42,7 @@ impl fmt::Display for Downloaded {
     }
 }
 
-/// What an install has left beside its packages.
+/// The files that an install has left beside its packages.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Left {
     /// Where workers find it.

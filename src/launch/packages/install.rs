@@ -37,7 +37,7 @@ pub struct Request {
     pub is_pinned: bool,
 }
 
-/// What an entry is made from: by these three it is named too.
+/// The three parts that an entry is made from and named by.
 #[derive(Clone, Copy)]
 struct MadeFrom<'a> {
     /// Version of Node or Python.

@@ -37,7 +37,7 @@ const NOBODY: &str = "";
 /// Files that are named in the log when a server has changed them.
 const NAMED: usize = 5;
 
-/// What is known of a package.
+/// The state of a package's install.
 #[derive(Clone, Debug)]
 pub enum State {
     /// Nothing yet.
@@ -60,10 +60,10 @@ pub enum State {
     },
 }
 
-/// What workers are started from.
+/// The installation that workers are started from.
 pub type Installed = Installation;
 
-/// What happens to packages.
+/// An event of packages.
 #[derive(Clone, Debug)]
 pub enum InstallEvent {
     /// A package is being installed.

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, ManifestError};
 
-/// What an entry was when it was found to be as installed.
+/// The state of an entry when it was found to be as installed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seal {
     stamp: [u8; 32],

@@ -39,7 +39,7 @@ const NAMED: usize = 5;
 /// Changes that are told of, of all tenants.
 const MAX_TOLD: usize = 50;
 
-/// What became of files that a server wrote, when another version was run.
+/// The outcome for files that a server wrote, when another version was run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
     /// The package.
@@ -73,7 +73,7 @@ impl Change {
     }
 }
 
-/// What ran last.
+/// The version that ran last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct LastRun {
     package: String,

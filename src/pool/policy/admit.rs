@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
-/// What a key's workers have for a claim.
+/// The slot that a key's workers have for a claim.
 enum Slot {
     /// A free slot.
     Of(WorkerId),

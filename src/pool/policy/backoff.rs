@@ -17,7 +17,7 @@ use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 /// key that nobody asks for any more is then forgotten.
 const REMEMBERED: u32 = 5;
 
-/// What a failed start is held against.
+/// The scope that a failed start counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Blame {
     /// The worker's key, its tenant and its server.

@@ -35,7 +35,7 @@ impl From<u64> for Claim {
     }
 }
 
-/// What happened.
+/// An event of the pool.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Someone wants a slot on a worker of that key.

@@ -77,7 +77,7 @@ impl Default for Limits {
     }
 }
 
-/// What the policy must know of a pool key. The facts of the newest request hold.
+/// The facts that the policy must know of a pool key. The facts of the newest request hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyFacts {
     /// The tenant that the key's workers are of.

@@ -30,7 +30,7 @@ const RESERVE_PART: u64 = 16;
 /// A sleeping worker is taken to hold this part of what it held awake, before one was measured.
 const ASLEEP_PART: u64 = 6;
 
-/// What an idle worker can do for those who need memory.
+/// The memory relief that an idle worker can give.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Relief {
     Sleep,

@@ -6,7 +6,7 @@ use super::circuit_change::CircuitOf;
 use super::start_failure::StartFailure;
 use crate::ids::{ServerName, TenantId};
 
-/// What the worker does that has to be gone before the next of its lineage is started.
+/// The state of the worker that has to be gone before the next of its lineage is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Predecessor {
     /// The predecessor was told to stop, and has not ended yet.

@@ -7,7 +7,7 @@ use super::start_permits::StartPermits;
 use super::state::{Phase, Policy};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 
-/// What keeps a key from having another worker now.
+/// The need of a key before it can have another worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Need {
     /// Nothing: start one.

@@ -48,7 +48,7 @@ impl Warmth {
     }
 }
 
-/// What the policy knows of one worker.
+/// The policy's record of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerRecord {
     /// The key: workers that have it are interchangeable.

@@ -69,7 +69,7 @@ pub(super) fn has_words(before: &str) -> bool {
     before.contains(char::is_alphanumeric)
 }
 
-/// What an error without an id says of the message that it answers.
+/// The message that an error without an id says it answers.
 enum ErrorSubject {
     /// The error says that a message could not be read.
     NotRead,

@@ -35,7 +35,7 @@ const MAX_INNER: usize = 64;
 /// Most bytes that are read to find messages in what has begun.
 const MAX_READ: usize = 4 * MAX_UNNAMED;
 
-/// What is to be judged.
+/// The joined lines that are to be judged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Joined {
     /// A line, or what was put together of several.

@@ -14,7 +14,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Longest error code that is repeated, in bytes.
 const MAX_CODE: usize = 64;
 
-/// What was given.
+/// The tokens that were given.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) access: SecretString,

@@ -37,7 +37,7 @@ pub(super) enum NotKept {
     Database(#[from] DatabaseError),
 }
 
-/// What happens to an authorisation.
+/// An event of an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GrantEvent {
     /// The authorisation was given, by that user.
@@ -60,7 +60,7 @@ pub trait GrantEventSink: Send + Sync + std::fmt::Debug + 'static {
     fn told(&self, tenant: &TenantId, server: &ServerName, event: &GrantEvent);
 }
 
-/// What is told of an authorisation.
+/// The public part of an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GrantInfo {
     /// The tenant that gave it.
@@ -75,7 +75,7 @@ pub struct GrantInfo {
     pub authorised: SystemTime,
 }
 
-/// What the browser is told at the end.
+/// The end of an authorisation, as the browser is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finished {
     /// The authorisation is there.
@@ -97,7 +97,7 @@ pub(super) struct Grant {
     pub(super) is_unsaved: bool,
 }
 
-/// What is there for somebody who needs a token.
+/// The state of a token for somebody who needs it.
 enum Look {
     /// The token, with its serial number and that of its authorisation.
     Token(SecretString, (u64, u64)),

@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What is known of one authorisation's access token.
+/// The schedule of one authorisation's access token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Schedule {
     access: Option<Validity>,
@@ -43,7 +43,7 @@ struct Validity {
     ends: Option<Instant>,
 }
 
-/// What is to be done without anyone asking.
+/// The next step without anyone asking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// Nothing before that.

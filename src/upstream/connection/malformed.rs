@@ -29,7 +29,7 @@ const LINES_GRACE: Duration = Duration::from_secs(10);
 /// How long the second line may take to come where the first is more likely cut off.
 const DOUBTFUL_GRACE: Duration = Duration::from_secs(1);
 
-/// What was wrong with a message, in detail, for who waits for its answer.
+/// The detail of a malformed message, for whoever waits for its answer.
 enum MalformedDetail {
     /// The message is off in that way, and begins so.
     Off(Flaw, String),

@@ -59,7 +59,7 @@ use crate::worker::Worker;
 /// One worker and the calls it is busy with.
 pub struct WorkerConnection {
     id: WorkerId,
-    /// What is logged of it is in this span.
+    /// The span of the log lines about the worker.
     span: Span,
     key: PoolKey,
     plan: Arc<StartPlan>,
@@ -166,7 +166,7 @@ struct PendingCall {
     sent: Instant,
 }
 
-/// What becomes of a list of tools before its caller gets it.
+/// Filters a list of tools before its caller gets it.
 pub(crate) trait ToolFilter: std::fmt::Debug + Send + Sync {
     /// The response to `tools/list` with what its caller gets to see.
     fn filtered(&self, response: Bytes) -> Bytes;
@@ -271,7 +271,7 @@ impl WorkerConnection {
         })
     }
 
-    /// What is logged of it is in this span.
+    /// The span of the log lines about the worker.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }

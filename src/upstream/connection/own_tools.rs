@@ -22,7 +22,7 @@ pub(crate) enum NotKept {
     NoRoom(Full),
 }
 
-/// What is known of the tools of one worker.
+/// The tools of one worker, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct OwnTools {
     pub(super) state: Mutex<(Changes, Option<Arc<ToolList>>)>,

@@ -15,7 +15,7 @@ use crate::egress::{AllowList, Synthetic, plain};
 use crate::telemetry::labels::EgressOutcome;
 use crate::worker::egress_attempt::EgressAttempt;
 
-/// What is told of a connection when it is dropped, for whatever reason.
+/// The account of a connection, told when it is dropped, for whatever reason.
 struct Account {
     egress: Arc<Egress>,
     host: String,

@@ -12,7 +12,7 @@ use crate::fair::Flow;
 use crate::worker::inbox::Inbox;
 use crate::worker::egress_attempt::EgressAttempt;
 
-/// What one worker may reach.
+/// The egress of one worker.
 pub(in crate::worker) struct Egress {
     pub(super) list: Arc<AllowList>,
     pub(super) names: Mutex<NameTable>,

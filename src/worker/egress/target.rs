@@ -21,7 +21,7 @@ const MAX_ADDRESSES: usize = 4;
 /// Lookups of all workers at once: each takes a thread.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
-/// What a connection is for.
+/// The host that a connection is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Host {
     Name(String),

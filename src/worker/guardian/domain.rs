@@ -14,7 +14,7 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, Scope,
 };
 
-/// What domains keep from processes outside, on this kernel.
+/// The protection that domains give against processes outside, on this kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Domains {
     /// There are none, or only such in which no file can be moved from one folder to another: Linux before 5.19, or one that

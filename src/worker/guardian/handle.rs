@@ -94,7 +94,7 @@ struct Entry {
     processes: watch::Sender<ProcessState>,
 }
 
-/// What is known of a worker that was started.
+/// The state of a worker that was started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ProcessState {
     /// How the leader ended.

@@ -35,7 +35,7 @@ const PARENT_DIED: Signal = Signal::SIGUSR1;
 /// How long it tries to kill what it has once the guardian is dead.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// What an init process says, once each, in this order.
+/// The reports of an init process, once each, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     /// The program runs.
@@ -126,7 +126,7 @@ fn stage_of_number(number: i32) -> Stage {
     }
 }
 
-/// What an init process knows of where it comes from.
+/// The origin of an init process.
 struct Origin {
     guardian: Pid,
     /// The guardian, for one that does not see its pid.

@@ -119,7 +119,7 @@ pub(super) fn try_if_asked() {
     std::process::exit(0);
 }
 
-/// What is tried.
+/// The isolation that is tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IsolationProbe {
     Strict,

@@ -85,7 +85,7 @@ struct Worker {
     dying: bool,
 }
 
-/// What a look at the process table says.
+/// The findings of a look at the process table.
 #[derive(Default)]
 struct Findings {
     /// Children that are no worker's init process: all must go.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::mount_call::{NewFilesystem, mount};
 use super::mounts::FileContents;
 
-/// What a worker sees.
+/// The root of the file system that a worker sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Root {
     /// The entries in order: a folder before what is below it.

@@ -87,7 +87,7 @@ pub(crate) struct SpawnFailure {
     pub(crate) errno: i32,
 }
 
-/// What the guardian was doing when a start failed.
+/// The stage of a start that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Reading the launch data.
@@ -114,7 +114,7 @@ pub(crate) enum Stage {
     Network,
 }
 
-/// What a worker sees of the file system: the host's but for some mounts, or a root of its own.
+/// The file system that a worker sees: the host's but for some mounts, or a root of its own.
 #[derive(Default, Debug)]
 pub(crate) struct Files {
     pub(crate) mounts: Vec<Mount>,
@@ -123,7 +123,7 @@ pub(crate) struct Files {
     pub(crate) written: Vec<FileContents>,
 }
 
-/// What to execute, as the guardian gets it. Holds secrets: no `Debug`.
+/// The program to execute, as the guardian gets it. Holds secrets: no `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// Path of the program, resolved.

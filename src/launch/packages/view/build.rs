@@ -14,7 +14,7 @@ use super::layout::{LINK, SHARED, Shipped};
 /// (BINPRM_BUF_SIZE before Linux 5.1).
 const MAX_SHEBANG: usize = 127;
 
-/// What a view is made from, and where.
+/// The plan of a view: its sources, and its place.
 pub(super) struct Plan<'a> {
     /// The entry's folder.
     pub(super) entry: &'a Path,

@@ -14,7 +14,7 @@ use super::error::ViewError;
 use super::layout::{LINK, PRIVATE, Shipped};
 use super::walk::{FoundFile, Kind, open_file, walk};
 
-/// What is carried, from where to where.
+/// The carrying of files from one view to another.
 pub(super) struct Carry<'a> {
     /// The view of the version before.
     pub(super) old: &'a Path,
@@ -26,7 +26,7 @@ pub(super) struct Carry<'a> {
     pub(super) left: &'a Path,
 }
 
-/// What became of the files that a server wrote.
+/// The outcome for the files that a server wrote.
 #[derive(Default, Debug)]
 pub(super) struct Carried {
     /// Files that are in the new view, and their digests.

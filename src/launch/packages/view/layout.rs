@@ -11,7 +11,7 @@ use crate::folders;
 /// Link from a view to its entry.
 pub(super) const SHARED: &str = "shared";
 
-/// What a view was made from.
+/// The record of what a view was made from.
 pub(super) const ABOUT: &str = "view.json";
 
 /// The file with the digest that each of a view's files had when it was made.

@@ -12,7 +12,7 @@ const MAX_FILES: usize = 100_000;
 /// Folders in each other that are looked into.
 const MAX_DEPTH: usize = 64;
 
-/// What was found.
+/// The kind of a file that was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Kind {
     /// A regular file.
