@@ -78,8 +78,8 @@ impl Grants {
             self.tell(key, &GrantEvent::Ended(refusal.to_string()));
             return;
         }
-        let dice = request::dice();
-        self.with(key, |grant| grant.schedule.failed(Instant::now(), dice));
+        let jitter = request::jitter();
+        self.with(key, |grant| grant.schedule.failed(Instant::now(), jitter));
         self.tell(key, &GrantEvent::RefreshFailed(refusal.to_string()));
     }
 

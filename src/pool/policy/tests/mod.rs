@@ -2,7 +2,7 @@
 
 mod circuits;
 mod crowd;
-mod dice;
+mod rng;
 mod fairness;
 mod life;
 mod lineage;
