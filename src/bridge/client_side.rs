@@ -137,7 +137,7 @@ impl Mux {
         }
     }
 
-    /// What the worker calls a request of its own that is not answered yet, as raw JSON.
+    /// The worker's id of a request of its own that is not answered yet, as raw JSON.
     pub fn name_of_question(&self, ask: AskRef) -> Option<Box<str>> {
         let question = self.asks.get(&ask.number)?;
         Some(question.worker_id.clone())

@@ -61,7 +61,7 @@ pub enum EraRefusal {
 }
 
 impl Dialect {
-    /// What an earlier run has found out.
+    /// The dialect that an earlier run has found out.
     pub fn remembered(spoken: DialectRecord<'_>) -> Self {
         Self {
             initialize: spoken.initialize,

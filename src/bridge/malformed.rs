@@ -13,7 +13,7 @@ use super::worker_side::worker_side_id;
 use crate::protocol::{Broken, Flaw, Mended, Says, code, raw_error_response, wrapped_number};
 
 impl Mux {
-    /// What could be made of a line.
+    /// The messages that could be made of a line.
     pub(super) fn mended(&mut self, line: &Bytes, mended: Mended, out: &mut Vec<Action>) {
         for flaw in mended.flaws {
             out.push(Action::Malformed(Malformed {

@@ -30,7 +30,7 @@ pub(super) enum CheckedObject {
     Reference,
 }
 
-/// What stdiopool begins its own names with.
+/// The prefix of stdiopool's own names.
 const OWN: &str = "dev.stdiopool/";
 
 /// Longest name that is looked at without an allocation, in bytes.
@@ -73,7 +73,7 @@ impl CheckedObject {
         }
     }
 
-    /// What all names begin with that are decided on there, beside those.
+    /// The prefixes of further names that are decided on there.
     const fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Meta => &[meta::PREFIX, OWN],

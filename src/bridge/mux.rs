@@ -115,7 +115,7 @@ impl Mux {
         self.calls.len()
     }
 
-    /// What the worker said of itself; `None` until the handshake is over.
+    /// The worker's introduction; `None` until the handshake is over.
     pub fn server_info(&self) -> Option<&ServerInfo> {
         self.server_info.as_deref()
     }
@@ -191,7 +191,7 @@ impl Mux {
         }
     }
 
-    /// What is known of an attached session, made for one that comes for the first time.
+    /// The record of an attached session, made for one that comes for the first time.
     pub(super) fn attached_session(&mut self, session: SessionNo) -> &mut AttachedSession {
         self.ever_attached = match self.ever_attached {
             EverAttached::None => EverAttached::One(session),

@@ -73,7 +73,7 @@ impl ClientRoots {
         self.digest
     }
 
-    /// What the roots take in memory, in bytes, about.
+    /// The memory of the roots, in bytes, about.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.result.len()
     }

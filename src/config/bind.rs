@@ -48,7 +48,7 @@ impl BindRule {
         resembles(&self.pattern, tool)
     }
 
-    /// What each argument is set to, by its name.
+    /// The value of each argument, by its name.
     pub fn arguments(&self) -> &BTreeMap<String, Template> {
         &self.arguments
     }

@@ -170,7 +170,7 @@ impl Template {
         }
     }
 
-    /// What the template refers to.
+    /// The references of the template.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,

@@ -50,7 +50,7 @@ pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mi
     (Some(config), notes.into_mistakes(text))
 }
 
-/// What concerns more than one table.
+/// Checks what concerns more than one table.
 fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
     if let Some(why) = exposed(config) {
         root.wrong("http", why);

@@ -31,7 +31,7 @@ const MAX_TENANTS: usize = 100_000;
 const MAX_PER_TENANT: usize = 1_000;
 /// Largest secret, in bytes.
 const MAX_SECRET: usize = 64 * 1024;
-/// What tokens begin with, so that scanners of source code recognise them.
+/// The prefix of tokens, so that scanners of source code recognise them.
 const TOKEN_PREFIX: &str = "spt_";
 /// The credential of systemd that holds the key of the secrets.
 const CREDENTIAL: &str = "stdiopool-key";
@@ -80,7 +80,7 @@ impl Accounts {
         })
     }
 
-    /// What seals the secrets.
+    /// The vault that seals the secrets.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
     }

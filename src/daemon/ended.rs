@@ -76,7 +76,7 @@ impl Ended {
         self.errors.lock().insert(server.clone(), error);
     }
 
-    /// What went wrong with a server last.
+    /// The last error of a server.
     pub(super) fn last_error(&self, server: &ServerName) -> Option<LastError> {
         self.errors.lock().get(server).cloned()
     }

@@ -58,7 +58,7 @@ fn bounded(mut texts: Vec<String>) -> impl Iterator<Item = String> {
 }
 
 impl LoadedConfig {
-    /// What is found in one command, which is hosted without a file.
+    /// The config of one command, which is hosted without a file.
     pub(super) fn of_command(config: Config) -> Self {
         let odd = config
             .warnings

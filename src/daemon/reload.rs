@@ -203,7 +203,7 @@ impl Reloader {
         )
     }
 
-    /// What tenants have authorised upstream.
+    /// The authorisations of tenants upstream.
     pub(super) fn grants(&self) -> Arc<Grants> {
         let accounts = self.accounts.as_ref();
         accounts.map_or_else(Arc::default, |it| Arc::clone(&it.grants))
@@ -295,7 +295,7 @@ impl Reloader {
     }
 }
 
-/// What changed, for the log.
+/// The changes, for the log.
 fn summary(old: &Config, new: &Config, retired: usize) -> String {
     let added = new
         .servers
@@ -318,7 +318,7 @@ fn summary(old: &Config, new: &Config, retired: usize) -> String {
     )
 }
 
-/// What the file says and the process does not do yet.
+/// The keys of the file that take a restart.
 fn restart_needed(started: &Config, new: &Config) -> Option<String> {
     let keys = started.needs_restart(new);
     let quoted: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();

@@ -30,7 +30,7 @@ pub(super) fn begins(now: u64) {
     }
 }
 
-/// What a poll that began at `since` and ends `now` on this thread used, in nanoseconds.
+/// The time that a poll from `since` to `now` used on this thread, in nanoseconds.
 pub(super) fn used(since: u64, now: u64) -> u64 {
     let took = now.saturating_sub(since);
     if took < LONG {
@@ -43,7 +43,7 @@ pub(super) fn used(since: u64, now: u64) -> u64 {
     }
 }
 
-/// What this thread has used; `None` where the kernel does not say (it does since Linux 2.6.12, clock_gettime(2)).
+/// The processor time of this thread; `None` where the kernel does not say (it does since Linux 2.6.12, clock_gettime(2)).
 fn look(at: u64) -> Option<u64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
     let used = u64::try_from(std::time::Duration::from(time).as_nanos()).ok()?;

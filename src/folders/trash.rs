@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::remove::{count_failure, remove};
 
-/// What the names of what was put aside begin with. No tenant's and no package's name begins with a dot.
+/// The prefix of the names of trash. No tenant's and no package's name begins with a dot.
 const PREFIX: &str = ".trash-";
 /// Names that are tried; those taken are of an earlier process.
 const MAX_NAMES: u32 = 100_000;

@@ -38,7 +38,7 @@ impl AggregateView {
         offered.collect()
     }
 
-    /// What all servers together say of themselves.
+    /// The introduction of all servers together.
     pub fn server_info(&self, principal: &Principal) -> Result<ServerInfo, Failure> {
         let names = self.names();
         let servers: Vec<_> = self

@@ -160,7 +160,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// What the listener is told of.
+    /// The changes that the listener is told of.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

@@ -182,7 +182,7 @@ pub enum TimeLimit {
 }
 
 impl TimeLimit {
-    /// What is said of a request that took longer.
+    /// The failure of a request that took longer.
     pub fn failure(self) -> Failure {
         let (what, limit, key) = match self {
             Self::Quiet(limit) => ("no answer and no progress", limit, "request_timeout"),
@@ -271,7 +271,7 @@ impl ResponseStream {
         self
     }
 
-    /// What the next of its requests sets for its server.
+    /// Sets the config of the next of its requests.
     pub fn set_config(&mut self, config: Option<Arc<ClientConfig>>) {
         self.config = config;
     }
@@ -281,7 +281,7 @@ impl ResponseStream {
         self.era == era
     }
 
-    /// What its requests set for their server.
+    /// The config that its requests set for their server.
     pub fn config(&self) -> Option<&Arc<ClientConfig>> {
         self.config.as_ref()
     }
@@ -478,7 +478,7 @@ impl ResponseStream {
         Some(Next::OutboundMessage(outbound))
     }
 
-    /// What can be written without waiting.
+    /// The next message, if there is one without waiting.
     pub fn try_next(&mut self) -> Option<OutboundMessage> {
         if self.repeating.is_some() {
             return None;

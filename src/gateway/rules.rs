@@ -42,7 +42,7 @@ pub(crate) fn concern(config: &Config, server: &ServerName) -> bool {
     })
 }
 
-/// What is wrong with the rules.
+/// Findings on the rules.
 pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, ServerTools>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (server, known) in known.iter().filter(|(_, known)| known.is_whole) {

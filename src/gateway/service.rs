@@ -88,7 +88,7 @@ impl Gateway {
         &self.state.workers
     }
 
-    /// What follows from the current pool.toml.
+    /// The runtime config of the current pool.toml.
     pub fn runtime_config(&self) -> Arc<RuntimeConfig> {
         self.state.runtime_config()
     }
@@ -98,7 +98,7 @@ impl Gateway {
         &self.state.metrics
     }
 
-    /// What is held for tenants.
+    /// The memory that is held for tenants.
     pub fn ledger(&self) -> &Ledger {
         &self.state.ledger
     }

@@ -104,7 +104,7 @@ impl CommandGroup {
         })
     }
 
-    /// What the command prints, and how it ends.
+    /// The output of the command, and how it ends.
     pub fn output(&mut self) -> &mut ProcessChunkStream {
         &mut self.stream
     }

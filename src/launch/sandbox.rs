@@ -80,7 +80,7 @@ impl Sandbox {
         }
     }
 
-    /// What is told of it in a digest of a launch.
+    /// The sandbox's bytes in the digest of a launch.
     pub(super) fn digested(&self) -> Vec<u8> {
         let (kind, number) = match &self.runs_as {
             RunsAs::Supervisor => (1, 0),

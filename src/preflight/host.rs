@@ -100,7 +100,7 @@ fn shared_key(source: &SecretSource) -> Option<String> {
     })
 }
 
-/// What is wrong with the key of the secrets in the state folder.
+/// The problem with the key of the secrets in the state folder.
 fn key_problem(source: &SecretSource) -> Option<String> {
     if let Some(why) = state_key(source) {
         return Some(why);

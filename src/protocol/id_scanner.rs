@@ -116,7 +116,7 @@ impl IdScanner {
         }
     }
 
-    /// What was seen so far; the whole truth after the last byte.
+    /// The members seen so far; all of them after the last byte.
     pub fn finish(mut self) -> Scanned {
         self.found.ends_in_string = match self.state {
             State::InKey | State::InString => true,

@@ -23,7 +23,7 @@ impl Revision {
         Self::V2025_06_18,
         Self::V2025_11_25,
     ];
-    /// What is offered to a worker, and to a client that asks for something unknown.
+    /// The revision that is offered to a worker, and to a client that asks for an unknown one.
     pub const LATEST: Self = Self::V2025_11_25;
     /// What a request without `MCP-Protocol-Version` is taken for when nothing else tells
     /// (2025-06-18, basic/transports, "Protocol Version Header").

@@ -99,7 +99,7 @@ impl ToolFacts {
     }
 }
 
-/// What a name takes beside its letters, in bytes.
+/// The memory of a name beside its letters, in bytes.
 pub(crate) const NAME: usize = 64;
 
 /// The tools of a list, by name.

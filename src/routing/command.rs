@@ -78,7 +78,7 @@ pub struct PackageOrder {
 }
 
 impl PackageOrder {
-    /// What is known of the package, which that server runs.
+    /// The install of the package that the server runs.
     pub(super) fn slot(
         &self,
         server: &ServerName,

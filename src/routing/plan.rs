@@ -190,7 +190,7 @@ impl StartPlan {
         Some((self.catalog_key()?, self.catalog_age?))
     }
 
-    /// What a process is asked first.
+    /// The method that a process is asked first.
     pub(crate) fn first_question(&self) -> &'static str {
         match self.is_spare() {
             true => "ping",

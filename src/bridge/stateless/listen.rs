@@ -32,7 +32,7 @@ fn is_off(flag: &bool) -> bool {
 }
 
 impl Filter {
-    /// What the request asks for; `None` if it is not readable.
+    /// The filter that the request asks for; `None` if it is not readable.
     pub fn asked(notifications: Option<&str>) -> Option<Self> {
         serde_json::from_str(notifications?).ok()
     }

@@ -427,7 +427,7 @@ impl LifetimeMonitor {
         }
     }
 
-    /// What is to become of it at that time.
+    /// The verdict on the connection at that time.
     pub(super) fn verdict(&mut self, activity: &Activity, now: u64) -> Verdict {
         let get = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let has_lasted = |since: u64, limit: Duration| {

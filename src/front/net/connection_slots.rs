@@ -264,7 +264,7 @@ impl ConnectionSlots {
         self.ledger.strangers().flow()
     }
 
-    /// What is held of whom.
+    /// The memory that is held, by account.
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -347,7 +347,7 @@ impl Table {
     }
 }
 
-/// What counts as one peer: an address; of IPv6 the network that one host is commonly given.
+/// The network that counts as one peer: an address; of IPv6 the network that one host is commonly given.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
@@ -375,7 +375,7 @@ impl fmt::Debug for ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// What its connection is at.
+    /// The activity of its connection.
     pub(in crate::front) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
@@ -384,7 +384,7 @@ impl ConnectionSlot {
         &self.slots
     }
 
-    /// What counts as its peer.
+    /// The peer that the connection counts for.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
     }

@@ -33,7 +33,7 @@ const MOST_UNSENT: u32 = 128 << 10;
 /// asks then, and how often in vain at the most.
 const TCP_KEEP_ALIVE: (Duration, Duration, u32) =
     (Duration::from_secs(60), Duration::from_secs(15), 4);
-/// What a peer with too many connections is told, if it can be said at once.
+/// The answer to a peer with too many connections, if it can be said at once.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\nContent-Length: 84\r\n\r\ntoo many connections from this address (`http.connections_per_peer`, `http.proxies`)";
 
 /// The service on the connections of a listener.

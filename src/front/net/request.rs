@@ -229,7 +229,7 @@ impl Served {
         (served, activity.framing_error(number).map(Unclear::from))
     }
 
-    /// What is held for it, if it is more than each request may have.
+    /// The charge of the request, if it is more than each request may have.
     pub(in crate::front) fn held(&self) -> Option<RequestCharge> {
         self.held.clone()
     }

@@ -81,7 +81,7 @@ impl<'a> Inbound<'a> {
         &self.caller.principal
     }
 
-    /// What the request sets for its server. Nothing where what is set is wrong.
+    /// The config that the request sets for its server; none where that is wrong.
     pub(in crate::front) fn config(&self) -> Option<&ClientConfig> {
         self.config.as_ref().ok().and_then(Option::as_ref)
     }

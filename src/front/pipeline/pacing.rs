@@ -14,7 +14,7 @@ use crate::front::net::{Activity, framing_error_of_body};
 use crate::held::Account;
 use crate::protocol::{Failure, Reason};
 
-/// What of each body counts for no pace, in bytes: nearly every message is shorter.
+/// Bytes of each body that count for no pace: nearly every message is shorter.
 pub(in crate::front) const FREE: usize = 64 << 10;
 /// How often a body that is held up looks whether its connection is still there, and whether the pace has changed.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);

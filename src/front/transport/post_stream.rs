@@ -203,7 +203,7 @@ impl PostStream {
         self.frames.next_piece()
     }
 
-    /// What it waits for, as a message to its client.
+    /// A message to its client on what the call waits for.
     fn news(&self) -> Option<OutboundMessage> {
         let is_being_sent = self.response_stream.is_being_sent();
         let news = self.news.as_ref().filter(|_| is_being_sent)?.next()?;

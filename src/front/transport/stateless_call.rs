@@ -181,12 +181,12 @@ impl StatelessCall {
         }
     }
 
-    /// What comes first.
+    /// The first item of the call's stream.
     pub(in crate::front) async fn first(&mut self) -> StreamItem {
         self.next_within(FIRST_WORDS).await
     }
 
-    /// What comes next.
+    /// The next item of the call's stream.
     pub(in crate::front) async fn next(&mut self) -> StreamItem {
         self.next_within(QUIET_CALL).await
     }

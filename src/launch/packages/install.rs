@@ -414,7 +414,7 @@ impl Job<'_> {
         }
     }
 
-    /// What there is to start in an entry.
+    /// The program to start in an entry.
     async fn look_up(&self, reference: &Reference) -> Result<Installation, InstallError> {
         let dir = self.cache.entry(&reference.entry);
         let entry = &self.request.entry;

@@ -127,12 +127,12 @@ impl Slot {
         tracing::error_span!(parent: None, "install", package = self.name())
     }
 
-    /// What is known at this moment.
+    /// The state at this moment.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// What to start, or why the command is run as written. `None` while it is not known yet.
+    /// The program to start, or why the command is run as written. `None` while it is not known yet.
     pub fn settled(&self) -> Option<Result<Arc<Installed>, Arc<str>>> {
         match &*self.state.borrow() {
             State::Installed(installed) => Some(Ok(Arc::clone(installed))),

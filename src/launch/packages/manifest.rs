@@ -162,7 +162,7 @@ impl Manifest {
         self.items.iter().map(|(path, item)| (path.as_str(), item))
     }
 
-    /// What is at that path.
+    /// The item at that path.
     pub(super) fn item(&self, path: &str) -> Option<&Item> {
         self.items.get(path)
     }

@@ -190,7 +190,7 @@ impl Scripts {
     }
 }
 
-/// What npm says that it has not run.
+/// The scripts that npm says it has not run.
 async fn pending(helper: &Helper<'_>, lock: &Value) -> Vec<String> {
     let listed = helper
         .answer("npm", &["install-scripts", "ls", "--json"])

@@ -30,9 +30,9 @@ use crate::folders;
 
 const ABOUT: &str = "as-written.json";
 const KEPT: &str = "kept";
-/// What npm writes last into a folder of packages.
+/// The file that npm writes last into a folder of packages.
 const NPM_LOCK: &str = "node_modules/.package-lock.json";
-/// What makes a folder a virtual environment.
+/// The file that makes a folder a virtual environment.
 const VENV: &str = "pyvenv.cfg";
 /// Files that are named when they are left behind.
 const NAMED: usize = 5;

@@ -274,7 +274,7 @@ impl Policy {
         self.workers.iter().map(|(id, record)| (*id, record))
     }
 
-    /// What is known of the worker of that id.
+    /// The record of the worker of that id.
     pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
         self.workers.get(&id)
     }

@@ -38,7 +38,7 @@ impl Nesting {
             }
     }
 
-    /// What is open after one more line.
+    /// The brackets that are open after one more line.
     pub(super) fn after(mut self, line: &[u8]) -> Self {
         let (mut quote, mut is_escaped, mut before) = (None, false, b',');
         for &byte in line {

@@ -23,7 +23,7 @@ pub(super) const CARRIED: &str = "carried.json";
 /// Names in a view that are not of the package.
 pub(super) const PRIVATE: [&str; 4] = [SHARED, ABOUT, SHIPPED, CARRIED];
 
-/// What the names of views begin with that are being made.
+/// The prefix of the names of views that are being made.
 pub(super) const UNFINISHED: &str = ".new-";
 
 /// Files that a later version could not take over, beside the views.
