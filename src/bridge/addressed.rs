@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::member_names::{BadName, CheckedObject, WrittenMember, WrittenMembers, are_usual, folded, is_token};
+use super::member_names::{
+    BadName, CheckedObject, WrittenMember, WrittenMembers, are_usual, folded, is_token,
+};
 use super::members::Members;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;

@@ -91,7 +91,9 @@ fn send(mux: &mut Mux, text: &str) -> Became {
         RequestOutcome::Sent(call, line) => {
             Became::Sent(call, serde_json::from_slice(&line).expect("JSON"))
         }
-        RequestOutcome::Local(answer) => Became::Answered(serde_json::from_slice(&answer).expect("JSON")),
+        RequestOutcome::Local(answer) => {
+            Became::Answered(serde_json::from_slice(&answer).expect("JSON"))
+        }
         RequestOutcome::Refused { code, why } => {
             let id: Value = serde_json::from_str(envelope.id.expect("an id").get()).expect("JSON");
             let error = json!({"code": code, "message": why});

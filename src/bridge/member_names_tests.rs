@@ -101,12 +101,16 @@ fn what_is_the_servers_own_passes() {
 
 /// A name that is, or is nearly, one on which stdiopool decides, in one of the ways in which JSON can spell it.
 fn name() -> impl Strategy<Value = String> {
-    let known: Vec<&str> = [CheckedObject::Params, CheckedObject::Meta, CheckedObject::Reference]
-        .iter()
-        .flat_map(|kind| kind.names().iter().copied())
-        .chain(meta::NAMES)
-        .chain(["x", "other", "größe", "argument"])
-        .collect();
+    let known: Vec<&str> = [
+        CheckedObject::Params,
+        CheckedObject::Meta,
+        CheckedObject::Reference,
+    ]
+    .iter()
+    .flat_map(|kind| kind.names().iter().copied())
+    .chain(meta::NAMES)
+    .chain(["x", "other", "größe", "argument"])
+    .collect();
     let ways = prop::collection::vec(prop_oneof![12 => Just(0_u8), 1 => 1..6_u8], 48);
     (prop::sample::select(known), ways).prop_map(|(name, ways)| {
         let letters = name.chars().zip(ways);

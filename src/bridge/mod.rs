@@ -70,7 +70,7 @@ pub use additions::{Additions, NotAdded, with_additions};
 pub use addressed::{Addressed, NotAccepted, Unreadable, addressed, advertised};
 pub use client_info::{ClientInfo, MAX_INTRODUCTION, NotIntroduced, weight_of};
 pub use client_request::{ClientRequest, RequestOutcome};
-pub use dialect::{Dialect, EraRefusal, DialectRecord};
+pub use dialect::{Dialect, DialectRecord, EraRefusal};
 pub use discovery::HandshakeError;
 pub use era::Era;
 pub use handshake::{Handshake, initialize_request};

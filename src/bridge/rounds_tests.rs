@@ -44,7 +44,12 @@ fn ready(sessions: &[SessionNo]) -> (Mux, Vec<Action>) {
     (mux, said)
 }
 
-fn request(mux: &mut Mux, session: SessionNo, message: &Value, out: &mut Vec<Action>) -> RequestOutcome {
+fn request(
+    mux: &mut Mux,
+    session: SessionNo,
+    message: &Value,
+    out: &mut Vec<Action>,
+) -> RequestOutcome {
     let text = message.to_string();
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
     let request = ClientRequest {

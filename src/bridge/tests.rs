@@ -466,7 +466,10 @@ fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call
         session: SessionNo(1),
         envelope: &envelope,
     };
-    assert!(matches!(mux.request(request, &mut out), RequestOutcome::Sent(..)));
+    assert!(matches!(
+        mux.request(request, &mut out),
+        RequestOutcome::Sent(..)
+    ));
     let answers: Vec<_> = out.iter().map(to_worker).collect();
     assert_eq!(
         answers,

@@ -149,7 +149,9 @@ impl AccountArgs {
             ));
         }
         match StateDir::open(&config.state.dir) {
-            Ok(state) => Ok(StateAccess::Folder(Box::new(Folder::open(config, state).await?))),
+            Ok(state) => Ok(StateAccess::Folder(Box::new(
+                Folder::open(config, state).await?,
+            ))),
             Err(StateDirError::InUse { .. }) => {
                 let url = base_url(&config.admin.listen.to_string());
                 let url = url.map_err(|error| miette::miette!("{error}"))?;

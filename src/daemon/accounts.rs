@@ -18,8 +18,8 @@ use crate::config::{Config, SecretSource};
 use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
 use crate::preflight;
 use crate::store::{
-    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, Resealed, SecretRow, TenantRow,
-    TokenRow, Vault, VaultError, now,
+    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, Resealed, SecretRow,
+    TenantRow, TokenRow, Vault, VaultError, now,
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::oauth::Grants;

@@ -230,7 +230,11 @@ impl Observer for PoolMetrics {
     }
 
     fn circuit(&self, change: &CircuitChange) {
-        let CircuitChange { server, of, transition } = change;
+        let CircuitChange {
+            server,
+            of,
+            transition,
+        } = change;
         let tenant = match of {
             CircuitOf::Everyone => None,
             CircuitOf::Tenant(tenant) | CircuitOf::Configuration(tenant) => Some(tenant),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Reloader;
 use crate::pool::{StopReason, WorkerState, WorkerView};
-use crate::tenancy::refresh::{Readings, Readability, Unreadable, sources};
+use crate::tenancy::refresh::{Readability, Readings, Unreadable, sources};
 use crate::upstream::WorkerConnection;
 
 /// Files read and commands run at once.

@@ -26,7 +26,8 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
 use crate::front::{
-    Addresses, ConnectionLimits, Dispatch, Front, Guard, Listener, Parked, ConnectionSlots, RateLimits, Tls,
+    Addresses, ConnectionLimits, ConnectionSlots, Dispatch, Front, Guard, Listener, Parked,
+    RateLimits, Tls,
 };
 use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;

@@ -12,7 +12,7 @@ use super::arguments::{
 use super::catalogue::{COUNTER, has_structured_results};
 use super::message::{question_id, write_notification, write_request};
 use super::server::Server;
-use super::waiting::{MAX_WAITING, Sleeping, DelayedCall, What};
+use super::waiting::{DelayedCall, MAX_WAITING, Sleeping, What};
 use crate::protocol::{RawJson, Revision, code};
 
 /// Carries out `tools/call` with the id `id`. What it tells the client besides goes to `out`.

@@ -147,7 +147,9 @@ mod tests {
         }));
         let permit = flow.large_permit().await;
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let (future, polled) = poll_offloaded(permit, future, waker).await.expect("no panic");
+        let (future, polled) = poll_offloaded(permit, future, waker)
+            .await
+            .expect("no panic");
         assert!(polled.is_pending());
         let threads = future.await;
         assert_ne!(threads[0], threads[1]);

@@ -33,5 +33,5 @@ mod scheduler;
 mod time;
 
 pub use gate::Gate;
-pub use large::{Offloaded, LARGE, Permit, large, lost, poll_offloaded};
+pub use large::{LARGE, Offloaded, Permit, large, lost, poll_offloaded};
 pub use scheduler::{Flow, Scheduler};

@@ -19,7 +19,7 @@ use super::post::post;
 use super::response::body::Body;
 use super::response::reply;
 use super::state::Front;
-use super::transport::{live_stream, http_sse, session_stream};
+use super::transport::{http_sse, live_stream, session_stream};
 use crate::protocol::{Failure, Reason};
 use crate::session::EventId;
 

@@ -46,7 +46,7 @@ pub use addresses::Addresses;
 pub use dispatch::Dispatch;
 pub use net::listener::Listener;
 pub use net::tls::{Tls, TlsError};
-pub use net::{Ambiguous, ConnectionLimits, FramingError, Framing, ConnectionSlots};
+pub use net::{Ambiguous, ConnectionLimits, ConnectionSlots, Framing, FramingError};
 pub(crate) use pipeline::discard::take_unread;
 pub use pipeline::guard::Guard;
 pub use pipeline::limits::RateLimits;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::state::Gateway;
 use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{Claim, Lease, AcquireRequest};
+use crate::pool::{AcquireRequest, Claim, Lease};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{KnownRoots, Room, Route, RouteRequest};
 use crate::session::Session;

@@ -156,7 +156,12 @@ impl Aggregate<'_> {
         let session = self.session_of(lister, server).await?;
         let mut route = match &lister.whole {
             Some(_) => None,
-            None => Some(self.gateway.stateless_callers().worker_route(&session).await?),
+            None => Some(
+                self.gateway
+                    .stateless_callers()
+                    .worker_route(&session)
+                    .await?,
+            ),
         };
         let era = route.as_ref().map_or_else(Era::default, |route| route.era);
         let _in_use = session.in_use();

@@ -21,7 +21,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, Reason, code, error_response};
 use crate::routing::{Pages, ToolList};
 use crate::session::{Session, session_not_found};
-use crate::upstream::{SessionRequest, CallRefused, Called, NotKept, WorkerConnection};
+use crate::upstream::{CallRefused, Called, NotKept, SessionRequest, WorkerConnection};
 
 /// The id of stdiopool's own request for a list of tools, as raw JSON: no client can name it.
 const OWN_ID: &str = "\"dev.stdiopool/tools\"";

@@ -16,7 +16,7 @@ use crate::fair::{LARGE, large};
 use crate::held::Kind;
 use crate::session::Session;
 use crate::telemetry::labels;
-use crate::upstream::{Audience, Broadcast, Pushed, Topic, BroadcastStep, WorkerConnection};
+use crate::upstream::{Audience, Broadcast, BroadcastStep, Pushed, Topic, WorkerConnection};
 
 /// Sessions to which a notification is delivered at once, and at each turn of the task.
 const AT_ONCE: usize = 64;

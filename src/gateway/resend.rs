@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::packages::told_until_settled;
-use super::response_stream::{StoredRequest, Repeat, PendingResend, Resend, ResponseStream};
+use super::response_stream::{PendingResend, Repeat, Resend, ResponseStream, StoredRequest};
 use super::state::{Gateway, GatewayState};
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, RawId, Reason};

@@ -21,7 +21,7 @@ use crate::pool::Warmth;
 use crate::protocol::{Envelope, Failure, Method, Reason, code, result_response};
 use crate::session::{Reserved, Session};
 use crate::tenancy::ClientConfig;
-use crate::upstream::{SessionRequest, Called, WorkerConnection, error_response};
+use crate::upstream::{Called, SessionRequest, WorkerConnection, error_response};
 
 /// How often a call is offered to another worker because the one it got had just ended. Nothing
 /// of it had reached that one, so that offering it again is safe.

@@ -6,7 +6,7 @@ use super::gateway_event::EventSink;
 use super::packages;
 use super::rules::Finding;
 use super::session_table::SessionTable;
-use super::state::{GatewayParts, Gateway, GatewayState};
+use super::state::{Gateway, GatewayParts, GatewayState};
 use crate::bridge::AskRef;
 use crate::held::Ledger;
 use crate::ids::ServerName;

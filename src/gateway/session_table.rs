@@ -12,7 +12,7 @@ use super::gateway_event::EventSink;
 use super::stateless_sessions::{Caller, StatelessSessions};
 use super::suspended::SuspendedCalls;
 use crate::bridge::SessionNo;
-use crate::held::{TableFull, Kind, Ledger, charged};
+use crate::held::{Kind, Ledger, TableFull, charged};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{CurrentConfig, StartPlan};

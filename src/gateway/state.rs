@@ -19,7 +19,7 @@ use crate::store::SessionStore;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::{
-    ConnectionEvents, WorkerDependencies, WorkerConnection, WorkerEventSink, WorkerPool, Workers,
+    ConnectionEvents, WorkerConnection, WorkerDependencies, WorkerEventSink, WorkerPool, Workers,
 };
 use crate::worker::{Guardian, can_make_read_only};
 

@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::session_table::SessionTable;
 use super::suspended::{CallNo, Purpose, Suspended, Waits};
 use crate::bridge::stateless::Question;
-use crate::held::{TableFull, Kind, charged};
+use crate::held::{Kind, TableFull, charged};
 use crate::protocol::{Failure, Reason};
 
 /// What such a call takes beside its questions, in bytes.

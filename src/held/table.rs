@@ -210,19 +210,25 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
 
     /// Every entry, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&TenantId, &K, &V)> {
-        self.of_tenants
-            .iter()
-            .flat_map(|(tenant, entries)| entries.iter().map(move |(key, value)| (tenant, key, value)))
+        self.of_tenants.iter().flat_map(|(tenant, entries)| {
+            entries.iter().map(move |(key, value)| (tenant, key, value))
+        })
     }
 
     /// Every value, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.of_tenants.values_mut().flat_map(LruEntries::values_mut)
+        self.of_tenants
+            .values_mut()
+            .flat_map(LruEntries::values_mut)
     }
 
     fn went(&mut self, tenant: &TenantId) {
         self.len -= 1;
-        if self.of_tenants.get(tenant).is_some_and(LruEntries::is_empty) {
+        if self
+            .of_tenants
+            .get(tenant)
+            .is_some_and(LruEntries::is_empty)
+        {
             self.of_tenants.remove(tenant);
         }
     }

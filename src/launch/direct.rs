@@ -4,10 +4,10 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::launcher_settings;
 use super::line::PackageRun;
 use super::packages::Installed;
 use super::spec::LaunchSpec;
-use super::launcher_settings;
 
 /// The launch of a package without its launcher: the program itself, in the private view of the package at `view`,
 /// with the arguments that were meant for it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's

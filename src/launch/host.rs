@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
+use super::launcher_settings;
 use super::line::{PackageRun, Recipe};
 use super::spec::LaunchSpec;
-use super::launcher_settings;
 
 /// Why npm would not run the package from its cache, for a process with that environment and working
 /// directory; `None` if it would. Looks at a few files.

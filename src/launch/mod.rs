@@ -18,6 +18,7 @@ mod command_init;
 mod direct;
 mod group;
 mod host;
+mod launcher_settings;
 pub mod line;
 mod package;
 pub mod packages;
@@ -27,7 +28,6 @@ mod sandbox;
 mod secret_files;
 mod sources;
 mod spec;
-mod launcher_settings;
 
 pub use command_init::run_command_if_asked;
 pub use direct::direct;
@@ -39,7 +39,7 @@ pub use line::{
 pub use package::Package;
 pub use quiet::quieten;
 pub use reach::{Inaccessible, inaccessible, installation_of, unreadable, unreadable_itself};
-pub use sandbox::{UserPool, NamedPath, RunsAs, Sandbox, Strict};
+pub use sandbox::{NamedPath, RunsAs, Sandbox, Strict, UserPool};
 pub use secret_files::SecretFiles;
 pub use sources::{
     Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,

@@ -39,7 +39,8 @@ impl Inaccessible {
 pub fn inaccessible(path: &Path, user: u32) -> Option<Inaccessible> {
     let real = path.canonicalize().ok();
     let paths = [Some(path), real.as_deref()];
-    paths.into_iter()
+    paths
+        .into_iter()
         .flatten()
         .find_map(|path| inaccessible_above(path, user))
 }

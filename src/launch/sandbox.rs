@@ -161,7 +161,10 @@ mod tests {
     fn each_process_has_a_user_for_itself_until_it_is_gone() {
         let user_pool = UserPool::new(10, 2);
         let allocate = |worker| user_pool.allocate(WorkerId(worker));
-        assert_eq!((allocate(1), allocate(2), allocate(3)), (Some(10), Some(11), None));
+        assert_eq!(
+            (allocate(1), allocate(2), allocate(3)),
+            (Some(10), Some(11), None)
+        );
         assert_eq!(allocate(1), Some(10), "it keeps the one it has");
         user_pool.release(WorkerId(1));
         assert_eq!(allocate(3), Some(10));

@@ -33,7 +33,7 @@ mod runtime;
 mod runtime_tests;
 mod snapshot;
 
-pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Stop, AcquireRequest};
+pub use launcher::{AcquireRequest, ExitCause, Launcher, NoObserver, Observer, Stop};
 pub use lease::Lease;
 pub use policy::{
     CircuitChange, CircuitOf, CircuitTransition, Claim, KeyFacts, Limits, Predecessor, Refusal,

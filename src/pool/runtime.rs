@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::launcher::{ExitCause, Launcher, Observer, Stop, AcquireRequest};
+use super::launcher::{AcquireRequest, ExitCause, Launcher, Observer, Stop};
 use super::lease::Lease;
 use super::policy::{
     Action, CircuitChange, Event, Limits, Policy, Refusal, StartFailure, Stock, StopReason,
@@ -127,7 +127,10 @@ impl<L: Launcher> Pool<L> {
     ///
     /// # Cancel-Safety
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
-    pub async fn acquire(&self, request: AcquireRequest<L::Spec>) -> (Result<Lease<L>, Refusal>, Duration) {
+    pub async fn acquire(
+        &self,
+        request: AcquireRequest<L::Spec>,
+    ) -> (Result<Lease<L>, Refusal>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
         let mut answer = match self.inner.request(ticket, request) {
             Admission::AtOnce(answer) => return (answer, Duration::ZERO),
@@ -253,7 +256,9 @@ impl<L: Launcher> Pool<L> {
         let event = Event::Stock(spares.iter().map(stock).collect());
         let effects = {
             let mut core = self.inner.core.lock();
-            let specs = spares.into_iter().map(|request| (request.key, request.spec));
+            let specs = spares
+                .into_iter()
+                .map(|request| (request.key, request.spec));
             core.spare_specs = specs.collect();
             self.inner.step(&mut core, event)
         };
@@ -334,7 +339,11 @@ impl<L: Launcher> fmt::Debug for Pool<L> {
 }
 
 impl<L: Launcher> Inner<L> {
-    fn request(self: &Arc<Self>, ticket: TicketId, request: AcquireRequest<L::Spec>) -> Admission<L> {
+    fn request(
+        self: &Arc<Self>,
+        ticket: TicketId,
+        request: AcquireRequest<L::Spec>,
+    ) -> Admission<L> {
         let AcquireRequest {
             key,
             facts,

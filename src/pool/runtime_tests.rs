@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Refusal,
-    StartFailure, Stop, StopReason, AcquireRequest,
+    AcquireRequest, ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool,
+    Refusal, StartFailure, Stop, StopReason,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 

@@ -52,7 +52,9 @@ impl Launch {
                 (Weight::Failing, text)
             }
             LaunchForecast::NotUnderstood(why) => (Weight::Odd, why.clone()),
-            LaunchForecast::Package(_) | LaunchForecast::AsWritten | LaunchForecast::Differs(_) => return None,
+            LaunchForecast::Package(_) | LaunchForecast::AsWritten | LaunchForecast::Differs(_) => {
+                return None;
+            }
         };
         let of_server = |key| path(["servers", self.server.as_str(), key]);
         let rests_on = ["args", "env", "cwd", "launch"].map(of_server);
@@ -73,7 +75,9 @@ impl Launch {
             LaunchForecast::Package(name) => {
                 format!("server `{server}`: package `{name}` is installed and started from there")
             }
-            LaunchForecast::AsWritten => format!("server `{server}`: its command is run as written"),
+            LaunchForecast::AsWritten => {
+                format!("server `{server}`: its command is run as written")
+            }
             LaunchForecast::NotUnderstood(_) => {
                 format!("server `{server}`: its command is run as written, as warned of")
             }
@@ -122,6 +126,9 @@ mod tests {
         assert_eq!(odd, LaunchForecast::NotUnderstood(told.to_owned()));
         assert_eq!((finding.weight, &*finding.message), (Weight::Odd, told));
         assert_eq!(finding.key, path(["servers", "x", "command"]));
-        assert_eq!(forecast("command = \"cat\""), (LaunchForecast::AsWritten, None));
+        assert_eq!(
+            forecast("command = \"cat\""),
+            (LaunchForecast::AsWritten, None)
+        );
     }
 }

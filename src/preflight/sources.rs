@@ -14,7 +14,7 @@ use crate::config::downloads::{Family, Kind, Word, downloaders, kind};
 use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, lacking_of, says_from_where, unseen};
 use crate::routing::LaunchForecast;
-use crate::tenancy::{InstallEnvironment, DryRun};
+use crate::tenancy::{DryRun, InstallEnvironment};
 use crate::worker;
 
 /// Servers that are named in one message; how many more there are is said.

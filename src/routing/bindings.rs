@@ -244,7 +244,9 @@ impl Verdict {
             for (tool, facts) in own {
                 let binding = self.bindings.entry((*tool).clone()).or_default();
                 match facts.takes(argument) {
-                    ArgumentSupport::Declared | ArgumentSupport::Unsaid => binding.sets.insert(argument.to_owned()),
+                    ArgumentSupport::Declared | ArgumentSupport::Unsaid => {
+                        binding.sets.insert(argument.to_owned())
+                    }
                     ArgumentSupport::Not => binding.withheld.insert(argument.to_owned()),
                 };
             }
@@ -464,7 +466,11 @@ mod tests {
             of(json!({ "properties": { "a": {} }, "oneOf": [{ "properties": { "b": {} } }] }));
         assert_eq!(
             (both.takes("a"), both.takes("b"), both.takes("c")),
-            (ArgumentSupport::Declared, ArgumentSupport::Declared, ArgumentSupport::Not)
+            (
+                ArgumentSupport::Declared,
+                ArgumentSupport::Declared,
+                ArgumentSupport::Not
+            )
         );
         let elsewhere =
             of(json!({ "properties": { "a": {} }, "allOf": [{ "$ref": "#/$defs/x" }] }));

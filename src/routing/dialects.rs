@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::bridge::{Dialect, Era, EraRefusal, DialectRecord};
+use crate::bridge::{Dialect, DialectRecord, Era, EraRefusal};
 use crate::ids::ProgramId;
 use crate::store::{EraRow, EraStore};
 

@@ -12,7 +12,7 @@ use crate::config::{Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::{Installer, Slot};
-use crate::pool::{KeyFacts, AcquireRequest};
+use crate::pool::{AcquireRequest, KeyFacts};
 use crate::protocol::Failure;
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, lineage, pool_key, program_id};

@@ -110,7 +110,10 @@ impl RootsTable {
             };
             if by_lineage.insert(tenant, lineage, new, |_| false).is_err() {
                 let number = self.fresh();
-                return RootsSlot { base: lineage, number };
+                return RootsSlot {
+                    base: lineage,
+                    number,
+                };
             }
         }
         let number = match by_lineage.get(tenant, &lineage) {
@@ -120,7 +123,10 @@ impl RootsTable {
                 Some(roots) => known.of(roots, || self.fresh()),
             },
         };
-        RootsSlot { base: lineage, number }
+        RootsSlot {
+            base: lineage,
+            number,
+        }
     }
 
     /// A worker of that slot was told those roots by a client itself.
@@ -225,7 +231,9 @@ mod tests {
         }
         assert_ne!(table.slot(&anna, lineage(1), Some([0; 32])), first);
         let claimed = table.by_lineage.lock();
-        let sets = claimed.peek(&anna, &lineage(1)).map(|launch| launch.claimed.len());
+        let sets = claimed
+            .peek(&anna, &lineage(1))
+            .map(|launch| launch.claimed.len());
         assert_eq!(sets, Some(MAX_SETS));
     }
 }

@@ -171,7 +171,10 @@ mod tests {
 
         restore(&state, &copy).expect("restored");
         let names = |state| {
-            let rows = OpenedState::open(state).expect("opens").account_rows.tenants;
+            let rows = OpenedState::open(state)
+                .expect("opens")
+                .account_rows
+                .tenants;
             rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
         };
         assert_eq!(names(&state), ["acme"]);

@@ -264,7 +264,11 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
         let was_locked = std::mem::replace(&mut is_locked, all.as_ref().is_err_and(is_busy));
         if is_locked != was_locked {
             // The program that has the file was waited for: the changes that follow do not wait as long each.
-            let timeout = if is_locked { LOCKED_TIMEOUT } else { BUSY_TIMEOUT };
+            let timeout = if is_locked {
+                LOCKED_TIMEOUT
+            } else {
+                BUSY_TIMEOUT
+            };
             if let Err(error) = connection.busy_timeout(timeout) {
                 tracing::warn!(%error, "the state is waited for as before");
             }

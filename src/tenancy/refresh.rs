@@ -159,7 +159,10 @@ secrets.key = { file = "key" }
         let mut unreadable = Unreadable::default();
         let said = [true, false, false, true, true, false].map(|ok| unreadable.note(&file(), ok));
         let lost = Some(Readability::Lost);
-        assert_eq!(said, [None, lost, None, Some(Readability::Regained), None, lost]);
+        assert_eq!(
+            said,
+            [None, lost, None, Some(Readability::Regained), None, lost]
+        );
         unreadable.keep(|_| false);
         assert_eq!(unreadable.note(&file(), false), lost, "it was forgotten");
     }

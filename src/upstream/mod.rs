@@ -52,7 +52,7 @@ pub use workers::Workers;
 pub(crate) use attachment::Attachment;
 pub(crate) use broadcast::{Audience, Broadcast, BroadcastStep};
 pub(crate) use connection::own_tools::NotKept;
-pub(crate) use connection::{SessionRequest, CallRefused, Called, ToolFilter};
+pub(crate) use connection::{CallRefused, Called, SessionRequest, ToolFilter};
 pub(crate) use events::{ConnectionEvent, ConnectionEvents};
 pub(crate) use lease::{WorkerLease, WorkerPool};
 pub(crate) use outbound_message::{Pushed, Topic};

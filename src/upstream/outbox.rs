@@ -135,10 +135,13 @@ impl Outbox {
 
     /// Messages are charged to that tenant from now on, unless another is already.
     pub fn charge_to(&self, account: &Account) {
-        self.inner.lock().charges.get_or_insert_with(|| OutboxCharges {
-            messages: account.nothing(held::Kind::Message),
-            answers: account.nothing(held::Kind::Answer),
-        });
+        self.inner
+            .lock()
+            .charges
+            .get_or_insert_with(|| OutboxCharges {
+                messages: account.nothing(held::Kind::Message),
+                answers: account.nothing(held::Kind::Answer),
+            });
     }
 
     /// The account of the messages, once that is known.

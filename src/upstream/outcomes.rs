@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::counted::counted;
 use crate::pool::{
-    CircuitChange, CircuitOf, CircuitTransition, Predecessor, Refusal, StartFailure, Stop, StopReason,
+    CircuitChange, CircuitOf, CircuitTransition, Predecessor, Refusal, StartFailure, Stop,
+    StopReason,
 };
 use crate::protocol::{ExitReason, Failure, Reason};
 

@@ -151,9 +151,17 @@ fn what_the_pool_decides_is_told_as_the_tables_say() {
         CircuitOf::Tenant(tenant()),
         CircuitOf::Configuration(tenant()),
     ] {
-        for transition in [opens.clone(), CircuitTransition::Closes, CircuitTransition::Forgotten] {
+        for transition in [
+            opens.clone(),
+            CircuitTransition::Closes,
+            CircuitTransition::Forgotten,
+        ] {
             let (server, of) = (server(), of.clone());
-            let said = circuit_changed(&CircuitChange { server, of, transition });
+            let said = circuit_changed(&CircuitChange {
+                server,
+                of,
+                transition,
+            });
             writeln!(table, "{said}").expect("in memory");
         }
     }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::exit::Exit;
 use super::egress_attempt::EgressAttempt;
+use super::exit::Exit;
 use crate::protocol::Broken;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,

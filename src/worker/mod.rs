@@ -25,7 +25,7 @@
 mod cgroup;
 mod disk;
 mod egress;
-mod mount_plan;
+mod egress_attempt;
 mod exit;
 pub mod framing;
 mod guardian;
@@ -33,9 +33,9 @@ mod handle;
 mod inbox;
 mod life;
 pub mod memory;
+mod mount_plan;
 mod options;
 mod output;
-mod egress_attempt;
 mod resolving;
 mod spawn;
 mod spawn_error;
@@ -48,6 +48,7 @@ mod strict;
 pub use cgroup::{Breaches, Groups, groups};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
+pub use egress_attempt::EgressAttempt;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
     Domains, Guardian, GuardianError, IsolationUnavailable, can_be_strict, can_have_list_of_hosts,
@@ -56,7 +57,6 @@ pub use guardian::{
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
-pub use egress_attempt::EgressAttempt;
 pub use spawn::{find_program, out_of_reach, spawn};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

@@ -13,12 +13,12 @@ use tracing::Instrument;
 use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
-use super::mount_plan::MountPlan;
 use super::guardian::{
-    Files, Launch, LaunchError, Launched, IsolationUnavailable, Root, can_be_strict, can_have_list_of_hosts,
-    can_have_no_network, can_hide_from_users, can_make_read_only,
+    Files, IsolationUnavailable, Launch, LaunchError, Launched, Root, can_be_strict,
+    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only,
 };
 use super::life::{self, Pipes};
+use super::mount_plan::MountPlan;
 use super::spawn_error::{SpawnError, explain};
 use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
@@ -383,14 +383,15 @@ fn check_paths(
     program: &Path,
     cwd: &Path,
 ) -> Result<(), SpawnError> {
-    let closed =
-        |key: Option<&String>, what: String, path: &Path, why: Inaccessible| SpawnError::Inaccessible {
+    let closed = |key: Option<&String>, what: String, path: &Path, why: Inaccessible| {
+        SpawnError::Inaccessible {
             key: key.cloned(),
             what,
             path: path.to_owned(),
             user,
             why,
-        };
+        }
+    };
     for named in spec.sandbox.iter().flat_map(|sandbox| &sandbox.named) {
         if let Some(why) = mount_plan.unreadable(&named.path, user) {
             let what = format!("`{}`", named.key);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::guardian::{LaunchError, IsolationUnavailable, SpawnFailure, Stage};
+use super::guardian::{IsolationUnavailable, LaunchError, SpawnFailure, Stage};
 use crate::launch::{Inaccessible, LaunchSpec};
 
 /// Why a worker could not be started.

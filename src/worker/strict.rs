@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::guardian::{RootEntry, Root};
+use super::guardian::{Root, RootEntry};
 use crate::launch::{LaunchSpec, Sandbox, Strict};
 
 /// Folders of programs and libraries. Some are links into others.

@@ -334,7 +334,10 @@ async fn version(program: &str) -> Option<String> {
         .arg("--version")
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PROBE_TIMEOUT, output).await.ok()?.ok()?;
+    let output = tokio::time::timeout(PROBE_TIMEOUT, output)
+        .await
+        .ok()?
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().next()?.trim().to_owned();
     (output.status.success() && !line.is_empty()).then_some(line)

@@ -367,7 +367,8 @@ impl Activity {
     /// Asks the connection to end.
     pub(super) fn close_request(&self, close_request: CloseRequest) {
         // Seen by a first poll after this; an earlier one has left its waker.
-        self.close_request.fetch_max(close_request as u8, Ordering::AcqRel);
+        self.close_request
+            .fetch_max(close_request as u8, Ordering::AcqRel);
         self.task.wake();
     }
 
@@ -456,7 +457,8 @@ impl LifetimeMonitor {
                 CloseRequest::Leave | CloseRequest::Close => LINGER,
                 CloseRequest::None | CloseRequest::Finish => self.timeouts.write,
             };
-            let is_over = has_lasted(since, limit) && (is_idle || close_request == CloseRequest::Leave);
+            let is_over =
+                has_lasted(since, limit) && (is_idle || close_request == CloseRequest::Leave);
             if is_over && (taken < LEAST_TAKEN || close_request == CloseRequest::Leave) {
                 return Verdict::Close("it was to end, and did not");
             }

@@ -113,8 +113,7 @@ impl ConnectionCharge {
         if is_over || !has_room {
             let (slot, account) = (&of_connection.slot, self.charge.account());
             let peer = of_connection.peer.filter(|_| is_over);
-            slot
-                .slots()
+            slot.slots()
                 .make_room(slot, of_connection.peer.is_none(), peer);
             if account.held() > account.limit().saturating_mul(SLACK) {
                 slot.ends();
@@ -128,7 +127,11 @@ impl ConnectionCharge {
     }
 
     /// For a head of which so many bytes have come and that has not ended, `before` of which are charged.
-    pub(super) fn of_head(slot: &Arc<ConnectionSlot>, before: Option<Self>, bytes: usize) -> Option<Self> {
+    pub(super) fn of_head(
+        slot: &Arc<ConnectionSlot>,
+        before: Option<Self>,
+        bytes: usize,
+    ) -> Option<Self> {
         let Some(before) = before else {
             return Self::of(slot, bytes);
         };
@@ -137,7 +140,10 @@ impl ConnectionCharge {
     }
 
     /// For a request that begins; nothing if it is one of a few with a short head.
-    pub(super) fn of_request(slot: &Arc<ConnectionSlot>, headers: &HeaderMap) -> Option<RequestCharge> {
+    pub(super) fn of_request(
+        slot: &Arc<ConnectionSlot>,
+        headers: &HeaderMap,
+    ) -> Option<RequestCharge> {
         let head = size_of(headers);
         if head <= FREE_HEAD && slot.activity().under_way() <= FREE_REQUESTS {
             return None;

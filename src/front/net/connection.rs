@@ -14,7 +14,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-use super::activity::{LifetimeMonitor, Timeouts, Verdict, CloseRequest};
+use super::activity::{CloseRequest, LifetimeMonitor, Timeouts, Verdict};
 use super::connection_slots::ConnectionSlot;
 use super::request::Served;
 use super::streams::StreamExecutor;

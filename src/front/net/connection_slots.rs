@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::activity::{Activity, Timeouts, CloseRequest};
+use super::activity::{Activity, CloseRequest, Timeouts};
 use super::victims::{Candidate, victims};
 use crate::fair::Flow;
 use crate::held::Ledger;

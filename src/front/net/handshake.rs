@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::charges::{FREE_HEAD, ConnectionCharge};
+use super::charges::{ConnectionCharge, FREE_HEAD};
 use super::connection_slots::ConnectionSlot;
 use super::watched::HangUp;
 

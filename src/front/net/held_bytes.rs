@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::activity::CloseRequest;
-use super::connection_slots::{ConnectionSlots, ConnectionSlot};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 
 /// One in so many of the bytes that all strangers may hold are for one peer.
 const PART_OF_PEER: u64 = 4;

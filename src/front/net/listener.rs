@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 use super::handshake::Handshake;
 use super::peer::Peer;
-use super::connection_slots::{ConnectionSlots, ConnectionSlot};
 use super::request::Served;
 use super::tls::Tls;
 use crate::fair::{Flow, Gate};
@@ -141,7 +141,11 @@ impl Listener {
     ///
     /// # Cancel-Safety
     /// A dropped call may lose a connection that has no slot yet.
-    async fn accept(&self, slots: &Arc<ConnectionSlots>, flow: &Flow) -> io::Result<Option<Accepted>> {
+    async fn accept(
+        &self,
+        slots: &Arc<ConnectionSlots>,
+        flow: &Flow,
+    ) -> io::Result<Option<Accepted>> {
         let mut gate = Gate::default();
         let (stream, peer) =
             poll_fn(|cx| gate.poll(flow, cx, |cx| self.tcp.poll_accept(cx))).await?;
@@ -179,11 +183,7 @@ struct Service<D> {
 
 impl<D: Serve> Service<D> {
     async fn serve(self, accepted: Accepted) {
-        let Accepted {
-            stream,
-            peer,
-            slot,
-        } = accepted;
+        let Accepted { stream, peer, slot } = accepted;
         let timeouts = self.slots.timeouts();
         let of = Peer {
             // One of IPv4 that a listener on IPv6 shows in a form of its own is that one.

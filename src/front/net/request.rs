@@ -13,8 +13,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
 use super::charges::{ConnectionCharge, RequestCharge};
-use super::framing::FramingError;
 use super::connection_slots::ConnectionSlot;
+use super::framing::FramingError;
 use super::progress::Progress;
 use crate::front::response::body::Body;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};

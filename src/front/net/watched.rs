@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
-use super::charges::{FREE_HEAD, ConnectionCharge};
-use super::framing::Framing;
+use super::charges::{ConnectionCharge, FREE_HEAD};
 use super::connection_slots::ConnectionSlot;
+use super::framing::Framing;
 use super::untaken::untaken;
 
 /// Bytes that are read, and written, before others have their turn.

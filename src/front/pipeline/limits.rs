@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Rates};
 use crate::front::response::body::Body;
-use crate::held::{Bounds, Charge, TableFull, Full, Kind, Ledger, TenantTable, charged};
+use crate::held::{Bounds, Charge, Full, Kind, Ledger, TableFull, TenantTable, charged};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;

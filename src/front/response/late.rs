@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::body::Body;
 use super::reply::{self, SESSION_HEADER};
 use super::sse::{FIRST_WORDS, KEEP_ALIVE, QUIET_CALL};
-use crate::fair::{Offloaded, Flow, Permit, lost, poll_offloaded};
+use crate::fair::{Flow, Offloaded, Permit, lost, poll_offloaded};
 use crate::protocol::sse::{DATA, EVENT_END};
 
 /// A request that is being served.
@@ -162,7 +162,9 @@ impl Answer {
                     let Some(permit) = self.late.0.lock().offload.take() else {
                         return Poll::Pending;
                     };
-                    if let Polling::Inline(serving) = std::mem::replace(&mut self.polling, Polling::Done) {
+                    if let Polling::Inline(serving) =
+                        std::mem::replace(&mut self.polling, Polling::Done)
+                    {
                         let offloaded = poll_offloaded(permit, serving, cx.waker().clone());
                         self.polling = Polling::Offloaded(offloaded);
                     }

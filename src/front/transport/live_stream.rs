@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::parked::{PendingHandOver, Resumption, HandOver, Parked};
+use super::parked::{HandOver, Parked, PendingHandOver, Resumption};
 use super::post_stream::PostStream;
 use super::wait_progress::WaitProgress;
 use crate::bridge::SessionNo;
@@ -200,7 +200,12 @@ impl TakeOver {
 
 /// A stream whose client has come back before the connection that tells it can give it away: it writes to a peer that
 /// takes nothing.
-fn claimed(coming: PendingHandOver, last: EventId, session: SessionNo, parked: &Arc<Parked>) -> Body {
+fn claimed(
+    coming: PendingHandOver,
+    last: EventId,
+    session: SessionNo,
+    parked: &Arc<Parked>,
+) -> Body {
     let state = (TakeOver::Pending(coming, last), Arc::clone(parked));
     Body::from_stream(stream::unfold(state, move |(claimed, parked)| async move {
         let (piece, claimed) = claimed.next(session, &parked).await?;

@@ -20,10 +20,10 @@
 //!
 //! This module deliberately decides nothing about who may ask what: the pipeline has when a message comes here.
 
-pub(super) mod live_stream;
 pub(super) mod batch;
 pub(super) mod channels;
 pub(super) mod http_sse;
+pub(super) mod live_stream;
 pub(super) mod local;
 pub(super) mod parked;
 pub(super) mod post_stream;

@@ -228,7 +228,8 @@ impl Parked {
             let mut all = self.0.lock();
             let before = all.take(session, no);
             all.wait(session, stream, since);
-            let waiting = all.of_session(session, |state| matches!(state, StreamState::Waits { .. }));
+            let waiting =
+                all.of_session(session, |state| matches!(state, StreamState::Waits { .. }));
             let oldest = (waiting.len() > MAX_OF_SESSION).then(|| all.take(session, waiting[0]));
             (before, oldest)
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::stateless_begin::{CallStart, CallRequest};
+use super::stateless_begin::{CallRequest, CallStart};
 use super::stateless_call::{LISTS_LAST, StreamItem};
 use super::stateless_stream::StatelessStream;
 use super::wait_progress::WaitProgress;
@@ -110,7 +110,9 @@ pub(in crate::front) async fn call(
             }
         },
         CallStart::Over(last) => last.into(),
-        CallStart::Refused(failure) => reply::answer(&failure, Some(request.id), inbound.statuses()),
+        CallStart::Refused(failure) => {
+            reply::answer(&failure, Some(request.id), inbound.statuses())
+        }
     }
 }
 

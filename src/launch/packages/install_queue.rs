@@ -89,7 +89,11 @@ impl QueueState {
         }
         self.waiting.remove(at);
         let since = now;
-        self.running.push(Running { id, requester, since });
+        self.running.push(Running {
+            id,
+            requester,
+            since,
+        });
         true
     }
 
@@ -101,8 +105,16 @@ impl QueueState {
         }
         let is_long = |running: &&Running| now.duration_since(running.since) >= USUAL;
         let long = self.running.iter().filter(is_long).count();
-        let of = |requester: &Requester| self.running.iter().filter(|it| it.requester == *requester).count();
-        let has_several = self.running.iter().any(|running| of(&running.requester) > 1);
+        let of = |requester: &Requester| {
+            self.running
+                .iter()
+                .filter(|it| it.requester == *requester)
+                .count()
+        };
+        let has_several = self
+            .running
+            .iter()
+            .any(|running| of(&running.requester) > 1);
         own == 0 && taken < PERMITS + EXTRA_PERMITS && (has_several || taken - PERMITS < long)
     }
 

@@ -17,11 +17,11 @@ use tracing::{Instrument, Span};
 
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
+use super::install_queue::{InstallQueue, Requesters};
 use super::manifest::ManifestError;
 use super::pins::Pins;
 use super::refusal::{masked, refusal};
 use super::seals::Seals;
-use super::install_queue::{Requesters, InstallQueue};
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
 use crate::launch::line::Entry;

@@ -251,7 +251,12 @@ impl Policy {
     }
 
     /// A worker of the key has served: what failed before is history.
-    pub(super) fn forgive(&mut self, key: PoolKey, transition: CircuitTransition, out: &mut Vec<Action>) {
+    pub(super) fn forgive(
+        &mut self,
+        key: PoolKey,
+        transition: CircuitTransition,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(record) = self.keys.get_mut(&key) {
             if std::mem::take(&mut record.is_told_open) {
                 let of = CircuitOf::Configuration(record.facts.tenant.clone());
@@ -303,5 +308,9 @@ impl Policy {
 
 fn changes(server: &ServerName, of: CircuitOf, transition: CircuitTransition) -> Action {
     let server = server.clone();
-    Action::Circuit(Box::new(CircuitChange { server, of, transition }))
+    Action::Circuit(Box::new(CircuitChange {
+        server,
+        of,
+        transition,
+    }))
 }

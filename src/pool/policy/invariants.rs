@@ -23,7 +23,10 @@ impl Policy {
         );
         assert_eq!(self.starting.len(), counted.count(), "starting");
         let takes_start_permit = |id| self.workers[id].counts_until.is_some();
-        assert!(self.starting.iter().all(takes_start_permit), "who takes a start permit");
+        assert!(
+            self.starting.iter().all(takes_start_permit),
+            "who takes a start permit"
+        );
         assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
         let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
         let mut of_server: FxHashMap<_, usize> = FxHashMap::default();

@@ -36,14 +36,14 @@ mod invariants;
 mod lifecycle;
 mod limits;
 mod lineage;
+mod lineage_wait;
 mod memory;
 mod page_out;
-mod lineage_wait;
-mod start_permits;
 mod refusal;
 mod schedule;
 mod spares;
 mod start_failure;
+mod start_permits;
 mod state;
 mod stock;
 

@@ -149,7 +149,12 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-fn write(file: &mut LogFile, waiting: &Receiver<QueuedLine>, lost: &AtomicU64, lost_ever: &AtomicU64) {
+fn write(
+    file: &mut LogFile,
+    waiting: &Receiver<QueuedLine>,
+    lost: &AtomicU64,
+    lost_ever: &AtomicU64,
+) {
     let mut said: Option<Instant> = None;
     while let Ok(record) = waiting.recv() {
         let mut next = Some(record);

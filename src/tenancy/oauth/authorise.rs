@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::answer::{self, TokenRefusal};
 use super::grants::{Finished, Grant, GrantEvent, Grants, NotKept};
-use super::stored_grant::StoredGrant;
 use super::pending::{self, LINK_LIFETIME, Link, LinkError, OpenedLink, Pending, UnknownLink};
 use super::provider::NotTold;
 use super::refresh::lifetime;
 use super::request::{self, Form};
 use super::schedule::Schedule;
+use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 

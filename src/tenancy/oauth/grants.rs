@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::stored_grant::StoredGrant;
 use super::pending::Table;
 use super::provider::Provider;
 use super::schedule::{Demand, Schedule};
+use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -326,7 +326,11 @@ impl Grants {
     ///
     /// # Errors
     /// [`NotKept`]; what was on disk before is still there.
-    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &StoredGrant) -> Result<(), NotKept> {
+    pub(super) async fn keep(
+        &self,
+        (tenant, server): &Key,
+        kept: &StoredGrant,
+    ) -> Result<(), NotKept> {
         let (Some(vault), Some(store)) = (&self.vault, &self.store) else {
             return Err(NotKept::NoFile);
         };

@@ -21,12 +21,12 @@
 mod answer;
 mod authorise;
 mod grants;
-mod stored_grant;
 mod pending;
 mod provider;
 mod refresh;
 mod request;
 mod schedule;
+mod stored_grant;
 
 pub use grants::{Finished, GrantEvent, GrantEventSink, GrantInfo, Grants};
 pub use pending::{LINK_LIFETIME, Link, LinkError, OpenedLink};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::own_tools::Changes;
-use super::{SessionRequest, RequestedList, CallRefused, Called, PendingCall, WorkerConnection};
+use super::{CallRefused, Called, PendingCall, RequestedList, SessionRequest, WorkerConnection};
 use crate::bridge::{AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};

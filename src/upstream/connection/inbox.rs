@@ -9,7 +9,7 @@ use crate::pool::StopReason;
 use crate::protocol::{Failure, Line, Reason};
 use crate::upstream::events::ConnectionEvent;
 use crate::upstream::outcomes::why_stopped;
-use crate::worker::{Exit, ExitStatusKind, Inbox, Oversized, EgressAttempt};
+use crate::worker::{EgressAttempt, Exit, ExitStatusKind, Inbox, Oversized};
 
 impl Inbox for WorkerConnection {
     fn message(&self, line: Bytes) {

@@ -118,7 +118,9 @@ impl WorkerConnection {
         let too_long = self.assembly.lock().too_long;
         match (malformed.flaw, too_long) {
             (Flaw::TooLong, Some(too_long)) => MalformedDetail::TooLong(too_long),
-            (flaw, _) => MalformedDetail::Off(flaw, excerpt(&malformed.line, &self.plan.spec.redactor)),
+            (flaw, _) => {
+                MalformedDetail::Off(flaw, excerpt(&malformed.line, &self.plan.spec.redactor))
+            }
         }
     }
 

@@ -30,9 +30,9 @@ use tokio::time::Instant;
 use self::pace::Pace;
 pub use self::slots::descriptors_for_hosts;
 pub(super) use self::state::Egress;
-use super::guardian::Sockets;
 use super::egress_attempt::EgressAttempt;
-use crate::egress::{QueryOutcome, MAX_HEAD, answer, attempt_of, plain};
+use super::guardian::Sockets;
+use crate::egress::{MAX_HEAD, QueryOutcome, answer, attempt_of, plain};
 use crate::telemetry::labels::EgressOutcome;
 
 /// Connections of one worker that are taken each second, and at once; further ones wait in the kernel.

@@ -9,8 +9,8 @@ use super::slots::EgressSlots;
 use super::target::{Lookup, SystemLookup};
 use crate::egress::{AllowList, NameTable, Synthetic};
 use crate::fair::Flow;
-use crate::worker::inbox::Inbox;
 use crate::worker::egress_attempt::EgressAttempt;
+use crate::worker::inbox::Inbox;
 
 /// The egress of one worker.
 pub(in crate::worker) struct Egress {

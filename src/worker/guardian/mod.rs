@@ -52,8 +52,8 @@ pub use handle::{Guardian, GuardianError};
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 
-pub(crate) use mounts::{Mount, FileContents};
+pub(crate) use mounts::{FileContents, Mount};
 pub(crate) use network::Sockets;
 pub use probe::{IsolationUnavailable, can_be_strict, can_have_list_of_hosts, can_have_no_network};
-pub(crate) use root::{RootEntry, Root};
+pub(crate) use root::{Root, RootEntry};
 pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};

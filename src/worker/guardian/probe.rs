@@ -12,7 +12,7 @@ use nix::unistd::{getegid, geteuid};
 use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
-use super::root::{RootEntry, Root};
+use super::root::{Root, RootEntry};
 use super::{domain, filter};
 
 /// First argument that makes this program try isolation; the second says which.
@@ -71,10 +71,13 @@ pub fn can_have_list_of_hosts() -> Result<(), IsolationUnavailable> {
 }
 
 fn ask(what: &str) -> Result<(), IsolationUnavailable> {
-    let answer = answer(what).map_err(|error| IsolationUnavailable::new(format_args!("not tried: {error}")))?;
+    let answer = answer(what)
+        .map_err(|error| IsolationUnavailable::new(format_args!("not tried: {error}")))?;
     match answer.strip_prefix("no: ") {
         None if answer == "yes" => Ok(()),
-        None => Err(IsolationUnavailable::new("the process that tried it was killed")),
+        None => Err(IsolationUnavailable::new(
+            "the process that tried it was killed",
+        )),
         Some(why) => Err(IsolationUnavailable::new(why)),
     }
 }
@@ -165,7 +168,9 @@ fn try_as_init(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
     match waitpid(child, None) {
         Ok(WaitStatus::Exited(_, 0)) => Ok(()),
         Ok(WaitStatus::Exited(_, _)) => std::process::exit(0),
-        _ => Err(IsolationUnavailable::new("the process that tried it was killed")),
+        _ => Err(IsolationUnavailable::new(
+            "the process that tried it was killed",
+        )),
     }
 }
 

@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::mounts::{Mount, FileContents};
+use super::mounts::{FileContents, Mount};
 use super::namespaces::Namespaces;
 use super::network::OwnNetwork;
 use super::root::Root;

@@ -2,11 +2,11 @@
 
 mod circuits;
 mod crowd;
-mod rng;
 mod fairness;
 mod life;
 mod lineage;
 mod placing;
+mod rng;
 mod spares;
 mod weight;
 mod world;

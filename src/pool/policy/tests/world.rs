@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Limits, Policy, Refusal,
-    StartFailure, Stock, StopReason, TicketId,
+    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Limits, Policy,
+    Refusal, StartFailure, Stock, StopReason, TicketId,
 };
 use super::rng::{Rng, limits, spares_of};
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
@@ -235,7 +235,11 @@ impl World {
 
     /// Each opens once before it closes. Circuits of single tenants open and close unheard while everyone's is open.
     fn circuit_changes(&mut self, change: &CircuitChange) {
-        let CircuitChange { server, of, transition } = change;
+        let CircuitChange {
+            server,
+            of,
+            transition,
+        } = change;
         let this = (server.clone(), of.clone());
         let of_everyone = (server.clone(), CircuitOf::Everyone);
         match (of, transition) {
