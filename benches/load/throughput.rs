@@ -57,11 +57,11 @@ struct System {
     calls: Calls,
     cpu: Cpu,
     /// What ends with it.
-    _kept: Kept,
+    _kept: SystemParts,
 }
 
-/// What a system needs as long as it is measured.
-enum Kept {
+/// The processes that a system needs as long as it is measured.
+enum SystemParts {
     Nothing,
     Bare { _process: Process },
     Stdiopool { _served: Box<Served> },
@@ -179,14 +179,14 @@ fn pipe(args: &LoadArgs, sessions: usize) -> Result<System> {
         call,
         calls: Calls::default(),
         cpu: Cpu::default(),
-        _kept: Kept::Nothing,
+        _kept: SystemParts::Nothing,
     })
 }
 
 async fn bare(args: &LoadArgs, sessions: usize) -> Result<System> {
     let (process, endpoint) = bare_http::start(args.bytes)?;
     let (pid, call) = (process.id(), Call::echo(args.bytes));
-    let kept = Kept::Bare { _process: process };
+    let kept = SystemParts::Bare { _process: process };
     http("bare http", &endpoint, call, sessions, Some(pid), kept).await
 }
 
@@ -199,7 +199,7 @@ async fn pool(args: &LoadArgs, sessions: usize) -> Result<System> {
     let served = Box::new(Served::start(&config)?);
     let (pid, call) = (served.process.id(), Call::echo(args.bytes));
     let endpoint = served.endpoint(0);
-    let kept = Kept::Stdiopool { _served: served };
+    let kept = SystemParts::Stdiopool { _served: served };
     http("stdiopool", &endpoint, call, sessions, Some(pid), kept).await
 }
 
@@ -210,7 +210,7 @@ async fn other(bridge: &Bridge, args: &LoadArgs, sessions: usize) -> Result<Syst
         token: None,
     };
     let call = Call::text(Era::Initialize, &bridge.tool, &bridge.argument, args.bytes);
-    let kept = Kept::Nothing;
+    let kept = SystemParts::Nothing;
     http(&bridge.name, &endpoint, call, sessions, bridge.pid, kept).await
 }
 
@@ -220,7 +220,7 @@ async fn http(
     call: Arc<Call>,
     sessions: usize,
     pid: Option<u32>,
-    kept: Kept,
+    kept: SystemParts,
 ) -> Result<System> {
     Ok(System {
         name: name.to_owned(),
