@@ -59,8 +59,8 @@ fn write_out(to: &mut dyn Write, c: char) -> fmt::Result {
     }
 }
 
-/// JSON text whose strings are harmless too: serialisers escape what is below U+0020 only. The text still
-/// says the same, and stays JSON: what is written out stands in strings, where `\u202e` is U+202E.
+/// JSON text whose strings are harmless too: serialisers escape what is below U+0020 only. A parser
+/// reads the text as before: what is written out stands in strings, where `\u202e` is U+202E.
 /// Line ends and tabs between its parts are kept.
 pub fn in_json(json: &str) -> Cow<'_, str> {
     let is_escaped = |c: char| acts(c) && !matches!(c, '\n' | '\t' | '\r');

@@ -1,10 +1,10 @@
 //! Names that differ in case alone, which some programs take for one.
 //!
-//! Decoders and servers differ in what they hold for the same: Go's `encoding/json` and `strings.EqualFold` go by the
+//! Decoders and servers differ in which names they hold for one: Go's `encoding/json` and `strings.EqualFold` go by the
 //! simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), others lower or raise letters. The form here
 //! is equal wherever one of them sees no difference.
 
-/// A text in the form in which those are equal that some program takes for the same: by full case folding, which is more
+/// A text in the form in which texts are equal that some program takes for one: by full case folding, which is more
 /// than simple folding, with the dotted and the dotless i as i.
 pub fn case_folded(text: &str) -> String {
     folded(text.chars())

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Longest accepted tenant or server name, in bytes. They appear in URLs, metric labels and folder names.
+/// Longest accepted tenant or server name, in bytes. Names appear in URLs, metric labels and folder names.
 pub const MAX_NAME_LEN: usize = 64;
 
 /// Whether `name` may be a tenant or server name: 1 to [`MAX_NAME_LEN`] of `A-Z a-z 0-9 . _ -`,
@@ -165,7 +165,7 @@ impl fmt::Debug for PoolKey {
 pub struct Lineage(pub [u8; 16]);
 
 impl From<PoolKey> for Lineage {
-    /// That of a key which has no successors.
+    /// The lineage of a key without successors.
     fn from(key: PoolKey) -> Self {
         Self(key.0)
     }

@@ -1,4 +1,4 @@
-//! What the direct start of packages brings: the same package run four ways, round by round.
+//! What the direct start of packages brings: the same package started by four methods, round by round.
 
 use std::time::{Duration, Instant};
 
@@ -43,15 +43,15 @@ const LINES: [&[&str]; 3] = [
     &["uvx", "mcp-server-time@2026.10.19"],
 ];
 
-/// One way to start it, and what each round saw.
-struct Way {
+/// A method to start a line, and what each round saw.
+struct LaunchMethod {
     name: &'static str,
     millis: Vec<f64>,
     processes: usize,
     mib: f64,
 }
 
-/// Starts every line in each of four ways, one after the other, round by round.
+/// Starts every line by each of four methods, one after the other, round by round.
 ///
 /// # Errors
 /// If no line has the word `only` in it.
@@ -87,17 +87,17 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
             continue;
         }
         match compare(line, args.count) {
-            Ok(ways) => {
-                let floor = median(&ways[1].millis);
-                for way in &ways {
-                    let p50 = median(&way.millis);
+            Ok(methods) => {
+                let floor = median(&methods[1].millis);
+                for method in &methods {
+                    let p50 = median(&method.millis);
                     let row: [Cell; 6] = [
                         name.clone().into(),
-                        way.name.into(),
+                        method.name.into(),
                         p50.into(),
                         (p50 / floor).into(),
-                        way.processes.into(),
-                        way.mib.into(),
+                        method.processes.into(),
+                        method.mib.into(),
                     ];
                     table.row(row);
                 }
@@ -110,14 +110,14 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
 }
 
 #[tokio::main]
-async fn compare(line: &[&str], rounds: u32) -> Result<[Way; 4]> {
+async fn compare(line: &[&str], rounds: u32) -> Result<[LaunchMethod; 4]> {
     let names = [
         "as written, by hand",
         "its entry point, by hand",
         "stdiopool, launch = \"as-is\"",
         "stdiopool, launch = \"auto\"",
     ];
-    let mut ways = names.map(|name| Way {
+    let mut methods = names.map(|name| LaunchMethod {
         name,
         millis: vec![],
         processes: 0,
@@ -135,19 +135,19 @@ async fn compare(line: &[&str], rounds: u32) -> Result<[Way; 4]> {
     session.close().await?;
     let written: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
     for _ in 0..rounds {
-        by_hand(&written, &mut ways[0])?;
-        by_hand(&entry, &mut ways[1])?;
-        for (pool, way) in [&as_is, &auto].into_iter().zip(&mut ways[2..]) {
+        by_hand(&written, &mut methods[0])?;
+        by_hand(&entry, &mut methods[1])?;
+        for (pool, method) in [&as_is, &auto].into_iter().zip(&mut methods[2..]) {
             let (session, millis) = pool.open().await?;
-            way.millis.push(millis);
-            way.note(&pool.pids().await?)?;
+            method.millis.push(millis);
+            method.note(&pool.pids().await?)?;
             session.close().await?;
         }
     }
-    Ok(ways)
+    Ok(methods)
 }
 
-impl Way {
+impl LaunchMethod {
     fn note(&mut self, pids: &[u32]) -> Result<()> {
         self.processes = self.processes.max(pids.len());
         self.mib = self.mib.max(held(pids)?);
@@ -195,7 +195,7 @@ impl Pool {
 
     /// A session whose server has answered, and how long that took.
     async fn open(&self) -> Result<(Session, f64)> {
-        // The one before may still be on its way out.
+        // The one before may still be ending.
         let gone = async {
             while !workers(&self.0.workers).await?.is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -225,11 +225,11 @@ fn entry_point(pid: u32) -> Result<Vec<String>> {
 }
 
 /// Starts it and asks it; notes how long that took and what it is then.
-fn by_hand(argv: &[String], way: &mut Way) -> Result<()> {
+fn by_hand(argv: &[String], method: &mut LaunchMethod) -> Result<()> {
     let begun = Instant::now();
     let (mut server, pipes) = ask(argv)?;
-    way.millis.push(millis_since(begun));
-    way.note(&tree_of(server.id())?)?;
+    method.millis.push(millis_since(begun));
+    method.note(&tree_of(server.id())?)?;
     // At the end of its input a server ends, and with it what it started.
     drop(pipes);
     let _status = server.0.wait();

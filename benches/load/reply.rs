@@ -12,7 +12,7 @@ pub(crate) const PARSED: usize = 64 * 1024;
 #[derive(Deserialize)]
 struct Message {
     result: Option<CallResult>,
-    error: Option<Fault>,
+    error: Option<RpcError>,
 }
 
 #[derive(Deserialize)]
@@ -24,7 +24,7 @@ struct CallResult {
 }
 
 #[derive(Deserialize)]
-struct Fault {
+struct RpcError {
     code: i64,
     message: String,
 }
@@ -77,7 +77,7 @@ fn read_message(text: &[u8]) -> Result<Option<Reply>, NoResult> {
         serde_json::from_slice(text).map_err(|_| NoResult::NotJson(excerpt(text)))?;
     match message {
         Message {
-            error: Some(Fault { code, message }),
+            error: Some(RpcError { code, message }),
             ..
         } => Err(NoResult::Error { code, message }),
         Message {

@@ -42,8 +42,8 @@ pub(crate) struct BridgeArgs {
     pub(crate) bridge: Vec<Bridge>,
 }
 
-/// How a system is asked.
-enum Asked {
+/// What sends a system its calls.
+enum Driver {
     Pipe(PipeLoad, usize),
     Http(Load),
 }
@@ -51,17 +51,17 @@ enum Asked {
 /// A system under load.
 struct System {
     name: String,
-    asked: Asked,
+    driver: Driver,
     call: Arc<Call>,
     pid: Option<u32>,
     calls: Calls,
     cpu: Cpu,
     /// What ends with it.
-    _kept: Kept,
+    _kept: SystemParts,
 }
 
-/// What a system needs as long as it is measured.
-enum Kept {
+/// The processes that a system needs as long as it is measured.
+enum SystemParts {
     Nothing,
     Bare { _process: Process },
     Stdiopool { _served: Box<Served> },
@@ -161,7 +161,7 @@ async fn measure(
     let mut found = Vec::new();
     for mut system in systems {
         found.push((system.name.clone(), system.figures()));
-        if let Asked::Http(load) = &mut system.asked {
+        if let Driver::Http(load) = &mut system.driver {
             load.close().await;
         }
     }
@@ -175,18 +175,18 @@ fn pipe(args: &LoadArgs, sessions: usize) -> Result<System> {
     Ok(System {
         name: "raw pipe".to_owned(),
         pid: Some(load.process.id()),
-        asked: Asked::Pipe(load, sessions),
+        driver: Driver::Pipe(load, sessions),
         call,
         calls: Calls::default(),
         cpu: Cpu::default(),
-        _kept: Kept::Nothing,
+        _kept: SystemParts::Nothing,
     })
 }
 
 async fn bare(args: &LoadArgs, sessions: usize) -> Result<System> {
     let (process, endpoint) = bare_http::start(args.bytes)?;
     let (pid, call) = (process.id(), Call::echo(args.bytes));
-    let kept = Kept::Bare { _process: process };
+    let kept = SystemParts::Bare { _process: process };
     http("bare http", &endpoint, call, sessions, Some(pid), kept).await
 }
 
@@ -199,7 +199,7 @@ async fn pool(args: &LoadArgs, sessions: usize) -> Result<System> {
     let served = Box::new(Served::start(&config)?);
     let (pid, call) = (served.process.id(), Call::echo(args.bytes));
     let endpoint = served.endpoint(0);
-    let kept = Kept::Stdiopool { _served: served };
+    let kept = SystemParts::Stdiopool { _served: served };
     http("stdiopool", &endpoint, call, sessions, Some(pid), kept).await
 }
 
@@ -210,7 +210,7 @@ async fn other(bridge: &Bridge, args: &LoadArgs, sessions: usize) -> Result<Syst
         token: None,
     };
     let call = Call::text(Era::Initialize, &bridge.tool, &bridge.argument, args.bytes);
-    let kept = Kept::Nothing;
+    let kept = SystemParts::Nothing;
     http(&bridge.name, &endpoint, call, sessions, bridge.pid, kept).await
 }
 
@@ -220,11 +220,11 @@ async fn http(
     call: Arc<Call>,
     sessions: usize,
     pid: Option<u32>,
-    kept: Kept,
+    kept: SystemParts,
 ) -> Result<System> {
     Ok(System {
         name: name.to_owned(),
-        asked: Asked::Http(Load::open(endpoint, &call, sessions, WARM_UP).await?),
+        driver: Driver::Http(Load::open(endpoint, &call, sessions, WARM_UP).await?),
         call,
         pid,
         calls: Calls::default(),
@@ -236,9 +236,9 @@ async fn http(
 impl System {
     async fn turn(&mut self) -> Result<()> {
         let before = self.pid.map(Cpu::of).transpose()?;
-        let round = match &mut self.asked {
-            Asked::Pipe(load, sessions) => load.round(&self.call, *sessions, TURN)?,
-            Asked::Http(load) => load.round(TURN).await?,
+        let round = match &mut self.driver {
+            Driver::Pipe(load, sessions) => load.round(&self.call, *sessions, TURN)?,
+            Driver::Http(load) => load.round(TURN).await?,
         };
         let after = self.pid.map(Cpu::of).transpose()?;
         if let (Some(before), Some(after)) = (before, after) {

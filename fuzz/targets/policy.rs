@@ -115,7 +115,7 @@ impl World {
                 self.waiting.push((ticket, owner));
                 let (key, facts) = key_of(number);
                 let claim = owner.into();
-                self.on(Event::Want {
+                self.on(Event::Acquire {
                     ticket,
                     key,
                     facts,

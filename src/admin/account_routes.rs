@@ -72,7 +72,7 @@ fn read<T>(body: Body<T>) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The value of a secret. Its `Debug` shows nothing.
+/// The value of a secret; `Debug` shows nothing of it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SecretValue {
@@ -166,7 +166,7 @@ async fn set_secret<S: Supervisor>(
     Path((tenant, name)): Path<(String, String)>,
     value: Body<SecretValue>,
 ) -> Result<Response, ApiError> {
-    // What cannot be read may be the secret itself, so that it is not quoted.
+    // The body is not quoted where it cannot be read: it may be the secret itself.
     let Json(SecretValue { value }) = value.map_err(|_| {
         let error = "the body must be {\"value\": \"…\"}";
         ApiError::new(ApiReason::InvalidRequest, error)

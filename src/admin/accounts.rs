@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::ApiReason;
 use crate::tenancy::TenantSettings;
 
-/// What can be done.
+/// An act on the accounts of the state folder.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Every tenant, of pool.toml too.
@@ -142,7 +142,7 @@ pub struct NewToken {
     pub expires_in_seconds: Option<u64>,
 }
 
-/// What an act answers with.
+/// The answer to an act.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Reply {
@@ -184,7 +184,7 @@ pub struct TenantDetails {
     pub created: Option<u64>,
 }
 
-/// A token just made. It is told this once: only its hash is kept.
+/// A token just made. The token is told this once: only its hash is kept.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct MadeToken {
     /// The token.
@@ -227,7 +227,7 @@ pub struct SecretDetails {
     pub changed: u64,
 }
 
-/// A link with which a server is authorised upstream. It needs no credentials, so that it is one.
+/// A link with which a server is authorised upstream. Whoever has the link needs no other credentials.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LinkDetails {
     /// Address at which the user authorises, for a browser.
@@ -259,10 +259,10 @@ pub fn seconds(at: SystemTime) -> u64 {
 /// Why an act was not carried out; nothing has changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AccountError {
-    /// What the act is about is not there.
+    /// The subject of the act is not there.
     #[error("{0}")]
     NotFound(String),
-    /// What the act would make is there already.
+    /// The thing that the act would make is there already.
     #[error("{0}")]
     Exists(String),
     /// What the act asks for is not allowed.

@@ -1,4 +1,4 @@
-//! Who may ask: `Host`, `Origin`, token, in this order, before any handler.
+//! The checks before any handler: `Host`, `Origin`, token, in this order.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
-use super::unread::Lent;
+use super::unread::BorrowedBody;
 use crate::front::take_unread;
 use crate::protocol::{ApiReason, host_name, is_loopback_name};
 
@@ -102,7 +102,7 @@ pub(super) async fn admit(
     let checked = guard.check(request.method(), request.uri(), request.headers());
     let version = request.version();
     let (head, body) = request.into_parts();
-    let (body, mut unread) = Lent::of(version, body);
+    let (body, mut unread) = BorrowedBody::of(version, body);
     let request = Request::from_parts(head, body);
     let mut response = match checked {
         Ok(()) => next.run(request).await,

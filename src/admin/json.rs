@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::escape;
 
-/// A value as the JSON of an answer. It is read on terminals too, as with curl, and holds what workers have written: its
+/// A value as the JSON of an answer. Answers are read on terminals too, as with curl, and hold what workers have written: the
 /// strings are harmless there.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);

@@ -11,8 +11,8 @@
 //!   `Host`s are answered (DNS rebinding), and an action with an `Origin` is refused (CSRF);
 //! - what is a credential or a tenant's secret is not here: session ids appear as a
 //!   [`Fingerprint`], of a command line only the program;
-//! - what is answered as JSON has its control characters written out (`\\u009b`), which workers may have written: it is read on
-//!   terminals, and says the same to whoever parses it;
+//! - what is answered as JSON has its control characters written out (`\\u009b`), which workers may have written: JSON is read on
+//!   terminals, and a parser reads equal values;
 //! - every error is JSON, `{"error": "what, why", "reason": "word"}`.
 //!
 //! Deliberately not here: the listener itself, users and roles (one token, all rights), and

@@ -11,7 +11,7 @@ use crate::protocol::{ExitClass, ExitReason};
 use crate::telemetry::labels::{Era, WorkerState};
 
 /// Stands for a session id, which is a credential and never shown: the first 8 hex digits of its
-/// SHA-256. The same session has the same one in lists, events and the log.
+/// SHA-256. A session has one fingerprint in lists, events and the log.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fingerprint(String);
@@ -175,7 +175,7 @@ pub struct StartCounts {
 /// A server that is not started for now, because it failed repeatedly.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CircuitRow {
-    /// Which.
+    /// The server whose starts are refused.
     pub server: ServerName,
     /// The tenant whose starts are refused; absent for everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,7 +262,7 @@ pub struct ServerRow {
     pub name: ServerName,
     /// The program; arguments may hold secrets and are not shown.
     pub command: String,
-    /// Who shares a worker: `tenant`, `session` or `request`.
+    /// The sharing of a worker: `tenant`, `session` or `request`.
     pub share: String,
     /// Live workers.
     pub workers: usize,
@@ -319,7 +319,7 @@ pub enum CircuitState {
     Closed,
     /// Starts failed repeatedly, and none is tried for a while.
     Open,
-    /// That while is over: the next request tries one start.
+    /// The circuit's time is over: the next request tries one start.
     HalfOpen,
 }
 
@@ -332,7 +332,7 @@ pub struct RuleCheck {
     pub unknown: Vec<ServerName>,
 }
 
-/// What went wrong with a server.
+/// The last error of a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastError {
     /// Milliseconds since 1970.
@@ -413,7 +413,7 @@ pub struct TenantRow {
     pub weight: u32,
 }
 
-/// What an [`Event`] is about.
+/// The kind of an [`Event`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {

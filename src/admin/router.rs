@@ -63,7 +63,7 @@ GET       /api/v1/tenants/{tenant}/oauth
 POST, DELETE /api/v1/tenants/{tenant}/oauth/{server}   a link to authorise it; revoke
 ";
 
-/// What the router is made for.
+/// The options of the router.
 #[derive(Debug)]
 pub struct Options {
     /// Where the listener is; decides what is checked.
@@ -315,7 +315,7 @@ impl<S> Admin<S> {
     }
 }
 
-/// What an action answers with.
+/// The answer to an action.
 #[derive(Serialize)]
 struct Done {
     message: String,

@@ -20,17 +20,17 @@ pub type Reload = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
 pub struct LogFollow {
     /// The last lines that were there, oldest first.
     pub past: Vec<String>,
-    /// Every line after those; taken under the same lock, so that none is lost or told twice.
-    /// It closes when the worker is gone.
+    /// Every line after `recent`; subscribed under the lock that `recent` was read under, so that none is lost or told twice.
+    /// The channel closes when the worker is gone.
     pub next: broadcast::Receiver<String>,
 }
 
-/// What happens, from some time on.
+/// Events from some time on, and those to come.
 #[derive(Debug)]
 pub struct EventFollow {
     /// Events that have happened since and are remembered, oldest first.
     pub past: Vec<Event>,
-    /// Every event after those; taken under the same lock, so that none is lost or told twice.
+    /// Every event after `recent`; subscribed under the lock that `recent` was read under, so that none is lost or told twice.
     pub next: broadcast::Receiver<Event>,
 }
 

@@ -10,12 +10,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 /// A body that comes back when whoever was to read it is done with it.
-pub(super) struct Lent {
+pub(super) struct BorrowedBody {
     body: Body,
     back: Option<oneshot::Sender<Body>>,
 }
 
-impl Lent {
+impl BorrowedBody {
     /// Lends the body of a request of that version, where it matters whether all of it is read: over HTTP/2.
     pub(super) fn of(version: Version, body: Body) -> (Body, oneshot::Receiver<Body>) {
         let (back, returned) = oneshot::channel();
@@ -27,7 +27,7 @@ impl Lent {
     }
 }
 
-impl HttpBody for Lent {
+impl HttpBody for BorrowedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -47,7 +47,7 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for BorrowedBody {
     fn drop(&mut self) {
         if let Some(back) = self.back.take() {
             // Nobody waits for it where the request was given up.

@@ -75,20 +75,20 @@ pub struct Malformed {
     pub flaw: Flaw,
     /// What became of it.
     pub outcome: MalformedOutcome,
-    /// The line; empty where it is told of another flaw of the same line.
+    /// The line; empty where the line was told with another of its flaws already.
     pub line: Bytes,
 }
 
 /// What became of a worker's message that is off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MalformedOutcome {
-    /// What the message says was clear all the same, and was taken.
+    /// The message was clear in spite of its flaw, and was taken.
     Taken,
     /// The message answers that call, which is over thereby; somebody may wait for its answer.
     Failed(CallId),
     /// The message answers the handshake, which is over thereby.
     HandshakeFailed,
-    /// The message may answer calls, but it is not known which. They are over when the worker has shown no
+    /// The message may answer any of several calls. Those calls are over when the worker has shown no
     /// sign of life for them for a while: the runtime says when, with [`super::Mux::suspicion_over`] and this number.
     Suspected(u64),
     /// Nobody waits for it.
@@ -102,7 +102,7 @@ pub enum Anomaly {
     Garbage,
     /// An answer to an id that was never asked.
     UnknownId,
-    /// A second answer to a request, or one that came after the runtime lost patience.
+    /// A second answer to a request, or one that came after the runtime had forgotten the request.
     DuplicateAnswer,
     /// Progress for a token that is not, or no longer, in use.
     UnknownToken,

@@ -10,7 +10,7 @@ use super::members::Members;
 use super::names::IDENTITY;
 use crate::protocol::Envelope;
 
-/// What is added.
+/// Members that stdiopool adds to a request.
 #[derive(Clone, Default, Debug)]
 pub struct Additions {
     /// The caller's identity, as raw JSON.

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::member_names::{BadName, Place, Written, WrittenMembers, are_usual, folded, is_token};
+use super::member_names::{
+    BadName, CheckedObject, WrittenMember, WrittenMembers, are_usual, folded, is_token,
+};
 use super::members::Members;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
@@ -145,11 +147,11 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
         return Err(NotAccepted::NoObject);
     }
     let members = WrittenMembers::read(params).ok_or(Unreadable)?;
-    members.check(Place::Params)?;
+    members.check(CheckedObject::Params)?;
     let (mut client_config, mut meta_config) = (None, None);
     let mut is_changed = false;
     let mut rest = Vec::with_capacity(members.0.len());
-    for Written { name, value, .. } in members.0 {
+    for WrittenMember { name, value, .. } in members.0 {
         match &*name {
             CLIENT_CONFIG => {
                 is_changed = true;
@@ -165,7 +167,7 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
             "ref" => {
                 if value.starts_with('{') {
                     let reference = WrittenMembers::read(value).ok_or(Unreadable)?;
-                    reference.check(Place::Reference)?;
+                    reference.check(CheckedObject::Reference)?;
                 }
                 rest.push((name, Cow::Borrowed(value)));
             }
@@ -200,10 +202,10 @@ fn worker_meta<'a>(
         return Err(NotAccepted::Type("_meta", "an object"));
     }
     let members = WrittenMembers::read(value).ok_or(Unreadable)?;
-    members.check(Place::Meta)?;
+    members.check(CheckedObject::Meta)?;
     let before = members.0.len();
     let mut rest = Vec::with_capacity(before);
-    for Written { name, value, .. } in members.0 {
+    for WrittenMember { name, value, .. } in members.0 {
         match &*name {
             CONFIG => *config = Some(value.to_owned()),
             IDENTITY => {}
@@ -224,7 +226,7 @@ fn worker_meta<'a>(
     if rest.len() == before {
         return Ok(Some(Cow::Borrowed(value)));
     }
-    // What held nothing else is as if it had not been.
+    // An object that held nothing else goes too.
     Ok((!rest.is_empty()).then(|| Cow::Owned(Members(rest).write())))
 }
 

@@ -9,7 +9,7 @@ use super::numbers::{CallId, SessionNo};
 use super::rounds::{Input, Rounds};
 use crate::protocol::RawId;
 
-/// What a call is for, where its answer means something to the bridge.
+/// The purpose of a call, where its answer means something to the bridge.
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// Nothing to note.

@@ -38,7 +38,7 @@ impl From<NotIntroduced> for Failure {
     }
 }
 
-/// What a JSON value takes in memory, in bytes, about: the places of its parts and their texts.
+/// The memory of a JSON value, in bytes, about: the places of its parts and their texts.
 pub fn weight_of(value: &Value) -> usize {
     /// A member of an object beside its name and value: objects have room for several.
     const MEMBER: usize = 64;
@@ -100,7 +100,7 @@ impl ClientInfo {
         })
     }
 
-    /// What the introduction takes in memory, in bytes, about.
+    /// The memory of the introduction, in bytes, about.
     pub fn weight(&self) -> usize {
         let members = self.capabilities.iter();
         let capabilities = members.map(|(name, value)| name.len() + weight_of(value));

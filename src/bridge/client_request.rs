@@ -14,9 +14,9 @@ pub struct ClientRequest<'a> {
     pub envelope: &'a Envelope<'a>,
 }
 
-/// What became of a client's request.
+/// The outcome of a client's request.
 #[derive(Debug)]
-pub enum Opened {
+pub enum RequestOutcome {
     /// The request goes to the worker; the answer comes as [`super::Action::Answer`] or [`super::Action::Released`].
     Sent(CallId, Bytes),
     /// The request needs no worker; this is the answer.

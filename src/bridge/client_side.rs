@@ -5,7 +5,7 @@ use serde_json::json;
 use super::action::Action;
 use super::call::{Call, Purpose};
 use super::client_info::ClientInfo;
-use super::client_request::{ClientRequest, Opened};
+use super::client_request::{ClientRequest, RequestOutcome};
 use super::discovery::discover_request;
 use super::era::Era;
 use super::for_worker::{cancellation, error_response, for_worker};
@@ -137,7 +137,7 @@ impl Mux {
         }
     }
 
-    /// What the worker calls a request of its own that is not answered yet, as raw JSON.
+    /// The worker's id of a request of its own that is not answered yet, as raw JSON.
     pub fn name_of_question(&self, ask: AskRef) -> Option<Box<str>> {
         let question = self.asks.get(&ask.number)?;
         Some(question.worker_id.clone())
@@ -191,7 +191,7 @@ impl Mux {
     }
 
     /// A client's request. The session must have been [attached](Self::attach).
-    pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> Opened {
+    pub fn request(&mut self, request: ClientRequest<'_>, out: &mut Vec<Action>) -> RequestOutcome {
         if self.is_unused {
             self.is_unused = false;
             self.no_roots_to_come(out);
@@ -218,7 +218,7 @@ impl Mux {
             Some("resources/subscribe") => match params::uri(raw_params) {
                 Some(uri) => match self.cannot_subscribe(session, &uri) {
                     Some((code, why)) => {
-                        return Opened::Refused { code, why };
+                        return RequestOutcome::Refused { code, why };
                     }
                     None => Purpose::Subscribe(uri.into_owned()),
                 },
@@ -228,7 +228,7 @@ impl Mux {
                 Some(uri) if self.others_subscribe(session, &uri) => {
                     self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri.into_owned()));
-                    return Opened::Local(result_response(client_id, b"{}"));
+                    return RequestOutcome::Local(result_response(client_id, b"{}"));
                 }
                 Some(uri) => Purpose::Unsubscribe(uri.into_owned()),
                 None => Purpose::Plain,
@@ -253,7 +253,7 @@ impl Mux {
             Some(params) => protocol::request(id.0, "logging/setLevel", params).into(),
             None => for_worker(envelope, token, id),
         };
-        Opened::Sent(id, line)
+        RequestOutcome::Sent(id, line)
     }
 
     /// A client's notification, from a session that may or may not be attached here. Names the
@@ -267,7 +267,7 @@ impl Mux {
         match envelope.method.as_deref() {
             // The worker was told that once, by stdiopool.
             Some("notifications/initialized") | None => None,
-            // What decides on requests would not see it, and some servers do what it says.
+            // Rules for requests would not see it, and some servers do what it says.
             Some(_) if envelope.lacks_id() => None,
             Some("notifications/cancelled") => {
                 let cancelled: params::Cancelled<'_> =
@@ -397,7 +397,7 @@ impl Mux {
         }
     }
 
-    /// The runtime waits no longer for a cancelled call's answer. Its slot is free; a late answer
+    /// The runtime waits no longer for a cancelled call's answer. The call's slot is free; a late answer
     /// counts as a duplicate. Says whether there was such a call.
     pub fn forget(&mut self, id: CallId, out: &mut Vec<Action>) -> bool {
         let ended = self.end_call(id).is_some();

@@ -88,11 +88,13 @@ fn send(mux: &mut Mux, text: &str) -> Became {
         envelope: &envelope,
     };
     match mux.request(request, &mut vec![]) {
-        Opened::Sent(call, line) => {
+        RequestOutcome::Sent(call, line) => {
             Became::Sent(call, serde_json::from_slice(&line).expect("JSON"))
         }
-        Opened::Local(answer) => Became::Answered(serde_json::from_slice(&answer).expect("JSON")),
-        Opened::Refused { code, why } => {
+        RequestOutcome::Local(answer) => {
+            Became::Answered(serde_json::from_slice(&answer).expect("JSON"))
+        }
+        RequestOutcome::Refused { code, why } => {
             let id: Value = serde_json::from_str(envelope.id.expect("an id").get()).expect("JSON");
             let error = json!({"code": code, "message": why});
             Became::Answered(json!({"jsonrpc": "2.0", "id": id, "error": error}))
@@ -215,7 +217,7 @@ fn initialize_to_stateless() {
             json!({"jsonrpc": "2.0", "id": "client's", "result": result()})
         );
     }
-    // What the newer era does not have any more is done for the session.
+    // Methods that the newer era has no longer are answered for the session.
     let gone = |method: &&Method| {
         method.since == Since::UntilStateless
             && method.name != "roots/list"

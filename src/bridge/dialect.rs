@@ -1,4 +1,4 @@
-//! Which era a program speaks, as far as its processes have shown.
+//! The era that a program speaks, as far as its processes have shown.
 //!
 //! A process is spoken to in one way for its whole life, and what it is told first decides. So the
 //! era has to be known before a process is started for someone. Whether a server speaks the era
@@ -15,7 +15,7 @@
 
 use super::era::Era;
 
-/// What is known of a program; `None`: not tried yet.
+/// The eras that a program speaks, as far as known; `None`: not tried yet.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Dialect {
     initialize: Option<bool>,
@@ -32,9 +32,9 @@ pub struct Dialect {
     died: Option<(Era, u8)>,
 }
 
-/// What is worth remembering of a program beyond this process.
+/// The part of a program's dialect that is kept beyond this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spoken<'a> {
+pub struct DialectRecord<'a> {
     /// Whether it takes `initialize`; `None`: not tried yet.
     pub initialize: Option<bool>,
     /// Whether it takes `server/discover`; `None`: not tried yet.
@@ -61,8 +61,8 @@ pub enum EraRefusal {
 }
 
 impl Dialect {
-    /// What an earlier run has found out.
-    pub fn remembered(spoken: Spoken<'_>) -> Self {
+    /// The dialect that an earlier run has found out.
+    pub fn remembered(spoken: DialectRecord<'_>) -> Self {
         Self {
             initialize: spoken.initialize,
             stateless: spoken.stateless,
@@ -72,9 +72,9 @@ impl Dialect {
     }
 
     /// What is worth remembering: only what one era's success confirms.
-    pub fn confirmed(&self) -> Option<Spoken<'_>> {
+    pub fn confirmed(&self) -> Option<DialectRecord<'_>> {
         let is_certain = self.initialize == Some(true) || self.stateless == Some(true);
-        is_certain.then_some(Spoken {
+        is_certain.then_some(DialectRecord {
             initialize: self.initialize,
             stateless: self.stateless,
             program: self.program.as_deref(),
@@ -119,7 +119,7 @@ impl Dialect {
         self.is_slow
     }
 
-    /// Whether a process has died before it answered in that era, for the first time: the next is asked the same.
+    /// Whether a process has died before it answered in that era, for the first time: the next process is asked in that era too.
     pub fn is_asked_again(&self, era: Era) -> bool {
         self.died == Some((era, 1))
     }

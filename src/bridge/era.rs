@@ -20,7 +20,7 @@ impl Era {
         }
     }
 
-    /// What a process is asked first.
+    /// The method that a process is asked first.
     pub const fn first_question(self) -> &'static str {
         match self {
             Self::Legacy => "initialize",

@@ -9,7 +9,7 @@ use super::era::Era;
 use super::stateless::STATELESS;
 use crate::protocol::{Revision, request};
 
-/// What a worker is told at its start.
+/// The handshake with a worker: the client info and capabilities that it is told at its start.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     /// Client capabilities declared to the worker.
@@ -139,7 +139,7 @@ impl Handshake {
             .any(|name| self.capabilities.contains_key(*name))
     }
 
-    /// Equal for handshakes that mean the same, whatever the order of members; part of a pool key.
+    /// The equivalence class of handshakes, whatever the order of their members; part of a pool key.
     pub fn class(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if self.era == Era::Modern {
@@ -164,7 +164,7 @@ fn own_info() -> Value {
     json!({ "name": "stdiopool", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// The `initialize` request for a worker. It offers the latest revision of this era; the worker
+/// The `initialize` request for a worker. The request offers the latest revision of this era; the worker
 /// answers with that or with its own.
 pub fn initialize_request(id: u64, handshake: &Handshake) -> Bytes {
     let params = json!({

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::Action;
 use super::call::{Call, Purpose, Question};
-use super::client_request::{ClientRequest, Opened};
+use super::client_request::{ClientRequest, RequestOutcome};
 use super::mux::{MAX_ASKS, Mux};
 use super::numbers::{AskRef, CallId};
 use super::params;
@@ -30,7 +30,7 @@ impl Mux {
         &mut self,
         request: ClientRequest<'_>,
         out: &mut Vec<Action>,
-    ) -> Option<Opened> {
+    ) -> Option<RequestOutcome> {
         let ClientRequest {
             session, envelope, ..
         } = request;
@@ -39,7 +39,7 @@ impl Mux {
         let raw_params = envelope.params.map_or("{}", |params| params.get());
         let refuse = |code, why: &str| {
             let why = why.to_owned();
-            Some(Opened::Refused { code, why })
+            Some(RequestOutcome::Refused { code, why })
         };
         match method {
             "ping" => return Some(done(client_id)),
@@ -114,7 +114,7 @@ impl Mux {
                 state: None,
             })),
         });
-        Some(Opened::Sent(id, line))
+        Some(RequestOutcome::Sent(id, line))
     }
 
     /// Whether the worker's result asks for input; if so, the client is asked.
@@ -297,6 +297,6 @@ impl Mux {
     }
 }
 
-fn done(id: &str) -> Opened {
-    Opened::Local(result_response(id, b"{}"))
+fn done(id: &str) -> RequestOutcome {
+    RequestOutcome::Local(result_response(id, b"{}"))
 }

@@ -33,7 +33,7 @@ impl Level {
         (Self::Emergency, "emergency"),
     ];
 
-    /// What a session that never set a level is shown once another session of its worker has
+    /// The level of a session that never set one, once another session of its worker has
     /// set one: the worker's own default can then no longer be told.
     pub const ASSUMED: Self = Self::Info;
 

@@ -13,7 +13,7 @@ use super::worker_side::worker_side_id;
 use crate::protocol::{Broken, Flaw, Mended, Says, code, raw_error_response, wrapped_number};
 
 impl Mux {
-    /// What could be made of a line.
+    /// The messages that could be made of a line.
     pub(super) fn mended(&mut self, line: &Bytes, mended: Mended, out: &mut Vec<Action>) {
         for flaw in mended.flaws {
             out.push(Action::Malformed(Malformed {
@@ -42,7 +42,7 @@ impl Mux {
         };
         let named = self.calls_named(&broken.ids);
         let asks = matches!(broken.says, Says::Asks | Says::AsksAndAnswers);
-        // What names a call that is open is a log of what the worker was sent: an answer to it would be logged in turn, and taken
+        // A request that names an open call is a log of what the worker was sent: an answer to it would be logged in turn, and taken
         // for that of the call.
         let is_logged = broken.flaw == Flaw::Syntax && !named.is_empty();
         if asks && !is_logged {
@@ -83,8 +83,8 @@ impl Mux {
         }
     }
 
-    /// A valid answer to a request that was never made. What gives an id back in another form than it got it still says
-    /// whose it is; any other is of somebody else's conversation.
+    /// A valid answer to a request that was never made. An answer that gives an id back in another form than it got it still
+    /// says whose it is; any other is of somebody else's conversation.
     pub(super) fn answers_nobody(&mut self, line: &Bytes, raw_id: &str, out: &mut Vec<Action>) {
         let near = wrapped_number(raw_id.trim_matches('"'));
         let near = near.filter(|near| near != raw_id);

@@ -303,7 +303,7 @@ fn an_answer_to_nobody_is_the_only_calls() {
         &mut mux,
         &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
     ));
-    // Who has read a method has read an id, if there was one: it may be about a notification.
+    // A server that has read a method has read an id, if there was one: the error may be about a notification.
     let only = call(&mut mux, ANNA, "a");
     let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"m"}}"#;
     let (_, outcome) = outcome_in(&says(&mut mux, unknown));

@@ -1,5 +1,5 @@
 //! Names of members on which stdiopool decides, and whether a message spells them so that every decoder
-//! reads the same.
+//! reads equal names.
 //!
 //! Decoders differ. Of a name that stands twice most take the last, some the first. Go's `encoding/json`
 //! matches names by the simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), its second
@@ -19,9 +19,9 @@ use super::stateless::meta;
 use crate::folding;
 use crate::protocol::{Listed, each_member};
 
-/// Where names stand.
+/// An object of a message in which names are checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
+pub(super) enum CheckedObject {
     /// `params`.
     Params,
     /// `params._meta`.
@@ -30,14 +30,14 @@ pub(super) enum Place {
     Reference,
 }
 
-/// What stdiopool begins its own names with.
+/// The prefix of stdiopool's own names.
 const OWN: &str = "dev.stdiopool/";
 
 /// Longest name that is looked at without an allocation, in bytes.
 const SHORT: usize = 64;
 
-impl Place {
-    /// The place in words, for people.
+impl CheckedObject {
+    /// The object's path in the message, for people.
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Params => "params",
@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// What all names begin with that are decided on there, beside those.
+    /// The prefixes of further names that are decided on there.
     const fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Meta => &[meta::PREFIX, OWN],
@@ -99,7 +99,7 @@ fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
     letters.map(u8::to_ascii_lowercase)
 }
 
-/// A name in the form in which the names are equal that some decoder takes for the same: case-folded, without `-` and
+/// A name in the form in which names are equal that some decoder takes for one: case-folded, without `-` and
 /// `_`.
 pub(super) fn folded(name: &str) -> String {
     folding::folded(name.chars().filter(|c| !matches!(c, '-' | '_')))
@@ -109,16 +109,16 @@ pub(super) fn folded(name: &str) -> String {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum BadName {
     /// The name is there twice.
-    #[error("`{place}` has `{name}` more than once; give it once", place = .0.text(), name = .1)]
-    Twice(Place, String),
+    #[error("`{object}` has `{name}` more than once; give it once", object = .0.text(), name = .1)]
+    Twice(CheckedObject, String),
     /// The name is another spelling of a known one.
-    #[error("`{place}` has a name that some servers read as `{name}`: write it plainly, or leave it out", place = .0.text(), name = .1)]
-    Lookalike(Place, String),
+    #[error("`{object}` has a name that some servers read as `{name}`: write it plainly, or leave it out", object = .0.text(), name = .1)]
+    Lookalike(CheckedObject, String),
 }
 
 /// A member as it stands in an object.
 #[derive(Debug)]
-pub(in crate::bridge) struct Written<'a> {
+pub(in crate::bridge) struct WrittenMember<'a> {
     /// The name, quotes and escapes included.
     pub(in crate::bridge) spelling: &'a str,
     /// The name.
@@ -129,7 +129,7 @@ pub(in crate::bridge) struct Written<'a> {
 
 /// The members of an object as they stand there.
 #[derive(Debug, Default)]
-pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<Written<'a>>);
+pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<WrittenMember<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -146,7 +146,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let spelling = name.get();
                     let name = serde_json::from_str::<String>(spelling);
-                    members.push(Written {
+                    members.push(WrittenMember {
                         spelling,
                         name: Cow::Owned(name.map_err(serde::de::Error::custom)?),
                         value: value.get(),
@@ -165,14 +165,14 @@ impl<'a> WrittenMembers<'a> {
         serde_json::from_str(text).ok()
     }
 
-    /// Checks the names on which stdiopool decides in that place. The reference for [`are_usual`].
-    pub(super) fn check(&self, place: Place) -> Result<(), BadName> {
-        let names: Vec<_> = place
+    /// Checks the names on which stdiopool decides in that object. The reference for [`are_usual`].
+    pub(super) fn check(&self, object: CheckedObject) -> Result<(), BadName> {
+        let names: Vec<_> = object
             .names()
             .iter()
             .map(|name| (*name, folded(name)))
             .collect();
-        let prefixes = place.prefixes().iter();
+        let prefixes = object.prefixes().iter();
         let prefixes: Vec<_> = prefixes.map(|prefix| (*prefix, folded(prefix))).collect();
         let mut seen = Vec::new();
         for member in &self.0 {
@@ -188,10 +188,10 @@ impl<'a> WrittenMembers<'a> {
             let spelling = member.spelling.replace("\\/", "/");
             if !is_plain || spelling.contains('\\') {
                 let name = decided.map_or(&*member.name, |(name, _)| name);
-                return Err(BadName::Lookalike(place, name.to_owned()));
+                return Err(BadName::Lookalike(object, name.to_owned()));
             }
             if seen.contains(&own) {
-                return Err(BadName::Twice(place, member.name.to_string()));
+                return Err(BadName::Twice(object, member.name.to_string()));
             }
             seen.push(own);
         }
@@ -201,11 +201,11 @@ impl<'a> WrittenMembers<'a> {
 
 /// Whether the parameters of a message are as those of nearly every one: plainly written, each of the names on
 /// which stdiopool decides there at most once, and nothing in them that is for stdiopool or has to be taken out.
-/// What it does not say `true` of is looked at closely.
+/// Messages for which it is not `true` are looked at closely.
 pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
     let mut has = 0;
     let params = listed.params().all(|(name, value)| {
-        is_first(Place::Params, &mut has, name)
+        is_first(CheckedObject::Params, &mut has, name)
             && match name {
                 "_meta" => value.starts_with('{'),
                 "ref" => is_usual_reference(value),
@@ -216,7 +216,7 @@ pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
     let mut has = 0;
     params
         && listed.meta().all(|(name, value)| {
-            is_first(Place::Meta, &mut has, name)
+            is_first(CheckedObject::Meta, &mut has, name)
                 // Decided on for their type too, or taken out.
                 && match name {
                     "progressToken" => is_token(value),
@@ -231,7 +231,7 @@ fn is_usual_reference(value: &str) -> bool {
     // Of another type it is the server's to refuse.
     !value.starts_with('{')
         || each_member(value, |name, _| {
-            is_first(Place::Reference, &mut has, name).then_some(())
+            is_first(CheckedObject::Reference, &mut has, name).then_some(())
         })
         .is_some()
 }
@@ -242,11 +242,11 @@ pub(super) fn is_token(raw: &str) -> bool {
 }
 
 /// Whether a name is plain, and if stdiopool decides on it the first of its kind.
-fn is_first(place: Place, has: &mut u32, name: &str) -> bool {
+fn is_first(object: CheckedObject, has: &mut u32, name: &str) -> bool {
     // Exactly one of those, in nearly all cases.
-    let names = place.names();
+    let names = object.names();
     let at = names.iter().position(|known| *known == name).or_else(|| {
-        let of_protocol = place == Place::Meta;
+        let of_protocol = object == CheckedObject::Meta;
         let at = meta::NAMES.iter().position(|known| *known == name);
         at.filter(|_| of_protocol).map(|at| names.len() + at)
     });
@@ -258,7 +258,7 @@ fn is_first(place: Place, has: &mut u32, name: &str) -> bool {
     }
     name.len() <= SHORT
         && name.bytes().all(|byte| byte.is_ascii() && byte != b'\\')
-        && !place.is_alike(name.as_bytes())
+        && !object.is_alike(name.as_bytes())
 }
 
 #[cfg(test)]

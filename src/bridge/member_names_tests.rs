@@ -11,8 +11,8 @@ fn are_usual(params: &str) -> bool {
     envelope.listed.as_ref().is_some_and(super::are_usual)
 }
 
-fn checked(place: Place, object: &str) -> Result<(), BadName> {
-    WrittenMembers::read(object).expect(object).check(place)
+fn checked(kind: CheckedObject, object: &str) -> Result<(), BadName> {
+    WrittenMembers::read(object).expect(object).check(kind)
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn each_name_is_there_once_and_plain() {
         r#"{"meta":{}}"#,
         r#"{"request_id":1}"#,
     ] {
-        assert!(checked(Place::Params, params).is_err(), "{params}");
+        assert!(checked(CheckedObject::Params, params).is_err(), "{params}");
         assert!(!are_usual(params), "{params}");
     }
     for meta in [
@@ -62,12 +62,12 @@ fn each_name_is_there_once_and_plain() {
         r#"{"io.ModelContextProtocol/clientInfo":{}}"#,
         "{\"io.modelconte\u{1e8b}tprotocol/x\":1,\"\u{130}o.modelcontextprotocol/clientInfo\":{}}",
     ] {
-        assert!(checked(Place::Meta, meta).is_err(), "{meta}");
+        assert!(checked(CheckedObject::Meta, meta).is_err(), "{meta}");
         assert!(!are_usual(&format!("{{\"_meta\":{meta}}}")), "{meta}");
     }
     assert!(
         checked(
-            Place::Reference,
+            CheckedObject::Reference,
             r#"{"type":"ref/prompt","name":"a","NAME":"b"}"#
         )
         .is_err()
@@ -85,7 +85,7 @@ fn what_is_the_servers_own_passes() {
         r#"{"ref":5}"#,
         r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"x","io.modelcontextprotocol/clientInfo":{}}}"#,
     ] {
-        assert_eq!(checked(Place::Params, params), Ok(()), "{params}");
+        assert_eq!(checked(CheckedObject::Params, params), Ok(()), "{params}");
         assert!(are_usual(params), "{params}");
     }
     // Looked at closely, and accepted.
@@ -94,19 +94,23 @@ fn what_is_the_servers_own_passes() {
         r#"{"_meta":{"io.modelcontextprotocol\/protocolVersion":"x"}}"#,
         r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"1"}}}"#,
     ] {
-        assert_eq!(checked(Place::Params, params), Ok(()), "{params}");
+        assert_eq!(checked(CheckedObject::Params, params), Ok(()), "{params}");
         assert!(!are_usual(params), "{params}");
     }
 }
 
 /// A name that is, or is nearly, one on which stdiopool decides, in one of the ways in which JSON can spell it.
 fn name() -> impl Strategy<Value = String> {
-    let known: Vec<&str> = [Place::Params, Place::Meta, Place::Reference]
-        .iter()
-        .flat_map(|place| place.names().iter().copied())
-        .chain(meta::NAMES)
-        .chain(["x", "other", "größe", "argument"])
-        .collect();
+    let known: Vec<&str> = [
+        CheckedObject::Params,
+        CheckedObject::Meta,
+        CheckedObject::Reference,
+    ]
+    .iter()
+    .flat_map(|kind| kind.names().iter().copied())
+    .chain(meta::NAMES)
+    .chain(["x", "other", "größe", "argument"])
+    .collect();
     let ways = prop::collection::vec(prop_oneof![12 => Just(0_u8), 1 => 1..6_u8], 48);
     (prop::sample::select(known), ways).prop_map(|(name, ways)| {
         let letters = name.chars().zip(ways);
@@ -177,14 +181,14 @@ proptest! {
     fn the_fast_look_is_never_more_lenient_than_the_reference(params in params()) {
         if are_usual(&params) {
             let members = WrittenMembers::read(&params).expect("an object");
-            prop_assert_eq!(members.check(Place::Params), Ok(()));
+            prop_assert_eq!(members.check(CheckedObject::Params), Ok(()));
             for member in &members.0 {
                 prop_assert_ne!(&*member.name, CLIENT_CONFIG);
                 if member.name == "_meta" {
                     let is_object = member.value.starts_with('{');
                     prop_assert!(is_object);
                     let meta = WrittenMembers::read(member.value).expect("an object");
-                    prop_assert_eq!(meta.check(Place::Meta), Ok(()));
+                    prop_assert_eq!(meta.check(CheckedObject::Meta), Ok(()));
                     prop_assert!(meta.0.iter().all(|it| !it.name.starts_with(OWN)));
                     let mut tokens = meta.0.iter().filter(|it| it.name == "progressToken");
                     prop_assert!(tokens.all(|token| is_token(token.value)));
@@ -197,7 +201,7 @@ proptest! {
     #[test]
     fn every_decoder_reads_the_same_in_what_is_accepted(params in params()) {
         let members = WrittenMembers::read(&params).expect("an object");
-        if members.check(Place::Params).is_err() {
+        if members.check(CheckedObject::Params).is_err() {
             return Ok(());
         }
         let object: Value = serde_json::from_str(&params).expect("JSON");
@@ -206,7 +210,7 @@ proptest! {
             .iter()
             .map(|it| (it.name.to_string(), serde_json::from_str(it.value).expect("JSON")))
             .collect();
-        for name in Place::Params.names() {
+        for name in CheckedObject::Params.names() {
             let read = read_by(&object, &listed, name);
             prop_assert!(read.iter().all(|value| *value == read[0]), "{}: {:?}", name, read);
         }

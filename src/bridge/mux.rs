@@ -56,7 +56,7 @@ pub struct Mux {
     pub(super) own_info: serde_json::Value,
 }
 
-/// Which sessions were ever attached to this worker.
+/// How many sessions were ever attached to this worker, and whose.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) enum EverAttached {
     #[default]
@@ -65,7 +65,7 @@ pub(super) enum EverAttached {
     Several,
 }
 
-/// Which requests the sessions of this worker accept.
+/// The requests that the sessions of this worker accept.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Accepts {
     pub(super) roots: bool,
@@ -115,7 +115,7 @@ impl Mux {
         self.calls.len()
     }
 
-    /// What the worker said of itself; `None` until the handshake is over.
+    /// The worker's introduction; `None` until the handshake is over.
     pub fn server_info(&self) -> Option<&ServerInfo> {
         self.server_info.as_deref()
     }
@@ -191,7 +191,7 @@ impl Mux {
         }
     }
 
-    /// What is known of an attached session, made for one that comes for the first time.
+    /// The record of an attached session, made for one that comes for the first time.
     pub(super) fn attached_session(&mut self, session: SessionNo) -> &mut AttachedSession {
         self.ever_attached = match self.ever_attached {
             EverAttached::None => EverAttached::One(session),

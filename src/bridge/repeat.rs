@@ -1,4 +1,4 @@
-//! Which requests may be sent twice.
+//! The requests that may be sent twice.
 
 use std::borrow::Cow;
 

@@ -20,7 +20,7 @@ pub enum RootsError {
     Shape(#[from] serde_json::Error),
 }
 
-/// What a client answered to `roots/list`.
+/// The roots that a client answered to `roots/list`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClientRoots {
     /// The `result` for a worker that asks, as raw JSON.
@@ -68,18 +68,18 @@ impl ClientRoots {
         }
     }
 
-    /// Equal for answers that mean the same.
+    /// A digest that is equal for answers with equal roots.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
 
-    /// What the roots take in memory, in bytes, about.
+    /// The memory of the roots, in bytes, about.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.result.len()
     }
 }
 
-/// What a worker knows of its clients' roots.
+/// A worker's knowledge of its clients' roots.
 #[derive(Debug, Default)]
 pub(super) struct WorkerRoots {
     /// The roots that the worker was told, or will be when it asks.

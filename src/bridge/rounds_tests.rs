@@ -44,7 +44,12 @@ fn ready(sessions: &[SessionNo]) -> (Mux, Vec<Action>) {
     (mux, said)
 }
 
-fn request(mux: &mut Mux, session: SessionNo, message: &Value, out: &mut Vec<Action>) -> Opened {
+fn request(
+    mux: &mut Mux,
+    session: SessionNo,
+    message: &Value,
+    out: &mut Vec<Action>,
+) -> RequestOutcome {
     let text = message.to_string();
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
     let request = ClientRequest {
@@ -56,22 +61,22 @@ fn request(mux: &mut Mux, session: SessionNo, message: &Value, out: &mut Vec<Act
 
 fn sent(mux: &mut Mux, session: SessionNo, message: &Value) -> (CallId, Value) {
     match request(mux, session, message, &mut vec![]) {
-        Opened::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
-        Opened::Local(answer) => panic!("answered locally: {answer:?}"),
-        Opened::Refused { why, .. } => panic!("refused: {why}"),
+        RequestOutcome::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
+        RequestOutcome::Local(answer) => panic!("answered locally: {answer:?}"),
+        RequestOutcome::Refused { why, .. } => panic!("refused: {why}"),
     }
 }
 
 fn local(mux: &mut Mux, session: SessionNo, message: &Value) -> (Value, Vec<Action>) {
     let mut out = vec![];
     match request(mux, session, message, &mut out) {
-        Opened::Local(answer) => (serde_json::from_slice(&answer).expect("JSON"), out),
-        Opened::Refused { code, why } => {
+        RequestOutcome::Local(answer) => (serde_json::from_slice(&answer).expect("JSON"), out),
+        RequestOutcome::Refused { code, why } => {
             let error = json!({"code": code, "message": why});
             let answer = json!({"jsonrpc": "2.0", "id": message["id"], "error": error});
             (answer, out)
         }
-        Opened::Sent(_, line) => panic!("sent: {line:?}"),
+        RequestOutcome::Sent(_, line) => panic!("sent: {line:?}"),
     }
 }
 

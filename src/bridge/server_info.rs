@@ -9,7 +9,7 @@ use super::era::Era;
 use super::stateless::STATELESS;
 use crate::protocol::{Revision, span_of, splice};
 
-/// What a worker said of itself in its `initialize` result.
+/// A worker's own `initialize` result.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// The revision the worker speaks.
@@ -125,7 +125,7 @@ impl ServerInfo {
         Some(result.get("serverInfo")?.to_string())
     }
 
-    /// Whether another worker said exactly the same.
+    /// Whether another worker said the very bytes that this one said.
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.result == other.result && self.discovery == other.discovery
     }

@@ -1,4 +1,4 @@
-//! Who subscribes to which resource, found by the resource. Pure.
+//! Subscribers by the resource that they subscribe to. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Which session subscribes to which resources of a worker, and what the worker is asked for on their behalf.
+//! Subscriptions of sessions to resources of a worker, and what the worker is asked for on their behalf.
 
 use serde_json::json;
 

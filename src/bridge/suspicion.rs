@@ -18,7 +18,7 @@ use super::mux::Mux;
 use super::numbers::{CallId, SessionNo};
 
 impl Mux {
-    /// Any of these calls may have been answered by what could not be read. Those that are suspected already keep their
+    /// Any of these calls may have been answered by what could not be read. Calls that are suspected already keep their
     /// time.
     pub(super) fn suspect(&mut self, calls: &[CallId]) -> MalformedOutcome {
         match self.suspicions.begin(calls) {
@@ -74,7 +74,7 @@ impl Mux {
             let is_of_session = self.caller(call).is_some();
             let outcome = self.answered_badly(call, out);
             if is_of_session {
-                // The worker may be busy with the call all the same, and ask something for it.
+                // The worker may still be busy with the call, and ask something for it.
                 self.add_orphan(call);
                 out.push(cancellation(wire, "its answer could not be read"));
             }

@@ -1,4 +1,4 @@
-//! Which calls are suspected to have been answered by what could not be read, under which number.
+//! Calls that are suspected to have been answered by what could not be read, each suspicion under a number.
 
 use smallvec::SmallVec;
 

@@ -50,9 +50,9 @@ pub(super) fn send(mux: &mut Mux, session: SessionNo, message: &str) -> (CallId,
         },
         &mut out,
     ) {
-        Opened::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
-        Opened::Local(answer) => panic!("answered locally: {answer:?}"),
-        Opened::Refused { why, .. } => panic!("refused: {why}"),
+        RequestOutcome::Sent(call, line) => (call, serde_json::from_slice(&line).expect("JSON")),
+        RequestOutcome::Local(answer) => panic!("answered locally: {answer:?}"),
+        RequestOutcome::Refused { why, .. } => panic!("refused: {why}"),
     }
 }
 
@@ -131,7 +131,7 @@ fn a_message_with_line_breaks_reaches_the_worker_on_one_line() {
         session: ANNA,
         envelope: &envelope,
     };
-    let Opened::Sent(_, line) = mux.request(request, &mut out) else {
+    let RequestOutcome::Sent(_, line) = mux.request(request, &mut out) else {
         panic!("sent")
     };
     assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
@@ -282,7 +282,7 @@ fn updates_reach_subscribers_and_the_worker_is_told_when_the_last_one_leaves() {
     };
     let opened = mux.request(request, &mut out);
     assert!(
-        matches!(opened, Opened::Local(_)),
+        matches!(opened, RequestOutcome::Local(_)),
         "Bob still subscribes: the worker is not told"
     );
     let out = from_worker(&mut mux, updated("demo://a"));
@@ -466,7 +466,10 @@ fn a_question_for_roots_that_nobody_can_answer_is_answered_with_none_when_a_call
         session: SessionNo(1),
         envelope: &envelope,
     };
-    assert!(matches!(mux.request(request, &mut out), Opened::Sent(..)));
+    assert!(matches!(
+        mux.request(request, &mut out),
+        RequestOutcome::Sent(..)
+    ));
     let answers: Vec<_> = out.iter().map(to_worker).collect();
     assert_eq!(
         answers,

@@ -17,7 +17,7 @@ use super::output::{self, Output};
 use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
-use crate::store::{self, Opened, StateDir, StateDirError};
+use crate::store::{self, OpenedState, StateDir, StateDirError};
 
 /// The configuration whose accounts a command is about.
 #[derive(Args, Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct AccountArgs {
     pub admin_token: Option<SecretString>,
 }
 
-/// Which tokens or secrets are listed, and how.
+/// The tokens or secrets that are listed, and how.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ListArgs {
     /// Only of this tenant; all without
@@ -112,13 +112,13 @@ impl NamedArgs {
 pub(super) struct Folder {
     config: Config,
     accounts: Accounts,
-    opened: Opened,
+    opened: OpenedState,
     // Locked until the last change is on disk: fields drop in order.
     _state: Arc<StateDir>,
 }
 
-/// Where acts are carried out.
-pub(super) enum Place {
+/// Through what the accounts of the state folder are changed.
+pub(super) enum StateAccess {
     /// The stdiopool that runs carries it out.
     Running(AdminClient),
     /// No stdiopool runs: this process carries the act out in the state folder.
@@ -130,10 +130,10 @@ impl AccountArgs {
     ///
     /// # Errors
     /// When the configuration or the folder cannot be used.
-    pub(super) async fn place(&self) -> Result<Place, miette::Report> {
+    pub(super) async fn access(&self) -> Result<StateAccess, miette::Report> {
         if let Some(admin) = &self.admin {
             let admin = admin.clone();
-            return Ok(Place::Running(self.client(admin, None)));
+            return Ok(StateAccess::Running(self.client(admin, None)));
         }
         let config = config::load(&self.config).map_err(|error| miette::miette!("{error}"))?;
         // One that began before `state.dir` was changed has another folder: what is done here would not be in force.
@@ -144,17 +144,19 @@ impl AccountArgs {
                 "{} names another state folder than the stdiopool uses that runs at {address} (takes effect after a restart)",
                 self.config.display()
             ));
-            return Ok(Place::Running(
+            return Ok(StateAccess::Running(
                 self.client(url, config.admin.token.as_ref()),
             ));
         }
         match StateDir::open(&config.state.dir) {
-            Ok(state) => Ok(Place::Folder(Box::new(Folder::open(config, state).await?))),
+            Ok(state) => Ok(StateAccess::Folder(Box::new(
+                Folder::open(config, state).await?,
+            ))),
             Err(StateDirError::InUse { .. }) => {
                 let url = base_url(&config.admin.listen.to_string());
                 let url = url.map_err(|error| miette::miette!("{error}"))?;
                 let url = where_it_runs(url, &self.config, &config.state.dir).await;
-                Ok(Place::Running(
+                Ok(StateAccess::Running(
                     self.client(url, config.admin.token.as_ref()),
                 ))
             }
@@ -192,8 +194,8 @@ impl AccountArgs {
     }
 
     async fn carry_out<T: DeserializeOwned>(&self, act: Act) -> Result<T, Refusal> {
-        match self.place().await.map_err(Refusal::Other)? {
-            Place::Running(client) => {
+        match self.access().await.map_err(Refusal::Other)? {
+            StateAccess::Running(client) => {
                 let (method, path, body) = request(&act);
                 let told = client.ask(method, &path, body.as_ref()).await;
                 told.map_err(|error| match &error {
@@ -203,7 +205,7 @@ impl AccountArgs {
                     _ => Refusal::Other(error.into()),
                 })
             }
-            Place::Folder(folder) => {
+            StateAccess::Folder(folder) => {
                 let told = folder.accounts.act_offline(&folder.config, act).await;
                 let told = told.map_err(|error| match &error {
                     AccountError::NotFound(_) => Refusal::NotFound(miette::miette!("{error}")),
@@ -224,7 +226,7 @@ enum Refusal {
 
 impl Folder {
     async fn open(config: Config, state: StateDir) -> Result<Self, miette::Report> {
-        let opened = Opened::open(&state).map_err(|error| miette::miette!("{error}"))?;
+        let opened = OpenedState::open(&state).map_err(|error| miette::miette!("{error}"))?;
         let accounts = Accounts::open(&opened, &config).await;
         Ok(Self {
             accounts: accounts.map_err(|error| miette::miette!("{error}"))?,

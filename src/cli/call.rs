@@ -210,8 +210,8 @@ struct CallResult {
 }
 
 impl CallResult {
-    /// Text as it is, everything else as JSON. Structured content has the same in text beside it
-    /// (server/tools, "Structured Content"), so it is shown where there is no text only.
+    /// Text as it is, everything else as JSON. Structured content comes with an equal text
+    /// (server/tools, "Structured Content"), so structured content is shown where there is no text only.
     fn render(&self) -> String {
         let mut out = String::new();
         let mut has_text = false;

@@ -175,7 +175,7 @@ async fn is_reachable(url: &Url) -> bool {
     in_time.is_ok_and(|connected| connected.is_ok())
 }
 
-/// What a file says of the admin API, and where its state is.
+/// The admin API's keys of a pool.toml, and its state folder.
 struct AdminInFile {
     listen: Option<String>,
     token: Option<SecretString>,

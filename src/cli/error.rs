@@ -84,7 +84,7 @@ pub enum CliError {
     /// The tool ran and says that it failed; what it said has been printed.
     #[error("tool `{tool}` reports a failure")]
     ToolFailed {
-        /// Which.
+        /// The tool that was called.
         tool: String,
     },
     /// No answer in time.

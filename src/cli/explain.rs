@@ -61,15 +61,15 @@ pub struct ExplainArgs {
 
 /// A step of the decision: what was looked at, and what it says.
 struct Step {
-    place: Place,
+    source: Source,
     is_allowed: bool,
     text: String,
 }
 
-/// Where that stands.
+/// Where the rule of a step stands.
 #[derive(Clone, Copy)]
-enum Place {
-    /// The place is pool.toml, in that line if it is one.
+enum Source {
+    /// pool.toml, with the line if the rule has one.
     File(Option<usize>),
     Store,
 }
@@ -77,7 +77,7 @@ enum Place {
 impl Step {
     fn no(text: String) -> Self {
         Self {
-            place: Place::File(None),
+            source: Source::File(None),
             is_allowed: false,
             text,
         }
@@ -140,7 +140,7 @@ impl ExplainArgs {
             let text = "`auth.mode` is not \"token\": no such token is accepted".to_owned();
             return Ok(vec![Step::no(text)]);
         }
-        let Some((token, place)) = self.token(config, name).await? else {
+        let Some((token, source)) = self.token(config, name).await? else {
             let text = format!(
                 "tenant `{}` has no token `{name}` in this file, nor in the state store",
                 self.tenant
@@ -164,7 +164,7 @@ impl ExplainArgs {
             text.push_str(&format!(", has `{}`", scopes.join("`, `")));
         }
         Ok(vec![Step {
-            place,
+            source,
             is_allowed,
             text,
         }])
@@ -182,13 +182,13 @@ impl ExplainArgs {
         &self,
         config: &Config,
         name: &str,
-    ) -> Result<Option<(Token, Place)>, miette::Report> {
+    ) -> Result<Option<(Token, Source)>, miette::Report> {
         let of_file = config.tenants.get(self.tenant.as_str()).and_then(|tenant| {
             let is_it = |token: &&Token| token.name.as_deref() == Some(name);
             tenant.tokens.iter().find(is_it)
         });
         if let Some(token) = of_file {
-            return Ok(Some((token.clone(), Place::File(None))));
+            return Ok(Some((token.clone(), Source::File(None))));
         }
         let act = Act::ListTokens(Some(self.tenant.clone()));
         let stored: Option<Vec<TokenDetails>> = self.find(config, act).await?;
@@ -203,7 +203,7 @@ impl ExplainArgs {
                 expires: token.expires.and_then(after),
                 ..Token::default()
             };
-            (token, Place::Store)
+            (token, Source::Store)
         }))
     }
 
@@ -255,7 +255,7 @@ impl ExplainArgs {
             };
             let line = (!tools.offers_everything()).then_some(tools.line);
             steps.push(Step {
-                place: Place::File(line),
+                source: Source::File(line),
                 is_allowed,
                 text,
             });
@@ -268,7 +268,7 @@ impl ExplainArgs {
             None => policy::server(&config.policy, who, server.as_str()),
         };
         steps.push(Step {
-            place: Place::File(decision.why.line()),
+            source: Source::File(decision.why.line()),
             is_allowed: decision.is_allowed,
             text: decision.why.to_string(),
         });
@@ -302,7 +302,7 @@ impl ExplainArgs {
             ),
         };
         Some(Step {
-            place: Place::File(None),
+            source: Source::File(None),
             is_allowed: true,
             text,
         })
@@ -317,7 +317,7 @@ impl ExplainArgs {
             return vec![];
         };
         let step = |text: String| Step {
-            place: Place::File(None),
+            source: Source::File(None),
             is_allowed: true,
             text,
         };
@@ -361,12 +361,12 @@ impl ExplainArgs {
         let mut text = format!("{verdict}: {what} for {}\n", caller(who));
         for step in steps {
             let file = self.accounts.config.display();
-            let place = match step.place {
-                Place::File(Some(line)) => format!("{file}:{line}"),
-                Place::File(None) => file.to_string(),
-                Place::Store => "state store".to_owned(),
+            let source = match step.source {
+                Source::File(Some(line)) => format!("{file}:{line}"),
+                Source::File(None) => file.to_string(),
+                Source::Store => "state store".to_owned(),
             };
-            text.push_str(&format!("  {place}: {}\n", step.text));
+            text.push_str(&format!("  {source}: {}\n", step.text));
         }
         text
     }
@@ -374,9 +374,9 @@ impl ExplainArgs {
     fn as_json(&self, is_allowed: bool, steps: &[Step], who: &Principal) -> Value {
         let file = self.accounts.config.display().to_string();
         let steps = steps.iter().map(|step| {
-            let (file, line) = match step.place {
-                Place::File(line) => (Some(&file), line),
-                Place::Store => (None, None),
+            let (file, line) = match step.source {
+                Source::File(line) => (Some(&file), line),
+                Source::Store => (None, None),
             };
             json!({
                 "file": file, "line": line, "allowed": step.is_allowed, "why": step.text,

@@ -1,7 +1,7 @@
 //! A small MCP client over Streamable HTTP (basic/transports, 2025-11-25), enough to try a server.
 //!
 //! The client declares no capabilities, so a server may ask it for nothing but `ping`; what it is asked
-//! beyond that is refused. It does not resume broken streams and opens no GET stream.
+//! beyond that is refused. The client does not resume broken streams and opens no GET stream.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) struct McpClient {
     last_id: u64,
 }
 
-/// What a message means for the one who waits for `id`.
+/// The meaning of a message for the one who waits for `id`.
 enum Received {
     /// The answer: the result as it was written.
     Result(String),
@@ -96,7 +96,7 @@ impl McpClient {
         let mut wait = Wait::for_answer_to(method);
         let response = wait.patiently(self.post(&message)).await?;
         if let Some(session) = response.headers().get("mcp-session-id") {
-            // What is not ASCII is no session id (transports, "Session Management").
+            // A text that is not ASCII is no session id (transports, "Session Management").
             self.session = session.to_str().ok().map(str::to_owned);
         }
         let media = response.headers().get(CONTENT_TYPE);

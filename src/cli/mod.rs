@@ -14,7 +14,7 @@
 //! Invariants: standard output has what was asked for and nothing else; with `--json` it is JSON; a secret is read from a
 //! file, a prompt or a pipe, never from an argument.
 //!
-//! Commands deliberately decide nothing that a running stdiopool decides: rules are in the rooms below.
+//! Commands deliberately decide nothing that a running stdiopool decides: rules are in the modules below.
 
 mod accounts;
 mod audit;

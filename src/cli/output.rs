@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::error::CliError;
 use crate::escape;
 
-/// What a command has found out, as it is printed.
+/// The printed output of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Output {
     /// Text for people.
@@ -59,7 +59,7 @@ pub(super) fn print_raw(text: &str) -> Result<ControlFlow<()>, CliError> {
     }
 }
 
-/// Writes JSON to standard output. Control characters are written as JSON escapes: it says the same.
+/// Writes JSON to standard output. Control characters are written as JSON escapes, which a parser reads as they were.
 ///
 /// # Errors
 /// As those of [`print`].

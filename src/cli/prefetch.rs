@@ -107,7 +107,7 @@ impl PrefetchArgs {
     }
 }
 
-/// What there is to fetch for a server, as far as it is the same for every tenant.
+/// The packages to fetch for a server, as far as they are one for every tenant.
 fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     let args: Vec<Option<&str>> = server
         .args
@@ -149,7 +149,7 @@ impl Store {
             .build();
         let cache = Cache::open(&config.package_cache(&config.state.dir))
             .map_err(|error| miette!("{error}"))?;
-        cache.set_patience(config.packages.install_timeout);
+        cache.set_timeout(config.packages.install_timeout);
         Ok(Self {
             cache,
             pins: Pins::beside(&config.base_dir),

@@ -8,7 +8,7 @@ use miette::miette;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 
-use super::accounts::{AccountArgs, ListArgs, NamedArgs, Place, done};
+use super::accounts::{AccountArgs, ListArgs, NamedArgs, StateAccess, done};
 use super::output::{self, Output};
 use super::table::{self, Align};
 use super::tenant::date;
@@ -92,12 +92,12 @@ impl SecretArgs {
 
 async fn rekey(new_key: &Path, accounts: &AccountArgs) -> Result<Output, miette::Report> {
     let key = value(Some(new_key))?;
-    match accounts.place().await? {
-        Place::Running(_) => Err(miette!(
+    match accounts.access().await? {
+        StateAccess::Running(_) => Err(miette!(
             help = "stop it, rekey, set `state.key` to the new key, and start it again",
             "a stdiopool that runs holds the old key"
         )),
-        Place::Folder(folder) => {
+        StateAccess::Folder(folder) => {
             let (secrets, configs) = folder.rekey(&key).await?;
             let file = new_key.display();
             Ok(Output::Text(format!(

@@ -34,14 +34,14 @@ enum Command {
     List(Show),
     /// Shows one tenant
     Show {
-        /// Which
+        /// The tenant's name
         name: String,
         #[command(flatten)]
         accounts: AccountArgs,
     },
     /// Removes a tenant with its tokens and secrets; its sessions end, its workers stop
     Remove {
-        /// Which
+        /// The tenant's name
         name: String,
         #[command(flatten)]
         accounts: AccountArgs,

@@ -39,7 +39,7 @@ pub struct TuneArgs {
     /// Draws memory over time, a curve for each candidate
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// That picture and the table, as a page for a browser
+    /// The picture of --svg and the table, as a page for a browser
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Print the outcomes as JSON

@@ -58,7 +58,7 @@ impl<'m> Wait<'m> {
         }
     }
 
-    /// What is to be said now.
+    /// The line to be said now.
     fn line(&mut self) -> Option<String> {
         self.due = Instant::now() + PERIOD;
         let has_spoken = std::mem::replace(&mut self.has_spoken, true);
@@ -70,7 +70,7 @@ impl<'m> Wait<'m> {
     }
 }
 
-/// What a request is about, in words.
+/// The subject of a request, in words.
 fn what(method: &str) -> &str {
     match method {
         "initialize" => {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::digest::sha256;
 use super::model::{Auth, AuthMode, Jwt, KeySource, ProxyHeaders};
-use super::oauth::is_safe_on_the_way;
+use super::oauth::is_safe_in_transit;
 use super::reader::Reader;
 
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     let keys = match (url, file) {
         (Some(url), None) => match Url::parse(&url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {
-                if is_used && !is_safe_on_the_way(&url) {
+                if is_used && !is_safe_in_transit(&url) {
                     reader.warn("jwks_url", format!("`auth.jwks_url` ({url}) is not https: who is on the way to it can put keys of their own in place of the issuer's, and let themselves in"));
                 }
                 Some(KeySource::Url(url))

@@ -15,7 +15,7 @@ use super::template::{Reference, Template, TemplateError};
 #[derive(Clone, Default, Debug)]
 pub struct Bind(Vec<BindRule>);
 
-/// What is set for the callers of some tools.
+/// The arguments that are set for the callers of some tools.
 #[derive(Clone, Debug)]
 pub struct BindRule {
     pattern: String,
@@ -48,7 +48,7 @@ impl BindRule {
         resembles(&self.pattern, tool)
     }
 
-    /// What each argument is set to, by its name.
+    /// The value of each argument, by its name.
     pub fn arguments(&self) -> &BTreeMap<String, Template> {
         &self.arguments
     }

@@ -1,4 +1,4 @@
-//! What can be read and is hardly meant. What is certain is a mistake; what only looks like one is warned of, as a program
+//! Doubts: settings that can be read and are hardly meant. A certain error is a mistake; what only looks like one is warned of, as a program
 //! may read it otherwise.
 
 use std::fmt;

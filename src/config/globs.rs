@@ -94,7 +94,7 @@ impl Globs {
     }
 }
 
-/// The patterns for names whose case is folded, in the same order.
+/// The patterns for names whose case is folded, in the order of `texts`.
 fn folded_set(texts: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for text in texts {

@@ -70,7 +70,7 @@ impl Mistake {
     }
 }
 
-/// What is odd and can be used all the same: `check` and whoever puts the file in force say so, and go on.
+/// An oddity with which the file can be used: `check` and whoever puts the file in force say so, and go on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning {
     /// The line of pool.toml that it is about, from 1; none where no line says it.
@@ -100,7 +100,7 @@ pub enum ConfigErrors {
     /// The file cannot be read.
     #[error("cannot read {}: {source}{}", path.display(), hint(.source))]
     Unreadable {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,

@@ -8,7 +8,7 @@
 //! Invariants: a [`Config`] has no mistake in it; all mistakes of a file are reported at once, each
 //! with its place; no text makes the reader panic; what may be a secret is not quoted.
 //!
-//! This room deliberately opens nothing that the file refers to: secrets are fetched and commands looked
+//! This module deliberately opens nothing that the file refers to: secrets are fetched and commands looked
 //! up when they are first needed.
 
 mod audit;

@@ -2,7 +2,7 @@
 
 use crate::ids::MAX_NAME_LEN;
 
-/// What is said of a name that no `what` (a tenant, a server) can have.
+/// The message for a name that no `what` (a tenant, a server) can have.
 pub(super) fn bad_name(what: &str, name: &str) -> String {
     format!(
         "\"{name}\" cannot be the name of a {what}: 1 to {MAX_NAME_LEN} letters, digits, `.`, `_` or `-`, starting with a letter or digit"

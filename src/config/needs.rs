@@ -81,7 +81,7 @@ fn undefaulted(template: &Template) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Secrets of tenants that no server asks for, where one that the tenant lacks is called much the same.
+/// Secrets of tenants that no server asks for, where one that the tenant lacks has a similar name.
 fn misnamed_secrets(config: &Config) -> Vec<Odd> {
     let references = config.servers.values().flat_map(Server::references);
     let asked: BTreeSet<String> = references

@@ -15,7 +15,7 @@ use super::shown::shown;
 use crate::egress::{AllowList, Network};
 use crate::ids::ServerName;
 
-/// What both keys take.
+/// The forms that both keys take.
 const FORMS: &str = "\"on\", \"off\" or { allow = [\"api.example.com\", \"*.example.com:8443\"] }";
 
 fn schema() -> Value {

@@ -20,7 +20,7 @@ pub(super) struct KeyDoc {
     pub(super) doc: &'static str,
 }
 
-/// What is gathered while reading.
+/// Mistakes, warnings and key docs, gathered while reading.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) mistakes: Vec<(Range<usize>, String)>,

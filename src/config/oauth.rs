@@ -116,8 +116,8 @@ fn address(reader: &mut Reader<'_, '_>, key: &'static str, doc: &'static str) ->
     }
 }
 
-/// Whether nobody on the way can read or change what is sent: HTTPS, or a way that does not leave the host.
-pub(super) fn is_safe_on_the_way(url: &Url) -> bool {
+/// Whether nobody in transit can read or change what is sent: HTTPS, or a connection that does not leave the host.
+pub(super) fn is_safe_in_transit(url: &Url) -> bool {
     let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
@@ -146,7 +146,7 @@ fn usable(text: &str) -> Result<Url, Unusable> {
     if url.host().is_none() {
         return Err(Unusable::NoHost);
     }
-    if !is_safe_on_the_way(&url) {
+    if !is_safe_in_transit(&url) {
         return Err(Unusable::NotSafe(url.scheme().to_owned()));
     }
     if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {

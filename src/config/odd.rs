@@ -1,6 +1,6 @@
 //! What is odd in a pool.toml, and where.
 
-/// What is odd, and the keys that lead to it.
+/// An oddity, with the keys that lead to it.
 pub(super) type Odd = (Vec<String>, String);
 
 /// The keys that lead to something.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Which pages may use the front door from other origins than its own.
+/// The pages that may use the front door from other origins than its own.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Origins {
     /// Whether pages of all origins may.

@@ -14,7 +14,7 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
-/// `[policy.NAME]`: a rule. It is about callers that all of its selectors match; one that is not
+/// `[policy.NAME]`: a rule, about callers that all of its selectors match; a selector that is not
 /// there matches everyone.
 #[derive(Clone, Debug)]
 pub struct Rule {

@@ -74,7 +74,7 @@ fn open_to_all_pages(root: &mut Reader<'_, '_>, config: &Config) {
     }
 }
 
-/// An address of IPv4 that is written as one of IPv6 as what it is: it is loopback, or every address, all the same.
+/// An address; of IPv4 where it is one that is written as IPv6, so that loopback and every address are seen as such.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         // With its zone, if it has one.

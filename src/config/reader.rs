@@ -1,4 +1,4 @@
-//! Reads tables with spans: every mistake is noted and reading goes on. The same calls, made on
+//! Reads tables with spans: every mistake is noted and reading goes on. Its calls, made on
 //! an absent table, describe the keys: so what is read, what is documented and what the JSON
 //! Schema says cannot differ.
 
@@ -103,7 +103,7 @@ impl<'n, 't> Reader<'n, 't> {
     }
 
     /// Where those keys lead: to the last of them that is written, if one is.
-    pub(super) fn place(&self, path: &[&str]) -> Option<Range<usize>> {
+    pub(super) fn span(&self, path: &[&str]) -> Option<Range<usize>> {
         let written = (1..=path.len()).rev();
         let mut spans = written.filter_map(|end| self.span_within(&path[..end]));
         spans.next()

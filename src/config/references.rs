@@ -10,7 +10,7 @@ pub(super) fn check(reader: &mut Reader<'_, '_>, server: &Server) {
     check_upstream(reader, server);
 }
 
-/// What templates refer to must be in the schema, where the schema says what there is.
+/// The keys that templates refer to must be in the schema, where the schema says what there is.
 fn check_schema(reader: &mut Reader<'_, '_>, server: &Server) {
     let Some(properties) = server
         .schema
@@ -48,7 +48,7 @@ fn check_upstream(reader: &mut Reader<'_, '_>, server: &Server) {
         .find(|(_, reference)| reference.is_upstream());
     let name = reader.name("oauth");
     match (&server.oauth, uses) {
-        // That the table itself has mistakes is said there.
+        // Mistakes of the table itself are told where the table is read.
         (None, Some((place, reference))) if !reader.has("oauth") => {
             let message = format!(
                 "`{}` refers to `{reference}`, which needs `{name}`: where the token comes from",

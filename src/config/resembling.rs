@@ -52,7 +52,7 @@ fn is_a_slip(pattern: &str, name: &str) -> bool {
     })
 }
 
-/// The patterns without `{…}` that a pattern stands for. What is nested stays as it is, and is like little.
+/// The patterns without `{…}` that a pattern stands for. A nested pattern stays as it is, and is like little.
 fn alternatives(pattern: &str) -> Vec<String> {
     let mut found = vec![String::new()];
     let mut rest = pattern;

@@ -1,4 +1,4 @@
-//! Which keys are read once, when stdiopool starts: a reload that changes them has to say so.
+//! The keys that are read once, when stdiopool starts: a reload that changes them has to say so.
 
 use secrecy::ExposeSecret;
 

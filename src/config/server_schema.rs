@@ -31,7 +31,7 @@ pub(super) fn schema(reader: &mut Reader<'_, '_>) -> Option<Arc<Value>> {
         );
         return None;
     }
-    // What cannot be compiled is refused when it is put in force.
+    // A schema that cannot be compiled is refused when it is put in force.
     let patterns = jsonschema::PatternOptions::fancy_regex();
     let compiled = jsonschema::options()
         .with_pattern_options(patterns)
@@ -70,7 +70,7 @@ fn wrong_type(schema: &Value, path: &str) -> Option<Value> {
     (!is_fine).then(|| given.clone())
 }
 
-/// What callers may set must be described: it is validated and advertised.
+/// Keys that callers may set must be described: it is validated and advertised.
 pub(super) fn client_config(reader: &mut Reader<'_, '_>, schema: Option<&Value>) -> Vec<String> {
     let doc = "Keys of the config that a caller may set itself, per session or per request, over what its tenant has set.";
     let keys = reader.texts("client_config", &[], doc);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// What a template refers to.
+/// A reference of a template.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reference {
     /// A value of the server's config; dots lead into objects.
@@ -170,7 +170,7 @@ impl Template {
         }
     }
 
-    /// What the template refers to.
+    /// The references of the template.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Literal(_) => None,

@@ -1,4 +1,4 @@
-//! Which tools of a server are on offer.
+//! The tools of a server that are on offer.
 
 use super::globs::{self, Globs};
 use super::reader::Reader;

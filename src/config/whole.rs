@@ -42,7 +42,7 @@ pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mi
     ];
     for (path, message) in warnings.iter().flat_map(|found| found(&config)) {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let span = root.place(&path);
+        let span = root.span(&path);
         root.notes.warnings.push((span, message));
     }
     root.finish();
@@ -50,7 +50,7 @@ pub(super) fn read_whole(text: &str, base_dir: &Path) -> (Option<Config>, Vec<Mi
     (Some(config), notes.into_mistakes(text))
 }
 
-/// What concerns more than one table.
+/// Checks what concerns more than one table.
 fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
     if let Some(why) = exposed(config) {
         root.wrong("http", why);
@@ -75,16 +75,16 @@ fn check_whole(root: &mut Reader<'_, '_>, config: &Config) {
         }
     }
     if let Some(mistake) = trusts_servers(config) {
-        let span = root.place(&["auth", "trusted_proxies"]);
+        let span = root.span(&["auth", "trusted_proxies"]);
         root.notes.mistakes.push((span.unwrap_or(0..0), mistake));
     }
     for (rule, why) in doubts::aimless_rules(config) {
-        let span = root.place(&["policy", rule, "servers"]);
+        let span = root.span(&["policy", rule, "servers"]);
         root.notes.mistakes.push((span.unwrap_or(0..0), why));
     }
     if config.auth.mode == AuthMode::Token && config.tenants.values().all(|t| t.tokens.is_empty()) {
         let warning = "`auth.mode` is \"token\" and no tenant of this file lists a token: nobody comes in before `stdiopool token create` has made one";
-        let span = root.place(&["auth", "mode"]);
+        let span = root.span(&["auth", "mode"]);
         root.notes.warnings.push((span, warning.to_owned()));
     }
 }
@@ -144,7 +144,7 @@ impl Config {
     }
 }
 
-/// What would be open to everyone, or cannot be listened on twice, as the file's own mistakes are told.
+/// An address that would be open to everyone, or cannot be listened on twice, told like a mistake of the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Exposed(String);

@@ -18,8 +18,8 @@ use crate::config::{Config, SecretSource};
 use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
 use crate::preflight;
 use crate::store::{
-    AccountRows, AccountStore, DatabaseError, HandleRow, Opened, Resealed, SecretRow, TenantRow,
-    TokenRow, Vault, VaultError, now,
+    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, Resealed, SecretRow,
+    TenantRow, TokenRow, Vault, VaultError, now,
 };
 use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::oauth::Grants;
@@ -31,7 +31,7 @@ const MAX_TENANTS: usize = 100_000;
 const MAX_PER_TENANT: usize = 1_000;
 /// Largest secret, in bytes.
 const MAX_SECRET: usize = 64 * 1024;
-/// What tokens begin with, so that scanners of source code recognise them.
+/// The prefix of tokens, so that scanners of source code recognise them.
 const TOKEN_PREFIX: &str = "spt_";
 /// The credential of systemd that holds the key of the secrets.
 const CREDENTIAL: &str = "stdiopool-key";
@@ -52,7 +52,7 @@ impl Accounts {
     ///
     /// # Errors
     /// When the key of the secrets is not to be had, or another than they were sealed with.
-    pub async fn open(opened: &Opened, config: &Config) -> Result<Self, ServeError> {
+    pub async fn open(opened: &OpenedState, config: &Config) -> Result<Self, ServeError> {
         let rows = opened.account_rows.clone();
         let vault = vault(config.state.key.as_ref()).await?;
         let today = now();
@@ -80,7 +80,7 @@ impl Accounts {
         })
     }
 
-    /// What seals the secrets.
+    /// The vault that seals the secrets.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
     }
@@ -551,8 +551,8 @@ pub fn folder_act(file: &Config, method: &str, object: Option<&std::path::Path>,
     write_down(file, record, is_ok);
 }
 
-/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. One that
-/// runs meanwhile writes to the same file, line by line too.
+/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. A
+/// stdiopool that runs meanwhile writes to that file too, line by line.
 fn write_down(file: &Config, mut record: AuditRecord, is_ok: bool) {
     record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
     if let Some(options) = super::assemble::audit_options(file)

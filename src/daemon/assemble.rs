@@ -11,7 +11,7 @@ use crate::config::{Config, ConfigErrors, Exposed};
 use crate::front::TlsError;
 use crate::launch::packages::CacheError;
 use crate::routing::RuntimeConfig;
-use crate::store::{DatabaseError, Opened, StateDir, StateDirError};
+use crate::store::{DatabaseError, OpenedState, StateDir, StateDirError};
 use crate::telemetry::audit::{Audit, AuditOptions, Digester};
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Authenticator, MergeError, Resolver, ResolverError, Secrets, Uses};
@@ -127,7 +127,7 @@ pub(super) fn audit_options(config: &Config) -> Option<AuditOptions> {
 }
 
 /// Opens the audit log, with the digests of this installation.
-pub(super) fn open_audit(options: AuditOptions, opened: &Opened) -> Result<Audit, ServeError> {
+pub(super) fn open_audit(options: AuditOptions, opened: &OpenedState) -> Result<Audit, ServeError> {
     let file = options.file.clone();
     let key = opened.digest_key.expose_secret();
     let digester = Digester::new(SecretBox::new(Box::new(*key)));

@@ -21,15 +21,15 @@ const MESSAGE: usize = 2 << 10;
 
 /// A worker that has ended.
 #[derive(Clone, Debug)]
-struct Past {
+struct EndedWorker {
     row: EndedRow,
     stderr: Arc<[String]>,
 }
 
-/// What is remembered of workers that have ended, and of the last failure of each server.
+/// The workers that have ended, as long as they are remembered, and the last failure of each server.
 #[derive(Debug)]
 pub(super) struct Ended {
-    past: Mutex<History<Past>>,
+    past: Mutex<History<EndedWorker>>,
     /// By server; there are as many as servers have ever been configured.
     errors: Mutex<BTreeMap<ServerName, LastError>>,
 }
@@ -63,7 +63,7 @@ impl Ended {
             age_seconds: lived.unwrap_or_default().as_secs_f64(),
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
         };
-        let past = Past { row, stderr };
+        let past = EndedWorker { row, stderr };
         self.past.lock().push(plan.tenant.as_ref(), past);
     }
 
@@ -76,7 +76,7 @@ impl Ended {
         self.errors.lock().insert(server.clone(), error);
     }
 
-    /// What went wrong with a server last.
+    /// The last error of a server.
     pub(super) fn last_error(&self, server: &ServerName) -> Option<LastError> {
         self.errors.lock().get(server).cloned()
     }

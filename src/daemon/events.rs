@@ -12,7 +12,7 @@ use super::history::History;
 use crate::admin::{Event, EventFollow, EventKind, LastError};
 use crate::gateway::{EventSink, GatewayEvent};
 use crate::ids::{ServerName, TenantId};
-use crate::pool::{CircuitChange, CircuitOf, CircuitTurn, Observer, StopReason};
+use crate::pool::{CircuitChange, CircuitOf, CircuitTransition, Observer, StopReason};
 use crate::protocol::ExitReason;
 use crate::telemetry::labels::{CircuitState, EvictionReason, Limit};
 use crate::telemetry::{Metrics, Warnings};
@@ -230,14 +230,18 @@ impl Observer for PoolMetrics {
     }
 
     fn circuit(&self, change: &CircuitChange) {
-        let CircuitChange { server, of, turn } = change;
+        let CircuitChange {
+            server,
+            of,
+            transition,
+        } = change;
         let tenant = match of {
             CircuitOf::Everyone => None,
             CircuitOf::Tenant(tenant) | CircuitOf::Configuration(tenant) => Some(tenant),
         };
-        let (kind, state) = match turn {
-            CircuitTurn::Opens { .. } => (EventKind::CircuitOpened, CircuitState::Open),
-            CircuitTurn::Closes | CircuitTurn::Forgotten => {
+        let (kind, state) = match transition {
+            CircuitTransition::Opens { .. } => (EventKind::CircuitOpened, CircuitState::Open),
+            CircuitTransition::Closes | CircuitTransition::Forgotten => {
                 (EventKind::CircuitClosed, CircuitState::Closed)
             }
         };
@@ -250,11 +254,11 @@ impl Observer for PoolMetrics {
         };
         if let Some(untold) = untold {
             let tenant = tenant.map(TenantId::as_str);
-            match turn {
-                CircuitTurn::Opens { .. } => {
+            match transition {
+                CircuitTransition::Opens { .. } => {
                     tracing::warn!(%server, tenant, untold, "{message}");
                 }
-                CircuitTurn::Closes | CircuitTurn::Forgotten => {
+                CircuitTransition::Closes | CircuitTransition::Forgotten => {
                     tracing::info!(%server, tenant, untold, "{message}");
                 }
             }

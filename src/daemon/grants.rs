@@ -129,7 +129,7 @@ impl GrantEventSink for GrantEvents {
                 tell(EventKind::OauthEnded, why.clone());
                 write("oauth end", "ok", None);
             }
-            // Who asked for it writes it down.
+            // The audit log has it from the request that revoked.
             GrantEvent::Revoked => tell(EventKind::OauthEnded, "revoked".to_owned()),
         }
     }
@@ -174,7 +174,7 @@ async fn until(next: Option<Instant>) {
 }
 
 /// Workers that were started with another token than the one in force serve what they have in flight
-/// and stop. Their sessions go on.
+/// and stop; sessions go on.
 fn retire_outdated(reloader: &Reloader, tenant: &TenantId, server: &ServerName) {
     let runtime = reloader.gateway.runtime_config();
     let is_outdated = |worker: &crate::pool::WorkerView| {

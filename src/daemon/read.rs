@@ -10,14 +10,14 @@ const MOST_LOGGED: usize = 50;
 
 /// A pool.toml without mistakes, and what is to be said of it.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct LoadedConfig {
     /// What the file says.
     pub(super) config: Config,
     /// What is to be said of it.
     pub(super) notices: Notices,
 }
 
-/// What is to be said of a pool.toml without mistakes.
+/// Notices on a pool.toml without mistakes.
 #[derive(Debug)]
 pub(super) struct Notices {
     /// What is odd in it, or missing on this host, each with its place.
@@ -30,7 +30,7 @@ pub(super) struct Notices {
 ///
 /// # Errors
 /// When it cannot be read, or has mistakes.
-pub(super) fn read(path: &Path) -> Result<Found, ConfigErrors> {
+pub(super) fn read(path: &Path) -> Result<LoadedConfig, ConfigErrors> {
     let inspection = Inspection::of_file(path)?;
     let findings = inspection.config().map(preflight::findings);
     let findings = findings.unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<Found, ConfigErrors> {
     let odd = config.warnings.iter().map(|it| it.placed(&file));
     let warnings = bounded(odd.collect()).chain(bounded(others)).collect();
     let notices = Notices { warnings, fatal };
-    Ok(Found { config, notices })
+    Ok(LoadedConfig { config, notices })
 }
 
 /// The first of them, and how many more there are.
@@ -57,8 +57,8 @@ fn bounded(mut texts: Vec<String>) -> impl Iterator<Item = String> {
     texts.into_iter().chain(told)
 }
 
-impl Found {
-    /// What is found in one command, which is hosted without a file.
+impl LoadedConfig {
+    /// The config of one command, which is hosted without a file.
     pub(super) fn of_command(config: Config) -> Self {
         let odd = config
             .warnings

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Reloader;
 use crate::pool::{StopReason, WorkerState, WorkerView};
-use crate::tenancy::refresh::{Readings, Turn, Unreadable, sources};
+use crate::tenancy::refresh::{Readability, Readings, Unreadable, sources};
 use crate::upstream::WorkerConnection;
 
 /// Files read and commands run at once.
 const MAX_AT_ONCE: usize = 4;
 
-/// Refreshes until `stop`. What it had begun to read is left then, and commands are killed.
+/// Refreshes until `stop`. Reads that had begun are left then, and commands are killed.
 pub(super) async fn run(reloader: Arc<Reloader>, stop: CancellationToken) {
     let mut unreadable = Unreadable::default();
     let mut last = Instant::now();
@@ -62,7 +62,7 @@ async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
     connections.retain(|connection| staying.contains(&connection.id()));
     let readings = read(reloader, &connections, unreadable).await;
     // No reload meanwhile: who is outdated under which config.
-    let _turn = reloader.turn.lock().await;
+    let _guard = reloader.reloading.lock().await;
     let runtime = reloader.gateway.runtime_config();
     let outdated: HashSet<_> = connections
         .iter()
@@ -75,7 +75,7 @@ async fn round(reloader: &Reloader, unreadable: &mut Unreadable) {
         .map(|connection| connection.id())
         .collect();
     // First, so that nobody is led to a worker that is about to stop. Where no process runs, nothing
-    // is read again: who comes next, and has to wait for a start anyway, does that. Who waits for one has done it.
+    // is read again: who comes next, and has to wait for a start anyway, does that. A request that waits for a start has read them.
     let snapshot = pool.snapshot();
     let workers = snapshot.workers.into_iter().filter(stays);
     let mut running: HashSet<_> = workers.map(|worker| worker.key).collect();
@@ -136,10 +136,10 @@ async fn read(
         .buffer_unordered(MAX_AT_ONCE);
     let mut readings = Readings::default();
     while let Some((source, users, read)) = reads.next().await {
-        let turn = unreadable.note(&source, read.is_ok());
-        for (tenant, secret) in users.iter().take(usize::from(turn.is_some())) {
-            match (turn, &read) {
-                (Some(Turn::Lost), Err(why)) => tracing::warn!(
+        let change = unreadable.note(&source, read.is_ok());
+        for (tenant, secret) in users.iter().take(usize::from(change.is_some())) {
+            match (change, &read) {
+                (Some(Readability::Lost), Err(why)) => tracing::warn!(
                     %tenant, secret, users = users.len(),
                     "secret cannot be read again, workers keep the one they have: {why}"
                 ),

@@ -17,7 +17,7 @@ use super::read;
 use crate::admin::{AccountError, Act, EventKind, Reply};
 use crate::config::{Config, ConfigErrors, Exposed, canonical};
 use crate::counted::counted;
-use crate::front::{Places, Tls, TlsError};
+use crate::front::{ConnectionSlots, Tls, TlsError};
 use crate::gateway::Gateway;
 use crate::ids::TenantId;
 use crate::pool::StopReason;
@@ -26,7 +26,7 @@ use crate::store::{StateDir, Vault};
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Secrets, Uses};
 
-/// What pool.toml said, and where secrets are fetched since.
+/// The pool.toml in force, and where its secrets are fetched.
 #[derive(Clone, Debug)]
 pub(super) struct InForce {
     pub(super) config: Arc<Config>,
@@ -98,7 +98,7 @@ pub(super) struct Reloader {
     /// The front door's certificates, if it has some.
     pub(super) tls: Option<Tls>,
     /// Connections of the front door.
-    pub(super) places: Arc<Places>,
+    pub(super) slots: Arc<ConnectionSlots>,
     pub(super) uses: Arc<Uses>,
     /// What the file said when it was last read.
     pub(super) in_force: Mutex<InForce>,
@@ -107,7 +107,7 @@ pub(super) struct Reloader {
     /// Told when another pool.toml is in force.
     pub(super) reloaded: tokio::sync::Notify,
     /// Held during a reload: there is one at a time.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) reloading: tokio::sync::Mutex<()>,
 }
 
 impl Reloader {
@@ -116,7 +116,7 @@ impl Reloader {
     /// # Errors
     /// What is wrong with it.
     pub(super) async fn reload(&self) -> Result<String, ReloadError> {
-        let _turn = self.turn.lock().await;
+        let _guard = self.reloading.lock().await;
         let outcome = self.apply().await;
         match &outcome {
             Ok(summary) => {
@@ -165,7 +165,7 @@ impl Reloader {
             tracing::warn!("{}", warning.message);
         }
         self.gateway.workers().pool().reconfigure(limits::of(&new));
-        self.places.set_limits(limits::of_connections(&new));
+        self.slots.set_limits(limits::of_connections(&new));
         self.gateway.replace_runtime_config(Arc::new(runtime));
         self.forget_handles();
         self.reloaded.notify_one();
@@ -203,7 +203,7 @@ impl Reloader {
         )
     }
 
-    /// What tenants have authorised upstream.
+    /// The authorisations of tenants upstream.
     pub(super) fn grants(&self) -> Arc<Grants> {
         let accounts = self.accounts.as_ref();
         accounts.map_or_else(Arc::default, |it| Arc::clone(&it.grants))
@@ -233,7 +233,7 @@ impl Reloader {
             let why = "one command is hosted without a file: it has no tenants, tokens and secrets";
             AccountError::Unavailable(why.to_owned())
         })?;
-        let _turn = self.turn.lock().await;
+        let _guard = self.reloading.lock().await;
         accounts.note_uses(self.uses.take());
         let in_force = self.in_force.lock().clone();
         let (changes, name) = (act.changes(), act.name());
@@ -264,8 +264,8 @@ impl Reloader {
         let mut outdated = BTreeSet::new();
         for connection in self.gateway.workers().connections() {
             let plan = connection.plan();
-            // Whether it would still be started the same way: by the same words, since a digest
-            // over them is what its key holds. The session's part of it cannot have changed.
+            // Whether the worker would still be started by these words: its key holds a digest
+            // over them. The session's part of the key cannot have changed.
             // A spare is the pool's own business.
             let Some(user) = &plan.principal else {
                 continue;
@@ -295,7 +295,7 @@ impl Reloader {
     }
 }
 
-/// What changed, for the log.
+/// The changes, for the log.
 fn summary(old: &Config, new: &Config, retired: usize) -> String {
     let added = new
         .servers
@@ -318,7 +318,7 @@ fn summary(old: &Config, new: &Config, retired: usize) -> String {
     )
 }
 
-/// What the file says and the process does not do yet.
+/// The keys of the file that take a restart.
 fn restart_needed(started: &Config, new: &Config) -> Option<String> {
     let keys = started.needs_restart(new);
     let quoted: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();

@@ -16,7 +16,7 @@ use super::events::{Events, PoolMetrics};
 use super::grants::{self, GrantEvents};
 use super::limits;
 use super::processor_use;
-use super::read::{self, Found};
+use super::read::{self, LoadedConfig};
 use super::refresh;
 use super::reload::{InForce, Listens, Reloader};
 use super::sampler;
@@ -27,13 +27,14 @@ use crate::admin::{self, EventKind};
 use crate::config::{self, Config};
 use crate::folders;
 use crate::front::{
-    Addresses, ConnectionLimits, Dispatch, Front, Guard, Listener, Parked, Places, RateLimits, Tls,
+    Addresses, ConnectionLimits, ConnectionSlots, Dispatch, Front, Guard, Listener, Parked,
+    RateLimits, Tls,
 };
 use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
-use crate::store::{Opened, StateDir, Vault};
+use crate::store::{OpenedState, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -80,10 +81,10 @@ fn listens(options: &Options) -> Listens {
     }
 }
 
-fn read(options: &Options) -> Result<Found, ServeError> {
+fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
     let mut found = match &options.source {
         Source::File(path) => read::read(path)?,
-        Source::Command(argv) => Found::of_command(config::single_command(argv.clone())?),
+        Source::Command(argv) => LoadedConfig::of_command(config::single_command(argv.clone())?),
     };
     listens(options).put_into(&mut found.config)?;
     match found.notices.fatal() {
@@ -139,10 +140,10 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     say_where(&config, http.address(), admin_listener.address());
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
-    let places = Arc::clone(&service.reloader.places);
+    let slots = Arc::clone(&service.reloader.slots);
     let stop = front_stop.clone();
-    listeners.spawn(Dispatch::from(Arc::clone(&front)).serve(http, tls, places, stop, patience));
-    let places = Places::new(
+    listeners.spawn(Dispatch::from(Arc::clone(&front)).serve(http, tls, slots, stop, patience));
+    let slots = ConnectionSlots::new(
         ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
         // The operator waits for no tenant.
         &Ledger::unlimited(),
@@ -151,7 +152,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     listeners.spawn(Dispatch::from(admin_router).serve(
         admin_listener,
         None,
-        places,
+        slots,
         stop,
         patience,
     ));
@@ -297,7 +298,7 @@ fn say_where(config: &Config, http: SocketAddr, admin: SocketAddr) {
 }
 
 /// The audit log that the config asks for.
-fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
+fn audit(config: &Config, kept: Option<&OpenedState>) -> Result<Option<Arc<Audit>>, ServeError> {
     let (Some(options), Some(kept)) = (assemble::audit_options(config), kept) else {
         return Ok(None);
     };
@@ -345,7 +346,7 @@ impl Service {
         // One command is hosted for the moment: its folder goes with it.
         let mut kept = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(&state)?),
+            Source::File(_) => Some(OpenedState::open(&state)?),
         };
         let audit = audit(config, kept.as_ref())?;
         let accounts = match &kept {
@@ -427,8 +428,8 @@ impl Service {
             None => Handles::in_memory(ledger),
         };
         let handles = Arc::new(handles);
-        let places = Places::new(limits::of_connections(config), gateway.ledger());
-        let counted = Arc::clone(&places);
+        let slots = ConnectionSlots::new(limits::of_connections(config), gateway.ledger());
+        let counted = Arc::clone(&slots);
         let scraped = gateway.downgrade();
         let audited = audit.clone();
         metrics.on_scrape(move |metrics| {
@@ -455,13 +456,13 @@ impl Service {
             accounts,
             handles: Arc::clone(&handles),
             tls,
-            places,
+            slots,
             uses,
             in_force: parking_lot::Mutex::new(in_force),
             events: events.clone(),
             generation: AtomicU64::new(0),
             reloaded: tokio::sync::Notify::new(),
-            turn: tokio::sync::Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
         });
         let drain = CancellationToken::new();
         let running = Arc::new(Running {

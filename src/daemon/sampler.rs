@@ -47,9 +47,9 @@ fn has_limits(connection: &WorkerConnection) -> bool {
     plan.max_memory.is_some() || limits.pids.is_some() || limits.disk.is_some()
 }
 
-/// What is remembered of one worker.
+/// The last sample of one worker.
 #[derive(Debug)]
-struct Known {
+struct WorkerSample {
     due: Instant,
     interval: Duration,
     resident: u64,
@@ -67,7 +67,7 @@ struct Known {
 pub(super) struct Sampler {
     events: Events,
     workers: Arc<Workers>,
-    known: HashMap<WorkerId, Known>,
+    known: HashMap<WorkerId, WorkerSample>,
     trees_at: Option<Instant>,
     pressed_at: Option<Instant>,
 }
@@ -167,7 +167,7 @@ impl Sampler {
         self.trees_at = Some(now);
         let workers: Vec<_> = all.iter().map(|(_, worker)| worker.clone()).collect();
         for ((connection, _), pids) in all.iter().zip(Worker::trees(&workers)) {
-            let known = self.known.entry(connection.id()).or_insert(Known {
+            let known = self.known.entry(connection.id()).or_insert(WorkerSample {
                 due: now,
                 interval: PERIOD,
                 resident: 0,

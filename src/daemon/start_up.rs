@@ -29,10 +29,10 @@ pub(super) async fn settle(stop: CancellationToken) {
 }
 
 /// A mapping of a file.
-type Place = (MMapPath, (u64, u64));
+type Mapping = (MMapPath, (u64, u64));
 
 /// What is mapped from files, the program's own and those of libraries, and differs in nothing from them.
-fn mapped() -> Vec<Place> {
+fn mapped() -> Vec<Mapping> {
     let maps = match Process::myself().and_then(|own| own.smaps()) {
         Ok(maps) => maps.into_iter(),
         Err(error) => {
@@ -55,9 +55,9 @@ fn is_unchanged(map: &MemoryMap) -> bool {
 
 /// Takes what was mapped then and still is out of this process's memory: code, constants and what the dynamic
 /// linker read; it stays in the page cache.
-fn let_go(before: &[Place]) {
-    for place in mapped().iter().filter(|place| before.contains(place)) {
-        let (_, (start, end)) = place;
+fn let_go(before: &[Mapping]) {
+    for mapping in mapped().iter().filter(|mapping| before.contains(mapping)) {
+        let (_, (start, end)) = mapping;
         drop_mapping(*start, end - start);
     }
 }
@@ -72,7 +72,7 @@ fn drop_mapping(start: u64, len: u64) {
     };
     // SAFETY: The range is a mapping of a file that was there before and still is (what is being loaded at
     // the moment is not), private and not writable, and no page of it differs from the file (`Anonymous`,
-    // proc_pid_smaps(5)); after this call each reads as the same again (madvise(2), MADV_DONTNEED).
+    // proc_pid_smaps(5)); after this call each page is read from the file again (madvise(2), MADV_DONTNEED).
     let dropped = unsafe { madvise(address, len, MmapAdvise::MADV_DONTNEED) };
     if let Err(error) = dropped {
         tracing::debug!(%error, "what the start-up needed of the program stays in memory");
@@ -94,9 +94,9 @@ mod tests {
 
         let schema = serde_json::json!({ "type": "object", "patternProperties": { "^a+$": { "format": "uri" } } });
         jsonschema::validator_for(&schema).expect("a schema");
-        let places = mapped();
+        let mappings = mapped();
         let before = resident();
-        let_go(&places);
+        let_go(&mappings);
         let after = resident();
         assert!(after < before, "{after} of {before} bytes");
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::assemble::ServeError;
 use crate::config::Config;
 use crate::process::NoUsers;
-use crate::store::{Opened, StateDir, Users};
+use crate::store::{OpenedState, StateDir, Users};
 use crate::tenancy::users_of_host;
 use crate::worker::can_hide_from_users;
 
@@ -18,7 +18,7 @@ use crate::worker::can_hide_from_users;
 pub(super) fn separate(
     config: &Config,
     state: &StateDir,
-    kept: Option<&Opened>,
+    kept: Option<&OpenedState>,
 ) -> Result<Option<Arc<Users>>, ServeError> {
     // One command is hosted for whoever runs stdiopool.
     let Some(kept) = kept else { return Ok(None) };

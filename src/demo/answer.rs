@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::protocol::code;
 
-/// What becomes of a request.
+/// The reply to a request.
 pub(super) enum Reply {
     Now(Value),
     /// The answer comes later: the call stands in the table of waiting calls.

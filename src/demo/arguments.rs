@@ -204,7 +204,7 @@ pub(super) struct Exit {
     pub(super) code: u8,
 }
 
-/// Arguments of the tools that take none; what is given all the same is ignored.
+/// Arguments of the tools that take none; members that are given are ignored.
 #[derive(Deserialize)]
 pub(super) struct Nothing {}
 

@@ -8,7 +8,7 @@ use crate::protocol::Revision;
 pub(super) const GREETING: &str = "demo://greeting";
 /// The resource that shows the counter.
 pub(super) const COUNTER: &str = "demo://counter";
-/// What every URI of the echo template starts with.
+/// The prefix of every URI of the echo template.
 pub(super) const ECHO_PREFIX: &str = "demo://echo/";
 /// The echo template.
 pub(super) const ECHO_TEMPLATE: &str = "demo://echo/{text}";

@@ -8,7 +8,7 @@ use super::arguments::Level;
 use super::waiting::Table;
 use crate::protocol::Revision;
 
-/// What `whoami` tells about the process.
+/// The identity of the process that `whoami` tells.
 pub(super) struct Identity {
     pub(super) arguments: Vec<String>,
     pub(super) environment: Map<String, Value>,

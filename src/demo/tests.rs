@@ -374,7 +374,7 @@ proptest! {
                 8 => bench.after(f64::from(number % 30) / 10.0),
                 9 => bench.send("tools/call", &json!({"name": "ask", "arguments": {"kind": "roots"}})),
                 10 => bench.send("completion/complete", &json!({"ref": {"type": noise}})),
-                // What comes back is for no request: an error without an id at the most.
+                // An answer is for no request: an error without an id at the most.
                 _ => bench.line(&noise).1.into_iter().filter(|said| !said["id"].is_null()).collect(),
             };
             answers.extend(said);

@@ -12,7 +12,7 @@ use super::arguments::{
 use super::catalogue::{COUNTER, has_structured_results};
 use super::message::{question_id, write_notification, write_request};
 use super::server::Server;
-use super::waiting::{MAX_WAITING, Sleeping, Waiting, What};
+use super::waiting::{DelayedCall, MAX_WAITING, Sleeping, What};
 use crate::protocol::{RawJson, Revision, code};
 
 /// Carries out `tools/call` with the id `id`. What it tells the client besides goes to `out`.
@@ -141,7 +141,7 @@ fn sleep(
     now: Instant,
 ) -> Result<Reply, Refusal> {
     room(server)?;
-    server.waiting.push(Waiting {
+    server.waiting.push(DelayedCall {
         id: id.into(),
         what: What::Sleep(Sleeping {
             since: now,
@@ -190,7 +190,7 @@ fn ask(server: &mut Server, id: &str, asked: &Ask, out: &mut Vec<u8>) -> Result<
     room(server)?;
     server.asked += 1;
     write_request(out, &question_id(server.asked), method, &params);
-    server.waiting.push(Waiting {
+    server.waiting.push(DelayedCall {
         id: id.into(),
         what: What::Answer(server.asked),
     });

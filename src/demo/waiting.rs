@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_WAITING: usize = 1024;
 
 /// A call that will be answered later. Ids and tokens are kept as written, quotes included.
-pub(super) struct Waiting {
+pub(super) struct DelayedCall {
     pub(super) id: Box<str>,
     pub(super) what: What,
 }
@@ -39,14 +39,14 @@ impl Sleeping {
 
 /// The table of them. Linear scans: it holds a handful, and 1024 at the most.
 #[derive(Default)]
-pub(super) struct Table(Vec<Waiting>);
+pub(super) struct Table(Vec<DelayedCall>);
 
 impl Table {
     pub(super) fn is_full(&self) -> bool {
         self.0.len() >= MAX_WAITING
     }
 
-    pub(super) fn push(&mut self, waiting: Waiting) {
+    pub(super) fn push(&mut self, waiting: DelayedCall) {
         self.0.push(waiting);
     }
 
@@ -55,14 +55,14 @@ impl Table {
     }
 
     /// Takes out the call with that id.
-    pub(super) fn take(&mut self, id: &str) -> Option<Waiting> {
+    pub(super) fn take(&mut self, id: &str) -> Option<DelayedCall> {
         let at = self.0.iter().position(|w| &*w.id == id)?;
         Some(self.0.remove(at))
     }
 
     /// Takes out the call that waits for the answer to our request `number`.
-    pub(super) fn take_asker(&mut self, number: u64) -> Option<Waiting> {
-        let is = |w: &Waiting| matches!(w.what, What::Answer(n) if n == number);
+    pub(super) fn take_asker(&mut self, number: u64) -> Option<DelayedCall> {
+        let is = |w: &DelayedCall| matches!(w.what, What::Answer(n) if n == number);
         let at = self.0.iter().position(is)?;
         Some(self.0.remove(at))
     }

@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel does with a filter, as far as this one goes.
+    /// Runs a filter as the kernel does, as far as this one goes.
     fn run(packet: &[u8], is_outgoing: bool) -> u32 {
         let filter = head_filter();
         let (mut a, mut x, mut at) = (0_u32, 0_usize, 0_usize);

@@ -17,24 +17,24 @@ const MAX_QUESTION: usize = 1024;
 /// How long a program may keep an answer, in seconds.
 const TTL: u32 = 60;
 
-/// What was asked for.
+/// What came of a query, for the log of what a worker reaches.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Asked {
-    /// Something that concerns no host, or that is listed.
-    Nothing,
+pub enum QueryOutcome {
+    /// The query concerns no host, or one that is listed.
+    Ordinary,
     /// A name that is not listed.
     Unlisted(String),
     /// A listed name for which no address is left.
     Full(String),
 }
 
-/// The answer to a question, and what was asked for; `None` for what is none. Names get their addresses from `names`.
+/// The answer to a question, and what came of it; `None` for what is no question. Names get their addresses from `names`.
 pub fn answer(
     question: &[u8],
     list: &AllowList,
     names: &mut NameTable,
     now: Instant,
-) -> Option<(Vec<u8>, Asked)> {
+) -> Option<(Vec<u8>, QueryOutcome)> {
     let query = read(question)?;
     let mut reply = Packet::new_reply(query.id());
     *reply.opcode_mut() = query.opcode();
@@ -43,20 +43,20 @@ pub fn answer(
         flags |= PacketFlag::RECURSION_DESIRED;
     }
     reply.set_flags(flags);
-    let asked = match query.questions.first() {
+    let outcome = match query.questions.first() {
         Some(question) if query.opcode() == OPCODE::StandardQuery => {
-            let (code, records, asked) = resolve(question, list, names, now);
+            let (code, records, outcome) = resolve(question, list, names, now);
             *reply.rcode_mut() = code;
             reply.answers = records;
-            asked
+            outcome
         }
         _ => {
             *reply.rcode_mut() = RCODE::NotImplemented;
-            Asked::Nothing
+            QueryOutcome::Ordinary
         }
     };
     reply.questions = query.questions;
-    Some((reply.build_bytes_vec().ok()?, asked))
+    Some((reply.build_bytes_vec().ok()?, outcome))
 }
 
 /// Reads a question, if it says that it is one alone: the library makes room for as many as a message says it has.
@@ -75,7 +75,7 @@ fn read(question: &[u8]) -> Option<Packet<'_>> {
     Packet::parse(question).ok()
 }
 
-type Resolved<'q> = (RCODE, Vec<ResourceRecord<'q>>, Asked);
+type Resolved<'q> = (RCODE, Vec<ResourceRecord<'q>>, QueryOutcome);
 
 fn resolve<'q>(
     question: &simple_dns::Question<'q>,
@@ -86,30 +86,30 @@ fn resolve<'q>(
     let name = question.qname.to_string().to_ascii_lowercase();
     let is_internet = matches!(question.qclass, QCLASS::CLASS(CLASS::IN) | QCLASS::ANY);
     if !is_internet || name.ends_with(".arpa") {
-        return (RCODE::NameError, vec![], Asked::Nothing);
+        return (RCODE::NameError, vec![], QueryOutcome::Ordinary);
     }
     let addresses = if name == "localhost" || name.ends_with(".localhost") {
         // RFC 6761: its own.
         (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)
     } else if !list.knows(&name) {
-        return (RCODE::NameError, vec![], Asked::Unlisted(name));
+        return (RCODE::NameError, vec![], QueryOutcome::Unlisted(name));
     } else {
         match question.qtype {
             QTYPE::TYPE(TYPE::A | TYPE::AAAA) => match names.assign(now, &name) {
                 Some(address) => (address.v4(), address.v6()),
-                None => return (RCODE::ServerFailure, vec![], Asked::Full(name)),
+                None => return (RCODE::ServerFailure, vec![], QueryOutcome::Full(name)),
             },
             // There is such a name, and nothing else of it.
-            _ => return (RCODE::NoError, vec![], Asked::Nothing),
+            _ => return (RCODE::NoError, vec![], QueryOutcome::Ordinary),
         }
     };
     let data = match question.qtype {
         QTYPE::TYPE(TYPE::A) => RData::A(A::from(addresses.0)),
         QTYPE::TYPE(TYPE::AAAA) => RData::AAAA(AAAA::from(addresses.1)),
-        _ => return (RCODE::NoError, vec![], Asked::Nothing),
+        _ => return (RCODE::NoError, vec![], QueryOutcome::Ordinary),
     };
     let record = ResourceRecord::new(question.qname.clone(), CLASS::IN, TTL, data);
-    (RCODE::NoError, vec![record], Asked::Nothing)
+    (RCODE::NoError, vec![record], QueryOutcome::Ordinary)
 }
 
 #[cfg(test)]
@@ -138,8 +138,8 @@ mod tests {
         names: &mut NameTable,
         name: &str,
         kind: TYPE,
-    ) -> (RCODE, Option<std::net::IpAddr>, Asked) {
-        let (bytes, asked) =
+    ) -> (RCODE, Option<std::net::IpAddr>, QueryOutcome) {
+        let (bytes, outcome) =
             answer(&question(name, kind), &list(), names, Instant::now()).expect("an answer");
         let reply = Packet::parse(&bytes).expect("a packet");
         assert_eq!(reply.id(), 7);
@@ -151,7 +151,7 @@ mod tests {
             RData::AAAA(it) => Ipv6Addr::from_bits(it.address).into(),
             other => panic!("{other:?}"),
         });
-        (reply.rcode(), address, asked)
+        (reply.rcode(), address, outcome)
     }
 
     #[test]
@@ -160,20 +160,20 @@ mod tests {
         for name in ["api.example.com", "x.below.example"] {
             let mut found = vec![];
             for kind in [TYPE::A, TYPE::AAAA, TYPE::A] {
-                let (code, address, asked) = ask(&mut names, name, kind);
-                assert_eq!((code, asked), (RCODE::NoError, Asked::Nothing));
+                let (code, address, outcome) = ask(&mut names, name, kind);
+                assert_eq!((code, outcome), (RCODE::NoError, QueryOutcome::Ordinary));
                 found.push(Synthetic::of(address.expect("an address")).expect("of names"));
             }
             assert!(found.iter().all(|it| *it == found[0]), "one for both kinds");
             assert_eq!(names.name(found[0]).map(|it| &**it), Some(name));
         }
-        let (code, address, asked) = ask(&mut names, "API.example.COM", TYPE::A);
-        assert_eq!((code, asked), (RCODE::NoError, Asked::Nothing));
+        let (code, address, outcome) = ask(&mut names, "API.example.COM", TYPE::A);
+        assert_eq!((code, outcome), (RCODE::NoError, QueryOutcome::Ordinary));
         let address = Synthetic::of(address.expect("an address")).expect("of names");
         assert_eq!(names.name(address).map(|it| &**it), Some("api.example.com"));
         assert_eq!(
             ask(&mut names, "api.example.com", TYPE::MX),
-            (RCODE::NoError, None, Asked::Nothing)
+            (RCODE::NoError, None, QueryOutcome::Ordinary)
         );
     }
 
@@ -187,15 +187,15 @@ mod tests {
             "api.example.com.evil.example",
         ] {
             for kind in [TYPE::A, TYPE::AAAA, TYPE::TXT, TYPE::MX] {
-                let unlisted = Asked::Unlisted(name.to_owned());
+                let unlisted = QueryOutcome::Unlisted(name.to_owned());
                 assert_eq!(
                     ask(&mut names, name, kind),
                     (RCODE::NameError, None, unlisted)
                 );
             }
         }
-        let (code, _, asked) = ask(&mut names, "4.3.2.1.in-addr.arpa", TYPE::PTR);
-        assert_eq!((code, asked), (RCODE::NameError, Asked::Nothing));
+        let (code, _, outcome) = ask(&mut names, "4.3.2.1.in-addr.arpa", TYPE::PTR);
+        assert_eq!((code, outcome), (RCODE::NameError, QueryOutcome::Ordinary));
         let (_, address, _) = ask(&mut names, "localhost", TYPE::AAAA);
         assert_eq!(address, Some(Ipv6Addr::LOCALHOST.into()));
         // A dot within a label makes no other name of it.

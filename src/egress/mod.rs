@@ -1,4 +1,4 @@
-//! Which hosts a server may reach: its allow-list, and what is decided by it. Pure: no sockets, no clock, no lookups.
+//! The hosts that a server may reach: its allow-list, and what is decided by it. Pure: no sockets, no clock, no lookups.
 //!
 //! ```text
 //!  in the worker's network                          | outside
@@ -23,7 +23,7 @@ mod rule;
 
 pub use address::{is_internal, plain};
 pub use attempt::{Attempt, MAX_HEAD, attempt_of, head_filter};
-pub use dns::{Asked, answer};
+pub use dns::{QueryOutcome, answer};
 pub use names::{NameTable, Synthetic};
 pub use network::Network;
 pub use rule::{AllowList, MAX_PORTS, Rule, RuleError};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tokio::time::Instant;
 
-/// Names of one worker that have addresses at the same time.
+/// Names of one worker that have addresses at once.
 const MAX_NAMES: u16 = 1024;
 /// How long an address stays its name's after it was last asked for or used; longer than a program is told that it may keep it.
 const KEPT: Duration = Duration::from_secs(300);
@@ -49,14 +49,14 @@ impl Synthetic {
 
     /// What an address stands for, if it may stand for a name at all.
     pub fn of(address: IpAddr) -> Option<Self> {
-        let place = match address {
+        let index = match address {
             IpAddr::V4(address) if V4.contains(&address) => {
                 u128::from(address.to_bits() - V4.addr().to_bits())
             }
             IpAddr::V6(address) if V6.contains(&address) => address.to_bits() - V6.addr().to_bits(),
             IpAddr::V4(_) | IpAddr::V6(_) => return None,
         };
-        u16::try_from(place.checked_sub(1)?).ok().map(Self)
+        u16::try_from(index.checked_sub(1)?).ok().map(Self)
     }
 }
 
@@ -71,16 +71,16 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct NameTable {
     entries: Vec<Entry>,
-    places: HashMap<Arc<str>, u16>,
+    indices: HashMap<Arc<str>, u16>,
 }
 
 impl NameTable {
     /// The address of a name, which has it from now on if it had none. `None`: all are in use. Of those that are not, the one
     /// that was used longest ago is another name's then.
     pub fn assign(&mut self, now: Instant, name: &str) -> Option<Synthetic> {
-        if let Some(place) = self.places.get(name).copied() {
-            self.entry(Synthetic(place))?.used = now;
-            return Some(Synthetic(place));
+        if let Some(index) = self.indices.get(name).copied() {
+            self.entry(Synthetic(index))?.used = now;
+            return Some(Synthetic(index));
         }
         let entry = Entry {
             name: name.into(),
@@ -88,20 +88,20 @@ impl NameTable {
             connections: 0,
         };
         let next = u16::try_from(self.entries.len()).unwrap_or(MAX_NAMES);
-        let place = if next < MAX_NAMES {
-            self.places.insert(Arc::clone(&entry.name), next);
+        let index = if next < MAX_NAMES {
+            self.indices.insert(Arc::clone(&entry.name), next);
             self.entries.push(entry);
             next
         } else {
-            let place = self.oldest_unused(now)?;
+            let index = self.oldest_unused(now)?;
             let name = Arc::clone(&entry.name);
-            let old = std::mem::replace(self.entries.get_mut(usize::from(place))?, entry);
-            self.places.remove(&old.name);
-            self.places.insert(name, place);
-            place
+            let old = std::mem::replace(self.entries.get_mut(usize::from(index))?, entry);
+            self.indices.remove(&old.name);
+            self.indices.insert(name, index);
+            index
         };
         self.check_invariants();
-        Some(Synthetic(place))
+        Some(Synthetic(index))
     }
 
     /// The name that an address stands for, which a connection uses until [`Self::closed`].
@@ -136,12 +136,12 @@ impl NameTable {
             it.connections == 0 && now.saturating_duration_since(it.used) >= KEPT
         });
         let oldest = unused.min_by_key(|(it, _)| it.used);
-        oldest.map(|(_, place)| place)
+        oldest.map(|(_, index)| index)
     }
 
     fn check_invariants(&self) {
         debug_assert!(self.entries.len() <= usize::from(MAX_NAMES));
-        debug_assert_eq!(self.entries.len(), self.places.len());
+        debug_assert_eq!(self.entries.len(), self.indices.len());
     }
 }
 
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn an_address_leads_back_to_its_place_and_no_other_does() {
-        for place in [0, 1, 1023, u16::MAX] {
-            let it = Synthetic(place);
+        for index in [0, 1, 1023, u16::MAX] {
+            let it = Synthetic(index);
             assert_eq!(Synthetic::of(it.v4().into()), Some(it));
             assert_eq!(Synthetic::of(it.v6().into()), Some(it));
         }

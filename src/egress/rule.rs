@@ -66,7 +66,7 @@ pub enum RuleError {
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Host {
-    /// That name, in lower case, without a dot at its end.
+    /// The host of exactly this name, in lower case, without a dot at its end.
     Name(String),
     /// Names that end so; it begins with a dot.
     Below(String),
@@ -103,7 +103,7 @@ impl Rule {
         Ok(Self { host, port })
     }
 
-    /// Its ports.
+    /// The ports of the rule.
     pub fn ports(&self) -> impl Iterator<Item = u16> + use<> {
         let (own, usual) = match self.port {
             Some(port) => (Some(port), None),
@@ -244,7 +244,7 @@ fn read_name(text: &str) -> Result<String, RuleError> {
     }
     let text = text.strip_suffix('.').unwrap_or(text);
     let Ok(url::Host::Domain(name)) = url::Host::parse(text) else {
-        // Such as 127.1: an address in a spelling of its own.
+        // An address in a spelling of its own, such as 127.1.
         return Err(RuleError::Host);
     };
     let is_label = |label: &str| (1..=63).contains(&label.len());

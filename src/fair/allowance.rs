@@ -46,7 +46,7 @@ mod tests {
             }
         }
 
-        /// Who stays below a tenth in each stretch never waits.
+        /// A flow that stays below a tenth in each stretch never waits.
         #[test]
         fn who_does_little_never_waits(works in prop::collection::vec(1_u64..1_000_000, 1..200)) {
             let (mut allowance, mut now) = (Allowance::default(), 0);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use super::scheduler::{Flow, Leave, Turn};
+use super::scheduler::{Flow, RunPermission, Turn};
 
 /// The gate of one task. Dropped while it waits, it gives its turn up.
 #[derive(Default)]
@@ -40,14 +40,14 @@ impl Gate {
                 flow.had_turn(began, expected);
                 return polled;
             }
-            None => match flow.leave() {
-                Leave::Since(now) => now,
-                Leave::Alone => {
+            None => match flow.permission() {
+                RunPermission::Since(now) => now,
+                RunPermission::Alone => {
                     let polled = work(cx);
                     flow.worked_alone();
                     return polled;
                 }
-                Leave::None => {
+                RunPermission::None => {
                     self.waiting = Some(flow.wait(cx.waker()));
                     return Poll::Pending;
                 }

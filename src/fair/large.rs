@@ -10,10 +10,10 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::scheduler::Flow;
 
-/// From how many bytes on a message is worked on beside the runtime: reading it takes some hundred microseconds.
+/// From how many bytes on a message is worked on by a blocking thread: reading it takes some hundred microseconds.
 pub const LARGE: usize = 256 << 10;
 
-/// Leave to do one piece of work that takes long, on a thread beside the runtime.
+/// Permit to do one piece of work that takes long, on a blocking thread.
 #[derive(Debug)]
 pub struct Permit {
     flow: Flow,
@@ -47,7 +47,7 @@ impl Permit {
     }
 }
 
-/// Does a piece of work for that flow on a thread beside the runtime, whose tasks go on meanwhile.
+/// Does a piece of work for that flow on a blocking thread, whose tasks go on meanwhile.
 ///
 /// # Panics
 /// If `work` does.
@@ -56,25 +56,25 @@ impl Permit {
 /// Dropped before the work began, it does nothing; dropped later, the work goes on to its end.
 pub async fn large<T: Send + 'static>(flow: &Flow, work: impl FnOnce() -> T + Send + 'static) -> T {
     let permit = flow.large_permit().await;
-    match beside(move || permit.work(work)).await {
+    match offload(move || permit.work(work)).await {
         Ok(done) => done,
         Err(error) => lost(error).await,
     }
 }
 
-/// Polls `future` once on a thread beside the runtime, with that permit.
-pub fn poll_beside<F>(permit: Permit, mut future: Pin<Box<F>>, waker: Waker) -> Beside<F>
+/// Polls `future` once on a blocking thread, with that permit.
+pub fn poll_offloaded<F>(permit: Permit, mut future: Pin<Box<F>>, waker: Waker) -> Offloaded<F>
 where
     F: Future<Output: Send> + Send + ?Sized + 'static,
 {
-    beside(move || {
+    offload(move || {
         let polled = permit.work(|| future.as_mut().poll(&mut Context::from_waker(&waker)));
         (future, polled)
     })
 }
 
-/// A future that is polled once beside the runtime; it comes back with what that brought.
-pub type Beside<F> = JoinHandle<(Pin<Box<F>>, Poll<<F as Future>::Output>)>;
+/// A future that is polled once on a blocking thread; it comes back with what that brought.
+pub type Offloaded<F> = JoinHandle<(Pin<Box<F>>, Poll<<F as Future>::Output>)>;
 
 /// Where work went that did not come back: it panicked, or the runtime is shutting down and ends this task too.
 ///
@@ -91,7 +91,7 @@ pub async fn lost<T>(error: JoinError) -> T {
     clippy::disallowed_methods,
     reason = "permits bound how many of these there are, and none of them waits for anything"
 )]
-fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     spawn_blocking(work)
 }
 
@@ -147,7 +147,9 @@ mod tests {
         }));
         let permit = flow.large_permit().await;
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        let (future, polled) = poll_beside(permit, future, waker).await.expect("no panic");
+        let (future, polled) = poll_offloaded(permit, future, waker)
+            .await
+            .expect("no panic");
         assert!(polled.is_pending());
         let threads = future.await;
         assert_ne!(threads[0], threads[1]);

@@ -6,7 +6,7 @@
 //!         └─ Gate (of one task: polls what it guards when its flow may run)
 //! ```
 //!
-//! What is worked on in the order in which it comes belongs to whoever sends most. So the polls of tasks that do a
+//! A queue in the order of arrival belongs to whoever sends most. So the polls of tasks that do a
 //! tenant's work are timed and charged to its flow. A flow that used little of late runs at once: it pays two looks at a clock.
 //! One that used more than its part, while others run too, waits for turns, which flows get one after the other, a little at
 //! a time, each time that the runtime has looked for new events. So nothing of the processor is left unused, and whoever asks little
@@ -18,8 +18,8 @@
 //! - a flow within its allowance never waits (the generic cell rate algorithm, ITU-T I.371);
 //! - while one flow runs alone, nothing waits.
 //!
-//! The scheduler cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). What is charged
-//! is time on a processor, not on the wall: a thread that other processes keep from running charges nobody.
+//! The scheduler cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). A flow is charged
+//! for time on a processor, not for wall time: a thread that other processes keep from running charges nobody.
 //!
 //! Turns share the runtime's threads, not the machine: what is copied at full speed keeps the kernel and the peer's processes
 //! busy too. So what a party sends is also taken in at a bounded pace ([`Flow::pace`]), whoever else wants to run.
@@ -33,5 +33,5 @@ mod scheduler;
 mod time;
 
 pub use gate::Gate;
-pub use large::{Beside, LARGE, Permit, large, lost, poll_beside};
+pub use large::{LARGE, Offloaded, Permit, large, lost, poll_offloaded};
 pub use scheduler::{Flow, Scheduler};

@@ -20,7 +20,7 @@ impl Pace {
         Self(self.0.max(now).saturating_add(lasts))
     }
 
-    /// What was taken in so far lasts as long as it does at another rate.
+    /// Bytes taken in so far last as long as they do at another rate.
     pub(super) fn at_rate(self, now: u64, rate: NonZeroU64, other: NonZeroU64) -> Self {
         let left = u128::from(self.0.saturating_sub(now));
         let left = left * u128::from(rate.get()) / u128::from(other.get());

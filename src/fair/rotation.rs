@@ -1,4 +1,4 @@
-//! Whose turn it is: deficit round robin over flows whose tasks wait.
+//! The order of turns: deficit round robin over flows whose tasks wait.
 
 use std::collections::VecDeque;
 

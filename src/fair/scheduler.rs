@@ -74,7 +74,7 @@ impl Default for Scheduler {
 impl Scheduler {
     /// A new flow.
     pub fn flow(&self) -> Flow {
-        Flow(Arc::new(Of {
+        Flow(Arc::new(FlowState {
             no: self.0.next_flow.fetch_add(1, Ordering::Relaxed),
             allowance: AtomicU64::new(0),
             cost: AtomicU64::new(0),
@@ -183,7 +183,7 @@ impl Shared {
 
 /// Whether a flow may run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Leave {
+pub(super) enum RunPermission {
     /// Nobody else wants to: nothing is timed.
     Alone,
     /// The flow may run, from that time on.
@@ -194,9 +194,9 @@ pub(super) enum Leave {
 
 /// The work that is done for one party. Cheap to clone.
 #[derive(Clone)]
-pub struct Flow(Arc<Of>);
+pub struct Flow(Arc<FlowState>);
 
-struct Of {
+struct FlowState {
     no: FlowNo,
     /// As of [`Allowance`].
     allowance: AtomicU64,
@@ -215,19 +215,19 @@ struct Of {
 
 impl Flow {
     /// Whether it may run now.
-    pub(super) fn leave(&self) -> Leave {
+    pub(super) fn permission(&self) -> RunPermission {
         let scheduler = &self.0.scheduler;
         if !scheduler.is_shared.load(Ordering::Relaxed) {
-            return Leave::Alone;
+            return RunPermission::Alone;
         }
         let now = scheduler.now();
         let allowance = Allowance(self.0.allowance.load(Ordering::Relaxed));
         match allowance.has_room(now) {
             true => {
                 time::begins(now);
-                Leave::Since(now)
+                RunPermission::Since(now)
             }
-            false => Leave::None,
+            false => RunPermission::None,
         }
     }
 
@@ -241,7 +241,7 @@ impl Flow {
     pub fn pace(&self, bytes: usize, rate: NonZeroU64) -> Duration {
         let (of, now) = (&self.0, self.0.scheduler.now());
         if of.rate.load(Ordering::Relaxed) != rate.get() {
-            // Of several that see another rate, one takes the old one out.
+            // Of several tasks that see another rate, one takes the old one out.
             let old = of.rate.swap(rate.get(), Ordering::Relaxed);
             if let Some(old) = NonZeroU64::new(old).filter(|old| *old != rate) {
                 let anew = |pace| Some(Pace(pace).at_rate(now, old, rate).0);

@@ -13,41 +13,41 @@ const FRESH: u64 = 100_000;
 
 /// A thread's time on its processor, and when it was looked at, in nanoseconds.
 #[derive(Clone, Copy, Default, Debug)]
-struct Looked {
+struct CpuReading {
     at: u64,
     used: u64,
 }
 
 thread_local! {
-    static LOOKED: Cell<Looked> = const { Cell::new(Looked { at: 0, used: 0 }) };
+    static LAST_READING: Cell<CpuReading> = const { Cell::new(CpuReading { at: 0, used: 0 }) };
 }
 
 /// Notes that a poll begins on this thread at that time, in nanoseconds.
 pub(super) fn begins(now: u64) {
     // Another scheduler's clock may be ahead of this one's.
-    if now.abs_diff(LOOKED.get().at) > FRESH {
+    if now.abs_diff(LAST_READING.get().at) > FRESH {
         look(now);
     }
 }
 
-/// What a poll that began at `since` and ends `now` on this thread used, in nanoseconds.
+/// The time that a poll from `since` to `now` used on this thread, in nanoseconds.
 pub(super) fn used(since: u64, now: u64) -> u64 {
     let took = now.saturating_sub(since);
     if took < LONG {
         return took;
     }
-    let before = LOOKED.get().used;
+    let before = LAST_READING.get().used;
     match look(now) {
         Some(used) => took.min(used.saturating_sub(before)),
         None => took,
     }
 }
 
-/// What this thread has used; `None` where the kernel does not say (it does since Linux 2.6.12, clock_gettime(2)).
+/// The processor time of this thread; `None` where the kernel does not say (it does since Linux 2.6.12, clock_gettime(2)).
 fn look(at: u64) -> Option<u64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
     let used = u64::try_from(std::time::Duration::from(time).as_nanos()).ok()?;
-    LOOKED.set(Looked { at, used });
+    LAST_READING.set(CpuReading { at, used });
     Some(used)
 }
 
@@ -79,7 +79,7 @@ mod tests {
         let began = look(since).expect("known");
         // Ten milliseconds of its processor, however long that takes.
         while look(nanos(clock)).expect("known") - began < 10_000_000 {}
-        LOOKED.set(Looked {
+        LAST_READING.set(CpuReading {
             at: since,
             used: began,
         });

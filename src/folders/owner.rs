@@ -1,6 +1,6 @@
 //! Gives a folder and all in it to a user, as when an earlier version has run its servers as another.
 //!
-//! What is in the folder was written by servers: a link is given away as the link it is, never what it leads to, and a
+//! Servers wrote what is in the folder: a link is given away as the link it is, never what it leads to, and a
 //! file that also has a name outside of the folder stays as it is, since it may be anybody's.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ pub struct OwnerError {
     source: io::Error,
 }
 
-/// What was given away.
+/// The files and folders whose owner changed, counted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OwnerChange {
     /// Files, folders and links.
@@ -41,8 +41,8 @@ pub struct OwnerChange {
 /// Makes a folder and all in it the user's, and the group's of that number, unless the folder is theirs already: the
 /// folder itself comes last, so that what was interrupted is done again. Enters no other file system. Blocks.
 ///
-/// Nobody who is not trusted may be able to write in the folder meanwhile. It is someone else's until the end, so that
-/// this holds where it has mode 0700.
+/// Nobody who is not trusted may be able to write in the folder meanwhile. The folder is someone else's until the end, so that
+/// nobody can where it has mode 0700.
 ///
 /// # Errors
 /// [`OwnerError`] when the system refuses, or there is too much in it.

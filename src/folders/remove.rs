@@ -112,7 +112,7 @@ fn rmdir(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
 
 /// Opens a folder without following a link, and gives its owner all rights to it.
 fn enter(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    // Such a descriptor needs no right to read, and every call relative to it takes it.
+    // A descriptor of O_PATH needs no right to read, and every call relative to a folder takes it.
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let folder = openat(parent, name, flags, Mode::empty())?;
     let own = own_path(&folder);
@@ -192,7 +192,7 @@ impl Removal {
             let up = OsString::from(format!(".{}", self.next));
             match renameat(folder, name, &self.root, up.as_os_str()) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-                // That name is taken.
+                // The new name is taken: the next is tried.
                 Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
                 Err(error) => return Err(error.into()),
             }

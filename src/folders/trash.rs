@@ -1,4 +1,4 @@
-//! What is to go is put aside at once, and removed later.
+//! Folders that are to go are put aside at once, and removed later.
 
 use std::fs::Permissions;
 use std::io;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::remove::{count_failure, remove};
 
-/// What the names of what was put aside begin with. No tenant's and no package's name begins with a dot.
+/// The prefix of the names of trash. No tenant's and no package's name begins with a dot.
 const PREFIX: &str = ".trash-";
 /// Names that are tried; those taken are of an earlier process.
 const MAX_NAMES: u32 = 100_000;
@@ -22,7 +22,7 @@ pub fn is_trash(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// Renames something to a name of trash in the same folder, which takes no time and no space, whatever it
+/// Renames something to a name of trash in its folder, which takes no time and no space, whatever it
 /// is. Returns the new path; `None` if there is nothing.
 ///
 /// # Errors
@@ -45,7 +45,7 @@ pub fn put_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     Err(Errno::EEXIST.into())
 }
 
-/// Empties a folder in no time, and never fails: what was in it is trash, beside it or in it. What cannot
+/// Empties a folder in no time, and never fails: what was in it is trash, beside it or in it. A folder that cannot
 /// even be renamed stays, is logged and counted.
 pub fn empty(folder: &Path) {
     let Err(error) = put_aside(folder) else {
@@ -80,7 +80,7 @@ fn put_aside_in(folder: &Path) -> io::Result<()> {
     first
 }
 
-/// Removes what was put aside in these folders. Blocks. What stays is logged and counted, and tried again
+/// Removes what was put aside in these folders. Blocks. Trash that stays is logged and counted, and tried again
 /// by the next call.
 pub fn empty_trash(folders: &[PathBuf]) {
     for folder in folders {

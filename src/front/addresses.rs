@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderValue, Uri};
 
-/// What the front door is known as. Every address that a client is told is made here.
+/// The addresses of the front door. Every address that a client is told is made here.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// `http.public_url` without a slash at its end.

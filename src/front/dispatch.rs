@@ -25,7 +25,7 @@ use super::state::Front;
 use crate::front::net::listener::{Listener, Serve};
 use crate::front::net::peer::Peer;
 use crate::front::net::tls::Tls;
-use crate::front::net::{Places, Served, Unclear, unambiguous};
+use crate::front::net::{ConnectionSlots, Served, Unclear, unambiguous};
 use crate::front::pipeline::cors;
 use crate::front::pipeline::discard::take_unread;
 use crate::front::pipeline::head::Head;
@@ -41,7 +41,7 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// request is on its way then.
 const HINT_MARGIN: Duration = Duration::from_secs(5);
 
-/// What is served at an address. Cheap to clone.
+/// Serves the requests of a listener. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dispatch {
     router: Router,
@@ -70,7 +70,7 @@ impl From<Arc<Front>> for Dispatch {
 
 impl Dispatch {
     /// Serves what comes to that listener until `stop`; then accepts no more, lets every connection finish its request, and
-    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    /// cuts those that take longer than `grace`. With `tls`, HTTPS only.
     ///
     /// # Cancel-Safety
     /// A dropped call cuts every connection.
@@ -78,11 +78,11 @@ impl Dispatch {
         self,
         listener: Listener,
         tls: Option<Tls>,
-        places: Arc<Places>,
+        slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
-        patience: Duration,
+        grace: Duration,
     ) {
-        listener.serve(self, tls, places, stop, patience).await;
+        listener.serve(self, tls, slots, stop, grace).await;
     }
 }
 
@@ -101,21 +101,21 @@ impl Serve for Dispatch {
         let hint = keep_alive_hint(idle_timeout);
         service_fn(move |request: Request<Incoming>| {
             let version = request.version();
-            let (served, fault) = Served::begin(&peer.place, &request);
-            let activity = Arc::clone(peer.place.activity());
+            let (served, unclear) = Served::begin(&peer.slot, &request);
+            let activity = Arc::clone(peer.slot.activity());
             let dispatch = self.clone();
             let peer = Peer {
                 held: served.held(),
                 ..peer.clone()
             };
-            // What its answer takes is what there is no room for.
+            // The answer's own bytes are what there is no room for.
             let has_room = !activity.is_closing();
             let span = RequestSpan::begin();
             // Boxed, because a connection without a request under way is to be small.
             let answer = has_room.then(|| {
                 Answer::of(move |late| {
                     let of_body = Arc::clone(&span);
-                    let answer = dispatch.answer(request, peer, late, fault);
+                    let answer = dispatch.answer(request, peer, late, unclear);
                     let answer =
                         answer.map(|response| response.map(|body| body.in_request(of_body)));
                     Box::pin(of_request(span, answer))
@@ -147,10 +147,10 @@ impl Dispatch {
         request: Request<Incoming>,
         peer: Peer,
         late: Late,
-        fault: Option<Unclear>,
+        unclear: Option<Unclear>,
     ) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let clear = match fault {
+        let clear = match unclear {
             None => unambiguous(&mut parts),
             Some(unclear) => Err(unclear),
         };
@@ -211,7 +211,7 @@ async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer)
     take_unread(version, body).await;
     let mut refused = reply::failure(&failure);
     *refused.status_mut() = status;
-    // What comes after it may not be what its sender takes it for.
+    // The bytes after it may not be what their sender takes them for.
     reply::close_after(&mut refused, version);
     refused
 }
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::front::net::connection::Connection;
-    use crate::front::net::{ConnectionLimits, Places};
+    use crate::front::net::{ConnectionLimits, ConnectionSlots};
     use crate::held::Ledger;
 
     #[tokio::test(start_paused = true)]
@@ -266,20 +266,20 @@ mod tests {
             "answer"
         };
         let dispatch = Dispatch::from(Router::new().route("/", get(answer)));
-        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
         let ip = "192.0.2.1".parse().expect("an address");
-        let place = Arc::new(places.take(ip).await.expect("a place"));
-        let (timeouts, of) = (places.timeouts(), Arc::clone(&place));
+        let slot = Arc::new(slots.take(ip).await.expect("a slot"));
+        let (timeouts, of) = (slots.timeouts(), Arc::clone(&slot));
         let service = dispatch.service(
             Peer {
                 ip,
-                place: of,
+                slot: of,
                 held: None,
             },
             timeouts.idle,
         );
         let connection = Connection {
-            place,
+            slot,
             service,
             timeouts,
         };

@@ -19,7 +19,7 @@ use super::post::post;
 use super::response::body::Body;
 use super::response::reply;
 use super::state::Front;
-use super::transport::{attached, http_sse, session_stream};
+use super::transport::{http_sse, live_stream, session_stream};
 use crate::protocol::{Failure, Reason};
 use crate::session::EventId;
 
@@ -84,7 +84,7 @@ async fn get(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
     let permit = inbound.admit(Counted::Stream)?;
     let last = inbound.head.last_event_id().and_then(EventId::parse);
     let body = match last {
-        Some(last) if last.stream != 0 => attached::again(&front.parked, session.no, last).await,
+        Some(last) if last.stream != 0 => live_stream::again(&front.parked, session.no, last).await,
         last => Some(session_stream::of_session(session, last)),
     };
     // Clients take 204 as the end of a stream, and do not ask for it again (WHATWG HTML, 9.2.3). An empty

@@ -21,7 +21,7 @@
 //! named by whatever handles a request. No two files import each other in a circle.
 //!
 //! A POST is answered with `application/json` if its results are what comes first; it becomes an
-//! event stream when a notification or a worker's request precedes them, or after two seconds (`transport::attached`,
+//! event stream when a notification or a worker's request precedes them, or after two seconds (`transport::live_stream`,
 //! `response::late`), so that nothing on the way takes the connection for dead.
 //!
 //! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
@@ -46,7 +46,7 @@ pub use addresses::Addresses;
 pub use dispatch::Dispatch;
 pub use net::listener::Listener;
 pub use net::tls::{Tls, TlsError};
-pub use net::{Ambiguous, ConnectionLimits, Fault, Framing, Places};
+pub use net::{Ambiguous, ConnectionLimits, ConnectionSlots, Framing, FramingError};
 pub(crate) use pipeline::discard::take_unread;
 pub use pipeline::guard::Guard;
 pub use pipeline::limits::RateLimits;

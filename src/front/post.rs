@@ -1,4 +1,4 @@
-//! The way of a POST of Streamable HTTP, from its head to the transport that answers it.
+//! A POST of Streamable HTTP, from its head to the transport that answers it.
 //!
 //! ```text
 //!  accept, content type ─▶ limits ─▶ body ─▶ parse ─▶ client config ─▶ 2026-07-28?  ─▶ transport::stateless
@@ -6,7 +6,7 @@
 //!                                                                  └▶ of a session ─▶ transport::streamable
 //! ```
 //!
-//! Who calls and for which server was found out before ([`endpoint`](super::endpoint)).
+//! The caller and its server were found out before ([`endpoint`](super::endpoint)).
 
 use std::fmt;
 
@@ -54,7 +54,7 @@ where
         Err(failure) => return serve_over_limit(inbound, failure).await,
     };
     if inbound.body.len() >= LARGE {
-        head.late.beside(inbound.account.flow()).await;
+        head.late.offload(inbound.account.flow()).await;
     }
     Ok(permit.kept_by(serve(inbound).await))
 }
@@ -121,8 +121,8 @@ async fn serve_message(inbound: &Inbound<'_>, envelope: &Envelope<'_>) -> Respon
     streamable::serve(inbound, &session, envelope).await
 }
 
-/// Answers a message that is over its caller's limits. A request is told so in its answer. What needs no answer is
-/// served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
+/// Answers a message that is over its caller's limits. A request is told so in its answer. A message that needs no answer
+/// is served: it asks for nothing, ends what is under way more often than not, and clients take a refusal of it for the
 /// end of their session.
 ///
 /// # Errors

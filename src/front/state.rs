@@ -1,4 +1,4 @@
-//! What the handlers of requests share. It names no handler: those name it.
+//! The state that the handlers of requests share. Handlers name the state, which names none of them.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
 
-/// What the front door needs: below everything that handles a request.
+/// The state of the front door: below everything that handles a request.
 #[derive(Debug)]
 pub struct Front {
     /// Serves requests.
     pub gateway: Gateway,
-    /// Which sessions there are.
+    /// The sessions that there are.
     pub sessions: Arc<SessionTable>,
-    /// Who may speak to it.
+    /// The check of `Host` and `Origin`.
     pub guard: Guard,
     /// Largest body, in bytes.
     pub max_body: usize,
@@ -85,7 +85,7 @@ impl Front {
         RequestContext::new(self.gateway.metrics(), server, arrived, statuses, audit)
     }
 
-    /// Which statuses the answers to requests have that failed.
+    /// The HTTP statuses of the answers to requests that failed.
     pub(in crate::front) fn statuses(&self) -> FailureStatus {
         self.gateway.runtime_config().config.http.failure_status
     }

@@ -1,4 +1,4 @@
-//! A session's way to a worker: its route, and a slot there.
+//! How a session gets a worker: its route, and a slot there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::state::Gateway;
 use crate::config::Share;
 use crate::ids::{PoolKey, WorkerId};
-use crate::pool::{Claim, Lease, Want};
+use crate::pool::{AcquireRequest, Claim, Lease};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{KnownRoots, Room, Route, RouteRequest};
 use crate::session::Session;
@@ -20,7 +20,7 @@ impl Gateway {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
     /// replaced by one of the other era, one whose configuration has changed while it started by one of the new, and one
     /// that does not start beside another of its server is started after that, once. One that died before it answered is
-    /// followed by another of the same.
+    /// followed by another of its plan.
     pub(crate) async fn lease(
         &self,
         session: &Arc<Session>,
@@ -88,7 +88,7 @@ impl Gateway {
             Share::Request => (one_off(route.key), Arc::clone(&route.facts)),
             Share::Tenant | Share::Session => (route.key, Arc::clone(&route.facts)),
         };
-        let want = Want {
+        let request = AcquireRequest {
             key,
             facts,
             claim: Claim {
@@ -102,7 +102,7 @@ impl Gateway {
             },
             spec: Arc::clone(&route.plan),
         };
-        let (lease, took) = self.state.pool().acquire(want).await;
+        let (lease, took) = self.state.pool().acquire(request).await;
         *waited += took;
         lease.map_err(|refusal| {
             let failure = refused(&refusal);
@@ -132,7 +132,7 @@ impl Gateway {
         failure
     }
 
-    /// The way of a session's requests under the pool.toml in force: of those that set nothing
+    /// The route of a session's requests under the pool.toml in force: of those that set nothing
     /// themselves, or of those that set `config`.
     pub(crate) async fn route(
         &self,

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A member has its client's capabilities, log level, subscriptions and its part of the config, and tells what belongs to no
-//! request on the stream of the whole. It ends with it. One that is slow or broken is missing in a
+//! request on the stream of the whole, with which it ends. One that is slow or broken is missing in a
 //! list, which says so; when it has answered after all, the client is told that the list has changed.
 
 use std::sync::Arc;
@@ -144,7 +144,7 @@ impl<'g> Aggregate<'g> {
     ) -> Result<(), Failure> {
         let method = envelope.method.as_deref().unwrap_or_default();
         let id = envelope.id.map_or("null", |id| id.get());
-        // What its session has set was checked when it began.
+        // The settings of its session were checked when it began.
         if let Some(config) = &response_stream.config {
             self.gateway
                 .aggregate_view()
@@ -200,7 +200,7 @@ impl<'g> Aggregate<'g> {
     }
 
     /// The package that has to be installed before the request of a session with all servers can be
-    /// answered. What else stands in its way is told when it is sent.
+    /// answered. Other obstacles are told when it is sent.
     pub(super) async fn missing(
         self,
         whole: &Arc<Session>,

@@ -38,7 +38,7 @@ impl Aggregate<'_> {
             let (tell_package, package) = tokio::sync::oneshot::channel();
             let name = server.clone();
             let late = late_list(&lister, &server, listing);
-            // In a task of its own, so that a server that is late is waited for all the same.
+            // In a task of its own, so that a late server's list still comes into the catalog.
             self.gateway.state.tasks.spawn(async move {
                 let all = gateway.aggregate();
                 let slot = all.package_of(&lister, &name).await;
@@ -68,7 +68,7 @@ impl Aggregate<'_> {
                         biased;
                         list = &mut told => Ok(list),
                         Ok(package) = package => {
-                            // What is remembered comes all the same.
+                            // A remembered list comes at once even so.
                             let at_once = tokio::time::timeout(AT_ONCE, &mut told).await;
                             at_once.map_err(|_elapsed| package)
                         }
@@ -154,11 +154,16 @@ impl Aggregate<'_> {
         listing: Listing,
     ) -> Result<Listed, Failure> {
         let session = self.session_of(lister, server).await?;
-        let mut way = match &lister.whole {
+        let mut route = match &lister.whole {
             Some(_) => None,
-            None => Some(self.gateway.stateless_callers().way(&session).await?),
+            None => Some(
+                self.gateway
+                    .stateless_callers()
+                    .worker_route(&session)
+                    .await?,
+            ),
         };
-        let era = way.as_ref().map_or_else(Era::default, |way| way.era);
+        let era = route.as_ref().map_or_else(Era::default, |route| route.era);
         let _in_use = session.in_use();
         let alias = self.gateway.aggregate_view().names().of(server);
         let mut all = Listed::default();
@@ -173,8 +178,8 @@ impl Aggregate<'_> {
                 Some(_) => {
                     ResponseStream::new().with_config(part_of(lister.config.as_ref(), &session))
                 }
-                None => match way.take() {
-                    Some(way) => ResponseStream::on(None, way),
+                None => match route.take() {
+                    Some(route) => ResponseStream::on(None, route),
                     None => ResponseStream::stateless(None, era),
                 },
             }
@@ -257,7 +262,7 @@ fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList
     }
 }
 
-/// What one server lists.
+/// The list of one server.
 #[derive(Debug, Default)]
 struct Listed {
     /// Each as raw JSON.

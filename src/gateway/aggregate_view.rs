@@ -1,5 +1,5 @@
 //! All servers of a tenant as one, as far as that follows from pool.toml: which are offered to whom, by which names, and
-//! whom a request is for. It knows neither sessions nor workers.
+//! whom a request is for. The view knows neither sessions nor workers.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl AggregateView {
         offered.collect()
     }
 
-    /// What all servers together say of themselves.
+    /// The introduction of all servers together.
     pub fn server_info(&self, principal: &Principal) -> Result<ServerInfo, Failure> {
         let names = self.names();
         let servers: Vec<_> = self

@@ -21,7 +21,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Kind, Reason, code, error_response};
 use crate::routing::{Pages, ToolList};
 use crate::session::{Session, session_not_found};
-use crate::upstream::{Asked, CallRefused, Called, NotKept, WorkerConnection};
+use crate::upstream::{CallRefused, Called, NotKept, SessionRequest, WorkerConnection};
 
 /// The id of stdiopool's own request for a list of tools, as raw JSON: no client can name it.
 const OWN_ID: &str = "\"dev.stdiopool/tools\"";
@@ -90,7 +90,7 @@ impl Gateway {
         };
         let verdict = view.verdict(&list);
         let binding = verdict.as_ref().and_then(|verdict| verdict.of(&call.tool));
-        // What its server does not list may be something by another name: nothing is known to be set for it.
+        // A tool that its server does not list may be one by another name: nothing is known to be set for it.
         let binding =
             binding.ok_or_else(|| NotBound::Refused(format!("unknown tool: {}", call.tool)))?;
         if let Some(why) = binding.refusal() {
@@ -121,8 +121,8 @@ impl Gateway {
         }
         let route = session.route();
         let known = route.and_then(|route| {
-            let (place, age) = route.plan.remembered()?;
-            self.state.knowledge.catalog.tools(place, age)
+            let (key, age) = route.plan.remembered()?;
+            self.state.knowledge.catalog.tools(key, age)
         });
         known.is_none()
     }
@@ -140,7 +140,7 @@ impl Gateway {
             false => (plan.start_timeout, "start_timeout"),
         };
         let read = async {
-            let _turn = connection.tools_turn().await;
+            let _guard = connection.tools_lock().await;
             let known = connection.known_tools(plan.words_for(session.is_stateless()));
             match known.filter(|list| list.read_at() >= since) {
                 Some(known) => Ok(known),
@@ -196,7 +196,7 @@ impl Gateway {
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             let mut response_stream = ResponseStream::new().without_client();
             response_stream.outbox.charge_to(session.account());
-            let asked = Asked {
+            let request = SessionRequest {
                 session: &**session,
                 is_new_here: self.attach(session, connection),
                 envelope: &envelope,
@@ -204,7 +204,7 @@ impl Gateway {
                 level: None,
                 tool_filter: None,
             };
-            match connection.call(asked, None, &response_stream.outbox) {
+            match connection.call(request, None, &response_stream.outbox) {
                 Ok(Called::Sent(call, at)) => {
                     response_stream.opened(Arc::clone(connection), call, at)
                 }

@@ -15,7 +15,7 @@ use crate::session::{Ended, Session, persistence};
 use crate::store::{IdHash, SessionRow};
 
 impl SessionTable {
-    /// A way that a session does not take any more: what only it used ends.
+    /// A route that a session does not take any more: what only it used ends.
     pub(super) fn leave_behind(&self, route: &Route) {
         if route.share == Share::Session {
             self.workers
@@ -39,8 +39,8 @@ impl SessionTable {
             }
         }
         self.end_callers(&why);
-        let newcomers: Vec<_> = self.newcomers.lock().values().cloned().collect();
-        for session in newcomers {
+        let pending: Vec<_> = self.pending.lock().values().cloned().collect();
+        for session in pending {
             if let Some(why) = why(&session) {
                 session.end(why);
                 for route in session.routes() {

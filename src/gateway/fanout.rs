@@ -16,7 +16,7 @@ use crate::fair::{LARGE, large};
 use crate::held::Kind;
 use crate::session::Session;
 use crate::telemetry::labels;
-use crate::upstream::{Audience, Broadcast, Pushed, Topic, Turn, WorkerConnection};
+use crate::upstream::{Audience, Broadcast, BroadcastStep, Pushed, Topic, WorkerConnection};
 
 /// Sessions to which a notification is delivered at once, and at each turn of the task.
 const AT_ONCE: usize = 64;
@@ -25,7 +25,7 @@ const REST: u32 = 9;
 /// Longest rest.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
-/// A message as sessions get it: all under the same alias get the same bytes, charged once.
+/// A message as sessions get it: all under one alias share its bytes, charged once.
 struct Delivery {
     message: Bytes,
     topic: Topic,
@@ -105,17 +105,17 @@ impl GatewayState {
         };
         let few = few.filter(|sessions| sessions.len() <= AT_ONCE);
         match connection.put_off(broadcast, few.is_some()) {
-            Turn::Now(broadcast) => {
+            BroadcastStep::Now(broadcast) => {
                 let (mut delivery, _) = Delivery::new(broadcast);
                 delivery.deliver(self, &few.unwrap_or_default());
             }
-            Turn::Begin => {
+            BroadcastStep::StartDelivery => {
                 let (state, flow) = (Arc::clone(self), connection.flow().clone());
                 let connection = Arc::clone(connection);
                 self.tasks
                     .spawn(flow.run(async move { state.deliver_waiting(&connection).await }));
             }
-            Turn::Nothing => {}
+            BroadcastStep::Nothing => {}
         }
     }
 

@@ -4,7 +4,7 @@ use crate::ids::ServerName;
 use crate::session::Session;
 use crate::upstream::WorkerEventSink;
 
-/// What happens to sessions and rules.
+/// An event of sessions and rules.
 #[derive(Clone, Copy, Debug)]
 pub enum GatewayEvent<'a> {
     /// A rule about tools does not do what it says, in words.

@@ -10,7 +10,7 @@ use rustc_hash::FxHasher;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::rules::{self, Finding, Known};
+use super::rules::{self, Finding, ServerTools};
 use crate::config::{Bind, Config};
 use crate::folding::case_folded;
 use crate::ids::ServerName;
@@ -34,7 +34,7 @@ struct Lists {
 
 #[derive(Debug, Default)]
 struct Inner {
-    known: BTreeMap<ServerName, Known>,
+    known: BTreeMap<ServerName, ServerTools>,
     lists: BTreeMap<ServerName, Lists>,
     findings: Vec<Finding>,
 }
@@ -260,7 +260,7 @@ mod tests {
             tools.learn_list(&config, &git, &one).is_empty(),
             "told once"
         );
-        // Another tenant's has the tool. The first one's calls are refused all the same.
+        // Another tenant's server has the tool. The first one's calls are refused still.
         assert!(tools.learn_list(&config, &git, &two).is_empty());
         assert_eq!(told(tools.told(&config).0), [unmatched, slip]);
         drop(one);

@@ -18,7 +18,7 @@ pub(crate) struct LateList {
     pub(crate) tenant: TenantId,
     /// The server that is waited for.
     pub(crate) server: ServerName,
-    /// Which of its lists.
+    /// The list of the server that is missing.
     pub(crate) listing: Listing,
 }
 
@@ -26,12 +26,12 @@ pub(crate) struct LateList {
 #[derive(Debug, Default)]
 pub(crate) struct LateLists {
     waited: Arc<Mutex<FxHashSet<LateList>>>,
-    owed: Mutex<FxHashMap<LateList, Owed>>,
+    owed: Mutex<FxHashMap<LateList, OwedNotice>>,
 }
 
-/// What is owed to a caller who was told that a list is missing.
+/// The notice owed to a caller who was told that a list is missing.
 #[derive(Debug, Default)]
-struct Owed {
+struct OwedNotice {
     /// Requests for it that still go on.
     asked: usize,
     /// Whether the caller was told that the list is there since it was told last that it is not.
@@ -64,21 +64,21 @@ impl LateLists {
     }
 
     /// Notes that a list is waited for, until what this returns is dropped; `None` if it is already.
-    pub(crate) fn enter(&self, list: LateList) -> Option<Waited> {
+    pub(crate) fn enter(&self, list: LateList) -> Option<AwaitedList> {
         let is_first = self.waited.lock().insert(list.clone());
         let all = Arc::clone(&self.waited);
-        is_first.then_some(Waited { list, all })
+        is_first.then_some(AwaitedList { list, all })
     }
 }
 
 /// A list that is waited for.
 #[derive(Debug)]
-pub(crate) struct Waited {
+pub(crate) struct AwaitedList {
     list: LateList,
     all: Arc<Mutex<FxHashSet<LateList>>>,
 }
 
-impl Drop for Waited {
+impl Drop for AwaitedList {
     fn drop(&mut self) {
         self.all.lock().remove(&self.list);
     }

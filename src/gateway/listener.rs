@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::newcomer::Newcomer;
+use super::pending_session::PendingSession;
 use super::response_stream::{Last, ResponseStream};
 use super::session_table::SessionTable;
 use super::state::Gateway;
@@ -16,7 +16,7 @@ use crate::session::{Scope, Session, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
 impl Gateway {
-    /// Subscribes a listener of its own to what a server tells of changes. It ends when the guard
+    /// Subscribes a listener of its own to what a server tells of changes. The subscription ends when the guard
     /// is dropped.
     ///
     /// # Errors
@@ -36,11 +36,11 @@ impl Gateway {
             .server_for(principal, server.as_str())?;
         let session = self.listening(principal, server, Scope::Server)?;
         let session = Arc::new(session.with_config(config.map(Arc::new)));
-        let newcomer = Newcomer::enter(&self.state.sessions, &session)?;
+        let pending = PendingSession::enter(&self.state.sessions, &session)?;
         let info = self.server_info(&session).await?;
         let mut filter = asked.agreed(info.text());
         self.state.sessions.take_in(&session)?;
-        drop(newcomer);
+        drop(pending);
         // From here on it is taken out again.
         let mut listener = Listener {
             sessions: Arc::clone(&self.state.sessions),
@@ -138,7 +138,7 @@ impl Gateway {
         let envelope = Envelope::parse(request.as_bytes())
             .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
         let mut response_stream =
-            ResponseStream::on(None, self.stateless_callers().way(session).await?);
+            ResponseStream::on(None, self.stateless_callers().worker_route(session).await?);
         self.request(session, request.as_bytes(), &envelope, &mut response_stream)
             .await?;
         match response_stream.last(|_| {}).await {
@@ -160,7 +160,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// What the listener is told of.
+    /// The changes that the listener is told of.
     pub fn filter(&self) -> &Filter {
         &self.filter
     }

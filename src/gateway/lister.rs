@@ -1,11 +1,11 @@
-//! Who wants a list of all servers.
+//! The caller that wants a list of all servers.
 
 use std::sync::Arc;
 
 use crate::session::Session;
 use crate::tenancy::{ClientConfig, Principal};
 
-/// Who wants a list of all servers.
+/// The caller that wants a list of all servers.
 #[derive(Clone, Debug)]
 pub struct Lister {
     /// The session with all of them; `None` for a caller without sessions.
@@ -16,7 +16,7 @@ pub struct Lister {
 }
 
 impl Lister {
-    /// Who asks in that session, and what the request sets.
+    /// The caller of that session, and what the request sets.
     pub(super) fn of_session(
         whole: Arc<Session>,
         principal: Principal,

@@ -7,15 +7,15 @@
 //!  sessions' own streams ◀── connection_events, fanout: to whom the bridge says ◀── ConnectionEvent ────────────┘
 //! ```
 //!
-//! Five handles, each for who needs no more:
+//! Five handles, each narrow enough for its users:
 //! - [`Gateway`] opens sessions and sends what they say; it names the others;
-//! - [`SessionTable`] knows which sessions there are, of every kind, and ends them: for DELETE, expiry, the admin API, and
-//!   whoever removes a server or a tenant. It sends no request;
+//! - [`SessionTable`] knows all sessions, of every kind, and ends them: for DELETE, expiry, the admin API, and
+//!   whoever removes a server or a tenant, and sends no request;
 //! - [`AggregateView`] says what all servers as one are to a caller, by the pool.toml that it was made from: no session, no worker;
 //! - [`Aggregate`] serves requests and lists of all servers as one, through members and their gateway;
 //! - [`StatelessCallers`] finds the sessions that stand for callers without any.
 //!
-//! What looks at workers alone, such as the sampling of memory, has [`Workers`](crate::upstream::Workers). `listener` serves those
+//! Code that looks at workers alone, such as the sampling of memory, has [`Workers`](crate::upstream::Workers). `listener` serves those
 //! who only listen, `suspend` keeps calls that wait for their client, `resend` sends what waited for a package or for roots and
 //! what a dead worker left, `end` ends sessions of every kind.
 //!
@@ -35,14 +35,13 @@ mod connection_events;
 mod end;
 mod fanout;
 mod gateway_event;
-mod held_up;
 mod known_tools;
 mod late_lists;
 mod listener;
 mod lister;
-mod newcomer;
 mod open_session;
 mod packages;
+mod pending_session;
 mod resend;
 mod response_stream;
 mod roots;
@@ -56,6 +55,7 @@ mod stateless_sessions;
 mod suspend;
 mod suspended;
 mod tool_view;
+mod wait_reason;
 mod wait_steps;
 
 pub use aggregate::Aggregate;
@@ -65,7 +65,7 @@ pub use listener::Listener;
 pub use lister::Lister;
 pub use open_session::Initialized;
 pub use packages::Install;
-pub use response_stream::{Next, ResponseStream, TimeLimit, Way};
+pub use response_stream::{Next, ResponseStream, TimeLimit, WorkerRoute};
 pub use rules::Finding;
 pub use service::Records;
 pub use session_table::SessionTable;

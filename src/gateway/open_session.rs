@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::gateway_event::GatewayEvent;
-use super::newcomer::Newcomer;
+use super::pending_session::PendingSession;
 use super::state::Gateway;
 use crate::bridge::{ClientInfo, ServerInfo, advertised};
 use crate::held;
@@ -28,8 +28,8 @@ pub struct Initialized {
 
 impl Gateway {
     /// Opens a session: finds or starts a worker, whose own `initialize` result is the answer. If the server cannot be
-    /// started without more of what its client may set, the session is opened all the same: that can come with the
-    /// requests.
+    /// started without more of what its client may set, the session is opened without it: requests can
+    /// bring that.
     ///
     /// # Errors
     /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
@@ -84,7 +84,7 @@ impl Gateway {
         let kind = SessionKind::of_client(&server);
         let session = Session::new(kind, no, id, principal, server, client, charge);
         let session = Arc::new(session.with_config(config));
-        let newcomer = Newcomer::enter(table, &session)?;
+        let pending = PendingSession::enter(table, &session)?;
         let info = if session.is_with_all() {
             self.aggregate_view().server_info(&session.principal)?
         } else {
@@ -93,7 +93,7 @@ impl Gateway {
         let revision = Revision::negotiate(&asked, info.revision);
         session.agree(revision);
         table.take_in(&session)?;
-        drop(newcomer);
+        drop(pending);
         // One that ended before the table had it is in it for ever.
         if let Some(why) = session.ended() {
             table.directory.remove(&session);
@@ -169,7 +169,7 @@ impl Gateway {
         let plan = Arc::clone(&self.route(session, None).await?.plan);
         let known = plan
             .remembered()
-            .and_then(|(place, age)| self.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.state.knowledge.catalog.server_info(key, age));
         if let Some(known) = known {
             self.state.metrics.catalog_hit();
             if plan.starts_on_connect {

@@ -72,8 +72,8 @@ impl Gateway {
         Some(slot)
     }
 
-    /// The install that requests of that caller have to wait for; it is begun if it was not. What else stands
-    /// in their way is told when they are sent.
+    /// The install that requests of that caller have to wait for; it is begun if it was not. Other obstacles
+    /// are told when they are sent.
     ///
     /// # Cancel-Safety
     /// Cancel-safe.

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::packages::told_until_settled;
-use super::response_stream::{Kept, Repeat, Repeating, Resend, ResponseStream};
+use super::response_stream::{PendingResend, Repeat, Resend, ResponseStream, StoredRequest};
 use super::state::{Gateway, GatewayState};
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, RawId, Reason};
@@ -49,7 +49,7 @@ impl ResponseStream {
             response_stream.waited += since.elapsed();
             Ok(response_stream)
         };
-        self.repeating = Some(Repeating::begin(id, sent));
+        self.repeating = Some(PendingResend::begin(id, sent));
     }
 
     /// Sends the only request of a POST in its own time. Whatever keeps a worker from being had comes out of
@@ -71,7 +71,7 @@ impl ResponseStream {
             session.unless_ended(sent).await?;
             Ok(response_stream)
         };
-        self.repeating = Some(Repeating::begin(id, sent));
+        self.repeating = Some(PendingResend::begin(id, sent));
     }
 
     /// Sends the request that was [kept](Self::keep) once the roots of the session's client are known; false if none
@@ -104,7 +104,7 @@ impl ResponseStream {
             session.unless_ended(learnt).await?;
             repeat.send(again).await
         };
-        self.repeating = Some(Repeating::begin(id, sent));
+        self.repeating = Some(PendingResend::begin(id, sent));
         true
     }
 }
@@ -118,12 +118,12 @@ impl Resend for GatewayState {
 
     fn resend(
         self: Arc<Self>,
-        kept: Kept,
+        kept: StoredRequest,
         mut again: ResponseStream,
     ) -> BoxFuture<'static, Result<ResponseStream, Failure>> {
         let gateway = Gateway { state: self };
         Box::pin(async move {
-            let Kept { session, message } = kept;
+            let StoredRequest { session, message } = kept;
             let envelope = Envelope::parse(&message)
                 .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
             tracing::debug!(server = %session.server, method = envelope.method.as_deref(), "the request that was kept is sent");

@@ -46,7 +46,7 @@ pub struct ResponseStream {
     worker: Option<WorkerId>,
     /// What its request sets for its server, if that is not what its session does.
     pub(super) config: Option<Arc<ClientConfig>>,
-    /// Who makes its requests, if the credentials say other things of them than when the session
+    /// The caller of its requests, if the credentials say other things of it than when the session
     /// began.
     pub(super) principal: Option<Principal>,
     /// When the last call was handed to its worker.
@@ -57,8 +57,8 @@ pub struct ResponseStream {
     pub(super) has_client: bool,
     /// The only request of the POST, while it may be sent once more.
     pub(super) repeat: Option<Repeat>,
-    /// The request's way to a worker, while it is not there.
-    pub(super) repeating: Option<Repeating>,
+    /// The request while it is sent once more: until it has reached a worker.
+    pub(super) repeating: Option<PendingResend>,
     /// Places for what it subscribes to.
     pub(super) reserved: Vec<Reserved>,
     /// Counts what its client was told before its worker had it; of one that had to wait.
@@ -81,14 +81,14 @@ pub(super) trait Resend: fmt::Debug + Send + Sync {
     /// Sends it, with what comes back arriving in `again`.
     fn resend(
         self: Arc<Self>,
-        kept: Kept,
+        kept: StoredRequest,
         again: ResponseStream,
     ) -> BoxFuture<'static, Result<ResponseStream, Failure>>;
 }
 
-/// A request that was kept.
+/// A request that was kept to be sent once more.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredRequest {
     /// The session whose request it is.
     pub(super) session: Arc<Session>,
     /// The message.
@@ -109,27 +109,27 @@ impl Repeat {
             session,
             message,
         } = self;
-        by.resend(Kept { session, message }, again)
+        by.resend(StoredRequest { session, message }, again)
     }
 }
 
-/// The request's way to another worker, or to its first while that is not to be had at once. Kept here so that a
+/// A request that is being sent to another worker, or to its first while that is not to be had at once. Kept here so that a
 /// dropped [`ResponseStream::next`] loses nothing, and in a task of its own: what the pool gives it is taken whether or
 /// not its client is there to ask what comes next.
-pub(super) struct Repeating {
+pub(super) struct PendingResend {
     id: RawId,
     sent: AbortOnDropHandle<Result<ResponseStream, Failure>>,
 }
 
-impl fmt::Debug for Repeating {
+impl fmt::Debug for PendingResend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Repeating").finish_non_exhaustive()
+        f.debug_struct("PendingResend").finish_non_exhaustive()
     }
 }
 
-/// How a request goes to its worker.
+/// The era that a request has to be written in, and the worker it goes to where that is known.
 #[derive(Debug)]
-pub struct Way {
+pub struct WorkerRoute {
     /// In the words of which era.
     pub era: Era,
     /// The worker that was started to find that out.
@@ -138,7 +138,7 @@ pub struct Way {
     pub(super) waited: Duration,
 }
 
-/// What [`ResponseStream::next`] yields.
+/// The item that [`ResponseStream::next`] yields.
 #[derive(Debug)]
 pub enum Next {
     /// Something to write.
@@ -147,14 +147,14 @@ pub enum Next {
     Done,
     /// The worker took longer than it may: the calls were cancelled.
     TimedOut {
-        /// Which time is over.
+        /// The time that is over.
         limit: TimeLimit,
         /// The ids of the requests without an answer, as raw JSON.
         unanswered: Vec<RawId>,
     },
 }
 
-/// What [`ResponseStream::last`] yields.
+/// The item that [`ResponseStream::last`] yields.
 #[derive(Debug)]
 pub(super) enum Last {
     /// The answer.
@@ -182,7 +182,7 @@ pub enum TimeLimit {
 }
 
 impl TimeLimit {
-    /// What is said of a request that took longer.
+    /// The failure of a request that took longer.
     pub fn failure(self) -> Failure {
         let (what, limit, key) = match self {
             Self::Quiet(limit) => ("no answer and no progress", limit, "request_timeout"),
@@ -236,10 +236,10 @@ impl ResponseStream {
     }
 
     /// For a request of such a caller in the words of the worker that was found for it.
-    pub fn on(level: Option<Level>, way: Way) -> Self {
-        let mut response_stream = Self::stateless(level, way.era);
-        response_stream.leased = way.leased;
-        response_stream.waited = way.waited;
+    pub fn on(level: Option<Level>, route: WorkerRoute) -> Self {
+        let mut response_stream = Self::stateless(level, route.era);
+        response_stream.leased = route.leased;
+        response_stream.waited = route.waited;
         response_stream
     }
 
@@ -271,7 +271,7 @@ impl ResponseStream {
         self
     }
 
-    /// What the next of its requests sets for its server.
+    /// Sets the config of the next of its requests.
     pub fn set_config(&mut self, config: Option<Arc<ClientConfig>>) {
         self.config = config;
     }
@@ -281,7 +281,7 @@ impl ResponseStream {
         self.era == era
     }
 
-    /// What its requests set for their server.
+    /// The config that its requests set for their server.
     pub fn config(&self) -> Option<&Arc<ClientConfig>> {
         self.config.as_ref()
     }
@@ -292,7 +292,7 @@ impl ResponseStream {
     }
 
     /// How long its workers may go without a sign of life.
-    pub fn patience(&self) -> Duration {
+    pub fn longest_wait(&self) -> Duration {
         self.timeout.min(LONGEST_WAIT)
     }
 
@@ -478,7 +478,7 @@ impl ResponseStream {
         Some(Next::OutboundMessage(outbound))
     }
 
-    /// What can be written without waiting.
+    /// The next message, if there is one without waiting.
     pub fn try_next(&mut self) -> Option<OutboundMessage> {
         if self.repeating.is_some() {
             return None;
@@ -499,7 +499,7 @@ impl ResponseStream {
                 if failure.reason == Reason::WorkerExited && repeat.is_allowed() =>
             {
                 let again = self.again();
-                self.repeating = Some(Repeating::begin(id, repeat.send(again)));
+                self.repeating = Some(PendingResend::begin(id, repeat.send(again)));
                 None
             }
             (outbound, _) => Some(outbound),
@@ -546,7 +546,7 @@ async fn elapsed(until: Option<Instant>) {
     }
 }
 
-impl Repeating {
+impl PendingResend {
     pub(super) fn begin(
         id: RawId,
         sent: impl Future<Output = Result<ResponseStream, Failure>> + Send + 'static,

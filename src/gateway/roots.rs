@@ -1,4 +1,4 @@
-//! Which roots a worker is told: those of the sessions that it serves.
+//! The roots that a worker is told: those of the sessions that it serves.
 //!
 //! Roots are asked of a client once it is known that its server asks for them: by stdiopool, with the first request that
 //! needs a worker and on its stream, and again after the client said that they have changed. So they are known before a
@@ -10,7 +10,7 @@
 //!  worker    waits  ── its first session's ────▶ told  ── others (own process) ▶ told that they changed
 //! ```
 //!
-//! Sessions of a tenant share a worker only where their roots are the same: each set of roots has its own pool key. A
+//! Sessions of a tenant share a worker only where their roots are equal: each set of roots has its own pool key. A
 //! worker that was started before anybody's roots were known becomes that of the first session that has some.
 
 use std::sync::Arc;

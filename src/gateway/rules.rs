@@ -1,6 +1,6 @@
 //! Rules about tools that decide by the name alone (`tools`, `[policy]`) against the tools that there are. Pure.
 //!
-//! A rule that matches nothing protects nothing. It is told. What is set for tools (`bind`) is held against each list by
+//! A rule that matches nothing protects nothing, and is told. Arguments that `bind` sets are checked against each list by
 //! itself ([`crate::routing::Verdict`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub struct Finding {
 
 /// The tools of a server.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Known {
+pub(crate) struct ServerTools {
     /// By name, of all tenants that have listed them.
     pub(crate) tools: BTreeSet<String>,
     /// The end of the list was seen, and it was not too long.
@@ -42,8 +42,8 @@ pub(crate) fn concern(config: &Config, server: &ServerName) -> bool {
     })
 }
 
-/// What is wrong with the rules.
-pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec<Finding> {
+/// Findings on the rules.
+pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, ServerTools>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (server, known) in known.iter().filter(|(_, known)| known.is_whole) {
         let Some(of_server) = config.servers.get(server) else {
@@ -94,14 +94,14 @@ pub(crate) fn check(config: &Config, known: &BTreeMap<ServerName, Known>) -> Vec
     findings
 }
 
-fn unmatched<'a>(globs: &'a Globs, known: &Known) -> Vec<&'a str> {
+fn unmatched<'a>(globs: &'a Globs, known: &ServerTools) -> Vec<&'a str> {
     let texts = globs.texts().iter().map(String::as_str);
     let texts = texts.filter(|text| *text != "*");
     texts.filter(|text| !matches_any(text, known)).collect()
 }
 
-fn matches_any(pattern: &str, known: &Known) -> bool {
-    // What is no pattern is a mistake of the file, told elsewhere.
+fn matches_any(pattern: &str, known: &ServerTools) -> bool {
+    // A text that is no pattern is a mistake of the file, told elsewhere.
     Globs::new(vec![pattern.to_owned()])
         .is_ok_and(|glob| known.tools.iter().any(|tool| glob.matches(tool)))
 }

@@ -21,7 +21,7 @@ use crate::pool::Warmth;
 use crate::protocol::{Envelope, Failure, Method, Reason, code, result_response};
 use crate::session::{Reserved, Session};
 use crate::tenancy::ClientConfig;
-use crate::upstream::{Asked, Called, WorkerConnection, error_response};
+use crate::upstream::{Called, SessionRequest, WorkerConnection, error_response};
 
 /// How often a call is offered to another worker because the one it got had just ended. Nothing
 /// of it had reached that one, so that offering it again is safe.
@@ -195,7 +195,7 @@ impl Gateway {
                 None => None,
             };
             let envelope = read_again.as_ref().unwrap_or(envelope);
-            let asked = Asked {
+            let asked = SessionRequest {
                 session: &**session,
                 is_new_here: self.attach(session, &connection),
                 envelope,
@@ -333,7 +333,7 @@ impl Gateway {
         Method::of(method).is_some_and(|method| method.may_repeat)
             || called_tool(method, envelope.params).is_some_and(|tool| {
                 session.route().is_some_and(|route| {
-                    let place = route.plan.catalog_place();
+                    let place = route.plan.catalog_key();
                     place.is_some_and(|place| {
                         self.state.knowledge.catalog.is_repeatable(place, &tool)
                     })

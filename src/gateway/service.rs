@@ -6,7 +6,7 @@ use super::gateway_event::EventSink;
 use super::packages;
 use super::rules::Finding;
 use super::session_table::SessionTable;
-use super::state::{Beginning, Gateway, GatewayState};
+use super::state::{Gateway, GatewayParts, GatewayState};
 use crate::bridge::AskRef;
 use crate::held::Ledger;
 use crate::ids::ServerName;
@@ -15,17 +15,17 @@ use crate::pool::{Limits, Observer};
 use crate::protocol::Envelope;
 use crate::routing::{DialectCache, RuntimeConfig, StartPlan, spares};
 use crate::session::Session;
-use crate::store::Opened;
+use crate::store::OpenedState;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::Workers;
 use crate::worker::Guardian;
 
-/// What is written to disk while stdiopool runs.
+/// The records that are written to disk while stdiopool runs.
 #[derive(Debug)]
 pub struct Records {
     /// Sessions, so that they survive a restart, and which era programs speak.
-    pub kept: Option<Opened>,
+    pub kept: Option<OpenedState>,
     /// Requests, for `stdiopool tune`.
     pub trace: Option<TraceRecorder>,
     /// What workers reach, where that is listed.
@@ -59,7 +59,7 @@ impl Gateway {
             ),
             None => (None, vec![], DialectCache::default()),
         };
-        let state = GatewayState::new(Beginning {
+        let state = GatewayState::new(GatewayParts {
             runtime,
             limits,
             guardian,
@@ -78,7 +78,7 @@ impl Gateway {
         gateway
     }
 
-    /// Which sessions there are.
+    /// The sessions that there are.
     pub fn sessions(&self) -> &Arc<SessionTable> {
         &self.state.sessions
     }
@@ -88,7 +88,7 @@ impl Gateway {
         &self.state.workers
     }
 
-    /// What follows from the current pool.toml.
+    /// The runtime config of the current pool.toml.
     pub fn runtime_config(&self) -> Arc<RuntimeConfig> {
         self.state.runtime_config()
     }
@@ -98,7 +98,7 @@ impl Gateway {
         &self.state.metrics
     }
 
-    /// What is held for tenants.
+    /// The memory that is held for tenants.
     pub fn ledger(&self) -> &Ledger {
         &self.state.ledger
     }

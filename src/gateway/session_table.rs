@@ -1,4 +1,4 @@
-//! Which sessions there are: those of clients, those that stand for callers without sessions or for listeners, and those that
+//! All sessions: those of clients, those that stand for callers without sessions or for listeners, and those that
 //! are just being opened; and the calls of theirs that wait for a client's answer.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::gateway_event::EventSink;
 use super::stateless_sessions::{Caller, StatelessSessions};
 use super::suspended::SuspendedCalls;
 use crate::bridge::SessionNo;
-use crate::held::{Crowded, Kind, Ledger, charged};
+use crate::held::{Kind, Ledger, TableFull, charged};
 use crate::ids::{PoolKey, ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{CurrentConfig, StartPlan};
@@ -26,7 +26,7 @@ const CALLER_BYTES: usize = 2 << 10;
 /// When a caller for whom there is no room is to come again: when calls that are under way have ended.
 const RETRY_CROWDED: Duration = Duration::from_secs(1);
 
-/// The sessions there are, how they are found, bounded and written down, and how they end. It sends nothing to workers but
+/// The sessions there are, how they are found, bounded and written down, and how they end. The table sends nothing to workers but
 /// that a session is over.
 #[derive(Debug)]
 pub struct SessionTable {
@@ -34,7 +34,7 @@ pub struct SessionTable {
     /// Sessions that stand for callers without sessions.
     pub(super) stateless_sessions: StatelessSessions,
     /// Sessions that are being opened.
-    pub(super) newcomers: Mutex<FxHashMap<SessionNo, Arc<Session>>>,
+    pub(super) pending: Mutex<FxHashMap<SessionNo, Arc<Session>>>,
     /// Calls that wait for their client's next request.
     pub(super) suspended_calls: SuspendedCalls,
     pub(super) ledger: Ledger,
@@ -57,7 +57,7 @@ impl SessionTable {
         Self {
             directory: Directory::default(),
             stateless_sessions: StatelessSessions::default(),
-            newcomers: Mutex::default(),
+            pending: Mutex::default(),
             suspended_calls: SuspendedCalls::new()
                 .expect("the system has randomness, or nothing here can be safe"),
             ledger,
@@ -164,7 +164,7 @@ impl SessionTable {
         }
     }
 
-    /// Has the ways that are `meant`, by their pool key and what would be started, worked out again
+    /// Has the routes that are `meant`, by their pool key and what would be started, worked out again
     /// with the next request that goes them, those of callers without sessions included.
     pub fn reconsider_routes(&self, is_meant: impl Fn(PoolKey, &StartPlan) -> bool) {
         for session in self.all().into_iter().chain(self.stateless_sessions.all()) {
@@ -217,8 +217,8 @@ impl SessionTable {
             Err(crowded) => {
                 self.end(&session);
                 let reason = match crowded {
-                    Crowded::OfTenant(_) => Reason::TenantLimit,
-                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                    TableFull::OfTenant(_) => Reason::TenantLimit,
+                    TableFull::OfAll(_) => Reason::PoolExhausted,
                 };
                 let why = format!("no room for another caller without a session: {crowded}");
                 Err(Failure::new(reason, why).retry_after(RETRY_CROWDED))

@@ -19,12 +19,12 @@ use crate::store::SessionStore;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::{
-    ConnectionEvents, Surroundings, WorkerConnection, WorkerEventSink, WorkerPool, Workers,
+    ConnectionEvents, WorkerConnection, WorkerDependencies, WorkerEventSink, WorkerPool, Workers,
 };
 use crate::worker::{Guardian, can_make_read_only};
 
-/// What the gateway begins with.
-pub(super) struct Beginning {
+/// The parts that the gateway is made of.
+pub(super) struct GatewayParts {
     /// What follows from the first pool.toml.
     pub(super) runtime: Arc<RuntimeConfig>,
     /// Bounds of the pool.
@@ -52,9 +52,9 @@ pub(super) struct Beginning {
 /// State behind [`Gateway`]. Each part has its own small lock, none is held across an await or while another is taken.
 #[derive(Debug)]
 pub(super) struct GatewayState {
-    /// Which sessions there are.
+    /// The sessions that there are.
     pub(super) sessions: Arc<SessionTable>,
-    /// What servers have told, as far as the way of a request depends on it.
+    /// What servers have told, as far as the route of a request depends on it.
     pub(super) knowledge: Arc<Knowledge>,
     /// What servers' tools are called.
     pub(super) tools: KnownTools,
@@ -75,11 +75,11 @@ pub(super) struct GatewayState {
 
 impl GatewayState {
     /// A gateway without sessions, and a pool without workers.
-    pub(super) fn new(beginning: Beginning) -> Arc<Self>
+    pub(super) fn new(beginning: GatewayParts) -> Arc<Self>
     where
         Self: ConnectionEvents,
     {
-        let Beginning {
+        let GatewayParts {
             runtime,
             limits,
             guardian,
@@ -101,7 +101,7 @@ impl GatewayState {
         let knowledge = Arc::new(Knowledge::new(dialects, ledger.clone()));
         let config = Arc::new(CurrentConfig::new(runtime));
         Arc::new_cyclic(|state: &Weak<Self>| {
-            let surroundings = Surroundings {
+            let dependencies = WorkerDependencies {
                 knowledge: Arc::clone(&knowledge),
                 config: Arc::clone(&config),
                 ledger: ledger.clone(),
@@ -113,7 +113,7 @@ impl GatewayState {
                 events: Weak::clone(state) as Weak<dyn ConnectionEvents>,
                 sink: Arc::clone(&sink) as Arc<dyn WorkerEventSink>,
             };
-            let workers = Workers::new(limits, observer, surroundings);
+            let workers = Workers::new(limits, observer, dependencies);
             let sessions = SessionTable::new(
                 ledger.clone(),
                 Arc::clone(&config),
@@ -201,7 +201,7 @@ impl GatewayState {
 
 /// Sets what pool.toml says of installs and of the package cache.
 fn set_up(installer: &Installer, config: &Config) {
-    installer.set_patience(config.packages.install_timeout);
+    installer.set_timeout(config.packages.install_timeout);
     let is_open = config.without_sandbox().next().is_some();
     installer.set_within_reach(is_open || !can_make_read_only());
 }

@@ -2,7 +2,7 @@
 //! sessions.
 //!
 //! All requests of a user to a server go through one session that stdiopool keeps for them and that
-//! no client ever sees. What such a client can do, it says with each request; a worker is told at
+//! no client ever sees. Such a client says with each request what it can do; a worker is told at
 //! its start. So there are two kinds of workers for them: one is told that its clients can do
 //! nothing, and serves many calls at once; the other that they can do everything, and serves one
 //! call at a time, because only then is it known whom it asks. A request goes to the second kind if
@@ -10,7 +10,7 @@
 //! seen to ask, or if it is the first for that tool, prompt or resource; the operator can say so too
 //! (`interactive`).
 //!
-//! Workers that speak the stateless revision themselves get such requests as they are. They ask in
+//! Workers that speak the stateless revision themselves get such requests as they are. Such workers ask in
 //! their answers, so that any number of calls can be under way; only whoever wants log lines, which
 //! name no request, has one for itself meanwhile.
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::response_stream::{ResponseStream, Way};
+use super::response_stream::{ResponseStream, WorkerRoute};
 use super::session_table::SessionTable;
 use super::state::Gateway;
 use super::stateless_sessions::{Caller, Declaration};
@@ -33,7 +33,7 @@ use crate::routing::RuntimeConfig;
 use crate::session::{Session, SessionId, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
-/// What a client can take beside the answer to its request.
+/// The messages that a client takes beside the answer to its request.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Wants {
     /// Questions.
@@ -69,7 +69,7 @@ impl<'g> StatelessCallers<'g> {
     }
 
     /// The session through which a request of that caller goes that sets something for its server, or
-    /// nothing: all requests that set the same have one session. Nothing is kept for a request that
+    /// nothing: all requests with equal settings have one session. Nothing is kept for a request that
     /// cannot be served.
     ///
     /// # Errors
@@ -153,8 +153,7 @@ impl<'g> StatelessCallers<'g> {
 
     /// Whether a request of that method, for what has that name, is to be served where the server can ask its client,
     /// though the client declares nothing: only so it is known what it must declare (2026-07-28, basic, "Capabilities").
-    /// That is so until it was called once.
-    /// A server that has one process at a time, or state in it, has no other process for that.
+    /// A name that was called once has shown whether its server asks. A server that has one process at a time, or state in it, has no other process for that.
     pub fn may_yet_ask(
         self,
         tenant: &TenantId,
@@ -252,23 +251,23 @@ impl<'g> StatelessCallers<'g> {
     ///
     /// # Cancel-Safety
     /// A worker whose start was begun stays for the next request.
-    pub async fn way(self, caller: &Arc<Session>) -> Result<Way, Failure> {
-        caller.unless_ended(self.find_way(caller)).await
+    pub async fn worker_route(self, caller: &Arc<Session>) -> Result<WorkerRoute, Failure> {
+        caller.unless_ended(self.find_worker_route(caller)).await
     }
 
-    async fn find_way(self, caller: &Arc<Session>) -> Result<Way, Failure> {
+    async fn find_worker_route(self, caller: &Arc<Session>) -> Result<WorkerRoute, Failure> {
         let route = self.gateway.route(caller, None).await?;
         let mut waited = Duration::ZERO;
         if route.plan.era_is_certain {
             let era = route.era();
-            return Ok(Way {
+            return Ok(WorkerRoute {
                 era,
                 leased: None,
                 waited,
             });
         }
         let (route, lease) = self.gateway.lease(caller, None, &mut waited).await?;
-        Ok(Way {
+        Ok(WorkerRoute {
             era: route.era(),
             leased: Some(lease),
             waited,
@@ -310,7 +309,7 @@ impl<'g> StatelessCallers<'g> {
         let plan = Arc::clone(&self.gateway.route(session, None).await.ok()?.plan);
         let known = plan
             .remembered()
-            .and_then(|(place, age)| self.gateway.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.gateway.state.knowledge.catalog.server_info(key, age));
         known.or_else(|| {
             let connection = session
                 .attached_to()
@@ -333,10 +332,10 @@ impl<'g> StatelessCallers<'g> {
             return None;
         }
         let route = self.gateway.route(session, None).await.ok()?;
-        let (place, age) = route.plan.remembered()?;
+        let (key, age) = route.plan.remembered()?;
         let catalog = &self.gateway.state.knowledge.catalog;
         let (plan, tools) = (&route.plan, Listing::Tools);
-        let list = catalog.list(place, plan.words_for(session.is_stateless()), tools, age)?;
+        let list = catalog.list(key, plan.words_for(session.is_stateless()), tools, age)?;
         // Few servers ask for headers; for the others the list is not read.
         memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
         let mut list: Value = serde_json::from_slice(&list).ok()?;

@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::held::{Bounds, Charge, Crowded, TenantTable};
+use crate::held::{Bounds, Charge, TableFull, TenantTable};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::session::Session;
 
@@ -32,7 +32,7 @@ const STATES: Bounds = Bounds {
 /// Things of one server of which it is remembered that they were called.
 const MAX_TRIED: usize = 1024;
 
-/// What a worker is told of the clients it serves.
+/// The capabilities that a worker is told of the clients it serves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Declaration {
     /// The worker is told that its clients can be asked nothing.
@@ -60,13 +60,13 @@ type StateHash = [u8; 32];
 
 /// A session that is kept, and when it was last asked for.
 #[derive(Debug)]
-struct Kept {
+struct CachedSession {
     session: Arc<Session>,
     last_used: Instant,
     _charge: Charge,
 }
 
-impl Kept {
+impl CachedSession {
     /// Whether a request has it: each takes it out of the table under its lock, or from one that has it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.session) > 1
@@ -76,8 +76,8 @@ impl Kept {
 /// The sessions kept for callers without sessions.
 #[derive(Debug)]
 pub(super) struct StatelessSessions {
-    sessions: Mutex<TenantTable<Caller, Kept>>,
-    /// Which worker gave out a state that its client is to bring back: many servers seal them with a
+    sessions: Mutex<TenantTable<Caller, CachedSession>>,
+    /// The workers that gave out states which clients are to bring back: many servers seal them with a
     /// key of the process, so that no other can read them.
     states: Mutex<TenantTable<StateHash, WorkerId>>,
     /// Servers whose workers have asked their clients something.
@@ -153,32 +153,32 @@ impl StatelessSessions {
         caller: Caller,
         session: Arc<Session>,
         charge: Charge,
-    ) -> Result<(Arc<Session>, Option<Arc<Session>>), Crowded> {
+    ) -> Result<(Arc<Session>, Option<Arc<Session>>), TableFull> {
         let tenant = session.tenant().clone();
         let mut sessions = self.sessions.lock();
         if let Some(known) = sessions.get(&tenant, &caller) {
             return Ok((Arc::clone(&known.session), Some(session)));
         }
-        let kept = Kept {
+        let kept = CachedSession {
             session: Arc::clone(&session),
             last_used: Instant::now(),
             _charge: charge,
         };
-        let gone = sessions.insert(&tenant, caller, kept, Kept::is_in_use)?;
+        let gone = sessions.insert(&tenant, caller, kept, CachedSession::is_in_use)?;
         Ok((session, gone.map(|gone| gone.session)))
     }
 
     /// Takes out the session of that tenant that was asked for longest ago and that nobody uses.
     pub(super) fn take_oldest(&self, tenant: &TenantId) -> Option<Arc<Session>> {
         let mut sessions = self.sessions.lock();
-        let oldest = sessions.take_oldest(tenant, Kept::is_in_use)?;
+        let oldest = sessions.take_oldest(tenant, CachedSession::is_in_use)?;
         Some(oldest.session)
     }
 
     /// Takes out the sessions that nobody uses or has asked for during `timeout`.
     pub(super) fn take_idle(&self, timeout: Duration) -> Vec<Arc<Session>> {
         let now = Instant::now();
-        let is_idle = |kept: &Kept| {
+        let is_idle = |kept: &CachedSession| {
             !kept.is_in_use() && now.saturating_duration_since(kept.last_used) >= timeout
         };
         let idle = self.sessions.lock().take_where(is_idle);
@@ -187,7 +187,7 @@ impl StatelessSessions {
 
     /// Takes out the sessions that are meant, in use or not.
     pub(super) fn take_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
-        let is_meant = |kept: &Kept| is_meant(&kept.session);
+        let is_meant = |kept: &CachedSession| is_meant(&kept.session);
         let taken = self.sessions.lock().take_where(is_meant);
         taken.into_iter().map(|kept| kept.session).collect()
     }

@@ -8,14 +8,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::session_table::SessionTable;
 use super::suspended::{CallNo, Purpose, Suspended, Waits};
 use crate::bridge::stateless::Question;
-use crate::held::{Crowded, Kind, charged};
+use crate::held::{Kind, TableFull, charged};
 use crate::protocol::{Failure, Reason};
 
 /// What such a call takes beside its questions, in bytes.
 const CALL_BYTES: usize = 4 << 10;
 
 impl SessionTable {
-    /// Lets a call wait for its client's next request; what that must bring. It waits as long as
+    /// Lets a call wait for its client's next request; what that must bring. The call waits as long as
     /// the server may take over a request, and is cancelled then.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl SessionTable {
         getrandom::fill(&mut no)
             .map_err(|error| Failure::new(Reason::Internal, format!("no randomness: {error}")))?;
         let no = CallNo(no);
-        let waits = call.response_stream.patience();
+        let waits = call.response_stream.longest_wait();
         let suspended_calls = &self.suspended_calls;
         let expires = suspended_calls.now().saturating_add(waits.as_secs().max(1));
         let state = suspended_calls.seal(no, expires, purpose.digest())?;
@@ -67,8 +67,8 @@ impl SessionTable {
             Ok(_) => Ok(state),
             Err(crowded) => {
                 let reason = match crowded {
-                    Crowded::OfTenant(_) => Reason::TenantLimit,
-                    Crowded::OfAll(_) => Reason::PoolExhausted,
+                    TableFull::OfTenant(_) => Reason::TenantLimit,
+                    TableFull::OfAll(_) => Reason::PoolExhausted,
                 };
                 let why =
                     format!("no room for a call that waits for its client's answer: {crowded}");

@@ -1,8 +1,8 @@
 //! Calls whose worker waits for its client's next request: it was asked something and brings the
 //! answer with a new request (2026-07-28, basic/patterns/mrtr).
 //!
-//! What such a client brings back is sealed: it names the call, and only the one to whom it was
-//! given can use it, for the same request, once, and in time.
+//! The state that such a client brings back is sealed: it names the call, and only the caller to whom it was
+//! given can use it, for an equal request, once, and in time.
 
 use std::sync::Arc;
 
@@ -55,11 +55,11 @@ pub(super) struct Waits {
 /// The caller of a suspended call, and which call.
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose<'a> {
-    /// Who called.
+    /// The caller.
     pub principal: &'a Principal,
-    /// Which server.
+    /// The server that was called.
     pub server: &'a ServerName,
-    /// What makes the request the same when it comes again.
+    /// The part of the request that has to be equal when it comes again.
     pub substance: &'a str,
 }
 

@@ -1,5 +1,5 @@
 //! What one caller gets to see of a server's tools, and may call: what the server offers at all,
-//! and what the policy lets this caller have of it. What is not for them is as if it were not there.
+//! and what the policy lets this caller have of it. Tools that are not for the caller are as if they were not there.
 //! And what the server is told of this caller.
 
 use std::sync::Arc;

@@ -50,7 +50,7 @@ pub trait Reclaim: Send + Sync {
     fn reclaim(&self, account: &Account) -> bool;
 }
 
-/// What all tenants together hold.
+/// The memory that all tenants together hold.
 pub(super) struct Totals {
     pub(super) held: AtomicU64,
     pub(super) limit: AtomicU64,
@@ -60,7 +60,7 @@ pub(super) struct Totals {
     pub(super) reclaimed: AtomicU64,
     /// Nanoseconds.
     pub(super) paced: AtomicU64,
-    /// Who keeps what may go first.
+    /// The keeper of what may go first.
     pub(super) reclaim: OnceLock<Weak<dyn Reclaim>>,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Tenant {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AccountKey(usize);
 
-/// What one tenant holds. Cheap to clone: one reference count.
+/// The memory account of one tenant. Cheap to clone: one reference count.
 #[derive(Clone)]
 pub struct Account(pub(super) Arc<Tenant>);
 
@@ -149,7 +149,7 @@ impl Account {
             let Err(full) = self.try_add(kind, bytes) else {
                 return Ok(());
             };
-            // What would never fit takes nothing with it.
+            // Bytes that would never fit displace nothing.
             let may_fit = !kind.is_expendable() && bytes <= full.limit();
             if may_fit && self.reclaim() {
                 continue;

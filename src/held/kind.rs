@@ -1,6 +1,6 @@
 //! What bytes are held for.
 
-/// What bytes are held for: the label `kind` of `stdiopool_held_bytes`.
+/// The purpose that bytes are held for: the label `kind` of `stdiopool_held_bytes`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// Bodies of requests, while they are read and worked on.
@@ -80,7 +80,7 @@ impl Kind {
         }
     }
 
-    /// Whether it may be dropped without failing anyone. It has half of a tenant's limit, so that a flood of it
+    /// Whether bytes of the kind may be dropped without failing anyone. Such kinds have half of a tenant's limit, so that a flood of them
     /// leaves room for what cannot be dropped.
     pub fn is_expendable(self) -> bool {
         match self {

@@ -20,7 +20,7 @@ const FIRST_LOOK: usize = 1024;
 const STRANGERS_PART: u64 = 8;
 const SHARED_PART: u64 = 2;
 
-/// What may be held, in bytes.
+/// The limits of held memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Bytes of one tenant, unless it has a limit of its own.
@@ -29,7 +29,7 @@ pub struct Limits {
     pub of_all: u64,
 }
 
-/// What is held, and what may be. Cheap to clone.
+/// The memory that is held, and its limits. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     scheduler: Scheduler,
@@ -150,13 +150,13 @@ impl Ledger {
         Duration::from_nanos(self.totals.paced.load(Ordering::Relaxed))
     }
 
-    /// Who grants turns to the flows of accounts, and of others that want time beside them.
+    /// The scheduler that grants turns to the flows of accounts, and of others that want time beside them.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
 
-    /// Puts other limits in force, of tenants that have accounts and of those that get them later. What is
-    /// held already stays. `own` are the limits, in bytes, of tenants that have their own.
+    /// Puts other limits in force, of tenants that have accounts and of those that get them later. Bytes that are
+    /// held already stay. `own` are the limits, in bytes, of tenants that have their own.
     pub fn set_limits(&self, limits: Limits, own: impl IntoIterator<Item = (TenantId, u64)>) {
         self.totals.limit.store(limits.of_all, Ordering::Relaxed);
         for (account, part) in [
@@ -318,9 +318,9 @@ mod tests {
 
     /// Keeps charges, the oldest first.
     #[derive(Debug, Default)]
-    struct Kept(Mutex<std::collections::VecDeque<Charge>>);
+    struct ChargeQueue(Mutex<std::collections::VecDeque<Charge>>);
 
-    impl Reclaim for Kept {
+    impl Reclaim for ChargeQueue {
         fn reclaim(&self, account: &Account) -> bool {
             let mut kept = self.0.lock();
             let meant = |charge: &Charge| charge.account().key() == account.key();
@@ -336,7 +336,7 @@ mod tests {
             ledger.account(&tenant("one")),
             ledger.account(&tenant("other")),
         );
-        let kept = Arc::new(Kept::default());
+        let kept = Arc::new(ChargeQueue::default());
         let keeper: Weak<dyn Reclaim> = Arc::downgrade(&(Arc::clone(&kept) as Arc<dyn Reclaim>));
         ledger.reclaims_from(keeper);
         let keep = |account: &Account, bytes| {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is held is the sum of the charges that live, and never more than the limits.
+        /// The held bytes are the sum of the charges that live, and never more than the limits.
         #[test]
         fn the_sums_agree(steps in proptest::collection::vec((0_usize..3, 0_usize..13, 0_usize..60, 0_u8..4), 0..200)) {
             let ledger = ledger(100, 220);

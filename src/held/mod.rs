@@ -33,4 +33,4 @@ pub use account::{Account, AccountKey, Charge, Full, Reclaim};
 pub use carried::weight;
 pub use kind::Kind;
 pub use ledger::{Ledger, Limits};
-pub use table::{Bounds, Crowded, Shelf, TenantTable, charged};
+pub use table::{Bounds, LruEntries, TableFull, TenantTable, charged};

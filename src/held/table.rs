@@ -1,11 +1,11 @@
 //! Tables of what is remembered for tenants, one tenant's entries apart from another's.
 //!
-//! Pure. What an entry weighs is charged by whoever makes it ([`charged`]); the table counts entries.
-//! It holds to four rules, whatever is put in:
+//! Pure. An entry's weight is charged by whoever makes it ([`charged`]); the table counts entries.
+//! The table keeps four rules, whatever is put in:
 //! 1. no entry goes because of another tenant's;
 //! 2. what is in use never goes;
 //! 3. there are never more entries of a tenant, nor of all, than the [`Bounds`] say;
-//! 4. a newcomer takes the place of its own tenant's least recently used entry, and is refused if all
+//! 4. a new entry replaces its own tenant's least recently used entry, and is refused if all
 //!    of those are in use.
 
 use std::hash::Hash;
@@ -29,7 +29,7 @@ pub struct Bounds {
 
 /// Why a table does not take an entry in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum Crowded {
+pub enum TableFull {
     /// All entries of the tenant are in use, and it may have no more.
     #[error("this tenant has {0} already, all of them in use")]
     OfTenant(usize),
@@ -40,15 +40,15 @@ pub enum Crowded {
 
 /// Entries of one tenant, or of something else that has its own, the least recently used last.
 #[derive(Debug)]
-pub struct Shelf<K: Hash + Eq, V>(LruCache<K, V>);
+pub struct LruEntries<K: Hash + Eq, V>(LruCache<K, V>);
 
-impl<K: Hash + Eq + Clone, V> Default for Shelf<K, V> {
+impl<K: Hash + Eq + Clone, V> Default for LruEntries<K, V> {
     fn default() -> Self {
         Self(LruCache::unbounded())
     }
 }
 
-impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
+impl<K: Hash + Eq + Clone, V> LruEntries<K, V> {
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -106,7 +106,7 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
 #[derive(Debug)]
 pub struct TenantTable<K: Hash + Eq, V> {
     bounds: Bounds,
-    shelves: FxHashMap<TenantId, Shelf<K, V>>,
+    of_tenants: FxHashMap<TenantId, LruEntries<K, V>>,
     len: usize,
 }
 
@@ -115,7 +115,7 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            shelves: FxHashMap::default(),
+            of_tenants: FxHashMap::default(),
             len: 0,
         }
     }
@@ -137,39 +137,39 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
 
     /// How many entries the tenant has.
     pub fn len_of(&self, tenant: &TenantId) -> usize {
-        self.shelves.get(tenant).map_or(0, Shelf::len)
+        self.of_tenants.get(tenant).map_or(0, LruEntries::len)
     }
 
     /// A tenant's entry, which is its most recently used one from now on.
     pub fn get(&mut self, tenant: &TenantId, key: &K) -> Option<&mut V> {
-        self.shelves.get_mut(tenant)?.get(key)
+        self.of_tenants.get_mut(tenant)?.get(key)
     }
 
     /// A tenant's entry, as it is.
     pub fn peek(&self, tenant: &TenantId, key: &K) -> Option<&V> {
-        self.shelves.get(tenant)?.peek(key)
+        self.of_tenants.get(tenant)?.peek(key)
     }
 
     /// Puts an entry in. Gives back what went for it: the entry of that key, else the tenant's least
     /// recently used one that was not in use, if there was no room; else nothing.
     ///
     /// # Errors
-    /// [`Crowded`] when there is no room and none can be made; then nothing has changed.
+    /// [`TableFull`] when there is no room and none can be made; then nothing has changed.
     pub fn insert(
         &mut self,
         tenant: &TenantId,
         key: K,
         value: V,
         is_in_use: impl Fn(&V) -> bool,
-    ) -> Result<Option<V>, Crowded> {
+    ) -> Result<Option<V>, TableFull> {
         if let Some(known) = self.get(tenant, &key) {
             return Ok(Some(std::mem::replace(known, value)));
         }
         let of_tenant = self.len_of(tenant);
         let crowded = if of_tenant >= self.bounds.of_tenant.max(1) {
-            Some(Crowded::OfTenant(of_tenant))
+            Some(TableFull::OfTenant(of_tenant))
         } else if self.len >= self.bounds.of_all.max(1) {
-            Some(Crowded::OfAll(self.len))
+            Some(TableFull::OfAll(self.len))
         } else {
             None
         };
@@ -177,22 +177,22 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
             None => None,
             Some(crowded) => Some(self.take_oldest(tenant, is_in_use).ok_or(crowded)?),
         };
-        let shelf = self.shelves.entry(tenant.clone()).or_default();
-        shelf.put(key, value);
+        let entries = self.of_tenants.entry(tenant.clone()).or_default();
+        entries.put(key, value);
         self.len += 1;
         Ok(gone)
     }
 
     /// Takes a tenant's entry out.
     pub fn take(&mut self, tenant: &TenantId, key: &K) -> Option<V> {
-        let taken = self.shelves.get_mut(tenant)?.take(key)?;
+        let taken = self.of_tenants.get_mut(tenant)?.take(key)?;
         self.went(tenant);
         Some(taken)
     }
 
     /// Takes the tenant's least recently used entry out that is not in use.
     pub fn take_oldest(&mut self, tenant: &TenantId, is_in_use: impl Fn(&V) -> bool) -> Option<V> {
-        let taken = self.shelves.get_mut(tenant)?.take_oldest(is_in_use)?;
+        let taken = self.of_tenants.get_mut(tenant)?.take_oldest(is_in_use)?;
         self.went(tenant);
         Some(taken)
     }
@@ -200,30 +200,36 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
     /// Takes out every entry that is meant, whosever it is.
     pub fn take_where(&mut self, is_meant: impl Fn(&V) -> bool) -> Vec<V> {
         let mut taken = Vec::new();
-        for shelf in self.shelves.values_mut() {
-            shelf.take_where(&is_meant, &mut taken);
+        for entries in self.of_tenants.values_mut() {
+            entries.take_where(&is_meant, &mut taken);
         }
-        self.shelves.retain(|_, shelf| !shelf.is_empty());
+        self.of_tenants.retain(|_, entries| !entries.is_empty());
         self.len -= taken.len();
         taken
     }
 
     /// Every entry, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&TenantId, &K, &V)> {
-        self.shelves
-            .iter()
-            .flat_map(|(tenant, shelf)| shelf.iter().map(move |(key, value)| (tenant, key, value)))
+        self.of_tenants.iter().flat_map(|(tenant, entries)| {
+            entries.iter().map(move |(key, value)| (tenant, key, value))
+        })
     }
 
     /// Every value, to be changed.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.shelves.values_mut().flat_map(Shelf::values_mut)
+        self.of_tenants
+            .values_mut()
+            .flat_map(LruEntries::values_mut)
     }
 
     fn went(&mut self, tenant: &TenantId) {
         self.len -= 1;
-        if self.shelves.get(tenant).is_some_and(Shelf::is_empty) {
-            self.shelves.remove(tenant);
+        if self
+            .of_tenants
+            .get(tenant)
+            .is_some_and(LruEntries::is_empty)
+        {
+            self.of_tenants.remove(tenant);
         }
     }
 }
@@ -289,7 +295,7 @@ mod tests {
             table.insert(&tenant(0), key, key, |_| true).expect("room");
         }
         let refused = table.insert(&tenant(0), 3, 3, |_| true);
-        assert_eq!(refused, Err(Crowded::OfTenant(3)));
+        assert_eq!(refused, Err(TableFull::OfTenant(3)));
         let made = table.insert(&tenant(0), 3, 3, |value| *value != 1);
         assert_eq!(made, Ok(Some(1)), "the one that nobody uses");
     }
@@ -354,8 +360,8 @@ mod tests {
                                 let own: Vec<_> = own.map(|(_, value)| *value).collect();
                                 prop_assert!(own.iter().all(|value| in_use.contains(value)));
                                 match crowded {
-                                    Crowded::OfTenant(n) => prop_assert!(n == own.len() && n == BOUNDS.of_tenant),
-                                    Crowded::OfAll(n) => prop_assert!(n == before.len() && n == BOUNDS.of_all),
+                                    TableFull::OfTenant(n) => prop_assert!(n == own.len() && n == BOUNDS.of_tenant),
+                                    TableFull::OfAll(n) => prop_assert!(n == before.len() && n == BOUNDS.of_all),
                                 }
                             }
                         }

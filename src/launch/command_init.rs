@@ -38,7 +38,7 @@ const NOT_EXECUTED: i32 = 127;
 /// Whether this program's `main` calls [`run_command_if_asked`], so that it can be executed for that.
 static IS_PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// What is run. Its environment may hold secrets: no `Debug`.
+/// The command to run. Its environment may hold secrets: no `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct CommandStart {
     pub(super) program: OsString,

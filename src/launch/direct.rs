@@ -4,16 +4,16 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::launcher_settings;
 use super::line::PackageRun;
 use super::packages::Installed;
 use super::spec::LaunchSpec;
-use super::surroundings;
 
 /// The launch of a package without its launcher: the program itself, in the private view of the package at `view`,
 /// with the arguments that were meant for it. Environment and working directory stay, but for the PATH, where npx and uvx put the package's
 /// own programs first too, and for node's compile cache.
 ///
-/// That cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
+/// The compile cache is in the process's own TMPDIR: compiled code is as good as code, so that no tenant may
 /// write what another one runs.
 pub fn direct(
     spec: &LaunchSpec,
@@ -31,11 +31,11 @@ pub fn direct(
         None => bin.into(),
     };
     direct.env.insert("PATH".to_owned(), path);
-    if let Some((name, value)) = surroundings::makes(&spec.env, run) {
+    if let Some((name, value)) = launcher_settings::makes(&spec.env, run) {
         direct.env.insert(name, value.into());
     }
     for downloaded in &installed.left.downloaded {
-        // In the entry: the same for all, and only to be read.
+        // Downloads are in the entry: one for all tenants, and only to be read.
         let folder = installed.folder.join(&downloaded.folder);
         let variable = direct.env.entry(downloaded.variable.clone());
         variable.or_insert_with(|| folder.display().to_string().into());

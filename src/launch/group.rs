@@ -17,7 +17,7 @@ use tokio_process_stream::ProcessChunkStream;
 use super::command_init::{self, CommandStart};
 use crate::process::hand_over;
 
-/// What a [`CommandGroup`] runs.
+/// The command line of a [`CommandGroup`].
 #[derive(Debug)]
 pub struct CommandLine<'a> {
     /// Name or path of the program, looked up in the `PATH` of `env`.
@@ -104,7 +104,7 @@ impl CommandGroup {
         })
     }
 
-    /// What the command prints, and how it ends.
+    /// The output of the command, and how it ends.
     pub fn output(&mut self) -> &mut ProcessChunkStream {
         &mut self.stream
     }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
+use super::launcher_settings;
 use super::line::{PackageRun, Recipe};
 use super::spec::LaunchSpec;
-use super::surroundings;
 
 /// Why npm would not run the package from its cache, for a process with that environment and working
 /// directory; `None` if it would. Looks at a few files.
 pub fn takes_precedence(spec: &LaunchSpec, run: &PackageRun) -> Option<String> {
-    if let Some(why) = surroundings::decides(&spec.env, &spec.cwd, run) {
+    if let Some(why) = launcher_settings::decides(&spec.env, &spec.cwd, run) {
         return Some(why);
     }
     let Recipe::Npm { specs, .. } = &run.recipe else {

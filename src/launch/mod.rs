@@ -7,17 +7,18 @@
 //!                    as written                         as written      direct: node_modules/.bin/a --x
 //! ```
 //!
-//! Invariants: who shares a process is decided by the command as written, never by what it was
+//! Invariants: the sharing of a process is decided by the command as written, never by what it was
 //! resolved to; the program gets the arguments, environment and folder that its launcher would give
 //! it; what is not understood or cannot be installed is run as written, unless it would then ask another registry than
 //! the operator's.
 //!
-//! This room deliberately starts no worker.
+//! This module deliberately starts no worker.
 
 mod command_init;
 mod direct;
 mod group;
 mod host;
+mod launcher_settings;
 pub mod line;
 mod package;
 pub mod packages;
@@ -27,7 +28,6 @@ mod sandbox;
 mod secret_files;
 mod sources;
 mod spec;
-mod surroundings;
 
 pub use command_init::run_command_if_asked;
 pub use direct::direct;
@@ -38,8 +38,8 @@ pub use line::{
 };
 pub use package::Package;
 pub use quiet::quieten;
-pub use reach::{Closed, closed_way, installation_of, unreadable, unreadable_itself};
-pub use sandbox::{Lender, NamedPath, RunsAs, Sandbox, Strict};
+pub use reach::{Inaccessible, inaccessible, installation_of, unreadable, unreadable_itself};
+pub use sandbox::{NamedPath, RunsAs, Sandbox, Strict, UserPool};
 pub use secret_files::SecretFiles;
 pub use sources::{
     Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,

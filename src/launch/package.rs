@@ -1,4 +1,4 @@
-//! What package a command line runs, as far as that can be told: for `prefetch` alone. What is started goes by [`line`](super::line).
+//! What package a command line runs, as far as that can be told: for `prefetch` alone. Starts go by [`line`](super::line).
 
 /// A package that a launcher fetches before it runs something of it.
 #[derive(Clone, PartialEq, Eq, Debug)]

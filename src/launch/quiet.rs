@@ -18,8 +18,8 @@ pub(super) fn is_npm(program: &str) -> bool {
     matches!(program.rsplit('/').next(), Some("npx" | "npm"))
 }
 
-/// Has npm say no more than warnings, unless it is told how much to say. What is said on the line itself comes first
-/// in any case. Looks at a few files.
+/// Has npm say no more than warnings, unless it is told how much to say. Flags on the line itself come first in any
+/// case. Looks at a few files.
 pub fn quieten(spec: &mut LaunchSpec) {
     let is_told = || spec.env.keys().any(|name| is_one_variable(name, LEVEL));
     if !is_npm(&spec.program) || is_told() || npmrcs(spec).iter().any(|file| sets_level(file)) {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Why a user does not come to a path.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Closed {
-    /// A folder on the way lets others not pass.
+pub enum Inaccessible {
+    /// A folder above the path lets others not pass.
     #[error("{} lets only its owner pass (mode {mode:04o})", folder.display())]
     Folder {
         /// The first such folder.
@@ -14,7 +14,7 @@ pub enum Closed {
         /// Mode of the file or folder.
         mode: u32,
     },
-    /// The way is free, but the thing itself may not be read.
+    /// The folders above may be passed, but the thing itself may not be read.
     #[error("{} may not be read by others (mode {mode:04o})", path.display())]
     Itself {
         /// What was named.
@@ -24,7 +24,7 @@ pub enum Closed {
     },
 }
 
-impl Closed {
+impl Inaccessible {
     /// The folder, or the thing itself.
     pub fn at(&self) -> &Path {
         match self {
@@ -34,40 +34,41 @@ impl Closed {
     }
 }
 
-/// The topmost folder above `path` that a user with the group of the same number and no other may not pass. A link
-/// counts with what it leads to. `None`: the way is free, or not there.
-pub fn closed_way(path: &Path, user: u32) -> Option<Closed> {
+/// The topmost folder above `path` that a user, with the group of its own number and no other, may not pass. A link
+/// counts with what it leads to. `None`: all may be passed, or nothing is there.
+pub fn inaccessible(path: &Path, user: u32) -> Option<Inaccessible> {
     let real = path.canonicalize().ok();
-    let ways = [Some(path), real.as_deref()];
-    ways.into_iter()
+    let paths = [Some(path), real.as_deref()];
+    paths
+        .into_iter()
         .flatten()
-        .find_map(|way| closed_above(way, user))
+        .find_map(|path| inaccessible_above(path, user))
 }
 
-fn closed_above(path: &Path, user: u32) -> Option<Closed> {
+fn inaccessible_above(path: &Path, user: u32) -> Option<Inaccessible> {
     let mut above: Vec<_> = path.ancestors().skip(1).collect();
     above.reverse();
     above.into_iter().find_map(|folder| {
         let meta = folder.metadata().ok()?;
         let mode = meta.mode() & 0o7777;
-        (!allows(&meta, user, 0o1)).then(|| Closed::Folder {
+        (!allows(&meta, user, 0o1)).then(|| Inaccessible::Folder {
             folder: folder.to_owned(),
             mode,
         })
     })
 }
 
-/// Why a user cannot read a file or folder: the way to it, or its own mode. `None` where there is nothing.
-pub fn unreadable(path: &Path, user: u32) -> Option<Closed> {
+/// Why a user cannot read a file or folder: a folder above it, or its own mode. `None` where there is nothing.
+pub fn unreadable(path: &Path, user: u32) -> Option<Inaccessible> {
     path.metadata().ok()?;
-    closed_way(path, user).or_else(|| unreadable_itself(path, user))
+    inaccessible(path, user).or_else(|| unreadable_itself(path, user))
 }
 
 /// Why a user cannot read a file or folder that it comes to: its own mode. `None` where there is nothing.
-pub fn unreadable_itself(path: &Path, user: u32) -> Option<Closed> {
+pub fn unreadable_itself(path: &Path, user: u32) -> Option<Inaccessible> {
     let meta = path.metadata().ok()?;
     let wanted = if meta.is_dir() { 0o5 } else { 0o4 };
-    (!allows(&meta, user, wanted)).then(|| Closed::Itself {
+    (!allows(&meta, user, wanted)).then(|| Inaccessible::Itself {
         path: path.to_owned(),
         mode: meta.mode() & 0o7777,
     })
@@ -101,7 +102,7 @@ pub fn installation_of(programs: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     if parent.parent().is_none() || Some(parent) == home || parent == Path::new("/root") {
         return vec![programs.to_owned()];
     }
-    // What cargo installs needs nothing beside it, where its tokens are.
+    // Programs that cargo installs need nothing beside them, where its tokens are.
     if name_of(parent).is_some_and(|name| name == ".cargo") {
         return vec![programs.to_owned()];
     }
@@ -131,7 +132,7 @@ mod tests {
         let set = |name: &str, mode| {
             set_permissions(at(name), Permissions::from_mode(mode)).expect("set");
         };
-        let closed = |name: &str| closed_way(&at(name), USER).map(|it| it.at().to_owned());
+        let closed = |name: &str| inaccessible(&at(name), USER).map(|it| it.at().to_owned());
         set(".", 0o700);
         assert_eq!(closed("a/b/file"), Some(base.path().to_owned()));
         set(".", 0o711);
@@ -156,7 +157,7 @@ mod tests {
         std::fs::create_dir_all(at("closed/in")).expect("made");
         set_permissions(at("closed"), Permissions::from_mode(0o700)).expect("set");
         std::os::unix::fs::symlink(at("closed/in"), at("link")).expect("linked");
-        let why = closed_way(&at("link"), USER).expect("closed");
+        let why = inaccessible(&at("link"), USER).expect("closed");
         assert_eq!(why.at(), at("closed").canonicalize().expect("there"));
     }
 

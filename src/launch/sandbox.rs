@@ -17,7 +17,7 @@ pub enum RunsAs {
     /// The user of that number, in the group of that number.
     User(u32),
     /// A user that each process has for itself, as long as it lives.
-    OneOf(Arc<Lender>),
+    OneOf(Arc<UserPool>),
     /// Not at all: there is no user for it, and why.
     Nobody(Arc<str>),
 }
@@ -40,7 +40,7 @@ pub struct Sandbox {
     pub network: Network,
 }
 
-/// What a server with `sandbox = "strict"` sees beside its own folders and what all see. Absolute paths.
+/// The paths that a server with `sandbox = "strict"` sees beside its own folders and what all see. Absolute paths.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Strict {
     /// Files and folders that it reads.
@@ -67,10 +67,10 @@ impl Sandbox {
         }
     }
 
-    /// Makes this the sandbox of that worker: a user that is lent to it, where nobody has the process yet.
+    /// Makes this the sandbox of that worker: a user that is allocated to it, where nobody has the process yet.
     pub(super) fn for_worker(&mut self, worker: WorkerId) {
-        if let RunsAs::OneOf(lender) = &self.runs_as {
-            self.runs_as = match lender.lend(worker) {
+        if let RunsAs::OneOf(user_pool) = &self.runs_as {
+            self.runs_as = match user_pool.allocate(worker) {
                 Some(user) => RunsAs::User(user),
                 None => RunsAs::Nobody(
                     "all users for processes that are nobody's yet are in use (widen `sandbox.uids`)"
@@ -80,7 +80,7 @@ impl Sandbox {
         }
     }
 
-    /// What is told of it in a digest of a launch.
+    /// The sandbox's bytes in the digest of a launch.
     pub(super) fn digested(&self) -> Vec<u8> {
         let (kind, number) = match &self.runs_as {
             RunsAs::Supervisor => (1, 0),
@@ -94,8 +94,8 @@ impl Sandbox {
             Network::Off => 0,
             Network::Allow(_) => 4,
         };
-        let walls = network | (u8::from(self.strict.is_some()) << 1);
-        let mut digested = vec![kind, a, b, c, d, walls];
+        let isolation = network | (u8::from(self.strict.is_some()) << 1);
+        let mut digested = vec![kind, a, b, c, d, isolation];
         for rule in self.network.allowed().iter().flat_map(|list| list.texts()) {
             digested.push(3);
             digested.extend(rule.as_bytes());
@@ -116,40 +116,40 @@ impl Sandbox {
     }
 }
 
-/// Lends users to processes that are no tenant's when they start: each has one for itself.
+/// Users for processes that are no tenant's when they start: each has one for itself.
 #[derive(Debug)]
-pub struct Lender {
+pub struct UserPool {
     first: u32,
     count: u32,
-    lent: Mutex<HashMap<WorkerId, u32>>,
+    allocated: Mutex<HashMap<WorkerId, u32>>,
 }
 
-impl Lender {
+impl UserPool {
     /// The range of `count` users, from `first` on.
     pub fn new(first: u32, count: u32) -> Self {
         Self {
             first,
             count,
-            lent: Mutex::default(),
+            allocated: Mutex::default(),
         }
     }
 
-    /// The user of a worker, which has it until it is given back; `None` when all are lent.
-    fn lend(&self, worker: WorkerId) -> Option<u32> {
-        let mut lent = self.lent.lock();
-        if let Some(user) = lent.get(&worker) {
+    /// The user of a worker, which has it until it is given back; `None` when all are allocated.
+    fn allocate(&self, worker: WorkerId) -> Option<u32> {
+        let mut allocated = self.allocated.lock();
+        if let Some(user) = allocated.get(&worker) {
             return Some(*user);
         }
         let all = self.first..self.first.saturating_add(self.count);
-        let taken: std::collections::HashSet<u32> = lent.values().copied().collect();
+        let taken: std::collections::HashSet<u32> = allocated.values().copied().collect();
         let user = all.into_iter().find(|user| !taken.contains(user))?;
-        lent.insert(worker, user);
+        allocated.insert(worker, user);
         Some(user)
     }
 
     /// Nothing of the worker is left, neither a process nor a file.
-    pub fn give_back(&self, worker: WorkerId) {
-        self.lent.lock().remove(&worker);
+    pub fn release(&self, worker: WorkerId) {
+        self.allocated.lock().remove(&worker);
     }
 }
 
@@ -159,11 +159,14 @@ mod tests {
 
     #[test]
     fn each_process_has_a_user_for_itself_until_it_is_gone() {
-        let lender = Lender::new(10, 2);
-        let lend = |worker| lender.lend(WorkerId(worker));
-        assert_eq!((lend(1), lend(2), lend(3)), (Some(10), Some(11), None));
-        assert_eq!(lend(1), Some(10), "it keeps the one it has");
-        lender.give_back(WorkerId(1));
-        assert_eq!(lend(3), Some(10));
+        let user_pool = UserPool::new(10, 2);
+        let allocate = |worker| user_pool.allocate(WorkerId(worker));
+        assert_eq!(
+            (allocate(1), allocate(2), allocate(3)),
+            (Some(10), Some(11), None)
+        );
+        assert_eq!(allocate(1), Some(10), "it keeps the one it has");
+        user_pool.release(WorkerId(1));
+        assert_eq!(allocate(3), Some(10));
     }
 }

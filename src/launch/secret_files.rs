@@ -1,6 +1,6 @@
 //! Secrets that a process reads from files instead of its arguments or environment.
 //!
-//! Which worker it will be is not known when the arguments are made: the path in them has a
+//! The worker is not known yet when the arguments are made: the path in them has a
 //! place-holder where the worker's own folder will stand.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::ids::WorkerId;
 
 /// Stands in paths for the folder of a worker. A value that has it in it names the worker's own
 /// folder too, and nothing else.
-const PLACE: &str = ":worker:";
+const PLACEHOLDER: &str = ":worker:";
 
 /// The files of one launch.
 #[derive(Clone, Default)]
@@ -45,7 +45,7 @@ impl SecretFiles {
 
     /// The path of a secret's file, as it stands in arguments before the worker is known.
     pub fn path_of(root: &Path, name: &str) -> String {
-        root.join(PLACE).join(name).display().to_string()
+        root.join(PLACEHOLDER).join(name).display().to_string()
     }
 
     /// The folder that worker's files are in; none where there are none.
@@ -63,11 +63,11 @@ impl SecretFiles {
 
     /// The text with the worker's folder in it, if it names a file of these.
     pub(super) fn placed(&self, text: &SecretString, worker: WorkerId) -> Option<SecretString> {
-        let place = self.root.join(PLACE).display().to_string();
+        let placeholder = self.root.join(PLACEHOLDER).display().to_string();
         let text = text.expose_secret();
         let folder = self.folder_of(worker)?.display().to_string();
-        let is_there = text.contains(&place);
-        is_there.then(|| text.replace(&place, &folder).into())
+        let is_there = text.contains(&placeholder);
+        is_there.then(|| text.replace(&placeholder, &folder).into())
     }
 
     /// Names and values, for a digest.
@@ -85,7 +85,7 @@ impl SecretFiles {
     /// Writes them, readable by that user only; by stdiopool's own without one.
     ///
     /// # Errors
-    /// When a file cannot be made. What was made goes with the worker.
+    /// When a file cannot be made. The files go with the worker.
     pub fn write(&self, user: Option<u32>) -> io::Result<()> {
         let Some(folder) = &self.folder else {
             return Ok(());

@@ -73,7 +73,7 @@ fn normal(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
 }
 
-/// Whether two names of variables mean the same to an installer.
+/// Whether two names of variables are one to an installer.
 pub fn is_one_variable(one: &str, other: &str) -> bool {
     normal(one) == normal(other)
 }
@@ -324,7 +324,7 @@ mod tests {
         let own = ["NPM_CONFIG_REGISTRY=https://r", "npx", "x"];
         assert_eq!(seen("env", &own, &[]), [""; 0]);
         assert_eq!(seen("npx", &["--registry=https://r", "x"], &[]), [""; 0]);
-        // What is only named is not refused, and told.
+        // A program that is only named is not refused, and told.
         assert_eq!(seen("gateway", &["--stdio", "npx -y x"], &[]), [""; 0]);
         let unseen = |program, args: &[&str]| {
             let unseen = unseen(program, &words(args), &installs, &map(&[]));

@@ -34,7 +34,7 @@ pub struct ProcessLimits {
     pub disk: Option<u64>,
 }
 
-/// What to start: resolved argv, environment, working directory and limits of one process.
+/// The launch of one process: resolved argv, environment, working directory and limits of one process.
 ///
 /// Arguments and environment may hold a tenant's secrets, so neither `Debug` nor an error shows them.
 #[derive(Clone)]
@@ -47,8 +47,8 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, SecretString>,
     /// Working directory; must exist when the process starts.
     pub cwd: PathBuf,
-    /// Where each process has a folder of its own, which goes with it; its HOME and TMPDIR are in
-    /// there. For servers whose launch is the same for every tenant.
+    /// Where each process has a folder of its own, which goes with it, for its HOME and TMPDIR.
+    /// For servers whose launch is one for every tenant.
     pub scratch: Option<PathBuf>,
     /// `file://` URIs of the folders it is told are its roots; none: its clients are asked.
     pub roots: Vec<String>,
@@ -65,8 +65,8 @@ pub struct LaunchSpec {
     pub packages: PathBuf,
     /// Dependencies of its package that it may write beside their code, like the package itself; `*` for all.
     pub writable: Vec<String>,
-    /// Folders that it must not write to, where the host can see to that. Not part of the fingerprint: they are the
-    /// same for all.
+    /// Folders that it must not write to, where the host can see to that. Not part of the fingerprint: they are
+    /// one for all launches.
     pub read_only: Vec<PathBuf>,
     /// Secrets that it reads from files of its own.
     pub secret_files: SecretFiles,
@@ -75,16 +75,16 @@ pub struct LaunchSpec {
     pub sourced: BTreeMap<String, [u8; 32]>,
     /// Masks the secrets above wherever text of the process is shown.
     pub redactor: Redactor,
-    /// Which access token upstream is among them, if one is.
+    /// The access token upstream that is among the secrets, if one is.
     pub token: Option<TokenMark>,
 }
 
-/// Tells one access token in a launch from the next, which leads to the same launch otherwise.
+/// Tells one access token in a launch from the next, which leads to an equal launch otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenMark {
     /// Each token has another number.
     pub serial: u64,
-    /// Fingerprint of the same launch with whichever token of the same authorisation.
+    /// Fingerprint of the launch without its token: equal for all tokens of one authorisation.
     pub lasting: [u8; 32],
 }
 
@@ -109,7 +109,7 @@ impl LaunchSpec {
         Some(scratch.join(worker.to_string()))
     }
 
-    /// What to start for that worker: the same, in its own folder where it has one, with the paths
+    /// The launch of that worker: this one, in its own folder where it has one, with the paths
     /// of its own files.
     pub fn for_worker(&self, worker: WorkerId) -> Cow<'_, Self> {
         let mut spec = self.in_scratch(worker);
@@ -132,14 +132,14 @@ impl LaunchSpec {
         Cow::Owned(spec)
     }
 
-    /// Nothing is left of that worker, of what it was lent for its life.
+    /// Nothing is left of that worker, nor of what it had for its life.
     pub fn give_back(&self, worker: WorkerId) {
         if let Some(Sandbox {
-            runs_as: RunsAs::OneOf(lender),
+            runs_as: RunsAs::OneOf(user_pool),
             ..
         }) = &self.sandbox
         {
-            lender.give_back(worker);
+            user_pool.release(worker);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 pub trait Launcher: Send + Sync + 'static {
     /// What a start needs.
     type Spec: Send + Sync + 'static;
-    /// What a lease gives access to.
+    /// The handle that a lease gives access to.
     type Worker: Clone + Send + Sync + 'static;
 
     /// Begins to start a worker and returns at once. Answers later with [`super::Pool::ready`] or
@@ -38,7 +38,7 @@ pub trait Launcher: Send + Sync + 'static {
 pub struct Stop {
     /// Why.
     pub reason: StopReason,
-    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    /// The tenant whose worker needs its capacity or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
     /// The worker had `pool.drain_timeout` for what it has in flight, and others wait for the next of its key.
     pub is_cut_short: bool,
@@ -58,21 +58,21 @@ impl From<StopReason> for Stop {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitCause {
     /// The worker was told to.
-    Asked,
+    Requested,
     /// By itself.
     Crashed,
     /// Before it was ready.
     StartFailed,
 }
 
-/// A want: a slot on a worker of that key.
+/// A request for a slot on a worker of a key.
 #[derive(Debug)]
-pub struct Want<S> {
+pub struct AcquireRequest<S> {
     /// Interchangeable workers.
     pub key: PoolKey,
     /// What the policy must know of the key.
     pub facts: Arc<KeyFacts>,
-    /// Who wants it.
+    /// The claimant of the slot.
     pub claim: Claim,
     /// What a start needs.
     pub spec: Arc<S>,
@@ -80,7 +80,7 @@ pub struct Want<S> {
 
 /// Hears what happens, to count it. Called without a lock held; must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// A want that had to wait was granted or refused after that long.
+    /// A request that had to wait was granted or refused after that long.
     fn waited(&self, _wait: Duration) {}
     /// A start ended, well or not.
     fn started(&self, _server: &ServerName, _succeeded: bool, _took: Duration) {}

@@ -22,7 +22,7 @@
 //!   next worker of its key for `drain_timeout`.
 //!
 //! The pool deliberately knows neither HTTP nor MCP, and not what a worker is: a [`Launcher`] starts and
-//! stops them. What it refuses or ends, it says as values ([`Refusal`], [`StopReason`]): the words, codes and labels for them are
+//! stops them. Refusals and ends are values ([`Refusal`], [`StopReason`]): the words, codes and labels for them are
 //! in `upstream::outcomes`.
 
 mod launcher;
@@ -33,10 +33,10 @@ mod runtime;
 mod runtime_tests;
 mod snapshot;
 
-pub use launcher::{ExitCause, Launcher, NoObserver, Observer, Stop, Want};
+pub use launcher::{AcquireRequest, ExitCause, Launcher, NoObserver, Observer, Stop};
 pub use lease::Lease;
 pub use policy::{
-    CircuitChange, CircuitOf, CircuitTurn, Claim, KeyFacts, Limits, Predecessor, Refusal,
+    CircuitChange, CircuitOf, CircuitTransition, Claim, KeyFacts, Limits, Predecessor, Refusal,
     StartFailure, StopReason, Warmth, share_of_session,
 };
 pub use runtime::Pool;

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::launcher::{ExitCause, Launcher, Observer, Stop, Want};
+use super::launcher::{AcquireRequest, ExitCause, Launcher, Observer, Stop};
 use super::lease::Lease;
 use super::policy::{
     Action, CircuitChange, Event, Limits, Policy, Refusal, StartFailure, Stock, StopReason,
@@ -48,12 +48,12 @@ type Answer<L> = oneshot::Sender<Result<Lease<L>, Refusal>>;
 
 struct Core<L: Launcher> {
     policy: Policy,
-    /// The ticket of the want that is being decided, which nobody waits for yet: most are answered
+    /// The ticket of the request that is being decided, which nobody waits for yet: most are answered
     /// with the decision.
     asking: Option<TicketId>,
-    /// The session of the want that is being decided.
+    /// The session of the request that is being decided.
     asking_session: u64,
-    /// The answer to the want.
+    /// The answer to the request.
     answer: Option<Result<Lease<L>, Refusal>>,
     /// With the session that each is for.
     waiting: FxHashMap<TicketId, (u64, Answer<L>)>,
@@ -67,13 +67,13 @@ struct Core<L: Launcher> {
     scratch: Vec<Action>,
 }
 
-/// What became of a want.
-enum Answered<L: Launcher> {
+/// The outcome of a request for a slot.
+enum Admission<L: Launcher> {
     AtOnce(Result<Lease<L>, Refusal>),
     Later(oneshot::Receiver<Result<Lease<L>, Refusal>>),
 }
 
-/// What is carried out once the lock is released. The policy counts a slot as taken and a worker
+/// An effect that is carried out once the lock is released. The policy counts a slot as taken and a worker
 /// as starting or stopping from the moment it says so, under the lock; so it does not matter in
 /// which order two threads get to carry out what it told them.
 enum Effect<L: Launcher> {
@@ -127,11 +127,14 @@ impl<L: Launcher> Pool<L> {
     ///
     /// # Cancel-Safety
     /// A dropped call gives back its place in the queue, or the slot if it was granted meanwhile.
-    pub async fn acquire(&self, want: Want<L::Spec>) -> (Result<Lease<L>, Refusal>, Duration) {
+    pub async fn acquire(
+        &self,
+        request: AcquireRequest<L::Spec>,
+    ) -> (Result<Lease<L>, Refusal>, Duration) {
         let ticket = TicketId(self.inner.next_ticket.fetch_add(1, Ordering::Relaxed));
-        let mut answer = match self.inner.want(ticket, want) {
-            Answered::AtOnce(answer) => return (answer, Duration::ZERO),
-            Answered::Later(answer) => answer,
+        let mut answer = match self.inner.request(ticket, request) {
+            Admission::AtOnce(answer) => return (answer, Duration::ZERO),
+            Admission::Later(answer) => answer,
         };
         let since = Instant::now();
         let mut withdrawal = Withdrawal {
@@ -181,7 +184,7 @@ impl<L: Launcher> Pool<L> {
 
     /// The last process of a worker is gone.
     pub fn exited(&self, id: WorkerId, cause: ExitCause) {
-        let asked = cause == ExitCause::Asked;
+        let asked = cause == ExitCause::Requested;
         self.inner.on(Event::Exited { worker: id, asked });
     }
 
@@ -244,16 +247,18 @@ impl<L: Launcher> Pool<L> {
             .count()
     }
 
-    /// Keeps so many spares ready as each of these wants' facts allow workers, and none of others.
-    pub fn stock(&self, spares: Vec<Want<L::Spec>>) {
-        let stock = |want: &Want<L::Spec>| Stock {
-            key: want.key,
-            facts: Arc::clone(&want.facts),
+    /// Keeps so many spares ready as each of these requests' facts allow workers, and none of others.
+    pub fn stock(&self, spares: Vec<AcquireRequest<L::Spec>>) {
+        let stock = |request: &AcquireRequest<L::Spec>| Stock {
+            key: request.key,
+            facts: Arc::clone(&request.facts),
         };
         let event = Event::Stock(spares.iter().map(stock).collect());
         let effects = {
             let mut core = self.inner.core.lock();
-            let specs = spares.into_iter().map(|want| (want.key, want.spec));
+            let specs = spares
+                .into_iter()
+                .map(|request| (request.key, request.spec));
             core.spare_specs = specs.collect();
             self.inner.step(&mut core, event)
         };
@@ -316,7 +321,7 @@ impl<L: Launcher> Pool<L> {
         self.inner.core.lock().policy.warmth(key)
     }
 
-    /// How many wants wait.
+    /// How many requests wait.
     pub fn queue_depth(&self) -> usize {
         self.inner.core.lock().policy.queue_depth()
     }
@@ -334,19 +339,23 @@ impl<L: Launcher> fmt::Debug for Pool<L> {
 }
 
 impl<L: Launcher> Inner<L> {
-    fn want(self: &Arc<Self>, ticket: TicketId, want: Want<L::Spec>) -> Answered<L> {
-        let Want {
+    fn request(
+        self: &Arc<Self>,
+        ticket: TicketId,
+        request: AcquireRequest<L::Spec>,
+    ) -> Admission<L> {
+        let AcquireRequest {
             key,
             facts,
             claim,
             spec,
-        } = want;
+        } = request;
         let (answered, effects) = {
             let mut core = self.core.lock();
             core.specs.insert(key, spec);
             core.asking = Some(ticket);
             core.asking_session = claim.session;
-            let event = Event::Want {
+            let event = Event::Acquire {
                 ticket,
                 key,
                 facts,
@@ -355,16 +364,16 @@ impl<L: Launcher> Inner<L> {
             let effects = self.step(&mut core, event);
             core.asking = None;
             let answered = match core.answer.take() {
-                Some(answer) => Answered::AtOnce(answer),
+                Some(answer) => Admission::AtOnce(answer),
                 None => {
                     let (tell, answer) = oneshot::channel();
                     core.waiting.insert(ticket, (claim.session, tell));
-                    Answered::Later(answer)
+                    Admission::Later(answer)
                 }
             };
             (answered, effects)
         };
-        // What was asked for makes nothing quieter: nobody who waits for that has to look.
+        // A requested exit makes nothing quieter: nobody who waits for that has to look.
         self.carry_out(effects);
         answered
     }
@@ -412,7 +421,7 @@ impl<L: Launcher> Inner<L> {
                 Some(Effect::Start(id, key, spec))
             }
             Action::Adopt(id, key) => {
-                // Who it was is not who it will be.
+                // The handle is the spare's: the adopted worker comes with one of its own.
                 core.handles.remove(&id);
                 let spec = Arc::clone(core.specs.get(&key)?);
                 Some(Effect::Adopt(id, key, spec))

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool, Refusal,
-    StartFailure, Stop, StopReason, Want,
+    AcquireRequest, ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool,
+    Refusal, StartFailure, Stop, StopReason,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
@@ -49,7 +49,7 @@ fn pool(limits: Limits) -> (Pool<Fake>, Arc<Fake>) {
     )
 }
 
-fn want(n: u8) -> Want<()> {
+fn want(n: u8) -> AcquireRequest<()> {
     let facts = KeyFacts {
         tenant: TenantId::new("t"),
         tenant_weight: 1,
@@ -71,7 +71,7 @@ fn want(n: u8) -> Want<()> {
         is_spare: false,
         spare: None,
     };
-    Want {
+    AcquireRequest {
         key: PoolKey([n; 16]),
         facts: Arc::new(facts),
         claim: 0.into(),
@@ -79,7 +79,7 @@ fn want(n: u8) -> Want<()> {
     }
 }
 
-async fn acquire(pool: &Pool<Fake>, want: Want<()>) -> Result<Lease<Fake>, Refusal> {
+async fn acquire(pool: &Pool<Fake>, want: AcquireRequest<()>) -> Result<Lease<Fake>, Refusal> {
     pool.acquire(want).await.0
 }
 
@@ -189,7 +189,7 @@ async fn stop_all_waits_until_everything_is_gone() {
     let mut stopping = Box::pin(pool.stop_all(StopReason::Drained));
     assert!(stopping.as_mut().now_or_never().is_none());
     assert_eq!(*fake.stopped.lock(), [(WorkerId(1), StopReason::Drained)]);
-    pool.exited(WorkerId(1), ExitCause::Asked);
+    pool.exited(WorkerId(1), ExitCause::Requested);
     stopping.await;
     // A lease on what is gone is harmless.
     drop(lease);
@@ -219,7 +219,7 @@ async fn a_spoiled_worker_serves_nobody_else() {
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(fake.started.lock().len(), 1, "it has not ended");
-    pool.exited(WorkerId(1), ExitCause::Asked);
+    pool.exited(WorkerId(1), ExitCause::Requested);
     assert_eq!(fake.started.lock().len(), 2);
 }
 

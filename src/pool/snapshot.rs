@@ -60,11 +60,11 @@ pub struct WorkerView {
 pub struct Snapshot {
     /// The pool's workers, by id.
     pub workers: Vec<WorkerView>,
-    /// How many wants wait, by tenant.
+    /// How many requests wait, by tenant.
     pub waiting: Vec<(TenantId, usize)>,
-    /// How many wants wait, by server.
+    /// How many requests wait, by server.
     pub waiting_for: Vec<(ServerName, usize)>,
-    /// The keys of these wants, in any order.
+    /// The keys of these requests, in any order.
     pub wanted: Vec<PoolKey>,
     /// Servers that are not started because they keep failing.
     pub open_circuits: Vec<OpenCircuit>,
@@ -77,7 +77,7 @@ pub struct Snapshot {
 /// A server whose circuit is open.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OpenCircuit {
-    /// Which.
+    /// The server whose starts are refused.
     pub server: ServerName,
     /// For whom; `None` for everyone.
     pub tenant: Option<TenantId>,

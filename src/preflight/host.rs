@@ -13,7 +13,7 @@ use crate::egress::Network;
 use crate::front::Tls;
 use crate::ids::ServerName;
 use crate::store::{self, Vault};
-use crate::tenancy::{self, Rehearsal};
+use crate::tenancy::{self, DryRun};
 use crate::worker;
 
 /// All that is found of the host, what concerns everyone first.
@@ -55,7 +55,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     for (name, server) in &config.servers {
         missing.extend(program(config, name, server));
         missing.extend(folders::of_server(config, name, server));
-        missing.extend(walls(name, server));
+        missing.extend(isolation(name, server));
         missing.extend(not_there(name, server));
         missing.extend(not_writable(config, name, server));
     }
@@ -86,7 +86,7 @@ pub fn state_key(source: &SecretSource) -> Option<String> {
     })
 }
 
-/// That a group can read the key, as where it is handed to a container.
+/// A warning that a group can read the key, as where it is handed to a container.
 fn shared_key(source: &SecretSource) -> Option<String> {
     let SecretSource::File(path) = source else {
         return None;
@@ -100,7 +100,7 @@ fn shared_key(source: &SecretSource) -> Option<String> {
     })
 }
 
-/// What is wrong with the key of the secrets in the state folder.
+/// The problem with the key of the secrets in the state folder.
 fn key_problem(source: &SecretSource) -> Option<String> {
     if let Some(why) = state_key(source) {
         return Some(why);
@@ -181,10 +181,10 @@ fn writable_by_all(config: &Config) -> Vec<Finding> {
     open.collect()
 }
 
-/// The walls that a server is to have and that this host cannot give.
-fn walls(name: &ServerName, server: &Server) -> Vec<Finding> {
+/// The isolation that a server is to have and that this host cannot give.
+fn isolation(name: &ServerName, server: &Server) -> Vec<Finding> {
     let mut found = Vec::new();
-    let mut lacks = |key: &str, value: &str, why: worker::NoWalls| {
+    let mut lacks = |key: &str, value: &str, why: worker::IsolationUnavailable| {
         let why = format!(
             "`servers.{name}.{key}` = {value} cannot be had on this host: {why} (`stdiopool doctor` says what it takes); the server is refused rather than started without"
         );
@@ -260,9 +260,9 @@ fn out_of_reach(config: &Config) -> Vec<Finding> {
     let Ok(users) = tenancy::users_of_host(config) else {
         return vec![];
     };
-    let rehearsal = Rehearsal::of(config);
+    let dry_run = DryRun::of(config);
     let closed = config.servers.iter().filter_map(|(name, server)| {
-        let spec = rehearsal.spec(name, server);
+        let spec = dry_run.spec(name, server);
         spec.sandbox.as_ref()?;
         let (key, error) = worker::out_of_reach(&spec, *users.start())?;
         let (key, why) = match &key {

@@ -2,12 +2,12 @@
 //! what a start of each server's command will come to.
 //!
 //! `check` says all of it; whoever puts the file in force refuses what is [`Weight::Fatal`], logs the rest and goes on, as
-//! one server's missing program must not take the others from their callers. Each is said in the same words everywhere.
+//! one server's missing program must not take the others from their callers. Each finding has one text everywhere.
 //!
 //! Invariant: what a start would refuse is found here before it, in the words of the start.
 //!
-//! This room deliberately runs nothing and asks no registry: packages and JWKs are looked at when they are first needed, and so are
-//! commands that print secrets, but for who asks for that ([`printed`]).
+//! This module deliberately runs nothing and asks no registry: packages and JWKs are looked at when they are first needed, and so are
+//! commands that print secrets, unless that is asked for ([`printed`]).
 
 mod finding;
 mod folders;

@@ -128,7 +128,7 @@ fn commands(config: &Config) -> BTreeMap<&Vec<String>, Vec<(Weight, Vec<String>)
     commands
 }
 
-/// That the program of a command that prints a secret is not there.
+/// The error where the program of a command that prints a secret is not there.
 pub(super) fn no_program(argv: &[String]) -> Option<SpawnError> {
     let program = argv.first()?;
     let path = std::env::var("PATH").unwrap_or_default();

@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::config::downloads::{Family, Kind, Word, downloaders, kind};
 use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, lacking_of, says_from_where, unseen};
-use crate::routing::Outlook;
-use crate::tenancy::{InstallEnvironment, Rehearsal};
+use crate::routing::LaunchForecast;
+use crate::tenancy::{DryRun, InstallEnvironment};
 use crate::worker;
 
 /// Servers that are named in one message; how many more there are is said.
@@ -25,13 +25,13 @@ const FIRST_LINE: u64 = 256;
 /// What workers may download from elsewhere than stdiopool's own environment says, beside what is refused for that. Looks
 /// at files, so that it may block.
 pub(super) fn findings(config: &Config, launches: &[Launch]) -> Vec<Finding> {
-    let rehearsal = Rehearsal::of(config);
+    let dry_run = DryRun::of(config);
     let mut findings = Vec::new();
     let mut opaque = Opaque::default();
     for launch in launches {
         let is_as_written = matches!(
-            launch.outlook,
-            Outlook::AsWritten | Outlook::NotUnderstood(_)
+            launch.forecast,
+            LaunchForecast::AsWritten | LaunchForecast::NotUnderstood(_)
         );
         let name = &launch.server;
         let Some(server) = config.servers.get(name).filter(|_| is_as_written) else {
@@ -40,8 +40,8 @@ pub(super) fn findings(config: &Config, launches: &[Launch]) -> Vec<Finding> {
         let start = AsWritten {
             name,
             words: server.words(),
-            spec: rehearsal.spec(name, server),
-            installs: rehearsal.installs(server),
+            spec: dry_run.spec(name, server),
+            installs: dry_run.installs(server),
         };
         let of_line = start.of_line();
         if of_line.is_empty() && start.downloads_nothing_itself() {

@@ -43,7 +43,7 @@ pub(crate) fn end_descendants(limit: Duration) -> bool {
 }
 
 fn reap_all() {
-    // An unknown signal number reads as an error, but that child was reaped all the same.
+    // An unknown signal number reads as an error, but the child with that signal was reaped.
     for _ in 0..10_000 {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(nix::sys::wait::WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return,

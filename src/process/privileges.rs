@@ -28,7 +28,7 @@ struct Half {
     inheritable: u32,
 }
 
-/// Takes from this process, where it is root, what it never uses. What it executes as root has all of that again, as
+/// Takes from this process, where it is root, what it never uses. A program that it executes as root has all of that again, as
 /// servers with `sandbox = "none"` have. Raw sockets may be kept. The process has one thread.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Who descends from whom: a view of `/proc`, and a way to kill without hitting a stranger.
+//! The process tree: a view of `/proc`, and kills that hit no stranger.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ pub(crate) struct Process {
     pub(crate) is_hidden: bool,
 }
 
-/// What a process was doing at the time of the scan, as far as it matters here.
+/// The state of a process at the time of the scan, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RunState {
     /// The process runs or waits.

@@ -33,7 +33,7 @@ pub(crate) enum NoUsers {
     NotMapped(String),
 }
 
-/// Whether processes can be started as each of those users, with groups of the same numbers.
+/// Whether processes can be started as each of those users, with groups of equal numbers.
 ///
 /// # Errors
 /// [`NoUsers`]: why not.

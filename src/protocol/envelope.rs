@@ -101,7 +101,7 @@ pub struct Unlisted;
 /// without an allocation.
 pub type RawId = CompactString;
 
-/// What an envelope is.
+/// The kind of an envelope.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// Wants an answer.
@@ -305,7 +305,7 @@ pub fn replaced(whole: Bytes, span: Range<usize>, with: &[u8]) -> Bytes {
 
 /// Makes valid JSON fit on one line, as stdio framing demands (basic/transports, stdio: messages
 /// MUST NOT contain embedded newlines). In valid JSON a raw line break stands only between tokens,
-/// where a space means the same.
+/// where a space is as good.
 pub fn one_line(json: &mut [u8]) {
     let breaks: Vec<usize> = memchr::memchr2_iter(b'\n', b'\r', json).collect();
     for at in breaks {

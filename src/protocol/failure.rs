@@ -102,7 +102,7 @@ impl Failure {
 const RETRY_FULL: Duration = Duration::from_secs(1);
 
 impl From<Full> for Failure {
-    /// The failure of a request whose bytes were not taken in. It says nothing of what others hold.
+    /// The failure of a request whose bytes were not taken in. The text says nothing of what others hold.
     fn from(full: Full) -> Self {
         let (reason, why) = match full {
             Full::OfTenant { held, limit } => (

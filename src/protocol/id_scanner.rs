@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A caller whose answer was dropped can then be told so, instead of waiting for its deadline. The scanner holds a few
-//! hundred bytes however long the message is. It is not a validator: of broken JSON it reports what it saw at the top
+//! hundred bytes however long the message is. The scanner is no validator: of broken JSON it reports what it saw at the top
 //! level, as far as braces and quotes tell what that is.
 
 /// Longest id that is kept, in bytes of raw JSON with its quotes.
@@ -19,7 +19,7 @@ const MAX_KEY_LEN: usize = 2 + 6 * 6;
 /// Most ids of one message that are kept.
 const MAX_IDS: usize = 8;
 
-/// What a message said of itself at its top level.
+/// The members that a message had at its top level.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scanned {
     /// Raw JSON of each member `id` that was a string, number or literal of at most [`MAX_ID_LEN`] bytes, the last one
@@ -116,7 +116,7 @@ impl IdScanner {
         }
     }
 
-    /// What was seen so far; the whole truth after the last byte.
+    /// The members seen so far; all of them after the last byte.
     pub fn finish(mut self) -> Scanned {
         self.found.ends_in_string = match self.state {
             State::InKey | State::InString => true,
@@ -384,7 +384,7 @@ mod tests {
         ] {
             check(text, Some("7"), false);
         }
-        // What follows a whole object is not part of it.
+        // Bytes behind a whole object are not part of it.
         check(r#"{"jsonrpc":"2.0","result":{}},"id":7}"#, None, false);
         let found = scan([&br#"{"result":{"text":"5" tall"},"id":7}"#[..]]);
         assert!(found.has_answer && found.ends_in_string, "{found:?}");

@@ -11,7 +11,7 @@ pub enum Since {
     Stateless,
 }
 
-/// What is known of a request's method.
+/// The method of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Method {
     /// The method's name.

@@ -6,7 +6,7 @@
 //! Invariants: no bytes make it panic; each outcome has one row (`outcomes`), from which its HTTP status, JSON-RPC code,
 //! reason, metric label and exit code follow.
 //!
-//! This room deliberately knows no session and no worker: what a message means for whom is for [`crate::bridge`].
+//! This module deliberately knows no session and no worker: what a message means for whom is for [`crate::bridge`].
 
 mod envelope;
 mod failure;

@@ -1,8 +1,8 @@
 //! The tables of outcomes: what callers, operators and scripts are told of what did not come about, by status, code, reason,
 //! label and exit code.
 //!
-//! Invariants: statuses and codes of errors of MCP and of the admin API stand here alone. What is refused before a message is
-//! read (`front/net`), `/readyz` and pages for browsers have statuses of their own. A row cannot be left out, for the row makes the
+//! Invariants: statuses and codes of errors of MCP and of the admin API stand here alone. Requests that are refused before a message
+//! is read (`front/net`), `/readyz` and pages for browsers have statuses of their own. A row cannot be left out, for the row makes the
 //! variant; what the rows come to is held by a snapshot, and written to `docs/errors.md` by a test.
 
 use std::process::ExitCode;
@@ -121,7 +121,7 @@ reasons! {
     Internal = "internal", 500, code::INTERNAL_ERROR, Answer;
 }
 
-/// Which HTTP status the answer to a request has that failed.
+/// The HTTP status of the answer to a request that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum FailureStatus {
     /// 200 where the reason is the pool's, a worker's or a limit's: clients that are told so by a status end their
@@ -155,7 +155,7 @@ impl Reason {
 
 macro_rules! faults {
     ($($(#[doc = $doc:literal])* $variant:ident = $status:literal, $code:expr;)*) => {
-        /// What is wrong with a request of the stateless revisions, in the codes that those have for it. Such an error has no
+        /// A fault of a request of the stateless revisions, by the codes that those have for it. Its error has no
         /// `data.reason`.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum FaultKind { $($(#[doc = $doc])* $variant,)* }

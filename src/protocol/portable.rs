@@ -74,8 +74,8 @@ pub fn portable(json: &str) -> Result<Cow<'_, str>, NotPortable> {
     Ok(Cow::Owned(out))
 }
 
-/// Passes a string from after its first quote, and says where what follows it stands. What must be replaced
-/// is, in `out`, together with all of `json` from `copied` on to there.
+/// Passes a string from after its first quote, and says where what follows it stands. Parts that must be replaced
+/// are, in `out`, together with all of `json` from `copied` on to there.
 fn string(json: &str, mut at: usize, out: &mut String, copied: &mut usize) -> usize {
     let bytes = json.as_bytes();
     loop {

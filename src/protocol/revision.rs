@@ -23,7 +23,7 @@ impl Revision {
         Self::V2025_06_18,
         Self::V2025_11_25,
     ];
-    /// What is offered to a worker, and to a client that asks for something unknown.
+    /// The revision that is offered to a worker, and to a client that asks for an unknown one.
     pub const LATEST: Self = Self::V2025_11_25;
     /// What a request without `MCP-Protocol-Version` is taken for when nothing else tells
     /// (2025-06-18, basic/transports, "Protocol Version Header").
@@ -52,7 +52,7 @@ impl Revision {
     }
 
     /// Whether its clients take an event with an id and no data, with which streams begin since 2025-11-25
-    /// (basic/transports, "Sending Messages to the Server"). Those of older ones try to read it as a message.
+    /// (basic/transports, "Sending Messages to the Server"). Clients of older revisions try to read it as a message.
     pub const fn has_first_events(self) -> bool {
         matches!(self, Self::V2025_11_25)
     }

@@ -1,7 +1,7 @@
 //! Finds the members of a JSON-RPC message in one pass, without taking their values apart.
 //!
 //! Every message is read this way, those of clients and those of workers, and it is most of what is
-//! done with them; hence code of its own (docs/performance.md). It is sound and not complete: what it
+//! done with them; hence code of its own (docs/performance.md). The scan is sound and not complete: what it
 //! accepts is JSON (RFC 8259) and means what `serde_json` reads in it. Whatever is wrong or unusual, a member
 //! that is there twice, an escape in a name, deep nesting, it leaves to that, which also says best
 //! what is wrong.
@@ -42,16 +42,16 @@ const MOST_LISTED: usize = 6;
 /// A few members of an object, in their order: where the name begins and ends in the text, and the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Few {
-    places: [[u32; 4]; MOST_LISTED],
+    spans: [[u32; 4]; MOST_LISTED],
     len: usize,
 }
 
 impl Few {
     /// `None` if there are too many, or the text is too long for this.
     fn push(&mut self, name: Range<usize>, value: Range<usize>) -> Option<()> {
-        let place = self.places.get_mut(self.len)?;
+        let span = self.spans.get_mut(self.len)?;
         let whole = [name.start, name.end, value.start, value.end];
-        for (part, at) in place.iter_mut().zip(whole) {
+        for (part, at) in span.iter_mut().zip(whole) {
             *part = u32::try_from(at).ok()?;
         }
         self.len += 1;
@@ -60,8 +60,8 @@ impl Few {
 
     fn iter<'a>(&self, text: &'a str) -> impl Iterator<Item = Named<'a>> + use<'a, '_> {
         let part = |from: u32, to: u32| text.get(from as usize..to as usize).unwrap_or_default();
-        let places = self.places[..self.len].iter();
-        places.map(move |[name, name_end, value, end]| (part(*name, *name_end), part(*value, *end)))
+        let spans = self.spans[..self.len].iter();
+        spans.map(move |[name, name_end, value, end]| (part(*name, *name_end), part(*value, *end)))
     }
 }
 

@@ -25,7 +25,7 @@ fn agrees(text: &str) -> bool {
     true
 }
 
-/// What is listed of `params` is what `serde_json` reads there.
+/// The members listed of `params` are those that `serde_json` reads there.
 fn listed_as_read(found: &Members<'_>) {
     let is_object = found.params.is_some_and(|params| params.starts_with('{'));
     assert!(is_object || found.listed.is_none());

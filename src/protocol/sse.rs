@@ -2,7 +2,7 @@
 //! (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>).
 //!
 //! The parser is incremental: it takes the stream in pieces of any size, and gives each event as
-//! soon as the blank line that ends it is there. It holds at most one unfinished line and one
+//! soon as the blank line that ends it is there. The parser holds at most one unfinished line and one
 //! unfinished event, both within the bound it was made with.
 
 use std::mem;
@@ -50,7 +50,7 @@ pub struct Parser {
     event: Event,
     last_event_id: String,
     retry: Option<Duration>,
-    /// The last byte was CR, so that a LF now belongs to the same line end.
+    /// The last byte was CR, so that a LF now belongs to its line end.
     after_cr: bool,
     first_line: bool,
 }
@@ -179,7 +179,7 @@ pub fn put_field(out: &mut BytesMut, field: &str, value: &str) {
 }
 
 /// One event on the wire. Line breaks in `data` become `data` lines of their own, so a client
-/// reads CR and CRLF as LF; between the tokens of JSON that is the same text. Line breaks and NUL
+/// reads CR and CRLF as LF; between the tokens of JSON that changes nothing. Line breaks and NUL
 /// in `id` and `event` cannot be expressed and are left out.
 pub fn encode_event(data: &[u8], id: Option<&str>, event: Option<&str>) -> Bytes {
     let name_len = |name: Option<&str>| name.map_or(0, |name| name.len() + 8);

@@ -1,4 +1,4 @@
-//! Which arguments are set for which tools of a list (`bind`). Pure: the rules and the list in, a verdict on each tool out.
+//! The arguments that are set for the tools of a list (`bind`). Pure: the rules and the list in, a verdict on each tool out.
 //!
 //! ```text
 //!  a rule matches no tool of the list ──▶ told; tools that it resembles, and that no rule names, are refused
@@ -23,17 +23,17 @@ use crate::ids::ServerName;
 /// How deep schemas are looked into for what is composed of several (`allOf` and the like).
 const MAX_DEPTH: usize = 4;
 
-/// What a tool takes, by its schema.
+/// The arguments that a tool takes, by its schema.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct ToolFacts {
     declared: BTreeSet<String>,
-    /// What is not declared is no argument of it.
+    /// An undeclared name is no argument of it.
     says_all: bool,
 }
 
 /// Whether a tool takes an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Takes {
+enum ArgumentSupport {
     Declared,
     /// The tool's schema declares others only, or none.
     Not,
@@ -90,22 +90,22 @@ impl ToolFacts {
         self.declared.iter().map(|name| name.len() + NAME).sum()
     }
 
-    fn takes(&self, argument: &str) -> Takes {
+    fn takes(&self, argument: &str) -> ArgumentSupport {
         match self.declared.contains(argument) {
-            true => Takes::Declared,
-            false if self.says_all => Takes::Not,
-            false => Takes::Unsaid,
+            true => ArgumentSupport::Declared,
+            false if self.says_all => ArgumentSupport::Not,
+            false => ArgumentSupport::Unsaid,
         }
     }
 }
 
-/// What a name takes beside its letters, in bytes.
+/// The memory of a name beside its letters, in bytes.
 pub(crate) const NAME: usize = 64;
 
 /// The tools of a list, by name.
 pub(crate) type Tools = BTreeMap<String, ToolFacts>;
 
-/// What becomes of a call of a tool.
+/// The binding of a tool's calls.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct CallBinding {
     /// The rule because of which the tool is refused.
@@ -145,7 +145,7 @@ pub(crate) struct Misfit {
     pub(crate) refuses: bool,
 }
 
-/// What is found of a list.
+/// The verdict on a list of tools.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Verdict {
     bindings: BTreeMap<String, CallBinding>,
@@ -231,12 +231,12 @@ impl Verdict {
         meant: &[(&String, &ToolFacts)],
         own: &[&str],
     ) {
-        let takes = |wanted: Takes| {
+        let takes = |wanted: ArgumentSupport| {
             meant
                 .iter()
                 .any(|(_, facts)| facts.takes(argument) == wanted)
         };
-        let is_applied = takes(Takes::Declared) || !takes(Takes::Not);
+        let is_applied = takes(ArgumentSupport::Declared) || !takes(ArgumentSupport::Not);
         if is_applied {
             let own = meant
                 .iter()
@@ -244,8 +244,10 @@ impl Verdict {
             for (tool, facts) in own {
                 let binding = self.bindings.entry((*tool).clone()).or_default();
                 match facts.takes(argument) {
-                    Takes::Declared | Takes::Unsaid => binding.sets.insert(argument.to_owned()),
-                    Takes::Not => binding.withheld.insert(argument.to_owned()),
+                    ArgumentSupport::Declared | ArgumentSupport::Unsaid => {
+                        binding.sets.insert(argument.to_owned())
+                    }
+                    ArgumentSupport::Not => binding.withheld.insert(argument.to_owned()),
                 };
             }
             return;
@@ -464,34 +466,38 @@ mod tests {
             of(json!({ "properties": { "a": {} }, "oneOf": [{ "properties": { "b": {} } }] }));
         assert_eq!(
             (both.takes("a"), both.takes("b"), both.takes("c")),
-            (Takes::Declared, Takes::Declared, Takes::Not)
+            (
+                ArgumentSupport::Declared,
+                ArgumentSupport::Declared,
+                ArgumentSupport::Not
+            )
         );
         let elsewhere =
             of(json!({ "properties": { "a": {} }, "allOf": [{ "$ref": "#/$defs/x" }] }));
         assert_eq!(
             (elsewhere.takes("a"), elsewhere.takes("b")),
-            (Takes::Declared, Takes::Unsaid)
+            (ArgumentSupport::Declared, ArgumentSupport::Unsaid)
         );
         assert_eq!(
             of(json!({ "type": "object", "additionalProperties": false })).takes("a"),
-            Takes::Not
+            ArgumentSupport::Not
         );
         assert_eq!(
             of(json!({ "patternProperties": { "^x": {} }, "additionalProperties": false }))
                 .takes("a"),
-            Takes::Unsaid
+            ArgumentSupport::Unsaid
         );
-        assert_eq!(of(Value::Null).takes("a"), Takes::Unsaid);
-        assert_eq!(of(json!(true)).takes("a"), Takes::Unsaid);
+        assert_eq!(of(Value::Null).takes("a"), ArgumentSupport::Unsaid);
+        assert_eq!(of(json!(true)).takes("a"), ArgumentSupport::Unsaid);
         let deep = (0..20).fold(
             json!({ "properties": { "a": {} } }),
             |inner, _| json!({ "allOf": [inner] }),
         );
-        assert_eq!(of(deep).takes("b"), Takes::Unsaid);
+        assert_eq!(of(deep).takes("b"), ArgumentSupport::Unsaid);
         let twice = of(takes(&["a", "b"])).with(&of(takes(&["b"])));
         assert_eq!(
             (twice.takes("a"), twice.takes("b")),
-            (Takes::Not, Takes::Declared)
+            (ArgumentSupport::Not, ArgumentSupport::Declared)
         );
     }
 
@@ -559,14 +565,14 @@ mod tests {
                 let kept: BTreeSet<String> = binding.sets.union(&binding.withheld).cloned().collect();
                 prop_assert_eq!(&kept, &wanted, "all of it is set or withheld");
                 for argument in &binding.sets {
-                    prop_assert_ne!(facts.takes(argument), Takes::Not);
+                    prop_assert_ne!(facts.takes(argument), ArgumentSupport::Not);
                 }
                 for argument in &binding.withheld {
-                    prop_assert_eq!(facts.takes(argument), Takes::Not);
+                    prop_assert_eq!(facts.takes(argument), ArgumentSupport::Not);
                     let (_, by) = bind.of(tool)[argument.as_str()];
                     prop_assert!(!by.is_exact());
                     let mut meant = tools.iter().filter(|(tool, _)| by.matches(tool));
-                    prop_assert!(meant.any(|(_, facts)| facts.takes(argument) == Takes::Declared));
+                    prop_assert!(meant.any(|(_, facts)| facts.takes(argument) == ArgumentSupport::Declared));
                 }
                 // No rule that was probably meant for it is without effect.
                 for rule in bind.resembling(tool) {

@@ -1,7 +1,7 @@
 //! What servers have said of themselves, so that a client that connects and lists costs no process.
 //!
 //! Remembered per launch identity: server, tenant, what it is started with, and what clients of the
-//! same kind declare. So nothing that depends on a tenant's config is ever shown to another. An
+//! that capability class declare. So nothing that depends on a tenant's config is ever shown to another. An
 //! entry holds the `initialize` result and the lists that fit on one page. A list goes when a worker
 //! of that identity says it has changed; everything goes when a new worker introduces itself
 //! otherwise (another version of the package), and when it is too old.
@@ -70,8 +70,8 @@ impl Deref for Text {
     }
 }
 
-/// What an entry belongs to: a launch identity, and the tenant whose it is.
-pub(crate) type Place<'a> = (&'a TenantId, PoolKey);
+/// The key of an entry: a launch identity, and its tenant.
+pub(crate) type CatalogKey<'a> = (&'a TenantId, PoolKey);
 
 #[derive(Debug)]
 struct Tables {
@@ -81,7 +81,7 @@ struct Tables {
     added: usize,
 }
 
-/// What is remembered of all servers.
+/// The introductions and lists of all servers that are remembered.
 #[derive(Debug)]
 pub(crate) struct Catalog(Mutex<Tables>, Ledger);
 
@@ -97,30 +97,30 @@ impl Catalog {
     }
 
     /// What a worker of that identity answers to `initialize`, if one has within `max_age`.
-    pub(crate) fn server_info(&self, place: Place<'_>, max_age: Duration) -> Option<ServerInfo> {
+    pub(crate) fn server_info(&self, key: CatalogKey<'_>, max_age: Duration) -> Option<ServerInfo> {
         let mut tables = self.0.lock();
-        let entry = tables.fresh(place, max_age)?;
+        let entry = tables.fresh(key, max_age)?;
         Some(entry.info.clone())
     }
 
     /// What the server answers to that list request.
     pub(crate) fn list(
         &self,
-        place: Place<'_>,
+        key: CatalogKey<'_>,
         era: Era,
         listing: Listing,
         max_age: Duration,
     ) -> Option<Arc<Text>> {
         let mut tables = self.0.lock();
         tables
-            .fresh(place, max_age)?
+            .fresh(key, max_age)?
             .lists
             .get(&(era, listing))
             .cloned()
     }
 
     /// A worker has introduced itself.
-    pub(crate) fn introduced(&self, (tenant, identity): Place<'_>, info: &ServerInfo) {
+    pub(crate) fn introduced(&self, (tenant, identity): CatalogKey<'_>, info: &ServerInfo) {
         let mut tables = self.0.lock();
         let now = Instant::now();
         match tables.entries.get(tenant, &identity) {
@@ -157,7 +157,7 @@ impl Catalog {
     }
 
     /// The edition that a list asked for now will belong to.
-    pub(crate) fn edition(&self, (tenant, identity): Place<'_>) -> Option<Edition> {
+    pub(crate) fn edition(&self, (tenant, identity): CatalogKey<'_>) -> Option<Edition> {
         let tables = self.0.lock();
         tables
             .entries
@@ -169,7 +169,7 @@ impl Catalog {
     /// remembered, which is said once: each client that asks for it costs a request to a worker.
     pub(crate) fn listed(
         &self,
-        (tenant, identity): Place<'_>,
+        (tenant, identity): CatalogKey<'_>,
         edition: Edition,
         (era, listing): (Era, Listing),
         result: &[u8],
@@ -221,15 +221,15 @@ impl Catalog {
     }
 
     /// The whole list of its tools, as far as rules look at it.
-    pub(crate) fn tools(&self, place: Place<'_>, max_age: Duration) -> Option<Arc<ToolList>> {
+    pub(crate) fn tools(&self, key: CatalogKey<'_>, max_age: Duration) -> Option<Arc<ToolList>> {
         let mut tables = self.0.lock();
-        tables.fresh(place, max_age)?.tools.clone()
+        tables.fresh(key, max_age)?.tools.clone()
     }
 
     /// All pages of its tools were read, since that edition began.
     pub(crate) fn keep_tools(
         &self,
-        (tenant, identity): Place<'_>,
+        (tenant, identity): CatalogKey<'_>,
         edition: Edition,
         list: &Arc<ToolList>,
     ) {
@@ -241,7 +241,7 @@ impl Catalog {
     }
 
     /// Whether a tool can be called twice by what its server said of it.
-    pub(crate) fn is_repeatable(&self, (tenant, identity): Place<'_>, tool: &str) -> bool {
+    pub(crate) fn is_repeatable(&self, (tenant, identity): CatalogKey<'_>, tool: &str) -> bool {
         let tables = self.0.lock();
         let entry = tables.entries.peek(tenant, &identity);
         entry.is_some_and(|entry| entry.repeatable.iter().any(|name| name == tool))
@@ -260,7 +260,7 @@ impl Catalog {
     /// A worker says that some of its lists have changed.
     pub(crate) fn changed(
         &self,
-        (tenant, identity): Place<'_>,
+        (tenant, identity): CatalogKey<'_>,
         is_meant: impl Fn(Listing) -> bool,
     ) {
         let mut tables = self.0.lock();
@@ -279,7 +279,7 @@ impl Edition {
 }
 
 impl Tables {
-    fn fresh(&mut self, (tenant, identity): Place<'_>, max_age: Duration) -> Option<&Entry> {
+    fn fresh(&mut self, (tenant, identity): CatalogKey<'_>, max_age: Duration) -> Option<&Entry> {
         let entry = self.entries.get(tenant, &identity)?;
         if entry.at.elapsed() >= max_age {
             self.entries.take(tenant, &identity);
@@ -341,7 +341,7 @@ mod tests {
         ServerInfo::parse(&text).expect("valid")
     }
 
-    fn key(n: u8) -> Place<'static> {
+    fn key(n: u8) -> CatalogKey<'static> {
         static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("t"));
         (&TENANT, PoolKey([n; 16]))
     }

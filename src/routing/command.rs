@@ -78,7 +78,7 @@ pub struct PackageOrder {
 }
 
 impl PackageOrder {
-    /// What is known of the package, which that server runs.
+    /// The install of the package that the server runs.
     pub(super) fn slot(
         &self,
         server: &ServerName,
@@ -103,7 +103,7 @@ impl Start {
     }
 
     /// How the command of a launch is started whose arguments are these; `None` among them stands for one that is known
-    /// at a start only. The words are the same arguments, as far as they are known.
+    /// at a start only. The words are these arguments, as far as they are known.
     pub(super) fn of_words(
         server: &Server,
         spec: &LaunchSpec,

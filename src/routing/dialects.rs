@@ -1,16 +1,16 @@
-//! Which dialects programs speak, by program: remembered as long as the server's command line is the same and the program
-//! says that it is the same. What follows from what a process did is decided by [`Dialect`].
+//! The dialects of programs: remembered as long as the server's command line does not change and the program
+//! says that its version does not. [`Dialect`] decides what follows from what a process did.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::bridge::{Dialect, Era, EraRefusal, Spoken};
+use crate::bridge::{Dialect, DialectRecord, Era, EraRefusal};
 use crate::ids::ProgramId;
 use crate::store::{EraRow, EraStore};
 
-/// What is known of all programs.
+/// The dialects of all programs.
 #[derive(Debug, Default)]
 pub(crate) struct DialectCache {
     known: Mutex<FxHashMap<ProgramId, Dialect>>,
@@ -23,7 +23,7 @@ impl DialectCache {
     /// With what an earlier run has learnt.
     pub(crate) fn new(store: Option<EraStore>, rows: Vec<EraRow>) -> Self {
         let known = rows.into_iter().map(|row| {
-            let dialect = Dialect::remembered(Spoken {
+            let dialect = Dialect::remembered(DialectRecord {
                 initialize: row.initialize,
                 stateless: row.stateless,
                 program: row.program.as_deref(),
@@ -61,7 +61,7 @@ impl DialectCache {
         self.of(program, Dialect::is_slow)
     }
 
-    /// Whether the next process of that program is asked the same as one that has died ([`Dialect::is_asked_again`]).
+    /// Whether the next process of that program is asked in that era, as one that has died was ([`Dialect::is_asked_again`]).
     pub(crate) fn is_asked_again(&self, program: ProgramId, era: Era) -> bool {
         self.of(program, |dialect| dialect.is_asked_again(era))
     }

@@ -1,4 +1,4 @@
-//! What running servers have told of themselves, as far as the way of a request depends on it.
+//! What running servers have told of themselves, as far as the route of a request depends on it.
 
 use super::catalog::Catalog;
 use super::dialects::DialectCache;
@@ -6,16 +6,16 @@ use super::one_at_a_time::OneAtATime;
 use super::roots::RootsTable;
 use crate::held::Ledger;
 
-/// What is known of all servers. Each part has its own small lock; none is held while another is taken.
+/// The knowledge of all servers. Each part has its own small lock; none is held while another is taken.
 #[derive(Debug)]
 pub(crate) struct Knowledge {
     /// What servers said of themselves, and their lists.
     pub(crate) catalog: Catalog,
-    /// Which eras their programs speak.
+    /// The eras that their programs speak.
     pub(crate) dialects: DialectCache,
-    /// Which of their programs ask for roots, and which workers have which.
+    /// The programs that ask for roots, and the roots of each worker.
     pub(crate) roots: RootsTable,
-    /// Which of them have one process at a time.
+    /// The servers that have one process at a time.
     pub(crate) one_at_a_time: OneAtATime,
 }
 
@@ -30,7 +30,7 @@ impl Knowledge {
         }
     }
 
-    /// Grows whenever sessions may have to go another way than before.
+    /// Grows whenever sessions may have to take another route than before.
     pub(crate) fn edition(&self) -> u64 {
         self.dialects.edition() + self.roots.edition() + self.one_at_a_time.edition()
     }

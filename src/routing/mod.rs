@@ -10,12 +10,12 @@
 //! (`Knowledge::edition`), or somebody has it reconsidered.
 //!
 //! Invariants:
-//! - two requests have the same pool key only if what is started for them is the same, byte by byte, and what their clients
+//! - two requests have one pool key only if what is started for them is equal, byte by byte, and what their clients
 //!   declare is too;
 //! - what a server said of itself is remembered for a launch and a tenant, and never shown to another;
 //! - a tool is called only if what is set for its callers (`bind`) is set, or it does not have it.
 //!
-//! This room deliberately starts nothing, asks no worker, and knows a session only as the request that it makes.
+//! This module deliberately starts nothing, asks no worker, and knows a session only as the request that it makes.
 
 mod bindings;
 mod catalog;
@@ -23,8 +23,8 @@ mod command;
 mod dialects;
 mod introduction;
 mod knowledge;
+mod launch_forecast;
 mod one_at_a_time;
-mod outlook;
 mod plan;
 mod request;
 mod roots;
@@ -32,7 +32,7 @@ mod route;
 mod runtime_config;
 mod tool_list;
 
-pub use outlook::Outlook;
+pub use launch_forecast::LaunchForecast;
 pub use plan::StartPlan;
 pub use runtime_config::RuntimeConfig;
 

@@ -1,9 +1,9 @@
 //! Servers whose processes do not start beside each other.
 //!
-//! What a process is told of its clients at its start is part of its pool key, so that a tenant may have several of one
+//! The capabilities that a process is told at its start are part of its pool key, so that a tenant may have several of one
 //! server. A server that holds what only one process can have, such as a lock on a file, fails to start a second time.
 //! Where pool.toml does not say how many there may be, that is found out: a start that fails while another process with
-//! the same launch spec serves is held against nobody, and from then on one follows the other. A start that fails alone
+//! an equal launch spec serves is held against nobody, and from then on one follows the other. A start that fails alone
 //! takes that back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const MAX_KNOWN: usize = 10_000;
 #[derive(Debug, Default)]
 pub(crate) struct OneAtATime {
     known: Mutex<FxHashSet<(TenantId, ServerName)>>,
-    /// Grows whenever a session may have to go another way than before.
+    /// Grows whenever a session may have to take another route than before.
     edition: AtomicU64,
 }
 

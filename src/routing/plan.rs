@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::Place;
+use super::catalog::CatalogKey;
 use super::command::Start;
 use super::roots::RootsSlot;
 use super::runtime_config::RuntimeConfig;
@@ -12,7 +12,7 @@ use crate::config::{Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::{Installer, Slot};
-use crate::pool::{KeyFacts, Want};
+use crate::pool::{AcquireRequest, KeyFacts};
 use crate::protocol::Failure;
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, lineage, pool_key, program_id};
@@ -32,7 +32,7 @@ pub struct StartPlan {
     pub principal: Option<Principal>,
     /// See [`StartPlan::principal`].
     pub client: Option<Arc<ClientConfig>>,
-    /// What the caller sets is part of what is started: with what its tenant has configured alone, something else is.
+    /// The caller's settings are part of the launch: without them, the tenant's config leads to another.
     pub is_callers: bool,
     /// See [`StartPlan::principal`].
     pub session: String,
@@ -52,7 +52,7 @@ pub struct StartPlan {
     pub(crate) roots: Option<Arc<ClientRoots>>,
     /// The program asks for its client's roots, and they are not known.
     pub lacks_roots: bool,
-    /// No other process of its tenant and server with the same launch spec is there.
+    /// No other process of its tenant and server with an equal launch spec is there.
     pub(crate) is_one_at_a_time: bool,
     /// What tells it apart from workers with other roots, if its sessions have some.
     pub(crate) roots_slot: Option<RootsSlot>,
@@ -86,7 +86,7 @@ pub(crate) fn spares(
     runtime: &RuntimeConfig,
     name: &ServerName,
     metrics: &Metrics,
-) -> Result<Option<Want<StartPlan>>, Failure> {
+) -> Result<Option<AcquireRequest<StartPlan>>, Failure> {
     let config = &runtime.config;
     let server = config.servers.get(name);
     let (Some(server), Some(spec)) = (server, runtime.resolver.resolve_spare(name)?) else {
@@ -116,7 +116,7 @@ pub(crate) fn spares(
         spare: None,
     };
     let plan = StartPlan::new(runtime, name, server, spec, Handshake::of_spare(), metrics);
-    Ok(Some(Want {
+    Ok(Some(AcquireRequest {
         key,
         facts: Arc::new(facts),
         claim: 0.into(),
@@ -170,7 +170,7 @@ impl StartPlan {
                 max_message: server.max_message,
                 ..worker::Options::default()
             },
-            // What a process holds in its state may show in its lists.
+            // The state of a process may show in its lists.
             catalog_age: config.pool.catalog_age.filter(|_| !server.stateful),
             starts_on_connect: server.starts_on_connect,
             max_memory: server.limits.memory,
@@ -181,16 +181,16 @@ impl StartPlan {
     }
 
     /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
-    pub(crate) fn catalog_place(&self) -> Option<Place<'_>> {
+    pub(crate) fn catalog_key(&self) -> Option<CatalogKey<'_>> {
         Some((self.tenant.as_ref()?, self.identity))
     }
 
     /// How long that is remembered, and where; `None` if it is not.
-    pub(crate) fn remembered(&self) -> Option<(Place<'_>, Duration)> {
-        Some((self.catalog_place()?, self.catalog_age?))
+    pub(crate) fn remembered(&self) -> Option<(CatalogKey<'_>, Duration)> {
+        Some((self.catalog_key()?, self.catalog_age?))
     }
 
-    /// What a process is asked first.
+    /// The method that a process is asked first.
     pub(crate) fn first_question(&self) -> &'static str {
         match self.is_spare() {
             true => "ping",

@@ -1,4 +1,4 @@
-//! A request that wants a worker, as far as its way depends on who makes it.
+//! A request that wants a worker, as far as its route depends on who makes it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::tenancy::{ClientConfig, Principal};
 /// Tells the roots of a client, once they are known.
 pub(crate) type KnownRoots<'a> = &'a (dyn Fn() -> Option<Arc<ClientRoots>> + Send + Sync);
 
-/// What the way of a session's requests depends on.
+/// The inputs that the route of a session's requests depends on.
 #[derive(Clone, Copy)]
 pub(crate) struct RouteRequest<'a> {
-    /// Who asks.
+    /// The caller.
     pub(crate) principal: &'a Principal,
     /// For which server.
     pub(crate) server: &'a ServerName,

@@ -1,6 +1,6 @@
-//! Which programs ask for their clients' roots, and which workers were told which.
+//! The programs that ask for their clients' roots, and the roots that each worker was told.
 //!
-//! Sessions of a tenant share a worker only where their roots are the same: each set of roots has its own pool key. A
+//! Sessions of a tenant share a worker only where their roots are equal: each set of roots has its own pool key. A
 //! worker that was started before anybody's roots were known becomes that of the first session that has some.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,32 +8,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;
 
-use crate::held::{Bounds, Shelf, TenantTable};
+use crate::held::{Bounds, LruEntries, TenantTable};
 use crate::ids::{Lineage, PoolKey, ProgramId, TenantId};
 use crate::tenancy::{derived_key, derived_lineage};
 
-/// Sets of roots that are told apart of one server and tenant, for each way in which its workers are started.
+/// Sets of roots that are told apart of one server and tenant, for each lineage of its workers.
 const MAX_SETS: usize = 64;
-/// Ways in which workers that are told roots are started.
-const WAYS: Bounds = Bounds {
+/// Lineages of workers that are told roots.
+const LINEAGES: Bounds = Bounds {
     of_tenant: 1_000,
     of_all: 50_000,
 };
 
-/// One way in which workers are started, and what tells the workers of each set of roots apart.
+/// One lineage of workers, and what tells the workers of each set of roots apart.
 #[derive(Debug)]
-struct Way {
+struct LaunchRoots {
     /// The number for workers whose roots are not known yet.
     unclaimed: u64,
     /// By the digest of the roots.
-    claimed: Shelf<[u8; 32], u64>,
+    claimed: LruEntries<[u8; 32], u64>,
 }
 
-/// What makes pool keys of workers with the same roots: the way in which they are started, whatever their configuration,
-/// and a number.
+/// The part of pool keys and lineages that workers with equal roots share: their lineage without roots, and a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RootsSlot {
-    way: Lineage,
+    base: Lineage,
     number: u64,
 }
 
@@ -45,15 +44,15 @@ impl RootsSlot {
 
     /// The lineage of workers with these roots.
     pub(crate) fn lineage(self) -> Lineage {
-        derived_lineage(self.way, self.number)
+        derived_lineage(self.base, self.number)
     }
 }
 
-/// Which programs ask for roots, and which workers have which.
+/// The programs that ask for roots, and the roots of each worker.
 #[derive(Debug)]
 pub(crate) struct RootsTable {
     asking: Mutex<FxHashSet<ProgramId>>,
-    ways: Mutex<TenantTable<Lineage, Way>>,
+    by_lineage: Mutex<TenantTable<Lineage, LaunchRoots>>,
     next: AtomicU64,
     /// Grows whenever a session may have to go to another worker than before.
     edition: AtomicU64,
@@ -63,7 +62,7 @@ impl Default for RootsTable {
     fn default() -> Self {
         Self {
             asking: Mutex::default(),
-            ways: Mutex::new(TenantTable::new(WAYS)),
+            by_lineage: Mutex::new(TenantTable::new(LINEAGES)),
             next: AtomicU64::new(0),
             edition: AtomicU64::new(0),
         }
@@ -95,60 +94,66 @@ impl RootsTable {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Where workers with those roots are, of those that are started in that way; without roots, where those are that
+    /// Where workers with those roots are, of that lineage; without roots, where those are that
     /// have not been told any.
     pub(crate) fn slot(
         &self,
         tenant: &TenantId,
-        way: Lineage,
+        lineage: Lineage,
         roots: Option<[u8; 32]>,
     ) -> RootsSlot {
-        let mut ways = self.ways.lock();
-        if ways.peek(tenant, &way).is_none() {
-            let new = Way {
+        let mut by_lineage = self.by_lineage.lock();
+        if by_lineage.peek(tenant, &lineage).is_none() {
+            let new = LaunchRoots {
                 unclaimed: self.fresh(),
-                claimed: Shelf::default(),
+                claimed: LruEntries::default(),
             };
-            if ways.insert(tenant, way, new, |_| false).is_err() {
+            if by_lineage.insert(tenant, lineage, new, |_| false).is_err() {
                 let number = self.fresh();
-                return RootsSlot { way, number };
+                return RootsSlot {
+                    base: lineage,
+                    number,
+                };
             }
         }
-        let number = match ways.get(tenant, &way) {
+        let number = match by_lineage.get(tenant, &lineage) {
             None => self.fresh(),
             Some(known) => match roots {
                 None => known.unclaimed,
                 Some(roots) => known.of(roots, || self.fresh()),
             },
         };
-        RootsSlot { way, number }
+        RootsSlot {
+            base: lineage,
+            number,
+        }
     }
 
     /// A worker of that slot was told those roots by a client itself.
     pub(crate) fn told(&self, tenant: &TenantId, slot: RootsSlot, roots: [u8; 32]) {
-        let mut ways = self.ways.lock();
-        let Some(way) = ways.get(tenant, &slot.way) else {
+        let mut by_lineage = self.by_lineage.lock();
+        let Some(launch) = by_lineage.get(tenant, &slot.base) else {
             return;
         };
-        if way.claimed.peek(&roots) == Some(&slot.number) {
+        if launch.claimed.peek(&roots) == Some(&slot.number) {
             return;
         }
-        let is_unclaimed = way.unclaimed == slot.number;
+        let is_unclaimed = launch.unclaimed == slot.number;
         if is_unclaimed {
-            way.unclaimed = self.fresh();
+            launch.unclaimed = self.fresh();
         } else {
-            way.claimed.take_oldest(|number| *number != slot.number);
+            launch.claimed.take_oldest(|number| *number != slot.number);
         }
-        if way.claimed.peek(&roots).is_none() {
-            way.claim(roots, slot.number);
+        if launch.claimed.peek(&roots).is_none() {
+            launch.claim(roots, slot.number);
         }
-        drop(ways);
-        // Whoever is on the way there may have other roots.
+        drop(by_lineage);
+        // A session with a route to the slot may have other roots.
         self.changed();
     }
 }
 
-impl Way {
+impl LaunchRoots {
     fn of(&mut self, roots: [u8; 32], fresh: impl FnOnce() -> u64) -> u64 {
         if let Some(number) = self.claimed.get(&roots) {
             return *number;
@@ -172,7 +177,7 @@ mod tests {
 
     const KEY: PoolKey = PoolKey([0; 16]);
 
-    fn way(n: u8) -> Lineage {
+    fn lineage(n: u8) -> Lineage {
         Lineage([n; 16])
     }
 
@@ -180,7 +185,7 @@ mod tests {
     fn each_set_of_roots_has_a_slot_and_the_first_takes_what_was_started() {
         let table = RootsTable::default();
         let anna = TenantId::new("anna");
-        let slot = |roots: Option<u8>| table.slot(&anna, way(1), roots.map(|n| [n; 32]));
+        let slot = |roots: Option<u8>| table.slot(&anna, lineage(1), roots.map(|n| [n; 32]));
         let started = slot(None);
         assert_eq!(slot(None), started);
         let one = slot(Some(1));
@@ -191,8 +196,8 @@ mod tests {
         assert_ne!(slot(None).lineage(), two.lineage());
         assert_eq!((slot(Some(1)), slot(Some(2))), (one, two));
         let bob = TenantId::new("bob");
-        assert_ne!(table.slot(&bob, way(1), Some([1; 32])), one);
-        let other = table.slot(&anna, way(2), Some([1; 32]));
+        assert_ne!(table.slot(&bob, lineage(1), Some([1; 32])), one);
+        let other = table.slot(&anna, lineage(2), Some([1; 32]));
         assert_ne!(other.key(KEY), one.key(KEY));
     }
 
@@ -200,7 +205,7 @@ mod tests {
     fn a_worker_that_was_told_other_roots_serves_those() {
         let table = RootsTable::default();
         let anna = TenantId::new("anna");
-        let slot = |roots: Option<u8>| table.slot(&anna, way(1), roots.map(|n| [n; 32]));
+        let slot = |roots: Option<u8>| table.slot(&anna, lineage(1), roots.map(|n| [n; 32]));
         let one = slot(Some(1));
         let edition = table.edition();
         table.told(&anna, one, [1; 32]);
@@ -219,14 +224,16 @@ mod tests {
     fn sets_of_roots_are_bounded_and_never_mixed_up() {
         let table = RootsTable::default();
         let anna = TenantId::new("anna");
-        let first = table.slot(&anna, way(1), Some([0; 32]));
+        let first = table.slot(&anna, lineage(1), Some([0; 32]));
         for n in 1..=200_u8 {
-            let slot = table.slot(&anna, way(1), Some([n; 32]));
+            let slot = table.slot(&anna, lineage(1), Some([n; 32]));
             assert_ne!(slot, first);
         }
-        assert_ne!(table.slot(&anna, way(1), Some([0; 32])), first);
-        let claimed = table.ways.lock();
-        let sets = claimed.peek(&anna, &way(1)).map(|way| way.claimed.len());
+        assert_ne!(table.slot(&anna, lineage(1), Some([0; 32])), first);
+        let claimed = table.by_lineage.lock();
+        let sets = claimed
+            .peek(&anna, &lineage(1))
+            .map(|launch| launch.claimed.len());
         assert_eq!(sets, Some(MAX_SETS));
     }
 }

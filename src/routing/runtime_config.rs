@@ -19,7 +19,7 @@ pub struct RuntimeConfig {
     pub generation: u64,
     /// The configuration.
     pub config: Arc<Config>,
-    /// Who may come in.
+    /// Turns credentials into principals.
     pub authenticator: Authenticator,
     /// Turns a tenant's config into launch specs.
     pub resolver: Resolver,
@@ -107,7 +107,7 @@ impl RuntimeConfig {
     }
 }
 
-/// What follows from the pool.toml in force.
+/// The runtime config of the pool.toml in force.
 #[derive(Debug)]
 pub(crate) struct CurrentConfig(RwLock<Arc<RuntimeConfig>>);
 

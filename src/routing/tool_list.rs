@@ -26,7 +26,7 @@ pub(crate) enum Unreadable {
     /// A page is none.
     #[error("page {0} has no list of `tools`")]
     NoList(usize),
-    /// What tells where the next page begins is no text.
+    /// The cursor of the next page is no text.
     #[error("the list goes on, but the `nextCursor` of page {0} is no text")]
     OddCursor(usize),
     /// A page comes again.

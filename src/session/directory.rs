@@ -155,11 +155,11 @@ impl Directory {
         }
         tables.by_no.remove(&session.no);
         if session.is_stateless() {
-            let place = (session.tenant().clone(), session.server.clone());
-            if let Some(of_server) = tables.listening.get_mut(&place) {
+            let key = (session.tenant().clone(), session.server.clone());
+            if let Some(of_server) = tables.listening.get_mut(&key) {
                 of_server.remove(&session.no);
                 if of_server.is_empty() {
-                    tables.listening.remove(&place);
+                    tables.listening.remove(&key);
                 }
             }
         }
@@ -261,8 +261,8 @@ impl Tables {
     fn insert(&mut self, session: Arc<Session>) {
         self.by_no.insert(session.no, Arc::clone(&session));
         if session.is_stateless() {
-            let place = (session.tenant().clone(), session.server.clone());
-            self.listening.entry(place).or_default().insert(session.no);
+            let key = (session.tenant().clone(), session.server.clone());
+            self.listening.entry(key).or_default().insert(session.no);
         }
         self.by_id.insert(session.id.clone(), session);
     }

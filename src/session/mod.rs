@@ -6,16 +6,16 @@
 //!    └── taken up again ◀── restart
 //! ```
 //!
-//! A [`Session`] is a record: principal, revision, client, log level, subscriptions. It is virtual: it is attached to a worker
-//! when it first calls it, loses that when the worker ends, and the next worker is brought to the same point. What it is
-//! (`SessionKind`) decides what else it has.
+//! A [`Session`] is a record: principal, revision, client, log level, subscriptions. A session is virtual: it is attached to a worker
+//! when it first calls it, loses that when the worker ends, and the next worker is brought to that session's point. Its
+//! `SessionKind` decides what else it has.
 //!
 //! Invariants:
 //! - a session id is worth nothing to anyone but the principal it was made for;
 //! - whoever ends a session marks it first and visits its workers then; whoever attaches it looks at the mark afterwards;
 //! - what is subscribed to takes its place before a worker is asked.
 //!
-//! This room deliberately sends nothing to a worker, and does not decide when a session ends.
+//! This module deliberately sends nothing to a worker, and does not decide when a session ends.
 
 mod attachment;
 mod directory;

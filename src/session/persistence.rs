@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::id::SessionId;
 use super::record::{Session, SessionKind};
 use crate::bridge::{ClientInfo, Level, SessionNo};
-use crate::held::{Account, Kind as Held};
+use crate::held::{Account, Kind as MemoryKind};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::Revision;
 use crate::store::{IdHash, SessionRow, SessionSettings};
@@ -20,7 +20,7 @@ use crate::tenancy::{ClientConfig, Principal};
 const CONFIG: &str = "config";
 
 #[derive(Deserialize)]
-struct Kept {
+struct StoredClient {
     config: Option<Map<String, Value>>,
 }
 
@@ -71,12 +71,12 @@ pub(crate) fn revive(
     account: Account,
 ) -> Option<Session> {
     let client = ClientInfo::read(&row.client).ok()?;
-    let kept: Kept = serde_json::from_str(&row.client).ok()?;
+    let kept: StoredClient = serde_json::from_str(&row.client).ok()?;
     let config = kept
         .config
         .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));
     let revision = Revision::parse(&row.revision)?;
-    let charge = account.charge_anyway(Held::Session, Session::weight(&client));
+    let charge = account.charge_anyway(MemoryKind::Session, Session::weight(&client));
     let kind = SessionKind::of_client(&server);
     let session = Session::new(kind, no, id, principal, server, client, charge);
     let mut session = session.with_config(config);

@@ -18,7 +18,7 @@ use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{ClientInfo, Level, SessionNo};
 use crate::config::Config;
-use crate::held::{Account, Charge, Kind, Shelf};
+use crate::held::{Account, Charge, Kind, LruEntries};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Revision};
 use crate::routing::Route;
@@ -32,7 +32,7 @@ const MAX_OTHER_ROUTES: usize = 64;
 /// The sessions with single servers that belong to one with all.
 pub(crate) type Members = BTreeMap<ServerName, Arc<Session>>;
 
-/// What a session is, and what only sessions of that kind have.
+/// The kind of a session, with what only sessions of that kind have.
 #[derive(Debug)]
 pub(crate) enum SessionKind {
     /// A client's own, with one server.
@@ -50,7 +50,7 @@ pub(crate) enum SessionKind {
     Listener(Scope),
 }
 
-/// What a listener listens to.
+/// The scope of a listener.
 #[derive(Debug)]
 pub(crate) enum Scope {
     /// One server.
@@ -61,7 +61,7 @@ pub(crate) enum Scope {
     Member(Membership),
 }
 
-/// What a session is part of.
+/// The session with all servers that a session is part of.
 #[derive(Debug)]
 pub(crate) struct Membership {
     /// What things of its server are called there.
@@ -80,7 +80,7 @@ impl SessionKind {
     }
 }
 
-/// A session, of a client, of a caller without sessions or of a listener. It outlives the workers that serve it.
+/// A session, of a client, of a caller without sessions or of a listener. A session outlives the workers that serve it.
 #[derive(Debug)]
 pub struct Session {
     /// Names it inside the supervisor.
@@ -127,7 +127,7 @@ struct State {
     ended: Option<Ended>,
     route: Option<Arc<Route>>,
     /// The ways of requests that set something themselves, by the fingerprint of what they set.
-    others: Option<Box<Shelf<[u8; 32], Arc<Route>>>>,
+    others: Option<Box<LruEntries<[u8; 32], Arc<Route>>>>,
     /// The workers at which it is attached.
     attached_to: BTreeSet<WorkerId>,
 }
@@ -201,7 +201,7 @@ impl Session {
         &self.account
     }
 
-    /// Makes it part of a session with all servers: it tells on that one's stream, and its client's roots are the same.
+    /// Makes it part of a session with all servers: it tells on the whole session's stream, and has its client's roots.
     pub(crate) fn member_of(mut self, whole: &Arc<Self>, alias: Alias) -> Self {
         self.outbox = Arc::clone(&whole.outbox);
         self.roots.clone_from(&whole.roots);

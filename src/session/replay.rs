@@ -14,7 +14,7 @@ const MAX_EVENTS: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
 
 /// What a kept event takes beside its text, in bytes.
-const PLACE: usize = size_of::<Kept>();
+const PLACE: usize = size_of::<RetainedEvent>();
 
 /// Names an event: the number of its stream in the session, and its place in the stream. A session's own streams are
 /// number 0 together.
@@ -22,18 +22,18 @@ const PLACE: usize = size_of::<Kept>();
 pub struct EventId {
     /// The stream.
     pub stream: u64,
-    /// The place in it: of an event, from 1 on; 0 is where the stream begins.
-    pub place: u64,
-    /// Which of a session's own streams, where nothing at that place says so.
+    /// The position in the stream: of an event, from 1 on; 0 is where the stream begins.
+    pub position: u64,
+    /// The one of a session's own streams, where no event at that place says so.
     pub told_on: Option<u64>,
 }
 
 impl EventId {
     /// The id of that place of that stream.
-    pub const fn new(stream: u64, place: u64) -> Self {
+    pub const fn new(stream: u64, position: u64) -> Self {
         Self {
             stream,
-            place,
+            position,
             told_on: None,
         }
     }
@@ -41,13 +41,13 @@ impl EventId {
     /// Reads what a client sent in `Last-Event-ID`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.trim().split('-').map(str::parse);
-        let (stream, place) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let (stream, position) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
         let told_on = numbers.next().transpose().ok()?;
         // Calls have one stream each.
         let is_whole = numbers.next().is_none() && (stream == 0 || told_on.is_none());
         is_whole.then_some(Self {
             stream,
-            place,
+            position,
             told_on,
         })
     }
@@ -55,7 +55,7 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.stream, self.place)?;
+        write!(f, "{}-{}", self.stream, self.position)?;
         self.told_on
             .map_or(Ok(()), |told_on| write!(f, "-{told_on}"))
     }
@@ -63,20 +63,20 @@ impl fmt::Display for EventId {
 
 /// An event that was told.
 #[derive(Debug)]
-struct Kept {
-    place: u64,
+struct RetainedEvent {
+    position: u64,
     /// On which of a session's own streams; 0 on that of a call.
     told_on: u64,
     message: Bytes,
 }
 
-/// What a stream told lately. It is charged to its tenant, who loses it rather than anything else for which there
+/// The latest events of a stream. Charged to its tenant, who loses it rather than anything else for which there
 /// is no room.
 #[derive(Debug)]
 pub struct Replay {
     stream: u64,
     next: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<RetainedEvent>,
     /// Bytes of all that is kept, whatever of it is charged.
     bytes: usize,
     /// What those take that do not carry their charge.
@@ -121,13 +121,13 @@ impl Replay {
 
     /// Notes an event of one of a session's own streams, and names it.
     pub fn note_on(&mut self, told_on: u64, message: &Bytes) -> EventId {
-        let place = self.next;
+        let position = self.next;
         self.next += 1;
-        self.keep(place, told_on, message);
-        EventId::new(self.stream, place)
+        self.keep(position, told_on, message);
+        EventId::new(self.stream, position)
     }
 
-    fn keep(&mut self, place: u64, told_on: u64, message: &Bytes) {
+    fn keep(&mut self, position: u64, told_on: u64, message: &Bytes) {
         let is_too_long = self.stream == 0 && message.len() > MAX_BYTES;
         let weight = PLACE + held::weight(message);
         if is_too_long || self.charge.grow(weight).is_err() {
@@ -137,8 +137,8 @@ impl Replay {
             }
         }
         self.bytes += message.len();
-        self.kept.push_back(Kept {
-            place,
+        self.kept.push_back(RetainedEvent {
+            position,
             told_on,
             message: message.clone(),
         });
@@ -164,21 +164,21 @@ impl Replay {
 
     /// On which of a session's own streams a client was that names its last event so, as far as that is known.
     pub fn told_on(&self, last: EventId) -> Option<u64> {
-        let kept = || self.kept.iter().find(|kept| kept.place == last.place);
+        let kept = || self.kept.iter().find(|kept| kept.position == last.position);
         last.told_on.or_else(|| Some(kept()?.told_on))
     }
 
-    /// What came after an event, as far as it is kept: on its stream, if that is known. What was told on another one is
-    /// not told again on this (2025-11-25, basic/transports, "Resumability and Redelivery").
+    /// What came after an event, as far as it is kept: on its stream, if that is known. Events told on another stream are not
+    /// told again on this one (2025-11-25, basic/transports, "Resumability and Redelivery").
     pub fn after(&self, last: EventId) -> Vec<(EventId, Bytes)> {
         let told_on = self.told_on(last);
-        let is_meant = |kept: &&Kept| {
-            kept.place > last.place && told_on.is_none_or(|told_on| told_on == kept.told_on)
+        let is_meant = |kept: &&RetainedEvent| {
+            kept.position > last.position && told_on.is_none_or(|told_on| told_on == kept.told_on)
         };
         let later = self.kept.iter().filter(is_meant);
         later
             .map(|kept| {
-                let id = EventId::new(self.stream, kept.place);
+                let id = EventId::new(self.stream, kept.position);
                 (id, kept.message.clone())
             })
             .collect()

@@ -13,18 +13,18 @@ use crate::ids::WorkerId;
 use crate::protocol::{RawJson, bare_request};
 
 /// How long a client may take to say what its roots are; then it has none.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often they are asked for anew because they changed while they were asked for.
 const MAX_CHANGES: usize = 3;
 /// Questions of stdiopool itself are those of this worker, which there is not.
 pub(crate) const SELF: WorkerId = WorkerId(0);
 
-/// What is known of a session's roots.
+/// A session's roots, as far as they are known.
 #[derive(Debug, Default)]
 pub(crate) struct SessionRoots {
     state: Mutex<State>,
     /// Held by whoever asks its client.
-    turn: tokio::sync::Mutex<()>,
+    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ struct State {
 }
 
 /// A question that the client is asked.
-struct Asked {
+struct RootsQuestion {
     /// The id of the request.
     name: AskRef,
     /// How often the roots had changed then.
@@ -68,7 +68,7 @@ impl SessionRoots {
     /// Asks the client with `push`, unless they are known; one that does not answer in time, or with what cannot be
     /// used, has none.
     pub(crate) async fn learn(&self, account: &Account, push: impl Fn(Bytes) -> bool) {
-        let _turn = self.turn.lock().await;
+        let _guard = self.asking.lock().await;
         for _ in 0..MAX_CHANGES {
             if self.known().is_some() {
                 return;
@@ -76,7 +76,7 @@ impl SessionRoots {
             let asked = self.begin();
             let question = bare_request(asked.name, "roots/list");
             let roots = if push(question.into()) {
-                let answer = tokio::time::timeout(PATIENCE, asked.answer).await;
+                let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked.answer).await;
                 answer.ok().and_then(Result::ok)
             } else {
                 None
@@ -88,13 +88,13 @@ impl SessionRoots {
         }
     }
 
-    fn begin(&self) -> Asked {
+    fn begin(&self) -> RootsQuestion {
         let (tell, answer) = oneshot::channel();
         let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         state.asked = Some((number, tell));
-        Asked {
+        RootsQuestion {
             name: AskRef {
                 worker: SELF,
                 number,
@@ -121,7 +121,7 @@ impl SessionRoots {
             }
             None => ClientRoots::none(),
         };
-        // Who waited may have gone with its request.
+        // The waiting request may have gone.
         let _waits = tell.send(roots);
         true
     }

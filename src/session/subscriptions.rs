@@ -1,5 +1,5 @@
-//! The resources that one session subscribes to, at whichever workers, within its bounds. What is asked for takes its
-//! place before its worker is asked, so that requests side by side do not pass the bounds together.
+//! The resources that one session subscribes to, at whichever workers, within its bounds. A subscription takes its place
+//! before its worker is asked, so that requests side by side do not pass the bounds together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ impl From<NoRoom> for Failure {
     }
 }
 
-/// What a session subscribes to.
+/// The subscriptions of a session.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
     /// What its workers have agreed to.
@@ -97,7 +97,7 @@ impl Subscriptions {
     /// A worker has agreed to it.
     pub(crate) fn add(&mut self, uri: String) {
         if !self.knows(&uri) {
-            // The client is gone and its worker has agreed all the same; or the subscription was written down in an earlier run.
+            // The worker has agreed after the client was gone; or the subscription was written down in an earlier run.
             self.charge.grow_anyway(weight(&uri));
             self.bytes += uri.len();
         }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is charged is what is there, each once, however requests overlap; and nothing is charged in the end.
+        /// Charged are the subscriptions that are there, each once, however requests overlap; and nothing is charged in the end.
         #[test]
         fn the_charge_is_of_what_is_there(steps in prop::collection::vec((0_u8..4, 0_usize..6), 0..200)) {
             let (mut all, ledger) = subscriptions(3 * (2 + 64) * 4);

@@ -11,7 +11,7 @@ use super::id_hash::IdHash;
 use super::installation::{self, put_key_check};
 use super::times::{seconds, time};
 
-/// What is kept of a tenant.
+/// The stored row of a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantRow {
     /// The tenant's name.
@@ -22,7 +22,7 @@ pub struct TenantRow {
     pub created: SystemTime,
 }
 
-/// What is kept of a token.
+/// The stored row of a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TokenRow {
     /// The tenant whose token this is.
@@ -43,7 +43,7 @@ pub struct TokenRow {
     pub last_used: Option<SystemTime>,
 }
 
-/// What is kept of a secret.
+/// The stored row of a secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SecretRow {
     /// The tenant whose secret this is.
@@ -186,7 +186,7 @@ impl AccountStore {
         }));
     }
 
-    /// Keeps secrets, in place of those of the same names, and what their key is told by.
+    /// Keeps secrets, in place of those of equal names, and the check of the key that seals them.
     ///
     /// # Errors
     /// When they could not be written; then none was.
@@ -324,7 +324,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::store::{HandleRow, Opened, StateDir};
+    use crate::store::{HandleRow, OpenedState, StateDir};
 
     fn token(name: &str, hash: u8) -> TokenRow {
         TokenRow {
@@ -343,9 +343,9 @@ mod tests {
     async fn accounts_are_kept_and_a_tenant_goes_whole() {
         let dir = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(dir.path()).expect("opens");
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         assert_eq!(opened.account_rows, AccountRows::default());
-        let Opened {
+        let OpenedState {
             accounts: store,
             digest_key,
             ..
@@ -373,7 +373,7 @@ mod tests {
         kept.await.expect("kept");
         drop(store);
 
-        let opened = Opened::open(&state).expect("opens again");
+        let opened = OpenedState::open(&state).expect("opens again");
         assert_eq!(
             opened.digest_key.expose_secret(),
             digest_key.expose_secret(),
@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(opened.account_rows, expected);
         let removed = opened.accounts.remove_tenant("acme".to_owned());
         removed.await.expect("removed");
-        let left = Opened::open(&state).expect("opens").account_rows;
+        let left = OpenedState::open(&state).expect("opens").account_rows;
         assert_eq!((left.tenants, left.tokens), (vec![], vec![]));
         assert_eq!(left.secrets, []);
     }
@@ -404,7 +404,7 @@ mod tests {
     async fn a_death_at_any_point_of_a_change_leaves_it_whole_or_undone() {
         let dir = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(&dir.path().join("state")).expect("opens");
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         let store = &opened.accounts;
         let secret = |name: &str, byte| SecretRow {
             tenant: "acme".to_owned(),
@@ -485,7 +485,7 @@ mod tests {
             };
             put("state.db", &base);
             put("state.db-wal", &journal[..cut]);
-            let opened = Opened::open(&copy).expect("opens");
+            let opened = OpenedState::open(&copy).expect("opens");
             let rows = (opened.account_rows, opened.handle_rows);
             let found = states.iter().position(|state| *state == rows);
             let found =

@@ -14,7 +14,7 @@ const PAGES_AT_ONCE: i32 = 256;
 /// How long the copying pauses between two groups of pages.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Copies the database of a state folder to a new file, as it is at one moment. It may be in use.
+/// Copies the database of a state folder to a new file, as it is at one moment. The database may be in use.
 ///
 /// # Errors
 /// When there is none, the file exists, or either cannot be used; no half-made file is left.
@@ -36,7 +36,7 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), DatabaseError> {
     })?;
     let copied = copy(&source, to);
     if copied.is_err() {
-        // What is left of it is no backup; the error says why.
+        // A half-made file is no backup; the error says why.
         let _removed = std::fs::remove_file(to);
     }
     copied
@@ -138,7 +138,7 @@ pub fn tenant_names(dir: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Opened, TenantRow, now};
+    use crate::store::{OpenedState, TenantRow, now};
 
     fn tenant(name: &str) -> TenantRow {
         TenantRow {
@@ -153,7 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let state = StateDir::open(&folder.path().join("state")).expect("opens");
         let copy = folder.path().join("copy.db");
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         opened
             .accounts
             .put_tenant(tenant("acme"))
@@ -171,7 +171,10 @@ mod tests {
 
         restore(&state, &copy).expect("restored");
         let names = |state| {
-            let rows = Opened::open(state).expect("opens").account_rows.tenants;
+            let rows = OpenedState::open(state)
+                .expect("opens")
+                .account_rows
+                .tenants;
             rows.into_iter().map(|row| row.name).collect::<Vec<_>>()
         };
         assert_eq!(names(&state), ["acme"]);

@@ -17,9 +17,9 @@ pub(super) const FILE: &str = "state.db";
 /// Writes that may wait. One more is refused: the disk does not keep up.
 const MAX_WAITING: usize = 8_192;
 /// How long a change waits for another program that has the database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long those that come after one that has waited in vain.
-const LOCKED_PATIENCE: Duration = Duration::from_millis(100);
+const LOCKED_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often another connection to a file is looked for that is to be moved.
 const FOLD_TRIES: u32 = 200;
 /// How long between two looks.
@@ -156,7 +156,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     check_health(&connection)?;
@@ -174,7 +174,7 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
         let path = path.to_owned();
         return Err(DatabaseError::Newer { path, found, known });
     }
-    // Other programs count their versions in the same place.
+    // Other programs count their versions in `user_version` too.
     let sessions = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'sessions'";
     let is_ours = connection.query_row(sessions, [], |row| row.get::<_, u32>(0));
     if found == 0 || is_ours.map_err(told)? == 0 {
@@ -189,7 +189,7 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
 pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
     let told = |error| told(path, error);
     let connection = Connection::open(path).map_err(told)?;
-    let mut patience = FOLD_TRIES;
+    let mut tries = FOLD_TRIES;
     loop {
         // With another connection it stays what it is, and says so, or is busy.
         let mode = connection.query_row("PRAGMA journal_mode = DELETE", [], |row| {
@@ -204,8 +204,8 @@ pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {
         if let Some(error) = why {
             return Err(told(error));
         }
-        patience -= 1;
-        if patience == 0 {
+        tries -= 1;
+        if tries == 0 {
             return Err(told(busy("another process or thread has it open")));
         }
         std::thread::sleep(FOLD_PAUSE);
@@ -263,9 +263,13 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
         let all = commit(&mut connection, &group);
         let was_locked = std::mem::replace(&mut is_locked, all.as_ref().is_err_and(is_busy));
         if is_locked != was_locked {
-            // Who has it was waited for: the changes that follow do not wait as long each.
-            let patience = if is_locked { LOCKED_PATIENCE } else { PATIENCE };
-            if let Err(error) = connection.busy_timeout(patience) {
+            // The program that has the file was waited for: the changes that follow do not wait as long each.
+            let timeout = if is_locked {
+                LOCKED_TIMEOUT
+            } else {
+                BUSY_TIMEOUT
+            };
+            if let Err(error) = connection.busy_timeout(timeout) {
                 tracing::warn!(%error, "the state is waited for as before");
             }
         }
@@ -280,7 +284,7 @@ fn write(mut connection: Connection, mut waiting: mpsc::Receiver<Job>) {
                 tracing::warn!(%error, "a change of state could not be saved");
             }
             let Job { change, done } = job;
-            // What the change holds is given back before anyone is told that it is written.
+            // The change's charges are given back before anyone is told that it is written.
             drop(change);
             if let Some(done) = done {
                 // Whoever waited may have gone.

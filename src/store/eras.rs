@@ -1,11 +1,11 @@
-//! Which era programs speak, so that it is not found out again at every start.
+//! The eras that programs speak, so that they are not found out again at every start.
 
 use rusqlite::{Connection, params};
 
 use super::database::Database;
 use crate::ids::ProgramId;
 
-/// What is kept of a program.
+/// The stored row of a program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EraRow {
     /// Names the program.

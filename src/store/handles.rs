@@ -12,7 +12,7 @@ use super::id_hash::IdHash;
 use super::installation::put_key_check;
 use super::times::{seconds, time};
 
-/// What is kept of a handle.
+/// The stored row of a handle.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HandleRow {
     /// SHA-256 of the handle.

@@ -39,7 +39,7 @@ pub use database::DatabaseError;
 pub use eras::{EraRow, EraStore};
 pub use handles::{HandleRow, HandleStore};
 pub use id_hash::IdHash;
-pub use opened::Opened;
+pub use opened::OpenedState;
 pub use running::{admin_of_running, admin_of_serving};
 pub use sessions::{SessionRow, SessionSettings, SessionStore};
 pub use state_dir::{StateDir, data_dir};

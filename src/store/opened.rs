@@ -16,7 +16,7 @@ use super::times::seconds;
 
 /// The state folder's database, open, and what was in it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedState {
     /// Where sessions are kept.
     pub sessions: SessionStore,
     /// Sessions that were open when stdiopool last ended.
@@ -37,11 +37,11 @@ pub struct Opened {
     pub handle_rows: Vec<HandleRow>,
 }
 
-impl Opened {
+impl OpenedState {
     /// Opens the database in that folder.
     ///
     /// # Errors
-    /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. It is left as it is.
+    /// [`DatabaseError`] when the file is damaged, newer, or cannot be used. The file is left as it is.
     pub fn open(dir: &StateDir) -> Result<Self, DatabaseError> {
         let load = |db: &Connection| {
             put_right(db);

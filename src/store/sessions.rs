@@ -15,7 +15,7 @@ use super::id_hash::IdHash;
 use super::times::{seconds, time};
 use crate::held::Charge;
 
-/// What is kept of a session.
+/// The stored row of a session.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SessionRow {
     /// SHA-256 of the session's id.
@@ -50,7 +50,7 @@ impl SessionRow {
     }
 }
 
-/// What a session has set by now; asked when it is written down.
+/// The settings of a session; asked when it is written down.
 pub trait SessionSettings: Send + Sync {
     /// The session's log level, and the resources that it subscribes to.
     fn settings(&self) -> (Option<String>, Vec<String>);
@@ -85,8 +85,8 @@ impl SessionStore {
         }
     }
 
-    /// Keeps a new session; returns when it is safe from the death of this process. What is charged for the
-    /// row is given back then.
+    /// Keeps a new session; returns when it is safe from the death of this process. The charge for the row is given
+    /// back then.
     ///
     /// # Errors
     /// When it could not be written.
@@ -127,7 +127,7 @@ impl SessionStore {
             }
         }
         let unwritten = Arc::clone(&self.unwritten);
-        // Kept for another try, should a neighbour in the same transaction fail.
+        // Kept for another try, should another change of the transaction fail.
         let taken = Mutex::new(Vec::new());
         let change = move |db: &rusqlite::Transaction<'_>| {
             let mut taken = taken.lock();
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::held::{Kind, Ledger};
     use crate::ids::TenantId;
-    use crate::store::{HandleRow, Opened, StateDir};
+    use crate::store::{HandleRow, OpenedState, StateDir};
 
     fn row(id: &str) -> SessionRow {
         let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -237,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_clock_wrote_that_was_ahead_ends_in_its_time() {
         let (dir, state) = folder();
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         drop(opened);
         let db = Connection::open(dir.path().join("state.db")).expect("opens");
         let now = seconds(SystemTime::now());
@@ -256,7 +256,7 @@ mod tests {
         .expect("written");
         drop(db);
         for _ in 0..2 {
-            let opened = Opened::open(&state).expect("opens");
+            let opened = OpenedState::open(&state).expect("opens");
             let latest = SystemTime::now();
             assert_eq!(opened.session_rows.len(), 3);
             for row in &opened.session_rows {
@@ -306,7 +306,7 @@ mod tests {
     async fn what_is_set_often_takes_one_place_in_the_queue_and_the_last_of_it_is_kept() {
         use std::sync::atomic::Ordering;
         let (_dir, state) = folder();
-        let store = Opened::open(&state).expect("opens").sessions;
+        let store = OpenedState::open(&state).expect("opens").sessions;
         let account = Ledger::unlimited().account(&TenantId::new("acme"));
         let charge = account.charge(Kind::Store, 1).expect("room");
         store.insert(row("a"), charge).await.expect("kept");
@@ -321,7 +321,7 @@ mod tests {
         }
         store.touch(vec![]).await.expect("all before is written");
         assert!(session.asked.load(Ordering::SeqCst) < 20_000);
-        let rows = Opened::open(&state).expect("opens again").session_rows;
+        let rows = OpenedState::open(&state).expect("opens again").session_rows;
         assert_eq!(rows[0].subscriptions, ["20000"]);
         assert!(store.unwritten.lock().sessions.is_empty());
     }
@@ -329,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_is_there_again() {
         let (_dir, state) = folder();
-        let opened = Opened::open(&state).expect("opens");
+        let opened = OpenedState::open(&state).expect("opens");
         let (store, rows) = (opened.sessions, opened.session_rows);
         assert_eq!(rows, []);
         let account = Ledger::unlimited().account(&TenantId::new("acme"));
@@ -343,7 +343,7 @@ mod tests {
         let touched = store.touch(vec![(IdHash::of("a"), later), (IdHash::of("b"), later)]);
         touched.await.expect("noted");
 
-        let rows = Opened::open(&state).expect("opens again").session_rows;
+        let rows = OpenedState::open(&state).expect("opens again").session_rows;
         let mut expected = row("a");
         expected.level = Some("debug".to_owned());
         expected.subscriptions = vec!["x://y".to_owned()];
@@ -367,7 +367,7 @@ mod tests {
         let row = "INSERT INTO handles VALUES (zeroblob(32), 'acme', NULL, 's', '{\"a\":1}', 1, 2)";
         connection.execute(row, []).expect("kept");
         drop(connection);
-        let rows = Opened::open(&state).expect("opens").handle_rows;
+        let rows = OpenedState::open(&state).expect("opens").handle_rows;
         let expected = HandleRow {
             id: IdHash::from_bytes([0; 32]),
             tenant: "acme".to_owned(),
@@ -391,7 +391,7 @@ mod tests {
         )
         .expect("written");
         let before = std::fs::read(&path).expect("read");
-        let error = Opened::open(&state).expect_err("refused");
+        let error = OpenedState::open(&state).expect_err("refused");
         assert!(matches!(error, DatabaseError::Damaged { .. }), "{error}");
         assert_eq!(std::fs::read(&path).expect("read"), before);
 
@@ -401,7 +401,7 @@ mod tests {
             .pragma_update(None, "user_version", 99)
             .expect("set");
         drop(connection);
-        let error = Opened::open(&state).expect_err("refused");
+        let error = OpenedState::open(&state).expect_err("refused");
         let text = error.to_string();
         assert!(
             text.contains("later version") && text.contains("99"),

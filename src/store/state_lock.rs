@@ -47,7 +47,7 @@ impl Lock {
         };
         let note = match (Self::note(dir), &folder) {
             (Ok(note), _) => Some(note),
-            (Err(NoteError::Held), _) => return Err(in_use(dir)),
+            (Err(NoteError::Locked), _) => return Err(in_use(dir)),
             (Err(NoteError::Io(error)), Some(_)) => {
                 tracing::warn!(
                     "the file `{NOTE}` in the state folder {} cannot be written ({error}): others cannot say which process uses it",
@@ -74,7 +74,7 @@ impl Lock {
             .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
             .open(dir.join(NOTE))?;
         let mut held = lock(file).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => NoteError::Held,
+            Errno::EWOULDBLOCK => NoteError::Locked,
             errno => NoteError::Io(errno.into()),
         })?;
         held.set_len(0)?;
@@ -84,7 +84,7 @@ impl Lock {
 }
 
 enum NoteError {
-    Held,
+    Locked,
     Io(io::Error),
 }
 

@@ -10,16 +10,16 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, params};
 
 use super::database::{Database, DatabaseError, FILE, told};
-use super::opened::Opened;
+use super::opened::OpenedState;
 use super::state_dir::StateDir;
 use crate::ids::TenantId;
-use crate::launch::Lender;
+use crate::launch::UserPool;
 use crate::process::ProcessTable;
 
 /// The last so-manieth part of the range is for processes that are no tenant's when they start.
-const PART_LENT: u32 = 8;
+const PART_POOLED: u32 = 8;
 /// Most users of that part.
-const MOST_LENT: u32 = 4096;
+const MOST_POOLED: u32 = 4096;
 
 /// Why a tenant has no user.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +49,8 @@ pub struct Users {
     /// Tenants whose user is not in the database yet, as it took nothing: the disk is full.
     unkept: Mutex<BTreeSet<TenantId>>,
     /// Users are allotted one at a time.
-    turn: tokio::sync::Mutex<()>,
-    lender: Arc<Lender>,
+    assigning: tokio::sync::Mutex<()>,
+    user_pool: Arc<UserPool>,
 }
 
 impl Users {
@@ -61,8 +61,8 @@ impl Users {
         rows: &[(TenantId, u32)],
     ) -> Self {
         let count = range.end() - range.start() + 1;
-        let lent = (count / PART_LENT).clamp(1, MOST_LENT);
-        let of_tenants = *range.start()..=range.end() - lent;
+        let pooled = (count / PART_POOLED).clamp(1, MOST_POOLED);
+        let of_tenants = *range.start()..=range.end() - pooled;
         // Users of another range do not count: their tenants get new ones, and their folders with them.
         let kept = rows.iter().filter(|(_, user)| of_tenants.contains(user));
         let mut taken: BTreeMap<TenantId, u32> = kept.cloned().collect();
@@ -73,17 +73,17 @@ impl Users {
             taken: Mutex::new(taken),
             told: Mutex::default(),
             unkept: Mutex::new(of_unkept),
-            lender: Arc::new(Lender::new(of_tenants.end() + 1, lent)),
+            user_pool: Arc::new(UserPool::new(of_tenants.end() + 1, pooled)),
             database,
             state: state.to_owned(),
             of_tenants,
-            turn: tokio::sync::Mutex::default(),
+            assigning: tokio::sync::Mutex::default(),
         }
     }
 
     /// Users for processes that are no tenant's when they start.
-    pub fn lender(&self) -> &Arc<Lender> {
-        &self.lender
+    pub fn user_pool(&self) -> &Arc<UserPool> {
+        &self.user_pool
     }
 
     /// The user of a tenant, which is no other's as long as stdiopool runs, and is kept when this returns. Where the
@@ -99,7 +99,7 @@ impl Users {
             self.keep_at_last(tenant, user).await;
             return Ok(user);
         }
-        let _turn = self.turn.lock().await;
+        let _guard = self.assigning.lock().await;
         if let Some(user) = self.tell(tenant) {
             return Ok(user);
         }
@@ -238,7 +238,7 @@ fn users_of_processes() -> std::collections::HashSet<u32> {
         .collect()
 }
 
-impl Opened {
+impl OpenedState {
     /// The users of tenants' servers, out of that range. There is to be one value of a state folder.
     ///
     /// # Errors
@@ -277,7 +277,7 @@ mod tests {
         let dir = StateDir::open(base.path()).expect("opens");
         let tenant = |n: u32| TenantId::new(format!("t{n}"));
         {
-            let opened = Opened::open(&dir).expect("opens");
+            let opened = OpenedState::open(&dir).expect("opens");
             let users = opened.users(&dir, &RANGE).expect("read");
             for n in 0..14 {
                 let user = users.of(&tenant(n)).await.expect("one");
@@ -292,7 +292,7 @@ mod tests {
             let why = users.of(&tenant(14)).await.expect_err("all are taken");
             assert!(why.to_string().contains("all 14 users"), "{why}");
         }
-        let opened = Opened::open(&dir).expect("opens again");
+        let opened = OpenedState::open(&dir).expect("opens again");
         let users = opened.users(&dir, &RANGE).expect("read");
         assert_eq!(users.of(&tenant(3)).await.expect("kept"), RANGE.start() + 3);
         std::fs::remove_dir(base.path().join("data/t5")).expect("removed");
@@ -322,7 +322,7 @@ mod tests {
             connection.execute_batch(sql).expect("changed");
         };
         {
-            let opened = Opened::open(&dir).expect("opens");
+            let opened = OpenedState::open(&dir).expect("opens");
             let users = opened.users(&dir, &RANGE).expect("read");
             change(
                 "CREATE TRIGGER no BEFORE INSERT ON users BEGIN SELECT RAISE(ABORT, 'full'); END",
@@ -335,7 +335,7 @@ mod tests {
             std::fs::create_dir_all(&folder).expect("made");
             std::os::unix::fs::chown(&folder, Some(user), Some(user)).expect("given");
         }
-        let opened = Opened::open(&dir).expect("opens again");
+        let opened = OpenedState::open(&dir).expect("opens again");
         let users = opened.users(&dir, &RANGE).expect("read");
         let other = users.of(&tenant("another")).await.expect("one");
         assert_eq!(other, RANGE.start() + 1, "not that of who has the folder");

@@ -39,7 +39,7 @@ pub enum VaultError {
         "the key of `state.key` is not 32 bytes in hexadecimal or base64 (make one with: openssl rand -hex 32)"
     )]
     BadKey,
-    /// What was sealed does not open: another key, another owner, or a damaged disk.
+    /// The sealed text does not open: another key, another owner, or a damaged disk.
     #[error(
         "it does not open with the key of `state.key`: it was sealed with another key, or the file was changed"
     )]

@@ -21,8 +21,8 @@ static TOLD: LazyLock<Vec<Warnings>> = LazyLock::new(|| {
     groups.map(|_| Warnings::of(MAX_LINES)).collect()
 });
 
-/// Says in the log that the current request is answered with a failure of that reason, and why. Those that are too many
-/// are there with `debug` only, and the next line says how many they were.
+/// Says in the log that the current request is answered with a failure of that reason, and why. Lines that are too many
+/// are there with `debug` only, and the next one says how many they were.
 pub fn request_failed(reason: &str, why: &str) {
     let Some(span) = RequestSpan::current() else {
         return;

@@ -1,5 +1,5 @@
 //! The closed sets of label values. A metric's cardinality is the product of what stands here and
-//! the number of configured servers, whatever traffic does. The admin API uses the same words.
+//! the number of configured servers, whatever traffic does. The admin API uses these words too.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -191,7 +191,7 @@ label! {
 label! {
     /// `outcome` of `worker_malformed_total`: what became of a worker's message that was off.
     Malformed {
-        /// What the message says was clear all the same.
+        /// The message was clear in spite of its flaw.
         Taken = "taken",
         /// The request that it answers failed.
         Failed = "failed",
@@ -207,7 +207,7 @@ label! {
     ConnectionEnd {
         /// The peer had as many connections as it may.
         Refused = "refused",
-        /// The connection's place was needed.
+        /// The connection's slot was needed.
         Evicted = "evicted",
         /// The connection was idle, its head took too long, or its peer took nothing of what was written.
         TimedOut = "timed_out",
@@ -229,7 +229,7 @@ label! {
 label! {
     /// `outcome` of `egress_total`: what became of a worker's attempt to reach a host, where `network` has a list.
     EgressOutcome {
-        /// It was connected, until one of both ended it.
+        /// The host was connected, until one of both ended that.
         Connected = "connected",
         /// A name that is not listed was looked up.
         RefusedName = "refused_name",

@@ -144,9 +144,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct Captured(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for Captured {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("not poisoned").extend_from_slice(line);
             Ok(line.len())
@@ -159,7 +159,7 @@ mod tests {
 
     /// What an event with that text in its message and its fields, in a span with it, looks like.
     fn logged(text: &str) -> String {
-        let kept = Kept::default();
+        let kept = Captured::default();
         let to = kept.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || to.clone())

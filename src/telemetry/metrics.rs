@@ -187,8 +187,8 @@ impl Metrics {
         Arc::clone(entry)
     }
 
-    /// Forgets the series of servers for which `keep` is false, after a reload removed them. What
-    /// still holds their [`ServerMetrics`] goes on counting, unseen.
+    /// Forgets the series of servers for which `keep` is false, after a reload removed them. Holders of
+    /// their [`ServerMetrics`] go on counting, unseen.
     pub fn retain_servers(&self, keep: impl Fn(&ServerName) -> bool) {
         self.servers.write().retain(|name, _| {
             let kept = keep(name);

@@ -1,4 +1,4 @@
-//! Which request a log line is of.
+//! The request that a log line is of.
 //!
 //! A span of `tracing` would say so too, and cost each call more than all else that the supervisor logs of it
 //! (docs/decisions/038-spans-of-requests.md). So what a request is known by is kept beside the task that polls it, and is
@@ -22,7 +22,7 @@ const NO_METHOD: u8 = u8::MAX;
 /// Several messages have said different ones.
 const SEVERAL: u8 = u8::MAX - 1;
 
-/// What one HTTP request of the front door is known by, as far as that is known yet.
+/// The span of one HTTP request of the front door, as far as it is known yet.
 pub struct RequestSpan {
     id: RequestId,
     tenant: OnceLock<TenantId>,
@@ -45,7 +45,7 @@ impl RequestSpan {
         })
     }
 
-    /// That of the request for which the code runs that asks; `None` where it runs for none, as in a worker's tasks.
+    /// The span of the request that the calling code runs for; `None` where it runs for none, as in a worker's tasks.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
@@ -149,7 +149,7 @@ impl fmt::Debug for RequestSpan {
     }
 }
 
-/// What `future` logs, and what is logged when it is dropped, is of that request; without one, of none.
+/// Log lines of `future`, and those when it is dropped, are of that request; without one, of none.
 ///
 /// # Cancel-Safety
 /// As that of `future`.

@@ -348,7 +348,7 @@ impl ServerMetrics {
         }
     }
 
-    /// How many attempts to start a worker have ended: well, and in a failure. Those that were called off, or were to
+    /// How many attempts to start a worker have ended: well, and in a failure. Attempts that were called off, or were to
     /// find out how a server is spoken to, are neither.
     pub fn start_counts(&self) -> (u64, u64) {
         let of = |outcome: StartOutcome| {

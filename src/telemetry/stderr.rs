@@ -99,12 +99,12 @@ impl Buffered {
         self.filled.notify_one();
     }
 
-    fn flush(&self, patience: Duration) {
+    fn flush(&self, limit: Duration) {
         let mut state = self.state.lock();
         let waits = |state: &mut State| {
             !state.is_orphaned && (state.is_writing || !state.waiting.is_empty())
         };
-        self.emptied.wait_while_for(&mut state, waits, patience);
+        self.emptied.wait_while_for(&mut state, waits, limit);
     }
 
     fn write_to(&self, to: &mut dyn Write) -> ! {

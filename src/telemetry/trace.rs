@@ -35,28 +35,28 @@ pub enum TraceLine {
         at: f64,
         /// The tenant that asked.
         tenant: String,
-        /// Which server.
+        /// The server.
         server: String,
         /// Seconds that the worker took over it.
         took: f64,
     },
     /// A worker was started.
     Start {
-        /// Which server.
+        /// The server.
         server: String,
         /// Seconds until it was ready.
         took: f64,
     },
     /// A hibernated worker was woken.
     Wake {
-        /// Which server.
+        /// The server.
         server: String,
         /// Seconds until its first word.
         took: f64,
     },
     /// A worker was measured.
     Memory {
-        /// Which server.
+        /// The server.
         server: String,
         /// Bytes it held.
         bytes: u64,

@@ -19,7 +19,7 @@ use crate::config::{Auth, AuthMode, Config, DEFAULT_TENANT, Jwt, ProxyHeaders, T
 use crate::ids::{TenantId, is_valid_name};
 use crate::protocol::{Failure, Reason};
 
-/// What a request presents.
+/// The credentials that a request presents.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     /// The request's headers.
@@ -183,7 +183,7 @@ fn is_of_this_host(peer: IpAddr) -> bool {
     peer.is_loopback() || UdpSocket::bind((peer, 0)).is_ok()
 }
 
-/// That a proxy is what it says, by more than its address.
+/// Checks that a proxy is what it says, by more than its address.
 fn check_proxy(
     names: &ProxyHeaders,
     headers: &HeaderMap,

@@ -63,8 +63,8 @@ impl Resolver {
         })
     }
 
-    /// The config that holds, or where it does not fit. What the operator has set alone, and what is
-    /// small, is checked at once; what a caller sets in addition may take its time, elsewhere.
+    /// The config that holds, or where it does not fit. A config of the operator's alone, or a small one, is
+    /// checked at once; what a caller sets in addition may take its time, elsewhere.
     async fn applied(
         &self,
         schema: &Arc<Schema>,

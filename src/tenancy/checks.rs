@@ -62,15 +62,15 @@ impl Checks {
         check: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
         let of_tenant = self.of_tenant(tenant);
-        let places = async {
+        let permits = async {
             // The tenant's first: what it has too many of waits there, and not among others.
             let own = of_tenant.acquire_owned().await;
-            let place = Arc::clone(&self.all).acquire_owned().await;
-            own.and_then(|own| Ok((own, place?)))
+            let permit = Arc::clone(&self.all).acquire_owned().await;
+            own.and_then(|own| Ok((own, permit?)))
         };
-        let places = match tokio::time::timeout(self.max_wait, places).await {
-            Ok(places) => {
-                places.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+        let permits = match tokio::time::timeout(self.max_wait, permits).await {
+            Ok(permits) => {
+                permits.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
             }
             Err(_elapsed) => {
                 let why = format!(
@@ -86,7 +86,7 @@ impl Checks {
         let thread = std::thread::Builder::new().name("config check".to_owned());
         let spawned = thread.spawn(move || {
             let result = check();
-            drop(places);
+            drop(permits);
             // Whoever wanted it may not wait any more.
             let _given_up = tell.send(result);
         });
@@ -110,14 +110,14 @@ impl Checks {
         let mut tenants = self.tenants.lock();
         if tenants.len() >= LOOK_AT {
             // One that has a check or waits for one is held elsewhere too, or has fewer places.
-            tenants.retain(|_, places| {
-                Arc::strong_count(places) > 1 || places.available_permits() < OF_TENANT
+            tenants.retain(|_, permits| {
+                Arc::strong_count(permits) > 1 || permits.available_permits() < OF_TENANT
             });
         }
-        let places = tenants
+        let permits = tenants
             .entry(tenant.clone())
             .or_insert_with(|| Arc::new(Semaphore::new(OF_TENANT)));
-        Arc::clone(places)
+        Arc::clone(permits)
     }
 }
 
@@ -146,10 +146,10 @@ mod tests {
             let refused = endless.await.expect_err("it takes too long");
             assert_eq!(refused.reason, Reason::ConfigInvalid);
         }
-        let refused = checks.run(&acme, || 1).await.expect_err("no place left");
+        let refused = checks.run(&acme, || 1).await.expect_err("no permit left");
         assert_eq!(refused.reason, Reason::TenantLimit);
         assert!(refused.retry_after.is_some());
-        assert_eq!(checks.run(&globex, || 2).await.expect("its own places"), 2);
+        assert_eq!(checks.run(&globex, || 2).await.expect("its own permits"), 2);
         drop(ends);
         let mut patient = checks;
         patient.max_wait = Duration::from_secs(10);
@@ -161,7 +161,7 @@ mod tests {
         let checks = checks();
         for n in 0..4 * LOOK_AT {
             let tenant = TenantId::new(n.to_string());
-            checks.run(&tenant, || ()).await.expect("a place");
+            checks.run(&tenant, || ()).await.expect("a permit");
         }
         assert!(checks.tenants.lock().len() <= 2 * LOOK_AT);
     }

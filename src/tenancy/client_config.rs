@@ -30,7 +30,7 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A caller's values and secrets for a server; or, where all servers are offered as one, such a
-/// config for each of some of them, and nothing else. Its `Debug` shows names only: values may be
+/// config for each of some of them, and nothing else. `Debug` shows names only: values may be
 /// confidential too.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
@@ -144,7 +144,7 @@ impl ClientConfig {
         Self::of_servers(parts.collect())
     }
 
-    /// Equal for equal contents. It is made of secrets: never to be shown or kept.
+    /// A digest that is equal for equal contents. Made of secrets: never to be shown or kept.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let put = |hash: &mut Sha256, text: &str| {
@@ -233,7 +233,7 @@ impl ConfigInput {
         }
         let bytes = URL_SAFE
             .decode(text)
-            // What many callers send instead means the same.
+            // Many callers send standard base64 instead.
             .or_else(|_| general_purpose::STANDARD.decode(text))
             .map_err(|_| not_given(place, "neither base64url nor a handle (`cfg_…`)"))?;
         let json = String::from_utf8(bytes)

@@ -55,7 +55,7 @@ pub struct InstallEnvironment {
     pub differs: Option<String>,
 }
 
-/// What all workers have in common, read once.
+/// The environment that all workers have in common, read once.
 #[derive(Debug)]
 pub(super) struct Environment {
     common: BTreeMap<String, String>,
@@ -160,8 +160,8 @@ impl Environment {
     }
 
     /// Files and folders that workers read though they may be where only the operator comes to: programs on the PATH
-    /// with what they need, this program, and what variables name that all workers have. What a server's `env` says is
-    /// not among them.
+    /// with what they need, this program, and what variables name that all workers have. Variables of a server's `env` are not
+    /// among them.
     pub(super) fn shared(&self) -> Vec<PathBuf> {
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let mut shared: Vec<PathBuf> = std::env::current_exe().into_iter().collect();

@@ -1,8 +1,8 @@
 //! Configs that callers have stored once and name by a handle from then on.
 //!
 //! A handle is a credential of the principal that made it: it is unguessable, kept as a hash, and
-//! as unknown to everyone else as one that never was. It ends after its time to live, and with its
-//! tenant. It is kept in the state store and survives a restart; one with secrets, or with values that
+//! as unknown to everyone else as one that never was. A handle ends after its time to live, and with its
+//! tenant. Handles are kept in the state store and survive a restart; one with secrets, or with values that
 //! its schema calls confidential, is sealed there, and kept in memory alone where there is no key.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 
 use super::client_config::{ClientConfig, HANDLE_PREFIX};
 use super::principal::Principal;
-use super::stored_config::{Kept, Stored, Unreadable};
+use super::stored_config::{Durability, Stored, Unreadable};
 use crate::held::{Charge, Kind, Ledger};
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -29,7 +29,7 @@ const MAX_HANDLES: usize = 100_000;
 /// Most handles of one tenant.
 const MAX_OF_TENANT: usize = 10_000;
 
-/// What can be told of a handle: names and times, never a value.
+/// The public part of a handle: names and times, never a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HandleInfo {
     /// The servers it is for, and what it sets for each.
@@ -44,7 +44,7 @@ pub struct HandleInfo {
     pub is_kept: bool,
 }
 
-/// What is set for a server, by name.
+/// The names of a server's values and secrets that a handle sets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Named {
     /// The keys.
@@ -72,7 +72,7 @@ impl From<&Stored> for HandleInfo {
             is_of_several: stored.server == ServerName::all(),
             created: stored.created,
             expires: stored.expires,
-            is_kept: stored.kept != Kept::Not,
+            is_kept: stored.kept != Durability::Not,
         }
     }
 }
@@ -100,8 +100,8 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// Opens the handles that an earlier run has kept, and keeps others there. What does not open is dropped,
-    /// and said in the log; what there is no key for stays on disk until its time is over. What each takes is
+    /// Opens the handles that an earlier run has kept, and keeps others there. A config that does not open is dropped,
+    /// and said in the log; one that there is no key for stays on disk until its time is over. The memory of each is
     /// charged to its tenant.
     pub fn new(
         store: HandleStore,
@@ -156,7 +156,7 @@ impl Handles {
     }
 
     /// Stores a config for that server, or for [several](ServerName::all), which was checked before,
-    /// and gives it a handle. What may not be written to disk as it is, is sealed; without a key, it
+    /// and gives it a handle. A config that may not be written to disk as it is, is sealed; without a key, it
     /// ends with this run.
     ///
     /// # Errors
@@ -193,9 +193,9 @@ impl Handles {
             created,
             expires: created + ttl,
             kept: match &self.archive {
-                Some(_) if may_be_read => Kept::Plain,
-                Some(archive) if archive.vault.has_key() => Kept::Sealed,
-                _ => Kept::Not,
+                Some(_) if may_be_read => Durability::Plain,
+                Some(archive) if archive.vault.has_key() => Durability::Sealed,
+                _ => Durability::Not,
             },
         };
         let info = HandleInfo::from(&stored);
@@ -315,7 +315,7 @@ impl Handles {
         let id = IdHash::of(handle);
         self.table.lock().remove(id);
         if let Some(archive) = &self.archive
-            && stored.kept != Kept::Not
+            && stored.kept != Durability::Not
         {
             archive.store.remove(id).await.map_err(|error| {
                 let why = format!("the config may come back after a restart: {error}");
@@ -400,8 +400,8 @@ impl Archive {
     ) -> Result<(HandleRow, Option<Vec<u8>>), Failure> {
         let row = stored.to_row(id, &self.vault);
         let check = match stored.kept {
-            Kept::Sealed => self.vault.key_check().map(Some),
-            Kept::Plain | Kept::Not => Ok(None),
+            Durability::Sealed => self.vault.key_check().map(Some),
+            Durability::Plain | Durability::Not => Ok(None),
         };
         row.and_then(|row| Ok((row, check?))).map_err(|error| {
             let why = format!("the config cannot be sealed: {error}");

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::store::{Opened, StateDir};
+use crate::store::{OpenedState, StateDir};
 
 fn config(secret: Option<&str>) -> ClientConfig {
     let values = json!({ "repo": "a/b" }).as_object().cloned();
@@ -127,7 +127,7 @@ async fn what_they_hold_is_their_tenants_and_bounded() {
 }
 
 fn open(state: &StateDir, key: Option<&str>) -> Handles {
-    let opened = Opened::open(state).expect("opens");
+    let opened = OpenedState::open(state).expect("opens");
     let vault = key.map(|key| Vault::new(&key.repeat(32).into()).expect("a key"));
     let vault = Arc::new(vault.unwrap_or_else(Vault::without_key));
     let ledger = Ledger::unlimited();
@@ -204,7 +204,7 @@ async fn with_a_key_what_has_secrets_is_sealed_and_opens_again() {
     // One that does not open is gone for good.
     let other = open(&state, Some("cd"));
     assert_eq!(other.info(&secret, &who), None);
-    // Written after it, by the same writer.
+    // Written after it, by one writer in order.
     let _written = create(&other, &who, None).await;
     assert_eq!(open(&state, Some("ab")).info(&secret, &who), None);
 }

@@ -1,4 +1,4 @@
-//! Which Unix users this host has for tenants' servers.
+//! The Unix users that this host has for tenants' servers.
 
 use std::ops::RangeInclusive;
 

@@ -31,7 +31,7 @@ pub(super) struct Keys {
     refresh: Duration,
     now: Mutex<Option<Fetched>>,
     /// One fetch at a time; when the last one began.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    fetching: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Why there are no keys.
@@ -48,7 +48,7 @@ pub(super) enum KeysError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// What is there is something else.
+    /// The address serves something else.
     #[error("{from} is not a JWK Set: {source}")]
     NoSet {
         /// The file or the address.
@@ -69,7 +69,7 @@ pub(super) enum KeysError {
     Answered {
         /// The address.
         url: url::Url,
-        /// Which.
+        /// The status of its answer.
         status: reqwest::StatusCode,
     },
     /// The address sends more than keys take.
@@ -83,7 +83,7 @@ impl Keys {
             source,
             refresh,
             now: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            fetching: tokio::sync::Mutex::default(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Keys {
         }
     }
 
-    /// The keys after another look, because one is missing among those of `seen`. The same ones
+    /// The keys after another look, because one is missing among those of `seen`; those known
     /// if it is too soon.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl Keys {
     }
 
     async fn fetch(&self, known_at: Option<Instant>) -> Result<Arc<JwkSet>, KeysError> {
-        let mut began = self.turn.lock().await;
+        let mut began = self.fetching.lock().await;
         let known = self.now.lock().clone();
         if let Some(known) = &known {
             let is_newer = known_at.is_none_or(|at| at < known.at);

@@ -15,7 +15,7 @@ use crate::ids::{TenantId, is_valid_name};
 /// Longest token, in bytes: one is parsed before anything of it is proven.
 const MAX_LEN: usize = 16 * 1024;
 
-/// Why a token is no credential. What is told of it tells nothing of keys or tenants.
+/// Why a token is no credential. The text told of it tells nothing of keys or tenants.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum JwtError {
     /// None of the known keys has the id that it names; another look at them may help.

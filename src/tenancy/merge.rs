@@ -10,7 +10,7 @@ use crate::config::{Config, Rates, SecretSource, Tenant, Token, Warning};
 use crate::ids::{ServerName, TenantId};
 use crate::store::AccountRows;
 
-/// What can be set of a tenant of the state store; what is not set has the default.
+/// The settings of a tenant of the state store; one that is not set has the default.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantSettings {
@@ -77,7 +77,7 @@ impl TenantSettings {
             })?;
             let instance = Value::Object(values.clone());
             for error in validator.iter_errors(&instance) {
-                // What is required may come from elsewhere.
+                // Required values may come from elsewhere.
                 use jsonschema::error::ValidationErrorKind::Required;
                 if !matches!(error.kind(), Required { .. }) {
                     let pointer = error.instance_path();

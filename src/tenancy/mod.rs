@@ -1,4 +1,4 @@
-//! Who calls, and what is started for them.
+//! Callers, and what is started for them.
 //!
 //! ```text
 //!  Authorization, path ─▶ Authenticator ─▶ Principal
@@ -10,13 +10,14 @@
 //! Invariants: a value is put into a template once and never read as one; a secret is in the launch
 //! spec and nowhere else; what belongs to another tenant is as unknown as what does not exist.
 //!
-//! This room deliberately starts nothing, except the commands that print secrets.
+//! This module deliberately starts nothing, except the commands that print secrets.
 
 mod authenticator;
 mod bound;
 mod caller_config;
 mod checks;
 mod client_config;
+mod dry_run;
 mod environment;
 mod handles;
 mod host_users;
@@ -28,7 +29,6 @@ pub mod oauth;
 pub mod policy;
 mod principal;
 pub mod refresh;
-mod rehearsal;
 mod render;
 mod resolver;
 mod secret_error;
@@ -40,6 +40,7 @@ mod values;
 pub use authenticator::{Authenticator, Credentials};
 pub use caller_config::{advert_of_parts, of_part};
 pub use client_config::{ClientConfig, ConfigInput, HANDLE_PREFIX, MAX_CONFIG};
+pub use dry_run::DryRun;
 pub use environment::InstallEnvironment;
 pub use handles::{DEFAULT_TTL, HandleInfo, Handles, MAX_TTL, Named};
 pub(crate) use host_users::users_of_host;
@@ -47,7 +48,6 @@ pub use jwks::keys_problem;
 pub use key::{caller_of, derived_key, derived_lineage, lineage, pool_key, program_id};
 pub use merge::{InvalidSettings, MergeError, TenantSettings, in_both, merged};
 pub use principal::Principal;
-pub use rehearsal::Rehearsal;
 pub use resolver::{Resolver, ResolverError, install_environment, program};
 pub use secret_error::{NoSecret, NotPrinted, SecretError};
 pub use secrets::{Secrets, secret_problem};

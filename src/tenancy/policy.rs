@@ -1,4 +1,4 @@
-//! Who may use which servers and tools. Pure: what pool.toml says and who calls, in; a decision
+//! The right of callers to use servers and tools. Pure: what pool.toml says and the caller, in; a decision
 //! and why, out.
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Invariants: taking away wins, in whatever order rules stand, and whatever the case of a tool's name, as a server
-//! may not tell upper from lower case; granting goes by the very name. A server is allowed where any of its tools may be. It deliberately knows nothing of what a server offers at all (`tools` of the
+//! may not tell upper from lower case; granting goes by the very name. A server is allowed where any of its tools may be. A policy deliberately knows nothing of what a server offers at all (`tools` of the
 //! server), which holds for everyone.
 
 use std::fmt;
@@ -235,7 +235,7 @@ tools = { deny = ["*"] }
         let mut by_mail = who("acme", Some("u1"), &[]);
         by_mail.email = Some("anna@acme.example".to_owned());
         assert!(may(&by_mail, "github", "create_issue"));
-        // Of another tenant, with the same name: no rule grants anything, and the default holds.
+        // A user of another tenant, with an equal name: no rule grants anything, and the default holds.
         let other = who("globex", Some("root"), &[]);
         assert!(matches!(
             tool(&policy, &other, "shell", "run").why,

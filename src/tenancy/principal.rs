@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::TenantId;
 
-/// Who calls, and what is known of them. Cheap to clone.
+/// A caller, and what is known of them. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal {
     /// The account.
@@ -38,14 +38,14 @@ impl Principal {
         }
     }
 
-    /// Equal where the credentials say the same of the user, whatever their tenant and name.
+    /// A digest of what the credentials say of the user, whatever their tenant and name.
     pub fn fingerprint(&self) -> [u8; 32] {
         let said = serde_json::json!([self.email, &*self.claims]);
         Sha256::digest(said.to_string()).into()
     }
 
-    /// Whether the other is the same user of the same tenant: what one has made, the other may use.
-    /// Credentials are renewed, and then say other things of the same user.
+    /// Whether both are one user of one tenant: what one has made, the other may use.
+    /// Credentials are renewed, and then say other things of that user.
     pub fn is_same_as(&self, other: &Self) -> bool {
         (&self.tenant, &self.subject) == (&other.tenant, &other.subject)
     }

@@ -1,7 +1,7 @@
-//! Which secrets are read again from files and commands, and what follows from what was read.
+//! The secrets that are read again from files and commands, and what follows from what was read.
 //!
 //! ```text
-//!  running workers ─▶ sources ─▶ (read, each once) ─▶ Readings ─▶ workers and ways with an old secret
+//!  running workers ─▶ sources ─▶ (read, each once) ─▶ Readings ─▶ workers and routes with an old secret
 //!                                        └──────────▶ Unreadable ─▶ what is logged
 //! ```
 //!
@@ -38,7 +38,7 @@ pub fn sources<'a>(
     sources
 }
 
-/// What one round has read.
+/// The readings of one round.
 #[derive(Default, Debug)]
 pub struct Readings(BTreeMap<SecretSource, [u8; 32]>);
 
@@ -49,7 +49,7 @@ impl Readings {
     }
 
     /// Whether one of the secrets with which something was started, by name and digest, is another
-    /// one now. What was not read, and what is no longer there under that config, is not.
+    /// one now. A secret that was not read, or is no longer there under that config, is not.
     pub fn is_outdated(
         &self,
         config: &Config,
@@ -63,13 +63,13 @@ impl Readings {
     }
 }
 
-/// What is to be said of a source.
+/// How the readability of a source has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
+pub enum Readability {
     /// The source cannot be read any more.
     Lost,
     /// The source can be read again.
-    Back,
+    Regained,
 }
 
 /// The sources that could not be read when they were last looked at.
@@ -78,11 +78,11 @@ pub struct Unreadable(BTreeSet<SecretSource>);
 
 impl Unreadable {
     /// Notes how reading went, and what is to be said of that: once per change.
-    pub fn note(&mut self, source: &SecretSource, could_be_read: bool) -> Option<Turn> {
+    pub fn note(&mut self, source: &SecretSource, could_be_read: bool) -> Option<Readability> {
         if could_be_read {
-            self.0.remove(source).then_some(Turn::Back)
+            self.0.remove(source).then_some(Readability::Regained)
         } else {
-            self.0.insert(source.clone()).then_some(Turn::Lost)
+            self.0.insert(source.clone()).then_some(Readability::Lost)
         }
     }
 
@@ -158,8 +158,11 @@ secrets.key = { file = "key" }
     fn a_source_is_spoken_of_when_it_turns() {
         let mut unreadable = Unreadable::default();
         let said = [true, false, false, true, true, false].map(|ok| unreadable.note(&file(), ok));
-        let lost = Some(Turn::Lost);
-        assert_eq!(said, [None, lost, None, Some(Turn::Back), None, lost]);
+        let lost = Some(Readability::Lost);
+        assert_eq!(
+            said,
+            [None, lost, None, Some(Readability::Regained), None, lost]
+        );
         unreadable.keep(|_| false);
         assert_eq!(unreadable.note(&file(), false), lost, "it was forgotten");
     }

@@ -16,7 +16,7 @@ use crate::protocol::{Failure, Reason};
 /// The file of an access token; no secret can be called so.
 pub(super) const TOKEN_FILE: &str = "oauth:access_token";
 
-/// What templates may refer to.
+/// The values that templates may refer to.
 #[derive(Debug)]
 pub(super) struct Values<'a> {
     pub(super) config: &'a Map<String, Value>,

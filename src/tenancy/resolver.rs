@@ -108,7 +108,7 @@ impl Resolver {
         spec.token.is_none_or(is_it)
     }
 
-    /// What to start for a caller, what it sets itself, and the session it is in.
+    /// The launch for a caller, with what it sets itself and the session it is in.
     ///
     /// # Errors
     /// [`Reason::NotFound`] for an unknown server, [`Reason::ConfigInvalid`] when the config does
@@ -116,7 +116,7 @@ impl Resolver {
     ///
     /// # Cancel-Safety
     /// A dropped call kills the commands it had started for secrets; a token upstream that is being
-    /// fetched is fetched all the same.
+    /// fetched still is.
     pub async fn resolve(
         &self,
         user: &Principal,
@@ -323,7 +323,7 @@ impl Resolver {
             return None;
         }
         Some(match &self.users {
-            Some(users) => RunsAs::OneOf(Arc::clone(users.lender())),
+            Some(users) => RunsAs::OneOf(Arc::clone(users.user_pool())),
             None => RunsAs::Supervisor,
         })
     }

@@ -13,7 +13,7 @@ pub(super) const MAX_LEN: usize = 64 * 1024;
 /// Why a secret is not to be had from where it is.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// What is no tenant's is not kept there.
+    /// The state store keeps secrets of tenants alone.
     #[error("it cannot be in the state store")]
     Stored,
     /// What the state store has of it cannot be opened.
@@ -74,8 +74,8 @@ pub enum SecretError {
 }
 
 impl SecretError {
-    /// Whether there is none, as a variable that is not set or empty says, so that a template's default holds. What is
-    /// there and cannot be read is not replaced by one.
+    /// Whether there is none, as a variable that is not set or empty says, so that a template's default holds. A secret that is
+    /// there and cannot be read is not replaced by a default.
     pub fn is_unset(&self) -> bool {
         match self {
             Self::Unset(_) | Self::VariableEmpty(_) => true,
@@ -102,7 +102,7 @@ impl SecretError {
     }
 }
 
-/// What was read instead of a secret.
+/// The reason why a text is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSecret {
     /// Much more than a secret.
@@ -116,7 +116,7 @@ pub enum NoSecret {
     Nothing,
 }
 
-/// What a command did instead of printing a secret.
+/// The reason why a command printed no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrinted {
     /// The command printed much more than one secret.

@@ -126,7 +126,7 @@ impl Secrets {
     }
 
     /// Reads a file or runs a command again, for `users` of it, and gives the digest of the secret.
-    /// Who resolves meanwhile does not wait for it.
+    /// A resolve meanwhile does not wait for it.
     ///
     /// # Errors
     /// Why it is not to be had; what was read before stays.
@@ -194,7 +194,7 @@ fn file_problem(path: &Path) -> Option<SecretError> {
         Ok(metadata) => metadata,
         Err(error) => return Some(cannot(error)),
     };
-    // What is no file, such as a pipe, may have one reader, and that is not this one.
+    // A pipe or the like may have one reader, and that is not this one.
     if !metadata.is_file() && !metadata.is_dir() {
         return None;
     }
@@ -386,7 +386,7 @@ mod tests {
             let read = read.expect("read").expect("there");
             assert_eq!(read.expose_secret(), text.trim());
         }
-        // What is not set has no value, where a template has another for it.
+        // A variable that is not set gives no value, so that a template's default holds.
         let unset = SecretSource::Env("STDIOPOOL_TEST_NO_SUCH_VARIABLE".to_owned());
         let without = secrets.fetch(&tenant, "e", &unset, true).await;
         assert!(without.expect("the default holds").is_none());

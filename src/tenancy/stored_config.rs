@@ -1,6 +1,6 @@
 //! A config under a handle, in memory and as it is kept on disk.
 //!
-//! What has secrets, or values that its schema calls confidential, is sealed whole.
+//! A config with secrets, or with values that its schema calls confidential, is sealed whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::store::{HandleRow, IdHash, Vault, VaultError};
 
 /// Whether a handle survives a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kept {
+pub(super) enum Durability {
     /// In memory alone.
     Not,
     /// On disk, readable by whoever can read the file.
@@ -36,7 +36,7 @@ pub(super) struct Stored {
     pub(super) config: Arc<ClientConfig>,
     pub(super) created: SystemTime,
     pub(super) expires: SystemTime,
-    pub(super) kept: Kept,
+    pub(super) kept: Durability,
 }
 
 /// What a stored config takes beside its texts, in bytes.
@@ -115,13 +115,13 @@ impl Stored {
     /// When it cannot be sealed.
     pub(super) fn to_row(&self, id: IdHash, vault: &Vault) -> Result<HandleRow, VaultError> {
         let sealed = match self.kept {
-            Kept::Sealed => {
+            Durability::Sealed => {
                 let text = serde_json::to_string(&Whole::from(&*self.config));
                 let text = Zeroizing::new(text.expect("maps with texts as keys"));
                 let text = SecretString::from(text.as_str());
                 Some(vault.seal_config(self.tenant.as_str(), id, &text)?)
             }
-            Kept::Plain | Kept::Not => None,
+            Durability::Plain | Durability::Not => None,
         };
         Ok(HandleRow {
             id,
@@ -149,11 +149,11 @@ impl Stored {
             Some(sealed) => {
                 let text = vault.open_config(&row.tenant, row.id, sealed)?;
                 let read = serde_json::from_str::<ReadWhole>(text.expose_secret());
-                (read.map_err(damaged)?.into(), Kept::Sealed)
+                (read.map_err(damaged)?.into(), Durability::Sealed)
             }
             None => {
                 let values = serde_json::from_str(&row.config).map_err(damaged)?;
-                (ClientConfig::of_plain(&server, values), Kept::Plain)
+                (ClientConfig::of_plain(&server, values), Durability::Plain)
             }
         };
         Ok(Self {

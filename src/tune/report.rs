@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::setting::Setting;
 use super::simulate::Outcome;
 
-/// What is wanted of a setting.
+/// The goal that a setting has to reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Goal {
     /// 99 of 100 calls wait no longer than this for a worker.

@@ -22,7 +22,7 @@ const PAGE_OUT: Duration = Duration::from_millis(200);
 /// Points of the curve of memory over time.
 const POINTS: usize = 96;
 
-/// What a setting has led to.
+/// The outcome of a setting.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
     /// The setting.
@@ -70,7 +70,7 @@ impl Outcome {
     }
 }
 
-/// What happens by itself, later.
+/// An event that happens by itself, later.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Later {
     Ready(WorkerId),
@@ -197,13 +197,13 @@ impl Simulation<'_> {
         );
         let key = key_of(call);
         let owner = ticket.0;
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key,
             facts,
             claim: Claim {
                 owner,
-                // Who calls is not recorded.
+                // Callers are not recorded.
                 session: 0,
                 prefers: None,
             },

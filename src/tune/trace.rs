@@ -18,7 +18,7 @@ pub enum TraceError {
         "line {number} is no line of a trace: {why} (record one with `stdiopool serve --record-trace FILE`)"
     )]
     Line {
-        /// Which, from 1.
+        /// The line's number, from 1.
         number: usize,
         /// What is wrong with it.
         why: String,

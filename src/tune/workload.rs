@@ -1,8 +1,8 @@
-//! Who calls what, when, and what the servers are like.
+//! The calls of a simulation, their times, and what the servers are like.
 
 use std::time::Duration;
 
-/// What a server's workers are like.
+/// The profile of a server's workers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Profile {
     /// The server's name.

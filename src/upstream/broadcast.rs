@@ -1,6 +1,6 @@
 //! A notification for many sessions, and those of one worker that wait for their turn.
 //!
-//! To a few sessions a notification is delivered at once. To many it is delivered some at a time, one notification after the other. What the
+//! To a few sessions a notification is delivered at once. To many it is delivered some at a time, one notification after the other. A change that the
 //! worker tells again meanwhile is told once.
 
 use std::collections::VecDeque;
@@ -36,13 +36,13 @@ pub(crate) struct Broadcasts {
     pub(super) is_under_way: bool,
 }
 
-/// What is to be done with a notification.
+/// How a notification for many sessions goes on.
 #[derive(Debug)]
-pub(crate) enum Turn {
+pub(crate) enum BroadcastStep {
     /// The notification is delivered at once.
     Now(Broadcast),
     /// The notification waits, and whoever put it there begins to deliver those that wait.
-    Begin,
+    StartDelivery,
     /// The notification waits for others that are under way, or was dropped.
     Nothing,
 }

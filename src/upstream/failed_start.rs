@@ -28,7 +28,7 @@ pub(super) fn not_started(
     };
     // A program of which it is known which era it speaks does not refuse for the era: another process of it may be in its way.
     let is_beside = plan.era_is_certain && fails_beside_another(workers, connection, error);
-    // What one caller sets may make it silent, which says nothing of how long its program takes for others.
+    // One caller's settings may make it silent, which says nothing of how long its program takes for others.
     let refusal = match error.refusal {
         EraRefusal::Silent if plan.is_callers => EraRefusal::Explicit,
         refusal => refusal,
@@ -93,7 +93,7 @@ fn fails_beside_another(
 ) -> bool {
     let plan = connection.plan();
     let outcome = match error.refusal {
-        // Who killed it (an operator, the kernel for want of memory) did not do so because another process of that server runs.
+        // An operator or the kernel, for want of memory, killed it; not because another process of that server runs.
         EraRefusal::Killed => return false,
         EraRefusal::Explicit | EraRefusal::Silent | EraRefusal::Crashed => error.outcome,
     };
@@ -103,7 +103,7 @@ fn fails_beside_another(
     };
     let runtime = workers.services.config.get();
     let server = runtime.config.servers.get(&plan.server);
-    // What is said in pool.toml holds, and processes that are not shared are several by intention.
+    // A key of pool.toml holds, and processes that are not shared are several by intention.
     let is_open = server
         .is_some_and(|server| server.one_at_a_time == Some(false) && server.share == Share::Tenant);
     if !is_open {

@@ -162,7 +162,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
             workers.tell(WorkerEvent::Exited(&connection, &exit));
             connection.count_stderr();
             let cause = if exit.asked {
-                ExitCause::Asked
+                ExitCause::Requested
             } else {
                 ExitCause::Crashed
             };

@@ -7,7 +7,7 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{Lease, Pool, Stop};
 use crate::routing::StartPlan;
 
-/// What the pool has done with workers. Each call begins something and returns at once.
+/// The life of workers, as the pool has it done. Each call begins something and returns at once.
 pub(super) trait Lifecycle: fmt::Debug + Send + Sync {
     /// Starts a worker of that key.
     fn start(self: Arc<Self>, id: WorkerId, key: PoolKey, plan: Arc<StartPlan>);

@@ -19,7 +19,7 @@
 //! - an outbox takes in every answer; it never makes a writer wait;
 //! - no lock is held across an await, and a connection's lock is never taken while another's is.
 //!
-//! This room deliberately does not know sessions, does not choose a worker, and sends nothing a second time.
+//! This module deliberately does not know sessions, does not choose a worker, and sends nothing a second time.
 
 mod attachment;
 mod broadcast;
@@ -50,12 +50,12 @@ pub use worker_events::{PackageEvent, WorkerEvent, WorkerEventSink};
 pub use workers::Workers;
 
 pub(crate) use attachment::Attachment;
-pub(crate) use broadcast::{Audience, Broadcast, Turn};
+pub(crate) use broadcast::{Audience, Broadcast, BroadcastStep};
 pub(crate) use connection::own_tools::NotKept;
-pub(crate) use connection::{Asked, CallRefused, Called, ToolFilter};
+pub(crate) use connection::{CallRefused, Called, SessionRequest, ToolFilter};
 pub(crate) use events::{ConnectionEvent, ConnectionEvents};
 pub(crate) use lease::{WorkerLease, WorkerPool};
 pub(crate) use outbound_message::{Pushed, Topic};
 pub(crate) use outcomes::{circuit_changed, exit_reason, refused, start_failed};
 pub(crate) use response::error_response;
-pub(crate) use workers::Surroundings;
+pub(crate) use workers::WorkerDependencies;

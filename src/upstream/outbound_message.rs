@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, RawId};
 
-/// What is to be written to a stream.
+/// A message that is to be written to a stream.
 #[derive(Debug)]
 pub enum OutboundMessage {
     /// A notification or a worker's request, or an answer that needed no worker.
@@ -29,7 +29,7 @@ pub enum OutboundMessage {
     },
 }
 
-/// What happens to a notification that finds the queue full.
+/// The rule for a notification that finds the queue full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WhenFull {
     /// The message is dropped: progress and log lines of a running call age faster than they help.
@@ -38,7 +38,7 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// Says of a notification what it tells: while one waits that tells the same, another is not needed.
+/// The topic of a notification: while one of a topic waits, another of that topic is not needed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Topic(u64);
 
@@ -47,12 +47,12 @@ impl Topic {
     pub fn of(method: &str, thing: Option<&str>) -> Self {
         use std::hash::{BuildHasher, RandomState};
         use std::sync::OnceLock;
-        // With a key of this process: nobody outside can make two things the same.
+        // Hashed with a key of this process: nobody outside can make two topics collide.
         static KEY: OnceLock<RandomState> = OnceLock::new();
         Self(KEY.get_or_init(RandomState::new).hash_one((method, thing)))
     }
 
-    /// The topic of the same about a thing of that server, where several tell on one stream.
+    /// This topic of that server, where several tell on one stream.
     #[must_use]
     pub fn of_server(self, server: &ServerName) -> Self {
         use std::hash::{BuildHasher, BuildHasherDefault};
@@ -61,12 +61,12 @@ impl Topic {
     }
 }
 
-/// What became of a message.
+/// The outcome of pushing a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pushed {
     /// The message is in the queue.
     Whole,
-    /// A notification that tells the same waits already.
+    /// A notification of that topic waits already.
     Known,
     /// The message is in the queue, and older ones are not any more.
     InPlaceOfOlder,

@@ -19,17 +19,17 @@ const MAX_QUEUED: usize = 256;
 /// Most bytes of notifications that wait for one slow stream. One message is let in whatever its
 /// size, so that a large one is not lost for ever.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
-/// Most streams that are read from one outbox at once. Those of connections that broke without a sign are among them
+/// Most streams that are read from one outbox at once. Streams of connections that broke without a sign are among them
 /// until writing to them fails.
 const MAX_READERS: usize = 4;
-/// What a place in the queue takes beside its message, in bytes.
-const PLACE: usize = size_of::<Queued>();
+/// What an entry of the queue takes beside its message, in bytes.
+const ENTRY: usize = size_of::<Queued>();
 
 /// Any number of writers, never a wait for a writer. Each message goes to one reader: the latest, for an older one may
 /// be on a connection that is broken already (2025-11-25, basic/transports, "Multiple Connections": a message must be
 /// sent on one of the streams only).
 ///
-/// Answers are always taken in: there are at most as many as the stream has requests. What waits is charged
+/// Answers are always taken in: there are at most as many as the stream has requests. Messages that wait are charged
 /// to the outbox's tenant; a long answer for which there is no room is replaced by a failure that says so.
 #[derive(Debug)]
 pub struct Outbox {
@@ -54,7 +54,7 @@ struct Inner {
     /// What the queued notifications tell, as far as that is known.
     topics: FxHashSet<Topic>,
     /// The account of the messages, and what those take that do not carry their charge.
-    held: Option<Held>,
+    charges: Option<OutboxCharges>,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ struct Queued {
 #[derive(Debug)]
 struct Reading {
     no: u64,
-    /// The stream that the reader reads on: the same for one that goes on where another broke off.
+    /// The stream that the reader reads on; a reader that goes on where another broke off has that one's.
     stream: u64,
     waker: Option<Waker>,
 }
@@ -112,7 +112,7 @@ impl Drop for Reader {
 }
 
 #[derive(Debug)]
-struct Held {
+struct OutboxCharges {
     messages: Charge,
     answers: Charge,
 }
@@ -133,19 +133,22 @@ impl Outbox {
         outbox
     }
 
-    /// What comes from now on is charged to that tenant, unless another is already.
+    /// Messages are charged to that tenant from now on, unless another is already.
     pub fn charge_to(&self, account: &Account) {
-        self.inner.lock().held.get_or_insert_with(|| Held {
-            messages: account.nothing(held::Kind::Message),
-            answers: account.nothing(held::Kind::Answer),
-        });
+        self.inner
+            .lock()
+            .charges
+            .get_or_insert_with(|| OutboxCharges {
+                messages: account.nothing(held::Kind::Message),
+                answers: account.nothing(held::Kind::Answer),
+            });
     }
 
     /// The account of the messages, once that is known.
     pub fn account(&self) -> Option<Account> {
         let inner = self.inner.lock();
-        let held = inner.held.as_ref()?;
-        Some(held.messages.account().clone())
+        let charges = inner.charges.as_ref()?;
+        Some(charges.messages.account().clone())
     }
 
     /// Notes that one more answer is to come.
@@ -230,7 +233,7 @@ impl Outbox {
         self.settle(OutboundMessage::Failed { id, failure });
     }
 
-    /// Puts the last words on a request in the queue that have waited in another outbox of the same tenant,
+    /// Puts the last words on a request in the queue that have waited in another outbox of its tenant,
     /// or were [held](Account::hold) for it.
     pub fn pass_on(&self, outbound: OutboundMessage) {
         match outbound {
@@ -265,9 +268,9 @@ impl Outbox {
         inner.unanswered = inner.unanswered.saturating_sub(1);
         if !inner.closed {
             // As many as there were requests; a short one is let in whatever the limits.
-            let weight = PLACE + weight_of(&outbound);
-            if let Some(held) = &mut inner.held {
-                held.answers.grow_anyway(weight);
+            let weight = ENTRY + weight_of(&outbound);
+            if let Some(charges) = &mut inner.charges {
+                charges.answers.grow_anyway(weight);
             }
             let topic = None;
             inner.queue.push_back(Queued { outbound, topic });
@@ -403,17 +406,17 @@ impl Inner {
         if let Some(topic) = topic {
             self.topics.remove(&topic);
         }
-        let weight = PLACE + weight_of(&outbound);
+        let weight = ENTRY + weight_of(&outbound);
         match &outbound {
             OutboundMessage::Message(message) => {
                 self.queued_bytes -= message.len();
-                if let Some(held) = &mut self.held {
-                    held.messages.shrink(weight);
+                if let Some(charges) = &mut self.charges {
+                    charges.messages.shrink(weight);
                 }
             }
             OutboundMessage::Answer { .. } | OutboundMessage::Failed { .. } => {
-                if let Some(held) = &mut self.held {
-                    held.answers.shrink(weight);
+                if let Some(charges) = &mut self.charges {
+                    charges.answers.shrink(weight);
                 }
             }
         }
@@ -421,8 +424,8 @@ impl Inner {
     }
 
     fn take_weight(&mut self, message: &[u8]) -> Result<(), Full> {
-        match &mut self.held {
-            Some(held) => held.messages.grow(PLACE + held::weight(message)),
+        match &mut self.charges {
+            Some(charges) => charges.messages.grow(ENTRY + held::weight(message)),
             None => Ok(()),
         }
     }

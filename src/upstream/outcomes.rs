@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::counted::counted;
 use crate::pool::{
-    CircuitChange, CircuitOf, CircuitTurn, Predecessor, Refusal, StartFailure, Stop, StopReason,
+    CircuitChange, CircuitOf, CircuitTransition, Predecessor, Refusal, StartFailure, Stop,
+    StopReason,
 };
 use crate::protocol::{ExitReason, Failure, Reason};
 
@@ -16,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How soon whoever comes to a pool that ends is told to try again.
 const RETRY_DRAINED: Duration = Duration::from_secs(5);
 
-/// What a caller is told whose want was refused.
+/// The failure for a caller whose request for a slot was refused.
 pub(crate) fn refused(refusal: &Refusal) -> Failure {
     let (reason, retry_after) = match refusal {
         Refusal::Draining => (Reason::Draining, Some(RETRY_DRAINED)),
@@ -302,9 +303,9 @@ fn evicted(limit: &str, stop: &Stop) -> String {
 
 /// Says that a circuit opens or closes, as a sentence: "circuit of server `x` is open for tenant `t`: …".
 pub(crate) fn circuit_changed(change: &CircuitChange) -> String {
-    let state = match change.turn {
-        CircuitTurn::Opens { .. } => "open",
-        CircuitTurn::Closes | CircuitTurn::Forgotten => "closed",
+    let state = match change.transition {
+        CircuitTransition::Opens { .. } => "open",
+        CircuitTransition::Closes | CircuitTransition::Forgotten => "closed",
     };
     let for_whom = match &change.of {
         CircuitOf::Everyone => "everyone".to_owned(),
@@ -315,8 +316,8 @@ pub(crate) fn circuit_changed(change: &CircuitChange) -> String {
         "circuit of server `{}` is {state} for {for_whom}: ",
         change.server
     );
-    match &change.turn {
-        CircuitTurn::Opens {
+    match &change.transition {
+        CircuitTransition::Opens {
             failing,
             retry_in,
             last,
@@ -333,8 +334,8 @@ pub(crate) fn circuit_changed(change: &CircuitChange) -> String {
                 "{what}; the next start is tried in {secs}s; last: {last}"
             );
         }
-        CircuitTurn::Closes => said.push_str("a start has succeeded"),
-        CircuitTurn::Forgotten => said.push_str("nobody has asked for it for long"),
+        CircuitTransition::Closes => said.push_str("a start has succeeded"),
+        CircuitTransition::Forgotten => said.push_str("nobody has asked for it for long"),
     }
     said
 }

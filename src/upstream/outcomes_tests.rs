@@ -141,7 +141,7 @@ fn what_the_pool_decides_is_told_as_the_tables_say() {
         is_cut_short: true,
     };
     writeln!(table, "{}", why_stopped(&stop)).expect("in memory");
-    let opens = CircuitTurn::Opens {
+    let opens = CircuitTransition::Opens {
         failing: 3,
         retry_in: Duration::from_millis(4_200),
         last: StartFailure::Failed("no luck".into()),
@@ -151,9 +151,17 @@ fn what_the_pool_decides_is_told_as_the_tables_say() {
         CircuitOf::Tenant(tenant()),
         CircuitOf::Configuration(tenant()),
     ] {
-        for turn in [opens.clone(), CircuitTurn::Closes, CircuitTurn::Forgotten] {
+        for transition in [
+            opens.clone(),
+            CircuitTransition::Closes,
+            CircuitTransition::Forgotten,
+        ] {
             let (server, of) = (server(), of.clone());
-            let said = circuit_changed(&CircuitChange { server, of, turn });
+            let said = circuit_changed(&CircuitChange {
+                server,
+                of,
+                transition,
+            });
             writeln!(table, "{said}").expect("in memory");
         }
     }

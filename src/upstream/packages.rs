@@ -18,11 +18,11 @@ use crate::routing::{NotStarted, Start, as_written};
 use crate::worker::{can_hide_from_users, can_make_read_only};
 
 /// How long a start waits for workers of another version of its package, whose files it takes over.
-const OLD_VERSION_PATIENCE: Duration = Duration::from_secs(10);
+const OLD_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it looks whether they have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
-/// What is started for a worker.
+/// The program that is started for a worker.
 #[derive(Debug)]
 pub(crate) struct ToStart<'a> {
     pub(crate) spec: Cow<'a, LaunchSpec>,
@@ -132,7 +132,7 @@ impl Workers {
                             why
                         }
                         None => {
-                            // For the next one. This one has its place in the pool already.
+                            // For the next start. The worker at hand has its slot in the pool already.
                             self.installer
                                 .ensure(&slot, plan.whose(), &self.install_events());
                             format!("package `{}` is not installed yet", slot.name())
@@ -205,7 +205,7 @@ impl Workers {
     ) -> Result<Arc<View>, ViewError> {
         let since = Instant::now();
         loop {
-            let still_running = if since.elapsed() < OLD_VERSION_PATIENCE {
+            let still_running = if since.elapsed() < OLD_VERSION_TIMEOUT {
                 StillRunning::Refuse
             } else {
                 StillRunning::GoOn

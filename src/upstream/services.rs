@@ -11,7 +11,7 @@ use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 
-/// What a connection uses beside its own worker. All of it stands below connections, but for those who are told what
+/// The services that a connection uses beside its own worker. All stand below connections, but for those who are told what
 /// happens.
 #[derive(Debug)]
 pub(crate) struct Services {

@@ -85,7 +85,7 @@ impl Inbox for SpareSlot {
         self.connection().is_log(line)
     }
 
-    fn reached(&self, reached: &worker::Reached) {
+    fn reached(&self, reached: &worker::EgressAttempt) {
         self.connection().reached(reached);
     }
 

@@ -12,10 +12,10 @@ use crate::routing::StartPlan;
 use crate::telemetry::labels::StartOutcome;
 use crate::worker;
 
-/// How long a process may be silent before it is asked whether it is there at all. One that
-/// answers that, and not `server/discover`, does not know the latter. It takes no starting place from
-/// then on: whatever it does, it waits.
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a process may be silent before it is asked whether it is there at all. A process that
+/// answers that, and not `server/discover`, does not know the latter. From then on its start takes no
+/// permit: whatever it does, it waits.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a process may take to answer `server/discover` before it is spoken to in the other era; one
 /// of a program that turned out to be slow has its `start_timeout`.
 const PROBE_TIME: Duration = Duration::from_secs(8);
@@ -23,7 +23,7 @@ const PROBE_TIME: Duration = Duration::from_secs(8);
 /// Why a worker could not be had.
 pub(super) struct StartError {
     pub(super) outcome: StartOutcome,
-    /// What the worker was to be started with is at fault, whatever the server.
+    /// The worker's launch is at fault, whatever the server.
     pub(super) is_for_config: bool,
     pub(super) why: String,
     /// A process that is asked otherwise may do better.
@@ -64,7 +64,7 @@ pub(super) async fn start(
         connection.flow().clone(),
     )
     .await;
-    // A launcher that fails as well says the same at more length, if it says it.
+    // A launcher that fails as well says why at more length, if it does.
     let behind = |why: String| match &not_installed {
         Some(not_installed) => format!("{not_installed}\nrun as written instead: {why}"),
         None => why,
@@ -118,7 +118,7 @@ pub(super) async fn complete_handshake(
             return handshake.await;
         }
         let mut handshake = handshake;
-        if let Ok(told) = tokio::time::timeout(PROBE_PATIENCE, &mut handshake).await {
+        if let Ok(told) = tokio::time::timeout(PROBE_TIMEOUT, &mut handshake).await {
             return told;
         }
         // Silent: does it not read yet, or not know the question?

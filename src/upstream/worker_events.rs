@@ -4,7 +4,7 @@ use super::connection::WorkerConnection;
 use crate::ids::ServerName;
 use crate::worker::Exit;
 
-/// What happens to a worker or to a package.
+/// An event of a worker or a package.
 #[derive(Clone, Copy, Debug)]
 pub enum WorkerEvent<'a> {
     /// A process is being started.
@@ -21,7 +21,7 @@ pub enum WorkerEvent<'a> {
     Package(PackageEvent, &'a ServerName, &'a str),
 }
 
-/// What happens to a package.
+/// An event of a package.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PackageEvent {
     /// The package is being installed.

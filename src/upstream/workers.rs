@@ -25,9 +25,9 @@ use crate::worker::Guardian;
 /// Page-outs at once.
 const PAGE_OUTS: usize = 2;
 
-/// What workers are started with and told to.
+/// The services that workers are started with and told to.
 #[derive(Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct WorkerDependencies {
     /// What servers have told.
     pub(crate) knowledge: Arc<Knowledge>,
     /// The pool.toml in force.
@@ -70,27 +70,27 @@ impl Workers {
     pub(crate) fn new(
         limits: Limits,
         observer: Arc<dyn Observer>,
-        surroundings: Surroundings,
+        dependencies: WorkerDependencies,
     ) -> Arc<Self> {
         Arc::new_cyclic(|workers: &Weak<Self>| {
             let lifecycle = Weak::clone(workers) as Weak<dyn Lifecycle>;
             let services = Services {
                 pool: Pool::new(limits, Arc::new(WorkerLauncher(lifecycle)), observer),
-                knowledge: surroundings.knowledge,
-                config: surroundings.config,
-                ledger: surroundings.ledger,
-                metrics: surroundings.metrics,
-                audit: surroundings.audit,
-                trace: surroundings.trace,
+                knowledge: dependencies.knowledge,
+                config: dependencies.config,
+                ledger: dependencies.ledger,
+                metrics: dependencies.metrics,
+                audit: dependencies.audit,
+                trace: dependencies.trace,
                 tasks: TaskTracker::new(),
-                events: surroundings.events,
+                events: dependencies.events,
             };
             Self {
                 services: Arc::new(services),
-                guardian: surroundings.guardian,
-                installer: surroundings.installer,
+                guardian: dependencies.guardian,
+                installer: dependencies.installer,
                 page_outs: Semaphore::new(PAGE_OUTS),
-                sink: surroundings.sink,
+                sink: dependencies.sink,
                 connections: RwLock::default(),
                 spares: Mutex::default(),
             }

@@ -85,7 +85,7 @@ fn folder_of(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
             .any(|it| it == controller)
             .then_some(fields.next()?)
     })?;
-    place(mounts, own, |kind, options| {
+    group_folder(mounts, own, |kind, options| {
         kind == "cgroup" && options.split(',').any(|it| it == controller)
     })
 }
@@ -93,11 +93,11 @@ fn folder_of(mounts: &str, own: &str, controller: &str) -> Option<PathBuf> {
 /// The folder of this process in the one hierarchy of version 2.
 fn unified_folder(mounts: &str, own: &str) -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    place(mounts, own, |kind, _| kind == "cgroup2")
+    group_folder(mounts, own, |kind, _| kind == "cgroup2")
 }
 
 /// Where a group is mounted. `mounts` as in proc_pid_mountinfo(5).
-fn place(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
+fn group_folder(mounts: &str, own: &str, is_it: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let (mounted, of) = line.split_once(" - ")?;
         let mut of = of.split(' ');
@@ -323,7 +323,7 @@ fn limit_memory(folder: &Path, limit: u64, is_unified: bool) -> io::Result<()> {
     let most = limit.saturating_add(limit / 8).to_string();
     if is_unified {
         fs::write(folder.join("memory.max"), most)?;
-        // What is left of a tree of processes of which one was killed does not work.
+        // The rest of a tree of processes of which one was killed does not work.
         return fs::write(folder.join("memory.oom.group"), "1");
     }
     fs::write(folder.join("memory.limit_in_bytes"), most)

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
 
-/// What became of the first process of a worker.
+/// The end of the first process of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatusKind {
     /// The leader exited with this status, 0 to 255.

@@ -35,7 +35,7 @@ impl Worker {
         self.0.started_at
     }
 
-    /// What waits to be written to its stdin is charged to that account from now on, unless another is charged
+    /// Bytes that wait to be written to its stdin are charged to that account from now on, unless another is charged
     /// already.
     pub fn charge_to(&self, account: &Account) {
         self.0.unsent.charge_to(account);
@@ -50,7 +50,7 @@ impl Worker {
         self.0.unsent.push(message, Delivery::AtOnce)
     }
 
-    /// Sends one message to a worker that is busy: what others are about to send it goes in the same write,
+    /// Sends one message to a worker that is busy: what others are about to send it goes in that write too,
     /// so that it is not woken for each.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
-//! Who takes what a worker says.
+//! The receiver of what a worker says.
 
 use bytes::Bytes;
 
+use super::egress_attempt::EgressAttempt;
 use super::exit::Exit;
-use super::reached::Reached;
 use crate::protocol::Broken;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,
@@ -30,15 +30,15 @@ pub trait Inbox: Send + Sync + 'static {
         let _waits = line;
         false
     }
-    /// Whether nobody waits for what a piece of a line says. What somebody may wait for is delivered as it is if it does not go
-    /// on.
+    /// Whether nobody waits for what a piece of a line says. A message that somebody may wait for is delivered as it is if it does not
+    /// go on.
     fn is_log(&self, line: &[u8]) -> bool {
         let _nobody = line;
         true
     }
     /// The worker tried to reach a host, where its network has a list. Called from other tasks than its reader, and not after
     /// nothing of the worker is left.
-    fn reached(&self, reached: &Reached) {
+    fn reached(&self, reached: &EgressAttempt) {
         let _nobody_counts = reached;
     }
     /// The first process ended. The last call, and made exactly once; what else belongs to the

@@ -25,7 +25,7 @@ pub(super) struct Pipes {
     pub(super) stderr: pipe::Receiver,
 }
 
-/// What a task of a worker has to say at its end.
+/// The end of a task of a worker.
 enum TaskEnd {
     Reader,
     Writer(WriterEnd),
@@ -38,15 +38,15 @@ struct Life {
     writer: AbortHandle,
 }
 
-/// What the life task waits for.
+/// The event that woke the life task.
 enum Wake {
-    Asked,
+    Ask,
     ProcessState(ProcessState),
     Deadline,
     Task(Result<TaskEnd, JoinError>),
 }
 
-/// Runs a worker until nothing of it is left. What it says and is told is worked on in the turns of `flow`.
+/// Runs a worker until nothing of it is left. The worker's input and output are worked on in the turns of `flow`.
 pub(super) async fn run(
     shared: Arc<Shared>,
     pipes: Pipes,
@@ -88,7 +88,7 @@ pub(super) async fn run(
     };
     // The first look at the processes must not miss what came before this task ran.
     processes.mark_changed();
-    while !life.turn(&mut processes).await {}
+    while !life.step(&mut processes).await {}
     life.finish().await;
     let exit = shared.exit();
     if let Some(group) = &shared.group {
@@ -100,10 +100,10 @@ pub(super) async fn run(
 
 impl Life {
     /// Waits for one event and handles it; whether the worker is gone.
-    async fn turn(&mut self, processes: &mut watch::Receiver<ProcessState>) -> bool {
+    async fn step(&mut self, processes: &mut watch::Receiver<ProcessState>) -> bool {
         let deadline = self.stop_sequence.deadline();
         let wake = tokio::select! {
-            () = self.shared.asks.wake.notified() => Wake::Asked,
+            () = self.shared.asks.wake.notified() => Wake::Ask,
             changed = processes.changed() => match changed {
                 Ok(()) => Wake::ProcessState(*processes.borrow_and_update()),
                 // Nobody reports any more: the runtime is ending, and with it the guardian.
@@ -115,7 +115,7 @@ impl Life {
             Some(end) = self.tasks.join_next() => Wake::Task(end),
         };
         match wake {
-            Wake::Asked => self.asked().await,
+            Wake::Ask => self.asked().await,
             Wake::ProcessState(processes) => {
                 if processes.leader.is_some() {
                     self.handle(Event::LeaderExited).await;

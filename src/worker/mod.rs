@@ -18,14 +18,14 @@
 //! - Memory is bounded by [`Options`]: one message, the unsent bytes, the stderr lines.
 //! - Nobody survives the supervisor: see the module `guardian`.
 //!
-//! What a worker with a list of hosts reaches goes through the supervisor (module `egress`), and ends with the worker.
+//! The connections of a worker with a list of hosts go through the supervisor (module `egress`), and ends with the worker.
 //!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 
 mod cgroup;
 mod disk;
 mod egress;
-mod enclosure;
+mod egress_attempt;
 mod exit;
 pub mod framing;
 mod guardian;
@@ -33,10 +33,10 @@ mod handle;
 mod inbox;
 mod life;
 pub mod memory;
+mod mount_plan;
 mod options;
 mod output;
 mod processor_use;
-mod reached;
 mod resolving;
 mod spawn;
 mod spawn_error;
@@ -49,16 +49,16 @@ mod strict;
 pub use cgroup::{Breaches, Groups, groups};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
+pub use egress_attempt::EgressAttempt;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
-    Domains, Guardian, GuardianError, NoWalls, can_be_strict, can_have_list_of_hosts,
+    Domains, Guardian, GuardianError, IsolationUnavailable, can_be_strict, can_have_list_of_hosts,
     can_have_no_network, can_hide_from_users, can_make_read_only, domains, run_guardian_if_asked,
 };
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
 pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
-pub use reached::Reached;
 pub use spawn::{find_program, out_of_reach, spawn};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

@@ -33,7 +33,7 @@ impl Default for Options {
     }
 }
 
-/// What went through a worker's pipes so far.
+/// The traffic through a worker's pipes so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Bytes that wait to be written to stdin.

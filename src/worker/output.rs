@@ -38,7 +38,7 @@ const FLOOD_WINDOW: Duration = Duration::from_millis(20);
 /// Messages that are worked on before others have their turn: a buffer can hold thousands.
 const MESSAGES: usize = 16;
 /// How long they are worked on at the most, but for the last one: one may be for many.
-const TURN: Duration = Duration::from_micros(200);
+const SLICE: Duration = Duration::from_micros(200);
 /// How long nothing comes behind a piece of a line until it is looked at: who writes a message and its line end one after
 /// the other is not that slow.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -56,7 +56,7 @@ trait Sink {
     fn settle(&mut self) -> impl Future<Output = ()> + Send;
 
     /// How long nothing may come until it is told so. `None`: it need not know.
-    fn patience(&self) -> Option<Duration> {
+    fn line_timeout(&self) -> Option<Duration> {
         None
     }
 
@@ -66,7 +66,7 @@ trait Sink {
     }
 }
 
-/// What one read gave.
+/// The result of one read.
 enum Step {
     Some { bytes: usize, messages: usize },
     Nothing,
@@ -125,7 +125,7 @@ async fn read(
     sink: &mut impl Sink,
 ) -> bool {
     loop {
-        let due = sink.patience().map(|patience| Instant::now() + patience);
+        let due = sink.line_timeout().map(|timeout| Instant::now() + timeout);
         let silence = async {
             match due {
                 Some(due) => sleep_until(due).await,
@@ -258,13 +258,13 @@ struct Stdout<'a> {
     silences: u8,
 }
 
-/// What is worked on before others have their turn.
-struct Turn {
+/// How much of a worker's output is worked on before other tasks run.
+struct TimeSlice {
     since: Instant,
     left: usize,
 }
 
-impl Turn {
+impl TimeSlice {
     fn begin() -> Self {
         Self {
             since: Instant::now(),
@@ -274,7 +274,7 @@ impl Turn {
 
     /// Whether one more message may be worked on.
     fn take(&mut self) -> bool {
-        let may = self.left > 0 && (self.left == MESSAGES || self.since.elapsed() < TURN);
+        let may = self.left > 0 && (self.left == MESSAGES || self.since.elapsed() < SLICE);
         self.left = self.left.saturating_sub(1);
         may
     }
@@ -305,10 +305,10 @@ impl Sink for Stdout<'_> {
         self.is_joining_large = self.inbox.joining() + CHUNK >= LARGE;
         let mut framer = std::mem::replace(&mut self.framer, Framer::new(0));
         let mut messages = 0;
-        let mut turn = Turn::begin();
+        let mut slice = TimeSlice::begin();
         framer.feed(bytes, |frame| {
             messages += 1;
-            if self.is_large(&frame) || !self.waiting.is_empty() || !turn.take() {
+            if self.is_large(&frame) || !self.waiting.is_empty() || !slice.take() {
                 self.waiting.push_back(frame);
             } else {
                 deliver(self.shared, &**self.inbox, frame);
@@ -331,14 +331,14 @@ impl Sink for Stdout<'_> {
                 continue;
             }
             tokio::task::yield_now().await;
-            let mut turn = Turn::begin();
-            while let Some(frame) = self.next(|it, frame| !it.is_large(frame) && turn.take()) {
+            let mut slice = TimeSlice::begin();
+            while let Some(frame) = self.next(|it, frame| !it.is_large(frame) && slice.take()) {
                 deliver(self.shared, &**self.inbox, frame);
             }
         }
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn line_timeout(&self) -> Option<Duration> {
         let is_open = || match self.framer.begun().trim_ascii_end() {
             [.., b'}' | b']'] => PAUSE,
             _ => STALLED,
@@ -351,7 +351,7 @@ impl Sink for Stdout<'_> {
     }
 
     async fn silence(&mut self) {
-        self.silences = match self.patience() {
+        self.silences = match self.line_timeout() {
             Some(STALLED) => 2,
             _ => 1,
         };
@@ -490,11 +490,11 @@ mod tests {
 
     #[test]
     fn a_turn_ends_after_so_many_messages_and_after_so_long() {
-        let mut turn = Turn::begin();
-        turn.since = Instant::now() + Duration::from_secs(60);
-        assert_eq!((0..100).filter(|_| turn.take()).count(), MESSAGES);
-        let mut slow = Turn::begin();
-        slow.since = Instant::now() - 2 * TURN;
+        let mut slice = TimeSlice::begin();
+        slice.since = Instant::now() + Duration::from_secs(60);
+        assert_eq!((0..100).filter(|_| slice.take()).count(), MESSAGES);
+        let mut slow = TimeSlice::begin();
+        slow.since = Instant::now() - 2 * SLICE;
         assert_eq!(
             (0..100).filter(|_| slow.take()).count(),
             1,

@@ -1,15 +1,15 @@
 //! Files by which a worker with a list of hosts looks up names: by its own network's DNS, and nothing else.
 
-use super::guardian::Written;
+use super::guardian::FileContents;
 use crate::egress::Network;
 
 /// The files of a worker in that network. Looks at the host's.
-pub(super) fn files(network: &Network) -> Vec<Written> {
+pub(super) fn files(network: &Network) -> Vec<FileContents> {
     if network.allowed().is_none() {
         return vec![];
     }
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let file = |path: &str, text: String| Written {
+    let file = |path: &str, text: String| FileContents {
         path: path.into(),
         text,
     };

@@ -13,14 +13,14 @@ use tracing::Instrument;
 use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
-use super::enclosure::Enclosure;
 use super::guardian::{
-    Files, Launch, LaunchError, Launched, NoWalls, Root, can_be_strict, can_have_list_of_hosts,
-    can_have_no_network, can_hide_from_users, can_make_read_only,
+    Files, IsolationUnavailable, Launch, LaunchError, Launched, Root, can_be_strict,
+    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only,
 };
 use super::life::{self, Pipes};
+use super::mount_plan::MountPlan;
 use super::spawn_error::{SpawnError, explain};
-use super::state::{Provisions, Shared};
+use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
 use super::strict;
 use super::{Guardian, Inbox, Options, Worker, resolving};
@@ -28,13 +28,13 @@ use crate::egress::Network;
 use crate::fair::Flow;
 use crate::folders;
 use crate::ids::WorkerId;
-use crate::launch::{Closed, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
+use crate::launch::{Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
 
 /// Where a command is looked up when the environment of the worker has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Starts the process `spec` describes and the tasks that serve it. Creates the folders of `spec`
-/// first. `id` must not be in use by another worker of this guardian. What it says is worked on in the turns of `flow`.
+/// first. `id` must not be in use by another worker of this guardian. The worker's output is worked on in the turns of `flow`.
 ///
 /// Must be called within a tokio runtime. When the call is cancelled, what was started is killed.
 ///
@@ -87,7 +87,7 @@ pub async fn spawn(
         }
         _ => None,
     };
-    let provisions = Provisions {
+    let provisions = LaunchResources {
         stderr: StderrLog::new(id, options.stderr_lines, spec.redactor.clone()),
         group,
         began_full,
@@ -131,7 +131,7 @@ fn allowed(spec: &LaunchSpec) -> Option<Arc<crate::egress::AllowList>> {
     spec.sandbox.as_ref()?.network.allowed().cloned()
 }
 
-/// What is known before the guardian is asked.
+/// The launch as it is prepared before the guardian is asked.
 struct Prepared {
     /// Path of the program.
     program: PathBuf,
@@ -149,7 +149,7 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
         Some(RunsAs::OneOf(_)) => return Err(SpawnError::NoUser("none was lent".to_owned())),
         Some(RunsAs::Supervisor) | None => None,
     };
-    check_walls(spec, user)?;
+    check_isolation(spec, user)?;
     make_folders(spec, user)?;
     spec.secret_files
         .write(user)
@@ -179,18 +179,18 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
             files,
         });
     }
-    let enclosure = match can_mount_for(user) {
-        true => Enclosure::of(spec, user),
-        false => Enclosure::of_permissions(),
+    let mount_plan = match can_mount_for(user) {
+        true => MountPlan::of(spec, user),
+        false => MountPlan::of_permissions(),
     };
     if let Some(user) = user {
-        check_ways(spec, &enclosure, user, &program, &cwd)?;
+        check_paths(spec, &mount_plan, user, &program, &cwd)?;
     }
     Ok(Prepared {
         program,
         user,
         files: Files {
-            mounts: enclosure.mounts(),
+            mounts: mount_plan.mounts(),
             written: spec
                 .sandbox
                 .iter()
@@ -201,17 +201,17 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
     })
 }
 
-/// Whether the host has the walls that a launch is to have; nothing is started without.
-fn check_walls(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
+/// Whether the host can give the isolation that a launch is to have; nothing is started without.
+fn check_isolation(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
     let Some(sandbox) = &spec.sandbox else {
         return Ok(());
     };
     if sandbox.strict.is_some() {
         let key = "`sandbox = \"strict\"`";
-        can_be_strict().map_err(|why| SpawnError::NoWalls { key, why })?;
+        can_be_strict().map_err(|why| SpawnError::IsolationUnavailable { key, why })?;
         if user.is_none() && nix::unistd::geteuid().is_root() {
-            let why = NoWalls::users();
-            return Err(SpawnError::NoWalls { key, why });
+            let why = IsolationUnavailable::users();
+            return Err(SpawnError::IsolationUnavailable { key, why });
         }
     }
     let own_network = match &sandbox.network {
@@ -220,11 +220,11 @@ fn check_walls(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
         Network::Allow(_) => Some(("`network` with a list", can_have_list_of_hosts())),
     };
     if let Some((key, found)) = own_network {
-        found.map_err(|why| SpawnError::NoWalls { key, why })?;
+        found.map_err(|why| SpawnError::IsolationUnavailable { key, why })?;
         if user.is_none() && nix::unistd::geteuid().is_root() {
             // Root goes back to the host's network.
-            let why = NoWalls::users();
-            return Err(SpawnError::NoWalls { key, why });
+            let why = IsolationUnavailable::users();
+            return Err(SpawnError::IsolationUnavailable { key, why });
         }
     }
     Ok(())
@@ -250,7 +250,7 @@ fn check_seen(
     for (key, path) in named.chain([(None, program)]) {
         if let Some(why) = unreadable_itself(path, user) {
             let command = || format!("command `{}`", spec.program);
-            return Err(SpawnError::Closed {
+            return Err(SpawnError::Inaccessible {
                 what: key.map_or_else(command, |key| format!("`{key}`")),
                 key: key.cloned(),
                 path: path.to_owned(),
@@ -307,7 +307,7 @@ fn make_folders(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> 
     Ok(())
 }
 
-/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. What is not there
+/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. A folder that is not there
 /// when the worker starts is not shown to it, and what it wrote would go with it.
 fn make_launcher_folders(packages: &Path, user: Option<u32>) -> Result<(), SpawnError> {
     if packages.as_os_str().is_empty() {
@@ -351,12 +351,12 @@ fn make_private(folder: &Path) -> io::Result<()> {
 pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, SpawnError)> {
     let path = spec.env.get("PATH").map(|path| path.expose_secret());
     let base = Path::new("/");
-    // That there is none is told elsewhere.
+    // A missing program is told elsewhere.
     let program = find_program(&spec.program, path.unwrap_or(DEFAULT_PATH), base).ok()?;
     let is_strict = spec.sandbox.as_ref().and_then(|it| it.strict.as_ref());
-    let enclosure = match can_hide_from_users() {
-        true => Enclosure::of(spec, Some(user)),
-        false => Enclosure::of_permissions(),
+    let mount_plan = match can_hide_from_users() {
+        true => MountPlan::of(spec, Some(user)),
+        false => MountPlan::of_permissions(),
     };
     let checked = match (is_strict, &spec.sandbox) {
         (Some(strict), Some(sandbox)) => {
@@ -365,49 +365,50 @@ pub fn out_of_reach(spec: &LaunchSpec, user: u32) -> Option<(Option<String>, Spa
             let cwd = Some(spec.cwd.as_path()).filter(|cwd| cwd.exists());
             check_seen(spec, &root, Some(user), &program, cwd.unwrap_or(&program))
         }
-        _ => check_ways(spec, &enclosure, user, &program, base),
+        _ => check_paths(spec, &mount_plan, user, &program, base),
     };
     let error = checked.err()?;
     let key = match &error {
-        SpawnError::Closed { key, .. } => key.clone(),
+        SpawnError::Inaccessible { key, .. } => key.clone(),
         _ => None,
     };
     Some((key, error))
 }
 
 /// Whether the user of a worker comes to what it is started from, and to what pool.toml names.
-fn check_ways(
+fn check_paths(
     spec: &LaunchSpec,
-    enclosure: &Enclosure,
+    mount_plan: &MountPlan,
     user: u32,
     program: &Path,
     cwd: &Path,
 ) -> Result<(), SpawnError> {
-    let closed =
-        |key: Option<&String>, what: String, path: &Path, why: Closed| SpawnError::Closed {
+    let closed = |key: Option<&String>, what: String, path: &Path, why: Inaccessible| {
+        SpawnError::Inaccessible {
             key: key.cloned(),
             what,
             path: path.to_owned(),
             user,
             why,
-        };
+        }
+    };
     for named in spec.sandbox.iter().flat_map(|sandbox| &sandbox.named) {
-        if let Some(why) = enclosure.unreadable(&named.path, user) {
+        if let Some(why) = mount_plan.unreadable(&named.path, user) {
             let what = format!("`{}`", named.key);
             return Err(closed(Some(&named.key), what, &named.path, why));
         }
     }
     for folder in &spec.folders {
-        if let Some(why) = enclosure.closed(folder, user) {
+        if let Some(why) = mount_plan.closed(folder, user) {
             let what = "its own folder (choose another `state.dir`)".to_owned();
             return Err(closed(None, what, folder, why));
         }
     }
-    if let Some(why) = enclosure.closed(program, user) {
+    if let Some(why) = mount_plan.closed(program, user) {
         let what = format!("command `{}`", spec.program);
         return Err(closed(None, what, program, why));
     }
-    if let Some(why) = enclosure.closed(cwd, user) {
+    if let Some(why) = mount_plan.closed(cwd, user) {
         return Err(closed(None, "the working directory".to_owned(), cwd, why));
     }
     Ok(())

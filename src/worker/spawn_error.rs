@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::guardian::{LaunchError, NoWalls, SpawnFailure, Stage};
-use crate::launch::{Closed, LaunchSpec};
+use super::guardian::{IsolationUnavailable, LaunchError, SpawnFailure, Stage};
+use crate::launch::{Inaccessible, LaunchSpec};
 
 /// Why a worker could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +64,7 @@ pub enum SpawnError {
     #[error(
         "{what}: {} is out of reach of the user that this tenant's servers run as ({user}): {why}. Put it where others may read it, such as /opt or /srv, open that to others (a folder by `chmod o+x`, a file by `chmod o+r`), or write `sandbox = \"none\"` for this server, which then runs as root beside all tenants' data", path.display()
     )]
-    Closed {
+    Inaccessible {
         /// The key that names it, if one does.
         key: Option<String>,
         /// The key, or what it is.
@@ -74,20 +74,20 @@ pub enum SpawnError {
         /// The user.
         user: u32,
         /// What closes it.
-        why: Closed,
+        why: Inaccessible,
     },
     /// No user is free for the process.
     #[error("no user of its own for it: {0}")]
     NoUser(String),
-    /// The host cannot give the process the walls that it is to have.
+    /// The host cannot give the process the isolation that it is to have.
     #[error(
         "{key} cannot be had on this host: {why} (`stdiopool doctor` says what it takes); it is not started without"
     )]
-    NoWalls {
+    IsolationUnavailable {
         /// The key with its value.
         key: &'static str,
         /// What is missing.
-        why: NoWalls,
+        why: IsolationUnavailable,
     },
     /// The process would not see what it needs.
     #[error(
@@ -129,7 +129,7 @@ impl SpawnError {
         let is_it = |path: &Path| std::path::absolute(cwd).is_ok_and(|cwd| path == cwd);
         match self {
             Self::ClosedFolder { .. } => true,
-            Self::Closed { path, .. } | Self::Unseen { path, .. } => is_it(path),
+            Self::Inaccessible { path, .. } | Self::Unseen { path, .. } => is_it(path),
             _ => false,
         }
     }

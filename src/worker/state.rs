@@ -15,7 +15,7 @@ use super::stderr::StderrLog;
 use super::stdin::Unsent;
 use crate::ids::WorkerId;
 
-/// What all handles and tasks of a worker share.
+/// The state that all handles and tasks of a worker share.
 pub(super) struct Shared {
     pub(super) id: WorkerId,
     pub(super) pid: u32,
@@ -54,13 +54,13 @@ pub(super) enum Ask {
     StdoutEnded,
 }
 
-/// What a worker has got before its process was started.
+/// The resources that a worker has got before its process was started.
 #[derive(Debug)]
-pub(super) struct Provisions {
+pub(super) struct LaunchResources {
     pub(super) stderr: StderrLog,
     /// The control group of its limits, if it has any.
     pub(super) group: Option<Group>,
-    /// Its folders took more than they may: its files do not grow.
+    /// The worker's folders took more than they may: its files do not grow.
     pub(super) began_full: bool,
 }
 
@@ -69,9 +69,9 @@ impl Shared {
         id: WorkerId,
         launched: super::guardian::Launched,
         options: &Options,
-        provisions: Provisions,
+        provisions: LaunchResources,
     ) -> Self {
-        let Provisions {
+        let LaunchResources {
             stderr,
             group,
             began_full,

@@ -100,7 +100,7 @@ impl StderrLog {
     /// The last `n` lines and, without a gap or a repetition, those from now on.
     pub(crate) fn follow(&self, n: usize) -> (Vec<String>, broadcast::Receiver<String>) {
         let state = self.state.lock();
-        // `feed` sends under the same lock.
+        // `feed` sends under this lock.
         (state.tail(n), self.feed.subscribe())
     }
 

@@ -94,7 +94,7 @@ impl Unsent {
         }
     }
 
-    /// What waits from now on is charged to that account, unless another is charged already.
+    /// Bytes that wait are charged to that account from now on, unless another is charged already.
     pub(crate) fn charge_to(&self, account: &Account) {
         let mut queue = self.queue.lock();
         if queue.charge.is_none() {
@@ -113,7 +113,7 @@ impl Unsent {
             return Err(SendError::Full { unsent });
         }
         let mut has_begun = false;
-        // Nothing waits and nothing is in flight: what is written now keeps its place. It spares the
+        // Nothing waits and nothing is in flight: what is written now keeps its order. Writing here spares the
         // writer a turn, which costs more than the write.
         if unsent == 0
             && delivery == Delivery::AtOnce

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// How long a worker may live on after it closed its stdout: time to exit by itself.
 pub(crate) const MUTE_GRACE: Duration = Duration::from_secs(1);
 
-/// What happened to the worker.
+/// An event of the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Stop,

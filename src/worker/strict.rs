@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::guardian::{Place, Root};
+use super::guardian::{Root, RootEntry};
 use crate::launch::{LaunchSpec, Sandbox, Strict};
 
 /// Folders of programs and libraries. Some are links into others.
@@ -67,7 +67,7 @@ pub(super) fn root_of(
     strict: &Strict,
     program: &Path,
 ) -> Root {
-    let mut places: Vec<Place> = SYSTEM.iter().filter_map(|path| system(path)).collect();
+    let mut entries: Vec<RootEntry> = SYSTEM.iter().filter_map(|path| system(path)).collect();
     let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name));
     let named = sandbox.named.iter().map(|named| named.path.clone());
     let read = settings
@@ -75,28 +75,28 @@ pub(super) fn root_of(
         .chain(named)
         .chain(strict.readable.iter().cloned());
     for path in read {
-        places.extend(read_at(&path));
+        entries.extend(read_at(&path));
     }
-    places.extend(spec.read_only.iter().cloned().map(read_only));
+    entries.extend(spec.read_only.iter().cloned().map(read_only));
     for path in &strict.writable {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if real != *path {
             let (path, real) = (path.clone(), real.clone());
-            places.push(Place::Link(path.into(), real.into()));
+            entries.push(RootEntry::Link(path.into(), real.into()));
         }
-        places.push(Place::Writable(real.into()));
+        entries.push(RootEntry::Writable(real.into()));
     }
     let own = own_folders(spec);
-    places.extend(own.into_iter().map(|path| Place::Writable(path.into())));
+    entries.extend(own.into_iter().map(|path| RootEntry::Writable(path.into())));
     let hidden = sandbox.hidden.iter().cloned();
-    places.extend(hidden.map(|path| Place::Empty(path.into())));
-    let mut places = without_needless(places);
-    if !is_seen(&places, program) {
-        places.extend(read_at(program));
-        places = without_needless(places);
+    entries.extend(hidden.map(|path| RootEntry::Empty(path.into())));
+    let mut entries = without_needless(entries);
+    if !is_seen(&entries, program) {
+        entries.extend(read_at(program));
+        entries = without_needless(entries);
     }
-    let is_in_tmp = |place: &Place| {
-        let path = path_of(place);
+    let is_in_tmp = |entry: &RootEntry| {
+        let path = path_of(entry);
         ["/tmp", "/var/tmp"].iter().any(|tmp| path.starts_with(tmp))
     };
     let tmp = spec.env.get("TMPDIR").map(|it| it.expose_secret());
@@ -104,9 +104,9 @@ pub(super) fn root_of(
         .map(PathBuf::from)
         .filter(|it| spec.folders.contains(it));
     // Folders would be made in it for what is to be seen below it.
-    let tmp = tmp.filter(|_| !places.iter().any(is_in_tmp));
+    let tmp = tmp.filter(|_| !entries.iter().any(is_in_tmp));
     Root {
-        places,
+        entries,
         tmp: tmp.map(PathBuf::into_os_string),
         files: vec![],
     }
@@ -114,15 +114,15 @@ pub(super) fn root_of(
 
 /// Whether a worker with that root sees what is at a path.
 pub(super) fn shows(root: &Root, path: &Path) -> bool {
-    is_seen(&root.places, path)
+    is_seen(&root.entries, path)
 }
 
-fn is_seen(places: &[Place], path: &Path) -> bool {
-    nearest(places, path).is_some_and(|place| !matches!(place, Place::Empty(_)))
+fn is_seen(entries: &[RootEntry], path: &Path) -> bool {
+    nearest(entries, path).is_some_and(|entry| !matches!(entry, RootEntry::Empty(_)))
 }
 
 /// What is read at a path, as far as it is there: a link stays one, as programs look for what they need beside what it leads to.
-fn read_at(path: &Path) -> Vec<Place> {
+fn read_at(path: &Path) -> Vec<RootEntry> {
     if !is_shown(path) {
         return vec![];
     }
@@ -132,7 +132,7 @@ fn read_at(path: &Path) -> Vec<Place> {
     let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
     match is_link {
         true => vec![
-            Place::Link(path.into(), real.clone().into()),
+            RootEntry::Link(path.into(), real.clone().into()),
             read_only(real),
         ],
         false => vec![read_only(path.to_owned()), read_only(real)],
@@ -154,69 +154,69 @@ fn is_shown(path: &Path) -> bool {
     path.is_absolute() && path.parent().is_some() && !MADE.iter().any(|made| path.starts_with(made))
 }
 
-fn read_only(path: PathBuf) -> Place {
-    Place::ReadOnly(path.into())
+fn read_only(path: PathBuf) -> RootEntry {
+    RootEntry::ReadOnly(path.into())
 }
 
 /// A folder of the system as it is: where `/bin` is a link to `/usr/bin`, it is one.
-fn system(path: &str) -> Option<Place> {
+fn system(path: &str) -> Option<RootEntry> {
     let meta = Path::new(path).symlink_metadata().ok()?;
     let target = meta.is_symlink().then(|| std::fs::read_link(path).ok());
     match target.flatten().filter(|target| target.is_relative()) {
-        Some(target) => Some(Place::Link(path.into(), target.into())),
-        None => Some(Place::ReadOnly(path.into())),
+        Some(target) => Some(RootEntry::Link(path.into(), target.into())),
+        None => Some(RootEntry::ReadOnly(path.into())),
     }
 }
 
-fn path_of(place: &Place) -> &Path {
-    match place {
-        Place::Link(path, _)
-        | Place::ReadOnly(path)
-        | Place::Writable(path)
-        | Place::Empty(path) => Path::new(path),
+fn path_of(entry: &RootEntry) -> &Path {
+    match entry {
+        RootEntry::Link(path, _)
+        | RootEntry::ReadOnly(path)
+        | RootEntry::Writable(path)
+        | RootEntry::Empty(path) => Path::new(path),
     }
 }
 
-/// Which of several at one path counts: the last.
-fn rank(place: &Place) -> u8 {
-    match place {
-        Place::Empty(_) => 0,
-        Place::ReadOnly(_) => 1,
-        Place::Link(..) => 2,
-        Place::Writable(_) => 3,
+/// The rank among several entries at one path: the last counts.
+fn rank(entry: &RootEntry) -> u8 {
+    match entry {
+        RootEntry::Empty(_) => 0,
+        RootEntry::ReadOnly(_) => 1,
+        RootEntry::Link(..) => 2,
+        RootEntry::Writable(_) => 3,
     }
 }
 
-/// The place that a path is in, or is.
-fn nearest<'p>(places: &'p [Place], path: &Path) -> Option<&'p Place> {
-    let above = places.iter().filter(|it| path.starts_with(path_of(it)));
+/// The entry that a path is in, or is.
+fn nearest<'p>(entries: &'p [RootEntry], path: &Path) -> Option<&'p RootEntry> {
+    let above = entries.iter().filter(|it| path.starts_with(path_of(it)));
     above.max_by_key(|it| path_of(it).components().count())
 }
 
-/// Sorts places, what is above first, and takes out what is seen in the same way without.
-fn without_needless(mut places: Vec<Place>) -> Vec<Place> {
-    let depth = |place: &Place| path_of(place).components().count();
-    places.sort_by(|a, b| {
+/// Sorts entries, what is above first, and takes out what is seen so without.
+fn without_needless(mut entries: Vec<RootEntry>) -> Vec<RootEntry> {
+    let depth = |entry: &RootEntry| path_of(entry).components().count();
+    entries.sort_by(|a, b| {
         let key = |it| (depth(it), path_of(it), rank(it));
         key(a).cmp(&key(b))
     });
-    let mut kept: Vec<Place> = Vec::new();
-    for place in places {
-        if kept.last().is_some_and(|it| path_of(it) == path_of(&place)) {
+    let mut kept: Vec<RootEntry> = Vec::new();
+    for entry in entries {
+        if kept.last().is_some_and(|it| path_of(it) == path_of(&entry)) {
             // A folder of a worker's own may be within one that is hidden, but is none that is.
             kept.pop();
         }
-        let around = nearest(&kept, path_of(&place));
-        let is_needless = match (&place, around) {
-            (Place::Empty(_), None | Some(Place::Empty(_))) => true,
-            (Place::ReadOnly(_), Some(Place::ReadOnly(_) | Place::Link(..))) => true,
-            (Place::Writable(_), Some(Place::Writable(_))) => true,
+        let around = nearest(&kept, path_of(&entry));
+        let is_needless = match (&entry, around) {
+            (RootEntry::Empty(_), None | Some(RootEntry::Empty(_))) => true,
+            (RootEntry::ReadOnly(_), Some(RootEntry::ReadOnly(_) | RootEntry::Link(..))) => true,
+            (RootEntry::Writable(_), Some(RootEntry::Writable(_))) => true,
             // The link is there already.
-            (Place::Link(..), Some(around)) => !matches!(around, Place::Empty(_)),
+            (RootEntry::Link(..), Some(around)) => !matches!(around, RootEntry::Empty(_)),
             _ => false,
         };
         if !is_needless {
-            kept.push(place);
+            kept.push(entry);
         }
     }
     kept
@@ -226,22 +226,22 @@ fn without_needless(mut places: Vec<Place>) -> Vec<Place> {
 mod tests {
     use super::*;
 
-    fn write(path: &str) -> Place {
-        Place::Writable(path.into())
+    fn write(path: &str) -> RootEntry {
+        RootEntry::Writable(path.into())
     }
-    fn read(path: &str) -> Place {
-        Place::ReadOnly(path.into())
+    fn read(path: &str) -> RootEntry {
+        RootEntry::ReadOnly(path.into())
     }
-    fn empty(path: &str) -> Place {
-        Place::Empty(path.into())
+    fn empty(path: &str) -> RootEntry {
+        RootEntry::Empty(path.into())
     }
-    fn link(path: &str, target: &str) -> Place {
-        Place::Link(path.into(), target.into())
+    fn link(path: &str, target: &str) -> RootEntry {
+        RootEntry::Link(path.into(), target.into())
     }
 
     #[test]
     fn what_is_hidden_lies_over_what_is_read_and_own_folders_over_both() {
-        let places = without_needless(vec![
+        let entries = without_needless(vec![
             write("/srv/pool/state/data/a"),
             empty("/srv/pool/state"),
             empty("/other/state"),
@@ -250,7 +250,7 @@ mod tests {
             read("/srv/pool/state/packages/x"),
         ]);
         assert_eq!(
-            places,
+            entries,
             [
                 read("/srv/pool"),
                 empty("/srv/pool/state"),
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn links_of_the_system_stay_links_and_what_may_be_written_may_be_written() {
-        let places = without_needless(vec![
+        let entries = without_needless(vec![
             read("/bin"),
             link("/bin", "usr/bin"),
             read("/bin/sh"),
@@ -272,7 +272,7 @@ mod tests {
             read("/srv/docs/fixed"),
         ]);
         assert_eq!(
-            places,
+            entries,
             [
                 link("/bin", "usr/bin"),
                 write("/srv/docs"),
@@ -280,7 +280,7 @@ mod tests {
             ]
         );
         let root = Root {
-            places,
+            entries,
             tmp: None,
             files: vec![],
         };

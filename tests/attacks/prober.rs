@@ -93,7 +93,7 @@ pub(crate) async fn attempt(client: &Client, code: &str) -> Value {
     serde_json::from_str(answer.text()).expect("JSON")
 }
 
-/// Code that the walls must not let succeed.
+/// Code that the isolation must not let succeed.
 pub(crate) async fn assert_denied(client: &Client, code: &str) {
     let said = attempt(client, code).await;
     let errno = said["errno"].as_i64();

@@ -108,7 +108,7 @@ async fn there_is_no_privilege_left_and_none_to_be_had() {
     ] {
         assert_denied(&world.anna, code).await;
     }
-    // What no wall may be in the way of.
+    // What no isolation may prevent.
     let code = "open('/dev/stderr', 'w').write('x')\nopen('/dev/null', 'w').write('x')\nresult = len(open('/dev/urandom', 'rb').read(8)) + len(os.listdir('/proc/self/fd')) * 0";
     assert_eq!(told(&world.anna, code).await, 8);
 }

@@ -117,7 +117,7 @@ async fn nothing_of_the_host_is_there_but_what_it_needs() {
         ] {
             assert_denied(&world.anna, code).await;
         }
-        // What no wall may be in the way of.
+        // What no isolation may prevent.
         let code = "import tempfile, subprocess, socket\nopen('own', 'w').write('x')\nopen('/dev/stderr', 'w').write('x')\nopen('/dev/null', 'w').write('x')\nopen('/dev/shm/x', 'w').write('x')\nopen('/tmp/x', 'w').write('x')\nopen('/var/tmp/x', 'w').write('x')\ntempfile.TemporaryFile().write(b'x')\nos.openpty()\nos.rename('own', 'own2')\nresult = [subprocess.run(['sh', '-c', 'echo $(uname -n)'], capture_output=True, text=True).stdout, socket.gethostbyname('localhost'), open(os.environ['KEY_FILE']).read()]";
         let said = told(&world.anna, code).await;
         assert_eq!(said, json!(["localhost\n", "127.0.0.1", "annas-secret"]));

@@ -1,4 +1,4 @@
-//! What is shared is shared fairly: starting places, circuits, the slots of a worker.
+//! What is shared is shared fairly: start permits, circuits, the slots of a worker.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ async fn servers_of_one_tenant_that_never_answer_keep_no_other_from_starting() {
     let waiting: Vec<_> = (0..4)
         .map(|n| connect_in_vain(&pool, "hostile", &format!("hangs{n}")))
         .collect();
-    eventually("both starting places are taken", async || {
+    eventually("both start permits are taken", async || {
         pool.workers().await.len() >= 2
     })
     .await;

@@ -41,7 +41,7 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
         .await;
     let words = refused.split_once(": ").expect("behind the server").1;
     assert!(answer.message().contains(words), "{}", answer.message());
-    // Without such a variable there is another outlook.
+    // Without such a variable there is another forecast.
     let (ok, said) = check_in(dir.path(), &toml, &[("NPM_CONFIG_REGISTRY", "")]);
     assert!(ok, "{said}");
     for line in [

@@ -211,7 +211,7 @@ fn what_the_drawing_of_a_requests_way_names_is_there() {
     let text = include_str!("../../docs/architecture.md");
     let drawing = text.split("```").nth(1).expect("the first block");
     let words = drawing.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '_')));
-    let rooms = [
+    let modules = [
         "front/",
         "gateway/",
         "routing/",
@@ -221,7 +221,7 @@ fn what_the_drawing_of_a_requests_way_names_is_there() {
         "worker/",
     ];
     let named: Vec<_> = words
-        .filter(|word| rooms.iter().any(|room| word.starts_with(room)))
+        .filter(|word| modules.iter().any(|module| word.starts_with(module)))
         .collect();
     assert!(named.len() > 15, "{named:?}");
     let missing: Vec<_> = named.iter().filter(|path| !is_there(path)).collect();

@@ -30,9 +30,9 @@ const SPARE_DESCRIPTORS: usize = 16;
 /// What is only touched after a while is there when the clock starts.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-/// What the supervisor holds at one time.
+/// What the supervisor uses at one time.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct ResourceUse {
     /// In bytes.
     memory: u64,
     descriptors: usize,
@@ -40,7 +40,7 @@ struct Held {
     processes: usize,
 }
 
-impl Held {
+impl ResourceUse {
     fn by(served: &Served) -> Result<Self> {
         let pid = served.process.id();
         Ok(Self {
@@ -91,7 +91,7 @@ pub(super) async fn run(args: &HostileArgs, minutes: u64) -> Result<Section> {
     let mut bystander = Bystander::open(&served).await?;
     let warm_up = bystander.measure(WARM_UP).await;
     section.failures.extend(warm_up.failures);
-    let before = Held::by(&served)?;
+    let before = ResourceUse::by(&served)?;
     let rounds = args.rounds()?;
     let end = Instant::now() + Duration::from_secs(minutes * 60);
     let mut report = Report::default();
@@ -212,14 +212,14 @@ async fn settled(
     args: &HostileArgs,
     served: &Served,
     bystander: &mut Bystander,
-    before: Held,
-) -> Result<Held> {
+    before: ResourceUse,
+) -> Result<ResourceUse> {
     let deadline = Instant::now() + Duration::from_secs(args.settle);
     loop {
         let seen = bystander.measure(Duration::from_secs(2)).await;
         // The last session of the bystander with a server of its own has ended, but its worker may be on its way out.
         sleep(Duration::from_secs(1)).await;
-        let now = Held::by(served)?;
+        let now = ResourceUse::by(served)?;
         let over = now.over(&before, args.max_growth);
         if over.is_empty() || Instant::now() >= deadline {
             if let Some(failure) = seen.failures.first() {

@@ -155,7 +155,7 @@ pub fn merged(listing: Listing, items: &[String], missing: &[Missing]) -> String
     text
 }
 
-/// The `initialize` result of all servers together. It says what any of them may be able to do: none
+/// The `initialize` result of all servers together. The result says what any of them may be able to do: none
 /// of them is started to find out.
 pub fn introduction(servers: &[Alias]) -> Value {
     let mut instructions = String::from(

@@ -52,7 +52,7 @@ impl Names {
     }
 }
 
-/// What the things of one server are called.
+/// The names that the things of one server have among those of all servers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Alias {
     /// The server.

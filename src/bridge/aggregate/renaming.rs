@@ -112,9 +112,9 @@ impl Names {
     }
 }
 
-/// The places of a message in which a server may name its resources.
+/// The members of a result in which a server may name its resources.
 #[derive(Deserialize)]
-struct Places<'a> {
+struct NamingMembers<'a> {
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -142,15 +142,15 @@ impl Alias {
         let Ok(envelope) = Envelope::parse(&message) else {
             return message;
         };
-        let Some(Ok(places)) = envelope
+        let Some(Ok(members)) = envelope
             .result
-            .map(|result| serde_json::from_str::<Places<'_>>(result.get()))
+            .map(|result| serde_json::from_str::<NamingMembers<'_>>(result.get()))
         else {
             return message;
         };
         let mut replacements = Replacements::default();
-        for place in [places.content, places.contents, places.messages] {
-            self.rename_in(&message, place, &mut replacements);
+        for member in [members.content, members.contents, members.messages] {
+            self.rename_in(&message, member, &mut replacements);
         }
         if replacements.is_empty() {
             return message;
@@ -159,11 +159,11 @@ impl Alias {
     }
 
     /// Whatever names a resource in a content, or in each of a list of contents or messages.
-    fn rename_in(&self, whole: &[u8], place: Option<&RawValue>, into: &mut Replacements) {
-        let Some(place) = place else { return };
-        let all: Vec<&RawValue> = match serde_json::from_str(place.get()) {
+    fn rename_in(&self, whole: &[u8], member: Option<&RawValue>, into: &mut Replacements) {
+        let Some(member) = member else { return };
+        let all: Vec<&RawValue> = match serde_json::from_str(member.get()) {
             Ok(all) => all,
-            Err(_) => vec![place],
+            Err(_) => vec![member],
         };
         for one in all {
             let Ok(content) = serde_json::from_str::<Content<'_>>(one.get()) else {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{STATELESS, meta};
 use crate::protocol::{Method, code, raw_error_response, result_response};
 
-/// What an answer of a worker is made into one of this revision with.
+/// Turns the answer of a worker into one of this revision.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseAdapter<'a> {
     /// The request's id, as raw JSON.

@@ -61,7 +61,7 @@ pub fn plain_answer(words: Era, answer: &Envelope<'_>) -> Option<Plain> {
     }
 }
 
-/// What a result of this revision gives its client to bring back (basic/patterns/mrtr).
+/// The state that a result of this revision gives its client to bring back (basic/patterns/mrtr).
 fn state_of(result: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct View {

@@ -39,7 +39,7 @@ impl Question {
         self.params.to_string().len() + self.ask.len() + self.key.len()
     }
 
-    /// What the client must have declared.
+    /// The capability that the client must have declared.
     pub fn needs(&self) -> Value {
         match &*self.method {
             "elicitation/create" if self.params["mode"] == "url" => {
@@ -104,7 +104,7 @@ impl Question {
         result_response(&self.ask, response.to_string().as_bytes())
     }
 
-    /// What the worker is told when its client cannot be asked.
+    /// The refusal for a worker whose client cannot be asked.
     pub fn refusal(&self) -> String {
         let why = format!("the client does not support `{}`", self.method);
         let error = json!({ "code": code::INVALID_REQUEST, "message": why });

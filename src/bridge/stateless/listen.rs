@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::meta;
 use crate::protocol::{Envelope, notification, result_response};
 
-/// What a client listens for.
+/// The filter of a client that listens.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Filter {
@@ -32,7 +32,7 @@ fn is_off(flag: &bool) -> bool {
 }
 
 impl Filter {
-    /// What the request asks for; `None` if it is not readable.
+    /// The filter that the request asks for; `None` if it is not readable.
     pub fn asked(notifications: Option<&str>) -> Option<Self> {
         serde_json::from_str(notifications?).ok()
     }

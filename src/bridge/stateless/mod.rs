@@ -16,7 +16,7 @@
 //!
 //! How a request goes on at a worker of either era, and which answers go to their clients as they are, `call` says.
 //!
-//! Pure: texts in, texts out. Which worker serves a request, and how a call waits for its client's
+//! Pure: texts in, texts out. The choice of the worker that serves a request, and how a call waits for its client's
 //! next request, is decided elsewhere.
 
 mod answer;

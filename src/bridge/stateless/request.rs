@@ -16,7 +16,7 @@ use crate::protocol::{
     Envelope, FaultKind, Method, RawJson, Since, Unlisted, error_response, request,
 };
 
-/// What is wrong with a request, as this revision wants it said.
+/// The fault of a request, as this revision wants it said.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fault {
     /// HTTP status.
@@ -238,8 +238,8 @@ impl<'a> StatelessRequest<'a> {
         self.params.get(name).map(|value| value.get())
     }
 
-    /// The request in the words of the older era: the same parameters, without what only this
-    /// revision has. What belongs to others in `_meta` (trace context, vendors) stays.
+    /// The request in the words of the older era: its parameters, without what only this
+    /// revision has. Members of others in `_meta` (trace context, vendors) stay.
     pub fn for_worker(&self) -> String {
         let meta = self
             .meta
@@ -263,7 +263,7 @@ impl<'a> StatelessRequest<'a> {
         request(self.id, &self.method, params)
     }
 
-    /// What makes two requests the same, whatever their id and the answers they bring.
+    /// The part of a request by which two are equal, whatever their ids and the answers they bring.
     pub fn substance(&self) -> String {
         let params = self
             .params

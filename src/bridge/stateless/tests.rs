@@ -113,7 +113,7 @@ fn the_era_is_told_by_metadata_or_header_and_not_by_the_method() {
     assert!(!is_stateless(Some("2025-11-25"), initialize.as_bytes()));
     assert!(is_stateless(Some("2026-07-28"), initialize.as_bytes()));
     assert!(is_stateless(None, call(META).as_bytes()));
-    // What a tool is given is not metadata.
+    // Arguments of a tool are no metadata.
     let quoted = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"_meta":{"io.modelcontextprotocol/protocolVersion":"x"}}}}"#;
     assert!(!is_stateless(None, quoted.as_bytes()));
     let escaped = call(META).replace("io.modelcontextprotocol/", "io.modelcontextprotocol\\/");

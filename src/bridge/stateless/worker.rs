@@ -136,7 +136,7 @@ pub struct InputRequest {
     pub params: Value,
 }
 
-/// What a result is.
+/// The kind of a result.
 #[derive(Debug)]
 pub enum Outcome {
     /// The answer.

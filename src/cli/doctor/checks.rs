@@ -18,7 +18,7 @@ use crate::worker::{
 };
 
 /// How long a program may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Processes and descriptors that should do for a pool of a few hundred `npx` trees.
 const ENOUGH_FILES: u64 = 4_096;
 const ENOUGH_PROCESSES: u64 = 4_096;
@@ -334,7 +334,10 @@ async fn version(program: &str) -> Option<String> {
         .arg("--version")
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE, output).await.ok()?.ok()?;
+    let output = tokio::time::timeout(PROBE_TIMEOUT, output)
+        .await
+        .ok()?
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let line = text.lines().next()?.trim().to_owned();
     (output.status.success() && !line.is_empty()).then_some(line)

@@ -1,4 +1,4 @@
-//! Which variables of this environment say where packages come from, and who does not see them.
+//! The variables of this environment that say where packages come from, and the servers that do not see them.
 
 use super::check::Check;
 use crate::config::Config;

@@ -1,4 +1,4 @@
-//! Which programs that download packages stand in a command line: as its command, behind a program that runs another one
+//! Finds the programs in a command line that download packages: as its command, behind a program that runs another one
 //! (`env`, `timeout`), or in the script of a shell. Pure: words in, [`Downloader`]s out.
 //!
 //! ```text

@@ -59,7 +59,7 @@ impl Family {
     }
 }
 
-/// What a program does with what stands behind it.
+/// The kind of a program, by its use of the words behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The program runs scripts that are written in the line.
@@ -238,7 +238,7 @@ pub(super) fn is_downloader(name: &str) -> bool {
     names.contains(&name)
 }
 
-/// What downloads packages when a program is started with some words.
+/// The download of packages that a program does when it is started with some words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Download<'w> {
     /// The settings that the downloader goes by.

@@ -27,13 +27,13 @@ pub struct Downloader {
     pub family: Family,
     /// How sure it is that it is run.
     pub certainty: Certainty,
-    /// Variables that the line sets for it, and whether each is set to the same for all.
+    /// Variables that the line sets for the downloader, and whether each has one value for all.
     sets: Vec<(String, bool)>,
     flags: Vec<OwnFlag>,
 }
 
 impl Downloader {
-    /// What of the line says where its packages come from and is not the same for all: a flag, or a variable.
+    /// The part of the line that says where its packages come from and differs between tenants: a flag, or a variable.
     pub fn open_registry(&self) -> Option<&str> {
         let is_open = |flag: &&OwnFlag| !flag.is_fixed && self.family.is_registry_flag(&flag.name);
         let flag = self.flags.iter().find(is_open);

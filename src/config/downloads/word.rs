@@ -30,7 +30,7 @@ impl Word {
         }
     }
 
-    /// What is known of it.
+    /// The part of the word that is known.
     pub(super) fn text(&self) -> &str {
         &self.text
     }

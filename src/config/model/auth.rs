@@ -31,7 +31,7 @@ pub enum AuthMode {
     Header(Box<ProxyHeaders>),
 }
 
-/// What a JSON Web Token must be, and what is read from it.
+/// The rules for JSON Web Tokens, and the claims that are read from them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Jwt {
     /// Where the issuer's keys are.
@@ -63,7 +63,7 @@ pub enum KeySource {
     File(PathBuf),
 }
 
-/// Which headers a proxy writes, and which proxies may.
+/// The headers that a proxy writes, and the proxies that may.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProxyHeaders {
     /// Addresses of these proxies.

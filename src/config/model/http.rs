@@ -17,7 +17,7 @@ pub struct Http {
     pub listen: SocketAddr,
     /// What clients know it as.
     pub public_url: Option<String>,
-    /// Which status the answer to a request has that failed.
+    /// The status of the answer to a request that failed.
     pub failure_status: FailureStatus,
     /// Origins of pages in browsers that may speak to it.
     pub allowed_origins: Origins,

@@ -122,7 +122,7 @@ impl Config {
         }
     }
 
-    /// What tenants may make stdiopool hold, in bytes.
+    /// The limits of memory held for tenants, in bytes.
     pub fn held_limits(&self) -> held::Limits {
         held::Limits {
             of_tenant: self.rates.memory_held,

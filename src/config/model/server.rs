@@ -48,7 +48,7 @@ pub struct Server {
     pub max_in_flight: usize,
     /// Workers for one key when all are busy.
     pub max_workers_per_key: usize,
-    /// Whether only one process for the same tenant and config may be there, whatever its clients declare; `None` where
+    /// Whether only one process for a tenant and config may be there, whatever its clients declare; `None` where
     /// more may be for each key, `Some(false)` where nothing is said.
     pub one_at_a_time: Option<bool>,
     /// Workers of this server, of all tenants; 0 for no limit of its own.

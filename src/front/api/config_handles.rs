@@ -31,30 +31,30 @@ use crate::tenancy::{
     ClientConfig, DEFAULT_TTL, HandleInfo, MAX_CONFIG, MAX_TTL, Named, Principal,
 };
 
-/// What is to be stored: a config of one server, or of several.
+/// A request to store a config of one server, or of several.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct StoreRequest {
     server: Option<String>,
     #[serde(default)]
     config: Map<String, Value>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
-    servers: Option<BTreeMap<String, AskedPart>>,
+    servers: Option<BTreeMap<String, StoreRequestPart>>,
     ttl: Option<String>,
 }
 
-/// What is to be stored of one of several servers.
+/// The part of such a request for one of several servers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AskedPart {
+struct StoreRequestPart {
     #[serde(default)]
     config: Map<String, Value>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
 }
 
-impl AskedPart {
+impl StoreRequestPart {
     fn into_config(self) -> ClientConfig {
         let secrets = self.secrets.into_iter();
         let secrets = secrets.map(|(name, secret)| (name, secret.into()));
@@ -202,21 +202,21 @@ async fn create(
         name: "config create",
         began,
     };
-    let asked = read(&body.bytes);
-    let server = asked.as_ref().ok().map(|asked| match &asked.server {
+    let request = read(&body.bytes);
+    let server = request.as_ref().ok().map(|request| match &request.server {
         Some(server) => server.clone(),
         None => ServerName::all().to_string(),
     });
-    let stored = match asked {
-        Ok(asked) => store(front, principal, asked).await,
+    let stored = match request {
+        Ok(request) => store(front, principal, request).await,
         Err(failure) => Err(failure),
     };
     let handle = stored.as_ref().ok().map(|(handle, _)| handle.clone());
     let response = stored.map(|(handle, info)| {
         let mut response = reply::json(StatusCode::CREATED, told(&handle, &info).to_string());
-        let place = format!("{}/{handle}", parts.uri.path());
-        if let Ok(place) = HeaderValue::from_str(&place) {
-            response.headers_mut().insert(LOCATION, place);
+        let location = format!("{}/{handle}", parts.uri.path());
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            response.headers_mut().insert(LOCATION, location);
         }
         response
     });
@@ -224,38 +224,38 @@ async fn create(
     Ok(permit.kept_by(response))
 }
 
-fn read(body: &Bytes) -> Result<Asked, Failure> {
+fn read(body: &Bytes) -> Result<StoreRequest, Failure> {
     // What cannot be read is not quoted: it may be a secret.
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| {
+    let request: StoreRequest = serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let why = format!(
             "the body is neither {{\"server\": \"…\", \"config\": {{…}}, \"secrets\": {{\"NAME\": \"…\"}}, \"ttl\": \"24h\"}} nor {{\"servers\": {{\"…\": {{\"config\": {{…}}, \"secrets\": {{…}}}}}}, \"ttl\": \"24h\"}} (line {line}, column {column})"
         );
         Failure::new(Reason::InvalidRequest, why)
     })?;
-    let is_of_one = asked.server.is_some();
-    let has_own = !asked.config.is_empty() || !asked.secrets.is_empty();
-    if is_of_one == asked.servers.is_some() || (has_own && !is_of_one) {
+    let is_of_one = request.server.is_some();
+    let has_own = !request.config.is_empty() || !request.secrets.is_empty();
+    if is_of_one == request.servers.is_some() || (has_own && !is_of_one) {
         let why = "the body holds either `server` with its `config` and `secrets`, or `servers` with those of each";
         return Err(Failure::new(Reason::InvalidRequest, why));
     }
-    Ok(asked)
+    Ok(request)
 }
 
 async fn store(
     front: &Front,
     principal: &Principal,
-    asked: Asked,
+    request: StoreRequest,
 ) -> Result<(String, HandleInfo), Failure> {
     let runtime = front.gateway.runtime_config();
-    let ttl = time_to_live(asked.ttl.as_deref())?;
-    let (server, config) = match asked.servers {
+    let ttl = time_to_live(request.ttl.as_deref())?;
+    let (server, config) = match request.servers {
         None => {
-            let name = asked.server.unwrap_or_default();
+            let name = request.server.unwrap_or_default();
             let server = runtime.server_for(principal, &name)?;
-            let whole = AskedPart {
-                config: asked.config,
-                secrets: asked.secrets,
+            let whole = StoreRequestPart {
+                config: request.config,
+                secrets: request.secrets,
             };
             (server, whole.into_config())
         }

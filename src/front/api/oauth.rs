@@ -27,7 +27,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::audit::{AuditKind, AuditRecord};
 use crate::tenancy::Principal;
-use crate::tenancy::oauth::{Finished, LINK_LIFETIME, LinkError, Opened};
+use crate::tenancy::oauth::{Finished, LINK_LIFETIME, LinkError, OpenedLink};
 
 /// Nothing of a page is loaded, run, framed or sent anywhere.
 const POLICY: &str =
@@ -218,7 +218,7 @@ pub(in crate::front) async fn authorize(
     response
 }
 
-fn cookie(opened: &Opened) -> String {
+fn cookie(opened: &OpenedLink) -> String {
     let (name, value) = &opened.cookie;
     let secure = if opened.is_secure { "; Secure" } else { "" };
     // Lax: it comes with the provider's redirection.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::clock::Clock;
-use super::framing::{Ambiguous, Fault};
+use super::framing::{Ambiguous, FramingError};
 use super::progress::Progress;
 use crate::fair::Flow;
 use crate::held::Ledger;
@@ -45,7 +45,7 @@ impl Timeouts {
     }
 }
 
-/// What is to become of a connection.
+/// The verdict on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// The connection stays.
@@ -56,21 +56,21 @@ pub(super) enum Verdict {
     Close(&'static str),
 }
 
-/// What others want of a connection.
+/// A request to close a connection, from the mildest on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
-pub(super) enum Wish {
+pub(super) enum CloseRequest {
     /// Nothing.
     None = 0,
     /// The listener ends: finish.
     Finish = 1,
-    /// The connection's place is needed.
+    /// The connection's slot is needed.
     Leave = 2,
     /// The connection holds more than there is room for: the end.
     Close = 3,
 }
 
-/// What one connection is at. Times are those of its [`Clock`]; 0 is never.
+/// The activity of one connection. Times are those of its [`Clock`]; 0 is never.
 #[derive(Debug)]
 pub(in crate::front) struct Activity {
     clock: Clock,
@@ -104,7 +104,7 @@ pub(in crate::front) struct Activity {
     known: AtomicBool,
     /// The party that the connection's requests are of.
     party: Mutex<Party>,
-    wish: AtomicU8,
+    close_request: AtomicU8,
     task: AtomicWaker,
     /// The answer over HTTP/2 that was begun last, until its task has it.
     begun: Mutex<Option<Arc<Progress>>>,
@@ -112,9 +112,9 @@ pub(in crate::front) struct Activity {
 
 /// A body that is not read on.
 #[derive(Debug)]
-pub(in crate::front) struct HoldsUp<'a>(&'a Activity);
+pub(in crate::front) struct ReadPause<'a>(&'a Activity);
 
-impl Drop for HoldsUp<'_> {
+impl Drop for ReadPause<'_> {
     fn drop(&mut self) {
         self.0.held_up.fetch_sub(1, Ordering::Relaxed);
     }
@@ -153,7 +153,7 @@ impl Activity {
                 tenant: None,
                 is_of_many: false,
             }),
-            wish: AtomicU8::new(Wish::None as u8),
+            close_request: AtomicU8::new(CloseRequest::None as u8),
             task: AtomicWaker::new(),
             begun: Mutex::default(),
         }
@@ -208,20 +208,20 @@ impl Activity {
     }
 
     /// Why the request of that number can be read in two ways; so can all that come after the first such.
-    pub(super) fn fault(&self, number: u64) -> Option<Fault> {
+    pub(super) fn framing_error(&self, number: u64) -> Option<FramingError> {
         let found = self.ambiguous.get()?;
-        (found.head <= number).then_some(found.fault)
+        (found.head <= number).then_some(found.error)
     }
 
     /// Why the request that came last can be read in two ways; over HTTP/1 it is the only one under way.
-    pub(super) fn last_fault(&self) -> Option<Fault> {
-        self.fault(self.served.load(Ordering::Relaxed))
+    pub(super) fn last_framing_error(&self) -> Option<FramingError> {
+        self.framing_error(self.served.load(Ordering::Relaxed))
     }
 
     /// A body is not read on, until the guard is dropped.
-    pub(in crate::front) fn holds_up(&self) -> HoldsUp<'_> {
+    pub(in crate::front) fn holds_up(&self) -> ReadPause<'_> {
         self.held_up.fetch_add(1, Ordering::Relaxed);
-        HoldsUp(self)
+        ReadPause(self)
     }
 
     /// Whether a body is not read on.
@@ -244,8 +244,8 @@ impl Activity {
         was_blocked
     }
 
-    /// Ready once the socket takes what is written to it. Its connection's task is woken then, which must be the one
-    /// that polls this.
+    /// Ready once the socket takes what is written to it. The connection's task is woken then, and must be the one
+    /// that polls.
     pub(in crate::front) fn poll_writable(&self) -> Poll<()> {
         match self.blocked_since.load(Ordering::Relaxed) {
             0 => Poll::Ready(()),
@@ -324,7 +324,7 @@ impl Activity {
         self.party.lock().flow.clone()
     }
 
-    /// A caller of that tenant uses it. What several tenants use, as something in front of stdiopool does, is worked on
+    /// A caller of that tenant uses it. A connection that several tenants use, as of a proxy in front of stdiopool, is worked on
     /// apart from each of them.
     pub(in crate::front) fn works_for(&self, tenant: &TenantId, ledger: &Ledger) {
         let mut party = self.party.lock();
@@ -365,28 +365,29 @@ impl Activity {
     }
 
     /// Asks the connection to end.
-    pub(super) fn wish(&self, wish: Wish) {
+    pub(super) fn close_request(&self, close_request: CloseRequest) {
         // Seen by a first poll after this; an earlier one has left its waker.
-        self.wish.fetch_max(wish as u8, Ordering::AcqRel);
+        self.close_request
+            .fetch_max(close_request as u8, Ordering::AcqRel);
         self.task.wake();
     }
 
     /// Whether it was asked to end to make room.
     pub(super) fn is_leaving(&self) -> bool {
-        self.wish.load(Ordering::Acquire) >= Wish::Leave as u8
+        self.close_request.load(Ordering::Acquire) >= CloseRequest::Leave as u8
     }
 
     /// Whether it is to end at once, whatever is under way.
     pub(in crate::front) fn is_closing(&self) -> bool {
-        self.wished() == Wish::Close
+        self.close_requested() == CloseRequest::Close
     }
 
-    pub(super) fn wished(&self) -> Wish {
-        match self.wish.load(Ordering::Acquire) {
-            0 => Wish::None,
-            1 => Wish::Finish,
-            2 => Wish::Leave,
-            _ => Wish::Close,
+    pub(super) fn close_requested(&self) -> CloseRequest {
+        match self.close_request.load(Ordering::Acquire) {
+            0 => CloseRequest::None,
+            1 => CloseRequest::Finish,
+            2 => CloseRequest::Leave,
+            _ => CloseRequest::Close,
         }
     }
 
@@ -405,7 +406,7 @@ impl Activity {
         .await;
     }
 
-    /// The task that is to be woken when something is wished.
+    /// The task that is to be woken when the connection is asked to close.
     pub(super) fn register(&self, task: &std::task::Waker) {
         self.task.register(task);
     }
@@ -413,13 +414,13 @@ impl Activity {
 
 /// Looks at a connection from time to time, and says what is to become of it.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct LifetimeMonitor {
     timeouts: Timeouts,
     /// Since when it is finishing, and the bytes written then or when it last took enough.
     finishing: Option<(u64, u64)>,
 }
 
-impl Judge {
+impl LifetimeMonitor {
     pub(super) fn new(timeouts: Timeouts) -> Self {
         Self {
             timeouts,
@@ -427,7 +428,7 @@ impl Judge {
         }
     }
 
-    /// What is to become of it at that time.
+    /// The verdict on the connection at that time.
     pub(super) fn verdict(&mut self, activity: &Activity, now: u64) -> Verdict {
         let get = |value: &AtomicU64| value.load(Ordering::Relaxed);
         let has_lasted = |since: u64, limit: Duration| {
@@ -443,21 +444,22 @@ impl Judge {
         if get(&activity.served) == 0 && has_lasted(1, self.timeouts.head()) {
             return Verdict::Close("no request came in time");
         }
-        let wish = activity.wished();
-        if wish == Wish::Close {
+        let close_request = activity.close_requested();
+        if close_request == CloseRequest::Close {
             return Verdict::Close("it held more than there is room for");
         }
-        if wish == Wish::Leave && get(&activity.served) == 0 {
-            return Verdict::Close("its place was needed");
+        if close_request == CloseRequest::Leave && get(&activity.served) == 0 {
+            return Verdict::Close("its slot was needed");
         }
         if let Some((since, written)) = self.finishing {
             let taken = get(&activity.written).saturating_sub(written);
-            let patience = match wish {
-                Wish::Leave | Wish::Close => LINGER,
-                Wish::None | Wish::Finish => self.timeouts.write,
+            let limit = match close_request {
+                CloseRequest::Leave | CloseRequest::Close => LINGER,
+                CloseRequest::None | CloseRequest::Finish => self.timeouts.write,
             };
-            let is_over = has_lasted(since, patience) && (is_idle || wish == Wish::Leave);
-            if is_over && (taken < LEAST_TAKEN || wish == Wish::Leave) {
+            let is_over =
+                has_lasted(since, limit) && (is_idle || close_request == CloseRequest::Leave);
+            if is_over && (taken < LEAST_TAKEN || close_request == CloseRequest::Leave) {
                 return Verdict::Close("it was to end, and did not");
             }
             if taken >= LEAST_TAKEN {
@@ -466,7 +468,7 @@ impl Judge {
             return Verdict::Finish;
         }
         let is_over = is_idle && has_lasted(get(&activity.quiet_since), self.timeouts.idle);
-        if is_over || wish != Wish::None {
+        if is_over || close_request != CloseRequest::None {
             self.finishing = Some((now, get(&activity.written)));
             return Verdict::Finish;
         }

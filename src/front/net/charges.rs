@@ -19,8 +19,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use parking_lot::Mutex;
 
-use super::activity::Wish;
-use super::places::Taken;
+use super::activity::CloseRequest;
+use super::connection_slots::ConnectionSlot;
 use crate::held::{Account, Charge, Full, Kind};
 
 /// Bytes of a head that each connection may have.
@@ -32,65 +32,65 @@ const REQUEST: usize = 4 << 10;
 /// How far what those hold may pass their limit while others that were asked to end have not ended.
 const SLACK: u64 = 2;
 
-/// What is held for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
+/// The memory charged for one connection, of a caller that is not known, or of a tenant. Dropping it gives it back.
 #[derive(Debug)]
-pub(in crate::front) struct Held {
+pub(in crate::front) struct ConnectionCharge {
     charge: Charge,
     /// Until the caller is known.
     of_connection: Option<OfConnection>,
 }
 
-/// What is held for a request, shared by its answer and by who finds out whose it is.
-pub(in crate::front) type HeldOfRequest = Arc<Mutex<Held>>;
+/// The memory charged for a request, shared by its answer and by who finds out whose it is.
+pub(in crate::front) type RequestCharge = Arc<Mutex<ConnectionCharge>>;
 
 /// Bytes that count for a connection.
 #[derive(Debug)]
 struct OfConnection {
-    taken: Arc<Taken>,
+    slot: Arc<ConnectionSlot>,
     bytes: u64,
     /// The peer, where the connection is a stranger's.
     peer: Option<IpAddr>,
 }
 
 impl OfConnection {
-    fn new(taken: &Arc<Taken>) -> Self {
+    fn new(slot: &Arc<ConnectionSlot>) -> Self {
         Self {
-            taken: Arc::clone(taken),
+            slot: Arc::clone(slot),
             bytes: 0,
-            peer: (!taken.activity().is_known()).then(|| taken.peer()),
+            peer: (!slot.activity().is_known()).then(|| slot.peer()),
         }
     }
 
     fn grow(&mut self, bytes: u64) {
         self.bytes += bytes;
-        self.taken.activity().holds(bytes);
+        self.slot.activity().holds(bytes);
         if let Some(peer) = self.peer {
-            self.taken.places().holds_for(peer, bytes);
+            self.slot.slots().holds_for(peer, bytes);
         }
     }
 
     /// Whether its peer holds more than its part.
     fn is_over(&self) -> bool {
         self.peer
-            .is_some_and(|peer| self.taken.places().is_over(peer))
+            .is_some_and(|peer| self.slot.slots().is_over(peer))
     }
 }
 
 impl Drop for OfConnection {
     fn drop(&mut self) {
-        self.taken.activity().holds_no_longer(self.bytes);
+        self.slot.activity().holds_no_longer(self.bytes);
         if let Some(peer) = self.peer {
-            self.taken.places().holds_no_longer(peer, self.bytes);
+            self.slot.slots().holds_no_longer(peer, self.bytes);
         }
     }
 }
 
-impl Held {
+impl ConnectionCharge {
     /// Charges so many bytes to those whose credentials were not looked at. `None` where there is no room even though others
     /// were asked to end: then this connection ends.
-    fn of(taken: &Arc<Taken>, bytes: usize) -> Option<Self> {
-        let of_connection = OfConnection::new(taken);
-        let ledger = taken.places().ledger();
+    fn of(slot: &Arc<ConnectionSlot>, bytes: usize) -> Option<Self> {
+        let of_connection = OfConnection::new(slot);
+        let ledger = slot.slots().ledger();
         let account = match of_connection.peer {
             Some(_) => ledger.strangers(),
             None => ledger.shared(),
@@ -102,7 +102,7 @@ impl Held {
         held.with(bytes)
     }
 
-    /// With so many bytes more, as [`Held::of`].
+    /// With so many bytes more, as [`ConnectionCharge::of`].
     fn with(mut self, bytes: usize) -> Option<Self> {
         let Some(of_connection) = &mut self.of_connection else {
             return Some(self);
@@ -111,13 +111,12 @@ impl Held {
         let is_over = of_connection.is_over();
         let has_room = self.charge.grow(bytes).is_ok();
         if is_over || !has_room {
-            let (taken, account) = (&of_connection.taken, self.charge.account());
+            let (slot, account) = (&of_connection.slot, self.charge.account());
             let peer = of_connection.peer.filter(|_| is_over);
-            taken
-                .places()
-                .make_room(taken, of_connection.peer.is_none(), peer);
+            slot.slots()
+                .make_room(slot, of_connection.peer.is_none(), peer);
             if account.held() > account.limit().saturating_mul(SLACK) {
-                taken.ends();
+                slot.ends();
                 return None;
             }
         }
@@ -128,21 +127,28 @@ impl Held {
     }
 
     /// For a head of which so many bytes have come and that has not ended, `before` of which are charged.
-    pub(super) fn of_head(taken: &Arc<Taken>, before: Option<Self>, bytes: usize) -> Option<Self> {
+    pub(super) fn of_head(
+        slot: &Arc<ConnectionSlot>,
+        before: Option<Self>,
+        bytes: usize,
+    ) -> Option<Self> {
         let Some(before) = before else {
-            return Self::of(taken, bytes);
+            return Self::of(slot, bytes);
         };
         let charged = usize::try_from(before.charge.bytes()).unwrap_or(usize::MAX);
         before.with(bytes.saturating_sub(charged))
     }
 
     /// For a request that begins; nothing if it is one of a few with a short head.
-    pub(super) fn of_request(taken: &Arc<Taken>, headers: &HeaderMap) -> Option<HeldOfRequest> {
+    pub(super) fn of_request(
+        slot: &Arc<ConnectionSlot>,
+        headers: &HeaderMap,
+    ) -> Option<RequestCharge> {
         let head = size_of(headers);
-        if head <= FREE_HEAD && taken.activity().under_way() <= FREE_REQUESTS {
+        if head <= FREE_HEAD && slot.activity().under_way() <= FREE_REQUESTS {
             return None;
         }
-        Self::of(taken, head + REQUEST).map(|held| Arc::new(Mutex::new(held)))
+        Self::of(slot, head + REQUEST).map(|held| Arc::new(Mutex::new(held)))
     }
 
     /// The caller is of that tenant: it is the tenant's from now on.
@@ -159,12 +165,12 @@ impl Held {
     }
 }
 
-impl Taken {
+impl ConnectionSlot {
     /// Ends the connection, because what it holds cannot be held. Once, whatever else it holds.
     pub(super) fn ends(&self) {
         if !self.activity().is_closing() {
-            self.activity().wish(Wish::Close);
-            self.places().has_no_room(1);
+            self.activity().close_request(CloseRequest::Close);
+            self.slots().has_no_room(1);
         }
     }
 }
@@ -182,35 +188,35 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::front::net::connection_slots::{ConnectionLimits, ConnectionSlots};
     use crate::held::{Ledger, Limits};
     use crate::ids::TenantId;
 
     /// Strangers have 80 KiB, a peer 20, all others 320.
-    fn places() -> Arc<Places> {
+    fn slots() -> Arc<ConnectionSlots> {
         let ledger = Ledger::new(Limits {
             of_tenant: 30 << 10,
             of_all: 640 << 10,
         });
-        Places::new(ConnectionLimits::of_few(100), &ledger)
+        ConnectionSlots::new(ConnectionLimits::of_few(100), &ledger)
     }
 
-    async fn taken(places: &Arc<Places>, peer: &str) -> Arc<Taken> {
+    async fn slot(slots: &Arc<ConnectionSlots>, peer: &str) -> Arc<ConnectionSlot> {
         let peer = peer.parse().expect("an address");
-        Arc::new(places.take(peer).await.expect("a place"))
+        Arc::new(slots.take(peer).await.expect("a slot"))
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_held_something_for_longest_goes_first() {
-        let places = places();
+        let slots = slots();
         let mut heads = vec![];
         for n in 0..12 {
             tokio::time::advance(std::time::Duration::from_millis(5)).await;
-            let one = taken(&places, &format!("192.0.2.{}", 1 + n / 2)).await;
-            let held = Held::of_head(&one, None, 9 << 10).expect("room for it");
+            let one = slot(&slots, &format!("192.0.2.{}", 1 + n / 2)).await;
+            let held = ConnectionCharge::of_head(&one, None, 9 << 10).expect("room for it");
             heads.push((one, held));
         }
-        let gone = |heads: &[(Arc<Taken>, Held)]| {
+        let gone = |heads: &[(Arc<ConnectionSlot>, ConnectionCharge)]| {
             let closing = heads.iter().filter(|(one, _)| one.activity().is_closing());
             closing.count()
         };
@@ -223,47 +229,47 @@ mod tests {
                 .all(|(one, _)| one.activity().is_closing())
         );
         // A third one of an address is over the part of it: its first goes, and nobody else's.
-        let (of_address, another) = (taken(&places, "192.0.2.6").await, gone(&heads));
+        let (of_address, another) = (slot(&slots, "192.0.2.6").await, gone(&heads));
         heads.drain(..count);
         tokio::time::advance(std::time::Duration::from_millis(5)).await;
-        let held = Held::of_head(&of_address, None, 9 << 10);
+        let held = ConnectionCharge::of_head(&of_address, None, 9 << 10);
         assert!(held.is_some() && !of_address.activity().is_closing());
         assert_eq!(gone(&heads), 1, "{another}");
-        assert_eq!(places.closed()[1], count as u64 + 1, "each is counted once");
+        assert_eq!(slots.closed()[1], count as u64 + 1, "each is counted once");
         drop((heads, held));
-        assert_eq!(places.ledger().strangers().held(), 0);
+        assert_eq!(slots.ledger().strangers().held(), 0);
     }
 
     #[tokio::test]
     async fn what_is_held_for_a_request_is_its_tenants_as_soon_as_that_is_known() {
-        let places = places();
-        let one = taken(&places, "192.0.2.1").await;
+        let slots = slots();
+        let one = slot(&slots, "192.0.2.1").await;
         let mut headers = HeaderMap::new();
         headers.insert(
             "x-long",
             HeaderValue::from_str(&"a".repeat(9 << 10)).expect("text"),
         );
         one.activity().request_begins();
-        let held = Held::of_request(&one, &headers).expect("a long head");
+        let held = ConnectionCharge::of_request(&one, &headers).expect("a long head");
         let bytes = (13 << 10) + 6;
-        assert_eq!(places.ledger().strangers().held(), bytes);
-        let tenant = places.ledger().account(&TenantId::new("acme"));
+        assert_eq!(slots.ledger().strangers().held(), bytes);
+        let tenant = slots.ledger().account(&TenantId::new("acme"));
         held.lock().moves_to(&tenant).expect("room");
         let of = |account: &Account| account.held();
-        assert_eq!((of(&tenant), of(places.ledger().strangers())), (bytes, 0));
+        assert_eq!((of(&tenant), of(slots.ledger().strangers())), (bytes, 0));
         // The connection is known from now on, and one of another tenant pays for itself.
         one.is_known_to(&TenantId::new("acme")).expect("few");
-        let second = Held::of_request(&one, &headers).expect("a long head");
-        assert_eq!(of(places.ledger().shared()), bytes);
+        let second = ConnectionCharge::of_request(&one, &headers).expect("a long head");
+        assert_eq!(of(slots.ledger().shared()), bytes);
         let _full = tenant.charge_anyway(Kind::Body, 30 << 10);
         second
             .lock()
             .moves_to(&tenant)
             .expect_err("its tenant has no room");
-        let other = places.ledger().account(&TenantId::new("other"));
+        let other = slots.ledger().account(&TenantId::new("other"));
         second.lock().moves_to(&other).expect("another has");
         drop((held, second));
-        assert_eq!((of(&other), of(places.ledger().shared())), (0, 0));
+        assert_eq!((of(&other), of(slots.ledger().shared())), (0, 0));
         let (bytes, _) = one.activity().held();
         assert_eq!(bytes, 0);
     }

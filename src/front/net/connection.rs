@@ -14,8 +14,8 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-use super::activity::{Judge, Timeouts, Verdict, Wish};
-use super::places::Taken;
+use super::activity::{CloseRequest, LifetimeMonitor, Timeouts, Verdict};
+use super::connection_slots::ConnectionSlot;
 use super::request::Served;
 use super::streams::StreamExecutor;
 use super::watched::{HangUp, Watched};
@@ -35,7 +35,7 @@ const PING_PERIOD: Duration = Duration::from_secs(30);
 /// One connection, before anything is read from it.
 #[derive(Debug)]
 pub(in crate::front) struct Connection<S> {
-    pub(in crate::front) place: Arc<Taken>,
+    pub(in crate::front) slot: Arc<ConnectionSlot>,
     pub(in crate::front) service: S,
     pub(in crate::front) timeouts: Timeouts,
 }
@@ -56,13 +56,13 @@ where
         self,
         stream: impl AsyncRead + AsyncWrite + HangUp + Unpin + Send + 'static,
     ) {
-        let activity = Arc::clone(self.place.activity());
+        let activity = Arc::clone(self.slot.activity());
         let timeouts = self.timeouts;
         let mut builder = Builder::new(StreamExecutor {
             activity: Arc::clone(&activity),
             timeouts,
         });
-        // Heads are timed here, by `Judge`.
+        // Heads are timed here, by `LifetimeMonitor`.
         builder
             .http1()
             .header_read_timeout(None)
@@ -75,12 +75,12 @@ where
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_PERIOD)
             .keep_alive_timeout(timeouts.write);
-        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.place)));
+        let stream = TokioIo::new(Watched::new(stream, Arc::clone(&self.slot)));
         let connection = builder.serve_connection(stream, self.service);
         let mut connection = pin!(connection);
-        let mut looks = pin!(Looks::new(timeouts.look_period()));
-        let mut judge = Judge::new(timeouts);
-        let (mut is_known, mut was_told) = (false, Wish::None);
+        let mut interval = pin!(LookInterval::new(timeouts.look_period()));
+        let mut monitor = LifetimeMonitor::new(timeouts);
+        let (mut is_known, mut was_told) = (false, CloseRequest::None);
         let mut is_finishing = false;
         let mut gate = Gate::default();
         let ended = poll_fn(|cx| {
@@ -88,7 +88,7 @@ where
                 is_known = true;
                 activity.register(cx.waker());
             }
-            let is_time = looks.as_mut().poll_look(cx);
+            let is_time = interval.as_mut().poll_look(cx);
             if is_time {
                 activity.look_is_due();
             }
@@ -96,27 +96,27 @@ where
             if let Poll::Ready(ended) = gate.poll(&flow, cx, |cx| connection.as_mut().poll(cx)) {
                 return Poll::Ready(ended);
             }
-            let wish = activity.wished();
-            let is_due = is_time || wish != was_told;
-            was_told = wish;
-            // Who waits for a turn has not looked at what its client has sent: that time is not the client's.
-            if !is_due || (gate.is_waiting() && wish == Wish::None) {
+            let close_request = activity.close_requested();
+            let is_due = is_time || close_request != was_told;
+            was_told = close_request;
+            // A task that waits for its turn has not looked at what its client has sent: that time is not the client's.
+            if !is_due || (gate.is_waiting() && close_request == CloseRequest::None) {
                 return Poll::Pending;
             }
-            match judge.verdict(&activity, activity.now()) {
+            match monitor.verdict(&activity, activity.now()) {
                 Verdict::Finish if !is_finishing => {
                     is_finishing = true;
-                    if wish == Wish::None {
-                        self.place.places().timed_out();
+                    if close_request == CloseRequest::None {
+                        self.slot.slots().timed_out();
                     }
-                    looks.as_mut().hurry(cx);
+                    interval.as_mut().hurry(cx);
                     connection.as_mut().graceful_shutdown();
                     connection.as_mut().poll(cx)
                 }
                 Verdict::Stay | Verdict::Finish => Poll::Pending,
                 Verdict::Close(why) => {
-                    if wish == Wish::None && !is_finishing {
-                        self.place.places().timed_out();
+                    if close_request == CloseRequest::None && !is_finishing {
+                        self.slot.slots().timed_out();
                     }
                     Poll::Ready(Err(why.into()))
                 }
@@ -129,13 +129,13 @@ where
 }
 
 /// Says from time to time that it is time to look.
-struct Looks {
+struct LookInterval {
     period: Duration,
     sleep: Pin<Box<Sleep>>,
     is_armed: bool,
 }
 
-impl Looks {
+impl LookInterval {
     fn new(period: Duration) -> Self {
         Self {
             period,
@@ -144,7 +144,7 @@ impl Looks {
         }
     }
 
-    /// Whether it is time. It is polled with each step of its connection: one load, nearly always.
+    /// Whether it is time to look. Polled with each step of the connection: one load, nearly always.
     fn poll_look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut is_due = false;
         while !self.is_armed || self.sleep.is_elapsed() {

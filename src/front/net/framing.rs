@@ -15,7 +15,7 @@ const MAX_KEPT: usize = 96;
 
 /// Why the length of a request's body, or where its head begins, cannot be told for certain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub enum FramingError {
     /// `Content-Length` more than once, or together with `Transfer-Encoding`.
     TwoLengths,
     /// `Transfer-Encoding` says `chunked` more than once, or has a place in its list with nothing in it.
@@ -30,16 +30,16 @@ pub enum Fault {
     BareLineFeedInBody,
 }
 
-/// The head that a [`Fault`] is about.
+/// The head that a [`FramingError`] is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ambiguous {
     /// The number of the head on its connection, from 1.
     pub head: u64,
     /// Why it is one.
-    pub fault: Fault,
+    pub error: FramingError,
 }
 
-/// What `Transfer-Encoding` has said so far.
+/// The transfer coding, as far as `Transfer-Encoding` has said.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 enum Coding {
     /// Nothing.
@@ -67,7 +67,7 @@ impl Coding {
     }
 }
 
-/// What comes next.
+/// The part of the stream that comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Lines of a head.
@@ -200,9 +200,9 @@ impl Framing {
         match self.part {
             // A line break too many after the last body.
             Part::Head(head) if is_empty && !head.has_request_line => {}
-            Part::Head(_) => self.refuse(self.heads + 1, Fault::BareLineFeed),
+            Part::Head(_) => self.refuse(self.heads + 1, FramingError::BareLineFeed),
             // Of the request that is served already.
-            _ => self.refuse(self.heads, Fault::BareLineFeedInBody),
+            _ => self.refuse(self.heads, FramingError::BareLineFeedInBody),
         }
     }
 
@@ -218,9 +218,9 @@ impl Framing {
         match self.part {
             Part::Head(head) => self.line_of_head(head, line, is_cut),
             Part::ChunkSize => match chunk_size(line) {
-                // hyper takes any number of zeros. This request is served already: the next is not.
+                // hyper takes any number of zeros. The request before is served already: the next is not.
                 _ if is_cut && line.iter().all(u8::is_ascii_hexdigit) => {
-                    self.refuse(self.heads + 1, Fault::TooLong);
+                    self.refuse(self.heads + 1, FramingError::TooLong);
                 }
                 Some(0) => self.part = Part::Trailers,
                 // The line break after the chunk belongs to it.
@@ -233,8 +233,8 @@ impl Framing {
         }
     }
 
-    fn refuse(&mut self, head: u64, fault: Fault) {
-        self.ambiguous = Some(Ambiguous { head, fault });
+    fn refuse(&mut self, head: u64, error: FramingError) {
+        self.ambiguous = Some(Ambiguous { head, error });
         self.part = Part::Other;
     }
 
@@ -271,13 +271,13 @@ impl Framing {
 
     fn end_head(&mut self, head: Head) {
         self.heads += 1;
-        let fault = match (head.lengths, head.coding) {
-            _ if head.is_too_long => Fault::TooLong,
+        let error = match (head.lengths, head.coding) {
+            _ if head.is_too_long => FramingError::TooLong,
             (2.., _) | (1, Coding::Chunked | Coding::Unknown | Coding::Unclear) => {
-                Fault::TwoLengths
+                FramingError::TwoLengths
             }
-            (0, Coding::Unknown) => Fault::CodingUnknown,
-            (0, Coding::Unclear) => Fault::CodingUnclear,
+            (0, Coding::Unknown) => FramingError::CodingUnknown,
+            (0, Coding::Unclear) => FramingError::CodingUnclear,
             (0, Coding::Chunked) => {
                 self.part = Part::ChunkSize;
                 return;
@@ -288,7 +288,7 @@ impl Framing {
             }
             (0 | 1, Coding::None) => return self.next_head(),
         };
-        self.refuse(self.heads, fault);
+        self.refuse(self.heads, error);
     }
 }
 
@@ -328,8 +328,8 @@ mod tests {
         framing
     }
 
-    fn first(fault: Fault) -> Option<Ambiguous> {
-        Some(Ambiguous { head: 1, fault })
+    fn first(error: FramingError) -> Option<Ambiguous> {
+        Some(Ambiguous { head: 1, error })
     }
 
     #[test]
@@ -337,7 +337,7 @@ mod tests {
         let length = "Content-Length: 5\r\n";
         let chunked = "transfer-encoding: chunked\r\n";
         let blanks = " ".repeat(MAX_KEPT);
-        let two = first(Fault::TwoLengths);
+        let two = first(FramingError::TwoLengths);
         for (headers, expected) in [
             (length.to_owned(), None),
             (chunked.to_owned(), None),
@@ -352,11 +352,11 @@ mod tests {
             (format!("{length}x-transfer-encoding: chunked\r\n"), None),
             (
                 format!("Content-Length:{blanks}5\r\n"),
-                first(Fault::TooLong),
+                first(FramingError::TooLong),
             ),
             (
                 format!("Transfer-Encoding:{blanks}chunked\r\n"),
-                first(Fault::TooLong),
+                first(FramingError::TooLong),
             ),
             (format!("x: {blanks}a\r\n{length}"), None),
         ] {
@@ -369,7 +369,7 @@ mod tests {
                 text.replacen("\r\n\r", "\r\n", 1),
             ] {
                 let found = followed(&[bare.as_bytes()]).ambiguous();
-                assert_eq!(found, first(Fault::BareLineFeed), "{bare}");
+                assert_eq!(found, first(FramingError::BareLineFeed), "{bare}");
                 let bytes: Vec<_> = bare.as_bytes().chunks(1).collect();
                 assert_eq!(followed(&bytes).ambiguous(), found, "{bare}");
             }
@@ -384,7 +384,7 @@ mod tests {
             let (begin, rest) = head.split_at(cut);
             assert_eq!(
                 followed(&[begin, rest]).ambiguous(),
-                first(Fault::BareLineFeed),
+                first(FramingError::BareLineFeed),
                 "cut at {cut}"
             );
         }
@@ -392,8 +392,8 @@ mod tests {
 
     #[test]
     fn the_only_coding_is_chunked_once() {
-        let unclear = first(Fault::CodingUnclear);
-        let unknown = first(Fault::CodingUnknown);
+        let unclear = first(FramingError::CodingUnclear);
+        let unknown = first(FramingError::CodingUnknown);
         for (values, expected) in [
             (vec!["chunked"], None),
             (vec!["\tCHUNKED "], None),
@@ -423,7 +423,7 @@ mod tests {
             format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nhello\r\n");
         let expected = Some(Ambiguous {
             head: 2,
-            fault: Fault::TooLong,
+            error: FramingError::TooLong,
         });
         assert_eq!(followed(&[text.as_bytes()]).ambiguous(), expected);
         let pieces: Vec<&[u8]> = text.as_bytes().chunks(7).collect();

@@ -8,25 +8,25 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::charges::{FREE_HEAD, Held};
-use super::places::Taken;
+use super::charges::{ConnectionCharge, FREE_HEAD};
+use super::connection_slots::ConnectionSlot;
 use super::watched::HangUp;
 
 /// A stream of bytes, of which those that are read before [`is_done`](Self::is_done) are charged.
 #[derive(Debug)]
 pub(in crate::front) struct Handshake<T> {
     inner: T,
-    /// The connection's place, and the bytes read so far. `None`: hands are shaken.
-    under_way: Option<(Arc<Taken>, usize)>,
-    held: Option<Held>,
+    /// The connection's slot, and the bytes read so far. `None`: hands are shaken.
+    under_way: Option<(Arc<ConnectionSlot>, usize)>,
+    held: Option<ConnectionCharge>,
 }
 
 impl<T> Handshake<T> {
     /// On that stream, of that connection.
-    pub(in crate::front) fn new(inner: T, taken: Arc<Taken>) -> Self {
+    pub(in crate::front) fn new(inner: T, slot: Arc<ConnectionSlot>) -> Self {
         Self {
             inner,
-            under_way: Some((taken, 0)),
+            under_way: Some((slot, 0)),
             held: None,
         }
     }
@@ -63,10 +63,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Handshake<T> {
         let Self {
             under_way, held, ..
         } = &mut *self;
-        if let Some((taken, bytes)) = under_way {
+        if let Some((slot, bytes)) = under_way {
             *bytes += buf.filled().len() - before;
             if *bytes > FREE_HEAD {
-                *held = Held::of_head(taken, held.take(), *bytes);
+                *held = ConnectionCharge::of_head(slot, held.take(), *bytes);
             }
         }
         read
@@ -108,7 +108,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::front::net::connection_slots::{ConnectionLimits, ConnectionSlots};
     use crate::held::{Kind, Ledger, Limits};
 
     #[derive(PartialEq, Debug)]
@@ -124,17 +124,17 @@ mod tests {
             of_tenant: 1,
             of_all: of_strangers * 8,
         });
-        let places = Places::new(ConnectionLimits::of_few(10), &ledger);
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &ledger);
         let peer = "192.0.2.1".parse().expect("an address");
-        let taken = Arc::new(places.take(peer).await.expect("a place"));
+        let slot = Arc::new(slots.take(peer).await.expect("a slot"));
         let bytes = vec![0; sent];
         let stream = tokio::io::join(&bytes[..], tokio::io::sink());
-        let mut handshake = Handshake::new(stream, Arc::clone(&taken));
+        let mut handshake = Handshake::new(stream, Arc::clone(&slot));
         handshake.read_to_end(&mut vec![]).await.expect("read");
         let held = ledger.held_of(Kind::Connection);
         handshake.is_done();
         Outcome {
-            is_leaving: taken.activity().is_leaving(),
+            is_leaving: slot.activity().is_leaving(),
             held,
             held_later: ledger.held_of(Kind::Connection),
         }

@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 use super::handshake::Handshake;
 use super::peer::Peer;
-use super::places::{Places, Taken};
 use super::request::Served;
 use super::tls::Tls;
 use crate::fair::{Flow, Gate};
@@ -33,10 +33,10 @@ const MOST_UNSENT: u32 = 128 << 10;
 /// asks then, and how often in vain at the most.
 const TCP_KEEP_ALIVE: (Duration, Duration, u32) =
     (Duration::from_secs(60), Duration::from_secs(15), 4);
-/// What a peer with too many connections is told, if it can be said at once.
+/// The answer to a peer with too many connections, if it can be said at once.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\nContent-Length: 84\r\n\r\ntoo many connections from this address (`http.connections_per_peer`, `http.proxies`)";
 
-/// What is served on the connections of a listener.
+/// The service on the connections of a listener.
 pub(in crate::front) trait Serve: Clone + Send + 'static {
     /// For one connection of that peer, which is closed when it has been idle for so long.
     fn service(
@@ -76,7 +76,7 @@ impl Listener {
     }
 
     /// Serves until `stop`; then accepts no more, lets every connection finish its request, and
-    /// cuts those that take longer than `patience`. With `tls`, HTTPS only.
+    /// cuts those that take longer than `grace`. With `tls`, HTTPS only.
     ///
     /// # Cancel-Safety
     /// A dropped call cuts every connection.
@@ -84,23 +84,23 @@ impl Listener {
         self,
         dispatch: D,
         tls: Option<Tls>,
-        places: Arc<Places>,
+        slots: Arc<ConnectionSlots>,
         stop: CancellationToken,
-        patience: Duration,
+        grace: Duration,
     ) {
         let mut connections = JoinSet::new();
         let service = Service {
-            entries: places.strangers().another(),
+            entries: slots.strangers().another(),
             dispatch,
             tls,
-            places: Arc::clone(&places),
+            slots: Arc::clone(&slots),
             stop,
         };
         self.accept_until_stop(&service, &mut connections).await;
         drop(self.tcp);
-        places.close();
+        slots.close();
         let all_ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, all_ended).await.is_err() {
+        if tokio::time::timeout(grace, all_ended).await.is_err() {
             tracing::warn!("connections were cut because they did not finish in time");
         }
         connections.shutdown().await;
@@ -111,19 +111,19 @@ impl Listener {
         service: &Service<D>,
         connections: &mut JoinSet<()>,
     ) {
-        let places = &service.places;
+        let slots = &service.slots;
         // Peers who come again and again are not let in before those who are there.
         let flow = service.entries.clone();
-        let mut accepting = pin!(self.accept(places, &flow));
+        let mut accepting = pin!(self.accept(slots, &flow));
         loop {
             let accepted = tokio::select! {
                 () = service.stop.cancelled() => return,
-                // Kept over the other branches: it may hold a connection that waits for its place.
+                // Kept over the other branches: it may hold a connection that waits for its slot.
                 accepted = &mut accepting => accepted,
                 // A panic was logged where it happened.
                 Some(_ended) = connections.join_next() => continue,
             };
-            accepting.set(self.accept(places, &flow));
+            accepting.set(self.accept(slots, &flow));
             match accepted {
                 Ok(Some(accepted)) => {
                     connections.spawn(service.clone().serve(accepted));
@@ -137,15 +137,19 @@ impl Listener {
         }
     }
 
-    /// The next connection, with a place. `None`: its peer has too many.
+    /// The next connection, with a slot. `None`: its peer has too many.
     ///
     /// # Cancel-Safety
-    /// A dropped call may lose a connection that has no place yet.
-    async fn accept(&self, places: &Arc<Places>, flow: &Flow) -> io::Result<Option<Accepted>> {
+    /// A dropped call may lose a connection that has no slot yet.
+    async fn accept(
+        &self,
+        slots: &Arc<ConnectionSlots>,
+        flow: &Flow,
+    ) -> io::Result<Option<Accepted>> {
         let mut gate = Gate::default();
         let (stream, peer) =
             poll_fn(|cx| gate.poll(flow, cx, |cx| self.tcp.poll_accept(cx))).await?;
-        let Some(place) = places.take(peer.ip()).await else {
+        let Some(slot) = slots.take(peer.ip()).await else {
             // What cannot be said at once is not said: whoever floods must not be waited for.
             let _said = stream.try_write(TOO_MANY);
             return Ok(None);
@@ -154,7 +158,7 @@ impl Listener {
         Ok(Some(Accepted {
             stream,
             peer,
-            place: Arc::new(place),
+            slot: Arc::new(slot),
         }))
     }
 }
@@ -163,36 +167,32 @@ impl Listener {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    place: Arc<Taken>,
+    slot: Arc<ConnectionSlot>,
 }
 
-/// What is served to each connection. Cheap to clone.
+/// The parts that each connection is served with. Cheap to clone.
 #[derive(Clone)]
 struct Service<D> {
     /// The work of letting connections in.
     entries: Flow,
     dispatch: D,
     tls: Option<Tls>,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
     stop: CancellationToken,
 }
 
 impl<D: Serve> Service<D> {
     async fn serve(self, accepted: Accepted) {
-        let Accepted {
-            stream,
-            peer,
-            place,
-        } = accepted;
-        let timeouts = self.places.timeouts();
+        let Accepted { stream, peer, slot } = accepted;
+        let timeouts = self.slots.timeouts();
         let of = Peer {
             // One of IPv4 that a listener on IPv6 shows in a form of its own is that one.
             ip: peer.ip().to_canonical(),
-            place: Arc::clone(&place),
+            slot: Arc::clone(&slot),
             held: None,
         };
         let connection = Connection {
-            place: Arc::clone(&place),
+            slot: Arc::clone(&slot),
             service: self.dispatch.service(of, timeouts.idle),
             timeouts,
         };
@@ -200,14 +200,14 @@ impl<D: Serve> Service<D> {
             return connection.serve(stream).await;
         };
         let limit = TLS_TIMEOUT.min(timeouts.idle);
-        let flow = self.places.strangers().clone();
+        let flow = self.slots.strangers().clone();
         let hands = tokio::time::timeout(
             limit,
-            flow.run(tls.accept(Handshake::new(stream, Arc::clone(&place)))),
+            flow.run(tls.accept(Handshake::new(stream, Arc::clone(&slot)))),
         );
         let shaken = tokio::select! {
             () = self.stop.cancelled() => return,
-            () = place.activity().leaves() => return,
+            () = slot.activity().leaves() => return,
             shaken = hands => shaken,
         };
         match shaken.map_err(io::Error::from).flatten() {
@@ -255,9 +255,9 @@ mod tests {
         let address = listener.address();
         let router = Router::new().route("/", get(|| async { "answer" }));
         let stop = CancellationToken::new();
-        let patience = Duration::from_secs(1);
-        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
-        let serving = listener.serve(Dispatch::from(router), None, places, stop.clone(), patience);
+        let grace = Duration::from_secs(1);
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let serving = listener.serve(Dispatch::from(router), None, slots, stop.clone(), grace);
         let serving = tokio::spawn(serving);
         for (sent, answer, limit) in [
             ("", "", 30),

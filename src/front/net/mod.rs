@@ -1,5 +1,5 @@
-//! Connections of a listener: how many there may be, how long each may keep its place, and whether what
-//! it sends can be read in one way only.
+//! Connections of a listener: how many there may be, how long each may keep its slot, and whether what
+//! a connection brings can be read in one way only.
 //!
 //! ```text
 //!  accepted ─▶ waits for its first request ─▶ serves ─▶ idle ─▶ finishing ─▶ closed
@@ -11,9 +11,9 @@
 //! A peer that takes nothing of what is written to it for `write_timeout` is cut off: the connection where the
 //! socket takes nothing, the one stream where its window over HTTP/2 is used up.
 //!
-//! What a connection holds beyond what each does is charged to whoever answers for it ([`charges`]).
+//! Memory of a connection beyond what each has is charged to whoever answers for it ([`charges`]).
 //!
-//! Invariants: a place is given back when its connection's task ends, however it ends; a connection with a request
+//! Invariants: a slot is given back when its connection's task ends, however it ends; a connection with a request
 //! of a known caller under way is never closed to make room.
 //!
 //! This module deliberately knows no path and no credentials: who reads those says whom a connection is known to, and what is
@@ -23,14 +23,14 @@ mod activity;
 mod charges;
 mod clock;
 pub(super) mod connection;
+mod connection_slots;
 mod framing;
 mod handshake;
+mod held_bytes;
 pub(super) mod listener;
 pub(super) mod peer;
-mod places;
 mod progress;
 mod request;
-mod room;
 mod streams;
 pub(super) mod tls;
 mod untaken;
@@ -39,6 +39,6 @@ mod watched;
 
 pub(super) use activity::Activity;
 pub(super) use connection::STREAM_WINDOW;
-pub use framing::{Ambiguous, Fault, Framing};
-pub use places::{ConnectionLimits, Places};
-pub(super) use request::{Served, Unclear, fault_of_body, unambiguous};
+pub use connection_slots::{ConnectionLimits, ConnectionSlots};
+pub use framing::{Ambiguous, Framing, FramingError};
+pub(super) use request::{Served, Unclear, framing_error_of_body, unambiguous};

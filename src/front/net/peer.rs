@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::charges::HeldOfRequest;
-use super::places::Taken;
+use super::charges::RequestCharge;
+use super::connection_slots::ConnectionSlot;
 use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::protocol::Failure;
@@ -13,10 +13,10 @@ use crate::protocol::Failure;
 #[derive(Clone, Debug)]
 pub(in crate::front) struct Peer {
     pub(in crate::front) ip: IpAddr,
-    /// The place of its connection.
-    pub(in crate::front) place: Arc<Taken>,
+    /// The slot of its connection.
+    pub(in crate::front) slot: Arc<ConnectionSlot>,
     /// What is held for the request, if it is more than each may have.
-    pub(in crate::front) held: Option<HeldOfRequest>,
+    pub(in crate::front) held: Option<RequestCharge>,
 }
 
 impl Peer {
@@ -30,14 +30,14 @@ impl Peer {
         tenant: &TenantId,
         ledger: &Ledger,
     ) -> Result<(), Failure> {
-        self.place.activity().works_for(tenant, ledger);
+        self.slot.activity().works_for(tenant, ledger);
         if let Some(held) = &self.held {
             held.lock().moves_to(&ledger.account(tenant))?;
         }
         // Nearly always one of those before.
-        match self.place.activity().is_known() {
+        match self.slot.activity().is_known() {
             true => Ok(()),
-            false => self.place.is_known_to(tenant),
+            false => self.slot.is_known_to(tenant),
         }
     }
 }

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
-use super::charges::{Held, HeldOfRequest};
-use super::framing::Fault;
-use super::places::Taken;
+use super::charges::{ConnectionCharge, RequestCharge};
+use super::connection_slots::ConnectionSlot;
+use super::framing::FramingError;
 use super::progress::Progress;
 use crate::front::response::body::Body;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
@@ -50,26 +50,26 @@ impl Unclear {
     }
 }
 
-impl From<Fault> for Unclear {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::TwoLengths => refused(
+impl From<FramingError> for Unclear {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::TwoLengths => refused(
                 "the length of the body is said more than once (`Content-Length`, `Transfer-Encoding`)",
             ),
-            Fault::CodingUnclear => refused(
+            FramingError::CodingUnclear => refused(
                 "`Transfer-Encoding` says more than `chunked` once (send `Transfer-Encoding: chunked`, or `Content-Length`)",
             ),
-            Fault::TooLong => refused(
+            FramingError::TooLong => refused(
                 "a header or a chunk that says the length of a body is longer than needed (96 bytes)",
             ),
-            Fault::BareLineFeed => refused(
+            FramingError::BareLineFeed => refused(
                 "a line before the body ends with a line feed alone (each ends with CR and LF)",
             ),
-            Fault::BareLineFeedInBody => refused(
+            FramingError::BareLineFeedInBody => refused(
                 "a line with the size of a chunk, or one after the last chunk, ends with a line feed alone (each ends with CR and LF)",
             ),
             // RFC 9112, 6.1: what is not understood is 501.
-            Fault::CodingUnknown => Self::new(
+            FramingError::CodingUnknown => Self::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "`Transfer-Encoding` names a coding that is not understood (send the body as it is, with `Transfer-Encoding: chunked` or `Content-Length`)",
             ),
@@ -78,9 +78,9 @@ impl From<Fault> for Unclear {
 }
 
 /// Why the body can be read in two ways that comes over that connection, as far as it has come.
-pub(in crate::front) fn fault_of_body(activity: &Activity) -> Option<Failure> {
-    let fault = activity.last_fault()?;
-    Some(Unclear::from(fault).failure)
+pub(in crate::front) fn framing_error_of_body(activity: &Activity) -> Option<Failure> {
+    let error = activity.last_framing_error()?;
+    Some(Unclear::from(error).failure)
 }
 
 /// Refuses a request that can be read in two ways, and puts its authority into `Host`, wherever it came from, so
@@ -202,19 +202,19 @@ pub(in crate::front) struct Served {
     body: Body,
     /// Over HTTP/2.
     progress: Option<Arc<Progress>>,
-    held: Option<HeldOfRequest>,
+    held: Option<RequestCharge>,
     _under_way: UnderWay,
 }
 
 impl Served {
     /// Notes that a request has begun; why it is refused if its length can be read in two ways.
     pub(in crate::front) fn begin<B>(
-        place: &Arc<Taken>,
+        slot: &Arc<ConnectionSlot>,
         request: &Request<B>,
     ) -> (Self, Option<Unclear>) {
-        let activity = place.activity();
+        let activity = slot.activity();
         let number = activity.request_begins();
-        let held = Held::of_request(place, request.headers());
+        let held = ConnectionCharge::of_request(slot, request.headers());
         let progress = (request.version() == Version::HTTP_2).then(|| {
             let progress = Arc::new(Progress::new(activity.clock()));
             activity.answer_begins(Arc::clone(&progress));
@@ -226,11 +226,11 @@ impl Served {
             held,
             _under_way: UnderWay(Arc::clone(activity)),
         };
-        (served, activity.fault(number).map(Unclear::from))
+        (served, activity.framing_error(number).map(Unclear::from))
     }
 
-    /// What is held for it, if it is more than each request may have.
-    pub(in crate::front) fn held(&self) -> Option<HeldOfRequest> {
+    /// The charge of the request, if it is more than each request may have.
+    pub(in crate::front) fn held(&self) -> Option<RequestCharge> {
         self.held.clone()
     }
 

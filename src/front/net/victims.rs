@@ -1,4 +1,4 @@
-//! Which connection is closed when places are short. Pure.
+//! The choice of the connections that are closed when slots are short. Pure.
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    /// Who goes first: strangers, idle ones before others; then the idle of those that are known.
+    /// The order of closing: strangers, idle ones before others; then the idle of those that are known.
     fn rank(&self) -> Option<u8> {
         match (self.is_known, self.is_idle) {
             (false, true) => Some(0),
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Nobody goes while someone of a lower rank, or older in the same rank, stays; who is known and has a
+        /// Nobody goes while someone of a lower rank, or older in its rank, stays; a known caller with a
         /// request under way never does.
         #[test]
         fn the_first_to_go_are_the_oldest_strangers(

@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Activity;
-use super::charges::{FREE_HEAD, Held};
+use super::charges::{ConnectionCharge, FREE_HEAD};
+use super::connection_slots::ConnectionSlot;
 use super::framing::Framing;
-use super::places::Taken;
 use super::untaken::untaken;
 
 /// Bytes that are read, and written, before others have their turn.
@@ -33,7 +33,7 @@ pub(in crate::front) trait HangUp {
         None
     }
 
-    /// The connection is left as it is. What was written and is not taken within `limit` is dropped.
+    /// The connection is left as it is. Written bytes that are not taken within `limit` are dropped.
     fn is_left(&self, limit: Duration) {
         let _taken_at_once = limit;
     }
@@ -51,7 +51,7 @@ impl HangUp for TcpStream {
     }
 
     fn is_left(&self, limit: Duration) {
-        // The kernel would try for minutes. It fails only on a connection that is gone.
+        // The kernel would try for minutes. The option can be set on all connections but those that are gone.
         let _gone = SockRef::from(self).set_tcp_user_timeout(Some(limit));
     }
 }
@@ -82,11 +82,11 @@ impl<R, W> HangUp for tokio::io::Join<R, W> {
 #[derive(Debug)]
 pub(super) struct Watched<T: HangUp> {
     inner: T,
-    taken: Arc<Taken>,
+    slot: Arc<ConnectionSlot>,
     activity: Arc<Activity>,
     framing: Framing,
     /// For a long head that has not ended.
-    held: Option<Held>,
+    held: Option<ConnectionCharge>,
     /// Bytes that were read since others had their turn.
     read: usize,
     /// Bytes that were written since then.
@@ -95,17 +95,17 @@ pub(super) struct Watched<T: HangUp> {
 
 impl<T: HangUp> Drop for Watched<T> {
     fn drop(&mut self) {
-        let limit = self.taken.places().timeouts().write;
+        let limit = self.slot.slots().timeouts().write;
         self.inner.is_left(limit);
     }
 }
 
 impl<T: HangUp> Watched<T> {
-    pub(super) fn new(inner: T, taken: Arc<Taken>) -> Self {
+    pub(super) fn new(inner: T, slot: Arc<ConnectionSlot>) -> Self {
         Self {
             inner,
-            activity: Arc::clone(taken.activity()),
-            taken,
+            activity: Arc::clone(slot.activity()),
+            slot,
             framing: Framing::default(),
             held: None,
             read: 0,
@@ -121,7 +121,7 @@ impl<T: HangUp> Watched<T> {
         self.activity.is_within_head(self.framing.is_within_head());
         let head = self.framing.head_len();
         if head > FREE_HEAD {
-            self.held = Held::of_head(&self.taken, self.held.take(), head);
+            self.held = ConnectionCharge::of_head(&self.slot, self.held.take(), head);
         } else if self.held.is_some() {
             self.held = None;
         }
@@ -281,7 +281,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::front::net::places::{ConnectionLimits, Places};
+    use crate::front::net::connection_slots::{ConnectionLimits, ConnectionSlots};
     use crate::held::Ledger;
 
     /// Takes all that is written, and keeps it until it may be flushed, as TLS does.
@@ -319,16 +319,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_kept_and_is_gone_blocks_nobody() {
-        let places = Places::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
+        let slots = ConnectionSlots::new(ConnectionLimits::of_few(10), &Ledger::unlimited());
         let peer = "192.0.2.1".parse().expect("an address");
-        let taken = Arc::new(places.take(peer).await.expect("a place"));
-        let mut watched = Watched::new(Keeping::default(), Arc::clone(&taken));
+        let slot = Arc::new(slots.take(peer).await.expect("a slot"));
+        let mut watched = Watched::new(Keeping::default(), Arc::clone(&slot));
         watched.write_all(b"answer").await.expect("kept");
         let mut flush = poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_flush(cx)));
         assert!((&mut flush).await.is_pending());
-        assert!(taken.activity().poll_writable().is_pending());
+        assert!(slot.activity().poll_writable().is_pending());
         watched.inner.may_flush = true;
         watched.flush().await.expect("gone");
-        assert!(taken.activity().poll_writable().is_ready());
+        assert!(slot.activity().poll_writable().is_ready());
     }
 }

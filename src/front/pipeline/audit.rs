@@ -29,8 +29,8 @@ const CALLS: [&str; 6] = [
 /// Longest name or path that is kept, in bytes.
 const MAX_NAME: usize = 256;
 
-/// The requests of one caller with one server in one POST. What has an outcome is written when it
-/// is known which worker had it, or at the latest when this is dropped.
+/// The requests of one caller with one server in one POST. A request with an outcome is written when its
+/// worker is known, or at the latest when this is dropped.
 #[derive(Debug)]
 pub(in crate::front) struct RequestAudit {
     audit: Arc<Audit>,
@@ -109,7 +109,7 @@ impl RequestAudit {
         self.done.push(record);
     }
 
-    /// What has an outcome was that worker's.
+    /// Requests with an outcome were that worker's.
     pub(in crate::front) fn was_of(&mut self, worker: Option<WorkerId>) {
         let connection = worker.and_then(|worker| self.workers.connection(worker));
         let redactor = connection

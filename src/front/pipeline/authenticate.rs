@@ -17,7 +17,7 @@ use crate::routing::RuntimeConfig;
 use crate::telemetry::RequestSpan;
 use crate::tenancy::{Credentials, Principal};
 
-/// Who has come in, and the runtime under which.
+/// A caller that has been admitted, and the runtime config that admitted it.
 #[derive(Debug)]
 pub(in crate::front) struct Caller {
     pub(in crate::front) runtime: Arc<RuntimeConfig>,
@@ -53,10 +53,10 @@ impl<'a> AuthGate<'a> {
 
     /// The connection that the request comes over, where that is known.
     pub(in crate::front) fn connection(self) -> Option<&'a Activity> {
-        self.peer.map(|peer| &**peer.place.activity())
+        self.peer.map(|peer| &**peer.slot.activity())
     }
 
-    /// Who comes in, to a path of that tenant.
+    /// The caller, if it may use a path of that tenant.
     ///
     /// # Errors
     /// What the guard or the authenticator says.
@@ -80,8 +80,8 @@ impl<'a> AuthGate<'a> {
         Ok(Caller { runtime, principal })
     }
 
-    /// The response: the one there is, or what is said of a refusal. Who has to show credentials is
-    /// told how to get some. The audit log has who it is, if that is known.
+    /// The response: the one there is, or what is said of a refusal. A caller that has to show credentials is
+    /// told how to get some. The audit log has the caller, if it is known.
     pub(in crate::front) fn answer(
         self,
         front: &Front,

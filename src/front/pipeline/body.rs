@@ -18,7 +18,7 @@ use crate::held::{Account, Charge, Full, Kind};
 use crate::protocol::{Failure, IdScanner, Reason};
 
 /// How long a body may bring nothing, and how long all of it may take beside what its pace allows for.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Slowest that a body may come on average after that, in bytes a second.
 const SLOWEST: u64 = 4096;
 
@@ -85,7 +85,7 @@ where
     reading.read(body, limits.max).await
 }
 
-/// What comes next of a body.
+/// The next piece of a body.
 enum Next {
     Piece(Bytes),
     End,
@@ -105,7 +105,7 @@ struct Reading<'a> {
     /// Whoever asks first is told before it sends.
     asks_first: bool,
     pacing: Pacing<'a>,
-    /// What is passed over comes no faster than the rest.
+    /// Bytes that are passed over come no faster than the rest.
     is_paced: bool,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reading<'a> {
             let refusal = (failure, DISCARD_TIMEOUT);
             return self.refuse(body, Bytes::new(), refusal).await;
         };
-        // What has come and was not read is held as well.
+        // Bytes that have come and were not read are held as well.
         let unsaid = match body.size_hint().exact() {
             None if !body.is_end_stream() => UNSAID.min(max),
             None | Some(_) => 0,
@@ -190,8 +190,8 @@ impl<'a> Reading<'a> {
                 return Ok(Next::End);
             };
             let frame = frame.map_err(|error| {
-                // What hyper refuses is named as what it is.
-                self.pacing.limits.fault().unwrap_or_else(|| {
+                // A body that hyper refuses is named as what it is.
+                self.pacing.limits.failure().unwrap_or_else(|| {
                     let why = format!("the body ended early: {error}");
                     Failure::new(Reason::InvalidRequest, why)
                 })
@@ -202,7 +202,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The next frame, unless it does not come in time, or a shutdown or a fault of the body comes before it.
+    /// The next frame, unless it does not come in time, or a shutdown or a failure of the body comes before it.
     #[allow(clippy::type_complexity, reason = "a frame as hyper has it")]
     async fn frame_in_time<B>(
         &mut self,
@@ -218,7 +218,7 @@ impl<'a> Reading<'a> {
                 Ok(next) => Ok(Ok(next)),
                 Err(_elapsed) => Err(self.too_slow()),
             },
-            fault = limits.until_fault() => Err(fault),
+            failure = limits.until_failure() => Err(failure),
             drained = self.pacing.drained() => Ok(Err(drained)),
         }
     }
@@ -226,8 +226,8 @@ impl<'a> Reading<'a> {
     /// When the next piece must be there.
     fn deadline(&self) -> Instant {
         let allowed = Duration::from_secs(self.len() as u64 / SLOWEST);
-        let of_all = self.began + BODY_PATIENCE + allowed + self.pacing.waited;
-        of_all.min(Instant::now() + BODY_PATIENCE)
+        let of_all = self.began + BODY_TIMEOUT + allowed + self.pacing.waited;
+        of_all.min(Instant::now() + BODY_TIMEOUT)
     }
 
     fn too_slow(&self) -> Failure {
@@ -235,7 +235,7 @@ impl<'a> Reading<'a> {
             "the body does not come: {} bytes of it did in {} s (it may bring nothing for {} s, and {SLOWEST} bytes a second on average after that)",
             self.len(),
             self.began.elapsed().as_secs(),
-            BODY_PATIENCE.as_secs(),
+            BODY_TIMEOUT.as_secs(),
         );
         Failure::new(Reason::BodyTimeout, why)
     }
@@ -264,7 +264,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Says that it is too late for the body. What is still being sent is taken in as fast as it comes: the process ends
+    /// Says that it is too late for the body. Bytes that are still being sent are taken in as fast as they come: the process ends
     /// soon.
     async fn refuse_drained<B>(mut self, body: B, piece: Bytes) -> Result<Whole, Unread>
     where
@@ -280,7 +280,7 @@ impl<'a> Reading<'a> {
         self,
         body: B,
         piece: Bytes,
-        (failure, patience): (Failure, Duration),
+        (failure, limit): (Failure, Duration),
     ) -> Result<Whole, Unread>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
@@ -303,7 +303,7 @@ impl<'a> Reading<'a> {
         drop((charge, first, rest, piece));
         let mut id = None;
         if !asks_first {
-            let bounds = (MAX_DISCARDED, patience);
+            let bounds = (MAX_DISCARDED, limit);
             let pass = |bytes: &[u8]| scanner.feed(bytes);
             let pacing = is_paced.then_some(&mut pacing);
             if Box::pin(discard(body, bounds, pacing, pass)).await {
@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(read.expect("room").bytes.len(), 10 * FREE);
         // 9 of 16 parts of what a second may bring, of which a quarter of a second's is free.
         assert!(began.elapsed() >= Duration::from_millis(562 - 250));
-        // What is refused is no way around it.
+        // Refused bodies are no way around the pace.
         let limits = BodyLimits {
             max: FREE,
             ..limits
@@ -502,7 +502,7 @@ mod tests {
                     let failure = unread.failure;
                     assert!(!arrives, "{failure}");
                     assert_eq!(failure.reason, Reason::BodyTimeout);
-                    assert!(began.elapsed() < 3 * BODY_PATIENCE, "{:?}", began.elapsed());
+                    assert!(began.elapsed() < 3 * BODY_TIMEOUT, "{:?}", began.elapsed());
                 }
             }
             assert_eq!(account.held(), 0);
@@ -592,7 +592,7 @@ mod tests {
             }
         }
         assert_eq!(account.held(), 0);
-        // What does not end in time is nobody's.
+        // A body that does not end in time is nobody's.
         let endless = slow(100_000, 1000, Duration::from_millis(100));
         let refused = read_body(&headers, endless, limits, &account).await;
         assert_eq!(refused.expect_err("too large").id, None);

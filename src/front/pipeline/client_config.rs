@@ -1,11 +1,11 @@
-//! What a request sets for its server, from wherever it may stand. What it may hold is decided in `tenancy::caller_config`.
+//! The config that a request sets for its server, from each place where it may stand. Whether a caller may set it is decided in `tenancy::caller_config`.
 //!
 //! | place | |
 //! | --- | --- |
 //! | `?config=` | JSON as base64url, or a handle |
-//! | `Mcp-Client-Config` | the same |
+//! | `Mcp-Client-Config` | JSON as base64url, or a handle |
 //! | `params.clientConfig` | an object, or a handle |
-//! | `params._meta["dev.stdiopool/config"]` | the same |
+//! | `params._meta["dev.stdiopool/config"]` | an object, or a handle |
 //!
 //! Where all servers are offered as one, each of these holds such a config for each of some servers,
 //! by name: an object of objects and handles; or a handle, of one server or of several.

@@ -27,7 +27,7 @@ pub(in crate::front) struct RequestContext {
     last_answer: Option<Instant>,
     /// When the last outcome was noted.
     settled: Option<Instant>,
-    /// Which statuses failures have.
+    /// The HTTP statuses that failures have.
     statuses: FailureStatus,
     /// Writes requests and outcomes to the audit log, if there is one.
     audit: Option<RequestAudit>,

@@ -12,7 +12,7 @@ use crate::config::Origins;
 use crate::front::response::body::Body;
 use crate::front::response::reply;
 
-/// What a page may send beside what every page may. Those of [`PARAM_HEADERS`] are more.
+/// The headers that a page may send beside those that every page may; [`PARAM_HEADERS`] are more.
 const HEADERS: [&str; 9] = [
     "accept",
     "authorization",
@@ -84,7 +84,7 @@ fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
     let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS);
     let asked = asked.and_then(|asked| asked.to_str().ok());
     let asked = asked.filter(|asked| asked.len() <= MAX_ASKED);
-    // What follows is any text: they can only be told one by one.
+    // Any text follows the prefix: such headers can only be told one by one.
     let params = asked.into_iter().flat_map(|asked| asked.split(','));
     names.extend(params.map(str::trim).filter(|name| {
         let start = name.get(..PARAM_HEADERS.len());

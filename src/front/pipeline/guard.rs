@@ -1,4 +1,4 @@
-//! Who may speak to the listener at all: protection against pages in a browser that reach for it
+//! The first check of a request: protection against pages in a browser that reach for it
 //! (basic/transports, "Security Warning": servers MUST validate the `Origin` header; DNS rebinding).
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use http::{HeaderMap, Uri};
 use crate::config::Origins;
 use crate::protocol::{Failure, Reason, host_name, is_loopback_name};
 
-/// What `Host` and `Origin` may be.
+/// The check of `Host` and `Origin`.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// Listening on loopback: only loopback names are ours.
@@ -153,7 +153,7 @@ mod tests {
                 ["localhost", "[::1]", "mcp.example.com"].contains(&&*name)
                     || address.is_ok_and(|address| address.is_loopback())
             });
-            // What is no host is refused before it comes here.
+            // A text that is no host is refused before it comes here.
             if guard.check(&headers, &Origins::default()).is_ok() && authority.is_ok() {
                 prop_assert!(is_ours && !host.contains('@'), "{host}");
             }

@@ -81,7 +81,7 @@ impl<'a> Inbound<'a> {
         &self.caller.principal
     }
 
-    /// What the request sets for its server. Nothing where what is set is wrong.
+    /// The config that the request sets for its server; none where that is wrong.
     pub(in crate::front) fn config(&self) -> Option<&ClientConfig> {
         self.config.as_ref().ok().and_then(Option::as_ref)
     }
@@ -139,7 +139,7 @@ impl<'a> Inbound<'a> {
         self.front.context(self.principal(), &self.server, arrived)
     }
 
-    /// Which statuses failures have.
+    /// The HTTP statuses that failures have.
     pub(in crate::front) fn statuses(&self) -> FailureStatus {
         self.front.statuses()
     }

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Rates};
 use crate::front::response::body::Body;
-use crate::held::{Bounds, Charge, Crowded, Full, Kind, Ledger, TenantTable, charged};
+use crate::held::{Bounds, Charge, Full, Kind, Ledger, TableFull, TenantTable, charged};
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 use crate::tenancy::Principal;
 
-/// Tenants and users that are remembered. Who has all of its limit again may be forgotten, which changes
+/// Tenants and users that are remembered. One that has all of its limit again may be forgotten, which changes
 /// nothing; where none has, a new one is refused.
 const KNOWN: Bounds = Bounds {
     of_tenant: 20_000,
@@ -72,7 +72,7 @@ struct Usage {
     streams: u32,
 }
 
-/// What is asked for.
+/// The thing that a permit counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Counted {
     /// A request, until it is answered.
@@ -110,11 +110,11 @@ struct Entry {
 /// A tenant, or a user of it.
 type Who = (TenantId, Option<Arc<str>>);
 
-/// What is known of tenants and users.
+/// The rates of tenants and users.
 #[derive(Debug)]
 pub struct RateLimits {
     began: Instant,
-    known: Mutex<Known>,
+    known: Mutex<UsageTable>,
     ledger: Ledger,
 }
 
@@ -122,7 +122,7 @@ pub struct RateLimits {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 enum NoRoom {
     #[error("too many tenants or users are limited at once: {0}")]
-    Crowded(#[from] Crowded),
+    TableFull(#[from] TableFull),
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -130,7 +130,7 @@ enum NoRoom {
 impl From<NoRoom> for Failure {
     fn from(why: NoRoom) -> Self {
         match why {
-            NoRoom::Crowded(_) => {
+            NoRoom::TableFull(_) => {
                 Self::new(Reason::TenantLimit, why.to_string()).retry_after(RETRY_BUSY)
             }
             NoRoom::Full(full) => full.into(),
@@ -139,14 +139,14 @@ impl From<NoRoom> for Failure {
 }
 
 #[derive(Debug)]
-struct Known {
+struct UsageTable {
     /// By user; `None` for the tenant itself.
     table: TenantTable<Option<Arc<str>>, Entry>,
     /// When those of all tenants that may be forgotten are looked for.
     look_at: Duration,
 }
 
-impl Known {
+impl UsageTable {
     fn new(bounds: Bounds) -> Self {
         Self {
             table: TenantTable::new(bounds),
@@ -197,7 +197,7 @@ impl RateLimits {
     pub fn new(ledger: Ledger) -> Self {
         Self {
             began: Instant::now(),
-            known: Mutex::new(Known::new(KNOWN)),
+            known: Mutex::new(UsageTable::new(KNOWN)),
             ledger,
         }
     }
@@ -322,7 +322,7 @@ impl Permit {
             return response;
         }
         response.map(|body| {
-            Body::new(Held {
+            Body::new(PermittedBody {
                 body,
                 _permit: self,
             })
@@ -347,12 +347,12 @@ impl Drop for Permit {
 struct CountedAlready;
 
 /// A body that holds a permit.
-struct Held {
+struct PermittedBody {
     body: Body,
     _permit: Permit,
 }
 
-impl HttpBody for Held {
+impl HttpBody for PermittedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -489,7 +489,7 @@ mod tests {
 
     fn limits_of(bounds: Bounds) -> Arc<RateLimits> {
         Arc::new(RateLimits {
-            known: Mutex::new(Known::new(bounds)),
+            known: Mutex::new(UsageTable::new(bounds)),
             ..RateLimits::new(Ledger::unlimited())
         })
     }

@@ -10,19 +10,19 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::front::net::{Activity, fault_of_body};
+use crate::front::net::{Activity, framing_error_of_body};
 use crate::held::Account;
 use crate::protocol::{Failure, Reason};
 
-/// What of each body counts for no pace, in bytes: nearly every message is shorter.
+/// Bytes of each body that count for no pace: nearly every message is shorter.
 pub(in crate::front) const FREE: usize = 64 << 10;
 /// How often a body that is held up looks whether its connection is still there, and whether the pace has changed.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
-/// How long bodies may still come once a shutdown has begun. What has to come by then is answered in time for its
+/// How long bodies may still come once a shutdown has begun. A body that has come by then is answered in time for its
 /// connection to end.
 const DRAIN_GRACE: Duration = Duration::from_millis(250);
 
-/// What a body may be like, and how it comes.
+/// The limits of a body, and the pace at which it comes.
 #[derive(Clone, Copy)]
 pub(in crate::front) struct BodyLimits<'a> {
     /// Bytes of it.
@@ -48,17 +48,17 @@ impl fmt::Debug for BodyLimits<'_> {
 
 impl BodyLimits<'_> {
     /// What is wrong with the body itself, as far as it has come over the connection.
-    pub(in crate::front) fn fault(&self) -> Option<Failure> {
-        self.connection.and_then(fault_of_body)
+    pub(in crate::front) fn failure(&self) -> Option<Failure> {
+        self.connection.and_then(framing_error_of_body)
     }
 
-    /// Waits for [`BodyLimits::fault`]. Whoever polls it is polled whenever something has come: over HTTP/1 a request is
+    /// Waits for [`BodyLimits::failure`]. Whoever polls it is polled whenever something has come: over HTTP/1 a request is
     /// served by the task of its connection.
     ///
     /// # Cancel-Safety
     /// Cancel-safe.
-    pub(in crate::front) async fn until_fault(&self) -> Failure {
-        poll_fn(|_| self.fault().map_or(Poll::Pending, Poll::Ready)).await
+    pub(in crate::front) async fn until_failure(&self) -> Failure {
+        poll_fn(|_| self.failure().map_or(Poll::Pending, Poll::Ready)).await
     }
 }
 
@@ -169,7 +169,7 @@ impl<'a> Pacing<'a> {
             left -= piece;
             let now = (self.limits.rate)();
             if now != rate {
-                // What the tenant has sent before lasts as long as it does at the new rate.
+                // Bytes that the tenant has sent before last as long as they do at the new rate.
                 self.account.pace(0, now);
                 left = at_rate(left, rate, now);
                 rate = now;

@@ -6,7 +6,7 @@ use crate::routing::RuntimeConfig;
 use crate::telemetry::RequestSpan;
 use crate::tenancy::Principal;
 
-/// What an MCP endpoint is for.
+/// The target of an MCP endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Target<'a> {
     /// One server.
@@ -34,7 +34,7 @@ impl Target<'_> {
     }
 }
 
-/// What is spoken at an endpoint.
+/// The transport of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::front) enum Transport {
     /// `…/mcp`: Streamable HTTP, and its stateless revision.
@@ -63,7 +63,7 @@ pub(in crate::front) fn endpoint_at<'a>(
     only_server: Option<&'a ServerName>,
     path: &'a str,
 ) -> Option<(Option<&'a str>, Target<'a>)> {
-    match (place(path)?, only_server) {
+    match (endpoint_of(path)?, only_server) {
         ((None, Target::All), Some(only)) => Some((None, Target::Server(only.as_str()))),
         ((Some(_), Target::All), Some(_)) => None,
         (found, _) => Some(found),
@@ -72,7 +72,7 @@ pub(in crate::front) fn endpoint_at<'a>(
 
 /// The tenant and what is offered at an MCP endpoint of Streamable HTTP. `None` for other paths, and
 /// for names that have to be decoded first.
-fn place(path: &str) -> Option<(Option<&str>, Target<'_>)> {
+fn endpoint_of(path: &str) -> Option<(Option<&str>, Target<'_>)> {
     let names = path.strip_suffix("/mcp")?;
     if names.is_empty() {
         return Some((None, Target::All));
@@ -126,7 +126,7 @@ mod tests {
             ("mcp", None),
             ("/", None),
         ] {
-            assert_eq!(place(path), expected, "{path}");
+            assert_eq!(endpoint_of(path), expected, "{path}");
         }
     }
 }

@@ -51,7 +51,7 @@ impl Body {
 }
 
 impl Body {
-    /// What is logged while its pieces are made is of that request.
+    /// Log lines while its pieces are made are of that request.
     pub(in crate::front) fn in_request(self, span: Arc<RequestSpan>) -> Self {
         match self {
             Self::Whole(_) => self,

@@ -2,8 +2,8 @@
 //! is there. Clients that wait for the first byte of an answer for a few seconds only would give up otherwise, and
 //! proxies too.
 //!
-//! What serves a request says what may be waited for. The future that serves it goes on as it is, as part of the body. It
-//! also says when a long piece of work is next, which is then done beside the runtime.
+//! The handler of a request says what may be waited for. Its future goes on as it is, as part of the body. A handler
+//! also says when a long piece of work is next, which is then offloaded to a blocking thread.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -24,13 +24,13 @@ use tokio::time::timeout;
 use super::body::Body;
 use super::reply::{self, SESSION_HEADER};
 use super::sse::{FIRST_WORDS, KEEP_ALIVE, QUIET_CALL};
-use crate::fair::{Beside, Flow, Permit, lost, poll_beside};
+use crate::fair::{Flow, Offloaded, Permit, lost, poll_offloaded};
 use crate::protocol::sse::{DATA, EVENT_END};
 
 /// A request that is being served.
 pub(in crate::front) type Serving = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-/// What can be said meanwhile of what is waited for, each time as it is then: a message for the client.
+/// An interim message for the client on what is waited for, made anew each time.
 struct Interim(Box<dyn Fn() -> Option<Bytes> + Send>);
 
 impl fmt::Debug for Interim {
@@ -39,7 +39,7 @@ impl fmt::Debug for Interim {
     }
 }
 
-/// What is told to whoever waits for an answer that is late.
+/// Sends the headers of a late answer to whoever waits for it.
 #[derive(Debug)]
 struct HeadSender {
     tell: oneshot::Sender<HeaderMap>,
@@ -47,14 +47,14 @@ struct HeadSender {
     headers: HeaderMap,
 }
 
-/// What whoever serves a request has to say to whoever polls that.
+/// Signals of a request's handler to whoever polls it.
 #[derive(Debug, Default)]
 struct Signals {
     sender: Option<HeadSender>,
     /// There is a poller that reads what follows.
     is_heard: bool,
     /// The next poll is a piece of work that takes long.
-    beside: Option<Permit>,
+    offload: Option<Permit>,
     interim: Option<Interim>,
 }
 
@@ -75,17 +75,17 @@ impl Late {
         self.0.lock().interim = Some(Interim(Box::new(interim)));
     }
 
-    /// Returns on a thread beside the runtime, where what is done until the next `await` holds nobody up.
+    /// Returns on a blocking thread, where what is done until the next `await` holds nobody up.
     ///
     /// # Cancel-Safety
     /// Dropped, it is as if it had not been called.
-    pub(in crate::front) async fn beside(&self, flow: &Flow) {
+    pub(in crate::front) async fn offload(&self, flow: &Flow) {
         let is_heard = self.0.lock().is_heard;
         if !is_heard {
             return;
         }
         let permit = flow.large_permit().await;
-        self.0.lock().beside = Some(permit);
+        self.0.lock().offload = Some(permit);
         let mut is_asked = false;
         poll_fn(|_| match std::mem::replace(&mut is_asked, true) {
             // Whoever polls sees what was asked for, and polls again there.
@@ -119,16 +119,16 @@ impl Late {
     }
 }
 
-/// Where a request is served.
-enum Place {
-    Here(Serving),
-    Beside(Beside<dyn Future<Output = Response<Body>> + Send>),
+/// Where the future of a request is polled: by its connection's task, or on a blocking thread.
+enum Polling {
+    Inline(Serving),
+    Offloaded(Offloaded<dyn Future<Output = Response<Body>> + Send>),
     Done,
 }
 
 /// The answer to a request, or the beginning of it.
 pub(in crate::front) struct Answer {
-    place: Place,
+    polling: Polling,
     late: Late,
     is_late: Option<oneshot::Receiver<HeaderMap>>,
 }
@@ -141,39 +141,41 @@ impl Answer {
         let late = Late(Arc::new(Mutex::new(Signals {
             sender: Some(HeadSender { tell, headers }),
             is_heard: true,
-            beside: None,
+            offload: None,
             interim: None,
         })));
         Self {
-            place: Place::Here(serve(late.clone())),
+            polling: Polling::Inline(serve(late.clone())),
             late,
             is_late: Some(told),
         }
     }
 
-    /// Polls what serves the request, here or beside the runtime as it asks for.
+    /// Polls what serves the request, here or on a blocking thread as it asks for.
     fn poll_serving(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         loop {
-            match &mut self.place {
-                Place::Here(serving) => {
+            match &mut self.polling {
+                Polling::Inline(serving) => {
                     if let Poll::Ready(response) = serving.as_mut().poll(cx) {
                         return Poll::Ready(response);
                     }
-                    let Some(permit) = self.late.0.lock().beside.take() else {
+                    let Some(permit) = self.late.0.lock().offload.take() else {
                         return Poll::Pending;
                     };
-                    if let Place::Here(serving) = std::mem::replace(&mut self.place, Place::Done) {
-                        let beside = poll_beside(permit, serving, cx.waker().clone());
-                        self.place = Place::Beside(beside);
+                    if let Polling::Inline(serving) =
+                        std::mem::replace(&mut self.polling, Polling::Done)
+                    {
+                        let offloaded = poll_offloaded(permit, serving, cx.waker().clone());
+                        self.polling = Polling::Offloaded(offloaded);
                     }
                 }
-                Place::Beside(beside) => match ready!(Pin::new(beside).poll(cx)) {
+                Polling::Offloaded(offloaded) => match ready!(Pin::new(offloaded).poll(cx)) {
                     Ok((_, Poll::Ready(response))) => return Poll::Ready(response),
-                    // What woke it meanwhile may have been for nothing.
-                    Ok((serving, Poll::Pending)) => self.place = Place::Here(serving),
-                    Err(error) => self.place = Place::Here(Box::pin(lost(error))),
+                    // A wake meanwhile may have been for nothing.
+                    Ok((serving, Poll::Pending)) => self.polling = Polling::Inline(serving),
+                    Err(error) => self.polling = Polling::Inline(Box::pin(lost(error))),
                 },
-                Place::Done => return Poll::Pending,
+                Polling::Done => return Poll::Pending,
             }
         }
     }
@@ -184,24 +186,24 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         if let Poll::Ready(response) = self.poll_serving(cx) {
-            self.place = Place::Done;
+            self.polling = Polling::Done;
             return Poll::Ready(response);
         }
         let this = &mut *self;
-        let (Place::Here(_), Some(told)) = (&this.place, &mut this.is_late) else {
+        let (Polling::Inline(_), Some(told)) = (&this.polling, &mut this.is_late) else {
             return Poll::Pending;
         };
         let told = ready!(Pin::new(told).poll(cx));
         self.is_late = None;
-        match (told, std::mem::replace(&mut self.place, Place::Done)) {
-            (Ok(headers), Place::Here(serving)) => {
+        match (told, std::mem::replace(&mut self.polling, Polling::Done)) {
+            (Ok(headers), Polling::Inline(serving)) => {
                 let mut signals = self.late.0.lock();
                 signals.is_heard = false;
                 Poll::Ready(begun(headers, serving, signals.interim.take()))
             }
             // Nobody will tell any more.
-            (_, place) => {
-                self.place = place;
+            (_, polling) => {
+                self.polling = polling;
                 Poll::Pending
             }
         }
@@ -382,7 +384,7 @@ mod tests {
         let answer = Answer::of(|late| {
             Box::pin(async move {
                 let flow = Scheduler::default().flow();
-                late.beside(&flow).await;
+                late.offload(&flow).await;
                 let there = std::thread::current().id();
                 // Woken, it goes on where it is polled.
                 tokio::task::yield_now().await;
@@ -403,7 +405,7 @@ mod tests {
             Box::pin(async move {
                 let nothing = tokio::time::sleep(Duration::from_millis(2100));
                 late.unless_soon(None, nothing).await;
-                late.beside(&flow).await;
+                late.offload(&flow).await;
                 reply::json(StatusCode::OK, "{}")
             })
         });

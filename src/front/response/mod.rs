@@ -3,7 +3,7 @@
 //! Invariants: a failure becomes a JSON-RPC error response in [`errors`] alone, and an event of a stream in [`sse`] alone;
 //! a body that is there as a whole needs no box.
 //!
-//! This module deliberately knows no request: who answers says what is told.
+//! This module deliberately knows no request: handlers say what is told.
 
 pub(super) mod body;
 pub(super) mod errors;

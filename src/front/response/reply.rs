@@ -61,7 +61,7 @@ fn with_status(failure: &Failure, id: Option<&str>, status: u16) -> Response<Bod
     response
 }
 
-/// What is missing (RFC 6750, 3).
+/// The challenge that names what is missing (RFC 6750, 3).
 fn challenge(failure: &Failure) -> Option<HeaderValue> {
     match failure.reason {
         Reason::Unauthorized => Some(HeaderValue::from_static("Bearer realm=\"stdiopool\"")),

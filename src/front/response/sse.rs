@@ -18,7 +18,7 @@ pub(in crate::front) const QUIET_PERIOD: Duration = Duration::from_secs(15);
 /// How long a POST waits for its result before it turns into a stream, whose first words are sent at once: httpx, which
 /// clients in Python use, gives up after 5 seconds without a byte, unless it was told another time.
 pub(in crate::front) const FIRST_WORDS: Duration = Duration::from_secs(2);
-/// How long the stream of a call may say nothing before a comment keeps it alive, for the same clients.
+/// How long the stream of a call may say nothing before a comment keeps it alive, for clients that give up like those of [`FIRST_WORDS`].
 pub(in crate::front) const QUIET_CALL: Duration = Duration::from_secs(4);
 /// A comment, which clients ignore (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 pub(in crate::front) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
@@ -97,7 +97,7 @@ impl Frames {
 
     /// Adds an event that says nothing but where the stream is (2025-11-25, basic/transports, "Sending Messages to
     /// the Server": an event id and an empty data field).
-    pub(in crate::front) fn put_place(&mut self, id: EventId) {
+    pub(in crate::front) fn put_position(&mut self, id: EventId) {
         self.open
             .put_slice(format!("id: {id}\ndata:\n\n").as_bytes());
     }
@@ -120,7 +120,7 @@ impl Frames {
         self.ready.pop_front()
     }
 
-    /// What waits is not to be written any more.
+    /// Frames that wait are not to be written any more.
     pub(in crate::front) fn clear(&mut self) {
         self.ready.clear();
         self.open.clear();
@@ -151,7 +151,7 @@ mod tests {
         let account = Ledger::unlimited().account(&TenantId::new("t"));
         let mut frames = Frames::new(&account);
         let long = Bytes::from(vec![b'x'; LONG]);
-        let id = |place| EventId::new(1, place);
+        let id = |position| EventId::new(1, position);
         frames.put_named(id(1), &"a".into());
         frames.put_named(id(2), &"b".into());
         assert!(!frames.is_full());

@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::attached;
+use super::live_stream;
 use super::local::answered_here;
 use crate::front::pipeline::context::RequestContext;
 use crate::front::pipeline::inbound::Inbound;
@@ -77,7 +77,7 @@ pub(in crate::front) async fn serve(inbound: &Inbound<'_>) -> Response<Body> {
                 plain.push((rest, Ok(config)));
             }
             Err(failure) if is_request => plain.push((Cow::Borrowed(own), Err(failure))),
-            // What is no request has no answer that could say so.
+            // An item that is no request has no answer that could say so.
             Err(failure) => return inbound.refuse(&failure, None),
         }
     }
@@ -173,7 +173,7 @@ async fn send(
         }
     }
     let parked = &inbound.front.parked;
-    reply::event_stream(attached::of_post(
+    reply::event_stream(live_stream::of_post(
         response_stream,
         (settled, None),
         context,

@@ -39,9 +39,9 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Puts the last words on a request into the outbox. It is under way until they are sent.
+    /// Puts the last message about a request into the outbox. The request is under way until that is sent.
     pub(super) fn settle(&self, permit: impl Into<Option<Permit>>, outbound: OutboundMessage) {
-        // Held over both, so that the orders are the same. Never the other way round.
+        // Held over both pushes, so that permits stand in the order of their messages. The outbox is never locked first.
         let mut permits = self.permits.lock();
         let is_last = !matches!(outbound, OutboundMessage::Message(_));
         // The stream that tells it is another request's.

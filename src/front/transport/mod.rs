@@ -3,9 +3,9 @@
 //! | files | transport |
 //! | --- | --- |
 //! | `streamable`, `batch` | Streamable HTTP with sessions, 2025-03-26 to 2025-11-25 |
-//! | `post_stream`, `attached`, `parked` | its reply to a POST as a stream: what is told, by which connection, and how it waits for a client that is gone |
+//! | `post_stream`, `live_stream`, `parked` | its reply to a POST as a stream: what is told, by which connection, and how it waits for a client that is gone |
 //! | `session_stream` | a session's own stream, of its GET |
-//! | `stateless`, `stateless_one`, `stateless_all`, `stateless_listen` | the stateless revision 2026-07-28: which request it is, of one server or of all |
+//! | `stateless`, `stateless_one`, `stateless_all`, `stateless_listen` | the stateless revision 2026-07-28: its requests, of one server or of all |
 //! | `stateless_begin`, `stateless_call`, `stateless_stream` | its calls: on their way to a worker, under way, as a stream |
 //! | `http_sse`, `channels` | HTTP+SSE of 2024-11-05 |
 //! | `local` | answers that need no worker |
@@ -18,12 +18,12 @@
 //! Invariants: each request has one outcome in its [`RequestContext`](super::pipeline::context::RequestContext), whoever
 //! tells it; a stream that is given away is told by one connection only.
 //!
-//! This module deliberately decides nothing about who may ask what: that is over when a message comes here.
+//! This module deliberately decides nothing about who may ask what: the pipeline has when a message comes here.
 
-pub(super) mod attached;
 pub(super) mod batch;
 pub(super) mod channels;
 pub(super) mod http_sse;
+pub(super) mod live_stream;
 pub(super) mod local;
 pub(super) mod parked;
 pub(super) mod post_stream;

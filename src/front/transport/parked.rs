@@ -4,10 +4,10 @@
 //!
 //! Each event of a stream is named after the stream and its place in it. A client that lost a
 //! stream names the last event it got in `Last-Event-ID` of a GET, and gets what came after it on
-//! that stream and on no other. It may come back before its old connection is seen to be broken: then the
-//! stream is taken from that, as soon as that can give it.
+//! that stream and on no other. The client may come back before its old connection is seen to be broken: then the
+//! stream is taken from that connection, as soon as it can give it.
 //!
-//! What is kept for a client that is gone goes before its tenant is refused anything for lack of memory: the stream
+//! Streams kept for clients that are gone go before their tenant is refused anything for lack of memory: the one
 //! that has waited longest first.
 
 use std::collections::BTreeMap;
@@ -30,9 +30,9 @@ const MAX_OF_SESSION: usize = 8;
 /// A stream that keeps fewer bytes than this makes no room by going: its call goes on.
 const LEAST_KEPT: usize = 4096;
 
-/// Where a stream is.
+/// Whether a stream waits for its client or is told to it.
 #[derive(Debug)]
-enum Place {
+enum StreamState {
     /// The stream's client is gone, as far as anyone knows.
     Waits {
         stream: Box<PostStream>,
@@ -40,9 +40,9 @@ enum Place {
         /// The stream's place among those of its tenant that wait.
         order: u64,
     },
-    /// A connection tells it. Its client may know better: that the connection is broken is seen here
+    /// A connection tells the stream. The client may know better: that the connection is broken is seen here
     /// only when something is written to it.
-    Attached(Arc<HandOver>),
+    Live(Arc<HandOver>),
 }
 
 /// Between the connection that tells a stream and the one that its client has come back on.
@@ -71,26 +71,26 @@ impl HandOver {
     }
 }
 
-/// What became of a stream that is asked for.
+/// The outcome of asking for a stream.
 #[derive(Debug)]
-pub(in crate::front) enum Found {
+pub(in crate::front) enum Resumption {
     /// The stream is over, or never was.
     Nothing,
     /// The stream has waited.
     Stream(Box<PostStream>),
     /// The connection that tells it gives it away as soon as it can.
-    Coming(Coming),
+    Pending(PendingHandOver),
 }
 
 /// A stream that another connection has still. Dropping it lets the stream wait for the next that asks for it.
 #[derive(Debug)]
-pub(in crate::front) struct Coming {
+pub(in crate::front) struct PendingHandOver {
     given: oneshot::Receiver<Box<PostStream>>,
     session: SessionNo,
     parked: Arc<Parked>,
 }
 
-impl Coming {
+impl PendingHandOver {
     /// The stream; `None` if it is over, or another connection has asked for it since.
     ///
     /// # Cancel-Safety
@@ -100,7 +100,7 @@ impl Coming {
     }
 }
 
-impl Drop for Coming {
+impl Drop for PendingHandOver {
     fn drop(&mut self) {
         self.given.close();
         // Given, and not taken.
@@ -117,7 +117,7 @@ pub struct Parked(Mutex<Streams>);
 /// Streams by session and number.
 #[derive(Debug, Default)]
 struct Streams {
-    of_sessions: FxHashMap<SessionNo, BTreeMap<u64, Place>>,
+    of_sessions: FxHashMap<SessionNo, BTreeMap<u64, StreamState>>,
     /// Where those are that wait, of each tenant, the one first that has waited longest.
     waiting: FxHashMap<AccountKey, BTreeMap<u64, (SessionNo, u64)>>,
     /// Counts those that came to wait.
@@ -131,27 +131,27 @@ impl Streams {
         let (no, order) = (stream.no(), self.last);
         let of_tenant = self.waiting.entry(stream.account().key()).or_default();
         of_tenant.insert(order, (session, no));
-        let place = Place::Waits {
+        let state = StreamState::Waits {
             stream,
             since,
             order,
         };
         let of_session = self.of_sessions.entry(session).or_default();
-        let before = of_session.insert(no, place);
-        debug_assert!(!matches!(before, Some(Place::Waits { .. })));
+        let before = of_session.insert(no, state);
+        debug_assert!(!matches!(before, Some(StreamState::Waits { .. })));
     }
 
-    fn get(&self, session: SessionNo, no: u64) -> Option<&Place> {
+    fn get(&self, session: SessionNo, no: u64) -> Option<&StreamState> {
         self.of_sessions.get(&session)?.get(&no)
     }
 
-    fn take(&mut self, session: SessionNo, no: u64) -> Option<Place> {
+    fn take(&mut self, session: SessionNo, no: u64) -> Option<StreamState> {
         let of_session = self.of_sessions.get_mut(&session)?;
         let found = of_session.remove(&no);
         if of_session.is_empty() {
             self.of_sessions.remove(&session);
         }
-        if let Some(Place::Waits { stream, order, .. }) = &found {
+        if let Some(StreamState::Waits { stream, order, .. }) = &found {
             let key = stream.account().key();
             if let Some(of_tenant) = self.waiting.get_mut(&key) {
                 of_tenant.remove(order);
@@ -164,22 +164,22 @@ impl Streams {
     }
 
     /// The numbers of those streams of a session that are meant.
-    fn of_session(&self, session: SessionNo, is_meant: impl Fn(&Place) -> bool) -> Vec<u64> {
+    fn of_session(&self, session: SessionNo, is_meant: impl Fn(&StreamState) -> bool) -> Vec<u64> {
         let of_session = self.of_sessions.get(&session).into_iter().flatten();
-        let meant = of_session.filter(|(_, place)| is_meant(place));
+        let meant = of_session.filter(|(_, state)| is_meant(state));
         meant.map(|(no, _)| *no).collect()
     }
 
     /// Takes the stream that has waited longest, of those of that tenant that keep something for their clients.
     fn take_oldest(&mut self, tenant: AccountKey) -> Option<Box<PostStream>> {
         let keeps = |(session, no): &&(SessionNo, u64)| match self.get(*session, *no) {
-            Some(Place::Waits { stream, .. }) => stream.kept_bytes() >= LEAST_KEPT,
-            Some(Place::Attached(_)) | None => false,
+            Some(StreamState::Waits { stream, .. }) => stream.kept_bytes() >= LEAST_KEPT,
+            Some(StreamState::Live(_)) | None => false,
         };
         let (session, no) = self.waiting.get(&tenant)?.values().find(keeps).copied()?;
         match self.take(session, no)? {
-            Place::Waits { stream, .. } => Some(stream),
-            Place::Attached(_) => None,
+            StreamState::Waits { stream, .. } => Some(stream),
+            StreamState::Live(_) => None,
         }
     }
 }
@@ -206,15 +206,15 @@ impl Reclaim for Parked {
 
 impl Parked {
     /// A stream is told from now on; whoever wants it instead says so there.
-    pub(in crate::front) fn attached(&self, session: SessionNo, no: u64) -> Arc<HandOver> {
+    pub(in crate::front) fn live(&self, session: SessionNo, no: u64) -> Arc<HandOver> {
         let hand_over = Arc::new(HandOver::default());
-        let place = Place::Attached(Arc::clone(&hand_over));
+        let state = StreamState::Live(Arc::clone(&hand_over));
         let mut all = self.0.lock();
         let before = all.take(session, no);
         all.of_sessions
             .entry(session)
             .or_default()
-            .insert(no, place);
+            .insert(no, state);
         drop(all);
         drop(before);
         hand_over
@@ -228,7 +228,8 @@ impl Parked {
             let mut all = self.0.lock();
             let before = all.take(session, no);
             all.wait(session, stream, since);
-            let waiting = all.of_session(session, |place| matches!(place, Place::Waits { .. }));
+            let waiting =
+                all.of_session(session, |state| matches!(state, StreamState::Waits { .. }));
             let oldest = (waiting.len() > MAX_OF_SESSION).then(|| all.take(session, waiting[0]));
             (before, oldest)
         };
@@ -242,7 +243,7 @@ impl Parked {
             if let Some(parked) = parked.upgrade() {
                 // One that was taken up and lost again meanwhile has its full time from then on.
                 let is_meant =
-                    |place: &Place| matches!(place, Place::Waits { since: at, .. } if *at == since);
+                    |state: &StreamState| matches!(state, StreamState::Waits { since: at, .. } if *at == since);
                 drop(parked.remove(session, no, is_meant));
             }
         });
@@ -256,9 +257,9 @@ impl Parked {
     /// Ends the calls of a session that nobody can hear of any more: it has others that wait for a place.
     pub(in crate::front) fn make_room(&self, session: SessionNo) {
         let mut all = self.0.lock();
-        let unheard = all.of_session(session, |place| match place {
-            Place::Waits { stream, .. } => !stream.can_be_resumed(),
-            Place::Attached(_) => false,
+        let unheard = all.of_session(session, |state| match state {
+            StreamState::Waits { stream, .. } => !stream.can_be_resumed(),
+            StreamState::Live(_) => false,
         });
         let unheard: Vec<_> = unheard
             .into_iter()
@@ -270,24 +271,24 @@ impl Parked {
     }
 
     /// The stream of that number.
-    pub(in crate::front) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Found {
+    pub(in crate::front) fn take(self: &Arc<Self>, session: SessionNo, no: u64) -> Resumption {
         let mut all = self.0.lock();
         match all.get(session, no) {
-            None => Found::Nothing,
-            Some(Place::Attached(hand_over)) => {
+            None => Resumption::Nothing,
+            Some(StreamState::Live(hand_over)) => {
                 let (give, given) = oneshot::channel();
-                // Who asked before has its own connection behind it now.
+                // A client that asked before has left that connection.
                 *hand_over.taker.lock() = Some(give);
                 hand_over.asked.notify_one();
-                Found::Coming(Coming {
+                Resumption::Pending(PendingHandOver {
                     given,
                     session,
                     parked: Arc::clone(self),
                 })
             }
-            Some(Place::Waits { .. }) => match all.take(session, no) {
-                Some(Place::Waits { stream, .. }) => Found::Stream(stream),
-                Some(Place::Attached(_)) | None => Found::Nothing,
+            Some(StreamState::Waits { .. }) => match all.take(session, no) {
+                Some(StreamState::Waits { stream, .. }) => Resumption::Stream(stream),
+                Some(StreamState::Live(_)) | None => Resumption::Nothing,
             },
         }
     }
@@ -296,8 +297,8 @@ impl Parked {
         &self,
         session: SessionNo,
         no: u64,
-        is_meant: impl Fn(&Place) -> bool,
-    ) -> Option<Place> {
+        is_meant: impl Fn(&StreamState) -> bool,
+    ) -> Option<StreamState> {
         let mut all = self.0.lock();
         let is_meant = all.get(session, no).is_some_and(is_meant);
         is_meant.then(|| all.take(session, no)).flatten()
@@ -306,7 +307,7 @@ impl Parked {
     /// The session has ended: nobody comes back to its streams.
     pub(in crate::front) fn end(&self, session: SessionNo) {
         let mut all = self.0.lock();
-        let waiting = all.of_session(session, |place| matches!(place, Place::Waits { .. }));
+        let waiting = all.of_session(session, |state| matches!(state, StreamState::Waits { .. }));
         let ended: Vec<_> = waiting
             .into_iter()
             .filter_map(|no| all.take(session, no))

@@ -105,7 +105,7 @@ impl PostStream {
         told + self.response_stream.kept_bytes() + backlog.chain(again).sum::<usize>()
     }
 
-    /// Lets go of what is kept for its client, and of what comes until it is dropped. It takes no lock but that of its
+    /// Lets go of what is kept for its client, and of what comes until it is dropped. Takes no lock but that of the stream's
     /// own outbox.
     pub(in crate::front) fn discard(&mut self) {
         self.backlog.clear();
@@ -117,7 +117,7 @@ impl PostStream {
 
     /// The stream from the event after `last` on. `None` if all of it was told.
     pub(super) fn from(mut self: Box<Self>, last: EventId) -> Option<Box<Self>> {
-        // What was about to be written on the broken connection is among it.
+        // The replay has what was about to be written on the broken connection.
         self.frames.clear();
         self.again = self.replay.after(last);
         // The client knows where it is.
@@ -126,7 +126,7 @@ impl PostStream {
     }
 
     /// Whether its tenant has so little room left that what is over is better forgotten.
-    pub(super) fn is_over_and_in_the_way(&self) -> bool {
+    pub(super) fn is_over_and_holds_much(&self) -> bool {
         let account = self.account();
         self.ended && account.held() > account.limit() / PARKED_PART
     }
@@ -147,7 +147,7 @@ impl PostStream {
         let is_new = std::mem::take(&mut self.is_new);
         if is_new && self.is_primed {
             // Where the client is, which is where it may come back to.
-            self.frames.put_place(self.replay.last());
+            self.frames.put_position(self.replay.last());
             self.can_be_resumed = true;
         }
         for (id, message) in self.again.drain(..) {
@@ -159,7 +159,7 @@ impl PostStream {
         {
             self.put(news);
         }
-        // What is there already goes with it.
+        // Events that are there already go with it.
         if self.backlog.is_empty()
             && let Some(piece) = self.frames.next_piece()
         {
@@ -203,7 +203,7 @@ impl PostStream {
         self.frames.next_piece()
     }
 
-    /// What it waits for, as a message to its client.
+    /// A message to its client on what the call waits for.
     fn news(&self) -> Option<OutboundMessage> {
         let is_being_sent = self.response_stream.is_being_sent();
         let news = self.news.as_ref().filter(|_| is_being_sent)?.next()?;
@@ -230,7 +230,7 @@ impl PostStream {
     fn finish(&mut self) {
         self.ended = true;
         self.context.finish(&self.response_stream);
-        // What is kept from here on is what was told, and keeps nothing alive.
+        // From here on only told events are kept, and they keep nothing alive.
         self.response_stream = ResponseStream::new();
         self.in_use = None;
     }

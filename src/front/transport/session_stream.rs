@@ -29,8 +29,8 @@ pub(in crate::front) fn of_session(session: Arc<Session>, last: Option<EventId>)
     let missed = missed.unwrap_or_default();
     // Something goes out at once, so that the client sees the stream open.
     if missed.is_empty() && session.revision().has_first_events() {
-        let place = session.replay.lock().last_on(reader.stream());
-        frames.put_place(place);
+        let position = session.replay.lock().last_on(reader.stream());
+        frames.put_position(position);
     } else {
         frames.put(KEEP_ALIVE);
     }

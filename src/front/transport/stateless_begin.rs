@@ -1,5 +1,5 @@
-//! A request of the stateless revision on its way to a worker. It has its client's words, and what is
-//! needed to send them in those of the worker.
+//! A request of the stateless revision on its way to a worker. The request is in its client's words, with what is
+//! needed to send it in those of the worker.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(in crate::front) fn header<'h>(headers: &'h HeaderMap) -> impl Fn(&str) -> O
 }
 
 /// A call that begins once it is polled.
-pub(in crate::front) type Later = Pin<Box<dyn Future<Output = Begun> + Send>>;
+pub(in crate::front) type Later = Pin<Box<dyn Future<Output = CallStart> + Send>>;
 
 /// A request for a worker, on its way there.
 pub(in crate::front) struct CallRequest<'a> {
@@ -33,8 +33,8 @@ pub(in crate::front) struct CallRequest<'a> {
     pub(in crate::front) body: &'a Bytes,
 }
 
-/// What became of it.
-pub(in crate::front) enum Begun {
+/// The outcome of beginning a call.
+pub(in crate::front) enum CallStart {
     /// A worker has the request.
     Under(Box<StatelessCall>),
     /// The request was answered at once.
@@ -50,17 +50,17 @@ impl CallRequest<'_> {
         request: &StatelessRequest<'_>,
         caller: Arc<Session>,
         mut context: RequestContext,
-    ) -> Begun {
+    ) -> CallStart {
         let gateway = self.gateway;
         let callers = gateway.stateless_callers();
-        let way = match callers.way(&caller).await {
-            Ok(way) => way,
+        let route = match callers.worker_route(&caller).await {
+            Ok(route) => route,
             Err(failure) => {
                 context.failed(failure.reason);
-                return Begun::Refused(failure);
+                return CallStart::Refused(failure);
             }
         };
-        let words = way.era;
+        let words = route.era;
         if &*request.method == "tools/call"
             && let Some(tool) = request.param("name")
             && let Ok(tool) = serde_json::from_str::<String>(tool)
@@ -69,7 +69,7 @@ impl CallRequest<'_> {
             let arguments = request.param("arguments");
             if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
                 context.answered(true);
-                return Begun::Over((&fault, request.id).into());
+                return CallStart::Over((&fault, request.id).into());
             }
         }
         let mut call = StatelessCall {
@@ -78,7 +78,7 @@ impl CallRequest<'_> {
             principal: self.principal.clone(),
             server: self.server.clone(),
             caller: Arc::clone(&caller),
-            response_stream: ResponseStream::on(request.level, way)
+            response_stream: ResponseStream::on(request.level, route)
                 .asked_by(self.principal, &caller),
             questions: Vec::new(),
             lacking: None,
@@ -102,7 +102,7 @@ impl CallRequest<'_> {
         match request.begin(words, self.body) {
             Begin::Resume(state) => {
                 if let Err(last) = call.resume(state) {
-                    return Begun::Over(last);
+                    return CallStart::Over(last);
                 }
             }
             Begin::Send { line, state } => {
@@ -119,11 +119,11 @@ impl CallRequest<'_> {
                 };
                 if let Err(failure) = sent.await {
                     call.context.failed(failure.reason);
-                    return Begun::Refused(failure);
+                    return CallStart::Refused(failure);
                 }
             }
         }
-        Begun::Under(Box::new(call))
+        CallStart::Under(Box::new(call))
     }
 
     /// Hands it to a worker once that is polled.
@@ -152,7 +152,7 @@ impl CallRequest<'_> {
                 // The body was read before.
                 Err(why) => {
                     context.failed(Reason::Internal);
-                    Begun::Refused(Failure::new(Reason::Internal, why))
+                    CallStart::Refused(Failure::new(Reason::Internal, why))
                 }
             }
         })

@@ -84,7 +84,7 @@ pub(in crate::front) struct StatelessCall {
     pub(in crate::front) context: RequestContext,
 }
 
-/// What comes next of a call.
+/// The next item of a call's stream.
 pub(in crate::front) enum StreamItem {
     /// A notification that belongs to the request.
     Notification(Bytes),
@@ -95,8 +95,8 @@ pub(in crate::front) enum StreamItem {
 }
 
 impl StatelessCall {
-    /// Takes a call up that waits for this request: its worker gets the answers. What is missing or
-    /// cannot be an answer is asked for again.
+    /// Takes a call up that waits for this request: its worker gets the answers. Answers that are missing or
+    /// cannot be answers are asked for again.
     pub(in crate::front) fn resume(&mut self, state: &str) -> Result<(), Final> {
         let purpose = Purpose {
             principal: &self.principal,
@@ -181,12 +181,12 @@ impl StatelessCall {
         }
     }
 
-    /// What comes first.
+    /// The first item of the call's stream.
     pub(in crate::front) async fn first(&mut self) -> StreamItem {
         self.next_within(FIRST_WORDS).await
     }
 
-    /// What comes next.
+    /// The next item of the call's stream.
     pub(in crate::front) async fn next(&mut self) -> StreamItem {
         self.next_within(QUIET_CALL).await
     }

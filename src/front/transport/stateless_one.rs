@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::stateless_begin::{Begun, CallRequest};
+use super::stateless_begin::{CallRequest, CallStart};
 use super::stateless_call::{LISTS_LAST, StreamItem};
 use super::stateless_stream::StatelessStream;
 use super::wait_progress::WaitProgress;
@@ -102,15 +102,17 @@ pub(in crate::front) async fn call(
     inbound.head.late.tells(move || news.next());
     let begun = own.begin(request, caller, context);
     match inbound.in_time(None, begun).await {
-        Begun::Under(mut call) => match call.first().await {
+        CallStart::Under(mut call) => match call.first().await {
             StreamItem::Final(last) => last.into(),
             first => {
                 let told = StatelessStream::of_call(call, first);
                 reply::event_stream(told.into_body(&inbound.account))
             }
         },
-        Begun::Over(last) => last.into(),
-        Begun::Refused(failure) => reply::answer(&failure, Some(request.id), inbound.statuses()),
+        CallStart::Over(last) => last.into(),
+        CallStart::Refused(failure) => {
+            reply::answer(&failure, Some(request.id), inbound.statuses())
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::stateless_begin::{Begun, Later};
+use super::stateless_begin::{CallStart, Later};
 use super::stateless_call::{StatelessCall, StreamItem};
 use super::wait_progress::WaitProgress;
 use crate::front::response::body::Body;
@@ -17,7 +17,7 @@ use crate::gateway::Install;
 use crate::held::Account;
 use crate::upstream::{OutboundMessage, Outbox, WhenFull};
 
-/// What is still to be told. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
+/// The rest of a call's stream. Dropping it cancels the call (2026-07-28, basic/transports/streamable-http,
 /// "Cancellation").
 pub(in crate::front) enum StatelessStream {
     /// The server's package is being installed.
@@ -88,9 +88,9 @@ impl StatelessStream {
                         }
                     };
                     self = match begun {
-                        Begun::Under(call) => Self::Call(call, None),
-                        Begun::Over(last) => return (Some(last.message), None),
-                        Begun::Refused(failure) => {
+                        CallStart::Under(call) => Self::Call(call, None),
+                        CallStart::Over(last) => return (Some(last.message), None),
+                        CallStart::Refused(failure) => {
                             return (Some(errors::message(&failure, Some(&id)).into()), None);
                         }
                     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode};
 
-use super::attached::{self, Unheard};
+use super::live_stream::{self, UnansweredCall};
 use super::local::{answered_here, initialized, session_id};
 use super::wait_progress::WaitProgress;
 use crate::bridge::ClientInfo;
@@ -124,7 +124,7 @@ async fn request(
         return context.answer(&failure, id);
     }
     let parked = &inbound.front.parked;
-    let mut call = Unheard::new(response_stream, context, session, parked);
+    let mut call = UnansweredCall::new(response_stream, context, session, parked);
     let mut first = call.first(FIRST_WORDS).await;
     // With a status it can only be told before anything else is.
     while first.is_none() && call.is_being_sent() && inbound.statuses() == FailureStatus::Http {
@@ -163,7 +163,7 @@ async fn request(
         .is_being_sent()
         .then(|| WaitProgress::of_request(gateway, (session, member), envelope, &response_stream));
     let begun = (begun, news);
-    reply::event_stream(attached::of_post(
+    reply::event_stream(live_stream::of_post(
         response_stream,
         begun,
         context,

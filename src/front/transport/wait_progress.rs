@@ -13,9 +13,9 @@ use crate::protocol::{Envelope, notification};
 use crate::session::{Session, SessionId};
 use crate::tenancy::ClientConfig;
 
-/// What waits.
+/// The request or session that waits.
 #[derive(Debug)]
-enum Waiting {
+enum WaitSubject {
     /// The session of that name.
     Opening(SessionId),
     /// A request, and what it sets for its server.
@@ -45,7 +45,7 @@ enum Voice {
 #[derive(Debug)]
 pub(in crate::front) struct WaitProgress {
     gateway: Gateway,
-    waiting: Waiting,
+    waiting: WaitSubject,
     voice: Voice,
     steps: WaitSteps,
 }
@@ -61,7 +61,7 @@ impl WaitProgress {
         let token = progress_token_of(request).map(ToOwned::to_owned);
         Self {
             gateway: gateway.clone(),
-            waiting: Waiting::Opening(id.clone()),
+            waiting: WaitSubject::Opening(id.clone()),
             voice: token.map_or(Voice::Log, Voice::Progress),
             steps: WaitSteps::default(),
         }
@@ -78,7 +78,7 @@ impl WaitProgress {
         let token = progress_token_of(request).map(ToOwned::to_owned);
         Self {
             gateway: gateway.clone(),
-            waiting: Waiting::Request {
+            waiting: WaitSubject::Request {
                 session: Arc::clone(session),
                 member,
                 config: response_stream.config().cloned(),
@@ -102,7 +102,7 @@ impl WaitProgress {
         };
         Self {
             gateway: gateway.clone(),
-            waiting: Waiting::Request {
+            waiting: WaitSubject::Request {
                 session: Arc::clone(caller),
                 member: None,
                 config: None,
@@ -121,7 +121,7 @@ impl WaitProgress {
     pub(in crate::front) fn next(&self) -> Option<Bytes> {
         let may_be_told = match (&self.voice, &self.waiting) {
             (Voice::Nothing, _) => false,
-            (Voice::LogOfSession, Waiting::Request { session, .. }) => {
+            (Voice::LogOfSession, WaitSubject::Request { session, .. }) => {
                 self.gateway.may_log_to(session)
             }
             (Voice::Progress(_) | Voice::Log | Voice::LogOfSession, _) => true,
@@ -130,8 +130,8 @@ impl WaitProgress {
             return None;
         }
         let text = match &self.waiting {
-            Waiting::Opening(id) => self.gateway.holds_up(id),
-            Waiting::Request {
+            WaitSubject::Opening(id) => self.gateway.holds_up(id),
+            WaitSubject::Request {
                 session,
                 member,
                 config,

@@ -2,14 +2,14 @@
 //! is run as written; so is one whose meaning is a reason for that. Tests compare the lists with what the newest launchers say
 //! that they take.
 
-/// What a flag is to a line.
+/// The effect of a flag on a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flag {
     /// Changes nothing of what is run.
     Idle,
     /// Changes nothing of what is run, and has a value.
     IdleWith,
-    /// Says which package is meant; the installer is told in the same words.
+    /// Says which package is meant; the installer is told the flag as it stands.
     Choosing,
     /// As [`Flag::Choosing`], with a value.
     ChoosingWith,

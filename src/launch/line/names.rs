@@ -104,7 +104,7 @@ pub struct Requirement {
     name: String,
     /// The extras with their brackets.
     extras: String,
-    /// Such as `==1.2` or `>=1,<2`, without blanks.
+    /// Version specifiers such as `==1.2` or `>=1,<2`, without blanks.
     specifiers: String,
 }
 

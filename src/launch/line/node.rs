@@ -6,7 +6,7 @@ use super::not_understood::NotUnderstood;
 use super::recipe::{AllowedScripts, Entry, NodeLauncher, PackageRun, Recipe};
 use super::words::{Words, not_its_value, refused_flag, split};
 
-/// What the flags before the program said.
+/// The options that the flags before the program set.
 #[derive(Default)]
 struct Options {
     packages: Vec<NpmSpec>,

@@ -1,6 +1,6 @@
 //! Why a command line is left to its launcher.
 
-/// Why it cannot be told what a command line of a launcher runs. It is run as written then.
+/// Why it cannot be told what a command line of a launcher runs. The line is run as written then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotUnderstood {
     /// The line ends before a package is named.
@@ -15,7 +15,7 @@ pub enum NotUnderstood {
     /// A flag that wants a value is the last word.
     #[error("`{0}` has no value")]
     NoValue(String),
-    /// What stands behind a flag is not what it takes.
+    /// A flag has a value that it does not take.
     #[error("`{value}` is no value of `{flag}`")]
     NotItsValue {
         /// The flag.

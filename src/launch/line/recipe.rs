@@ -61,7 +61,7 @@ impl AllowedScripts {
     }
 }
 
-/// What is installed so that something of it can be run.
+/// The packages that are installed so that one of their programs can be run.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Recipe {
     /// Packages of npm, side by side in one folder.
@@ -86,7 +86,7 @@ pub enum Recipe {
     },
 }
 
-/// Which program of what is installed.
+/// The program to run of what is installed.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Entry {
     /// The one of the first package: its only one, or the one with its name.
@@ -102,7 +102,7 @@ pub struct PackageRun {
     pub recipe: Recipe,
     /// What of it is run.
     pub entry: Entry,
-    /// Which of the arguments the program gets: their places, ascending.
+    /// The arguments that the program gets, by their positions, ascending.
     pub tail: Vec<usize>,
     /// A program of that name is preferred by the launcher if the host has one.
     pub prefers: Option<String>,

@@ -206,7 +206,7 @@ proptest! {
         if let Entry::Named(name) = &run.entry {
             prop_assert!(!name.is_empty() && !name.contains('/') && !name.starts_with('.'));
         }
-        // What is appended to a line that is understood goes to the program, unless it is npm's.
+        // Words that are appended to a line that is understood go to the program, unless they are npm's.
         if program != "npm" {
             let longer: Vec<_> = args.iter().chain(&more).cloned().collect();
             let same = shown(&longer).expect("a launcher").expect("understood");

@@ -19,12 +19,12 @@ use crate::folders;
 
 /// How long one command of npm or uv may take unless something else is configured: downloads on a slow line, and builds of
 /// native parts.
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(600);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Folders with entries: of PyPI, and of npm. The latter is called as npx calls its own, as there are install scripts that
 /// look whether they are in it.
 pub(super) const ENTRIES: [&str; 2] = ["entries", "_npx"];
 
-/// What is written down of an entry, in it.
+/// The record of an entry, kept in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct About {
     /// The request, for people.
@@ -61,10 +61,10 @@ pub(super) fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) 
 pub struct Cache {
     pub(super) root: PathBuf,
     /// How long one command of an install may take, in milliseconds.
-    patience: Arc<AtomicU64>,
+    timeout: Arc<AtomicU64>,
 }
 
-/// What a request was resolved to.
+/// The resolution of a request.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Reference {
     /// The request, for people.
@@ -77,7 +77,7 @@ pub(super) struct Reference {
     pub(super) checked: u64,
 }
 
-/// What is known of an installed package without its request.
+/// An installed package, as far as it is known without its request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InstalledPackage {
     /// The package as it was asked for.
@@ -113,9 +113,9 @@ impl Cache {
         }
         // Names in it are used in shebangs and for comparison: they must stay true.
         let root = root.canonicalize().map_err(failed(root, "resolve"))?;
-        let patience = Arc::default();
-        let cache = Self { root, patience };
-        cache.set_patience(DEFAULT_PATIENCE);
+        let timeout = Arc::default();
+        let cache = Self { root, timeout };
+        cache.set_timeout(DEFAULT_TIMEOUT);
         cache.open_entries();
         Ok(cache)
     }
@@ -144,14 +144,14 @@ impl Cache {
     }
 
     /// How long one command of an install may take.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_millis(self.patience.load(Ordering::Relaxed))
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout.load(Ordering::Relaxed))
     }
 
     /// Lets one command of an install take so long, of those that begin from now on.
-    pub fn set_patience(&self, patience: Duration) {
-        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        self.patience.store(millis, Ordering::Relaxed);
+    pub fn set_timeout(&self, timeout: Duration) {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.timeout.store(millis, Ordering::Relaxed);
     }
 
     /// HOME of installs: what their scripts leave there is nobody's.
@@ -209,7 +209,7 @@ impl Cache {
     pub fn installed(root: &Path) -> Vec<InstalledPackage> {
         let cache = Self {
             root: root.to_owned(),
-            patience: Arc::default(),
+            timeout: Arc::default(),
         };
         let refs = std::fs::read_dir(root.join("refs")).into_iter().flatten();
         let known = refs.flatten().filter_map(|item| {
@@ -272,8 +272,8 @@ impl Cache {
         }
     }
 
-    /// Makes a finished entry read-only, and readable by workers whose users are others. What is written down of it is
-    /// not: where it was asked for from may be in it.
+    /// Makes a finished entry read-only, and readable by workers whose users are others. The note of the request is not: the
+    /// registry that it was asked of may be in it.
     pub(super) fn seal(&self, entry: &str) -> Result<(), CacheError> {
         let path = self.entry(entry);
         let seal = || {

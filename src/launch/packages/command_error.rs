@@ -39,13 +39,13 @@ pub enum CommandError {
     /// The command took too long.
     #[error(
         "{command} did not end within {} and was ended (raise `launch.install_timeout` if it needs longer)",
-        humantime::format_duration(*.patience)
+        humantime::format_duration(*.timeout)
     )]
     TooLong {
         /// The command, as of [`CommandError::Ended`].
         command: String,
         /// How long it had.
-        patience: Duration,
+        timeout: Duration,
     },
     /// The command was asked something, and said nothing.
     #[error("`{0}` printed nothing, and succeeded")]

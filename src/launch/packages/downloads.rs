@@ -22,7 +22,7 @@ const PLACES: [(&str, &str); 4] = [
     ("SE_CACHE_PATH", "selenium"),
 ];
 
-/// What was downloaded, of one kind.
+/// The downloads of one kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Downloaded {
     /// The variable that leads there.
@@ -42,7 +42,7 @@ impl fmt::Display for Downloaded {
     }
 }
 
-/// What an install has left beside its packages.
+/// The files that an install has left beside its packages.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Left {
     /// Where workers find it.
@@ -60,7 +60,7 @@ pub struct Left {
 pub(super) fn set_places(env: &mut BTreeMap<String, String>, entry: &Path) -> io::Result<()> {
     let home = entry.join(HOME);
     fs::create_dir_all(&home)?;
-    // What configures npm is where it was.
+    // npm's configuration stays where it was.
     if let Some(usual) = env.get("HOME") {
         let npmrc = Path::new(usual).join(".npmrc");
         let is_named = |name: &String| name.eq_ignore_ascii_case("npm_config_userconfig");

@@ -13,8 +13,8 @@ use crate::launch::{CommandGroup, CommandLine};
 
 /// How much of what a command prints is kept, in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
-/// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. What follows is advice,
-/// npm's usage text first of all.
+/// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. Advice follows, npm's usage text
+/// first of all.
 const MAX_COMPLAINT: usize = 16 * 1024;
 /// How much of it is quoted, in bytes.
 const QUOTED: usize = 1024;
@@ -30,7 +30,7 @@ pub(super) struct Helper<'a> {
     /// process be killed meanwhile.
     pub(super) lock: &'a File,
     /// How long one command may take; then it is killed with everything it started.
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Helper<'_> {
@@ -56,11 +56,11 @@ impl Helper<'_> {
         let mut running = CommandGroup::start(line).map_err(cannot)?;
         let command = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
         let printed = output(running.output(), &command);
-        match tokio::time::timeout(self.patience, printed).await {
+        match tokio::time::timeout(self.timeout, printed).await {
             Ok(printed) => printed,
             Err(_elapsed) => Err(CommandError::TooLong {
                 command: command(),
-                patience: self.patience,
+                timeout: self.timeout,
             }),
         }
     }
@@ -187,7 +187,7 @@ mod tests {
             env: &env,
             dir: Path::new("/"),
             lock: &lock,
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         };
         let said = helper.answer("echo", &["", " x "]).await;
         assert_eq!(said.expect("an answer"), "x");

@@ -37,7 +37,7 @@ pub struct Request {
     pub is_pinned: bool,
 }
 
-/// What an entry is made from: by these three it is named too.
+/// The three parts that an entry is made from and named by.
 #[derive(Clone, Copy)]
 struct MadeFrom<'a> {
     /// Version of Node or Python.
@@ -59,8 +59,8 @@ impl Request {
         }
     }
 
-    /// Equal for requests that mean the same: the same packages, under the same configuration of
-    /// npm and uv as far as variables make it.
+    /// An id that is equal for requests of equal packages under equal configuration of
+    /// npm and uv, as far as variables make it.
     pub fn id(&self) -> String {
         // Where downloads are kept is no matter of what they are.
         let configures = |name: &str| {
@@ -89,7 +89,7 @@ impl Request {
 pub enum Stage {
     /// Other installs go first.
     Waiting,
-    /// Which versions are meant is found out.
+    /// The versions that are meant are found out.
     Resolving,
     /// The packages are downloaded and put in place.
     Installing,
@@ -185,7 +185,7 @@ pub async fn install(
 }
 
 /// HOME and the caches of an install are folders of the package cache, which no worker is told of. uv copies what it
-/// puts in place: a link would make the file in its cache and the installed one the same.
+/// puts in place: with a link, the file in its cache and the installed one would be one file.
 fn set_own_folders(env: &mut BTreeMap<String, String>, cache: &Cache) {
     let home = || cache.home().display().to_string();
     env.entry("HOME".to_owned()).or_insert_with(home);
@@ -306,7 +306,7 @@ impl Job<'_> {
         Ok(false)
     }
 
-    /// Which install scripts of a lock file run.
+    /// The install scripts of a lock file that run.
     async fn scripts(&self, helper: &Helper<'_>, lock_file: &str) -> Result<Scripts, InstallError> {
         match &self.request.recipe {
             Recipe::Npm {
@@ -387,7 +387,7 @@ impl Job<'_> {
                     env: &env,
                     dir,
                     lock: &self.lock,
-                    patience: self.cache.patience(),
+                    timeout: self.cache.timeout(),
                 };
                 node::install(&helper, lock_file, *launcher, scripts).await?;
                 let unscripted = scripts.not_run(&helper, &lock).await;
@@ -414,7 +414,7 @@ impl Job<'_> {
         }
     }
 
-    /// What there is to start in an entry.
+    /// The program to start in an entry.
     async fn look_up(&self, reference: &Reference) -> Result<Installation, InstallError> {
         let dir = self.cache.entry(&reference.entry);
         let entry = &self.request.entry;
@@ -453,7 +453,7 @@ impl Job<'_> {
             env: &self.request.env,
             dir,
             lock: &self.lock,
-            patience: self.cache.patience(),
+            timeout: self.cache.timeout(),
         }
     }
 }

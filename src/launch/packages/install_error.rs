@@ -58,7 +58,7 @@ pub enum InstallError {
         /// The variable.
         variable: &'static str,
     },
-    /// What was installed is not as it was.
+    /// The entry is not as it was installed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A recipe of nothing.
@@ -154,7 +154,7 @@ pub enum InstallError {
 }
 
 impl InstallError {
-    /// That file or folder cannot be `read`, `written` or `made`.
+    /// The error of a file or folder that cannot be `read`, `written` or `made`.
     pub(super) fn file(
         path: impl Into<PathBuf>,
         act: &'static str,

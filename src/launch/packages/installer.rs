@@ -17,11 +17,11 @@ use tracing::{Instrument, Span};
 
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
+use super::install_queue::{InstallQueue, Requesters};
 use super::manifest::ManifestError;
 use super::pins::Pins;
 use super::refusal::{masked, refusal};
 use super::seals::Seals;
-use super::turns::{Askers, Turns};
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;
 use crate::launch::line::Entry;
@@ -37,7 +37,7 @@ const NOBODY: &str = "";
 /// Files that are named in the log when a server has changed them.
 const NAMED: usize = 5;
 
-/// What is known of a package.
+/// The state of a package's install.
 #[derive(Clone, Debug)]
 pub enum State {
     /// Nothing yet.
@@ -60,10 +60,10 @@ pub enum State {
     },
 }
 
-/// What workers are started from.
+/// The installation that workers are started from.
 pub type Installed = Installation;
 
-/// What happens to packages.
+/// An event of packages.
 #[derive(Clone, Debug)]
 pub enum InstallEvent {
     /// A package is being installed.
@@ -102,7 +102,7 @@ pub struct Slot {
     pub server: ServerName,
     state: watch::Sender<State>,
     /// Tenants that wait for the install under way.
-    askers: Mutex<Option<Askers>>,
+    requesters: Mutex<Option<Requesters>>,
     /// When the package's entry was last compared with its manifest because a start failed.
     checked: Mutex<Option<Instant>>,
 }
@@ -121,18 +121,18 @@ impl Slot {
         self.request.recipe.name()
     }
 
-    /// What is logged of an install of it is in this span.
+    /// Log lines of an install of it are in this span.
     fn span(&self) -> Span {
         // There is one for each install, so that it may be there whatever the log is filtered by.
         tracing::error_span!(parent: None, "install", package = self.name())
     }
 
-    /// What is known at this moment.
+    /// The state at this moment.
     pub fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
-    /// What to start, or why the command is run as written. `None` while it is not known yet.
+    /// The program to start, or why the command is run as written. `None` while it is not known yet.
     pub fn settled(&self) -> Option<Result<Arc<Installed>, Arc<str>>> {
         match &*self.state.borrow() {
             State::Installed(installed) => Some(Ok(Arc::clone(installed))),
@@ -191,7 +191,7 @@ pub struct Installer {
     is_within_reach: AtomicBool,
     pins: Option<Pins>,
     slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,
-    turns: Turns,
+    queue: InstallQueue,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -219,7 +219,7 @@ impl Installer {
             is_within_reach: AtomicBool::new(false),
             pins: beside.map(Pins::beside),
             slots: Mutex::default(),
-            turns: Turns::default(),
+            queue: InstallQueue::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
@@ -239,7 +239,7 @@ impl Installer {
             request,
             server: server.clone(),
             state: watch::Sender::new(State::Unknown),
-            askers: Mutex::default(),
+            requesters: Mutex::default(),
             checked: Mutex::default(),
         });
         slots.insert(key, Arc::clone(&slot));
@@ -254,8 +254,8 @@ impl Installer {
         tenant: &str,
         events: &Arc<dyn InstallEventSink>,
     ) {
-        if let Some(askers) = &*slot.askers.lock() {
-            askers.add(tenant.into());
+        if let Some(requesters) = &*slot.requesters.lock() {
+            requesters.add(tenant.into());
         }
         self.begin(slot, tenant, events, false);
     }
@@ -277,8 +277,8 @@ impl Installer {
     }
 
     /// Lets one command of an install take so long, of those that begin from now on.
-    pub fn set_patience(&self, patience: Duration) {
-        self.cache.set_patience(patience);
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.cache.set_timeout(timeout);
     }
 
     /// Says whether some worker may write to the package cache: then each start from an entry looks first whether that is
@@ -436,7 +436,7 @@ impl Installer {
     fn begin(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
-        asker: &str,
+        requester: &str,
         events: &Arc<dyn InstallEventSink>,
         anew: bool,
     ) {
@@ -446,12 +446,12 @@ impl Installer {
         let Some(before) = slot.begin(anew) else {
             return;
         };
-        let askers = Askers::new(asker.into());
-        *slot.askers.lock() = Some(askers.clone());
+        let requesters = Requesters::new(requester.into());
+        *slot.requesters.lock() = Some(requesters.clone());
         let (this, slot, events) = (Arc::clone(self), Arc::clone(slot), Arc::clone(events));
         let span = slot.span();
         let install = async move {
-            let work = this.work(&slot, &*events, before, &askers);
+            let work = this.work(&slot, &*events, before, &requesters);
             if this.stop.run_until_cancelled(work).await.is_none() {
                 let why = "stdiopool is shutting down".into();
                 slot.state.send_replace(State::Failed {
@@ -468,11 +468,11 @@ impl Installer {
         slot: &Arc<Slot>,
         events: &dyn InstallEventSink,
         before: Option<Arc<Installed>>,
-        askers: &Askers,
+        requesters: &Requesters,
     ) {
         let since = Instant::now();
         let is_refresh = before.is_some();
-        let _turn = self.turns.take(askers).await;
+        let _permit = self.queue.take(requesters).await;
         let tell = |stage| {
             // Not before it is known that it is not there already.
             if stage == Stage::Resolving && !is_refresh {

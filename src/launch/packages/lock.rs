@@ -14,10 +14,10 @@ use super::cache::{Cache, CacheError, failed};
 const LOCK_PERIOD: Duration = Duration::from_millis(200);
 
 /// How long such a lock is waited for: longer than an install takes.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1800);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl Cache {
-    /// Waits until nobody else holds that lock, and holds it. It is given up when the value is
+    /// Waits until nobody else holds the lock of that name, and holds it. The lock is given up when the value is
     /// dropped and every command that was given it has ended.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Cache {
                 Err((same, Errno::EWOULDBLOCK)) => file = same,
                 Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
             }
-            if since.elapsed() > LOCK_PATIENCE {
+            if since.elapsed() > LOCK_TIMEOUT {
                 let held = io::Error::from(io::ErrorKind::WouldBlock);
                 return Err(failed(&path, "another process holds a lock for too long")(
                     held,

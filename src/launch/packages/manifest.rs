@@ -50,7 +50,7 @@ pub enum ManifestError {
     /// Something of the entry cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -58,16 +58,16 @@ pub enum ManifestError {
     /// The entry has what is neither file, folder nor link: a socket or a device.
     #[error("{} is neither a file nor a folder nor a link", path.display())]
     Special {
-        /// Which.
+        /// The socket or device.
         path: PathBuf,
     },
-    /// A list of files cannot have it.
+    /// A list of files cannot have a name that is no UTF-8.
     #[error("the name of {} is no UTF-8", path.display())]
     Name {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
     },
-    /// What was installed is not known.
+    /// The entry's files are not known.
     #[error("it has no list of its files that is whole")]
     NoList,
     /// The list of its files is another than when they were last compared with it.
@@ -162,7 +162,7 @@ impl Manifest {
         self.items.iter().map(|(path, item)| (path.as_str(), item))
     }
 
-    /// What is at that path.
+    /// The item at that path.
     pub(super) fn item(&self, path: &str) -> Option<&Item> {
         self.items.get(path)
     }
@@ -196,7 +196,7 @@ impl Manifest {
     }
 }
 
-/// Whether one thing is as it was listed. Who may read it is no part of that: entries are opened to workers' users when
+/// Whether one thing is as it was listed. Read permissions are no part of that: entries are opened to workers' users when
 /// they are finished.
 fn is_same(now: &Item, listed: &Item) -> bool {
     let as_program = |item: &Item| match item.clone() {

@@ -10,7 +10,7 @@ use super::install_error::InstallError;
 use super::scripts::{Scripts, wanted};
 use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
-/// What npm is told in any case. It prints nothing but errors, and asks nothing.
+/// The options that npm gets in any case: it prints nothing but errors, and asks nothing.
 const QUIET: [&str; 4] = [
     "--no-audit",
     "--no-fund",
@@ -92,7 +92,7 @@ async fn global_first(helper: &Helper<'_>, specs: &[NpmSpec]) -> Result<(), Inst
     Ok(())
 }
 
-/// Which pnpm has rules that npm knows: since 11, it takes nothing that was published less than a day ago, heeds npm's
+/// Whether pnpm keeps rules that npm knows: since 11, pnpm takes nothing that was published less than a day ago, heeds npm's
 /// configuration no more, and has node load a hook of its own before the program.
 async fn is_like_npm(helper: &Helper<'_>) -> Result<(), InstallError> {
     let version = helper.answer("pnpm", &["--version"]).await?;

@@ -1,5 +1,5 @@
 //! `pool.lock`: what servers with `pin = true` were resolved to, lock files and all, so that every
-//! host installs the same bytes.
+//! host installs equal bytes.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ struct Document {
 pub struct Pins {
     path: PathBuf,
     /// One writer of pool.lock at a time within this process.
-    turn: Mutex<()>,
+    writing: Mutex<()>,
 }
 
 impl Pins {
@@ -37,7 +37,7 @@ impl Pins {
     pub fn beside(folder: &Path) -> Self {
         Self {
             path: folder.join("pool.lock"),
-            turn: Mutex::default(),
+            writing: Mutex::default(),
         }
     }
 
@@ -56,7 +56,7 @@ impl Pins {
     /// # Errors
     /// When the file cannot be read or written.
     pub(super) fn set(&self, id: &str, version: &str, lock: &str) -> Result<(), PinsError> {
-        let _turn = self.turn.lock();
+        let _guard = self.writing.lock();
         let mut document = self.read()?;
         document.package.retain(|pinned| pinned.id != id);
         document.package.push(Pinned {

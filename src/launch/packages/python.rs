@@ -36,7 +36,7 @@ pub(super) async fn interpreter(
         Err(why) => {
             let mut install = vec!["python", "install", "--quiet"];
             install.extend(python);
-            // What is wrong is said by the first, if uv itself is missing.
+            // The first command says so, if uv itself is missing.
             helper.run("uv", &install).await.map_err(|_| why)?;
             helper.answer("uv", &find).await
         }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 const MAX_TOLD: usize = 300;
 /// Shortest value of a variable that is masked, in bytes: masking shorter ones would garble ordinary text.
 const MIN_MASKED: usize = 4;
-/// What is told in place of what is masked.
+/// The text in place of what is masked.
 const MASK: &str = "[redacted]";
 
 /// What npm, uv and pip say when a registry does not have a package, or none of its versions is meant.

@@ -24,7 +24,7 @@ const NPX: &str = "_npx";
 /// Installs of npx that are looked at, when a start has failed.
 const MAX_NPX: usize = 16;
 
-/// Which install scripts run.
+/// The install scripts that run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Scripts {
     /// All scripts run.
@@ -88,7 +88,7 @@ pub(super) fn take_allowed(env: &mut BTreeMap<String, String>) -> Option<String>
     value.filter(|value| !value.is_empty())
 }
 
-/// Which scripts of a lock file run. `allowed`: by the environment.
+/// The scripts of a lock file that run. `allowed`: those that the environment allows.
 ///
 /// # Errors
 /// When npm does not say.
@@ -176,7 +176,7 @@ impl Scripts {
         }
     }
 
-    /// Which scripts did not run when that lock file was installed; `None` if all did. npm is asked where it decides.
+    /// The scripts that did not run when that lock file was installed; `None` if all did. npm is asked where it decides.
     pub(super) async fn not_run(&self, helper: &Helper<'_>, lock: &Value) -> Option<Unscripted> {
         let (packages, why) = match self {
             Self::All | Self::AllByFlag => return None,
@@ -190,7 +190,7 @@ impl Scripts {
     }
 }
 
-/// What npm says that it has not run.
+/// The scripts that npm says it has not run.
 async fn pending(helper: &Helper<'_>, lock: &Value) -> Vec<String> {
     let listed = helper
         .answer("npm", &["install-scripts", "ls", "--json"])

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::{Manifest, ManifestError};
 
-/// What an entry was when it was found to be as installed.
+/// The state of an entry when it was found to be as installed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seal {
     stamp: [u8; 32],
@@ -34,7 +34,7 @@ impl Seals {
     /// moved, by what they hold. Blocks.
     ///
     /// # Errors
-    /// [`ManifestError`] when it is not, or cannot be told. It is forgotten then.
+    /// [`ManifestError`] when the entry is not, or cannot be compared. The entry is forgotten then.
     pub(super) fn check(&self, name: &str, entry: &Path) -> Result<(), ManifestError> {
         let known = self.of.lock().get(name).copied();
         // Before the files are read: what is written meanwhile moves a time behind it.
@@ -130,7 +130,7 @@ mod tests {
         let check = || seals.check("e", entry);
         check().expect("as installed");
         check().expect("nothing has moved");
-        // Of the same length, with the time it had.
+        // Another text of equal length, with the time that the file had.
         let before = fs::metadata(&file).and_then(|meta| meta.modified());
         fs::write(&file, "wrong").expect("written");
         let opened = fs::File::options().write(true).open(&file).expect("opened");

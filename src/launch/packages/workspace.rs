@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use super::cache::{Cache, CacheError, ENTRIES, failed};
 use crate::folders::{self, Temporary};
 
-/// A folder in which something is made. It goes with this value; should the process be killed, the lock goes
+/// A folder in which something is made. The folder goes with this value; should the process be killed, the lock goes
 /// with it, and the folder at the next start.
 #[derive(Debug)]
 pub(super) struct Workspace {

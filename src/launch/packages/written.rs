@@ -8,7 +8,7 @@
 //!  └─ left-behind/                        what another version did not take over
 //! ```
 //!
-//! Which version runs is the launcher's to decide, and known only once it runs; by then the server has looked for its files. So
+//! The version that runs is the launcher's to decide, and known only once it runs; by then the server has looked for its files. So
 //! nothing is put in its way: what it wrote under the version before is kept, and said to be left behind.
 //!
 //! Invariants: nothing that is written is copied or moved while it is in use; no link that a server may have made is
@@ -25,21 +25,21 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::view::LEFT;
-use super::view::walk::{Found, Kind, walk};
+use super::view::walk::{FoundFile, Kind, walk};
 use crate::folders;
 
 const ABOUT: &str = "as-written.json";
 const KEPT: &str = "kept";
-/// What npm writes last into a folder of packages.
+/// The file that npm writes last into a folder of packages.
 const NPM_LOCK: &str = "node_modules/.package-lock.json";
-/// What makes a folder a virtual environment.
+/// The file that makes a folder a virtual environment.
 const VENV: &str = "pyvenv.cfg";
 /// Files that are named when they are left behind.
 const NAMED: usize = 5;
 /// Changes that are told of, of all tenants.
 const MAX_TOLD: usize = 50;
 
-/// What became of files that a server wrote, when another version was run.
+/// The outcome for files that a server wrote, when another version was run.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
     /// The package.
@@ -73,9 +73,9 @@ impl Change {
     }
 }
 
-/// What ran last.
+/// The version that ran last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Ran {
+struct LastRun {
     package: String,
     version: String,
     /// The install it ran from.
@@ -98,7 +98,7 @@ pub fn keep(root: &Path) -> io::Result<()> {
     let Some(installed) = finished(&ran.install) else {
         return Ok(());
     };
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         if found.kind == Kind::File && is_after(&found.at, installed) {
             let to = kept.join(found.path);
             if let Some(folder) = to.parent() {
@@ -107,7 +107,7 @@ pub fn keep(root: &Path) -> io::Result<()> {
                     .mode(0o700)
                     .create(folder)?;
             }
-            // What has gone meanwhile was not to stay.
+            // A file that has gone meanwhile was not to stay.
             match std::fs::hard_link(&found.at, &to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -118,8 +118,8 @@ pub fn keep(root: &Path) -> io::Result<()> {
     walk(&ran.install, &is_no_matter, &mut visit).map(drop)
 }
 
-/// Notes which version of a package runs, of the arguments of a worker's processes. What the version before has written is told
-/// if this one does not have it. Blocks.
+/// Notes which version of a package runs, of the arguments of a worker's processes. Files of the version before are told if this one
+/// does not have them. Blocks.
 ///
 /// # Errors
 /// When the system refuses.
@@ -135,13 +135,13 @@ pub fn note(root: &Path, package: &str, words: &[String]) -> io::Result<Option<C
     };
     let _alone = lock(root)?;
     let before = read(root).filter(|ran| ran.package == package);
-    let is_other = |ran: &&Ran| ran.version != version || ran.install != install;
+    let is_other = |ran: &&LastRun| ran.version != version || ran.install != install;
     let change = match before.as_ref().filter(is_other) {
         Some(before) => left_behind(root, before, &version)?,
         None => None,
     };
     let told = change.clone().or_else(|| before.as_ref()?.change.clone());
-    let ran = Ran {
+    let ran = LastRun {
         package: package.to_owned(),
         version,
         install,
@@ -156,13 +156,13 @@ pub fn note(root: &Path, package: &str, words: &[String]) -> io::Result<Option<C
 }
 
 /// Puts what was kept of the version before where it stays; `None` if there is nothing.
-fn left_behind(root: &Path, before: &Ran, version: &str) -> io::Result<Option<Change>> {
+fn left_behind(root: &Path, before: &LastRun, version: &str) -> io::Result<Option<Change>> {
     let (kept, left) = (root.join(KEPT), root.join(LEFT));
     if !kept.exists() {
         return Ok(None);
     }
     let mut named = Vec::new();
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         named.push(found.path.to_owned());
         Ok(ControlFlow::Continue(()))
     };
@@ -197,7 +197,7 @@ pub fn changes(data: &Path) -> Vec<(String, String, Change)> {
     all.take(MAX_TOLD).collect()
 }
 
-fn read(root: &Path) -> Option<Ran> {
+fn read(root: &Path) -> Option<LastRun> {
     serde_json::from_slice(&folders::read_plain(&root.join(ABOUT)).ok()?).ok()
 }
 
@@ -250,7 +250,7 @@ fn infos(install: &Path) -> Vec<(String, PathBuf)> {
     named.collect()
 }
 
-/// Which version of a package is in an install.
+/// The version of a package in an install.
 fn version(install: &Path, package: &str) -> Option<String> {
     let manifest = install
         .join("node_modules")

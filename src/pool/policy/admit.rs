@@ -1,16 +1,16 @@
-//! Wants: granted at once, queued, refused, withdrawn.
+//! Requests for slots: granted at once, queued, refused, withdrawn.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::event::{Action, Claim, TicketId};
 use super::limits::KeyFacts;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
 use crate::ids::{PoolKey, TenantId, WorkerId};
 
-/// What a key's workers have for a claim.
+/// The slot that a key's workers have for a claim.
 enum Slot {
     /// A free slot.
     Of(WorkerId),
@@ -43,7 +43,7 @@ impl Policy {
             // More may be allowed now than when the others came.
             self.grant_waiting(now, key, out);
         }
-        // Tickets that wait were there first: a newcomer must not take the slot they are owed. Where
+        // Tickets that wait were there first: a new ticket must not take the slot they are owed. Where
         // workers are shared, those that wait have been offered every free slot, and may have none.
         let is_first = !facts.exclusive || self.keys[&key].waiting.is_empty();
         if is_first && let Some(worker) = self.free_slot(key, claim) {
@@ -56,7 +56,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, id, key, &facts, claim);
-        self.make_way(now, key, Patience::AtFirst, out);
+        self.replace_rivals(now, key, LineageWait::Begun, out);
         self.adopt_for(now, key, out);
         self.schedule(now, out);
     }
@@ -150,7 +150,7 @@ impl Policy {
     }
 
     /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
-    /// so that one tenant's flood does not shut the others out. Its newest ticket goes.
+    /// so that one tenant's flood does not shut the others out. That tenant's newest ticket goes.
     fn displace(&mut self, now: Instant, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
         let own = self
             .tenants
@@ -221,19 +221,19 @@ impl Policy {
         );
     }
 
-    /// Takes a ticket out of every table. Its key may be left unused.
+    /// Takes a ticket out of every table. The ticket's key may be left unused.
     pub(super) fn take_ticket(&mut self, id: TicketId) -> Option<Ticket> {
         let ticket = self.tickets.remove(&id)?;
         self.disarm(ticket.deadline, Timer::Ticket(id));
         self.disarm(ticket.yields_at, Timer::Yield(id));
-        let mut key_is_fed = false;
+        let mut key_has_no_tickets = false;
         if let Some(record) = self.keys.get_mut(&ticket.key) {
             record.waiting.retain(|waiting| *waiting != id);
-            key_is_fed = record.waiting.is_empty();
+            key_has_no_tickets = record.waiting.is_empty();
         }
         if let Some(tenant) = self.tenants.get_mut(&ticket.tenant) {
             tenant.waiting -= 1;
-            if key_is_fed {
+            if key_has_no_tickets {
                 tenant.waiting_keys.retain(|key| *key != ticket.key);
             }
             if tenant.waiting == 0 {
@@ -266,7 +266,7 @@ impl Policy {
         }
     }
 
-    /// Grants waiting tickets of the key in their order, as long as its workers have free slots. Those
+    /// Grants waiting tickets of the key in their order, as long as its workers have free slots. Tickets
     /// of a session that has its share of them are passed over. On an exclusive worker the head of the
     /// queue waits until the owner has nothing in flight, and the owner's own next request waits behind
     /// it.
@@ -358,9 +358,9 @@ impl Policy {
         let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
         let own = starting.filter(|worker| worker.facts.tenant == *tenant);
         let own = own.count();
-        let has_place = self.workers.len() < self.limits.max_workers;
+        let has_capacity = self.workers.len() < self.limits.max_workers;
         let needs = self.expected_memory(&server);
-        if has_place && !self.has_room(needs) {
+        if has_capacity && !self.has_room(needs) {
             return Refusal::MemoryFull {
                 server,
                 needs,
@@ -369,7 +369,7 @@ impl Policy {
                 waited,
             };
         }
-        if has_place && self.places_taken() >= self.limits.max_starting {
+        if has_capacity && self.start_permits_taken() >= self.limits.max_starting {
             return Refusal::StartsFull {
                 tenant: tenant.clone(),
                 own,

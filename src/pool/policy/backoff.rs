@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::circuit::{FailedStart, Thresholds, Whose};
-use super::circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
+use super::circuit_change::{CircuitChange, CircuitOf, CircuitTransition};
 use super::event::Action;
 use super::limits::KeyFacts;
 use super::refusal::Refusal;
@@ -17,7 +17,7 @@ use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 /// key that nobody asks for any more is then forgotten.
 const REMEMBERED: u32 = 5;
 
-/// What a failed start is held against.
+/// The scope that a failed start counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Blame {
     /// The worker's key, its tenant and its server.
@@ -179,16 +179,16 @@ impl Policy {
             let until = Self::after(now, wait.mul_f64(jitter));
             let forget = until + limits.backoff_max * REMEMBERED;
             record.blocked_until = Some(until);
-            // What cannot be started with what it is given is told so each time, and no circuit.
+            // A key that cannot be started with its config is told so each time, and opens no circuit.
             if record.failures == limits.refuse_after && !failure.is_for_config() {
                 record.is_told_open = true;
-                let turn = CircuitTurn::Opens {
+                let transition = CircuitTransition::Opens {
                     failing: record.failures as usize,
                     retry_in: until.saturating_duration_since(now),
                     last: failure.clone(),
                 };
                 let of = CircuitOf::Configuration(record.facts.tenant.clone());
-                out.push(changes(&record.facts.server, of, turn));
+                out.push(changes(&record.facts.server, of, transition));
             }
             record.last_failure = Some(failure);
             self.arm(until, Timer::Backoff(key));
@@ -224,12 +224,12 @@ impl Policy {
                 .of_everyone
                 .map(|failing| (CircuitOf::Everyone, failing));
             for (of, failing) in of_tenant.into_iter().chain(of_everyone) {
-                let turn = CircuitTurn::Opens {
+                let transition = CircuitTransition::Opens {
                     failing,
                     retry_in: until.saturating_duration_since(now),
                     last: failure.clone(),
                 };
-                out.push(changes(&facts.server, of, turn));
+                out.push(changes(&facts.server, of, transition));
             }
         }
         let forget = (now + remembered).max(open_until.unwrap_or(now));
@@ -240,7 +240,7 @@ impl Policy {
     pub(super) fn close_circuit(&mut self, server: &ServerName, out: &mut Vec<Action>) {
         if let Some(record) = self.servers.get_mut(server) {
             let was_open = record.circuit.close().into_iter();
-            out.extend(was_open.map(|of| changes(server, of, CircuitTurn::Closes)));
+            out.extend(was_open.map(|of| changes(server, of, CircuitTransition::Closes)));
         }
     }
 
@@ -251,11 +251,16 @@ impl Policy {
     }
 
     /// A worker of the key has served: what failed before is history.
-    pub(super) fn forgive(&mut self, key: PoolKey, turn: CircuitTurn, out: &mut Vec<Action>) {
+    pub(super) fn forgive(
+        &mut self,
+        key: PoolKey,
+        transition: CircuitTransition,
+        out: &mut Vec<Action>,
+    ) {
         if let Some(record) = self.keys.get_mut(&key) {
             if std::mem::take(&mut record.is_told_open) {
                 let of = CircuitOf::Configuration(record.facts.tenant.clone());
-                out.push(changes(&record.facts.server, of, turn));
+                out.push(changes(&record.facts.server, of, transition));
             }
             record.failures = 0;
             record.blocked_until = None;
@@ -270,7 +275,7 @@ impl Policy {
                 .blocked_until
                 .is_none_or(|until| until + remembered <= now)
         {
-            self.forgive(key, CircuitTurn::Forgotten, out);
+            self.forgive(key, CircuitTransition::Forgotten, out);
         }
         self.drop_key_if_unused(key, out);
     }
@@ -284,7 +289,7 @@ impl Policy {
         let remembered = self.limits.backoff_max * REMEMBERED;
         if let Some(record) = self.servers.get_mut(server) {
             let forgotten = record.circuit.forget(now, remembered).into_iter();
-            out.extend(forgotten.map(|of| changes(server, of, CircuitTurn::Forgotten)));
+            out.extend(forgotten.map(|of| changes(server, of, CircuitTransition::Forgotten)));
         }
         self.drop_server_if_unused(server);
     }
@@ -301,7 +306,11 @@ impl Policy {
     }
 }
 
-fn changes(server: &ServerName, of: CircuitOf, turn: CircuitTurn) -> Action {
+fn changes(server: &ServerName, of: CircuitOf, transition: CircuitTransition) -> Action {
     let server = server.clone();
-    Action::Circuit(Box::new(CircuitChange { server, of, turn }))
+    Action::Circuit(Box::new(CircuitChange {
+        server,
+        of,
+        transition,
+    }))
 }

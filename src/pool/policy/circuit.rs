@@ -85,7 +85,7 @@ pub(super) enum Whose {
 
 /// Circuits that were closed until now, and how much fails.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedCircuits {
     /// The circuit of the tenant whose start failed has opened: so many of its keys fail.
     pub(super) of_tenant: Option<usize>,
     /// Everyone's: for so many tenants.
@@ -174,13 +174,13 @@ impl Circuit {
         now: Instant,
         failed: FailedStart<'_>,
         thresholds: Thresholds,
-    ) -> (Option<Instant>, Opened) {
+    ) -> (Option<Instant>, OpenedCircuits) {
         let FailedStart {
             tenant,
             key,
             worker,
         } = failed;
-        let mut opened = Opened::default();
+        let mut opened = OpenedCircuits::default();
         let until = now + thresholds.open_for;
         let was_probe_of_all = self.everyone.is_some_and(|all| all.probe == Some(worker));
         self.ended(worker);

@@ -16,9 +16,9 @@ pub enum CircuitOf {
     Configuration(TenantId),
 }
 
-/// What a circuit is from now on.
+/// A circuit opens, closes or is forgotten.
 #[derive(Clone, PartialEq, Debug)]
-pub enum CircuitTurn {
+pub enum CircuitTransition {
     /// Starts have failed: so many configurations of a tenant, tenants of a server, or starts in a row of one
     /// configuration.
     Opens {
@@ -42,6 +42,6 @@ pub struct CircuitChange {
     pub server: ServerName,
     /// For whom.
     pub of: CircuitOf,
-    /// What the circuit is from now on.
-    pub turn: CircuitTurn,
+    /// What became of the circuit.
+    pub transition: CircuitTransition,
 }

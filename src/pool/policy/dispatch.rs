@@ -10,7 +10,7 @@ impl Policy {
     /// Takes one event in and says what to do about it.
     pub fn on(&mut self, now: Instant, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::Want {
+            Event::Acquire {
                 ticket,
                 key,
                 facts,

@@ -13,10 +13,10 @@ use crate::ids::{PoolKey, ServerName, WorkerId};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct TicketId(pub u64);
 
-/// Who wants a slot.
+/// The claim to a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Claim {
-    /// Who holds the slot, where workers are exclusive.
+    /// The owner of the slot, where workers are exclusive.
     pub owner: u64,
     /// The session whose request it is for: it has a share of each worker's slots.
     pub session: u64,
@@ -35,25 +35,25 @@ impl From<u64> for Claim {
     }
 }
 
-/// What happened.
+/// An event of the pool.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Someone wants a slot on a worker of that key.
-    Want {
-        /// Names the want in the answer.
+    Acquire {
+        /// Names the request in the answer.
         ticket: TicketId,
         /// Interchangeable workers.
         key: PoolKey,
         /// What must be known of the key.
         facts: Arc<KeyFacts>,
-        /// Who wants it.
+        /// The claim to the slot.
         claim: Claim,
     },
-    /// The want is withdrawn. Ignored for one that has been answered.
+    /// The request is withdrawn. Ignored for one that has been answered.
     Withdraw(TicketId),
     /// A started worker can serve.
     Ready(WorkerId),
-    /// A worker that is being started waits for something else than the CPU: it takes no starting place
+    /// A worker that is being started waits for something else than the CPU: it takes no start permit
     /// any more.
     Waits(WorkerId),
     /// A started worker will never serve; [`Event::Exited`] still follows.
@@ -97,7 +97,7 @@ pub enum Event {
     Stock(Vec<Stock>),
     /// Other limits hold from now on.
     Reconfigure(Limits),
-    /// No new work: waiting wants are refused, workers stop when nothing is in flight.
+    /// No new work: waiting requests are refused, workers stop when nothing is in flight.
     Drain,
     /// Every worker stops now, busy or not.
     StopAll(StopReason),
@@ -119,15 +119,15 @@ pub enum Action {
     Hibernate(WorkerId),
     /// The worker is needed again: a page-out under way must end.
     Wake(WorkerId),
-    /// The want is granted: a slot of that worker is taken.
+    /// The request is granted: a slot of that worker is taken.
     Grant(TicketId, WorkerId),
-    /// The want is refused.
+    /// The request is refused.
     Refuse(TicketId, Refusal),
     /// A worker is gone for good.
     Gone {
         /// The worker that is gone.
         worker: WorkerId,
-        /// Its server.
+        /// The worker's server.
         server: ServerName,
         /// What the worker was to stop for; `None`: it ended by itself.
         stopped: Option<StopReason>,
@@ -143,11 +143,11 @@ pub enum Action {
 pub enum StopReason {
     /// Idle for the idle timeout.
     Idle,
-    /// The worker's place among all workers was needed.
+    /// The worker's part of `max_workers` was needed.
     Evicted,
-    /// The worker's place among its tenant's was needed.
+    /// The worker's part of its tenant's limit was needed.
     EvictedOfTenant,
-    /// The worker's place among its server's was needed.
+    /// The worker's part of its server's limit was needed.
     EvictedOfServer,
     /// The worker's memory was needed.
     EvictedForMemory,
@@ -163,7 +163,7 @@ pub enum StopReason {
     Requests,
     /// One of its siblings is waited for, and only one of them may be there.
     Sibling,
-    /// What the worker is started with has changed.
+    /// The worker's launch has changed.
     Config,
     /// The worker's package is there in another version.
     Package,
@@ -211,7 +211,7 @@ impl StopReason {
         Self::NotBeside,
     ];
 
-    /// Whether it goes so that another can start, in a place that any other could make as well.
+    /// Whether the worker goes so that another can start, for which any other could go as well.
     pub const fn is_eviction(self) -> bool {
         matches!(
             self,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::event::{Action, StopReason, TicketId};
 use super::footprint::Sleep;
 use super::limits::LOOK_AT;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::schedule::Need;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{PoolKey, TenantId, WorkerId};
@@ -85,7 +85,7 @@ impl Policy {
         if self.workers.len() - self.stopping > self.limits.max_workers {
             self.stop(id, StopReason::Evicted, out);
         }
-        self.lets_by(now, id, Patience::AtFirst, out);
+        self.replace_rivals_of(now, id, LineageWait::Begun, out);
     }
 
     /// The worker is no longer among the idle.
@@ -106,7 +106,7 @@ impl Policy {
         }
     }
 
-    /// The idle timer rang. It is set once per idle worker, not per request: if the worker was
+    /// The idle timer rang, which is set once per idle worker, not per request: if the worker was
     /// used meanwhile, it is set again for the rest.
     pub(super) fn idle_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
@@ -128,14 +128,14 @@ impl Policy {
         }
     }
 
-    /// A ticket has waited for [`super::Limits::yield_after`]. If what it lacks is a place and
+    /// A ticket has waited for [`super::Limits::yield_after`]. If what it lacks is capacity and
     /// nobody is idle, a busy worker is closed to new requests, so that it will be.
     pub(super) fn yield_timer(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
         let (key, deadline) = (ticket.key, ticket.deadline);
-        if self.need(now, key) == Need::Place
+        if self.need(now, key) == Need::Capacity
             && let Some((victim, reason)) = self.who_should_yield(now, key)
         {
             self.yields(victim, key);
@@ -143,7 +143,7 @@ impl Policy {
             self.drains(now, victim);
             self.becomes_idle(now, victim, out);
         }
-        self.make_way(now, key, Patience::Over, out);
+        self.replace_rivals(now, key, LineageWait::Over, out);
         let again = Self::after(now, self.limits.yield_after);
         if again < deadline {
             self.arm(again, Timer::Yield(id));

@@ -29,7 +29,7 @@ impl Mean {
     }
 }
 
-/// What was learnt of a server's workers. Outlives them, so that the next start is judged by it.
+/// The history of a server's workers. Outlives them, so that the next start is judged by it.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct History {
     pub(super) awake: Mean,

@@ -22,8 +22,11 @@ impl Policy {
             "counts as a start"
         );
         assert_eq!(self.starting.len(), counted.count(), "starting");
-        let takes_place = |id| self.workers[id].counts_until.is_some();
-        assert!(self.starting.iter().all(takes_place), "who takes a place");
+        let takes_start_permit = |id| self.workers[id].counts_until.is_some();
+        assert!(
+            self.starting.iter().all(takes_start_permit),
+            "who takes a start permit"
+        );
         assert_eq!(self.stopping, count(Phase::Stopping), "stopping");
         let mut of_tenant: FxHashMap<_, usize> = FxHashMap::default();
         let mut of_server: FxHashMap<_, usize> = FxHashMap::default();
@@ -95,7 +98,7 @@ impl Policy {
         for worker in self.workers.values() {
             let is_draining = worker.retiring.is_some() && worker.phase == Phase::Ready;
             assert!(is_draining || worker.drains_until.is_none(), "who drains");
-            // Who has nothing in flight is stopped.
+            // A worker with nothing in flight is stopped.
             assert_eq!(is_draining, worker.drains_until.is_some(), "who drains");
         }
     }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::circuit::FailedStart;
-use super::circuit_change::CircuitTurn;
+use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
 use super::limits::Limits;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
@@ -96,7 +96,7 @@ impl Policy {
         self.close_circuit(&facts.server, out);
         self.arm(Self::after(now, facts.max_lifetime), Timer::Lifetime(id));
         self.grant_waiting(now, key, out);
-        self.lets_by(now, id, Patience::Over, out);
+        self.replace_rivals_of(now, id, LineageWait::Over, out);
         self.becomes_idle(now, id, out);
         self.schedule(now, out);
     }
@@ -126,7 +126,7 @@ impl Policy {
         }
         if served && !worker.served {
             worker.served = true;
-            self.forgive(key, CircuitTurn::Closes, out);
+            self.forgive(key, CircuitTransition::Closes, out);
         }
         self.grant_waiting(now, key, out);
         let is_idle = self
@@ -157,7 +157,7 @@ impl Policy {
             && worker
                 .ready
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
-        // Who has come since it was out of use waits for the next one, which could not start before.
+        // Tickets that have come since it was out of use wait for the next worker, which could not start before.
         let is_told_now = worker.retiring.is_none();
         let stopped = worker.retiring;
         let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
@@ -323,8 +323,8 @@ impl Policy {
         self.reopen_if_yielding(now, id, out);
     }
 
-    /// What is pinned is not evicted: a worker that was closed to requests so that it could be
-    /// serves again, and whoever waited for its place looks for another.
+    /// A pinned worker is not evicted: one that was closed to requests so that it could be
+    /// serves again, and whoever waited for its capacity looks for another.
     pub(super) fn reopen_if_yielding(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;

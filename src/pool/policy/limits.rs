@@ -28,7 +28,7 @@ pub struct Limits {
     pub queue_limit: usize,
     /// How long a request waits at the most. Default 30 s.
     pub queue_timeout: Duration,
-    /// How long a request waits for a place before a busy worker of someone who holds more is
+    /// How long a request waits for capacity before a busy worker of someone who holds more is
     /// closed to new requests. Default 1 s.
     pub yield_after: Duration,
     /// How long a worker that takes no new requests may go on with those that it has while others wait for the next
@@ -77,7 +77,7 @@ impl Default for Limits {
     }
 }
 
-/// What the policy must know of a pool key. The facts of the newest want hold.
+/// The facts that the policy must know of a pool key. The facts of the newest request hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyFacts {
     /// The tenant that the key's workers are of.

@@ -25,7 +25,7 @@ use smallvec::SmallVec;
 
 use super::event::{Action, StopReason};
 use super::limits::KeyFacts;
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::{Predecessor, Refusal};
 use super::state::{KeyRecord, Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{Lineage, PoolKey, WorkerId};
@@ -127,7 +127,7 @@ impl Policy {
     /// that.
     pub(super) fn drained_timer(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
         for key in self.waiting_beside(id) {
-            self.make_way(now, key, Patience::AtFirst, out);
+            self.replace_rivals(now, key, LineageWait::Begun, out);
         }
     }
 
@@ -148,29 +148,29 @@ impl Policy {
     }
 
     /// A worker has become ready or idle while other keys waited, some since before it was there.
-    pub(super) fn lets_by(
+    pub(super) fn replace_rivals_of(
         &mut self,
         now: Instant,
         id: WorkerId,
-        patience: Patience,
+        wait: LineageWait,
         out: &mut Vec<Action>,
     ) {
         for key in self.waiting_beside(id) {
             let first = self.keys.get(&key).and_then(|it| it.waiting.front());
             let first = first.and_then(|ticket| self.tickets.get(ticket));
             let is_over = first.is_some_and(|ticket| ticket.yields_at <= now);
-            if patience == Patience::AtFirst || is_over {
-                self.make_way(now, key, patience, out);
+            if wait == LineageWait::Begun || is_over {
+                self.replace_rivals(now, key, wait, out);
             }
         }
     }
 
     /// Whoever waits for the key gets its turn in a lineage that is full: see the [module](self).
-    pub(super) fn make_way(
+    pub(super) fn replace_rivals(
         &mut self,
         now: Instant,
         key: PoolKey,
-        patience: Patience,
+        wait: LineageWait,
         out: &mut Vec<Action>,
     ) {
         let Some(record) = self.keys.get(&key).filter(|it| self.is_kept_out(it)) else {
@@ -189,7 +189,7 @@ impl Policy {
                 continue;
             };
             if worker.retiring.is_none() && worker.key != key {
-                if self.may_go(worker, patience) {
+                if self.may_go(worker, wait) {
                     let reason = if worker.lineage == lineage {
                         StopReason::Config
                     } else {
@@ -211,11 +211,11 @@ impl Policy {
     }
 
     /// Whether a worker of another key of the lineage is needed no more, or has been for long enough.
-    fn may_go(&self, worker: &WorkerRecord, patience: Patience) -> bool {
+    fn may_go(&self, worker: &WorkerRecord, wait: LineageWait) -> bool {
         let record = self.keys.get(&worker.key);
         let is_wanted = record.is_some_and(|record| !record.waiting.is_empty());
         // One that starts serves at least those for whom it is started, or keys would end each other's starts.
-        !is_wanted || (patience == Patience::Over && worker.phase == Phase::Ready)
+        !is_wanted || (wait == LineageWait::Over && worker.phase == Phase::Ready)
     }
 
     /// Ends a worker that had its time, whatever it has in flight. One that was to make room for others and has

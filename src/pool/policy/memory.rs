@@ -21,16 +21,16 @@ use super::page_out::PageOut;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
 use crate::ids::{ServerName, TenantId, WorkerId};
 
-/// What waking a worker costs its next caller: measured at 10 to 60 ms.
+/// The cost of waking a worker for its next caller: measured at 10 to 60 ms.
 const WAKE: Duration = Duration::from_millis(50);
-/// What an evicted worker's next start is taken to cost before one was seen.
+/// The assumed cost of an evicted worker's next start before one was seen.
 const UNKNOWN_START: Duration = Duration::from_secs(1);
 /// At most this part of the memory is kept free for starts.
 const RESERVE_PART: u64 = 16;
 /// A sleeping worker is taken to hold this part of what it held awake, before one was measured.
 const ASLEEP_PART: u64 = 6;
 
-/// What an idle worker can do for those who need memory.
+/// The memory relief that an idle worker can give.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Relief {
     Sleep,
@@ -58,7 +58,7 @@ impl Policy {
         self.memory.history.get(server).copied().unwrap_or_default()
     }
 
-    /// What a worker of the server is expected to hold.
+    /// The memory that a worker of the server is expected to hold.
     pub fn expected_memory(&self, server: &ServerName) -> u64 {
         let learnt = self.history(server).awake.0;
         learnt.unwrap_or(self.limits.unknown_memory)
@@ -69,7 +69,7 @@ impl Policy {
         learnt.unwrap_or(worker.awake_memory / ASLEEP_PART)
     }
 
-    /// What the next start of the server is expected to take.
+    /// The time that the next start of the server is expected to take.
     pub(super) fn expected_start(&self, server: &ServerName) -> Duration {
         let learnt = self.history(server).start_micros.0;
         learnt.map_or(UNKNOWN_START, Duration::from_micros)
@@ -385,7 +385,7 @@ impl Policy {
             })
     }
 
-    /// What stopping or paging out the worker would bring.
+    /// The relief that stopping or paging out the worker would bring.
     fn relief(&self, now: Instant, id: WorkerId, relief: Relief) -> Option<Candidate> {
         let worker = self.workers.get(&id)?;
         let (takes, frees) = match relief {

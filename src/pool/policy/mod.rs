@@ -1,17 +1,17 @@
 //! Admission, fairness, eviction, recycling and back-off as one state machine: events in, actions
 //! out. No clock, no I/O, no async; randomness only from a seed.
 //!
-//! How a [`Event::Want`] is served, first that fits:
+//! How a [`Event::Acquire`] is served, first that fits:
 //! 1. a ready worker of the key with a free slot, the least loaded;
 //! 2. a new worker, if the key may have another and the limits allow;
 //! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or
 //!    server whose own limit it is, else of tenants over their weighted share first, then
-//!    the one that is missed least of the least recently used; its place is free when its processes are gone;
-//! 4. it waits. Places go to tenants by weighted round-robin, within a tenant to its keys in
+//!    the one that is missed least of the least recently used; its capacity is free when its processes are gone;
+//! 4. it waits. Start permits go to tenants by weighted round-robin, within a tenant to its keys in
 //!    turn, within a key first come, first served.
 //!
-//! One tenant does not take all that is shared: of the starting places another gets one more
-//! (`places`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
+//! One tenant does not take all that is shared: of the start permits another gets one more
+//! (`start_permits`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the
 //! failures of one tenant close the server to that tenant alone (`circuit`).
 //!
 //! A worker counts for its key, and for those that follow it (`lineage`), until nothing of it is left.
@@ -20,7 +20,7 @@
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
 //!
 //! Warm workers go on serving their own key while others wait, up to [`Limits::yield_after`]: when
-//! a ticket has waited that long for a place and no worker is idle, one of the tenant that holds
+//! a ticket has waited that long for capacity and no worker is idle, one of the tenant that holds
 //! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
 //! behind workers that are never idle.
 
@@ -36,18 +36,18 @@ mod invariants;
 mod lifecycle;
 mod limits;
 mod lineage;
+mod lineage_wait;
 mod memory;
 mod page_out;
-mod patience;
-mod places;
 mod refusal;
 mod schedule;
 mod spares;
 mod start_failure;
+mod start_permits;
 mod state;
 mod stock;
 
-pub use circuit_change::{CircuitChange, CircuitOf, CircuitTurn};
+pub use circuit_change::{CircuitChange, CircuitOf, CircuitTransition};
 pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use footprint::Sleep;
 pub use limits::{KeyFacts, Limits, share_of_session};

@@ -1,7 +1,7 @@
 //! When a worker whose memory was paged out is paged out once more.
 //!
 //! A collector of garbage runs when it sees that nothing is done: V8's between 15 and 105 s after the
-//! last request. It walks the whole heap, so all that was swapped out of it is in memory again, and
+//! last request. The collector walks the whole heap, so all that was swapped out of it is in memory again, and
 //! stays there, though nobody has asked for the worker. Paged out after that, it stays out.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Why a want is not granted, as values: what is said of it to whom is decided above the pool.
+//! Why a request is not granted, as values: what is said of it to whom is decided above the pool.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::circuit_change::CircuitOf;
 use super::start_failure::StartFailure;
 use crate::ids::{ServerName, TenantId};
 
-/// What the worker does that has to be gone before the next of its lineage is started.
+/// The state of the worker that has to be gone before the next of its lineage is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Predecessor {
     /// The predecessor was told to stop, and has not ended yet.
@@ -24,7 +24,7 @@ pub enum Predecessor {
     },
 }
 
-/// Why a want is refused, with what was in its way. `waited`: how long a ticket may wait, and did.
+/// Why a request is refused, with what was in its way. `waited`: how long a ticket may wait, and did.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// The pool takes no new work.
@@ -34,11 +34,11 @@ pub enum Refusal {
         /// Tickets that may wait.
         limit: usize,
     },
-    /// The queue was full, and most of it that tenant's: another's ticket took its place.
+    /// The queue was full, and most of it that tenant's: another's ticket displaced this one.
     QueueShare {
         /// How many may wait.
         limit: usize,
-        /// The tenant of the ticket that took the place.
+        /// The tenant of the ticket that displaced it.
         tenant: TenantId,
     },
     /// The session has its share of the slots of a worker.
@@ -57,7 +57,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// What the key is started with has changed while it started.
+    /// The key's launch has changed while it started.
     Changed {
         /// Of which server.
         server: ServerName,
@@ -82,7 +82,7 @@ pub enum Refusal {
     },
     /// The tenant has as many workers as it may.
     TenantFull {
-        /// Which tenant.
+        /// The tenant.
         tenant: TenantId,
         /// How many it has.
         in_use: usize,
@@ -93,7 +93,7 @@ pub enum Refusal {
     },
     /// The server has as many workers as it may.
     ServerFull {
-        /// Which server.
+        /// The server.
         server: ServerName,
         /// How many it has.
         in_use: usize,
@@ -102,9 +102,9 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// There was a place for another worker, and no room in memory.
+    /// The limits allowed another worker, and there was no room in memory.
     MemoryFull {
-        /// Whose worker it was to be.
+        /// The server of the worker that was to start.
         server: ServerName,
         /// Bytes that it is expected to hold.
         needs: u64,
@@ -115,18 +115,18 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The places for starts are taken: by starts of the tenant's own, or by those of others.
+    /// The start permits are taken: by starts of the tenant's own, or by those of others.
     StartsFull {
-        /// Which tenant.
+        /// The tenant.
         tenant: TenantId,
         /// How many of those are the tenant's.
         own: usize,
-        /// How many places there are.
+        /// How many permits there are.
         limit: usize,
         /// How long it was waited for.
         waited: Duration,
     },
-    /// There was no place for another worker.
+    /// The limits allowed no other worker.
     PoolFull {
         /// How many workers there are.
         in_use: usize,
@@ -137,7 +137,7 @@ pub enum Refusal {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The start that the want waited for has failed, or the next one is too far away.
+    /// The start that the request waited for has failed, or the next one is too far away.
     StartFailed {
         /// How it failed.
         failure: StartFailure,

@@ -1,24 +1,24 @@
-//! Who gets the next place, and whether somebody is evicted for it: weighted round-robin over tenants, in turn over a tenant's keys.
+//! The choice of the key that gets the next worker, and of the worker that is evicted for it: weighted round-robin over tenants, in turn over a tenant's keys.
 
 use std::time::Instant;
 
 use super::event::{Action, StopReason};
-use super::places::Places;
+use super::start_permits::StartPermits;
 use super::state::{Phase, Policy};
 use crate::ids::{PoolKey, ServerName, WorkerId};
 
-/// What keeps a key from having another worker now.
+/// The need of a key before it can have another worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Need {
     /// Nothing: start one.
     Start,
-    /// A place; this idle worker can make one.
+    /// A slot under a limit of workers; this idle worker can free one.
     Evict(WorkerId, StopReason),
     /// So many bytes of memory; idle workers can shed some.
     Memory(u64),
-    /// A place, and nobody who could make one is idle.
-    Place,
-    /// No worker, or something other than a place is missing.
+    /// Capacity, and no worker that could free some is idle.
+    Capacity,
+    /// No worker, or something other than capacity is missing.
     Nothing,
 }
 
@@ -29,9 +29,9 @@ impl Policy {
             return;
         }
         while !self.ring.is_empty()
-            && let Some(places) = self.places(now)
+            && let Some(permits) = self.start_permits(now)
         {
-            let Some((key, need)) = self.next_turn(now, &places) else {
+            let Some((key, need)) = self.next_turn(now, &permits) else {
                 return;
             };
             self.adopt_for(now, key, out);
@@ -48,7 +48,7 @@ impl Policy {
                     let tenant = self.keys.get(&key).map(|it| it.facts.tenant.clone());
                     self.shed(now, bytes, tenant.as_ref(), out);
                 }
-                Need::Place | Need::Nothing => return,
+                Need::Capacity | Need::Nothing => return,
             }
         }
     }
@@ -67,10 +67,10 @@ impl Policy {
 
     /// The next key that can be helped. A start takes one of its tenant's quantum, which is the tenant's weight
     /// when its turn comes.
-    fn next_turn(&mut self, now: Instant, places: &Places) -> Option<(PoolKey, Need)> {
+    fn next_turn(&mut self, now: Instant, permits: &StartPermits) -> Option<(PoolKey, Need)> {
         for _ in 0..self.ring.len() {
             let id = self.ring.front()?.clone();
-            if !places.are_for(&id) {
+            if !permits.are_for(&id) {
                 self.ring.rotate_left(1);
                 continue;
             }
@@ -125,7 +125,7 @@ impl Policy {
         };
         let is_covered = starting.saturating_mul(per_worker) >= record.waiting.len();
         if is_covered
-            // What is still there of others may hold what a successor needs.
+            // Processes of others that are still there may hold what a successor needs.
             || self.is_lineage_full(record)
             || record.blocked_until.is_some_and(|until| now < until)
             || !self.circuit_lets_through(now, facts)
@@ -137,7 +137,7 @@ impl Policy {
         }
         let of_tenant = self.tenants.get(&facts.tenant);
         let of_server = self.servers.get(&facts.server);
-        // The narrowest limit first: its place can be made only by one of its own.
+        // The narrowest limit first: only one of its own workers can go for it.
         let (victim, reason) = if of_tenant.is_some_and(|t| t.alive >= facts.tenant_max_workers) {
             let oldest = of_tenant.and_then(|t| t.idle.first());
             (oldest.map(|(_, id)| *id), StopReason::EvictedOfTenant)
@@ -151,7 +151,7 @@ impl Policy {
         } else {
             return self.need_of_memory(now, &facts.server);
         };
-        victim.map_or(Need::Place, |victim| Need::Evict(victim, reason))
+        victim.map_or(Need::Capacity, |victim| Need::Evict(victim, reason))
     }
 
     fn need_of_memory(&self, now: Instant, server: &ServerName) -> Need {
@@ -163,7 +163,7 @@ impl Policy {
             // Enough is on its way out.
             0 => Need::Nothing,
             missing if self.can_shed(now) => Need::Memory(missing),
-            _ => Need::Place,
+            _ => Need::Capacity,
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Spares: workers that are ready before anyone asks, of servers whose launch is the same for
+//! Spares: workers that are ready before anyone asks, of servers whose launch is one for
 //! every tenant.
 //!
-//! A spare is a worker of a key that nobody wants, of a tenant that nobody is. It is started only
-//! where nobody who waits needs its place and nothing has to go for it, and it is the first to go when a place or
+//! A spare is a worker of a key that nobody wants, of a tenant that nobody is. A spare is started only
+//! where no ticket needs its slot and nothing has to go for it, and is the first to go when a slot or
 //! memory is needed. When a key that it fits wants a worker, the spare becomes that worker: it
 //! counts against other tenants' limits no longer, but against the one's it now belongs to, and it
-//! is told what a worker is told first. That costs a message, not a start.
+//! is told what a worker is told first. An adoption costs a message, not a start.
 //!
 //! ```text
 //!  (nothing) --restock--> Starting --Ready--> Ready, of the spare key
@@ -40,14 +40,14 @@ impl Policy {
         }
     }
 
-    /// Starts spares that are missing, if nobody who waits could use their place.
+    /// Starts spares that are missing, if no waiting ticket could use their capacity.
     pub(super) fn restock(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.stock.is_empty() || self.draining {
             return;
         }
         for at in 0..self.stock.len() {
             let Stock { key, facts } = self.stock[at].clone();
-            while self.has_capacity_for(now, key, &facts) && !self.is_place_wanted(now) {
+            while self.has_capacity_for(now, key, &facts) && !self.is_capacity_wanted(now) {
                 self.keys
                     .entry(key)
                     .or_insert_with(|| KeyRecord::new(key, &facts));
@@ -56,9 +56,9 @@ impl Policy {
         }
     }
 
-    /// Whether someone who waits needs what a start would take. Who waits for a start under way,
+    /// Whether a waiting ticket needs what a start would take. A ticket that waits for a start under way,
     /// or for a back-off to pass, does not.
-    fn is_place_wanted(&self, now: Instant) -> bool {
+    fn is_capacity_wanted(&self, now: Instant) -> bool {
         let tenants = self.ring.iter().filter_map(|id| self.tenants.get(id));
         let mut keys = tenants.flat_map(|tenant| &tenant.waiting_keys);
         keys.any(|key| self.need(now, *key) != Need::Nothing)
@@ -79,7 +79,7 @@ impl Policy {
         is_missing
             && !is_blocked
             && server_has_room
-            && self.places_taken() < self.limits.max_starting
+            && self.start_permits_taken() < self.limits.max_starting
             && self.workers.len() < self.limits.max_workers
             && self.circuit_lets_through(now, facts)
             && self.has_room_beside_reserve(self.expected_memory(&facts.server))
@@ -100,7 +100,7 @@ impl Policy {
     }
 
     /// Gives the key as many spares as it needs workers, whatever else is full: the number of
-    /// processes stays the same. Only its own tenant's limit stands in the way.
+    /// processes does not change. Only the limit of the key's own tenant can prevent it.
     pub(super) fn adopt_for(&mut self, now: Instant, key: PoolKey, out: &mut Vec<Action>) {
         while let Some(spare) = self.spare_for(key)
             && self.could_adopt(now, key)

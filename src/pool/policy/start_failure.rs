@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::ServerName;
 
-/// Why a start did not succeed. What the launcher says of it is handed on, and never read here.
+/// Why a start did not succeed. The launcher's text is handed on, and never read here.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StartFailure {
     /// The process could not be started, did not answer, or refused to serve.

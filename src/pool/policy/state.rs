@@ -48,7 +48,7 @@ impl Warmth {
     }
 }
 
-/// What the policy knows of one worker.
+/// The policy's record of one worker.
 #[derive(Clone, Debug)]
 pub struct WorkerRecord {
     /// The key: workers that have it are interchangeable.
@@ -84,7 +84,7 @@ pub struct WorkerRecord {
     pub(super) drains_until: Option<Instant>,
     /// The worker was stopped with requests in flight: they had their time, and others waited for its successor.
     pub is_cut_short: bool,
-    /// The tenant whose worker needs its place or its memory, where it is evicted for that.
+    /// The tenant whose worker needs its capacity or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,
     /// The worker has answered a request.
     pub served: bool,
@@ -94,14 +94,14 @@ pub struct WorkerRecord {
     pub memory: u64,
     /// Bytes it held when it was last measured awake.
     pub awake_memory: u64,
-    /// What the worker is charged with was measured, and is no expectation.
+    /// The worker's charge was measured, and is no expectation.
     pub is_measured: bool,
     /// The worker could not be paged out, and it is not tried again.
     pub(super) is_page_out_unsupported: bool,
     pub(super) sleep_timer: Option<Instant>,
     /// The worker's last page-out, if it was not needed since.
     pub(super) page_out: Option<PageOut>,
-    /// The worker's place among the idle: a recency number.
+    /// The worker's rank among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
     /// Until when it counts as one that is being started.
@@ -131,14 +131,14 @@ pub(super) struct Ticket {
 #[derive(Debug)]
 pub(super) struct KeyRecord {
     pub(super) facts: Arc<KeyFacts>,
-    /// The lineage of the want by which the key became known.
+    /// The lineage of the request by which the key became known.
     pub(super) lineage: Lineage,
     /// Starting and ready workers that are not retiring.
     pub(super) workers: Vec<WorkerId>,
     /// Every worker that is not gone.
     pub(super) alive: usize,
     pub(super) waiting: VecDeque<TicketId>,
-    /// The worker being evicted to make a place for this key.
+    /// The worker being evicted to free capacity for this key.
     pub(super) evicting: Option<WorkerId>,
     pub(super) failures: u32,
     pub(super) blocked_until: Option<Instant>,
@@ -217,7 +217,7 @@ pub struct Policy {
     pub(super) memory: Memory,
     /// Spares that are wanted.
     pub(super) stock: Vec<Stock>,
-    /// Workers that take a starting place; spares being adopted do not.
+    /// Workers that take a start permit; spares being adopted do not.
     pub(super) starting: FxHashSet<WorkerId>,
     pub(super) stopping: usize,
     /// Workers being evicted on behalf of a key, or closed to new requests so that they can be;
@@ -274,7 +274,7 @@ impl Policy {
         self.workers.iter().map(|(id, record)| (*id, record))
     }
 
-    /// What is known of the worker of that id.
+    /// The record of the worker of that id.
     pub fn worker(&self, id: WorkerId) -> Option<&WorkerRecord> {
         self.workers.get(&id)
     }

@@ -1,4 +1,4 @@
-//! Which spares are wanted.
+//! The spares that are wanted.
 
 use std::sync::Arc;
 

@@ -69,7 +69,7 @@ pub(super) fn has_words(before: &str) -> bool {
     before.contains(char::is_alphanumeric)
 }
 
-/// What an error without an id says of the message that it answers.
+/// The message that an error without an id says it answers.
 enum ErrorSubject {
     /// The error says that a message could not be read.
     NotRead,
@@ -89,7 +89,7 @@ impl ErrorSubject {
         if is(code::PARSE_ERROR) {
             Self::NotRead
         } else if is(code::METHOD_NOT_FOUND) || names_notification(error) {
-            // Who has read the method of a request has read its id too.
+            // A server that has read the method of a request has read its id too.
             Self::OfNotification
         } else {
             Self::Other

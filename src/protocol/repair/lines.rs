@@ -11,10 +11,10 @@
 //! Passing ── all is closed, a message on a line of its own, not ended after a while ──▶ Apart: what passed was too long
 //! ```
 //!
-//! Whatever came before, what is a message by itself is taken.
+//! A line that is a message by itself is taken, whatever came before.
 //!
 //! Pure: it knows no clock. Whoever reads the lines says when it has taken too long ([`MessageLines::give_up`]).
-//! It holds at most as many bytes as a message may have, and [`MAX_UNNAMED`] of what has no member of a message.
+//! [`MessageLines`] holds at most as many bytes as a message may have, and [`MAX_UNNAMED`] of what has no member of a message.
 
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
@@ -35,7 +35,7 @@ const MAX_INNER: usize = 64;
 /// Most bytes that are read to find messages in what has begun.
 const MAX_READ: usize = 4 * MAX_UNNAMED;
 
-/// What is to be judged.
+/// The joined lines that are to be judged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Joined {
     /// A line, or what was put together of several.
@@ -125,7 +125,7 @@ struct Inner {
     /// Lines before it.
     lines: u64,
     depth: usize,
-    /// What the text stands in is no message.
+    /// The object around the text is no message.
     is_apart: bool,
 }
 

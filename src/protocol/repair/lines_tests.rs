@@ -200,7 +200,7 @@ fn what_does_not_go_on_takes_nothing_with_it() {
             (answer.to_owned(), 1)
         ]
     );
-    // What is cut off or whole is judged at once.
+    // A line that is cut off or whole is judged at once.
     for line in [
         answer,
         "[INFO] ready,",
@@ -242,7 +242,7 @@ fn a_long_message_is_kept_up_to_its_limit_and_judged_as_it_passes_beyond() {
     let verdict = format!("too long: {len} bytes, Some(\"7\")");
     assert_eq!(feed(&mut lines, &passed), [(verdict, count)]);
     assert!(!lines.is_joining());
-    // What is whole by itself does not wait for it, nor is it waited for without end.
+    // A message that is whole by itself does not wait for it, nor is it waited for without end.
     let begun = passed
         .strip_suffix("\n  },\n  \"id\": 7\n}")
         .expect("its end");

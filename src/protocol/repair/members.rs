@@ -16,7 +16,7 @@ use crate::protocol::portable::portable;
 
 /// The members of a message as they stand there, `null` for those that are not.
 #[derive(Default)]
-pub(super) struct Found<'a> {
+pub(super) struct MessageMembers<'a> {
     jsonrpc: Option<&'a str>,
     id: Option<&'a str>,
     method: Option<&'a str>,
@@ -24,7 +24,7 @@ pub(super) struct Found<'a> {
     result: Option<&'a str>,
     error: Option<&'a str>,
     has_others: bool,
-    /// A member is there twice, and not the same.
+    /// A member is there twice, with different values.
     is_ambiguous: bool,
     /// What is there as the id.
     ids: Vec<&'a str>,
@@ -32,7 +32,7 @@ pub(super) struct Found<'a> {
     near_ids: Vec<&'a str>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> MessageMembers<'a> {
     pub(super) fn read(object: &'a str, noted: &mut Mended) -> Option<Self> {
         let members = object_members(object)?;
         let mut found = Self::default();
@@ -250,7 +250,7 @@ fn written(
     ];
     for (name, value) in members {
         if let Some(value) = value {
-            // What is too deep or too large for some is not for others: it goes on.
+            // A value too deep or too large for some readers is not for others: it goes on.
             let value = portable(value).unwrap_or(Cow::Borrowed(value));
             text.push_str(&format!(",\"{name}\":"));
             text.push_str(&value);

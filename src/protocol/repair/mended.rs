@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::broken::Broken;
 use super::flaw::Flaw;
 
-/// What could be made of a line.
+/// The messages that could be made of a line.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Mended {
     /// The messages, each readable by [`Envelope::parse`](crate::protocol::Envelope::parse) and exact.

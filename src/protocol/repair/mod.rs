@@ -16,10 +16,10 @@
 //! | 10 | not JSON, or too long to be kept ([`LongLine`]) | [`Says::AnswersOneOf`] |
 //!
 //! Rules 4 to 10 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
-//! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. What
-//! is written over several lines is put together before ([`MessageLines`]).
+//! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. A message
+//! over several lines is put together before ([`MessageLines`]).
 //!
-//! What comes out as a message has the envelope's members and nothing else. Whose a broken message is, and what is told
+//! A message that comes out has the envelope's members and nothing else. The call that a broken message belongs to, and what is told
 //! to whoever waits for it, is for the bridge.
 //!
 //! This module deliberately keeps no state but of a message that is not whole yet, and knows no request that is under way.
@@ -51,7 +51,7 @@ pub use self::errors::is_usual_error;
 pub use self::flaw::Flaw;
 pub use self::lines::{Joined, MAX_UNNAMED, MessageLines};
 pub use self::long::LongLine;
-use self::members::Found;
+use self::members::MessageMembers;
 pub use self::mended::Mended;
 pub use self::sketch::wrapped_number;
 use self::sketch::{Sketch, sketch};
@@ -96,7 +96,7 @@ impl<'a> Line<'a> {
         {
             return Self::Message(envelope);
         }
-        // What has none of the names needs no reading.
+        // A text with none of the names needs no reading.
         let has_name = || NAMES.iter().any(|name| name.find(line).is_some());
         if VERSION.find(line).is_none() && (memchr::memchr(b'{', line).is_none() || !has_name()) {
             return Self::Log;
@@ -198,14 +198,14 @@ fn mended(line: &[u8]) -> Result<Mended, Option<Broken>> {
 struct Start {
     /// Something stands before it.
     is_behind: bool,
-    /// There are words in that. What is broken behind them is no answer.
+    /// There are words in that. Broken text behind them is no answer.
     is_behind_words: bool,
     /// As much was read as may be: what is no JSON is not looked at any more.
     is_brief: bool,
 }
 
 impl Start {
-    /// That text stands before it too.
+    /// Notes text that stands before the next message.
     fn passes(&mut self, text: &str) {
         self.is_behind |= !text.trim_ascii().is_empty();
         self.is_behind_words = self.is_behind_words || has_words(text);
@@ -255,8 +255,8 @@ impl Mended {
 
     /// The messages that begin at the start of `rest`; false if there are none.
     fn read_start(&mut self, start: Start, mut rest: &str) -> Result<bool, Option<Broken>> {
-        // A prompt says nothing. What has words in it may quote what it was sent, and only an answer is
-        // taken from there. What has a sign before it only may do so too: of a request, it has to be one that servers make.
+        // A prompt says nothing. A line with words in it may quote what the server was sent, and only an answer
+        // is taken from there. A message behind a sign may do so too: of a request, it has to be one that servers make.
         let (quotes, is_behind) = (start.is_behind_words, start.is_behind);
         if is_behind {
             self.note(Flaw::Surrounded);
@@ -273,7 +273,7 @@ impl Mended {
             };
             let message = match message.unwrap_or_else(unread) {
                 Ok(message) => message,
-                // What came before it is taken all the same.
+                // Messages that came before it are taken still.
                 Err(why) if !self.messages.is_empty() => {
                     self.broken.extend(why);
                     return Ok(true);
@@ -302,7 +302,7 @@ impl Mended {
 
     /// The message that an object is; `None` if the text is no object.
     fn message(&mut self, object: &str) -> Option<Result<Bytes, Option<Broken>>> {
-        let found = Found::read(object, self)?;
+        let found = MessageMembers::read(object, self)?;
         Some(found.message(self))
     }
 }

@@ -1,4 +1,4 @@
-//! Which brackets are open behind lines that may be no JSON, and what stands last.
+//! The brackets that are open behind lines that may be no JSON, and what stands last.
 
 /// Depths of which it is kept which bracket is open.
 const KEPT: u32 = u128::BITS;
@@ -7,8 +7,8 @@ const KEPT: u32 = u128::BITS;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nesting {
     depth: usize,
-    /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. What is not known is taken
-    /// for one.
+    /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. A bracket of unknown kind is taken for
+    /// one.
     arrays: u128,
     /// The last byte that is no white space.
     last: u8,
@@ -38,7 +38,7 @@ impl Nesting {
             }
     }
 
-    /// What is open after one more line.
+    /// The brackets that are open after one more line.
     pub(super) fn after(mut self, line: &[u8]) -> Self {
         let (mut quote, mut is_escaped, mut before) = (None, false, b',');
         for &byte in line {

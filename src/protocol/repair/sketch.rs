@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One pass, however broken the text is: names are words that a separator follows, what is nested is told by braces alone,
-//! and a quote ends a string where something follows that may follow a string. It is no reader: it finds out which request a
+//! and a quote ends a string where something follows that may follow a string. A sketch is no parsed message: it finds out which request a
 //! text may be about, so that a wrong guess is possible, and what is made of it says so.
 
 /// Depths of which notes are kept: beside all braces, and within one.
@@ -300,7 +300,7 @@ impl Walk<'_> {
             return;
         }
         let Some(end) = self.string_end(start, quote, is_value) else {
-            // What follows is read as if it were not there.
+            // The text is read on as if the quote were not there.
             self.at = start;
             return;
         };

@@ -217,7 +217,7 @@ fn each_id_that_a_message_may_be_about_is_found() {
         (r#"{"jsonrpc":"2.0","id":7,"id":null,"result":{}}"#, &["7"]),
         (r#"{"jsonrpc":"2.0","ID":7,"result":{}}"#, &["7"]),
         (r#"{"jsonrpc":"2.0","ID":8,"id":7,"result":[]}"#, &["7"]),
-        // What is within it is a part of it.
+        // A message within it is a part of it.
         (
             r#"{"jsonrpc":"2.0","id":7,"result":{"id":8},"id":9}"#,
             &["7", "9"],
@@ -300,7 +300,7 @@ fn the_verdict_on_a_log_is_that_it_is_one() {
 }
 
 proptest! {
-    /// What is taken for noise is nothing else to who reads it.
+    /// Text that is taken for noise is noise to a reader too.
     #[test]
     fn noise_is_noise_to_who_reads_it(
         line in "(\\{|\\}|\\[|\\]|,|:|\"id\"|\"result\"|\"error\"|\"method\"|\"\\\\u006aso|\"\\\\u0072esult\"|nrpc\"|\"json|7|\\{\\}|\"a\"| ){0,16}",
@@ -389,7 +389,7 @@ fn what_stands_before_an_answer_does_not_hide_it_however_much_it_is() {
             let is_taken = matches!(&verdict, Line::Mended(mended) if mended.messages == [ANSWER]);
             let is_told =
                 matches!(&verdict, Line::Broken(broken) if broken.says == Says::AnswersOneOf);
-            // What is no JSON is looked at so often only.
+            // Text that is no JSON is looked at a bounded number of times.
             let may_be_told =
                 times == 20_000 && before.starts_with(['"', '[']) || before == "{a:1} ";
             assert!(

@@ -13,7 +13,7 @@ const MAX_LINE: u64 = 64 << 20;
 /// Most full files that are looked for.
 const MAX_FILES: u32 = 1000;
 
-/// Which lines are wanted. What is not given does not matter.
+/// The lines that are wanted. A field without a value does not matter.
 #[derive(Clone, Default, Debug)]
 pub struct AuditFilter {
     /// Of that tenant.

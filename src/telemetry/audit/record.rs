@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a line is about.
+/// The kind of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditKind {
@@ -19,7 +19,7 @@ pub enum AuditKind {
     Lost,
 }
 
-/// A line of the audit log. What is not known, or does not apply, is left out.
+/// A line of the audit log. A field that is not known, or does not apply, is left out.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditRecord {
@@ -82,7 +82,7 @@ pub struct AuditRecord {
     /// The host that a worker tried to reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Its port; not there where its name was looked up alone.
+    /// The port of the host; not there where its name was looked up alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Bytes that the worker sent to it.

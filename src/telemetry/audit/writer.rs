@@ -24,7 +24,7 @@ const SAID_FOR: Duration = Duration::from_secs(60);
 
 /// A line that waits for the disk.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedLine {
     record: AuditRecord,
     weight: usize,
     /// Given back when it is written.
@@ -32,7 +32,7 @@ struct Waiting {
     bytes: Arc<AtomicUsize>,
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedLine {
     fn drop(&mut self) {
         self.bytes.fetch_sub(self.weight, Ordering::Relaxed);
     }
@@ -41,7 +41,7 @@ impl Drop for Waiting {
 /// The audit log. Dropping it writes what waits.
 #[derive(Debug)]
 pub struct Audit {
-    lines: Option<SyncSender<Waiting>>,
+    lines: Option<SyncSender<QueuedLine>>,
     waiting_bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
     lost_ever: Arc<AtomicU64>,
@@ -94,7 +94,7 @@ impl Audit {
         let Some(lines) = &self.lines else { return };
         let weight = record.weight();
         let before = self.waiting_bytes.fetch_add(weight, Ordering::Relaxed);
-        let waiting = Waiting {
+        let waiting = QueuedLine {
             _charge: account.map(|account| account.charge_anyway(Kind::Audit, weight)),
             record,
             weight,
@@ -149,7 +149,12 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-fn write(file: &mut LogFile, waiting: &Receiver<Waiting>, lost: &AtomicU64, lost_ever: &AtomicU64) {
+fn write(
+    file: &mut LogFile,
+    waiting: &Receiver<QueuedLine>,
+    lost: &AtomicU64,
+    lost_ever: &AtomicU64,
+) {
     let mut said: Option<Instant> = None;
     while let Ok(record) = waiting.recv() {
         let mut next = Some(record);
@@ -172,7 +177,7 @@ fn write(file: &mut LogFile, waiting: &Receiver<Waiting>, lost: &AtomicU64, lost
             };
             let told = file.put(&told).and_then(|()| file.flush());
             if told.is_err() {
-                // What says it is lost too, and said with the next that is written.
+                // The line that says so is lost too, and is said with the next that is written.
                 file.take_unwritten();
                 lost.fetch_add(missed, Ordering::Relaxed);
             }

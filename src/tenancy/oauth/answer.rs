@@ -14,7 +14,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Longest error code that is repeated, in bytes.
 const MAX_CODE: usize = 64;
 
-/// What was given.
+/// The tokens that were given.
 #[derive(Debug)]
 pub(super) struct Tokens {
     pub(super) access: SecretString,
@@ -28,7 +28,7 @@ pub(super) struct Tokens {
 /// Why nothing was given.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum TokenRefusal {
-    /// What was presented is not valid any more.
+    /// The token or code presented is not valid any more.
     #[error("the provider refuses it with `invalid_grant`")]
     InvalidGrant,
     /// Another error of RFC 6749, 5.2.
@@ -211,7 +211,7 @@ mod tests {
             let _any = read(status, &body);
         }
 
-        /// What comes out can be put into an environment and a header.
+        /// The token that comes out can be put into an environment and a header.
         #[test]
         fn tokens_are_visible(token in ".{0,60}", expires in any::<f64>()) {
             if let Ok(tokens) = of(200, &json!({"access_token": token, "expires_in": expires})) {

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::answer::{self, TokenRefusal};
 use super::grants::{Finished, Grant, GrantEvent, Grants, NotKept};
-use super::kept::Kept;
-use super::pending::{self, LINK_LIFETIME, Link, LinkError, Opened, Pending, UnknownLink};
+use super::pending::{self, LINK_LIFETIME, Link, LinkError, OpenedLink, Pending, UnknownLink};
 use super::provider::NotTold;
 use super::refresh::lifetime;
 use super::request::{self, Form};
 use super::schedule::Schedule;
+use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 
@@ -33,7 +33,7 @@ impl Grants {
         let key = (tenant.clone(), server.clone());
         let revoked = self.tasks.spawn(async move {
             this.links.lock().forget(&key.0, Some(&key.1));
-            let _turn = this.turn(&key).await;
+            let _guard = this.lock(&key).await;
             let kept = this.with(&key, |grant| grant.kept.clone())?;
             let told = match oauth.as_ref().map(|it| (it, it.revocation_url.as_ref())) {
                 Some((oauth, Some(url))) => {
@@ -107,7 +107,7 @@ impl Grants {
     }
 
     /// A browser opens a link; `None` if it is not one, or not any more.
-    pub fn open(&self, state: &str) -> Option<Opened> {
+    pub fn open(&self, state: &str) -> Option<OpenedLink> {
         let browser = request::random().ok()?;
         let base = self.base.get()?;
         let path = url::Url::parse(base)
@@ -117,7 +117,7 @@ impl Grants {
             .to_owned();
         let mut links = self.links.lock();
         let pending = links.open(Instant::now(), state, &browser)?;
-        Some(Opened {
+        Some(OpenedLink {
             tenant: pending.tenant.clone(),
             server: pending.server.clone(),
             provider: pending.provider.clone(),
@@ -193,7 +193,7 @@ impl Grants {
         match exchanged {
             // Tenant or server were removed meanwhile.
             Ok(()) if !may(&key.0, &key.1) => {
-                let _turn = self.turn(&key).await;
+                let _guard = self.lock(&key).await;
                 self.forget(&key).await;
                 Finished::Failed("the server is not there any more".to_owned())
             }
@@ -208,8 +208,8 @@ impl Grants {
         let asked = Instant::now();
         let tokens = self.provider.tokens(&pending.oauth, form).await;
         let tokens = tokens.map_err(NoExchange::Refused)?;
-        let _turn = self.turn(&key).await;
-        let kept = Kept::new(&tokens, pending.subject.clone(), SystemTime::now());
+        let _guard = self.lock(&key).await;
+        let kept = StoredGrant::new(&tokens, pending.subject.clone(), SystemTime::now());
         self.keep(&key, &kept).await.map_err(|why| {
             tracing::error!(tenant = %key.0, server = %key.1, "an authorisation cannot be kept: {why}");
             NoExchange::NotKept

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::kept::Kept;
 use super::pending::Table;
 use super::provider::Provider;
 use super::schedule::{Demand, Schedule};
+use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
@@ -37,7 +37,7 @@ pub(super) enum NotKept {
     Database(#[from] DatabaseError),
 }
 
-/// What happens to an authorisation.
+/// An event of an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GrantEvent {
     /// The authorisation was given, by that user.
@@ -60,7 +60,7 @@ pub trait GrantEventSink: Send + Sync + std::fmt::Debug + 'static {
     fn told(&self, tenant: &TenantId, server: &ServerName, event: &GrantEvent);
 }
 
-/// What is told of an authorisation.
+/// The public part of an authorisation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GrantInfo {
     /// The tenant that gave it.
@@ -75,7 +75,7 @@ pub struct GrantInfo {
     pub authorised: SystemTime,
 }
 
-/// What the browser is told at the end.
+/// The end of an authorisation, as the browser is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finished {
     /// The authorisation is there.
@@ -87,17 +87,17 @@ pub enum Finished {
 /// One authorisation.
 #[derive(Debug)]
 pub(super) struct Grant {
-    pub(super) kept: Kept,
+    pub(super) kept: StoredGrant,
     pub(super) schedule: Schedule,
     pub(super) access: Option<SecretString>,
     pub(super) serial: u64,
-    /// Which authorisation it is.
+    /// The number of the authorisation.
     pub(super) number: u64,
-    /// What is kept is not on disk.
+    /// The stored grant is not on disk.
     pub(super) is_unsaved: bool,
 }
 
-/// What is there for somebody who needs a token.
+/// The state of a token for somebody who needs it.
 enum Look {
     /// The token, with its serial number and that of its authorisation.
     Token(SecretString, (u64, u64)),
@@ -114,8 +114,8 @@ pub struct Grants {
     pub(super) base: OnceLock<String>,
     events: OnceLock<Arc<dyn GrantEventSink>>,
     pub(super) table: Mutex<HashMap<TenantId, BTreeMap<ServerName, Grant>>>,
-    /// Whoever changes an authorisation holds its turn.
-    turns: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whoever changes an authorisation holds its lock.
+    locks: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     pub(super) links: Mutex<Table>,
     pub(super) changed: Mutex<BTreeSet<Key>>,
     pub(super) wake: Notify,
@@ -125,7 +125,7 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Opens the grants that an earlier run has kept. What does not open stays on disk, and is said in the log.
+    /// Opens the grants that an earlier run has kept. A grant that does not open stays on disk, and is said in the log.
     pub fn new(vault: Arc<Vault>, store: AccountStore, rows: &[SecretRow]) -> Self {
         let grants = Self {
             vault: Some(Arc::clone(&vault)),
@@ -138,7 +138,7 @@ impl Grants {
                 continue;
             };
             let opened = vault.open(&row.tenant, &row.name, &row.sealed);
-            let Some(kept) = opened.ok().as_ref().and_then(Kept::read) else {
+            let Some(kept) = opened.ok().as_ref().and_then(StoredGrant::read) else {
                 tracing::warn!(
                     tenant = row.tenant,
                     server,
@@ -198,7 +198,7 @@ impl Grants {
         all
     }
 
-    /// Which access token is in force; 0 for none. Each has another number.
+    /// The number of the access token in force; 0 for none. Each token has another number.
     pub(in super::super) fn serial(&self, tenant: &TenantId, server: &ServerName) -> u64 {
         let table = self.table.lock();
         let grant = table.get(tenant).and_then(|grants| grants.get(server));
@@ -282,9 +282,9 @@ impl Grants {
         self.serials.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) async fn turn(&self, key: &Key) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = Arc::clone(self.turns.lock().entry(key.clone()).or_default());
-        turn.lock_owned().await
+    pub(super) async fn lock(&self, key: &Key) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = Arc::clone(self.locks.lock().entry(key.clone()).or_default());
+        lock.lock_owned().await
     }
 
     pub(super) fn tell(&self, (tenant, server): &Key, event: &GrantEvent) {
@@ -326,7 +326,11 @@ impl Grants {
     ///
     /// # Errors
     /// [`NotKept`]; what was on disk before is still there.
-    pub(super) async fn keep(&self, (tenant, server): &Key, kept: &Kept) -> Result<(), NotKept> {
+    pub(super) async fn keep(
+        &self,
+        (tenant, server): &Key,
+        kept: &StoredGrant,
+    ) -> Result<(), NotKept> {
         let (Some(vault), Some(store)) = (&self.vault, &self.store) else {
             return Err(NotKept::NoFile);
         };
@@ -342,7 +346,7 @@ impl Grants {
         Ok(store.put_secrets(vec![row], check).await?)
     }
 
-    /// Forgets it, on disk too. Whoever calls holds its turn.
+    /// Forgets it, on disk too. Whoever calls holds its lock.
     pub(super) async fn forget(&self, key: &Key) -> bool {
         if let Some(store) = &self.store {
             let name = SecretRow::name_of_grant(key.1.as_str());

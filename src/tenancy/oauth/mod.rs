@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Invariants: a new refresh token is on disk before the old one is forgotten; everything that changes
-//! an authorisation holds its turn, so that a refresh token is used once; what is asked of a
+//! an authorisation holds its lock, so that a refresh token is used once; what is asked of a
 //! provider goes on when whoever wanted it has gone, as its answer may hold the only valid refresh token;
 //! no code, verifier or token is in a log line, an error or a `Debug`.
 //!
@@ -21,13 +21,13 @@
 mod answer;
 mod authorise;
 mod grants;
-mod kept;
 mod pending;
 mod provider;
 mod refresh;
 mod request;
 mod schedule;
+mod stored_grant;
 
 pub use grants::{Finished, GrantEvent, GrantEventSink, GrantInfo, Grants};
-pub use pending::{LINK_LIFETIME, Link, LinkError, Opened};
+pub use pending::{LINK_LIFETIME, Link, LinkError, OpenedLink};
 pub use provider::NotTold;

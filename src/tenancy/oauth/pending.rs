@@ -47,7 +47,7 @@ pub enum LinkError {
 
 /// What a browser that opened a link is shown and given.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedLink {
     /// For whom.
     pub tenant: TenantId,
     /// What.
@@ -67,7 +67,7 @@ pub struct Opened {
 pub(super) struct Pending {
     pub(super) tenant: TenantId,
     pub(super) server: ServerName,
-    /// Who asked for the link.
+    /// The user who asked for the link.
     pub(super) subject: Option<String>,
     pub(super) oauth: Arc<OAuth>,
     pub(super) verifier: SecretString,

@@ -13,13 +13,13 @@ use super::schedule::{Demand, Step};
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 
-/// What is asked at once ahead of need. Who needs a token now does not wait for it.
+/// Refreshes ahead of need at once. A request that needs a token now does not wait for one of these permits.
 static RENEWALS: Semaphore = Semaphore::const_new(16);
 
 impl Grants {
     /// Fetches another access token, unless someone has since `seen`. Not to be dropped.
     pub(super) async fn refresh(&self, key: &Key, oauth: &OAuth, seen: u64) {
-        let _turn = self.turn(key).await;
+        let _guard = self.lock(key).await;
         let wanted = self.with(key, |grant| {
             let is_due = grant.schedule.demand(Instant::now()) == Demand::Refresh;
             (grant.serial == seen && is_due).then(|| grant.kept.refresh.clone())
@@ -78,8 +78,8 @@ impl Grants {
             self.tell(key, &GrantEvent::Ended(refusal.to_string()));
             return;
         }
-        let dice = request::dice();
-        self.with(key, |grant| grant.schedule.failed(Instant::now(), dice));
+        let jitter = request::jitter();
+        self.with(key, |grant| grant.schedule.failed(Instant::now(), jitter));
         self.tell(key, &GrantEvent::RefreshFailed(refusal.to_string()));
     }
 
@@ -123,7 +123,7 @@ impl Grants {
                     });
                 }
                 (Step::End, _) => {
-                    let _turn = self.turn(&key).await;
+                    let _guard = self.lock(&key).await;
                     if self.is_over(&key) {
                         self.forget(&key).await;
                         let why = "the access token has expired, and there is no refresh token";

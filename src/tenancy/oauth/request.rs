@@ -20,7 +20,7 @@ pub(super) fn random() -> Result<SecretString, getrandom::Error> {
 }
 
 /// From 0 to 1, to spread what would happen at once. Without random numbers nothing is spread.
-pub(super) fn dice() -> f64 {
+pub(super) fn jitter() -> f64 {
     getrandom::u32().map_or(1.0, |n| f64::from(n) / f64::from(u32::MAX))
 }
 
@@ -54,8 +54,8 @@ pub(super) fn authorization_url(
     url
 }
 
-/// A form for the token or revocation endpoint, and the header that goes with it. Its `Debug` shows
-/// nothing.
+/// A form for the token or revocation endpoint, and the header that goes with it. `Debug` shows
+/// nothing of it.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) body: SecretString,

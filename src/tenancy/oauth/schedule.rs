@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What is known of one authorisation's access token.
+/// The schedule of one authorisation's access token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Schedule {
     access: Option<Validity>,
@@ -43,7 +43,7 @@ struct Validity {
     ends: Option<Instant>,
 }
 
-/// What is to be done without anyone asking.
+/// The next step without anyone asking.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// Nothing before that.
@@ -101,10 +101,10 @@ impl Schedule {
         self.retry_at = None;
     }
 
-    /// An attempt to get one failed. `dice` from 0 to 1 spreads those of many authorisations.
-    pub(super) fn failed(&mut self, now: Instant, dice: f64) {
+    /// An attempt to get one failed. `jitter` from 0 to 1 spreads those of many authorisations.
+    pub(super) fn failed(&mut self, now: Instant, jitter: f64) {
         self.failures = self.failures.saturating_add(1);
-        self.retry_at = now.checked_add(pause(self.failures, dice));
+        self.retry_at = now.checked_add(pause(self.failures, jitter));
     }
 
     /// The token is not there any more.
@@ -153,7 +153,7 @@ impl Schedule {
             .filter(|it| it.ends.is_none_or(|ends| now < ends));
         match (good, wait) {
             (Some(access), None) => {
-                // What is started now would be replaced at once.
+                // A worker started now would be replaced at once.
                 let is_due = access.refresh_at.is_some_and(|at| at <= now);
                 if is_due {
                     Demand::Refresh
@@ -179,11 +179,11 @@ fn skew(lifetime: Duration) -> Duration {
 }
 
 /// The pause after so many failures: doubled each time, and spread over its second half.
-fn pause(failures: u32, dice: f64) -> Duration {
+fn pause(failures: u32, jitter: f64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled
         .min(LONGEST_PAUSE)
-        .mul_f64(0.5 + dice.clamp(0.0, 1.0) / 2.0)
+        .mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -281,7 +281,7 @@ mod tests {
                         schedule.obtained(now, Some(secs(seconds)), can);
                         expires = Some(now + secs(seconds));
                     }
-                    Happens::Failed(dice) => schedule.failed(now, dice),
+                    Happens::Failed(jitter) => schedule.failed(now, jitter),
                     Happens::LetGo => { schedule.let_go(); expires = None; }
                     Happens::Busy(is_busy) => schedule.set_busy(is_busy),
                 }
@@ -308,8 +308,8 @@ mod tests {
         }
 
         #[test]
-        fn pauses_grow_to_a_bound(failures in 1_u32..100, dice in 0.0..=1.0) {
-            let pause = pause(failures, dice);
+        fn pauses_grow_to_a_bound(failures in 1_u32..100, jitter in 0.0..=1.0) {
+            let pause = pause(failures, jitter);
             prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE);
         }
     }

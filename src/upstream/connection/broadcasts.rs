@@ -1,14 +1,14 @@
-//! The worker's notifications for many sessions: each is delivered at once, or waits for its turn.
+//! The worker's notifications for many sessions: each is delivered at once, or waits for its round.
 
 use super::WorkerConnection;
 use crate::held::Kind;
-use crate::upstream::broadcast::{Broadcast, Turn};
+use crate::upstream::broadcast::{Broadcast, BroadcastStep};
 
 /// Most notifications of one worker that wait for their round.
 const MAX_WAITING: usize = 256;
 
 impl WorkerConnection {
-    /// Gives a notification back, unless one waits for its turn that tells the same.
+    /// Gives a notification back, unless one of its topic waits already.
     pub(crate) fn told_soon(&self, broadcast: Broadcast) -> Option<Broadcast> {
         let broadcasts = self.broadcasts.lock();
         let is_waiting = broadcasts
@@ -18,11 +18,11 @@ impl WorkerConnection {
         (!is_waiting).then_some(broadcast)
     }
 
-    /// Lets a notification wait for its turn, unless it is for few and can be delivered at once.
-    pub(crate) fn put_off(&self, mut broadcast: Broadcast, is_for_few: bool) -> Turn {
+    /// Lets a notification wait for its round, unless it is for few and can be delivered at once.
+    pub(crate) fn put_off(&self, mut broadcast: Broadcast, is_for_few: bool) -> BroadcastStep {
         let mut broadcasts = self.broadcasts.lock();
         if !broadcasts.is_under_way && is_for_few {
-            return Turn::Now(broadcast);
+            return BroadcastStep::Now(broadcast);
         }
         let message = broadcast.message.clone();
         let held = match &self.account {
@@ -32,19 +32,19 @@ impl WorkerConnection {
         let Ok(message) = held else {
             drop(broadcasts);
             self.count_dropped();
-            return Turn::Nothing;
+            return BroadcastStep::Nothing;
         };
         broadcast.message = message;
         broadcast.is_held = true;
         if broadcasts.waiting.len() >= MAX_WAITING {
             drop(broadcasts);
             self.count_dropped();
-            return Turn::Nothing;
+            return BroadcastStep::Nothing;
         }
         broadcasts.waiting.push_back(broadcast);
         match std::mem::replace(&mut broadcasts.is_under_way, true) {
-            true => Turn::Nothing,
-            false => Turn::Begin,
+            true => BroadcastStep::Nothing,
+            false => BroadcastStep::StartDelivery,
         }
     }
 

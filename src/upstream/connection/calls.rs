@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::own_tools::Changes;
-use super::{Asked, AskedList, CallRefused, Called, PendingCall, WorkerConnection};
-use crate::bridge::{AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
+use super::{CallRefused, Called, PendingCall, RequestedList, SessionRequest, WorkerConnection};
+use crate::bridge::{AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
 use crate::routing::Edition;
@@ -31,11 +31,11 @@ impl WorkerConnection {
     /// holds a lease for as long.
     pub(crate) fn call<A: Attachment>(
         &self,
-        asked: Asked<'_, A>,
+        asked: SessionRequest<'_, A>,
         lease: Option<WorkerLease>,
         outbox: &Arc<Outbox>,
     ) -> Result<Called, CallRefused> {
-        let Asked {
+        let SessionRequest {
             session,
             is_new_here,
             envelope,
@@ -87,13 +87,13 @@ impl WorkerConnection {
                 envelope,
             };
             let (id, line) = match state.mux.request(request, out) {
-                Opened::Sent(id, line) => (id, line),
-                Opened::Local(answer) => {
+                RequestOutcome::Sent(id, line) => (id, line),
+                RequestOutcome::Local(answer) => {
                     outbox.expect_answer();
                     outbox.answer(answer, false);
                     return Ok(Called::Answered);
                 }
-                Opened::Refused { code, why } => {
+                RequestOutcome::Refused { code, why } => {
                     let id = envelope.id.map_or("null", |id| id.get());
                     outbox.expect_answer();
                     outbox.answer(error_response(id, code, &why), true);
@@ -146,12 +146,12 @@ impl WorkerConnection {
         &self,
         is_stateless: bool,
         envelope: &Envelope<'_>,
-    ) -> Option<AskedList> {
+    ) -> Option<RequestedList> {
         self.plan.catalog_age?;
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         let catalog = &self.services.knowledge.catalog;
-        let edition = catalog.edition(self.plan.catalog_place()?)?;
-        Some(AskedList {
+        let edition = catalog.edition(self.plan.catalog_key()?)?;
+        Some(RequestedList {
             words: self.plan.words_for(is_stateless),
             listing,
             edition,

@@ -200,7 +200,7 @@ impl WorkerConnection {
             }
             Deferred::Introduced(info) => {
                 let knowledge = &self.services.knowledge;
-                if let Some(place) = self.plan.catalog_place() {
+                if let Some(place) = self.plan.catalog_key() {
                     knowledge.catalog.introduced(place, &info);
                 }
                 let program_info = info.server_info();
@@ -288,7 +288,7 @@ impl WorkerConnection {
         };
         if let Ok(envelope) = Envelope::parse(message)
             && let Some(result) = envelope.result.filter(|r| Listing::is_whole(r.get()))
-            && let Some(place) = self.plan.catalog_place()
+            && let Some(place) = self.plan.catalog_key()
         {
             let result = result.get().as_bytes();
             let catalog = &self.services.knowledge.catalog;
@@ -314,7 +314,7 @@ impl WorkerConnection {
         if Listing::Tools.is_changed_by(method) {
             self.tools.changed();
         }
-        if let Some(place) = self.plan.catalog_place() {
+        if let Some(place) = self.plan.catalog_key() {
             let is_meant = |listing: Listing| listing.is_changed_by(method);
             let catalog = &self.services.knowledge.catalog;
             catalog.changed(place, is_meant);

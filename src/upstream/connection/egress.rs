@@ -6,11 +6,11 @@ use super::WorkerConnection;
 use crate::escape;
 use crate::telemetry::audit::{AuditKind, AuditRecord};
 use crate::telemetry::labels::EgressOutcome;
-use crate::worker::Reached;
+use crate::worker::EgressAttempt;
 
 impl WorkerConnection {
     /// An attempt has come to its end.
-    pub(super) fn note_reached(&self, reached: &Reached) {
+    pub(super) fn note_reached(&self, reached: &EgressAttempt) {
         let bytes = [reached.sent, reached.received];
         self.plan.metrics.egress(reached.outcome, bytes);
         if reached.is_one_of_many {
@@ -20,7 +20,7 @@ impl WorkerConnection {
         self.audit_reached(reached);
     }
 
-    fn log_reached(&self, reached: &Reached) {
+    fn log_reached(&self, reached: &EgressAttempt) {
         let (outcome, port) = (reached.outcome.as_str(), reached.port);
         let host = escape::for_log(&reached.host);
         if reached.outcome == EgressOutcome::Connected {
@@ -33,7 +33,7 @@ impl WorkerConnection {
         }
     }
 
-    fn audit_reached(&self, reached: &Reached) {
+    fn audit_reached(&self, reached: &EgressAttempt) {
         let Some(audit) = &self.services.audit else {
             return;
         };

@@ -16,7 +16,7 @@ pub(super) struct Hibernation {
     woken_at: Mutex<Option<Instant>>,
 }
 
-/// What a message means for the hibernation.
+/// The meaning of a message for the hibernation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Heard {
     /// Nothing.

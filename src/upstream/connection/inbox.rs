@@ -9,7 +9,7 @@ use crate::pool::StopReason;
 use crate::protocol::{Failure, Line, Reason};
 use crate::upstream::events::ConnectionEvent;
 use crate::upstream::outcomes::why_stopped;
-use crate::worker::{Exit, ExitStatusKind, Inbox, Oversized, Reached};
+use crate::worker::{EgressAttempt, Exit, ExitStatusKind, Inbox, Oversized};
 
 impl Inbox for WorkerConnection {
     fn message(&self, line: Bytes) {
@@ -61,7 +61,7 @@ impl Inbox for WorkerConnection {
         self.too_long(&line);
     }
 
-    fn reached(&self, reached: &Reached) {
+    fn reached(&self, reached: &EgressAttempt) {
         self.note_reached(reached);
     }
 

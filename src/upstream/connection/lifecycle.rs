@@ -26,7 +26,7 @@ impl WorkerConnection {
     /// Begins the stop sequence; a process that is still being started is stopped as soon as it is there.
     pub(crate) fn stop(&self, stop: Stop) {
         self.state.lock().stop.get_or_insert(stop);
-        // What is stopped hears neither the end of its input nor a polite signal.
+        // A stopped process hears neither the end of its input nor a polite signal.
         self.wake();
         if let Some(worker) = self.worker.get() {
             worker.stop();
@@ -47,7 +47,7 @@ impl WorkerConnection {
     /// Stops its processes for as long as it sleeps.
     pub(crate) fn freeze(&self, processes: Vec<u32>) {
         let mut frozen = self.frozen.lock();
-        // Who wakes it clears `asleep` before taking this lock, so that nothing is frozen that is to run.
+        // Waking clears `asleep` before taking this lock, so that nothing is frozen that is to run.
         if self.is_asleep() {
             freeze(&processes);
             *frozen = processes;

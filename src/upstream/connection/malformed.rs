@@ -20,7 +20,7 @@ use crate::worker::Oversized;
 /// How long a call may still be open that a message of which nothing can be made may have answered.
 const SUSPICION_GRACE: Duration = Duration::from_secs(10);
 
-/// How long the lines of one message may be apart. Who writes it in parts may be busy between them.
+/// How long the lines of one message may be apart. A server that writes a message in parts may be busy between them.
 const LINE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a message over several lines may take in all: what never ends must not hold up for long what comes behind it.
@@ -29,14 +29,14 @@ const LINES_GRACE: Duration = Duration::from_secs(10);
 /// How long the second line may take to come where the first is more likely cut off.
 const DOUBTFUL_GRACE: Duration = Duration::from_secs(1);
 
-/// What was wrong with a message, for who waits for its answer.
-enum Fault {
+/// The detail of a malformed message, for whoever waits for its answer.
+enum MalformedDetail {
     /// The message is off in that way, and begins so.
     Off(Flaw, String),
     TooLong(TooLong),
 }
 
-impl Fault {
+impl MalformedDetail {
     fn flaw(&self) -> Flaw {
         match self {
             Self::Off(flaw, _) => *flaw,
@@ -58,7 +58,7 @@ impl WorkerConnection {
             MalformedOutcome::Dropped => (labels::Malformed::Dropped, None),
         };
         self.plan.metrics.malformed(flaw, outcome);
-        // What is too long is in the log already.
+        // A line that is too long is in the log already.
         let untold = match flaw {
             Flaw::TooLong => None,
             _ => self.warnings.next(Instant::now()),
@@ -66,8 +66,8 @@ impl WorkerConnection {
         if untold.is_none() && pending.is_none() && suspicion.is_none() {
             return;
         }
-        let fault = self.fault_of(malformed);
-        if let (Some(untold), Fault::Off(_, excerpt)) = (untold, &fault) {
+        let detail = self.detail_of(malformed);
+        if let (Some(untold), MalformedDetail::Off(_, excerpt)) = (untold, &detail) {
             let what = flaw.text();
             tracing::warn!(
                 parent: &self.span, worker = %self.id, server = %self.plan.server, tenant = self.plan.whose(), cause = flaw.as_str(),
@@ -75,9 +75,9 @@ impl WorkerConnection {
             );
         }
         if let Some(number) = suspicion {
-            self.look_again(number, fault);
+            self.look_again(number, detail);
         } else if let Some(pending) = pending {
-            let failure = self.failure(&fault, None);
+            let failure = self.failure(&detail, None);
             drop(pending.lease);
             pending.outbox.fail(pending.client_id, failure);
         }
@@ -87,7 +87,7 @@ impl WorkerConnection {
     pub(super) fn too_long(&self, line: &Oversized) {
         let refused = {
             let mut assembly = self.assembly.lock();
-            // What is no message by itself may be a part of one.
+            // A line that is no message by itself may be a part of one.
             if line.message.is_none() && assembly.lines.too_long(line.len) {
                 assembly.lines_refused = assembly.refused.take();
                 return;
@@ -114,34 +114,36 @@ impl WorkerConnection {
         }
     }
 
-    fn fault_of(&self, malformed: &Malformed) -> Fault {
+    fn detail_of(&self, malformed: &Malformed) -> MalformedDetail {
         let too_long = self.assembly.lock().too_long;
         match (malformed.flaw, too_long) {
-            (Flaw::TooLong, Some(too_long)) => Fault::TooLong(too_long),
-            (flaw, _) => Fault::Off(flaw, excerpt(&malformed.line, &self.plan.spec.redactor)),
+            (Flaw::TooLong, Some(too_long)) => MalformedDetail::TooLong(too_long),
+            (flaw, _) => {
+                MalformedDetail::Off(flaw, excerpt(&malformed.line, &self.plan.spec.redactor))
+            }
         }
     }
 
     /// What a caller is told whose answer that was, or may have been so long ago.
-    fn failure(&self, fault: &Fault, ago: Option<Duration>) -> Failure {
+    fn failure(&self, detail: &MalformedDetail, ago: Option<Duration>) -> Failure {
         let server = &self.plan.server;
-        let reason = match fault {
-            Fault::TooLong(TooLong {
+        let reason = match detail {
+            MalformedDetail::TooLong(TooLong {
                 refused: Some(full),
                 ..
             }) => return Failure::from(*full),
-            Fault::TooLong(_) => Reason::AnswerTooLarge,
-            Fault::Off(..) => Reason::AnswerInvalid,
+            MalformedDetail::TooLong(_) => Reason::AnswerTooLarge,
+            MalformedDetail::Off(..) => Reason::AnswerInvalid,
         };
-        let text = match (fault, ago) {
+        let text = match (detail, ago) {
             (_, Some(ago)) => format!(
                 "server `{server}` has not answered this request, and {}",
-                self.what_may_answer(fault, ago)
+                self.what_may_answer(detail, ago)
             ),
-            (Fault::TooLong(long), None) => {
+            (MalformedDetail::TooLong(long), None) => {
                 format!("the answer of server `{server}` {}", self.how_long(*long))
             }
-            (Fault::Off(flaw, excerpt), None) => format!(
+            (MalformedDetail::Off(flaw, excerpt), None) => format!(
                 "server `{server}` answered this request with a message that {}; it begins: {excerpt}",
                 flaw.text()
             ),
@@ -149,14 +151,14 @@ impl WorkerConnection {
         Failure::new(reason, text)
     }
 
-    fn what_may_answer(&self, fault: &Fault, ago: Duration) -> String {
+    fn what_may_answer(&self, detail: &MalformedDetail, ago: Duration) -> String {
         let seconds = ago.as_secs();
-        match fault {
-            Fault::TooLong(long) => format!(
+        match detail {
+            MalformedDetail::TooLong(long) => format!(
                 "{seconds} s ago it wrote a message that may be the answer and {}",
                 self.how_long(*long)
             ),
-            Fault::Off(flaw, excerpt) => format!(
+            MalformedDetail::Off(flaw, excerpt) => format!(
                 "{seconds} s ago it wrote a message that {} and may be the answer; it begins: {excerpt}",
                 flaw.text()
             ),
@@ -171,16 +173,16 @@ impl WorkerConnection {
     }
 
     /// Ends the calls that a message may have answered when the worker has shown no sign of life for them meanwhile.
-    fn look_again(&self, number: u64, fault: Fault) {
+    fn look_again(&self, number: u64, detail: MalformedDetail) {
         if let Some(connection) = self.me.upgrade() {
             self.services.tasks.spawn(async move {
                 tokio::time::sleep(SUSPICION_GRACE).await;
-                connection.suspicion_over(number, &fault);
+                connection.suspicion_over(number, &detail);
             });
         }
     }
 
-    fn suspicion_over(&self, number: u64, fault: &Fault) {
+    fn suspicion_over(&self, number: u64, detail: &MalformedDetail) {
         let (pending_calls, handshake) = self.with_mux(|state, out| {
             let (mut pending_calls, mut handshake) = (Vec::new(), None);
             for outcome in state.mux.suspicion_over(number, out) {
@@ -198,12 +200,12 @@ impl WorkerConnection {
         });
         let count = || {
             let failed = labels::Malformed::Failed;
-            self.plan.metrics.malformed(fault.flaw(), failed);
+            self.plan.metrics.malformed(detail.flaw(), failed);
         };
         if let Some(tell) = handshake {
             count();
             let question = self.plan.first_question();
-            let what = self.what_may_answer(fault, SUSPICION_GRACE);
+            let what = self.what_may_answer(detail, SUSPICION_GRACE);
             let why = format!("it has not answered `{question}`, and {what}");
             let _timed_out = tell.send(Err(HandshakeError::unanswered(&self.plan.handshake, why)));
         }
@@ -214,7 +216,7 @@ impl WorkerConnection {
                 Some(lease) if self.plan.handshake.is_interactive() => lease.give_up(),
                 lease => drop(lease),
             }
-            let failure = self.failure(fault, Some(SUSPICION_GRACE));
+            let failure = self.failure(detail, Some(SUSPICION_GRACE));
             pending.outbox.fail(pending.client_id, failure);
         }
     }
@@ -231,7 +233,7 @@ impl WorkerConnection {
         }
         if assembly.lines.is_joining() {
             let now = Instant::now();
-            // What was told has ended what was there: another has begun.
+            // The told lines have ended the message that was there: another has begun.
             if !was_joining || !told.is_empty() {
                 assembly.began = Some(now);
             }
@@ -308,9 +310,9 @@ impl WorkerConnection {
 
     /// What comes of a handshake that was answered with that.
     pub(super) fn answered_malformed(&self, malformed: &Malformed) -> HandshakeError {
-        let what = match self.fault_of(malformed) {
-            Fault::Off(flaw, excerpt) => format!("{}; it begins: {excerpt}", flaw.text()),
-            Fault::TooLong(long) => self.how_long(long),
+        let what = match self.detail_of(malformed) {
+            MalformedDetail::Off(flaw, excerpt) => format!("{}; it begins: {excerpt}", flaw.text()),
+            MalformedDetail::TooLong(long) => self.how_long(long),
         };
         let question = self.plan.first_question();
         let why = format!("it answered `{question}` with a message that {what}");

@@ -59,7 +59,7 @@ use crate::worker::Worker;
 /// One worker and the calls it is busy with.
 pub struct WorkerConnection {
     id: WorkerId,
-    /// What is logged of it is in this span.
+    /// The span of the log lines about the worker.
     span: Span,
     key: PoolKey,
     plan: Arc<StartPlan>,
@@ -77,7 +77,7 @@ pub struct WorkerConnection {
     /// A long message that is not whole yet.
     assembly: Mutex<Assembly>,
     /// Held by whoever tells it roots.
-    roots_turn: tokio::sync::Mutex<()>,
+    roots_asking: tokio::sync::Mutex<()>,
     /// What is known of its tools.
     tools: OwnTools,
     /// Notifications for many sessions.
@@ -139,7 +139,7 @@ impl State {
 
 /// A list that a client has asked for.
 #[derive(Clone, Copy, Debug)]
-struct AskedList {
+struct RequestedList {
     /// The era in whose words the worker answers.
     words: Era,
     listing: Listing,
@@ -157,7 +157,7 @@ struct PendingCall {
     /// The call's answer lists tools, of which its caller gets to see some, or something else.
     tool_filter: Option<Arc<dyn ToolFilter>>,
     /// The list that was asked for, if its answer may be remembered.
-    listing: Option<AskedList>,
+    listing: Option<RequestedList>,
     /// The call's answer lists tools from the first on, of that edition.
     tools: Option<(Changes, Option<Edition>)>,
     /// When the request came in, if that is recorded.
@@ -166,15 +166,15 @@ struct PendingCall {
     sent: Instant,
 }
 
-/// What becomes of a list of tools before its caller gets it.
+/// Filters a list of tools before its caller gets it.
 pub(crate) trait ToolFilter: std::fmt::Debug + Send + Sync {
     /// The response to `tools/list` with what its caller gets to see.
     fn filtered(&self, response: Bytes) -> Bytes;
 }
 
-/// A request, and whose.
-pub(crate) struct Asked<'a, A> {
-    /// Who calls.
+/// A request of a session, with what decides how it is sent.
+pub(crate) struct SessionRequest<'a, A> {
+    /// The caller's attachment.
     pub(crate) session: &'a A,
     /// The session was attached just now.
     pub(crate) is_new_here: bool,
@@ -258,7 +258,7 @@ impl WorkerConnection {
                 unchecked: 0,
             }),
             hibernation: hibernation::Hibernation::default(),
-            roots_turn: tokio::sync::Mutex::default(),
+            roots_asking: tokio::sync::Mutex::default(),
             tools: OwnTools::default(),
             broadcasts: Mutex::default(),
             frozen: Mutex::default(),
@@ -271,7 +271,7 @@ impl WorkerConnection {
         })
     }
 
-    /// What is logged of it is in this span.
+    /// The span of the log lines about the worker.
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }

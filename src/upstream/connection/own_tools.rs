@@ -22,12 +22,12 @@ pub(crate) enum NotKept {
     NoRoom(Full),
 }
 
-/// What is known of the tools of one worker.
+/// The tools of one worker, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct OwnTools {
     pub(super) state: Mutex<(Changes, Option<Arc<ToolList>>)>,
     /// Held by whoever asks it for them.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 impl OwnTools {

@@ -46,7 +46,7 @@ impl WorkerConnection {
     /// # Cancel-Safety
     /// A dropped call may have told it; whoever calls next does not wait for it.
     pub(crate) async fn tell_roots(&self, roots: &ClientRoots) {
-        let _turn = self.roots_turn.lock().await;
+        let _guard = self.roots_asking.lock().await;
         let answered = self.roots_answered();
         if self.with_mux(|state, out| state.mux.tell_roots(roots, out)) {
             self.take_roots_in(answered).await;

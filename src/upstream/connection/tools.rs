@@ -16,13 +16,13 @@ use crate::routing::{Pages, ToolList};
 use crate::upstream::events::ConnectionEvent;
 
 impl WorkerConnection {
-    /// Which tools it has, as far as it is known: as it said itself, or a process that was started in no other way, unless
+    /// The worker's tools, as far as they are known: as it said itself, or a process of an equal launch, unless
     /// they have changed in this one.
     pub(crate) fn known_tools(&self, words: Era) -> Option<Arc<ToolList>> {
         let (changes, own) = self.tools.state.lock().clone();
         let is_fresh =
             |max_age: Duration| own.as_ref().filter(|own| own.read_at().elapsed() < max_age);
-        let Some((place, max_age)) = self.plan.remembered() else {
+        let Some((key, max_age)) = self.plan.remembered() else {
             return own;
         };
         if let Some(own) = is_fresh(max_age) {
@@ -32,11 +32,11 @@ impl WorkerConnection {
             return None;
         }
         let catalog = &self.services.knowledge.catalog;
-        if let Some(known) = catalog.tools(place, max_age) {
+        if let Some(known) = catalog.tools(key, max_age) {
             return Some(known);
         }
-        let edition = catalog.edition(place)?;
-        let text = catalog.list(place, words, Listing::Tools, max_age)?;
+        let edition = catalog.edition(key)?;
+        let text = catalog.list(key, words, Listing::Tools, max_age)?;
         let mut pages = Pages::default();
         let last = pages.take(std::str::from_utf8(&text).ok()?);
         matches!(last, Ok(None)).then_some(())?;
@@ -46,17 +46,17 @@ impl WorkerConnection {
     /// What its list is read in: what was read before it changes is worth nothing after it.
     pub(crate) fn tool_edition(&self) -> (Changes, Option<Edition>) {
         let changes = self.tools.changes();
-        let place = self.plan.catalog_place();
-        let edition = place.and_then(|place| self.services.knowledge.catalog.edition(place));
+        let key = self.plan.catalog_key();
+        let edition = key.and_then(|key| self.services.knowledge.catalog.edition(key));
         (changes, edition)
     }
 
-    /// Waits for the turn to ask it for its tools.
+    /// Waits for the lock to ask the worker for its tools.
     ///
     /// # Cancel-Safety
-    /// A dropped call has no turn.
-    pub(crate) async fn tools_turn(&self) -> MutexGuard<'_, ()> {
-        self.tools.turn.lock().await
+    /// A dropped call has no lock.
+    pub(crate) async fn tools_lock(&self) -> MutexGuard<'_, ()> {
+        self.tools.asking.lock().await
     }
 
     /// Keeps what was read of its tools.
@@ -79,15 +79,15 @@ impl WorkerConnection {
             }
             state.1 = Some(Arc::clone(&list));
         }
-        // What has changed in this process alone is no one else's.
+        // A list that has changed in this process alone is no one else's.
         if changes == Changes::default()
-            && let Some((place, _)) = self.plan.remembered()
+            && let Some((key, _)) = self.plan.remembered()
             && let Some(edition) = edition
         {
             self.services
                 .knowledge
                 .catalog
-                .keep_tools(place, edition, &list);
+                .keep_tools(key, edition, &list);
         }
         self.tell(ConnectionEvent::ToolsListed(&list));
         Ok(list)

@@ -77,8 +77,8 @@ fn what_waits_is_charged_until_it_is_taken() {
     outbox.push("short".into());
     outbox.push(vec![b'x'; 10_000].into());
     outbox.answer(vec![b'y'; 20_000].into(), false);
-    let places = 3 * PLACE as u64;
-    assert_eq!(account.held(), 30_005 + places);
+    let entries = 3 * ENTRY as u64;
+    assert_eq!(account.held(), 30_005 + entries);
     outbox.try_next().expect("short");
     outbox.try_next().expect("long");
     let answer = body(outbox.try_next());
@@ -108,7 +108,7 @@ fn an_answer_without_room_becomes_a_failure_that_says_so() {
 
 #[test]
 fn a_tenant_at_its_limit_loses_its_oldest_notifications() {
-    let account = account(20 * PLACE as u64);
+    let account = account(20 * ENTRY as u64);
     let outbox = Outbox::of(WhenFull::DropOldest, &account);
     for n in 0..9 {
         assert_eq!(outbox.push(n.to_string().into()), Pushed::Whole);

@@ -13,9 +13,9 @@ use super::state::Egress;
 use super::target::{Host, connect};
 use crate::egress::{AllowList, Synthetic, plain};
 use crate::telemetry::labels::EgressOutcome;
-use crate::worker::reached::Reached;
+use crate::worker::egress_attempt::EgressAttempt;
 
-/// What is told of a connection when it is dropped, for whatever reason.
+/// The account of a connection, told when it is dropped, for whatever reason.
 struct Account {
     egress: Arc<Egress>,
     host: String,
@@ -32,7 +32,7 @@ impl Drop for Account {
         if let Some(name) = self.name {
             self.egress.names.lock().closed(Instant::now(), name);
         }
-        self.egress.tell(&Reached {
+        self.egress.tell(&EgressAttempt {
             host: std::mem::take(&mut self.host),
             port: self.port,
             outcome: self.outcome,
@@ -62,8 +62,8 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
     let name = Synthetic::of(address);
     let known = name.and_then(|it| Some((it, egress.names.lock().opened(account.since, it)?)));
     let decided = match known {
-        Some((place, name)) => {
-            account.name = Some(place);
+        Some((synthetic, name)) => {
+            account.name = Some(synthetic);
             account.host = name.to_string();
             match egress.list.allows_name(&name, port) {
                 true => Ok(Host::Name(name.to_string())),
@@ -72,12 +72,12 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
         }
         None => literal(&egress.list, address, port).ok_or(EgressOutcome::RefusedAddress),
     };
-    let place = egress.places.take();
-    let connected = match (decided, &place) {
+    let slot = egress.slots.take();
+    let connected = match (decided, &slot) {
         (Err(why), _) => Err(why),
         (Ok(_), None) => Err(EgressOutcome::Limited),
         (Ok(host), Some(_)) => {
-            // What becomes of it if the worker ends meanwhile.
+            // The outcome if the worker ends meanwhile.
             account.outcome = EgressOutcome::Unreachable;
             let (list, closed) = (&egress.list, &egress.closed);
             connect(&host, port, list, closed, &*egress.lookup).await
@@ -97,7 +97,7 @@ pub(super) async fn serve(egress: Arc<Egress>, stream: TcpStream) {
     }
 }
 
-/// What an address is that stands for no name, if it is listed. That of a loopback stands for the other kind's too: since the
+/// The host of an address that stands for no name, if it is listed. A loopback address stands for that of the other IP version too: since the
 /// connection is taken, its program does not try the other.
 fn literal(list: &AllowList, address: IpAddr, port: u16) -> Option<Host> {
     let loopbacks = [

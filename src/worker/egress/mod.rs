@@ -8,7 +8,7 @@
 //!
 //! Invariants
 //! - A host is looked up once for each connection; what is checked is what is connected to.
-//! - Whatever becomes of an attempt, it is told once ([`Reached`]), also when the worker ends meanwhile.
+//! - Whatever becomes of an attempt, it is told once ([`EgressAttempt`]), also when the worker ends meanwhile.
 //! - Connections, names, lookups and what is told of a worker are bounded; beyond, it alone waits or is refused.
 //!
 //! Not done here: proxying. The bytes of a connection are not looked at: what its name is was asked by DNS.
@@ -16,7 +16,7 @@
 mod connection;
 mod pace;
 mod pass;
-mod places;
+mod slots;
 mod state;
 mod target;
 
@@ -28,11 +28,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::pace::Pace;
-pub use self::places::descriptors_for_hosts;
+pub use self::slots::descriptors_for_hosts;
 pub(super) use self::state::Egress;
+use super::egress_attempt::EgressAttempt;
 use super::guardian::Sockets;
-use super::reached::Reached;
-use crate::egress::{Asked, MAX_HEAD, answer, attempt_of, plain};
+use crate::egress::{MAX_HEAD, QueryOutcome, answer, attempt_of, plain};
 use crate::telemetry::labels::EgressOutcome;
 
 /// Connections of one worker that are taken each second, and at once; further ones wait in the kernel.
@@ -93,7 +93,7 @@ impl Egress {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                // Its end was told.
+                // The connection's end was told by its task.
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
@@ -125,13 +125,13 @@ impl Egress {
                 let mut names = self.names.lock();
                 answer(&question[..len], &self.list, &mut names, now)
             };
-            if let Some((reply, asked)) = answered {
+            if let Some((reply, query)) = answered {
                 // Full, or gone: it asks again.
                 let _asks_again = dns.try_send_to(&reply, from);
-                let (name, outcome) = match asked {
-                    Asked::Nothing => (None, EgressOutcome::RefusedName),
-                    Asked::Unlisted(name) => (Some(name), EgressOutcome::RefusedName),
-                    Asked::Full(name) => (Some(name), EgressOutcome::Limited),
+                let (name, outcome) = match query {
+                    QueryOutcome::Ordinary => (None, EgressOutcome::RefusedName),
+                    QueryOutcome::Unlisted(name) => (Some(name), EgressOutcome::RefusedName),
+                    QueryOutcome::Full(name) => (Some(name), EgressOutcome::Limited),
                 };
                 let is_same = |(last, at): &(String, Instant)| {
                     Some(last) == name.as_ref() && now.duration_since(*at) < SAME_LOOKUP
@@ -140,7 +140,7 @@ impl Egress {
                     .clone()
                     .filter(|_| !refused.as_ref().is_some_and(is_same))
                 {
-                    self.tell(&Reached::refused(name.clone(), 0, outcome));
+                    self.tell(&EgressAttempt::refused(name.clone(), 0, outcome));
                     refused = Some((name, now));
                 }
             }
@@ -163,13 +163,13 @@ impl Egress {
             };
             let (host, known) = self.host(plain(attempt.address));
             let outcome = match (attempt.is_udp, known) {
-                // It is accepted, and decided on then.
+                // The attempt is accepted, and decided on then.
                 (false, _) if ports.contains(&attempt.port) => continue,
                 (false, true) => EgressOutcome::RefusedPort,
                 (false, false) => EgressOutcome::RefusedAddress,
                 (true, _) => EgressOutcome::RefusedUdp,
             };
-            let mut reached = Reached::refused(host, attempt.port, outcome);
+            let mut reached = EgressAttempt::refused(host, attempt.port, outcome);
             reached.is_one_of_many = !pace.has_room();
             if reached.is_one_of_many {
                 // Others have their turn.

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::places::Places;
+use super::slots::EgressSlots;
 use super::target::{Lookup, SystemLookup};
 use crate::egress::{AllowList, NameTable, Synthetic};
 use crate::fair::Flow;
+use crate::worker::egress_attempt::EgressAttempt;
 use crate::worker::inbox::Inbox;
-use crate::worker::reached::Reached;
 
-/// What one worker may reach.
+/// The egress of one worker.
 pub(in crate::worker) struct Egress {
     pub(super) list: Arc<AllowList>,
     pub(super) names: Mutex<NameTable>,
     /// Where stdiopool itself listens.
     pub(super) closed: Arc<[SocketAddr]>,
-    pub(super) places: Places,
+    pub(super) slots: EgressSlots,
     pub(super) lookup: Arc<dyn Lookup>,
     told: Arc<dyn Inbox>,
     /// The work that the worker makes.
@@ -34,8 +34,8 @@ impl std::fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// What a worker with that list may reach, but for what this process listens on. `told` hears of each attempt. What
-    /// is passed on is worked on in the turns of `flow`.
+    /// What a worker with that list may reach, but for what this process listens on. `told` hears of each attempt. Bytes are
+    /// passed on in the turns of `flow`.
     pub(in crate::worker) fn new(
         list: Arc<AllowList>,
         closed: Arc<[SocketAddr]>,
@@ -46,7 +46,7 @@ impl Egress {
             list,
             names: Mutex::default(),
             closed,
-            places: Places::default(),
+            slots: EgressSlots::default(),
             lookup: Arc::new(SystemLookup),
             told,
             flow,
@@ -69,7 +69,7 @@ impl Egress {
     }
 
     /// Tells what became of an attempt.
-    pub(super) fn tell(&self, reached: &Reached) {
+    pub(super) fn tell(&self, reached: &EgressAttempt) {
         self.told.reached(reached);
     }
 }

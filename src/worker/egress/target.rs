@@ -18,10 +18,10 @@ const LOOKUP_TIME: Duration = Duration::from_secs(10);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 4;
-/// Lookups of all workers at the same time: each takes a thread.
+/// Lookups of all workers at once: each takes a thread.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
-/// What a connection is for.
+/// The host that a connection is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Host {
     Name(String),
@@ -77,14 +77,14 @@ pub(super) async fn connect(
 }
 
 async fn look_up(name: &str, lookup: &dyn Lookup) -> Result<Vec<IpAddr>, EgressOutcome> {
-    let _place = LOOKUPS.acquire().await;
+    let _permit = LOOKUPS.acquire().await;
     match timeout(LOOKUP_TIME, lookup.addresses(name)).await {
         Ok(Ok(found)) if !found.is_empty() => Ok(found),
         Ok(Ok(_) | Err(_)) | Err(_) => Err(EgressOutcome::Unresolved),
     }
 }
 
-/// Which of a listed host's addresses may be connected to: those of the internet that are not this host's own, and those that are listed
+/// The addresses of a listed host that may be connected to: those of the internet that are not this host's own, and those that are listed
 /// themselves. Where this process listens, none.
 fn permitted(
     found: &[IpAddr],

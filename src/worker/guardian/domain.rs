@@ -14,7 +14,7 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, Scope,
 };
 
-/// What domains keep from processes outside, on this kernel.
+/// The protection that domains give against processes outside, on this kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Domains {
     /// There are none, or only such in which no file can be moved from one folder to another: Linux before 5.19, or one that
@@ -36,7 +36,7 @@ pub fn domains() -> Domains {
     })
 }
 
-/// Puts this process, and what it starts, into a domain of its own, as far as the kernel has them. It must not be
+/// Puts this process, and what it starts, into a domain of its own, as far as the kernel has them. The process must not be
 /// able to gain privileges any more. Where paths are given that it may write to, it may write to no other, and the kernel must have
 /// domains.
 ///

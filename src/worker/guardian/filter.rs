@@ -1,4 +1,4 @@
-//! Which system calls a worker with `sandbox = "strict"` may make (seccomp(2)).
+//! The system calls that a worker with `sandbox = "strict"` may make (seccomp(2)).
 //!
 //! What programs use is left to them: forbidden is what reaches other processes' memory, makes namespaces or mounts, loads code into the
 //! kernel, or has been the way into it again and again and is needed by no server. A call that programs try and do without

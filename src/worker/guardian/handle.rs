@@ -31,7 +31,7 @@ use crate::worker::ExitStatusKind;
 
 /// How long a new guardian may take to say that it runs.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the exec of a program may take. It reads the program's file, so it can hang where that is on a file system
+/// How long the exec of a program may take. Exec reads the program's file, so it can hang where that is on a file system
 /// that does not answer.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 /// Name in process lists; not the program's own, so that killing that by name spares the guardian.
@@ -94,7 +94,7 @@ struct Entry {
     processes: watch::Sender<ProcessState>,
 }
 
-/// What is known of a worker that was started.
+/// The state of a worker that was started.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct ProcessState {
     /// How the leader ended.
@@ -115,7 +115,7 @@ pub(crate) struct Launched {
     pub(crate) pid: u32,
     pub(crate) processes: watch::Receiver<ProcessState>,
     pub(crate) control: Control,
-    /// Those of its own network, where it has some.
+    /// The sockets of its own network, where it has some.
     pub(crate) sockets: Option<Sockets>,
 }
 
@@ -452,7 +452,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let woken = tokio::select! {
-                // What was said is heard before silence is counted.
+                // Reports are heard before silence is counted.
                 biased;
                 received = self.receive() => Woken::Received(received),
                 _ = ticks.tick() => Woken::Tick,

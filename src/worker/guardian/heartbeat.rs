@@ -10,12 +10,12 @@ use std::time::Duration;
 
 /// Between two pings.
 pub(super) const PERIOD: Duration = Duration::from_secs(2);
-/// So many ticks without a report are the end of a guardian that is not stopped: 30 s. It may be short of CPU.
+/// So many ticks without a report are the end of a guardian that is not stopped: 30 s, as it may be short of CPU.
 const MAX_SILENT: u32 = 15;
 /// A guardian that is stopped again within so many ticks, a minute, is being kept from its work.
 const CALM: u32 = 30;
 
-/// What to do at a tick.
+/// The step to take at a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// Ask whether it is there.
@@ -28,7 +28,7 @@ pub(super) enum Step {
     GiveUp,
 }
 
-/// What is known of the guardian's answers.
+/// The record of the guardian's answers.
 #[derive(Debug, Default)]
 pub(super) struct Heartbeat {
     /// Ticks since something was heard.

@@ -1,7 +1,7 @@
 //! A worker's init process: parent of its leader, and what every other process of the worker falls to when its own
 //! parent ends. So who belongs to a worker is what descends from its init process, which no process can choose.
 //!
-//! An init process is a fork of the guardian without exec, so that its memory is the guardian's but for a few pages. It keeps
+//! An init process is a fork of the guardian without exec, so that its memory is the guardian's but for a few pages. The init process keeps
 //! the leader unreaped, so that a signal to the leader's group cannot hit another process, until the guardian
 //! ends it. When the guardian dies, it kills what it has and ends.
 //!
@@ -35,7 +35,7 @@ const PARENT_DIED: Signal = Signal::SIGUSR1;
 /// How long it tries to kill what it has once the guardian is dead.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// What an init process says, once each, in this order.
+/// The reports of an init process, once each, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
     /// The program runs.
@@ -126,7 +126,7 @@ fn stage_of_number(number: i32) -> Stage {
     }
 }
 
-/// What an init process knows of where it comes from.
+/// The origin of an init process.
 struct Origin {
     guardian: Pid,
     /// The guardian, for one that does not see its pid.
@@ -147,7 +147,7 @@ impl Origin {
 }
 
 /// Forks the init process of worker `id`, in those namespaces, which starts it on the descriptors of a `Spawn` and says into `pipe`
-/// what comes of it. Its pid.
+/// what comes of it. Returns the pid of the init process.
 ///
 /// # Errors
 /// When it cannot be forked.

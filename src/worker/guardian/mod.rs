@@ -14,13 +14,13 @@
 //! ```
 //!
 //! Invariants
-//! - Which worker a process belongs to follows from its ancestors alone, which it cannot choose.
+//! - The worker that a process belongs to follows from its ancestors alone, which it cannot choose.
 //! - A report `Gone` means that no process of the worker is left, zombies included.
 //! - When the socket closes, for whatever reason, every descendant is killed until none is left.
 //! - No signal is sent to a process that was reaped: children are signalled before they are waited
 //!   for, everything else through a pidfd whose start time was compared.
 //! - When the guardian itself is killed, or does not answer (`heartbeat.rs`), its init processes and the supervisor
-//!   (a subreaper too) do the same in its place.
+//!   (a subreaper too) kill in its place.
 //! - No secret passes through the guardian's memory: the process that becomes the leader reads the launch data.
 //! - What a worker cannot take back is set before its program is executed, in this order: its namespaces, what it sees of the file
 //!   system, its user, its Landlock domain, its filter of system calls (`namespaces.rs`, `root.rs` or `mounts.rs`, `identity.rs`, `domain.rs`,
@@ -52,8 +52,8 @@ pub use handle::{Guardian, GuardianError};
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 
-pub(crate) use mounts::{Mount, Written};
+pub(crate) use mounts::{FileContents, Mount};
 pub(crate) use network::Sockets;
-pub use probe::{NoWalls, can_be_strict, can_have_list_of_hosts, can_have_no_network};
-pub(crate) use root::{Place, Root};
+pub use probe::{IsolationUnavailable, can_be_strict, can_have_list_of_hosts, can_have_no_network};
+pub(crate) use root::{Root, RootEntry};
 pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};

@@ -7,7 +7,7 @@ use std::io;
 /// A file system that is made by mounting it.
 #[derive(Clone, Copy)]
 pub(super) struct NewFilesystem<'a> {
-    /// Its type, such as `tmpfs`.
+    /// The type of the file system, such as `tmpfs`.
     pub(super) kind: &'a CStr,
     /// What mount(8) has behind `-o`, without the flags.
     pub(super) options: &'a CStr,

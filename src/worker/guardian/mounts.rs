@@ -28,15 +28,15 @@ use crate::process::may_mount;
 pub(crate) enum Mount {
     /// An empty folder, which lets everybody pass, lies over this one, unless that is hidden already.
     Hide(OsString),
-    /// What is here is seen though a folder above it is hidden. No link is followed.
+    /// This path is seen though a folder above it is hidden. No link is followed.
     Show(OsString),
-    /// What is here is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
+    /// This path is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
     ShowReadOnly(OsString),
 }
 
 /// A file that a worker sees with other contents than those of the host's, as far as the host has it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct FileContents {
     /// Where.
     pub(crate) path: OsString,
     /// What is in it.
@@ -45,9 +45,9 @@ pub(crate) struct Written {
 
 /// All that a worker sees otherwise of the file system.
 pub(super) struct Mounts {
-    /// What is above comes first.
+    /// Mounts in order: a folder before what is below it.
     all: Vec<Mount>,
-    written: Vec<Written>,
+    written: Vec<FileContents>,
     /// The worker may make a user namespace, in which set-user-ID programs have no effect and there are no other users.
     may_make_user_namespace: bool,
 }
@@ -64,7 +64,7 @@ impl Mounts {
     }
 
     /// And files with these contents.
-    pub(super) fn with(mut self, written: Vec<Written>) -> Self {
+    pub(super) fn with(mut self, written: Vec<FileContents>) -> Self {
         self.written = written;
         self
     }
@@ -83,14 +83,14 @@ impl Mounts {
                 return Ok(());
             }
             let (uid, gid) = (geteuid(), getegid());
-            // Else what maps the user in /proc is root's. What is executed next is its own again.
+            // Else what maps the user in /proc is root's. The program executed next has its own again.
             set_dumpable(true)?;
             unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)?;
             std::fs::write("/proc/self/setgroups", "deny")?;
             std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
             std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
         }
-        // What is mounted here is seen nowhere else; what the host mounts is seen here.
+        // Mounts made here are seen nowhere else; those of the host are seen here.
         mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
         // Opened before anything hides it.
         let sources = self
@@ -99,7 +99,7 @@ impl Mounts {
             .map(source)
             .collect::<io::Result<Vec<_>>>()?;
         // A link leads to where nothing may be seen below.
-        let real = |it: &Written| Path::new(&it.path).canonicalize();
+        let real = |it: &FileContents| Path::new(&it.path).canonicalize();
         let written = self.written.iter().map(|it| (real(it), &*it.text));
         let written: Vec<_> = written
             .filter_map(|(real, text)| Some((real.ok()?, text)))
@@ -153,7 +153,7 @@ fn write_over(files: &[(std::path::PathBuf, &str)]) -> io::Result<()> {
             set_read_only(&target)?;
         }
     }
-    // What is mounted elsewhere of it stays.
+    // Its mounts elsewhere stay.
     // SAFETY: the string ends in a zero byte and lives for the call.
     match unsafe { libc::umount2(base.as_ptr(), libc::MNT_DETACH) } {
         0 => Ok(()),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Process 1 is the init process that each worker has anyway, so that no further process waits for orphans: when it ends, the kernel
-//! ends all others of the namespace. What takes long to make, as a network does, the leader makes, so that the guardian does not wait.
+//! ends all others of the namespace. Namespaces that take long to make, as of a network, the leader makes, so that the guardian does not wait.
 #![allow(unsafe_code, reason = "clone, unshare and ioctl")]
 
 use std::io;

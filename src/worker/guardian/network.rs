@@ -25,7 +25,7 @@ const BACKLOG: i32 = 128;
 /// Where DNS is asked: the resolver of `/etc/resolv.conf`, and what programs ask without such a file.
 const DNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
-/// Which network a worker is in.
+/// The network that a worker is in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum OwnNetwork {
     /// The host's.
@@ -37,7 +37,7 @@ pub(crate) enum OwnNetwork {
 }
 
 impl OwnNetwork {
-    /// That of a launch.
+    /// The network of a launch.
     pub(super) fn of(spec: &LaunchSpec) -> Self {
         match spec.sandbox.as_ref().map(|it| &it.network) {
             None | Some(Network::On) => Self::Host,
@@ -111,7 +111,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Those that the leader has sent before it executed its program.
+    /// The sockets that the leader has sent before it executed its program.
     ///
     /// # Errors
     /// When it has not, or this process may not open so many files.
@@ -198,7 +198,7 @@ fn add_local_route(socket: &Socket, family: libc::c_int) -> io::Result<()> {
     message.extend(36_u32.to_ne_bytes());
     message.extend(libc::RTM_NEWROUTE.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
-    // Its number, and whose it is.
+    // The number of the message, and its sender.
     message.extend([0; 8]);
     // `rtmsg`: of all addresses, in the table of what is local.
     message.extend([

@@ -1,4 +1,4 @@
-//! Whether this host lets workers have the walls of `sandbox = "strict"`, and no network: tried once, for real, in a process
+//! Whether this host lets workers have the isolation of `sandbox = "strict"`, and no network: tried once, for real, in a process
 //! that does what a worker's init process and leader do, and ends.
 
 use std::io::{self, Read};
@@ -12,12 +12,12 @@ use nix::unistd::{getegid, geteuid};
 use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
-use super::root::{Place, Root};
+use super::root::{Root, RootEntry};
 use super::{domain, filter};
 
-/// First argument that makes this program try walls; the second says which.
-const ARGUMENT: &str = "__walls";
-/// Before which they are: other programs than this one take it for a mistake.
+/// First argument that makes this program try isolation; the second says which.
+const ARGUMENT: &str = "__isolation";
+/// The option that carries both arguments: programs other than this one refuse it.
 const OF: &str = "--of";
 const STRICT: &str = "strict";
 const NETWORK: &str = "network";
@@ -25,13 +25,13 @@ const LIST: &str = "list";
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 4096;
 
-/// Why workers cannot have walls here.
+/// Why workers cannot be isolated here.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NoWalls(String);
+pub struct IsolationUnavailable(String);
 
-impl NoWalls {
-    /// That tenants have no users of their own, though stdiopool is root.
+impl IsolationUnavailable {
+    /// The reason that tenants have no users of their own, though stdiopool is root.
     pub(crate) fn users() -> Self {
         Self::new(
             "tenants' servers would run as root, as stdiopool has no users for them (`sandbox.uids`)",
@@ -46,36 +46,39 @@ impl NoWalls {
 /// Whether workers can be started with `sandbox = "strict"` here. The first call starts a process, and blocks until it has ended.
 ///
 /// # Errors
-/// [`NoWalls`] says which wall is missing, and why.
-pub fn can_be_strict() -> Result<(), NoWalls> {
-    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+/// [`IsolationUnavailable`] says which part is missing, and why.
+pub fn can_be_strict() -> Result<(), IsolationUnavailable> {
+    static FOUND: OnceLock<Result<(), IsolationUnavailable>> = OnceLock::new();
     FOUND.get_or_init(|| ask(STRICT)).clone()
 }
 
 /// Whether workers can be started without a network here. The first call starts a process, and blocks until it has ended.
 ///
 /// # Errors
-/// [`NoWalls`] says why not.
-pub fn can_have_no_network() -> Result<(), NoWalls> {
-    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+/// [`IsolationUnavailable`] says why not.
+pub fn can_have_no_network() -> Result<(), IsolationUnavailable> {
+    static FOUND: OnceLock<Result<(), IsolationUnavailable>> = OnceLock::new();
     FOUND.get_or_init(|| ask(NETWORK)).clone()
 }
 
 /// Whether workers can be started that reach the hosts of a list alone. The first call starts a process, and blocks until it has ended.
 ///
 /// # Errors
-/// [`NoWalls`] says why not.
-pub fn can_have_list_of_hosts() -> Result<(), NoWalls> {
-    static FOUND: OnceLock<Result<(), NoWalls>> = OnceLock::new();
+/// [`IsolationUnavailable`] says why not.
+pub fn can_have_list_of_hosts() -> Result<(), IsolationUnavailable> {
+    static FOUND: OnceLock<Result<(), IsolationUnavailable>> = OnceLock::new();
     FOUND.get_or_init(|| ask(LIST)).clone()
 }
 
-fn ask(what: &str) -> Result<(), NoWalls> {
-    let answer = answer(what).map_err(|error| NoWalls::new(format_args!("not tried: {error}")))?;
+fn ask(what: &str) -> Result<(), IsolationUnavailable> {
+    let answer = answer(what)
+        .map_err(|error| IsolationUnavailable::new(format_args!("not tried: {error}")))?;
     match answer.strip_prefix("no: ") {
         None if answer == "yes" => Ok(()),
-        None => Err(NoWalls::new("the process that tried it was killed")),
-        Some(why) => Err(NoWalls::new(why)),
+        None => Err(IsolationUnavailable::new(
+            "the process that tried it was killed",
+        )),
+        Some(why) => Err(IsolationUnavailable::new(why)),
     }
 }
 
@@ -100,7 +103,7 @@ fn answer(what: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Tries walls, says what came of it, and ends, if the program was started for that; else does nothing.
+/// Tries isolation, says what came of it, and ends, if the program was started for that; else does nothing.
 pub(super) fn try_if_asked() {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|arg| arg != ARGUMENT) {
@@ -108,9 +111,9 @@ pub(super) fn try_if_asked() {
     }
     let what = args.nth(1).unwrap_or_default();
     let tried = match what.to_str() {
-        Some(STRICT) => try_as_init(Walls::Strict),
-        Some(LIST) => try_as_init(Walls::List),
-        _ => try_as_init(Walls::NoNetwork),
+        Some(STRICT) => try_as_init(IsolationProbe::Strict),
+        Some(LIST) => try_as_init(IsolationProbe::List),
+        _ => try_as_init(IsolationProbe::NoNetwork),
     };
     match tried {
         Ok(()) => say("yes"),
@@ -119,9 +122,9 @@ pub(super) fn try_if_asked() {
     std::process::exit(0);
 }
 
-/// What is tried.
+/// The isolation that is tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Walls {
+enum IsolationProbe {
     Strict,
     NoNetwork,
     List,
@@ -133,13 +136,13 @@ fn say(text: &str) {
 }
 
 /// Names what was being done when it failed.
-fn step<T>(what: &str, done: io::Result<T>) -> Result<T, NoWalls> {
-    done.map_err(|error| NoWalls::new(format_args!("{what}: {error}")))
+fn step<T>(what: &str, done: io::Result<T>) -> Result<T, IsolationUnavailable> {
+    done.map_err(|error| IsolationUnavailable::new(format_args!("{what}: {error}")))
 }
 
 #[allow(unsafe_code, reason = "fork, in a process of one thread")]
-fn try_as_init(walls: Walls) -> Result<(), NoWalls> {
-    let is_strict = walls == Walls::Strict;
+fn try_as_init(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
+    let is_strict = probe == IsolationProbe::Strict;
     let user = (geteuid(), getegid());
     let namespaces = Namespaces::of(is_strict, is_strict);
     let what = match namespaces.user {
@@ -154,7 +157,7 @@ fn try_as_init(walls: Walls) -> Result<(), NoWalls> {
                 true => step("a user cannot be mapped", map_user(user)),
                 false => Ok(()),
             };
-            if let Err(why) = tried.and_then(|()| try_as_leader(walls)) {
+            if let Err(why) = tried.and_then(|()| try_as_leader(probe)) {
                 say(&format!("no: {why}"));
                 let _nobody_listens = io::Write::flush(&mut io::stdout());
                 // The parent says nothing more then.
@@ -165,21 +168,23 @@ fn try_as_init(walls: Walls) -> Result<(), NoWalls> {
     match waitpid(child, None) {
         Ok(WaitStatus::Exited(_, 0)) => Ok(()),
         Ok(WaitStatus::Exited(_, _)) => std::process::exit(0),
-        _ => Err(NoWalls::new("the process that tried it was killed")),
+        _ => Err(IsolationUnavailable::new(
+            "the process that tried it was killed",
+        )),
     }
 }
 
-fn try_as_leader(walls: Walls) -> Result<(), NoWalls> {
-    let is_strict = walls == Walls::Strict;
+fn try_as_leader(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
+    let is_strict = probe == IsolationProbe::Strict;
     let made = make_others(is_strict, is_strict);
     if !is_strict {
         step("a namespace of the network cannot be made", made)?;
-        return match walls {
-            Walls::List => step(
+        return match probe {
+            IsolationProbe::List => step(
                 "addresses cannot be led to sockets of it (route, packet socket)",
                 OwnNetwork::try_out(),
             ),
-            Walls::Strict | Walls::NoNetwork => Ok(()),
+            IsolationProbe::Strict | IsolationProbe::NoNetwork => Ok(()),
         };
     }
     step(
@@ -187,7 +192,7 @@ fn try_as_leader(walls: Walls) -> Result<(), NoWalls> {
         made,
     )?;
     let root = Root {
-        places: vec![Place::ReadOnly("/usr".into())],
+        entries: vec![RootEntry::ReadOnly("/usr".into())],
         tmp: None,
         files: vec![],
     };

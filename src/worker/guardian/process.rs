@@ -31,8 +31,8 @@ const KILL_ROUND: Duration = Duration::from_millis(5);
 /// Between two looks at a tree that is being killed once [`QUICK_ROUNDS`] were not enough: something is stuck in the kernel.
 const SLOW_KILL_ROUND: Duration = Duration::from_millis(100);
 const QUICK_ROUNDS: u32 = 200;
-/// Between two looks for what belongs to no worker, while there are workers. What falls to this process is looked for
-/// when an init process ends; this is for what that look may have missed.
+/// Between two looks for what belongs to no worker, while there are workers. Orphans that fall to this process are looked for
+/// when an init process ends; this look is for those that one may have missed.
 const STRAY_SCAN: Duration = Duration::from_secs(30);
 /// Status, as waitpid(2) gives it, of a leader of which only that it was killed is known.
 const KILLED: i32 = libc::SIGKILL;
@@ -85,7 +85,7 @@ struct Worker {
     dying: bool,
 }
 
-/// What a look at the process table says.
+/// The findings of a look at the process table.
 #[derive(Default)]
 struct Findings {
     /// Children that are no worker's init process: all must go.
@@ -387,7 +387,7 @@ impl Guardian {
     }
 
     fn report(&mut self, report: &Report) {
-        // Blocks while the supervisor is stopped. That it is gone shows as the socket's end.
+        // Blocks while the supervisor is stopped; its death shows as the socket's end.
         while let Err(Errno::EINTR) = send(self.socket.as_raw_fd(), report, &[]) {}
     }
 }

@@ -16,22 +16,22 @@ use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
 use super::mount_call::{NewFilesystem, mount};
-use super::mounts::Written;
+use super::mounts::FileContents;
 
-/// What a worker sees.
+/// The root of the file system that a worker sees.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Root {
-    /// What is above comes first.
-    pub(crate) places: Vec<Place>,
+    /// The entries in order: a folder before what is below it.
+    pub(crate) entries: Vec<RootEntry>,
     /// A folder of its own that is `/tmp` and `/var/tmp` too; without, they are in memory.
     pub(crate) tmp: Option<OsString>,
     /// Files with contents of their own, over what else is at their paths.
-    pub(crate) files: Vec<Written>,
+    pub(crate) files: Vec<FileContents>,
 }
 
 /// Something that a worker sees, at the path that it has on the host.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) enum Place {
+pub(crate) enum RootEntry {
     /// A link, and what it leads to.
     Link(OsString, OsString),
     /// A file or folder with all in it, as far as it is there, which cannot be written to.
@@ -45,25 +45,25 @@ pub(crate) enum Place {
 impl Root {
     /// Where a worker may write, as it sees it.
     pub(super) fn writable(&self) -> Vec<PathBuf> {
-        let own = self.places.iter().filter_map(|place| match place {
-            Place::Writable(path) => Some(PathBuf::from(path)),
-            Place::Link(..) | Place::ReadOnly(_) | Place::Empty(_) => None,
+        let own = self.entries.iter().filter_map(|entry| match entry {
+            RootEntry::Writable(path) => Some(PathBuf::from(path)),
+            RootEntry::Link(..) | RootEntry::ReadOnly(_) | RootEntry::Empty(_) => None,
         });
         own.chain(["/tmp", "/var/tmp", "/dev", "/proc"].map(PathBuf::from))
             .collect()
     }
 
-    /// Makes this root the process's own. Its namespace of mounts has to be new, and that of processes not the host's. The working
+    /// Makes this root the process's own. The process's namespace of mounts has to be new, and that of processes not the host's. The working
     /// directory is then `/`. With `hides_processes`, `/proc` shows those of its own user alone.
     ///
     /// # Errors
     /// When the host does not allow it: then the process must not go on.
     pub(super) fn enter(&self, hides_processes: bool) -> io::Result<()> {
         umask(Mode::from_bits_truncate(0o022));
-        // What is mounted here is seen nowhere else.
+        // Mounts made here are seen nowhere else.
         mount(None, c"/", None, libc::MS_REC | libc::MS_SLAVE)?;
         // Before the root changes, since links lead to paths of the host.
-        let opened = self.places.iter().map(tree_of);
+        let opened = self.entries.iter().map(tree_of);
         let opened = opened.collect::<io::Result<Vec<_>>>()?;
         let tmp = self.tmp.as_deref().map(|path| tree(path, libc::O_NOFOLLOW));
         let tmp = tmp.transpose()?;
@@ -72,8 +72,8 @@ impl Root {
         make_proc(hides_processes)?;
         make_dev(devices)?;
         make_tmp(tmp)?;
-        for (place, tree) in self.places.iter().zip(opened) {
-            put(place, tree)?;
+        for (entry, tree) in self.entries.iter().zip(opened) {
+            put(entry, tree)?;
         }
         write_files(&self.files)?;
         leave_old_root()?;
@@ -81,7 +81,7 @@ impl Root {
     }
 }
 
-/// Where the new root is mounted while it is none yet: whichever is there. What is in it is not needed.
+/// Where the new root is mounted while it is none yet: whichever is there. Its contents are not needed.
 const BASES: [&CStr; 3] = [c"/tmp", c"/run", c"/dev"];
 /// Where the root of the host is meanwhile.
 const OLD_ROOT: &str = "/.host";
@@ -191,9 +191,9 @@ fn in_memory(path: &CStr) -> io::Result<()> {
 /// What every mount of files is without.
 const OF_FILES: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
-fn put(place: &Place, tree: Option<OwnedFd>) -> io::Result<()> {
-    let (path, attributes) = match place {
-        Place::Link(path, target) => {
+fn put(entry: &RootEntry, tree: Option<OwnedFd>) -> io::Result<()> {
+    let (path, attributes) = match entry {
+        RootEntry::Link(path, target) => {
             let path = Path::new(path);
             path.parent().map_or(Ok(()), |it| make_folder(it, 0o755))?;
             return match symlink(target, path) {
@@ -201,9 +201,9 @@ fn put(place: &Place, tree: Option<OwnedFd>) -> io::Result<()> {
                 made => made,
             };
         }
-        Place::Empty(path) => return hide(Path::new(path)),
-        Place::ReadOnly(path) => (path, OF_FILES | libc::MOUNT_ATTR_RDONLY),
-        Place::Writable(path) => (path, OF_FILES),
+        RootEntry::Empty(path) => return hide(Path::new(path)),
+        RootEntry::ReadOnly(path) => (path, OF_FILES | libc::MOUNT_ATTR_RDONLY),
+        RootEntry::Writable(path) => (path, OF_FILES),
     };
     let Some(tree) = tree else { return Ok(()) };
     set_attributes(Some(&tree), c"", attributes)?;
@@ -211,7 +211,7 @@ fn put(place: &Place, tree: Option<OwnedFd>) -> io::Result<()> {
 }
 
 /// Writes files where nothing is, and puts them over what is there.
-fn write_files(files: &[Written]) -> io::Result<()> {
+fn write_files(files: &[FileContents]) -> io::Result<()> {
     let folder = Path::new("/.files");
     for (at, file) in files.iter().enumerate() {
         make_folder(folder, 0o755)?;
@@ -244,11 +244,11 @@ fn hide(path: &Path) -> io::Result<()> {
     mount(None, &path, Some(EMPTY), libc::MS_NOSUID | libc::MS_NODEV)
 }
 
-fn tree_of(place: &Place) -> io::Result<Option<OwnedFd>> {
-    match place {
-        Place::Link(..) | Place::Empty(_) => Ok(None),
-        Place::ReadOnly(path) => tree(path, 0),
-        Place::Writable(path) => match tree(path, libc::O_NOFOLLOW)? {
+fn tree_of(entry: &RootEntry) -> io::Result<Option<OwnedFd>> {
+    match entry {
+        RootEntry::Link(..) | RootEntry::Empty(_) => Ok(None),
+        RootEntry::ReadOnly(path) => tree(path, 0),
+        RootEntry::Writable(path) => match tree(path, libc::O_NOFOLLOW)? {
             Some(tree) => Ok(Some(tree)),
             None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         },

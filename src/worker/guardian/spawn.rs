@@ -135,7 +135,7 @@ fn prepare(
     }
     if launch.is_apart {
         domain::enter(launch.root.as_ref().map(Root::writable))?;
-        // What a server makes is its own, also in folders that all may write.
+        // Files that a server makes are its own, also in folders that all may write.
         umask(Mode::from_bits_truncate(0o077));
     }
     reach(ENTERING);

@@ -18,7 +18,7 @@ const QUICK_ROUNDS: u32 = 200;
 /// After so many rounds, half a minute, what is left hangs in the kernel, and waiting for it would hang too.
 const MAX_ROUNDS: u32 = QUICK_ROUNDS + 290;
 
-/// Guardians of this process that are in use. They are in sessions of their own, like orphans of
+/// Guardians of this process that are in use. Guardians are in sessions of their own, like orphans of
 /// workers, and must not be taken for such. As long as there are guardians; normally one.
 static GUARDIANS: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
@@ -41,7 +41,7 @@ pub(super) fn unregister(pid: u32) {
 
 /// Kills and reaps everything the guardian left, until nothing is found or half a minute has passed.
 ///
-/// What falls to this process from a dead guardian is a child in a foreign session: every worker
+/// Processes that fall to this one from a dead guardian are children in foreign sessions: every worker
 /// starts one, and the supervisor's own children stay in the supervisor's. So a helper command
 /// must not be started with setsid(2). Cancelling leaves some of it alive.
 pub(super) async fn sweep() {

@@ -11,7 +11,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::mounts::{Mount, Written};
+use super::mounts::{FileContents, Mount};
 use super::namespaces::Namespaces;
 use super::network::OwnNetwork;
 use super::root::Root;
@@ -87,7 +87,7 @@ pub(crate) struct SpawnFailure {
     pub(crate) errno: i32,
 }
 
-/// What the guardian was doing when a start failed.
+/// The stage of a start that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Reading the launch data.
@@ -114,16 +114,16 @@ pub(crate) enum Stage {
     Network,
 }
 
-/// What a worker sees of the file system: the host's but for some mounts, or a root of its own.
+/// The file system that a worker sees: the host's but for some mounts, or a root of its own.
 #[derive(Default, Debug)]
 pub(crate) struct Files {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) root: Option<Root>,
     /// Files that are seen with these contents, where there is no root of its own.
-    pub(crate) written: Vec<Written>,
+    pub(crate) written: Vec<FileContents>,
 }
 
-/// What to execute, as the guardian gets it. Holds secrets: no `Debug`.
+/// The program to execute, as the guardian gets it. Holds secrets: no `Debug`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Launch {
     /// Path of the program, resolved.
@@ -143,7 +143,7 @@ pub(crate) struct Launch {
     /// What the worker sees of the file system otherwise, what is above first.
     pub(crate) mounts: Vec<Mount>,
     /// Files that it sees with contents of their own.
-    pub(crate) written: Vec<Written>,
+    pub(crate) written: Vec<FileContents>,
     /// Whether the worker is kept apart from the processes of others; `false` for `sandbox = "none"`.
     pub(crate) is_apart: bool,
     /// The user that it runs as, with the group of that number and no other; `None` for stdiopool's own.

@@ -5,7 +5,7 @@ use procfs::process::Process;
 
 use super::SwapWeight;
 
-/// What some processes hold together.
+/// The memory that some processes hold together.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Footprint {
     /// Bytes in memory; pages shared by several processes count in parts.

@@ -6,7 +6,7 @@ use procfs::Current;
 
 use crate::process::may_look_into_others;
 
-/// Which part of a swapped-out byte stays in memory: 0 with a disk, about a third with zram.
+/// The part of a swapped-out byte that stays in memory: 0 with a disk, about a third with zram.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SwapWeight(pub f64);
 

@@ -1,6 +1,6 @@
 //! How much memory a process tree holds, and how to page it out.
 //!
-//! What is held is the proportional share of each process (proc_pid_smaps(5), `Pss`), so that pages
+//! A tree holds the proportional share of each process (proc_pid_smaps(5), `Pss`), so that pages
 //! shared with others count once, and of what is swapped out to compressed memory the part that it
 //! takes there.
 //!

@@ -53,7 +53,7 @@ fn mappings(pid: u32) -> Vec<(u64, u64)> {
         .ok()
         .and_then(|pid| Process::new(pid).ok()?.maps().ok());
     let may_go = |map: &procfs::process::MemoryMap| {
-        // What is merely reserved holds nothing; the kernel's own pages are not the process's.
+        // Memory that is merely reserved holds nothing; the kernel's own pages are not the process's.
         let is_used = map
             .perms
             .intersects(MMPermissions::READ | MMPermissions::WRITE | MMPermissions::EXECUTE);

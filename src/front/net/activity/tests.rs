@@ -12,11 +12,11 @@ const TIMEOUTS: Timeouts = Timeouts {
 
 /// What is found each second up to `end`, until it is closed.
 fn seen(activity: &Activity, at: impl Fn(u64)) -> Vec<(u64, Verdict)> {
-    let mut judge = Judge::new(TIMEOUTS);
+    let mut monitor = LifetimeMonitor::new(TIMEOUTS);
     let mut seen = vec![];
     for second in 0..300 {
         at(second);
-        let verdict = judge.verdict(activity, second * 1000 + 1);
+        let verdict = monitor.verdict(activity, second * 1000 + 1);
         let last = seen.last().map_or(Verdict::Stay, |(_, last)| *last);
         if verdict != last {
             seen.push((second, verdict));
@@ -110,7 +110,7 @@ fn who_takes_little_of_what_is_in_the_socket_stays() {
         matches!(slow[..], [(220, Verdict::Close(_))]),
         "20 s after the last byte: {slow:?}"
     );
-    // What the socket has taken whole, it may still hold.
+    // The socket may still hold what it has taken whole.
     let activity = fresh();
     activity.request_begins();
     activity.has_left(7);
@@ -124,14 +124,14 @@ fn who_takes_little_of_what_is_in_the_socket_stays() {
 #[test]
 fn who_has_to_make_room_goes_soon() {
     let unused = fresh();
-    unused.wish(Wish::Leave);
+    unused.close_request(CloseRequest::Leave);
     assert!(matches!(
         seen(&unused, |_| {})[..],
         [(0, Verdict::Close(_))]
     ));
     let used = fresh();
     used.request_begins();
-    used.wish(Wish::Leave);
+    used.close_request(CloseRequest::Leave);
     let seen = seen(&used, |_| {
         used.wrote(1 << 20);
     });

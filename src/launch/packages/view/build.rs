@@ -14,13 +14,13 @@ use super::layout::{LINK, SHARED, Shipped};
 /// (BINPRM_BUF_SIZE before Linux 5.1).
 const MAX_SHEBANG: usize = 127;
 
-/// What a view is made from, and where.
+/// The plan of a view: its sources, and its place.
 pub(super) struct Plan<'a> {
     /// The entry's folder.
     pub(super) entry: &'a Path,
     /// What is in it.
     pub(super) manifest: &'a Manifest,
-    /// Which of it are the package's own files and folders.
+    /// The package's own files and folders.
     pub(super) own: &'a BTreeSet<String>,
     /// Where the view is made.
     pub(super) at: &'a Path,

@@ -12,9 +12,9 @@ use std::time::SystemTime;
 use super::super::manifest::digest;
 use super::error::ViewError;
 use super::layout::{LINK, PRIVATE, Shipped};
-use super::walk::{Found, Kind, open_file, walk};
+use super::walk::{FoundFile, Kind, open_file, walk};
 
-/// What is carried, from where to where.
+/// The carrying of files from one view to another.
 pub(super) struct Carry<'a> {
     /// The view of the version before.
     pub(super) old: &'a Path,
@@ -26,7 +26,7 @@ pub(super) struct Carry<'a> {
     pub(super) left: &'a Path,
 }
 
-/// What became of the files that a server wrote.
+/// The outcome for the files that a server wrote.
 #[derive(Default, Debug)]
 pub(super) struct Carried {
     /// Files that are in the new view, and their digests.
@@ -44,7 +44,7 @@ impl Carry<'_> {
     /// When something cannot be written: then nothing may be removed.
     pub(super) fn run(&self) -> Result<Carried, ViewError> {
         let mut carried = Carried::default();
-        let mut visit = |found: &Found<'_>| {
+        let mut visit = |found: &FoundFile<'_>| {
             if !self.one(found, &mut carried)? {
                 carried.lost.push(found.path.to_owned());
             }
@@ -56,7 +56,7 @@ impl Carry<'_> {
     }
 
     /// Carries one thing; false if it is lost.
-    fn one(&self, found: &Found<'_>, carried: &mut Carried) -> io::Result<bool> {
+    fn one(&self, found: &FoundFile<'_>, carried: &mut Carried) -> io::Result<bool> {
         match found.kind {
             Kind::File => match open_file(&found.at) {
                 Ok(file) => self.file(&file, found.path, carried),
@@ -86,7 +86,7 @@ impl Carry<'_> {
         }
         if let Some((new, shipped)) = self.to {
             let is_free = match shipped.get(path) {
-                // The package has the same in both versions, and the server changed it.
+                // The package has one text of it in both versions, and the server changed it.
                 Some(new) => was == Some(new),
                 None => true,
             };
@@ -106,7 +106,7 @@ impl Carry<'_> {
 /// Whether there are files in a view that it was not made with, or that were changed after `made`. What cannot be looked
 /// at counts as such. Blocks.
 pub(super) fn is_written_to(view: &Path, shipped: &Shipped, made: SystemTime) -> bool {
-    let mut visit = |found: &Found<'_>| {
+    let mut visit = |found: &FoundFile<'_>| {
         let is_written = match found.kind {
             Kind::Closed | Kind::Beyond => true,
             Kind::File | Kind::Link | Kind::Other => {

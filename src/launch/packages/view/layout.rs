@@ -11,10 +11,10 @@ use crate::folders;
 /// Link from a view to its entry.
 pub(super) const SHARED: &str = "shared";
 
-/// What a view was made from.
+/// The record of what a view was made from.
 pub(super) const ABOUT: &str = "view.json";
 
-/// Which digest each of its files had when it was made.
+/// The file with the digest that each of a view's files had when it was made.
 pub(super) const SHIPPED: &str = "shipped.json";
 
 /// What the next version took over from it while workers still ran from it.
@@ -23,7 +23,7 @@ pub(super) const CARRIED: &str = "carried.json";
 /// Names in a view that are not of the package.
 pub(super) const PRIVATE: [&str; 4] = [SHARED, ABOUT, SHIPPED, CARRIED];
 
-/// What the names of views begin with that are being made.
+/// The prefix of the names of views that are being made.
 pub(super) const UNFINISHED: &str = ".new-";
 
 /// Files that a later version could not take over, beside the views.
@@ -52,7 +52,7 @@ pub(super) struct About {
 
 /// A view that exists.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Found {
+pub(super) struct ExistingView {
     pub(super) number: u64,
     pub(super) about: About,
 }
@@ -65,7 +65,7 @@ pub(super) fn shipped(view: &Path) -> Shipped {
 }
 
 /// The views below a folder, by number.
-pub(super) fn list(root: &Path) -> Result<Vec<Found>, ViewError> {
+pub(super) fn list(root: &Path) -> Result<Vec<ExistingView>, ViewError> {
     let mut found = Vec::new();
     for item in std::fs::read_dir(root).map_err(ViewError::io("read", root))? {
         let item = item.map_err(ViewError::io("read", root))?;
@@ -75,7 +75,7 @@ pub(super) fn list(root: &Path) -> Result<Vec<Found>, ViewError> {
         };
         let about = folders::read_plain(&item.path().join(ABOUT)).ok();
         if let Some(about) = about.and_then(|text| serde_json::from_slice(&text).ok()) {
-            found.push(Found { number, about });
+            found.push(ExistingView { number, about });
         }
     }
     found.sort_by_key(|view| view.number);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::manifest::Manifest;
 use super::error::ViewError;
-use super::layout::{ABOUT, About, Found, PRIVATE, SHIPPED, UNFINISHED, unused_number};
+use super::layout::{ABOUT, About, ExistingView, PRIVATE, SHIPPED, UNFINISHED, unused_number};
 use super::successor::carry_over;
 use super::wanted::Wanted;
 use super::{build, own};
@@ -16,7 +16,7 @@ use crate::folders;
 pub(super) fn make(
     root: &Path,
     wanted: &Wanted<'_>,
-    before: Option<&Found>,
+    before: Option<&ExistingView>,
 ) -> Result<PathBuf, ViewError> {
     let began = std::time::Instant::now();
     remove_unfinished(root);

@@ -1,4 +1,4 @@
-//! Private views: a package as one tenant's workers of one server see it. They may write beside its code and
+//! Private views: a package as one tenant's workers of one server see it. Workers may write beside its code and
 //! find that again; no other tenant does.
 //!
 //! ```text

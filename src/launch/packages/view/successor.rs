@@ -5,7 +5,7 @@ use std::path::Path;
 use super::carry;
 use super::error::ViewError;
 use super::hold::is_in_use;
-use super::layout::{About, CARRIED, Found, LEFT, Shipped, shipped};
+use super::layout::{About, CARRIED, ExistingView, LEFT, Shipped, shipped};
 use super::wanted::Wanted;
 use crate::folders;
 
@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 /// Takes over what the server wrote into the view of the version before.
 pub(super) fn carry_over(
     root: &Path,
-    before: &Found,
+    before: &ExistingView,
     wanted: &Wanted<'_>,
     new: &Path,
     new_shipped: &Shipped,
@@ -105,7 +105,7 @@ fn keep_what_came_later(
 }
 
 /// Removes views of the package that a newer one has replaced and no worker runs from.
-pub(super) fn remove_old(root: &Path, wanted: &Wanted<'_>, views: &[Found]) {
+pub(super) fn remove_old(root: &Path, wanted: &Wanted<'_>, views: &[ExistingView]) {
     let of_package = views
         .iter()
         .filter(|view| view.about.package == wanted.package);

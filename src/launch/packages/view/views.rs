@@ -23,28 +23,28 @@ use super::wanted::Wanted;
 pub enum StillRunning {
     /// [`ViewError::InUse`]: their files may be half written.
     Refuse,
-    /// What these workers have written is taken over as it is; what they write from now on is kept beside the views.
+    /// Files that these workers have written are taken over as they are; those they write from now on are kept beside the views.
     GoOn,
 }
 
 /// Makes private views, one at a time below one folder.
 #[derive(Debug)]
 pub struct Views {
-    turns: [Mutex<()>; TURNS],
+    locks: [Mutex<()>; LOCKS],
     in_use: Mutex<FxHashMap<PathBuf, Weak<View>>>,
 }
 
 impl Default for Views {
     fn default() -> Self {
         Self {
-            turns: std::array::from_fn(|_| Mutex::default()),
+            locks: std::array::from_fn(|_| Mutex::default()),
             in_use: Mutex::default(),
         }
     }
 }
 
 /// Views that are made at once, as far as their folders differ.
-const TURNS: usize = 64;
+const LOCKS: usize = 64;
 
 impl Views {
     /// The view below `root`, made now if there is none of this entry. Blocks.
@@ -57,9 +57,9 @@ impl Views {
         wanted: &Wanted<'_>,
         still_running: StillRunning,
     ) -> Result<Arc<View>, ViewError> {
-        let turn = FxBuildHasher.hash_one(root) % (TURNS as u64);
-        let turn = usize::try_from(turn).unwrap_or_default();
-        let _turn = self.turns[turn].lock();
+        let shard = FxBuildHasher.hash_one(root) % (LOCKS as u64);
+        let shard = usize::try_from(shard).unwrap_or_default();
+        let _guard = self.locks[shard].lock();
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

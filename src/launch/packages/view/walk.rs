@@ -7,12 +7,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Files that are looked at. What is beyond is [`Kind::Beyond`].
+/// Files that are looked at. A folder below that is [`Kind::Beyond`].
 const MAX_FILES: usize = 100_000;
 /// Folders in each other that are looked into.
 const MAX_DEPTH: usize = 64;
 
-/// What was found.
+/// The kind of a file that was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in super::super) enum Kind {
     /// A regular file.
@@ -27,9 +27,9 @@ pub(in super::super) enum Kind {
     Beyond,
 }
 
-/// A file or link below a folder. What is in folders that can be looked into is found, not the folders.
+/// A file or link below a folder. Of folders that can be looked into the contents are found, not the folders.
 #[derive(Debug)]
-pub(in super::super) struct Found<'a> {
+pub(in super::super) struct FoundFile<'a> {
     /// The item's path from the folder.
     pub(in super::super) path: &'a str,
     /// Where the item is at this moment, whatever is renamed above it.
@@ -41,7 +41,7 @@ pub(in super::super) struct Found<'a> {
 /// Whether something of that name, so many folders deep, is passed over with all that is in it.
 type Skip<'a> = dyn Fn(&str, usize) -> bool + 'a;
 /// Is shown what is found, until it has seen enough.
-type Visit<'a> = dyn FnMut(&Found<'_>) -> io::Result<ControlFlow<()>> + 'a;
+type Visit<'a> = dyn FnMut(&FoundFile<'_>) -> io::Result<ControlFlow<()>> + 'a;
 
 /// Walks a folder. Blocks.
 ///
@@ -107,7 +107,7 @@ impl Walk<'_, '_> {
                 Kind::Other
             };
             let path = below.as_str();
-            if (self.visit)(&Found { path, at, kind })?.is_break() {
+            if (self.visit)(&FoundFile { path, at, kind })?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -141,7 +141,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", at("link")).expect("linked");
         let mut found = Vec::new();
         let skip = |name: &str, depth: usize| name == "skipped" && depth == 0;
-        let mut visit = |item: &Found<'_>| {
+        let mut visit = |item: &FoundFile<'_>| {
             found.push((item.path.to_owned(), item.kind));
             Ok(ControlFlow::Continue(()))
         };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// What a view is wanted of.
+/// The package that a view is wanted of.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// The package, without a version: what servers of it wrote is carried over from version to version.

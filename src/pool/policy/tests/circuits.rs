@@ -1,7 +1,7 @@
 //! Circuits: what is told of them, and whose failures count.
 
 use super::*;
-use crate::pool::policy::{CircuitChange, CircuitTurn};
+use crate::pool::policy::{CircuitChange, CircuitTransition};
 
 impl Bench {
     fn changes(&self) -> Vec<CircuitChange> {
@@ -38,7 +38,7 @@ fn a_circuit_is_told_once_when_it_opens_and_once_when_it_closes() {
     let opened = bench.fails(3, &facts("a"));
     assert_eq!(opened.len(), 1, "{opened:?}");
     assert_eq!(opened[0].of, CircuitOf::Tenant(TenantId::new("a")));
-    let CircuitTurn::Opens { failing, last, .. } = &opened[0].turn else {
+    let CircuitTransition::Opens { failing, last, .. } = &opened[0].transition else {
         panic!("{opened:?}");
     };
     assert_eq!(
@@ -57,7 +57,7 @@ fn a_circuit_is_told_once_when_it_opens_and_once_when_it_closes() {
         [CircuitChange {
             server: ServerName::new("s"),
             of: CircuitOf::Tenant(TenantId::new("a")),
-            turn: CircuitTurn::Closes,
+            transition: CircuitTransition::Closes,
         }]
     );
 }
@@ -77,8 +77,8 @@ fn a_configuration_that_fails_again_and_again_is_told_too() {
         "{opened:?}"
     );
     assert!(matches!(
-        opened[0].turn,
-        CircuitTurn::Opens { failing: 3, .. }
+        opened[0].transition,
+        CircuitTransition::Opens { failing: 3, .. }
     ));
     let refused = bench.want(1, "a");
     let refusal = bench.refusal(refused).expect("at once");
@@ -97,7 +97,7 @@ fn a_configuration_that_fails_again_and_again_is_told_too() {
     bench.release(id);
     let closed = bench.changes();
     assert_eq!(closed.len(), 1, "{closed:?}");
-    assert_eq!(closed[0].turn, CircuitTurn::Closes);
+    assert_eq!(closed[0].transition, CircuitTransition::Closes);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Crowd {
         self.waiting.insert(ticket, (tenant, self.now));
         let facts = Arc::clone(&self.facts[tenant]);
         let key = PoolKey([u8::try_from(tenant).expect("small"); 16]);
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key,
             facts,

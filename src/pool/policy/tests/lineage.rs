@@ -262,7 +262,7 @@ fn siblings_that_alternate_are_all_served_however_long_the_last_takes_to_end() {
         bench.want_of(3, &of_siblings(3), 0),
     ];
     bench.release(first);
-    // Longer than anybody's patience.
+    // Longer than any ticket waits for its lineage.
     bench.after(3.0);
     bench.gone(first);
     for _ in 0..2 {

@@ -2,11 +2,11 @@
 
 mod circuits;
 mod crowd;
-mod dice;
 mod fairness;
 mod life;
 mod lineage;
 mod placing;
+mod rng;
 mod spares;
 mod weight;
 mod world;
@@ -81,7 +81,7 @@ impl Bench {
         let ticket = TicketId(self.next);
         self.next += 1;
         let facts = Arc::new(facts.clone());
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key: key(n),
             facts,

@@ -1,4 +1,4 @@
-//! Who gets which worker, who waits, who must go.
+//! Grants, waits and evictions.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn who_prefers_a_worker_gets_it_if_it_is_free() {
     let prefers = |bench: &mut Bench| {
         let ticket = TicketId(bench.next);
         bench.next += 1;
-        bench.tell(Event::Want {
+        bench.tell(Event::Acquire {
             ticket,
             key: key(1),
             facts: Arc::new(facts.clone()),
@@ -359,7 +359,7 @@ fn whoever_waits_behind_its_own_starts_is_told_so() {
     assert!(is_own, "{failure:?}");
 }
 
-/// A start that goes on for long takes no place any more: then others do that began later.
+/// A start that goes on for long takes no start permit any more: then others do that began later.
 #[test]
 fn whoever_waits_behind_starts_that_do_not_count_any_more_is_told_of_those_that_do() {
     let mut bench = Bench::new(Limits {

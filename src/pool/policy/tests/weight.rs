@@ -68,8 +68,8 @@ fn a_word_in_sleep_ends_it_and_a_worker_that_cannot_sleep_is_left_alone() {
     );
 }
 
-/// The seconds, from 1, at which the worker is paged out, which leaves 10 MiB each time. What it holds is measured every
-/// second in which it is something else than in the last.
+/// The seconds, from 1, at which the worker is paged out, which leaves 10 MiB each time. Its memory is measured every second in
+/// which it has changed.
 fn page_outs(
     bench: &mut Bench,
     id: WorkerId,
@@ -117,7 +117,7 @@ fn right_after_a_page_out_the_next_waits_as_long_again() {
 fn a_server_that_always_comes_back_is_paged_out_less_and_less() {
     let mut bench = Bench::new(bounded(u64::MAX));
     let id = idle_of(&mut bench, 1, "a", 33 * MIB);
-    // Never the same, so that each second is measured.
+    // Another weight each second, so that each is measured.
     let holds = |second: u32| 20 * MIB + u64::from(second);
     let seen = page_outs(&mut bench, id, 590, holds);
     assert_eq!(seen, [30, 60, 120, 240, 480]);
@@ -133,7 +133,7 @@ fn a_little_more_is_left_where_it_is() {
     let id = idle_of(&mut bench, 1, "a", 33 * MIB);
     let holds = |second| 10 * MIB + u64::from(second) * 1024;
     assert_eq!(page_outs(&mut bench, id, 590, holds), [30]);
-    // What was measured before the page-out and comes after it undoes nothing either.
+    // A measurement from before the page-out that comes after it undoes nothing either.
     bench.want(1, "a");
     bench.release(id);
     bench.after(30.1);
@@ -218,7 +218,7 @@ fn what_swap_gives_back_counts_and_is_made_room_for() {
     let stopped = [first, second].map(is_stopped);
     assert!(stopped.contains(&true), "{:?}", bench.said);
     assert!(bench.policy.worker(third).is_some(), "who works goes on");
-    // What stays cannot sleep any more, and is left alone.
+    // A worker that stays cannot sleep any more, and is left alone.
     for id in [first, second] {
         if bench.said(&Action::Hibernate(id)) {
             bench.tell(Event::Hibernated(id, None));

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, CircuitChange, CircuitOf, CircuitTurn, Claim, Event, KeyFacts, Limits, Policy, Refusal,
-    StartFailure, Stock, StopReason, TicketId,
+    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Limits, Policy,
+    Refusal, StartFailure, Stock, StopReason, TicketId,
 };
-use super::dice::{Dice, limits, spares_of};
+use super::rng::{Rng, limits, spares_of};
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
 
 /// Worlds per test, of up to [`LONGEST`] events each: together more than two million.
@@ -42,14 +42,14 @@ struct Process {
     sleeps: bool,
     is_paging_out: bool,
     was_spare: bool,
-    /// The worker takes no starting place any more.
+    /// The worker takes no start permit any more.
     waits: bool,
 }
 
 /// What is outside the policy: processes, callers, the clock.
 struct World {
     policy: Policy,
-    dice: Dice,
+    rng: Rng,
     now: Instant,
     limits: Limits,
     keys: Vec<(PoolKey, Arc<KeyFacts>)>,
@@ -70,23 +70,23 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
-        let limits = limits(&mut dice);
-        let tenants = dice.between(1, 5);
+        let mut rng = Rng(seed);
+        let limits = limits(&mut rng);
+        let tenants = rng.between(1, 5);
         let per_tenant: Vec<_> = (0..tenants)
             .map(|_| {
                 (
-                    dice.between(1, 4),
-                    u32::try_from(dice.between(1, 3)).expect("small"),
+                    rng.between(1, 4),
+                    u32::try_from(rng.between(1, 3)).expect("small"),
                 )
             })
             .collect();
-        let server_limits = [dice.between(0, 3), 0];
-        let spares = spares_of(&mut dice, server_limits[0]);
+        let server_limits = [rng.between(0, 3), 0];
+        let spares = spares_of(&mut rng, server_limits[0]);
         let mut keys = Vec::new();
         for (tenant, (max, weight)) in per_tenant.into_iter().enumerate() {
             for (server, server_max_workers) in server_limits.into_iter().enumerate() {
-                for n in 0..dice.between(1, 3) {
+                for n in 0..rng.between(1, 3) {
                     let mut key = [0; 16];
                     for (byte, part) in key.iter_mut().zip([tenant, server, n]) {
                         *byte = u8::try_from(part).expect("small");
@@ -94,28 +94,28 @@ impl World {
                     // One that follows another, or that has no successors.
                     let mut shared = [7; 16];
                     shared[..2].copy_from_slice(&key[..2]);
-                    let lineage = (dice.below(2) == 0).then_some(Lineage(shared));
-                    let is_declined_to = (dice.below(2) == 0).then_some(Lineage(shared));
+                    let lineage = (rng.below(2) == 0).then_some(Lineage(shared));
+                    let is_declined_to = (rng.below(2) == 0).then_some(Lineage(shared));
                     let mut kin = [8; 16];
                     kin[..2].copy_from_slice(&key[..2]);
                     let facts = KeyFacts {
-                        siblings: (dice.below(2) == 0).then_some(Lineage(kin)),
-                        one_of_siblings: dice.below(2) == 0,
+                        siblings: (rng.below(2) == 0).then_some(Lineage(kin)),
+                        one_of_siblings: rng.below(2) == 0,
                         lineage,
                         lineage_if_declined: is_declined_to,
-                        caller_configured: dice.below(4) == 0,
+                        caller_configured: rng.below(4) == 0,
                         tenant: TenantId::new(format!("t{tenant}")),
                         tenant_weight: weight,
                         tenant_max_workers: max,
                         server: ServerName::new(format!("s{server}")),
                         server_max_workers,
-                        max_in_flight: dice.between(1, 3),
-                        max_of_session: dice.between(1, 3),
-                        max_workers_per_key: dice.between(1, 2),
-                        exclusive: dice.below(3) == 0,
-                        max_requests: dice.below(6),
-                        idle_timeout: dice.seconds(1, 40),
-                        max_lifetime: dice.seconds(10, 200),
+                        max_in_flight: rng.between(1, 3),
+                        max_of_session: rng.between(1, 3),
+                        max_workers_per_key: rng.between(1, 2),
+                        exclusive: rng.below(3) == 0,
+                        max_requests: rng.below(6),
+                        idle_timeout: rng.seconds(1, 40),
+                        max_lifetime: rng.seconds(10, 200),
                         is_spare: false,
                         spare: (server == 0).then_some(spares.0),
                     };
@@ -125,7 +125,7 @@ impl World {
         }
         Self {
             policy: Policy::new(limits.clone(), seed),
-            dice,
+            rng,
             now: Instant::now(),
             limits,
             keys,
@@ -233,15 +233,19 @@ impl World {
         }
     }
 
-    /// Each opens once before it closes. Those of single tenants open and close unheard while everyone's is open.
+    /// Each opens once before it closes. Circuits of single tenants open and close unheard while everyone's is open.
     fn circuit_changes(&mut self, change: &CircuitChange) {
-        let CircuitChange { server, of, turn } = change;
+        let CircuitChange {
+            server,
+            of,
+            transition,
+        } = change;
         let this = (server.clone(), of.clone());
         let of_everyone = (server.clone(), CircuitOf::Everyone);
-        match (of, turn) {
+        match (of, transition) {
             // One for each of the keys.
             (CircuitOf::Configuration(_), _) => {}
-            (_, CircuitTurn::Opens { failing, .. }) => {
+            (_, CircuitTransition::Opens { failing, .. }) => {
                 let is_new = self.open_circuits.insert(this);
                 let is_heard =
                     !self.open_circuits.contains(&of_everyone) || *of == CircuitOf::Everyone;
@@ -250,14 +254,14 @@ impl World {
                     "open already: {change:?}"
                 );
             }
-            (CircuitOf::Everyone, CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+            (CircuitOf::Everyone, CircuitTransition::Closes | CircuitTransition::Forgotten) => {
                 assert!(
                     self.open_circuits.contains(&this),
                     "it was open: {change:?}"
                 );
                 self.open_circuits.retain(|(other, _)| other != server);
             }
-            (CircuitOf::Tenant(_), CircuitTurn::Closes | CircuitTurn::Forgotten) => {
+            (CircuitOf::Tenant(_), CircuitTransition::Closes | CircuitTransition::Forgotten) => {
                 self.open_circuits.remove(&this);
             }
         }
@@ -273,14 +277,14 @@ impl World {
             self.processes.len() < self.limits.max_workers,
             "max_workers"
         );
-        let takes_place = |p: &Process| {
+        let takes_start_permit = |p: &Process| {
             let counts = self.now - p.since < self.limits.start_counts_for && !p.waits;
             p.life == Life::Starting && !p.was_spare && counts
         };
-        let places = self.count(|p, _| takes_place(p));
-        let own = self.count(|p, f| takes_place(p) && f.tenant == facts.tenant);
+        let permits = self.count(|p, _| takes_start_permit(p));
+        let own = self.count(|p, f| takes_start_permit(p) && f.tenant == facts.tenant);
         assert!(
-            places < self.limits.max_starting || (places == self.limits.max_starting && own == 0),
+            permits < self.limits.max_starting || (permits == self.limits.max_starting && own == 0),
             "max_starting, and one more for a tenant that has none"
         );
         assert!(of_tenant < facts.tenant_max_workers, "the tenant's limit");
@@ -394,7 +398,7 @@ impl World {
 
     /// Nobody wants anything any more, everything under way ends well, and time passes.
     fn come_to_rest(&mut self) {
-        match self.dice.below(3) {
+        match self.rng.below(3) {
             0 => self.tell(Event::Drain),
             1 => {
                 self.stops_all = true;

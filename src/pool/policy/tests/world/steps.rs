@@ -5,7 +5,7 @@ use super::*;
 impl World {
     /// One random event.
     pub(super) fn step(&mut self) {
-        match self.dice.below(100) {
+        match self.rng.below(100) {
             0..40 => self.want(),
             40..62 => self.release(),
             62..74 => self.start_ends(),
@@ -13,7 +13,7 @@ impl World {
             84..86 => self.crash(),
             86..89 => {
                 let waiting: Vec<_> = self.waiting.keys().copied().collect();
-                if let Some(ticket) = self.dice.pick(&waiting).copied() {
+                if let Some(ticket) = self.rng.pick(&waiting).copied() {
                     self.waiting.remove(&ticket);
                     self.tell(Event::Withdraw(ticket));
                 }
@@ -22,28 +22,28 @@ impl World {
             90 => self.weigh(),
             91..92 => {
                 let ids: Vec<_> = self.processes.keys().copied().collect();
-                if let Some(id) = self.dice.pick(&ids).copied() {
+                if let Some(id) = self.rng.pick(&ids).copied() {
                     self.tell(Event::Retire(id, StopReason::Admin));
                 }
             }
             92 => {
-                let (key, _) = self.keys[self.dice.between(0, self.keys.len() - 1)];
+                let (key, _) = self.keys[self.rng.between(0, self.keys.len() - 1)];
                 self.tell(Event::RetireKey(key, StopReason::Config));
             }
-            93 if self.dice.below(4) == 0 => {
-                self.spares.1 = spares_of(&mut self.dice, self.spares.1.server_max_workers).1;
+            93 if self.rng.below(4) == 0 => {
+                self.spares.1 = spares_of(&mut self.rng, self.spares.1.server_max_workers).1;
                 let (key, facts) = self.spares.clone();
-                let stock = (self.dice.below(4) > 0).then_some(Stock { key, facts });
+                let stock = (self.rng.below(4) > 0).then_some(Stock { key, facts });
                 self.tell(Event::Stock(stock.into_iter().collect()));
             }
-            94 if self.dice.below(4) == 0 => {
-                self.limits = limits(&mut self.dice);
+            94 if self.rng.below(4) == 0 => {
+                self.limits = limits(&mut self.rng);
                 self.tell(Event::Reconfigure(self.limits.clone()));
             }
             _ => {
-                self.now += match self.dice.below(3) {
-                    0 => Duration::from_millis(self.dice.below(900)),
-                    1 => self.dice.seconds(0, 5),
+                self.now += match self.rng.below(3) {
+                    0 => Duration::from_millis(self.rng.below(900)),
+                    1 => self.rng.seconds(0, 5),
                     _ => self
                         .policy
                         .next_deadline()
@@ -55,15 +55,15 @@ impl World {
     }
 
     fn want(&mut self) {
-        let (key, facts) = self.keys[self.dice.between(0, self.keys.len() - 1)].clone();
+        let (key, facts) = self.keys[self.rng.between(0, self.keys.len() - 1)].clone();
         let ticket = TicketId(self.next_ticket);
         self.next_ticket += 1;
-        let owner = self.dice.below(4);
+        let owner = self.rng.below(4);
         // Of this key or another, or gone.
-        let prefers = self.dice.below(60);
+        let prefers = self.rng.below(60);
         let prefers = (prefers < 40).then_some(WorkerId(prefers));
         self.waiting.insert(ticket, (key, owner));
-        self.tell(Event::Want {
+        self.tell(Event::Acquire {
             ticket,
             key,
             facts,
@@ -79,13 +79,13 @@ impl World {
         if self.leases.is_empty() {
             return;
         }
-        let at = self.dice.between(0, self.leases.len() - 1);
+        let at = self.rng.between(0, self.leases.len() - 1);
         let (id, owner) = self.leases.swap_remove(at);
         if let Some(process) = self.processes.get_mut(&id) {
             let held = process.owners.iter().position(|other| *other == owner);
             process.owners.swap_remove(held.expect("it was granted"));
         }
-        let served = self.dice.below(4) > 0;
+        let served = self.rng.below(4) > 0;
         self.tell(Event::Release {
             worker: id,
             session: owner,
@@ -95,11 +95,11 @@ impl World {
 
     pub(super) fn start_ends(&mut self) {
         let starting = self.with_life(Life::Starting);
-        let Some(id) = self.dice.pick(&starting).copied() else {
+        let Some(id) = self.rng.pick(&starting).copied() else {
             return;
         };
-        let is_well = self.dice.below(6) > 0;
-        let waits = self.dice.below(5) == 0;
+        let is_well = self.rng.below(6) > 0;
+        let waits = self.rng.below(5) == 0;
         let process = self.processes.get_mut(&id).expect("it is there");
         if waits {
             process.waits = true;
@@ -112,7 +112,7 @@ impl World {
         } else {
             process.life = Life::Ending;
             let failure = StartFailure::Failed("no luck".into());
-            let event = match self.dice.below(4) {
+            let event = match self.rng.below(4) {
                 0 => {
                     let facts = self.facts(self.processes[&id].key);
                     let elsewhere = facts.lineage_if_declined;
@@ -129,7 +129,7 @@ impl World {
 
     pub(super) fn process_ends(&mut self) {
         let ending = self.with_life(Life::Ending);
-        if let Some(id) = self.dice.pick(&ending).copied() {
+        if let Some(id) = self.rng.pick(&ending).copied() {
             self.processes.remove(&id);
             self.tell(Event::Exited {
                 worker: id,
@@ -140,7 +140,7 @@ impl World {
 
     fn crash(&mut self) {
         let ids: Vec<_> = self.processes.keys().copied().collect();
-        if let Some(id) = self.dice.pick(&ids).copied() {
+        if let Some(id) = self.rng.pick(&ids).copied() {
             self.processes.remove(&id);
             self.tell(Event::Exited {
                 worker: id,
@@ -152,19 +152,19 @@ impl World {
     /// Measurements, page-outs that end, words in sleep, pressure.
     fn weigh(&mut self) {
         let ids: Vec<_> = self.processes.keys().copied().collect();
-        let Some(id) = self.dice.pick(&ids).copied() else {
+        let Some(id) = self.rng.pick(&ids).copied() else {
             return;
         };
-        let bytes = self.dice.below(300) << 20;
-        match self.dice.below(8) {
+        let bytes = self.rng.below(300) << 20;
+        match self.rng.below(8) {
             0 => self.tell(Event::Pressure(bytes)),
             1 => self.tell(Event::SpontaneousWake(id)),
             2..4 => self.tell(Event::Measured(id, bytes)),
             _ => {
                 let paging = self.processes.iter().filter(|(_, p)| p.is_paging_out);
                 let paging: Vec<_> = paging.map(|(id, _)| *id).collect();
-                if let Some(id) = self.dice.pick(&paging).copied() {
-                    let left = (self.dice.below(9) > 0).then_some(bytes / 8);
+                if let Some(id) = self.rng.pick(&paging).copied() {
+                    let left = (self.rng.below(9) > 0).then_some(bytes / 8);
                     self.paged_out(id, left);
                 }
             }
@@ -181,10 +181,10 @@ impl World {
 
     fn pin(&mut self) {
         let ids: Vec<_> = self.processes.keys().copied().collect();
-        let Some(id) = self.dice.pick(&ids).copied() else {
+        let Some(id) = self.rng.pick(&ids).copied() else {
             return;
         };
-        let pins = self.dice.below(2) == 0;
+        let pins = self.rng.below(2) == 0;
         let process = self.processes.get_mut(&id).expect("it is there");
         if pins {
             process.pins += 1;

@@ -1,10 +1,10 @@
-//! How long a ticket waits for workers of its own lineage before it takes a place of theirs.
+//! How long a ticket waits for workers of its own lineage before it takes the capacity of one of them.
 
 /// How long a ticket has waited for its lineage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Patience {
+pub(super) enum LineageWait {
     /// The ticket has just come: workers of other keys serve those who came before it.
-    AtFirst,
+    Begun,
     /// For [`Limits::yield_after`](super::Limits::yield_after) or longer.
     Over,
 }

@@ -12,14 +12,14 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::activity::{Activity, Timeouts, Wish};
+use super::activity::{Activity, CloseRequest, Timeouts};
 use super::victims::{Candidate, victims};
 use crate::fair::Flow;
 use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::protocol::{Failure, Reason};
 
-/// One in so many places, of all or of a peer, is freed at once where strangers hold them: a flood must not make
+/// One in so many slots, of all or of a peer, is freed at once where strangers hold them: a flood must not make
 /// each new connection look through all of them.
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
@@ -27,7 +27,7 @@ const LEAVING: usize = 16;
 /// How often it is said at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// What connections of a listener may take.
+/// The limits of a listener's connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConnectionLimits {
     /// Connections at once.
@@ -74,7 +74,7 @@ pub(super) struct Counts {
 
 /// The connections of one listener.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     pub(super) limits: RwLock<ConnectionLimits>,
     pub(super) table: Mutex<Table>,
     freed: Notify,
@@ -87,7 +87,7 @@ pub struct Places {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     next: u64,
-    pub(super) taken: FxHashMap<u64, Taker>,
+    pub(super) records: FxHashMap<u64, SlotRecord>,
     all: Count,
     pub(super) of_peer: FxHashMap<IpAddr, Count>,
     of_tenant: FxHashMap<TenantId, usize>,
@@ -112,7 +112,7 @@ impl Count {
 }
 
 #[derive(Debug)]
-pub(super) struct Taker {
+pub(super) struct SlotRecord {
     pub(super) activity: Arc<Activity>,
     pub(super) peer: IpAddr,
     tenant: Option<TenantId>,
@@ -120,18 +120,18 @@ pub(super) struct Taker {
     is_leaving: bool,
 }
 
-/// Why there is no place for a connection.
+/// Why there is no slot for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum NoPlace {
+enum NoSlot {
     /// The peer has as many connections as it may.
     OfPeer,
     /// All are taken; some may become free.
     AtAll,
 }
 
-impl Places {
-    /// All free. What connections want before it is known for whom is work of one flow, beside those of tenants, and
-    /// what is held for them is of one account.
+impl ConnectionSlots {
+    /// All free. Work for connections of unknown callers is of one flow, beside those of tenants, and
+    /// their memory is of one account.
     pub fn new(limits: ConnectionLimits, ledger: &Ledger) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(limits),
@@ -151,7 +151,7 @@ impl Places {
 
     /// Connections now.
     pub fn count(&self) -> usize {
-        self.table.lock().taken.len()
+        self.table.lock().records.len()
     }
 
     /// Connections that were closed by a rule: refused, evicted to make room, timed out.
@@ -173,28 +173,28 @@ impl Places {
         }
     }
 
-    /// A place for a connection of that peer, once there is one. `None`: the peer has too many.
+    /// A slot for a connection of that peer, once there is one. `None`: the peer has too many.
     ///
     /// # Cancel-Safety
-    /// A dropped call takes no place.
-    pub(in crate::front) async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Taken> {
+    /// A dropped call takes no slot.
+    pub(in crate::front) async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
         let peer = peer.to_canonical();
         loop {
             let freed = self.freed.notified();
             match self.try_take(peer) {
-                Ok(taken) => return Some(taken),
-                Err(NoPlace::OfPeer) => {
+                Ok(slot) => return Some(slot),
+                Err(NoSlot::OfPeer) => {
                     self.counts.refused.fetch_add(1, Ordering::Relaxed);
                     let most = self.limits.read().per_peer;
                     self.say(|| tracing::warn!(%peer, most, "connections of a peer are refused: it has as many as it may (raise `http.connections_per_peer`, or list a proxy in `http.proxies`)"));
                     return None;
                 }
-                Err(NoPlace::AtAll) => freed.await,
+                Err(NoSlot::AtAll) => freed.await,
             }
         }
     }
 
-    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Result<Taken, NoPlace> {
+    fn try_take(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionSlot, NoSlot> {
         let limits = self.limits.read();
         let is_counted = !limits.is_proxy(peer);
         let network = network_of(peer);
@@ -206,7 +206,7 @@ impl Places {
             let is_much = of_peer.there >= limits.per_peer + slack;
             let evicts = || table.evict(limits.per_peer / FREED_SHARE, Some(network));
             if is_much || (of_peer.is_full(limits.per_peer) && self.counted(evicts) == 0) {
-                return Err(NoPlace::OfPeer);
+                return Err(NoSlot::OfPeer);
             }
         }
         if table.all.there >= limits.all {
@@ -214,31 +214,31 @@ impl Places {
                 let evicted = self.counted(|| table.evict(limits.all / FREED_SHARE, None));
                 self.say(|| tracing::warn!(most = limits.all, evicted, "all connections are in use: those of strangers are closed first, then idle ones (raise `http.connections`, and the limit on open files)"));
             }
-            return Err(NoPlace::AtAll);
+            return Err(NoSlot::AtAll);
         }
         let number = table.next;
         table.next += 1;
         let activity = Arc::new(Activity::new(self.strangers().clone()));
         if table.is_closing {
-            activity.wish(Wish::Finish);
+            activity.close_request(CloseRequest::Finish);
         }
-        let taker = Taker {
+        let record = SlotRecord {
             activity: Arc::clone(&activity),
             peer: network,
             tenant: None,
             is_counted,
             is_leaving: false,
         };
-        table.taken.insert(number, taker);
+        table.records.insert(number, record);
         table.all.there += 1;
         if is_counted {
             table.of_peer.entry(network).or_default().there += 1;
         }
-        Ok(Taken {
+        Ok(ConnectionSlot {
             number,
             peer: network,
             activity,
-            places: Arc::clone(self),
+            slots: Arc::clone(self),
         })
     }
 
@@ -254,8 +254,8 @@ impl Places {
     pub(in crate::front) fn close(&self) {
         let mut table = self.table.lock();
         table.is_closing = true;
-        for taker in table.taken.values() {
-            taker.activity.wish(Wish::Finish);
+        for record in table.records.values() {
+            record.activity.close_request(CloseRequest::Finish);
         }
     }
 
@@ -264,7 +264,7 @@ impl Places {
         self.ledger.strangers().flow()
     }
 
-    /// What is held of whom.
+    /// The memory that is held, by account.
     pub(super) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -286,26 +286,26 @@ impl Places {
 impl Table {
     /// Asks up to `most` connections to leave, those of that peer only if one is given; how many were asked.
     fn evict(&mut self, most: usize, of: Option<IpAddr>) -> usize {
-        let candidates = self.taken.iter().filter_map(|(number, taker)| {
-            let activity = &taker.activity;
-            let is_meant = of.is_none_or(|peer| peer == taker.peer) && !taker.is_leaving;
+        let candidates = self.records.iter().filter_map(|(number, record)| {
+            let activity = &record.activity;
+            let is_meant = of.is_none_or(|peer| peer == record.peer) && !record.is_leaving;
             is_meant.then(|| Candidate {
                 number: *number,
-                is_known: taker.tenant.is_some(),
+                is_known: record.tenant.is_some(),
                 is_idle: activity.is_idle(),
                 quiet_since: activity.quiet_since(),
             })
         });
         let gone = victims(candidates, most);
         for number in &gone {
-            let Some(taker) = self.taken.get_mut(number) else {
+            let Some(record) = self.records.get_mut(number) else {
                 continue;
             };
-            taker.is_leaving = true;
-            taker.activity.wish(Wish::Leave);
+            record.is_leaving = true;
+            record.activity.close_request(CloseRequest::Leave);
             self.all.leaving += 1;
-            if taker.is_counted
-                && let Some(count) = self.of_peer.get_mut(&taker.peer)
+            if record.is_counted
+                && let Some(count) = self.of_peer.get_mut(&record.peer)
             {
                 count.leaving += 1;
             }
@@ -322,21 +322,21 @@ impl Table {
 
     /// The connection of that number has ended.
     fn remove(&mut self, number: u64) {
-        let Some(taker) = self.taken.remove(&number) else {
+        let Some(record) = self.records.remove(&number) else {
             return;
         };
-        let leaving = usize::from(taker.is_leaving);
+        let leaving = usize::from(record.is_leaving);
         self.all.there -= 1;
         self.all.leaving -= leaving;
-        if !taker.is_counted {
+        if !record.is_counted {
             return;
         }
-        if let Some(count) = self.of_peer.get_mut(&taker.peer) {
+        if let Some(count) = self.of_peer.get_mut(&record.peer) {
             count.there -= 1;
             count.leaving -= leaving;
         }
-        self.forget_if_empty(taker.peer);
-        if let Some(tenant) = &taker.tenant
+        self.forget_if_empty(record.peer);
+        if let Some(tenant) = &record.tenant
             && let Some(count) = self.of_tenant.get_mut(tenant)
         {
             *count -= 1;
@@ -347,7 +347,7 @@ impl Table {
     }
 }
 
-/// What counts as one peer: an address; of IPv6 the network that one host is commonly given.
+/// The network that counts as one peer: an address; of IPv6 the network that one host is commonly given.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
@@ -358,33 +358,33 @@ fn network_of(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// The place of one connection. Dropping it gives it back.
-pub(in crate::front) struct Taken {
+/// The slot of one connection. Dropping it gives it back.
+pub(in crate::front) struct ConnectionSlot {
     pub(super) number: u64,
     peer: IpAddr,
     activity: Arc<Activity>,
-    places: Arc<Places>,
+    slots: Arc<ConnectionSlots>,
 }
 
-impl fmt::Debug for Taken {
+impl fmt::Debug for ConnectionSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Taken")
+        f.debug_struct("ConnectionSlot")
             .field("number", &self.number)
             .finish_non_exhaustive()
     }
 }
 
-impl Taken {
-    /// What its connection is at.
+impl ConnectionSlot {
+    /// The activity of its connection.
     pub(in crate::front) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    pub(super) fn places(&self) -> &Arc<Places> {
-        &self.places
+    pub(super) fn slots(&self) -> &Arc<ConnectionSlots> {
+        &self.slots
     }
 
-    /// What counts as its peer.
+    /// The peer that the connection counts for.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
     }
@@ -394,18 +394,18 @@ impl Taken {
     /// # Errors
     /// [`Reason::TenantLimit`] when the tenant has as many as it may.
     pub(in crate::front) fn is_known_to(&self, tenant: &TenantId) -> Result<(), Failure> {
-        let most = self.places.limits.read().per_tenant;
-        let mut table = self.places.table.lock();
+        let most = self.slots.limits.read().per_tenant;
+        let mut table = self.slots.table.lock();
         let Table {
-            taken, of_tenant, ..
+            records, of_tenant, ..
         } = &mut *table;
-        let Some(taker) = taken.get_mut(&self.number) else {
+        let Some(record) = records.get_mut(&self.number) else {
             return Ok(());
         };
-        if taker.tenant.is_some() {
+        if record.tenant.is_some() {
             return Ok(());
         }
-        if taker.is_counted {
+        if record.is_counted {
             let count = of_tenant.entry(tenant.clone()).or_default();
             if *count >= most {
                 let why = format!(
@@ -416,16 +416,16 @@ impl Taken {
             }
             *count += 1;
         }
-        taker.tenant = Some(tenant.clone());
+        record.tenant = Some(tenant.clone());
         self.activity.becomes_known();
         Ok(())
     }
 }
 
-impl Drop for Taken {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.table.lock().remove(self.number);
-        self.places.freed.notify_one();
+        self.slots.table.lock().remove(self.number);
+        self.slots.freed.notify_one();
     }
 }
 
@@ -444,99 +444,99 @@ mod tests {
         }
     }
 
-    fn take(places: &Arc<Places>, peer: &str) -> Option<Option<Taken>> {
+    fn take(slots: &Arc<ConnectionSlots>, peer: &str) -> Option<Option<ConnectionSlot>> {
         let peer = peer.parse().expect("an address");
-        places.take(peer).now_or_never()
+        slots.take(peer).now_or_never()
     }
 
-    fn taken(places: &Arc<Places>, peer: &str) -> Taken {
-        take(places, peer).flatten().expect("a place")
+    fn slot(slots: &Arc<ConnectionSlots>, peer: &str) -> ConnectionSlot {
+        take(slots, peer).flatten().expect("a slot")
     }
 
     #[test]
     fn a_peer_may_have_so_many_and_a_proxy_more() {
-        let places = Places::new(limits(100, 2, 100), &Ledger::unlimited());
+        let slots = ConnectionSlots::new(limits(100, 2, 100), &Ledger::unlimited());
         let mut mine = vec![];
         for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
-            mine.push(taken(&places, peer));
+            mine.push(slot(&slots, peer));
         }
         mine.iter().for_each(|one| {
             one.activity().request_begins();
             one.is_known_to(&TenantId::new("acme")).expect("few");
         });
-        assert!(matches!(take(&places, "192.0.2.1"), Some(None)));
+        assert!(matches!(take(&slots, "192.0.2.1"), Some(None)));
         let others: Vec<_> = ["192.0.2.2", "2001:db8::1"]
-            .map(|peer| taken(&places, peer))
+            .map(|peer| slot(&slots, peer))
             .into();
-        let network = taken(&places, "2001:db8::2");
+        let network = slot(&slots, "2001:db8::2");
         network.activity().request_begins();
         for one in &others {
             one.activity().request_begins();
         }
         // Strangers make room for the next of their own network.
-        assert!(take(&places, "2001:db8::3").flatten().is_some());
+        assert!(take(&slots, "2001:db8::3").flatten().is_some());
         assert!(others[1].activity().is_leaving() || network.activity().is_leaving());
-        let of_proxy: Vec<_> = (0..50).map(|_| taken(&places, "10.9.1.1")).collect();
+        let of_proxy: Vec<_> = (0..50).map(|_| slot(&slots, "10.9.1.1")).collect();
         assert_eq!(of_proxy.len(), 50);
         drop(mine);
-        drop(taken(&places, "192.0.2.1"));
+        drop(slot(&slots, "192.0.2.1"));
         drop((others, network, of_proxy));
-        let table = places.table.lock();
-        assert!(table.taken.is_empty() && table.of_peer.is_empty() && table.of_tenant.is_empty());
+        let table = slots.table.lock();
+        assert!(table.records.is_empty() && table.of_peer.is_empty() && table.of_tenant.is_empty());
     }
 
     #[test]
     fn a_peer_that_comes_again_and_again_is_looked_through_once_for_a_share_of_its_places() {
-        let places = Places::new(limits(2_000, 640, 100), &Ledger::unlimited());
-        let mut mine: Vec<_> = (0..640).map(|_| taken(&places, "192.0.2.1")).collect();
-        let another = taken(&places, "192.0.2.2");
+        let slots = ConnectionSlots::new(limits(2_000, 640, 100), &Ledger::unlimited());
+        let mut mine: Vec<_> = (0..640).map(|_| slot(&slots, "192.0.2.1")).collect();
+        let another = slot(&slots, "192.0.2.2");
         for asked in [1, 10] {
-            mine.push(taken(&places, "192.0.2.1"));
-            assert_eq!(places.closed(), [0, 10, 0], "ten at once");
-            mine.extend((1..asked).map(|_| taken(&places, "192.0.2.1")));
+            mine.push(slot(&slots, "192.0.2.1"));
+            assert_eq!(slots.closed(), [0, 10, 0], "ten at once");
+            mine.extend((1..asked).map(|_| slot(&slots, "192.0.2.1")));
         }
-        mine.push(taken(&places, "192.0.2.1"));
-        assert_eq!(places.closed(), [0, 20, 0], "those are not enough any more");
+        mine.push(slot(&slots, "192.0.2.1"));
+        assert_eq!(slots.closed(), [0, 20, 0], "those are not enough any more");
         assert!(!another.activity().is_leaving(), "another's stay");
         let (left, stay): (Vec<_>, Vec<_>) = mine
             .into_iter()
             .partition(|one| one.activity().is_leaving());
         assert_eq!((left.len(), stay.len()), (20, 632));
         drop((left, stay, another));
-        let table = places.table.lock();
+        let table = slots.table.lock();
         assert_eq!(table.all, Count::default());
-        assert!(table.taken.is_empty() && table.of_peer.is_empty());
+        assert!(table.records.is_empty() && table.of_peer.is_empty());
     }
 
     #[test]
     fn strangers_make_room_before_idle_callers_and_busy_callers_stay() {
-        let places = Places::new(limits(3, 3, 3), &Ledger::unlimited());
-        let busy = taken(&places, "192.0.2.1");
-        let known = taken(&places, "192.0.2.2");
-        let stranger = taken(&places, "192.0.2.3");
+        let slots = ConnectionSlots::new(limits(3, 3, 3), &Ledger::unlimited());
+        let busy = slot(&slots, "192.0.2.1");
+        let known = slot(&slots, "192.0.2.2");
+        let stranger = slot(&slots, "192.0.2.3");
         busy.activity().request_begins();
         for one in [&busy, &known] {
             one.is_known_to(&TenantId::new("acme")).expect("few");
         }
-        assert!(take(&places, "192.0.2.4").is_none(), "it waits");
+        assert!(take(&slots, "192.0.2.4").is_none(), "it waits");
         assert!(stranger.activity().is_leaving() && !known.activity().is_leaving());
-        assert!(take(&places, "192.0.2.4").is_none(), "it waits");
+        assert!(take(&slots, "192.0.2.4").is_none(), "it waits");
         assert!(!known.activity().is_leaving(), "one leaves already");
         drop(stranger);
-        let next = taken(&places, "192.0.2.4");
+        let next = slot(&slots, "192.0.2.4");
         next.is_known_to(&TenantId::new("globex")).expect("few");
         next.activity().request_begins();
-        assert!(take(&places, "192.0.2.5").is_none(), "it waits");
+        assert!(take(&slots, "192.0.2.5").is_none(), "it waits");
         assert!(known.activity().is_leaving());
         assert!(!busy.activity().is_leaving() && !next.activity().is_leaving());
-        assert_eq!(places.closed(), [0, 2, 0]);
+        assert_eq!(slots.closed(), [0, 2, 0]);
     }
 
     #[test]
     fn a_tenant_may_have_so_many() {
-        let places = Places::new(limits(100, 100, 2), &Ledger::unlimited());
+        let slots = ConnectionSlots::new(limits(100, 100, 2), &Ledger::unlimited());
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
-        let all: Vec<_> = (0..4).map(|_| taken(&places, "192.0.2.1")).collect();
+        let all: Vec<_> = (0..4).map(|_| slot(&slots, "192.0.2.1")).collect();
         for one in &all[..2] {
             one.is_known_to(&acme).expect("few");
             one.is_known_to(&acme).expect("it is counted once");

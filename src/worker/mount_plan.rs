@@ -1,4 +1,4 @@
-//! What a worker sees of the file system: folders that are hidden, and what of them it sees all the same.
+//! What a worker sees of the file system: folders that are hidden, and the exceptions that are shown.
 //!
 //! A path has to be reached by whoever runs as another user, though the folders above it let only their owner pass, as
 //! `/root` does. Such a folder is hidden too: an empty one that lets everybody pass lies over it, with what is shown in its
@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::guardian::Mount;
-use crate::launch::{Closed, LaunchSpec, closed_way, unreadable};
+use crate::launch::{Inaccessible, LaunchSpec, inaccessible, unreadable};
 
 /// Where services of the host that look up names, or ask others to, have their sockets.
 const RESOLVERS: [&str; 4] = [
@@ -17,9 +17,9 @@ const RESOLVERS: [&str; 4] = [
     "/run/systemd/resolve",
 ];
 
-/// What is mounted for a worker, in order.
+/// The mounts of a worker, in order.
 #[derive(Default, Debug)]
-pub(super) struct Enclosure {
+pub(super) struct MountPlan {
     hidden: Vec<PathBuf>,
     /// The worker's own folders.
     own: Vec<PathBuf>,
@@ -29,8 +29,8 @@ pub(super) struct Enclosure {
     read_only: Vec<PathBuf>,
 }
 
-impl Enclosure {
-    /// The enclosure of a launch whose process runs as `user`, or as stdiopool's own. Looks at the folders that lead to what is shown.
+impl MountPlan {
+    /// What is mounted for a launch whose process runs as `user`, or as stdiopool's own. Looks at the folders that lead to what is shown.
     pub(super) fn of(spec: &LaunchSpec, user: Option<u32>) -> Self {
         let Some(sandbox) = &spec.sandbox else {
             return Self {
@@ -56,7 +56,7 @@ impl Enclosure {
         }
         if let Some(user) = user {
             let shown = own.iter().chain(&shared).chain(&spec.read_only);
-            let closed = shown.filter_map(|path| closed_way(path, user));
+            let closed = shown.filter_map(|path| inaccessible(path, user));
             hidden.extend(closed.map(|closed| closed.at().to_owned()));
         }
         hidden.sort();
@@ -73,7 +73,7 @@ impl Enclosure {
         }
     }
 
-    /// The enclosure of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
+    /// The plan of a launch on a host where nothing can be mounted for its worker: nothing is shown but what permissions show.
     pub(super) fn of_permissions() -> Self {
         Self::default()
     }
@@ -97,7 +97,7 @@ impl Enclosure {
     }
 
     /// Why a user cannot read what is at a path, within this.
-    pub(super) fn unreadable(&self, path: &Path, user: u32) -> Option<Closed> {
+    pub(super) fn unreadable(&self, path: &Path, user: u32) -> Option<Inaccessible> {
         match self.shows(path) {
             // Above it, the way is free.
             true => None,
@@ -106,10 +106,10 @@ impl Enclosure {
     }
 
     /// Why a user does not come to a path, within this.
-    pub(super) fn closed(&self, path: &Path, user: u32) -> Option<Closed> {
+    pub(super) fn closed(&self, path: &Path, user: u32) -> Option<Inaccessible> {
         match self.shows(path) {
             true => None,
-            false => closed_way(path, user),
+            false => inaccessible(path, user),
         }
     }
 
@@ -154,13 +154,13 @@ mod tests {
     #[test]
     fn what_is_above_is_mounted_first_and_hidden_before_it_is_shown() {
         let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect();
-        let enclosure = Enclosure {
+        let mount_plan = MountPlan {
             hidden: paths(&["/r/state", "/r"]),
             own: paths(&["/r/state/data/a"]),
             shared: paths(&["/r"]),
             read_only: paths(&["/r/state/packages"]),
         };
-        let shown: Vec<_> = enclosure
+        let shown: Vec<_> = mount_plan
             .mounts()
             .iter()
             .map(|m| format!("{m:?}"))

@@ -14,13 +14,13 @@ use crate::store;
 
 /// Starts under one config, in the environment of this process.
 #[derive(Debug)]
-pub struct Rehearsal<'c> {
+pub struct DryRun<'c> {
     config: &'c Config,
     environment: Environment,
     tenant: TenantId,
 }
 
-impl<'c> Rehearsal<'c> {
+impl<'c> DryRun<'c> {
     /// Starts for the first tenant of that config.
     pub fn of(config: &'c Config) -> Self {
         let first = config.tenants.keys().next().cloned();
@@ -48,7 +48,7 @@ impl<'c> Rehearsal<'c> {
         })
     }
 
-    /// The launch of a server, without arguments. A variable whose value is not the same for all is there and empty, and
+    /// The launch of a server, without arguments. A variable whose value differs between tenants is there and empty, and
     /// so is a working directory.
     pub fn spec(&self, name: &ServerName, server: &Server) -> LaunchSpec {
         let state = &self.config.state.dir;

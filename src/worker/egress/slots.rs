@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections of one worker at the same time.
+/// Connections of one worker at once.
 const OF_WORKER: usize = 128;
-/// Connections of all workers at the same time.
+/// Connections of all workers at once.
 pub(super) const OF_ALL: usize = 1024;
-/// Those that only a worker takes that has fewer than [`FEW`].
+/// Slots that only a worker takes that has fewer than [`FEW`].
 const FOR_FEW: usize = OF_ALL / 4;
 const FEW: usize = 8;
 
@@ -18,29 +18,29 @@ pub fn descriptors_for_hosts() -> u64 {
     2 * OF_ALL as u64
 }
 
-/// Places of one worker.
+/// The connection slots of one worker.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Places(Arc<AtomicUsize>);
+pub(super) struct EgressSlots(Arc<AtomicUsize>);
 
-/// A place of a connection, as long as it is held.
+/// The slot of one connection, taken until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicUsize>);
+pub(super) struct EgressSlot(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for EgressSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
         ALL.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Places {
-    /// Takes a place, if there is one.
-    pub(super) fn take(&self) -> Option<Place> {
+impl EgressSlots {
+    /// Takes a slot, if there is one.
+    pub(super) fn take(&self) -> Option<EgressSlot> {
         let own = self.0.fetch_add(1, Ordering::Relaxed);
         let most = most_of_all(own);
         let all = ALL.fetch_add(1, Ordering::Relaxed);
-        let place = Place(Arc::clone(&self.0));
-        (own < OF_WORKER && all < most).then_some(place)
+        let slot = EgressSlot(Arc::clone(&self.0));
+        (own < OF_WORKER && all < most).then_some(slot)
     }
 }
 
@@ -58,10 +58,10 @@ mod tests {
 
     #[test]
     fn a_worker_has_so_many_connections_and_those_with_few_have_a_share_of_their_own() {
-        let workers: Vec<Places> = (0..9).map(|_| Places::default()).collect();
+        let workers: Vec<EgressSlots> = (0..9).map(|_| EgressSlots::default()).collect();
         let mut held = Vec::new();
-        for places in &workers {
-            held.extend((0..200).map_while(|_| places.take()));
+        for slots in &workers {
+            held.extend((0..200).map_while(|_| slots.take()));
         }
         assert_eq!(held.len(), 6 * OF_WORKER + 3 * FEW);
         assert!(workers[0].take().is_none());

@@ -15,8 +15,8 @@ impl Gateway {
     /// What the opening of the session of that name waits for: an install, or a server that starts. `None`: neither.
     pub fn holds_up(&self, id: &SessionId) -> Option<String> {
         let session = {
-            let newcomers = self.state.sessions.newcomers.lock();
-            let of_name = newcomers.values().find(|it| it.id == *id);
+            let pending = self.state.sessions.pending.lock();
+            let of_name = pending.values().find(|it| it.id == *id);
             of_name.cloned()?
         };
         self.holds_up_route(&*session.route()?)
@@ -88,7 +88,7 @@ impl Gateway {
         let hello = route
             .plan
             .remembered()
-            .and_then(|(place, age)| self.state.knowledge.catalog.server_info(place, age));
+            .and_then(|(key, age)| self.state.knowledge.catalog.server_info(key, age));
         hello.is_some_and(|hello| hello.logs)
     }
 }

@@ -6,9 +6,9 @@ use crate::ids::ServerName;
 use crate::launch::{LaunchSpec, known_at_a_start};
 use crate::tenancy::InstallEnvironment;
 
-/// What a start of a server's command will come to, as far as its line and this host can say.
+/// The expected result of starting a server's command, as far as its line and this host can say.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outlook {
+pub enum LaunchForecast {
     /// The program of that package is started, once it is installed.
     Package(String),
     /// The command is run as it is written, as it shall be or as it runs no package.
@@ -21,8 +21,8 @@ pub enum Outlook {
     Differs(String),
 }
 
-impl Outlook {
-    /// The outlook of a server with that launch, whose arguments are these; `None` among them stands for one that is known at a start
+impl LaunchForecast {
+    /// The forecast for a server with that launch, whose arguments are these; `None` among them stands for one that is known at a start
     /// only. Looks at a few files.
     pub fn of(
         name: &ServerName,

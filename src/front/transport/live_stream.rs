@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::parked::{Coming, Found, HandOver, Parked};
+use super::parked::{HandOver, Parked, PendingHandOver, Resumption};
 use super::post_stream::PostStream;
 use super::wait_progress::WaitProgress;
 use crate::bridge::SessionNo;
@@ -26,7 +26,7 @@ use crate::upstream::OutboundMessage;
 const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// A stream while its client reads it. When the client goes, the stream waits for it.
-struct Attached {
+struct LiveStream {
     stream: Option<Box<PostStream>>,
     no: u64,
     session: SessionNo,
@@ -35,11 +35,11 @@ struct Attached {
     hand_over: Arc<HandOver>,
 }
 
-impl Attached {
+impl LiveStream {
     fn new(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Self {
         let no = stream.no();
         Self {
-            hand_over: parked.attached(session, no),
+            hand_over: parked.live(session, no),
             stream: Some(stream),
             no,
             session,
@@ -57,7 +57,7 @@ impl Attached {
                 // Errors of the stream are those of the request that began it, whichever one tells them.
                 piece = in_request(stream.request(), stream.next_frame()) => return piece,
             }
-            // Who asked may have gone again: then it is told here as before.
+            // The connection that asked may have gone again: then the stream is told here as before.
             self.stream = self
                 .stream
                 .take()
@@ -66,7 +66,7 @@ impl Attached {
     }
 }
 
-impl Drop for Attached {
+impl Drop for LiveStream {
     fn drop(&mut self) {
         // Another connection may have it, or want it.
         let Some(stream) = self
@@ -76,7 +76,7 @@ impl Drop for Attached {
         else {
             return;
         };
-        match stream.is_over_and_in_the_way() {
+        match stream.is_over_and_holds_much() {
             true => self.parked.forget(self.session, self.no),
             // Also if nobody knows a place to go on from: a broken connection is no cancellation.
             false => self.parked.park(self.session, stream),
@@ -95,18 +95,18 @@ pub(in crate::front) fn of_post(
     parked: &Arc<Parked>,
 ) -> Body {
     let stream = PostStream::new(response_stream, begun, context, session);
-    attached(stream, session.no, parked)
+    live(stream, session.no, parked)
 }
 
-/// A call whose client has not heard anything of it. If the client goes, the call goes on for a while all the same: a
+/// A call whose client has not heard anything of it. If the client goes, the call still goes on for a while: a
 /// broken connection is no cancellation (2025-11-25, basic/transports, "Sending Messages to the Server").
-pub(in crate::front) struct Unheard<'a> {
+pub(in crate::front) struct UnansweredCall<'a> {
     call: Option<(ResponseStream, RequestContext)>,
     session: &'a Arc<Session>,
     parked: &'a Arc<Parked>,
 }
 
-impl<'a> Unheard<'a> {
+impl<'a> UnansweredCall<'a> {
     pub(in crate::front) fn new(
         response_stream: ResponseStream,
         context: RequestContext,
@@ -141,9 +141,9 @@ impl<'a> Unheard<'a> {
     }
 }
 
-impl Drop for Unheard<'_> {
+impl Drop for UnansweredCall<'_> {
     fn drop(&mut self) {
-        // What waits for a worker has reached nobody, and gives its place back.
+        // A request that waits for a worker has reached nobody, and gives its place in the queue back.
         if let Some((response_stream, context)) = self.call.take()
             && response_stream.is_under_way()
         {
@@ -162,11 +162,11 @@ fn resumed(
     parked: &Arc<Parked>,
 ) -> Option<Body> {
     let stream = stream.from(last)?;
-    Some(attached(stream, session, parked))
+    Some(live(stream, session, parked))
 }
 
-fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
-    let state = Attached::new(stream, session, parked);
+fn live(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -> Body {
+    let state = LiveStream::new(stream, session, parked);
     Body::from_stream(stream::unfold(state, |mut state| async move {
         let piece = state.next_piece().await?;
         Some((Ok::<_, Infallible>(piece), state))
@@ -174,21 +174,21 @@ fn attached(stream: Box<PostStream>, session: SessionNo, parked: &Arc<Parked>) -
 }
 
 /// A stream that another connection has still, from the event after `last` on.
-enum Claimed {
-    Coming(Coming, EventId),
-    Here(Attached),
+enum TakeOver {
+    Pending(PendingHandOver, EventId),
+    Here(LiveStream),
 }
 
-impl Claimed {
+impl TakeOver {
     async fn next(self, session: SessionNo, parked: &Arc<Parked>) -> Option<(Bytes, Self)> {
         let mut here = match self {
             Self::Here(here) => here,
-            Self::Coming(mut coming, last) => {
+            Self::Pending(mut coming, last) => {
                 match tokio::time::timeout(QUIET_CALL, coming.next()).await {
-                    Ok(stream) => Attached::new(stream?.from(last)?, session, parked),
+                    Ok(stream) => LiveStream::new(stream?.from(last)?, session, parked),
                     Err(_elapsed) => {
                         let piece = Bytes::from_static(KEEP_ALIVE);
-                        return Some((piece, Self::Coming(coming, last)));
+                        return Some((piece, Self::Pending(coming, last)));
                     }
                 }
             }
@@ -200,8 +200,13 @@ impl Claimed {
 
 /// A stream whose client has come back before the connection that tells it can give it away: it writes to a peer that
 /// takes nothing.
-fn claimed(coming: Coming, last: EventId, session: SessionNo, parked: &Arc<Parked>) -> Body {
-    let state = (Claimed::Coming(coming, last), Arc::clone(parked));
+fn claimed(
+    coming: PendingHandOver,
+    last: EventId,
+    session: SessionNo,
+    parked: &Arc<Parked>,
+) -> Body {
+    let state = (TakeOver::Pending(coming, last), Arc::clone(parked));
     Body::from_stream(stream::unfold(state, move |(claimed, parked)| async move {
         let (piece, claimed) = claimed.next(session, &parked).await?;
         Some((Ok::<_, Infallible>(piece), (claimed, parked)))
@@ -218,9 +223,9 @@ pub(in crate::front) async fn again(
     last: EventId,
 ) -> Option<Body> {
     match parked.take(session, last.stream) {
-        Found::Nothing => None,
-        Found::Stream(stream) => resumed(stream, last, session, parked),
-        Found::Coming(mut coming) => {
+        Resumption::Nothing => None,
+        Resumption::Stream(stream) => resumed(stream, last, session, parked),
+        Resumption::Pending(mut coming) => {
             let given = tokio::time::timeout(HANDED_OVER_WITHIN, coming.next()).await;
             match given {
                 Ok(stream) => resumed(stream?, last, session, parked),

@@ -6,7 +6,7 @@ use crate::telemetry::labels::EgressOutcome;
 
 /// An attempt of a worker to reach a host, and what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reached {
+pub struct EgressAttempt {
     /// The host: a name, or an address where it was one.
     pub host: String,
     /// The port; 0 where a name was looked up alone.
@@ -19,11 +19,11 @@ pub struct Reached {
     pub received: u64,
     /// How long it took, until both ends were closed.
     pub took: Duration,
-    /// It is one of so many that it is to be counted alone.
+    /// The attempt is one of so many that it is only counted.
     pub is_one_of_many: bool,
 }
 
-impl Reached {
+impl EgressAttempt {
     /// An attempt that was refused at once.
     pub(super) fn refused(host: String, port: u16, outcome: EgressOutcome) -> Self {
         Self {

@@ -1,5 +1,5 @@
 //! What a launcher reads beside its command line: variables and files that decide where packages come from, how old they
-//! must be, and what their program gets. What is not understood is left to the launcher.
+//! must be, and what their program gets. Settings that are not understood are left to the launcher.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ type Variables = BTreeMap<String, SecretString>;
 /// Why the launcher would go by something that an install of stdiopool does not, for a process with that environment
 /// and working directory; `None` if it would not. Looks at a few files.
 pub(super) fn decides(env: &Variables, cwd: &Path, run: &PackageRun) -> Option<String> {
-    let around = Around { env, cwd };
+    let around = LaunchContext { env, cwd };
     match &run.recipe {
         Recipe::Npm { launcher, .. } => match launcher {
             NodeLauncher::Npm => around.npm_options().err().map(|why| why.to_string()),
@@ -61,7 +61,7 @@ pub(super) fn makes(env: &Variables, run: &PackageRun) -> Option<(String, String
             ..
         } => {
             let cwd = Path::new("");
-            let options = Around { env, cwd }.npm_options().ok().flatten()?;
+            let options = LaunchContext { env, cwd }.npm_options().ok().flatten()?;
             Some(("NODE_OPTIONS".to_owned(), options))
         }
         _ => None,
@@ -73,12 +73,12 @@ pub(super) fn makes(env: &Variables, run: &PackageRun) -> Option<(String, String
 #[error("what `node-options` in {} means is npm's to say", .0.display())]
 struct NodeOptionsUnclear(PathBuf);
 
-struct Around<'a> {
+struct LaunchContext<'a> {
     env: &'a Variables,
     cwd: &'a Path,
 }
 
-impl Around<'_> {
+impl LaunchContext<'_> {
     /// A variable's value, if it has one.
     fn set(&self, name: &str) -> Option<&str> {
         let value = self.env.get(name)?.expose_secret();

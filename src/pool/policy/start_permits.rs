@@ -1,12 +1,12 @@
-//! Starting places: how many workers may be started at once, and whose.
+//! Start permits: how many workers may be started at once, and whose.
 //!
-//! There are [`Limits::max_starting`](super::Limits::max_starting) places. When all are taken by starts
+//! There are [`Limits::max_starting`](super::Limits::max_starting) permits. When all are taken by starts
 //! that take longer than usual, and one tenant has all of them or more than one, a tenant that has none
 //! may have one more, and no further one is given until two are free. So servers of one tenant that do
 //! not answer keep nobody else from starting, and there are never more starts than one above the limit.
 //! While starts go on as usual, turns alone decide, by weight. A start that goes on for longer
 //! than [`Limits::start_counts_for`](super::Limits::start_counts_for), or that is known to wait rather
-//! than to work, takes no place any more.
+//! than to work, takes no permit any more.
 
 use std::time::Instant;
 
@@ -15,16 +15,16 @@ use smallvec::SmallVec;
 use super::state::{Phase, Policy, WorkerRecord};
 use crate::ids::TenantId;
 
-/// Who may start another worker.
+/// The tenants that may start another worker.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Places {
+pub(super) enum StartPermits {
     /// Everyone.
     ForAll,
     /// Everyone but these, who have what there is.
     ForOthers(SmallVec<[TenantId; 4]>),
 }
 
-impl Places {
+impl StartPermits {
     /// Whether one is for that tenant.
     pub(super) fn are_for(&self, tenant: &TenantId) -> bool {
         match self {
@@ -35,17 +35,17 @@ impl Places {
 }
 
 impl Policy {
-    /// Places that are taken: starts, and evictions under way that will become starts. Together they are
-    /// bound, or ten who wait would evict ten at once for places that are used two at a time.
-    pub(super) fn places_taken(&self) -> usize {
+    /// Permits that are taken: starts, and evictions under way that will become starts. Together they are
+    /// bound, or ten who wait would evict ten at once for permits that are used two at a time.
+    pub(super) fn start_permits_taken(&self) -> usize {
         self.starting.len() + self.evicted_for().count()
     }
 
-    /// Who may start another worker now; `None`: nobody.
-    pub(super) fn places(&self, now: Instant) -> Option<Places> {
-        let (taken, limit) = (self.places_taken(), self.limits.max_starting);
+    /// The tenants that may start another worker now; `None`: none.
+    pub(super) fn start_permits(&self, now: Instant) -> Option<StartPermits> {
+        let (taken, limit) = (self.start_permits_taken(), self.limits.max_starting);
         if taken < limit {
-            return Some(Places::ForAll);
+            return Some(StartPermits::ForAll);
         }
         if taken > limit {
             return None;
@@ -66,7 +66,7 @@ impl Policy {
                 known.push(tenant.clone());
             }
         }
-        (has_more || known.len() == 1).then_some(Places::ForOthers(known))
+        (has_more || known.len() == 1).then_some(StartPermits::ForOthers(known))
     }
 
     /// Whether a start takes longer than those of its server do.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::activity::Wish;
-use super::places::{Places, Taken};
+use super::activity::CloseRequest;
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 
 /// One in so many of the bytes that all strangers may hold are for one peer.
 const PART_OF_PEER: u64 = 4;
@@ -18,7 +18,7 @@ const FREED_PART: u64 = 8;
 /// How often connections are looked through for those that hold most: those that were asked to end need a moment for it.
 const ROOM_PERIOD: Duration = Duration::from_millis(2);
 
-impl Places {
+impl ConnectionSlots {
     /// So many bytes are held for a stranger of that peer.
     pub(super) fn holds_for(&self, peer: IpAddr, bytes: u64) {
         self.table.lock().of_peer.entry(peer).or_default().held += bytes;
@@ -41,9 +41,9 @@ impl Places {
     }
 
     /// Asks connections to end that hold something, known ones or strangers, those of that peer only if one is given, until
-    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Those that have held some for longest go first,
+    /// [one in a few](FREED_PART) of the bytes are free that they may hold. Connections that have held some for longest go first,
     /// and `but` last.
-    pub(super) fn make_room(&self, but: &Arc<Taken>, is_known: bool, of: Option<IpAddr>) {
+    pub(super) fn make_room(&self, but: &Arc<ConnectionSlot>, is_known: bool, of: Option<IpAddr>) {
         {
             let mut made_at = self.room_made_at.lock();
             if made_at.is_some_and(|at| at.elapsed() < ROOM_PERIOD) {
@@ -58,12 +58,12 @@ impl Places {
         let most = account.limit() / of.map_or(1, |_| PART_OF_PEER);
         let (mut holders, mut freed) = (Vec::new(), 0);
         let table = self.table.lock();
-        for (number, taker) in &table.taken {
-            let activity = &taker.activity;
+        for (number, record) in &table.records {
+            let activity = &record.activity;
             let (bytes, since) = activity.held();
             if bytes == 0
                 || activity.is_known() != is_known
-                || of.is_some_and(|peer| peer != taker.peer)
+                || of.is_some_and(|peer| peer != record.peer)
             {
                 continue;
             }
@@ -81,7 +81,7 @@ impl Places {
             }
             freed += bytes;
             count += 1;
-            activity.wish(Wish::Close);
+            activity.close_request(CloseRequest::Close);
         }
         self.has_no_room(count);
     }

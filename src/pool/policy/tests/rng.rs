@@ -7,9 +7,9 @@ use super::super::{KeyFacts, Limits};
 use crate::ids::{PoolKey, ServerName, TenantId};
 
 /// SplitMix64: a world is one number, and a failing one is shortened by its length alone.
-pub(super) struct Dice(pub(super) u64);
+pub(super) struct Rng(pub(super) u64);
 
-impl Dice {
+impl Rng {
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -42,7 +42,7 @@ impl Dice {
 }
 
 /// Up to three spares of server 0, whose own limit is given.
-pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey, Arc<KeyFacts>) {
+pub(super) fn spares_of(rng: &mut Rng, server_max_workers: usize) -> (PoolKey, Arc<KeyFacts>) {
     let facts = KeyFacts {
         tenant: TenantId::new(""),
         tenant_weight: 1,
@@ -51,7 +51,7 @@ pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey,
         server_max_workers,
         max_in_flight: 1,
         max_of_session: 1,
-        max_workers_per_key: dice.between(1, 3),
+        max_workers_per_key: rng.between(1, 3),
         lineage: None,
         lineage_if_declined: None,
         siblings: None,
@@ -60,7 +60,7 @@ pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey,
         exclusive: false,
         max_requests: 0,
         idle_timeout: Duration::MAX,
-        max_lifetime: dice.seconds(10, 200),
+        max_lifetime: rng.seconds(10, 200),
         is_spare: true,
         spare: None,
     };
@@ -68,21 +68,21 @@ pub(super) fn spares_of(dice: &mut Dice, server_max_workers: usize) -> (PoolKey,
 }
 
 /// Limits of a small world.
-pub(super) fn limits(dice: &mut Dice) -> Limits {
+pub(super) fn limits(rng: &mut Rng) -> Limits {
     Limits {
-        max_workers: dice.between(1, 7),
-        max_starting: dice.between(1, 3),
-        queue_limit: dice.between(1, 14),
-        queue_timeout: dice.seconds(1, 60),
-        yield_after: Duration::from_millis(200 + dice.below(3000)),
-        circuit_keys: dice.between(1, 3),
-        circuit_tenants: dice.between(1, 3),
-        max_memory: match dice.below(3) {
+        max_workers: rng.between(1, 7),
+        max_starting: rng.between(1, 3),
+        queue_limit: rng.between(1, 14),
+        queue_timeout: rng.seconds(1, 60),
+        yield_after: Duration::from_millis(200 + rng.below(3000)),
+        circuit_keys: rng.between(1, 3),
+        circuit_tenants: rng.between(1, 3),
+        max_memory: match rng.below(3) {
             0 => u64::MAX,
-            _ => (50 + dice.below(900)) << 20,
+            _ => (50 + rng.below(900)) << 20,
         },
-        hibernate_after: (dice.below(3) > 0).then(|| dice.seconds(1, 90)),
-        drain_timeout: dice.seconds(0, 40),
+        hibernate_after: (rng.below(3) > 0).then(|| rng.seconds(1, 90)),
+        drain_timeout: rng.seconds(0, 40),
         ..Limits::default()
     }
 }

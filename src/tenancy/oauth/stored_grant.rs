@@ -10,7 +10,7 @@ use super::answer::Tokens;
 
 /// An authorisation, as it survives a restart.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct StoredGrant {
     pub(super) refresh: Option<SecretString>,
     /// Only where there is no refresh token: then it is all there is.
     pub(super) access: Option<SecretString>,
@@ -18,14 +18,14 @@ pub(super) struct Kept {
     pub(super) access_expires: Option<SystemTime>,
     /// What was granted, where the provider says.
     pub(super) scope: Option<String>,
-    /// Who authorised it.
+    /// The user who authorised it.
     pub(super) subject: Option<String>,
     /// When.
     pub(super) authorised: SystemTime,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct SerializedGrant {
     refresh: Option<String>,
     access: Option<String>,
     access_expires: Option<u64>,
@@ -34,7 +34,7 @@ struct Written {
     authorised: u64,
 }
 
-impl Kept {
+impl StoredGrant {
     /// What was just authorised.
     pub(super) fn new(tokens: &Tokens, subject: Option<String>, now: SystemTime) -> Self {
         let mut kept = Self {
@@ -80,7 +80,7 @@ impl Kept {
         let text =
             |secret: &Option<SecretString>| secret.as_ref().map(|it| it.expose_secret().to_owned());
         let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let written = Written {
+        let written = SerializedGrant {
             refresh: text(&self.refresh),
             access: text(&self.access),
             access_expires: self.access_expires.map(seconds),
@@ -94,7 +94,7 @@ impl Kept {
 
     /// What was sealed; `None` if it is nothing that this program wrote.
     pub(super) fn read(text: &SecretString) -> Option<Self> {
-        let written: Written = serde_json::from_str(text.expose_secret()).ok()?;
+        let written: SerializedGrant = serde_json::from_str(text.expose_secret()).ok()?;
         let secret =
             |text: Option<String>| text.map(Zeroizing::new).map(|text| text.as_str().into());
         let at = |seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
@@ -128,18 +128,18 @@ mod tests {
 
     #[test]
     fn the_access_token_is_written_only_where_it_is_all_there_is() {
-        let kept = Kept::new(&tokens("acc", Some("ref")), Some("anna".into()), now());
+        let kept = StoredGrant::new(&tokens("acc", Some("ref")), Some("anna".into()), now());
         let text = kept.write();
         assert!(text.expose_secret().contains("ref") && !text.expose_secret().contains("acc\""));
-        let back = Kept::read(&text).expect("reads");
+        let back = StoredGrant::read(&text).expect("reads");
         assert_eq!(
             (back.subject.as_deref(), back.authorised),
             (Some("anna"), now())
         );
         assert!(back.access.is_none() && back.access_left(now()).is_none());
 
-        let kept = Kept::new(&tokens("acc", None), None, now());
-        let back = Kept::read(&kept.write()).expect("reads");
+        let kept = StoredGrant::new(&tokens("acc", None), None, now());
+        let back = StoredGrant::read(&kept.write()).expect("reads");
         assert_eq!(back.access.expect("kept").expose_secret(), "acc");
         let later = now() + Duration::from_secs(40);
         assert_eq!(kept.access_left(later), Some(Duration::from_secs(60)));
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_rotated_token_takes_the_place_of_the_old_one_and_is_written() {
-        let mut kept = Kept::new(&tokens("a1", Some("r1")), None, now());
+        let mut kept = StoredGrant::new(&tokens("a1", Some("r1")), None, now());
         assert!(
             !kept.take(&tokens("a2", None), now()),
             "nothing new to keep"
