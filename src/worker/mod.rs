@@ -35,6 +35,7 @@ mod life;
 pub mod memory;
 mod options;
 mod output;
+mod own_folders;
 mod reached;
 mod resolving;
 mod spawn;
