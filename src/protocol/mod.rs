@@ -33,7 +33,7 @@ pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
 pub(crate) use object::members_of;
 pub use outcomes::{
-    ApiReason, CommandEnd, ExitClass, ExitReason, FailureStatus, FaultKind, Reason,
+    ApiReason, CommandEnd, ExitClass, ExitReason, FailureStatus, FaultKind, HttpRefusal, Reason,
 };
 pub(crate) use pointer::{name_of, step_to};
 pub use portable::{NotPortable, portable};
