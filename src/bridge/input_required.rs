@@ -13,7 +13,7 @@ use super::action::Action;
 use super::call::{Call, Purpose, Question};
 use super::client_request::{ClientRequest, RequestOutcome};
 use super::mux::{MAX_ASKS, Mux};
-use super::numbers::{AskRef, CallId};
+use super::numbers::{CallId, SessionNo};
 use super::params;
 use super::rounds::{Input, Rounds};
 use super::stateless::{InputRequest, Outcome, Template};
@@ -37,50 +37,8 @@ impl Mux {
         let client_id = envelope.id.map_or("null", |id| id.get());
         let method = envelope.method.as_deref().unwrap_or_default();
         let raw_params = envelope.params.map_or("{}", |params| params.get());
-        let refuse = |code, why: &str| {
-            let why = why.to_owned();
-            Some(RequestOutcome::Refused { code, why })
-        };
-        match method {
-            "ping" => return Some(done(client_id)),
-            "logging/setLevel" => {
-                let Some(level) = params::level(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`level` is no log level");
-                };
-                self.attached_session(session).level = Some(level);
-                out.push(Action::LevelSet(session, level));
-                return Some(done(client_id));
-            }
-            "resources/subscribe" => {
-                let Some(uri) = params::uri(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
-                };
-                if self
-                    .server_info
-                    .as_ref()
-                    .is_some_and(|server_info| !server_info.subscribes)
-                {
-                    return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
-                }
-                if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
-                    return refuse(code, &why);
-                }
-                let uri = uri.into_owned();
-                self.subscribe(session, &uri);
-                out.push(Action::Subscribed(session, uri));
-                self.listen(out);
-                return Some(done(client_id));
-            }
-            "resources/unsubscribe" => {
-                let Some(uri) = params::uri(raw_params) else {
-                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
-                };
-                self.unsubscribe(session, &uri);
-                out.push(Action::Unsubscribed(session, uri.into_owned()));
-                self.listen(out);
-                return Some(done(client_id));
-            }
-            _ => {}
+        if let Some(opened) = self.answered_here(session, envelope, out) {
+            return Some(opened);
         }
         let next = self.next_call;
         let attached = self.attached_session(session);
@@ -95,7 +53,9 @@ impl Mux {
             token.map(|_| next),
         );
         let Some(template) = template else {
-            return refuse(code::INVALID_PARAMS, "`params` must be an object");
+            let why = "`params` must be an object".to_owned();
+            let code = code::INVALID_PARAMS;
+            return Some(Opened::Refused { code, why });
         };
         let line = template.line(next, &Map::new(), None);
         let id = self.new_call(Call {
@@ -115,6 +75,58 @@ impl Mux {
             })),
         });
         Some(RequestOutcome::Sent(id, line))
+    }
+
+    /// What becomes of a request that a worker of the stateless revision has no word for: it concerns the session alone. `None`
+    /// for every other request.
+    fn answered_here(
+        &mut self,
+        session: SessionNo,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<Opened> {
+        let raw_params = envelope.params.map_or("{}", |params| params.get());
+        let refuse = |code, why: &str| {
+            let why = why.to_owned();
+            Some(Opened::Refused { code, why })
+        };
+        match envelope.method.as_deref().unwrap_or_default() {
+            "ping" => {}
+            "logging/setLevel" => {
+                let Some(level) = params::level(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`level` is no log level");
+                };
+                self.attached_session(session).level = Some(level);
+                out.push(Action::LevelSet(session, level));
+            }
+            "resources/subscribe" => {
+                let Some(uri) = params::uri(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
+                };
+                let info = self.server_info.as_ref();
+                if info.is_some_and(|info| !info.subscribes) {
+                    return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
+                }
+                if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
+                    return Some(Opened::Refused { code, why });
+                }
+                let uri = uri.into_owned();
+                self.subscribe(session, &uri);
+                out.push(Action::Subscribed(session, uri));
+                self.listen(out);
+            }
+            "resources/unsubscribe" => {
+                let Some(uri) = params::uri(raw_params) else {
+                    return refuse(code::INVALID_PARAMS, "`uri` is missing");
+                };
+                self.unsubscribe(session, &uri);
+                out.push(Action::Unsubscribed(session, uri.into_owned()));
+                self.listen(out);
+            }
+            _ => return None,
+        }
+        let id = envelope.id.map_or("null", |id| id.get());
+        Some(Opened::Local(result_response(id, b"{}")))
     }
 
     /// Whether the worker's result asks for input; if so, the client is asked.
@@ -149,20 +161,7 @@ impl Mux {
         };
         rounds.wire = None;
         rounds.state = state;
-        rounds.responses.clear();
-        let (mut asked, mut known) = (Vec::new(), Vec::new());
-        for request in requests {
-            if request.method == "roots/list" && !self.roots.is_empty() {
-                known.push(request);
-            } else {
-                asked.push(request);
-            }
-        }
-        rounds.missing = asked.len();
-        let roots: Vec<_> = self.roots.iter().map(|uri| json!({ "uri": uri })).collect();
-        for InputRequest { key, .. } in known {
-            rounds.responses.insert(key, json!({ "roots": roots }));
-        }
+        let asked = begin_round(rounds, &self.roots, requests);
         if self.asks.len() + asked.len() > MAX_ASKS {
             let why = format!("{MAX_ASKS} requests to clients are waiting for answers already");
             self.end_with_error(
@@ -174,36 +173,40 @@ impl Mux {
         }
         if asked.is_empty() {
             self.next_round(id, out);
-            return true;
         }
         for request in asked {
-            let ask = AskRef {
-                worker: self.worker,
-                number: self.next_ask,
-            };
-            self.next_ask += 1;
-            let message = request.message(&ask.to_string());
-            self.asks.insert(
-                ask.number,
-                Question {
-                    session,
-                    worker_id: "".into(),
-                    token: None,
-                    input: Some(Input {
-                        call: id,
-                        key: request.key,
-                    }),
-                    about_roots: false,
-                },
-            );
-            out.push(Action::Ask {
-                session,
-                call: Some(id),
-                ask,
-                message,
-            });
+            self.ask_for_input(session, id, request, out);
         }
         true
+    }
+
+    /// Asks the client of a call for one thing that the worker wants to know.
+    fn ask_for_input(
+        &mut self,
+        session: SessionNo,
+        id: CallId,
+        request: InputRequest,
+        out: &mut Vec<Action>,
+    ) {
+        let ask = self.new_ask();
+        let message = request.message(&ask.to_string());
+        let question = Question {
+            session,
+            worker_id: "".into(),
+            token: None,
+            input: Some(Input {
+                call: id,
+                key: request.key,
+            }),
+            about_roots: false,
+        };
+        self.asks.insert(ask.number, question);
+        out.push(Action::Ask {
+            session,
+            call: Some(id),
+            ask,
+            message,
+        });
     }
 
     /// The client has answered a question of a round.
@@ -297,6 +300,19 @@ impl Mux {
     }
 }
 
-fn done(id: &str) -> RequestOutcome {
-    RequestOutcome::Local(result_response(id, b"{}"))
+/// Begins a round in which the worker is told the roots that the operator has set. Returns what the client is asked.
+fn begin_round(
+    rounds: &mut Rounds,
+    roots: &[String],
+    requests: Vec<InputRequest>,
+) -> Vec<InputRequest> {
+    rounds.responses.clear();
+    let is_known = |request: &InputRequest| request.method == "roots/list" && !roots.is_empty();
+    let (known, asked): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_known);
+    rounds.missing = asked.len();
+    let roots: Vec<_> = roots.iter().map(|uri| json!({ "uri": uri })).collect();
+    for InputRequest { key, .. } in known {
+        rounds.responses.insert(key, json!({ "roots": roots }));
+    }
+    asked
 }

@@ -8,16 +8,13 @@
 //! decoder takes for one of these must be there once, and be written plainly; all other names are the server's own.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
 use crate::folding;
-use crate::protocol::{Listed, each_member};
+use crate::protocol::{Listed, each_member, members_of};
 
 /// An object of a message in which names are checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,38 +128,18 @@ pub(in crate::bridge) struct WrittenMember<'a> {
 #[derive(Debug, Default)]
 pub(in crate::bridge) struct WrittenMembers<'a>(pub(in crate::bridge) Vec<WrittenMember<'a>>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for WrittenMembers<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = WrittenMembers<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                    let spelling = name.get();
-                    let name = serde_json::from_str::<String>(spelling);
-                    members.push(WrittenMember {
-                        spelling,
-                        name: Cow::Owned(name.map_err(serde::de::Error::custom)?),
-                        value: value.get(),
-                    });
-                }
-                Ok(WrittenMembers(members))
-            }
-        }
-        deserializer.deserialize_map(Reading)
-    }
-}
-
 impl<'a> WrittenMembers<'a> {
     /// Reads an object; `None` if the text is none, or a name is no Unicode text.
     pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        let member = |name: &'a RawValue, value| {
+            let spelling = name.get();
+            Ok(Written {
+                spelling,
+                name: Cow::Owned(serde_json::from_str(spelling)?),
+                value,
+            })
+        };
+        Some(Self(members_of(text, member).ok()?))
     }
 
     /// Checks the names on which stdiopool decides in that object. The reference for [`are_usual`].

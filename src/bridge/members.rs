@@ -2,43 +2,20 @@
 //! as it is.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use serde_json::value::RawValue;
+
+use crate::protocol::members_of;
 
 /// The members of an object in the order of its text; a name that stands twice is there twice.
 #[derive(Debug, Default)]
 pub(in crate::bridge) struct Members<'a>(pub(in crate::bridge) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    members.push((Cow::Owned(name), Cow::Borrowed(value.get())));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Reading)
-    }
-}
-
 impl<'a> Members<'a> {
     /// Reads an object; `None` if the text is none.
     pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        let member = |name: String, value| Ok((Cow::Owned(name), Cow::Borrowed(value)));
+        Some(Self(members_of(text, member).ok()?))
     }
 
     /// The raw value of that name: the last, if there are several.

@@ -95,35 +95,7 @@ impl Mux {
         out: &mut Vec<Action>,
     ) -> Option<Answered> {
         let raw_id = envelope.id.map_or("null", |id| id.get());
-        let Some(wire) = worker_side_id(raw_id) else {
-            out.push(Action::Anomaly(Anomaly::UnknownId));
-            self.answers_nobody(line, raw_id, out);
-            return None;
-        };
-        if self.listening.ends(wire, envelope.error.is_some()) {
-            return None;
-        }
-        let id = self.wires.get(&wire).copied().unwrap_or(wire);
-        let rounds = self.calls.get(&id).and_then(|call| call.rounds.as_ref());
-        if rounds.is_some_and(|rounds| rounds.wire != Some(wire)) {
-            out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
-            return None;
-        }
-        self.wires.remove(&wire);
-        if self.wants_input(id, envelope, out) {
-            self.shows_life(id);
-            return None;
-        }
-        self.orphans.remove(&id);
-        let Some(call) = self.end_call(id) else {
-            if id.0 < self.next_call {
-                out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
-            } else {
-                out.push(Action::Anomaly(Anomaly::UnknownId));
-                self.answers_nobody(line, raw_id, out);
-            }
-            return None;
-        };
+        let (id, call) = self.answered_call(line, envelope, out)?;
         let accepted = envelope.result.is_some();
         match call.purpose {
             Purpose::Handshake => {
@@ -136,15 +108,7 @@ impl Mux {
             }
             Purpose::Own => return None,
             Purpose::Plain => {}
-            Purpose::SetLevel(level) if accepted => {
-                // Noted even if the call was cancelled meanwhile: the worker has done it.
-                self.worker_level = Some(self.worker_level.map_or(level, |l| l.min(level)));
-                if let Some(session) = call.session {
-                    self.attached_session(session).level = Some(level);
-                    self.worker_level = self.attached_to.values().filter_map(|s| s.level).min();
-                    out.push(Action::LevelSet(session, level));
-                }
-            }
+            Purpose::SetLevel(level) => self.level_set(call.session, level, accepted, out),
             Purpose::Subscribe(uri) if accepted => match call.session {
                 Some(session) => {
                     self.subscribe(session, &uri);
@@ -156,13 +120,6 @@ impl Mux {
                 if let Some(session) = call.session {
                     self.unsubscribe(session, &uri);
                     out.push(Action::Unsubscribed(session, uri));
-                }
-            }
-            // A server that cannot be told may log all the same: what the session does not want is kept from it.
-            Purpose::SetLevel(level) => {
-                if let Some(session) = call.session {
-                    self.attached_session(session).level = Some(level);
-                    out.push(Action::LevelSet(session, level));
                 }
             }
             Purpose::Subscribe(_) | Purpose::Unsubscribe(_) => {}
@@ -185,6 +142,67 @@ impl Mux {
             id: span_of(line, raw_id),
             client_id: call.client_id,
         })
+    }
+
+    /// The call that a response ends; `None` for a response that ends none, of which everything is done then.
+    #[inline]
+    fn answered_call(
+        &mut self,
+        line: &Bytes,
+        envelope: &Envelope<'_>,
+        out: &mut Vec<Action>,
+    ) -> Option<(CallId, Call)> {
+        let raw_id = envelope.id.map_or("null", |id| id.get());
+        let Some(wire) = worker_side_id(raw_id) else {
+            out.push(Action::Anomaly(Anomaly::UnknownId));
+            self.answers_nobody(line, raw_id, out);
+            return None;
+        };
+        if self.listening.ends(wire, envelope.error.is_some()) {
+            return None;
+        }
+        let id = self.wires.get(&wire).copied().unwrap_or(wire);
+        let rounds = self.calls.get(&id).and_then(|call| call.rounds.as_ref());
+        if rounds.is_some_and(|rounds| rounds.wire != Some(wire)) {
+            out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
+            return None;
+        }
+        self.wires.remove(&wire);
+        if self.wants_input(id, envelope, out) {
+            self.shows_life(id);
+            return None;
+        }
+        self.orphans.remove(&id);
+        let call = self.end_call(id);
+        if call.is_none() && id.0 < self.next_call {
+            out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
+        } else if call.is_none() {
+            out.push(Action::Anomaly(Anomaly::UnknownId));
+            self.answers_nobody(line, raw_id, out);
+        }
+        Some((id, call?))
+    }
+
+    /// The worker has answered `logging/setLevel`.
+    fn level_set(
+        &mut self,
+        session: Option<SessionNo>,
+        level: Level,
+        accepted: bool,
+        out: &mut Vec<Action>,
+    ) {
+        if accepted {
+            // Noted even if the call was cancelled meanwhile: the worker has done it.
+            self.worker_level = Some(self.worker_level.map_or(level, |l| l.min(level)));
+        }
+        // A server that cannot be told may log all the same: what the session does not want is kept from it.
+        if let Some(session) = session {
+            self.attached_session(session).level = Some(level);
+            if accepted {
+                self.worker_level = self.attached_to.values().filter_map(|s| s.level).min();
+            }
+            out.push(Action::LevelSet(session, level));
+        }
     }
 
     fn handshake_answered(&mut self, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
@@ -220,40 +238,22 @@ impl Mux {
     fn question(&mut self, line: &Bytes, envelope: &Envelope<'_>, out: &mut Vec<Action>) {
         let raw_id = envelope.id.map_or("null", |id| id.get());
         let method = envelope.method.as_deref().unwrap_or_default();
-        let accepted = match method {
-            "ping" => {
-                out.push(Action::ToWorker(result_response(raw_id, b"{}")));
-                return;
-            }
-            "roots/list" if !self.roots.is_empty() => {
-                let roots = self.roots.iter().map(|uri| json!({ "uri": uri }));
-                let result = json!({ "roots": roots.collect::<Vec<_>>() });
-                let answer = result_response(raw_id, result.to_string().as_bytes());
-                out.push(Action::ToWorker(answer));
-                return;
-            }
-            "roots/list" => self.accepts.roots,
-            "sampling/createMessage" => self.accepts.sampling,
-            "elicitation/create" => self.accepts.elicitation,
-            // A request of a later revision or an extension: worth a try where clients answer at all.
-            _ => self.accepts.roots || self.accepts.sampling || self.accepts.elicitation,
-        };
+        let about_roots = method == "roots/list";
+        if let Some(answer) = self.own_answer(method, raw_id) {
+            out.push(Action::ToWorker(answer));
+            return;
+        }
         let refuse = |code, why: &str| Action::ToWorker(error_response(raw_id, code, why));
-        if !accepted {
+        if !self.is_accepted(method) {
             let why = format!("the client does not support `{method}`");
             out.push(refuse(code::METHOD_NOT_FOUND, &why));
             return;
         }
-        let about_roots = method == "roots/list";
         if about_roots && self.roots_wanted(raw_id, out) {
             return;
         }
-        let owner = if self.orphans.is_empty() {
-            self.owner()
-        } else {
-            None
-        };
-        let Some(session) = owner else {
+        let is_attributable = self.orphans.is_empty();
+        let Some(session) = self.owner().filter(|_| is_attributable) else {
             out.push(Action::Anomaly(Anomaly::Unattributable));
             out.push(if about_roots {
                 // One of several sessions may be meant, and their roots may differ.
@@ -271,25 +271,19 @@ impl Mux {
             out.push(refuse(code::SERVER_ERROR, &why));
             return;
         }
-        let ask = AskRef {
-            worker: self.worker,
-            number: self.next_ask,
+        let token = envelope
+            .params
+            .and_then(|params| params::progress_token(params.get()));
+        let question = Question {
+            session,
+            worker_id: raw_id.into(),
+            token: token.map(Into::into),
+            input: None,
+            about_roots,
         };
-        self.next_ask += 1;
+        let ask = self.new_ask();
         self.is_asked(session);
-        self.asks.insert(
-            ask.number,
-            Question {
-                session,
-                worker_id: raw_id.into(),
-                token: envelope
-                    .params
-                    .and_then(|params| params::progress_token(params.get()))
-                    .map(Into::into),
-                input: None,
-                about_roots,
-            },
-        );
+        self.asks.insert(ask.number, question);
         let message = splice(line, span_of(line, raw_id), ask.to_string().as_bytes());
         out.push(Action::Ask {
             session,
@@ -297,6 +291,41 @@ impl Mux {
             ask,
             message,
         });
+    }
+
+    /// The answer to a question that no client has to be asked.
+    fn own_answer(&self, method: &str, raw_id: &str) -> Option<Bytes> {
+        match method {
+            "ping" => Some(result_response(raw_id, b"{}")),
+            "roots/list" if !self.roots.is_empty() => {
+                let roots = self.roots.iter().map(|uri| json!({ "uri": uri }));
+                let result = json!({ "roots": roots.collect::<Vec<_>>() });
+                Some(result_response(raw_id, result.to_string().as_bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the worker's clients answer such questions.
+    fn is_accepted(&self, method: &str) -> bool {
+        let accepts = &self.accepts;
+        match method {
+            "roots/list" => accepts.roots,
+            "sampling/createMessage" => accepts.sampling,
+            "elicitation/create" => accepts.elicitation,
+            // A request of a later revision or an extension: worth a try where clients answer at all.
+            _ => accepts.roots || accepts.sampling || accepts.elicitation,
+        }
+    }
+
+    /// The name of the next question to a client.
+    pub(super) fn new_ask(&mut self) -> AskRef {
+        let number = self.next_ask;
+        self.next_ask += 1;
+        AskRef {
+            worker: self.worker,
+            number,
+        }
     }
 
     fn worker_notification(

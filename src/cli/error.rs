@@ -8,6 +8,8 @@ use miette::Diagnostic;
 use reqwest::Url;
 use thiserror::Error;
 
+use crate::tenancy::innermost;
+
 /// Where a command was sent, and how the user can say it differently.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Target {
@@ -116,13 +118,4 @@ impl CliError {
             Self::BrokenOff { target, why }
         }
     }
-}
-
-/// The cause at the bottom of the chain says most: `Connection refused (os error 111)`.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::downloads::is_registry_variable;
+use super::downloads::{LAUNCHERS, is_registry_variable};
 use super::homes::home;
 use super::model::Arg;
 use super::names::is_variable;
@@ -81,10 +81,8 @@ fn arguments_in(command: &str) -> Option<&str> {
     is_line.then_some(rest)
 }
 
-/// Programs that take a flag and its value as two arguments, and what else may stand before those.
-const LAUNCHERS: [&str; 12] = [
-    "npx", "npm", "pnpx", "pnpm", "bunx", "bun", "uvx", "uv", "pipx", "node", "python", "python3",
-];
+/// Programs beside launchers that take a flag and its value as two arguments, and what else may stand before those.
+const INTERPRETERS: [&str; 3] = ["node", "python", "python3"];
 
 const SUBCOMMANDS: [&str; 5] = ["exec", "x", "dlx", "tool", "run"];
 
@@ -119,7 +117,7 @@ pub(super) fn args(reader: &mut Reader<'_, '_>, command: &str) -> Vec<Arg> {
     };
     let mut args = Vec::new();
     let program = command.rsplit('/').next().unwrap_or_default();
-    let mut is_launchers = LAUNCHERS.contains(&program);
+    let mut is_launchers = LAUNCHERS.contains(&program) || INTERPRETERS.contains(&program);
     for (at, item) in items.iter().enumerate() {
         let text = item.get_ref().as_str().unwrap_or_default();
         is_launchers &= text.starts_with('-') || SUBCOMMANDS.contains(&text);

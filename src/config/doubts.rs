@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::downloads::LAUNCHERS;
 use super::globs::Globs;
 use super::homes::home_in_paths;
 use super::mistake::similar;
@@ -28,11 +29,6 @@ const CREDENTIALS: [(&str, usize); 14] = [
     ("hf_", 20),
     ("npm_", 30),
     ("pypi-", 30),
-];
-
-/// Programs that download the packages that they run.
-const LAUNCHERS: [&str; 9] = [
-    "npx", "npm", "pnpx", "pnpm", "bunx", "bun", "uvx", "uv", "pipx",
 ];
 
 /// Programs that read `~` and `$HOME` themselves.

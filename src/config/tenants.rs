@@ -20,6 +20,7 @@ use super::reader::Reader;
 use super::secret_source::secrets;
 use super::shown::{shown, to_json};
 use crate::ids::{ServerName, TenantId, is_valid_name};
+use crate::protocol::{name_of, step_to};
 
 type Servers = BTreeMap<ServerName, Server>;
 
@@ -222,7 +223,7 @@ fn validate(
     let mut is_confidential = false;
     for key in values.keys().filter(|key| server.is_confidential(key)) {
         is_confidential = true;
-        let step = key.replace('~', "~0").replace('/', "~1");
+        let step = step_to(key);
         reader
             .notes
             .keep_private(span_at(place, &format!("/{step}")));
@@ -278,7 +279,7 @@ fn without(
 fn span_at(value: &Spanned<DeValue<'_>>, pointer: &str) -> Range<usize> {
     let mut found = value;
     for step in pointer.split('/').skip(1) {
-        let step = step.replace("~1", "/").replace("~0", "~");
+        let step = name_of(step);
         let next = match found.get_ref() {
             DeValue::Table(table) => table
                 .iter()

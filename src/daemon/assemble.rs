@@ -94,16 +94,31 @@ pub enum ServeError {
     Signals(io::Error),
 }
 
+/// What a config is put in force with, beside what it says.
+pub(super) struct RuntimeParts {
+    /// Where workers have their folders.
+    pub(super) state: Arc<StateDir>,
+    /// Fetches the secrets of tenants.
+    pub(super) secrets: Arc<Secrets>,
+    /// Is told when tokens are used.
+    pub(super) uses: Arc<Uses>,
+    /// What tenants have authorised upstream.
+    pub(super) grants: Arc<Grants>,
+}
+
 /// Everything that follows from one config. `before` is what it replaces.
 pub(super) fn runtime_config(
     config: Arc<Config>,
     generation: u64,
-    state: Arc<StateDir>,
-    secrets: Arc<Secrets>,
-    uses: Arc<Uses>,
-    grants: Arc<Grants>,
+    parts: RuntimeParts,
     before: Option<&RuntimeConfig>,
 ) -> Result<RuntimeConfig, ServeError> {
+    let RuntimeParts {
+        state,
+        secrets,
+        uses,
+        grants,
+    } = parts;
     let authenticator = Authenticator::new(&config, uses, before.map(|it| &it.authenticator));
     let mut resolver = Resolver::new(Arc::clone(&config), state, secrets)?.with_grants(grants);
     resolver.set_users(before.and_then(|it| it.resolver.users().cloned()));

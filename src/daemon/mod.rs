@@ -17,21 +17,26 @@
 
 mod accounts;
 mod assemble;
+mod doors;
 mod ended;
 mod events;
 mod grants;
 mod history;
 mod limits;
-mod processor_use;
+mod options;
 mod read;
 mod refresh;
 mod reload;
 mod run;
 mod sampler;
+mod service;
+mod shutdown;
+mod signals;
 mod start_up;
 mod supervisor;
 mod users;
 
 pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
-pub use run::{Options, Source, serve};
+pub use options::{Options, Source};
+pub use run::serve;

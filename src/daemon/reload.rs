@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinError;
 
 use super::accounts::Accounts;
-use super::assemble::{self, ServeError};
+use super::assemble::{self, RuntimeParts, ServeError};
 use super::events::Events;
 use super::limits;
 use super::read;
@@ -189,18 +189,13 @@ impl Reloader {
         };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.gateway.runtime_config();
-        let (state, secrets) = (Arc::clone(&self.state), Arc::clone(&in_force.secrets));
-        let uses = Arc::clone(&self.uses);
-        let grants = self.grants();
-        assemble::runtime_config(
-            config,
-            generation,
-            state,
-            secrets,
-            uses,
-            grants,
-            Some(&before),
-        )
+        let parts = RuntimeParts {
+            state: Arc::clone(&self.state),
+            secrets: Arc::clone(&in_force.secrets),
+            uses: Arc::clone(&self.uses),
+            grants: self.grants(),
+        };
+        assemble::runtime_config(config, generation, parts, Some(&before))
     }
 
     /// The authorisations of tenants upstream.

@@ -206,12 +206,11 @@ impl Dispatch {
 
 /// Refuses what can be read in two ways. Nothing more is served on its connection.
 async fn refuse(unclear: Unclear, version: Version, body: Incoming, peer: &Peer) -> Response<Body> {
-    let Unclear { status, failure } = unclear;
+    let Unclear { refusal, failure } = unclear;
     tracing::debug!(peer = %peer.ip, %failure, "a request is refused for its head");
     take_unread(version, body).await;
-    let mut refused = reply::failure(&failure);
-    *refused.status_mut() = status;
-    // The bytes after it may not be what their sender takes them for.
+    let mut refused = reply::refusal(&failure, refusal);
+    // What comes after it may not be what its sender takes it for.
     reply::close_after(&mut refused, version);
     refused
 }

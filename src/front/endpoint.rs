@@ -12,7 +12,6 @@ use super::pipeline::head::Head;
 use super::pipeline::inbound::Inbound;
 use super::pipeline::limits::Counted;
 use super::pipeline::negotiate::{check_accepts, check_content_type};
-use super::pipeline::pacing::draining;
 use super::pipeline::receive::receive;
 use super::pipeline::target::Transport;
 use super::post::post;
@@ -79,7 +78,7 @@ async fn get(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
     check_accepts(inbound.head.headers(), &["text/event-stream"])?;
     let session = inbound.session()?;
     if front.draining.is_cancelled() {
-        return Err(draining());
+        return Err(Failure::draining());
     }
     let permit = inbound.admit(Counted::Stream)?;
     let last = inbound.head.last_event_id().and_then(EventId::parse);
@@ -114,7 +113,7 @@ fn open_sse(inbound: &Inbound<'_>) -> Result<Response<Body>, Failure> {
         return Ok(reply::method_not_allowed("GET"));
     }
     if inbound.front.draining.is_cancelled() {
-        return Err(draining());
+        return Err(Failure::draining());
     }
     let permit = inbound.admit(Counted::Stream)?;
     let opened = http_sse::open(inbound);

@@ -159,7 +159,7 @@ impl Gateway {
             ledger: &self.state.ledger,
             make: &make,
         };
-        let accounts = (&*self.state.metrics, room);
+        let metrics = &self.state.metrics;
         // Boxed, because it is rare, and what every request has room for is to be small.
         let session_fingerprint = session.id.fingerprint();
         let known_roots = session.roots().map(|roots| move || roots.known());
@@ -174,7 +174,7 @@ impl Gateway {
             config,
         };
         let knowledge = &self.state.knowledge;
-        let found = Box::pin(Route::find(&runtime, &request, knowledge, accounts)).await;
+        let found = Box::pin(Route::find(&runtime, &request, knowledge, metrics, room)).await;
         // Where all servers are offered as one, configs are given by server.
         let told = |failure| match session.alias() {
             Some(_) => of_part(failure, &session.server),

@@ -30,7 +30,7 @@ use crate::ids::ServerName;
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason, bare_notification, code, result_response};
 use crate::session::session_not_found;
-use crate::session::{Session, SessionId, SessionKind};
+use crate::session::{Session, SessionId, SessionIdentity, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 use crate::upstream::error_response;
 
@@ -86,11 +86,16 @@ impl<'g> Aggregate<'g> {
             Failure::new(Reason::Internal, why)
         })?;
         let no = self.table().directory.next_no();
-        let (principal, client) = (whole.principal.clone(), whole.client.clone());
-        let weight = Session::weight(&client);
+        let identity = SessionIdentity {
+            no,
+            id,
+            principal: whole.principal.clone(),
+            server: server.clone(),
+            client: whole.client.clone(),
+        };
+        let weight = Session::weight(&identity.client);
         let charge = whole.account().charge_anyway(held::Kind::Session, weight);
-        let (kind, server_name) = (SessionKind::Client, server.clone());
-        let member = Session::new(kind, no, id, principal, server_name, client, charge);
+        let member = Session::new(SessionKind::Client, identity, charge);
         let alias = self.gateway.aggregate_view().names().of(server);
         member.agree(whole.revision());
         let (level, subscriptions) = whole.settings();

@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::aggregate::{Aggregate, part_of};
-use super::late_lists::LateList;
+use super::late_lists::{LateList, LateLists};
 use super::lister::Lister;
 use super::packages;
 use super::response_stream::{Last, ResponseStream};
-use crate::bridge::aggregate::{self, Missing};
+use crate::bridge::aggregate::{self, Items, Missing, NotAPage};
 use crate::bridge::{Era, Listing};
 use crate::ids::ServerName;
 use crate::launch::packages::Slot;
@@ -32,73 +33,10 @@ impl Aggregate<'_> {
         let view = self.gateway.aggregate_view();
         let servers = view.offered_to(&lister.principal);
         let limit = self.gateway.runtime_config().config.aggregate.list_timeout;
+        let lists = &self.gateway.state.late_lists;
         let asked = servers.into_iter().map(|server| {
-            let (gateway, lister) = (self.gateway.clone(), lister.clone());
-            let (tell, mut told) = tokio::sync::oneshot::channel();
-            let (tell_package, package) = tokio::sync::oneshot::channel();
-            let name = server.clone();
-            let late = late_list(&lister, &server, listing);
-            // In a task of its own, so that a late server's list still comes into the catalog.
-            self.gateway.state.tasks.spawn(async move {
-                let all = gateway.aggregate();
-                let slot = all.package_of(&lister, &name).await;
-                if let Some(slot) = &slot {
-                    // Nobody may want to know any more.
-                    let _gone = tell_package.send(slot.name());
-                }
-                let mut list = all.list_of_one(&lister, &name, listing).await;
-                if let (Some(slot), Err(failure)) = (&slot, &list)
-                    && failure.reason == Reason::Installing
-                    && let Some(_only) = gateway.state.late_lists.enter(late_list(&lister, &name, listing))
-                {
-                    packages::until_settled(slot).await;
-                    list = all.list_of_one(&lister, &name, listing).await;
-                }
-                let was_listed = list.as_ref().is_ok_and(|list| !list.items.is_empty());
-                if tell.send(list).is_err() {
-                    let late = late_list(&lister, &name, listing);
-                    if gateway.state.late_lists.ended(&late, was_listed) {
-                        all.listed_late(&lister, &name, listing);
-                    }
-                }
-            });
-            async move {
-                let list = async {
-                    tokio::select! {
-                        biased;
-                        list = &mut told => Ok(list),
-                        Ok(package) = package => {
-                            // A remembered list comes at once even so.
-                            let at_once = tokio::time::timeout(AT_ONCE, &mut told).await;
-                            at_once.map_err(|_elapsed| package)
-                        }
-                        else => Ok((&mut told).await),
-                    }
-                };
-                let mut list = tokio::time::timeout(limit, list).await;
-                if matches!(list, Ok(Err(_)) | Err(_)) {
-                    let lists = &self.gateway.state.late_lists;
-                    // Before the task can find that nobody waits.
-                    lists.owe(late.clone());
-                    told.close();
-                    if let Ok(just_now) = told.try_recv() {
-                        lists.ended(&late, false);
-                        list = Ok(Ok(Ok(just_now)));
-                    }
-                }
-                let list = match list {
-                    Ok(Err(package)) => Err(format!(
-                        "its package `{package}` is being installed; the list changes when it is there"
-                    )),
-                    Ok(Ok(Ok(list))) => list.map_err(|failure| failure.message),
-                    Ok(Ok(Err(_))) => Err("stdiopool is shutting down".to_owned()),
-                    Err(_elapsed) => Err(format!(
-                        "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
-                        humantime::format_duration(limit)
-                    )),
-                };
-                (server, list)
-            }
+            let fetch = self.fetch(&lister, &server, listing);
+            async move { (server, fetch.in_time(lists, limit).await) }
         });
         let mut items = Vec::new();
         let mut missing = Vec::new();
@@ -112,6 +50,57 @@ impl Aggregate<'_> {
             }
         }
         aggregate::merged(listing, &items, &missing)
+    }
+
+    /// Begins to ask a server for its list: in a task of its own, so that a server that is late is waited for all the same.
+    fn fetch(self, lister: &Lister, server: &ServerName, listing: Listing) -> Fetch {
+        let (tell, list) = oneshot::channel();
+        let (tell_package, package) = oneshot::channel();
+        let (gateway, lister, server) = (self.gateway.clone(), lister.clone(), server.clone());
+        let late = late_list(&lister, &server, listing);
+        self.gateway.state.tasks.spawn(async move {
+            let all = gateway.aggregate();
+            let list = all.whole_list(&lister, &server, listing, tell_package);
+            let list = list.await;
+            let was_listed = list.as_ref().is_ok_and(|list| !list.items.is_empty());
+            if tell.send(list).is_err() {
+                let late = late_list(&lister, &server, listing);
+                if gateway.state.late_lists.ended(&late, was_listed) {
+                    all.listed_late(&lister, &server, listing);
+                }
+            }
+        });
+        Fetch {
+            list,
+            package,
+            late,
+        }
+    }
+
+    /// What one server lists, once its package is there. The package's name is told first, if it is not there yet; whoever
+    /// comes second for the list does not wait for the package.
+    async fn whole_list(
+        self,
+        lister: &Lister,
+        server: &ServerName,
+        listing: Listing,
+        tell_package: oneshot::Sender<String>,
+    ) -> Result<Listed, Failure> {
+        let slot = self.package_of(lister, server).await;
+        if let Some(slot) = &slot {
+            // Nobody may want to know any more.
+            let _gone = tell_package.send(slot.name());
+        }
+        let list = self.list_of_one(lister, server, listing).await;
+        if let (Some(slot), Err(failure)) = (&slot, &list)
+            && failure.reason == Reason::Installing
+            && let late = late_list(lister, server, listing)
+            && let Some(_only) = self.gateway.state.late_lists.enter(late)
+        {
+            packages::until_settled(slot).await;
+            return self.list_of_one(lister, server, listing).await;
+        }
+        list
     }
 
     /// The session in which that server is asked for its list.
@@ -166,68 +155,46 @@ impl Aggregate<'_> {
         let era = route.as_ref().map_or_else(Era::default, |route| route.era);
         let _in_use = session.in_use();
         let alias = self.gateway.aggregate_view().names().of(server);
-        let mut all = Listed::default();
-        let mut known = HashSet::new();
-        let mut cursors = HashSet::new();
+        let mut read = PagesRead::default();
         let mut cursor: Option<String> = None;
         for page in 1.. {
             let line = listing.request("0", era, cursor.as_deref());
-            let envelope = Envelope::parse(&line)
-                .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
-            let mut response_stream = match lister.whole {
-                Some(_) => {
-                    ResponseStream::new().with_config(part_of(lister.config.as_ref(), &session))
+            let stream = match (&lister.whole, way.take()) {
+                (Some(_), _) => {
+                    let config = part_of(lister.config.as_ref(), &session);
+                    ResponseStream::new().with_config(config)
                 }
-                None => match route.take() {
-                    Some(route) => ResponseStream::on(None, route),
-                    None => ResponseStream::stateless(None, era),
-                },
-            }
-            .without_client()
-            .asked_by(&lister.principal, &session);
-            let sent = self
-                .gateway
-                .request_once(&session, &line, &envelope, &mut response_stream);
-            Box::pin(sent).await?;
-            let Some(text) = page_of(&mut response_stream).await? else {
-                return Ok(all);
+                (None, Some(way)) => ResponseStream::on(None, way),
+                (None, None) => ResponseStream::stateless(None, era),
             };
-            let read = match aggregate::items(listing, &text, &alias) {
-                Ok(read) => read,
-                Err(why) => {
-                    all.lacks(format!("page {page}: {why}"));
-                    break;
-                }
+            let stream = stream
+                .without_client()
+                .asked_by(&lister.principal, &session);
+            let Some(text) = self.page(&session, &line, stream).await? else {
+                break;
             };
-            // Each thing once: a page may come twice.
-            let new = read.items.into_iter();
-            let new = new.filter(|(name, _)| known.insert(name.clone()));
-            all.items.extend(new.map(|(_, item)| item));
-            if read.unnamed > 0 {
-                let (unnamed, method) = (read.unnamed, listing.method());
-                all.lacks(format!(
-                    "{unnamed} of what it lists for `{method}` has no name"
-                ));
-            }
-            if let Some(odd) = read.odd_cursor {
-                all.lacks(format!(
-                    "its list goes on, but its `nextCursor` is no text: {odd}"
-                ));
-            }
-            let Some(next) = read.next else { break };
-            if !cursors.insert(next.clone()) {
-                all.lacks(format!(
-                    "its list does not end: the `nextCursor` of page {page} was there before"
-                ));
+            cursor = read.take(page, aggregate::items(listing, &text, &alias), listing);
+            if cursor.is_none() {
                 break;
             }
-            if page >= MAX_PAGES {
-                all.lacks(format!("its list has more than {MAX_PAGES} pages"));
-                break;
-            }
-            cursor = Some(next);
         }
-        Ok(all)
+        Ok(read.all)
+    }
+
+    /// The result of one request of a list; `None` for a server that has no such list.
+    async fn page(
+        self,
+        session: &Arc<Session>,
+        line: &Bytes,
+        mut response_stream: ResponseStream,
+    ) -> Result<Option<String>, Failure> {
+        let envelope = Envelope::parse(line)
+            .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?;
+        let sent = self
+            .gateway
+            .request_once(session, line, &envelope, &mut response_stream);
+        Box::pin(sent).await?;
+        page_of(&mut response_stream).await
     }
 
     /// A server has listed something after whoever asked was told that it is missing.
@@ -250,6 +217,71 @@ impl Aggregate<'_> {
                 }
             }
         }
+    }
+}
+
+/// A server's list that is asked for.
+struct Fetch {
+    list: oneshot::Receiver<Result<Listed, Failure>>,
+    /// The name of the server's package, if that is being installed first.
+    package: oneshot::Receiver<String>,
+    late: LateList,
+}
+
+/// What is heard of a list within the time that there is for it.
+enum Heard {
+    List(Result<Listed, Failure>),
+    /// The package of that name is being installed.
+    Installing(String),
+    Nothing,
+    /// The task has ended without a word.
+    ShuttingDown,
+}
+
+impl Fetch {
+    /// The list; or why it is missing, in words. What is not there within `limit`, in `lists` is noted as owed.
+    async fn in_time(mut self, lists: &LateLists, limit: Duration) -> Result<Listed, String> {
+        let mut heard = self.heard(limit).await;
+        if matches!(heard, Heard::Installing(_) | Heard::Nothing) {
+            // Before the task can find that nobody waits.
+            lists.owe(self.late.clone());
+            self.list.close();
+            if let Ok(just_now) = self.list.try_recv() {
+                lists.ended(&self.late, false);
+                heard = Heard::List(just_now);
+            }
+        }
+        match heard {
+            Heard::List(list) => list.map_err(|failure| failure.message),
+            Heard::Installing(package) => Err(format!(
+                "its package `{package}` is being installed; the list changes when it is there"
+            )),
+            Heard::Nothing => Err(format!(
+                "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
+                humantime::format_duration(limit)
+            )),
+            Heard::ShuttingDown => Err("stdiopool is shutting down".to_owned()),
+        }
+    }
+
+    async fn heard(&mut self, limit: Duration) -> Heard {
+        let Self { list, package, .. } = self;
+        let told = |list: Result<_, _>| list.map_or(Heard::ShuttingDown, Heard::List);
+        let heard = async {
+            tokio::select! {
+                biased;
+                heard = &mut *list => told(heard),
+                Ok(package) = package => {
+                    // What is remembered comes all the same.
+                    let at_once = tokio::time::timeout(AT_ONCE, &mut *list).await;
+                    at_once.map_or(Heard::Installing(package), told)
+                }
+                else => told((&mut *list).await),
+            }
+        };
+        tokio::time::timeout(limit, heard)
+            .await
+            .unwrap_or(Heard::Nothing)
     }
 }
 
@@ -278,6 +310,62 @@ impl Listed {
             Some(before) => format!("{before}; {why}"),
             None => why,
         });
+    }
+}
+
+/// The pages of a server's list that were read.
+#[derive(Default)]
+struct PagesRead {
+    all: Listed,
+    /// What is in `all`, by name.
+    known: HashSet<String>,
+    /// Where pages began.
+    cursors: HashSet<String>,
+}
+
+impl PagesRead {
+    /// Takes a page in, whose number is `page`, from 1. Returns where the next one begins; `None` when there is none to be read.
+    fn take(
+        &mut self,
+        page: usize,
+        read: Result<Items, NotAPage>,
+        listing: Listing,
+    ) -> Option<String> {
+        let all = &mut self.all;
+        let read = match read {
+            Ok(read) => read,
+            Err(why) => {
+                all.lacks(format!("page {page}: {why}"));
+                return None;
+            }
+        };
+        // Each thing once: a page may come twice.
+        let new = read.items.into_iter();
+        let new = new.filter(|(name, _)| self.known.insert(name.clone()));
+        all.items.extend(new.map(|(_, item)| item));
+        if read.unnamed > 0 {
+            let (unnamed, method) = (read.unnamed, listing.method());
+            all.lacks(format!(
+                "{unnamed} of what it lists for `{method}` has no name"
+            ));
+        }
+        if let Some(odd) = read.odd_cursor {
+            all.lacks(format!(
+                "its list goes on, but its `nextCursor` is no text: {odd}"
+            ));
+        }
+        let next = read.next?;
+        if !self.cursors.insert(next.clone()) {
+            all.lacks(format!(
+                "its list does not end: the `nextCursor` of page {page} was there before"
+            ));
+            return None;
+        }
+        if page >= MAX_PAGES {
+            all.lacks(format!("its list has more than {MAX_PAGES} pages"));
+            return None;
+        }
+        Some(next)
     }
 }
 

@@ -32,7 +32,11 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// A call whose arguments may have to be set.
 #[derive(Debug)]
-pub(crate) struct BoundCall {
+pub(crate) struct BoundCall<'a> {
+    /// What its caller gets to see of the server's tools.
+    pub(crate) view: &'a ToolView,
+    /// The request as its client has sent it.
+    pub(crate) message: &'a [u8],
     /// The tool.
     pub(crate) tool: String,
     /// What is added if the tool takes all of it.
@@ -69,9 +73,7 @@ impl Gateway {
         &self,
         session: &Arc<Session>,
         connection: &Arc<WorkerConnection>,
-        view: &ToolView,
-        call: &BoundCall,
-        message: &[u8],
+        call: &BoundCall<'_>,
         response_stream: &mut ResponseStream,
     ) -> Result<Option<Bytes>, NotBound> {
         let known = connection.known_tools(connection.plan().words_for(session.is_stateless()));
@@ -88,7 +90,7 @@ impl Gateway {
                 read?
             }
         };
-        let verdict = view.verdict(&list);
+        let verdict = call.view.verdict(&list);
         let binding = verdict.as_ref().and_then(|verdict| verdict.of(&call.tool));
         // A tool that its server does not list may be one by another name: nothing is known to be set for it.
         let binding =
@@ -104,7 +106,7 @@ impl Gateway {
         if additions.is_empty() {
             return Ok(None);
         }
-        let added = with_additions(message, &additions);
+        let added = with_additions(call.message, &additions);
         added
             .map(Some)
             .map_err(|why| NotBound::Refused(why.to_string()))

@@ -67,7 +67,7 @@ pub use open_session::Initialized;
 pub use packages::Install;
 pub use response_stream::{Next, ResponseStream, TimeLimit, WorkerRoute};
 pub use rules::Finding;
-pub use service::Records;
+pub use service::{Observers, Records};
 pub use session_table::SessionTable;
 pub use state::{Gateway, WeakGateway};
 pub use stateless::{StatelessCallers, Wants};

@@ -14,7 +14,7 @@ use crate::held;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::routing::RuntimeConfig;
-use crate::session::{Session, SessionId, SessionKind};
+use crate::session::{Session, SessionId, SessionIdentity, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// A new session and what to tell its client.
@@ -82,7 +82,14 @@ impl Gateway {
         let account = self.state.ledger.account(&principal.tenant);
         let charge = account.charge(held::Kind::Session, Session::weight(&client))?;
         let kind = SessionKind::of_client(&server);
-        let session = Session::new(kind, no, id, principal, server, client, charge);
+        let identity = SessionIdentity {
+            no,
+            id,
+            principal,
+            server,
+            client,
+        };
+        let session = Session::new(kind, identity, charge);
         let session = Arc::new(session.with_config(config));
         let pending = PendingSession::enter(table, &session)?;
         let info = if session.is_with_all() {

@@ -17,11 +17,11 @@ use super::tool_view::ToolView;
 use crate::bridge::{
     Listing, NotAdded, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
 };
-use crate::pool::Warmth;
+use crate::pool::{Lease, Warmth};
 use crate::protocol::{Envelope, Failure, Method, Reason, code, result_response};
 use crate::session::{Reserved, Session};
 use crate::tenancy::ClientConfig;
-use crate::upstream::{Called, SessionRequest, WorkerConnection, error_response};
+use crate::upstream::{Asked, Called, WorkerConnection, WorkerLauncher, error_response};
 
 /// How often a call is offered to another worker because the one it got had just ended. Nothing
 /// of it had reached that one, so that offering it again is safe.
@@ -126,93 +126,30 @@ impl Gateway {
             response_stream.outbox.answer(answer, false);
             return Ok(());
         }
-        let mut added = None;
-        let mut bound = None;
+        let mut prepared = Prepared {
+            session,
+            config,
+            envelope,
+            view,
+            added: Added::Nothing,
+            arrived: None,
+        };
         if let Some(view) = view {
             let config = config.or(session.config.as_ref());
             let own = config.map(|config| &**config);
             match added_to(view, message, envelope, own, &self.state.tools)? {
-                Ok(Added::Nothing) => {}
-                Ok(Added::Message(message)) => added = Some(message),
-                Ok(Added::Bound(call)) => bound = Some((view, call)),
+                Ok(added) => prepared.added = added,
                 Err(why) => {
                     refuse(response_stream, envelope, &why.to_string());
                     return Ok(());
                 }
             }
         }
-        let arrived = self.state.workers.trace().map(|_| Instant::now());
+        prepared.arrived = self.state.workers.trace().map(|_| Instant::now());
         for _ in 0..MAX_OFFERS {
-            if response_stream.has_client
-                && self.lacks_roots(session, config).await?
-                && self.roots_for(session, envelope, response_stream).await
-            {
-                return Ok(());
-            }
-            let near = response_stream.prefers;
-            let lease = match response_stream.take_lease() {
-                Some(lease) => lease,
-                None => {
-                    let leased =
-                        self.lease_near(session, config, near, &mut response_stream.waited);
-                    leased.await?.1
-                }
-            };
-            let connection = Arc::clone(lease.worker());
-            if response_stream.has_client && !self.settle_roots(session, &connection).await {
-                // The server has just turned out to ask for roots.
-                drop(lease);
-                if self.roots_for(session, envelope, response_stream).await {
-                    return Ok(());
-                }
-                continue;
-            }
-            if session.is_stateless() && !response_stream.fits(connection.plan().handshake.era) {
-                let why = format!(
-                    "server `{}` has just turned out to be spoken to otherwise",
-                    session.server
-                );
-                let failure = Failure::new(Reason::PoolExhausted, why);
-                return Err(failure.retry_after(Duration::from_millis(100)));
-            }
-            if let Some((view, call)) = &bound {
-                let bound = self.bound(session, &connection, view, call, message, response_stream);
-                match bound.await {
-                    Ok(message) => added = message,
-                    Err(NotBound::Gone) => continue,
-                    Err(NotBound::Failed(failure)) => return Err(failure),
-                    Err(NotBound::Refused(why)) => {
-                        refuse(response_stream, envelope, &why);
-                        return Ok(());
-                    }
-                }
-            }
-            let read_again = match &added {
-                Some(added) => Some(
-                    Envelope::parse(added)
-                        .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
-                ),
-                None => None,
-            };
-            let envelope = read_again.as_ref().unwrap_or(envelope);
-            let asked = SessionRequest {
-                session: &**session,
-                is_new_here: self.attach(session, &connection),
-                envelope,
-                arrived,
-                level: response_stream.level,
-                tool_filter: view.and_then(|view| view.filter_for(envelope)),
-            };
-            match connection.call(asked, Some(lease), &response_stream.outbox) {
-                Ok(Called::Sent(call, at)) => {
-                    response_stream.opened(connection, call, at);
-                    return Ok(());
-                }
-                Ok(Called::Answered) => return Ok(()),
-                Err(refused) => match not_asked(session, refused) {
-                    NotBound::Failed(failure) => return Err(failure),
-                    NotBound::Gone | NotBound::Refused(_) => {}
-                },
+            match self.offer(&prepared, response_stream).await? {
+                Offered::Settled => return Ok(()),
+                Offered::NotTaken => {}
             }
         }
         let why = format!(
@@ -220,6 +157,119 @@ impl Gateway {
             session.server
         );
         Err(Failure::new(Reason::WorkerExited, why).retry_after(Duration::from_secs(1)))
+    }
+
+    /// Gets a worker for the request and hands it over, once the roots that the worker would ask for are known, and what is set
+    /// for callers of its tools is.
+    ///
+    /// # Errors
+    /// Whatever keeps a worker from being had, as a [`Failure`] for the caller.
+    ///
+    /// # Cancel-Safety
+    /// As [`Gateway::request`].
+    async fn offer(
+        &self,
+        prepared: &Prepared<'_>,
+        response_stream: &mut ResponseStream,
+    ) -> Result<Offered, Failure> {
+        let Prepared {
+            session,
+            config,
+            envelope,
+            ..
+        } = *prepared;
+        if response_stream.has_client
+            && self.lacks_roots(session, config).await?
+            && self.roots_for(session, envelope, response_stream).await
+        {
+            return Ok(Offered::Settled);
+        }
+        let near = response_stream.prefers;
+        let lease = match response_stream.take_lease() {
+            Some(lease) => lease,
+            None => {
+                let leased = self.lease_near(session, config, near, &mut response_stream.waited);
+                leased.await?.1
+            }
+        };
+        let connection = Arc::clone(lease.worker());
+        if response_stream.has_client && !self.settle_roots(session, &connection).await {
+            // The server has just turned out to ask for roots.
+            drop(lease);
+            let waits = self.roots_for(session, envelope, response_stream).await;
+            return Ok(match waits {
+                true => Offered::Settled,
+                false => Offered::NotTaken,
+            });
+        }
+        if session.is_stateless() && !response_stream.fits(connection.plan().handshake.era) {
+            return Err(spoken_to_otherwise(session));
+        }
+        let of_worker;
+        let changed = match &prepared.added {
+            Added::Nothing => None,
+            Added::Message(message) => Some(message),
+            Added::Bound(call) => {
+                let bound = self.bound(session, &connection, call, response_stream);
+                match bound.await {
+                    Ok(message) => {
+                        of_worker = message;
+                        of_worker.as_ref()
+                    }
+                    Err(NotBound::Gone) => return Ok(Offered::NotTaken),
+                    Err(NotBound::Failed(failure)) => return Err(failure),
+                    Err(NotBound::Refused(why)) => {
+                        refuse(response_stream, envelope, &why);
+                        return Ok(Offered::Settled);
+                    }
+                }
+            }
+        };
+        self.hand_over(prepared, changed, connection, lease, response_stream)
+    }
+
+    /// Hands the request, or what was made of it, to the worker of that lease.
+    ///
+    /// # Errors
+    /// The worker does not read its input, or the session has ended.
+    #[inline]
+    fn hand_over(
+        &self,
+        prepared: &Prepared<'_>,
+        changed: Option<&Bytes>,
+        connection: Arc<WorkerConnection>,
+        lease: Lease<WorkerLauncher>,
+        response_stream: &mut ResponseStream,
+    ) -> Result<Offered, Failure> {
+        let session = prepared.session;
+        let read_again = match changed {
+            Some(changed) => Some(
+                Envelope::parse(changed)
+                    .map_err(|error| Failure::new(Reason::Internal, error.to_string()))?,
+            ),
+            None => None,
+        };
+        let envelope = read_again.as_ref().unwrap_or(prepared.envelope);
+        let view = prepared.view;
+        let asked = Asked {
+            session: &**session,
+            is_new_here: self.attach(session, &connection),
+            envelope,
+            arrived: prepared.arrived,
+            level: response_stream.level,
+            tool_filter: view.and_then(|view| view.filter_for(envelope)),
+        };
+        match connection.call(asked, Some(lease), &response_stream.outbox) {
+            Ok(Called::Sent(call, at)) => {
+                response_stream.opened(connection, call, at);
+                Ok(Offered::Settled)
+            }
+            Ok(Called::Answered) => Ok(Offered::Settled),
+            Err(refused) => match not_asked(session, refused) {
+                NotBound::Failed(failure) => Err(failure),
+                NotBound::Gone | NotBound::Refused(_) => Ok(Offered::NotTaken),
+            },
+        }
     }
 
     /// Notes that the session is attached to that worker; false if it is already. The end of the session, and what its
@@ -342,14 +392,35 @@ impl Gateway {
     }
 }
 
+/// A request that no worker has yet.
+struct Prepared<'a> {
+    session: &'a Arc<Session>,
+    config: Option<&'a Arc<ClientConfig>>,
+    /// As its client has sent it.
+    envelope: &'a Envelope<'a>,
+    /// What the caller gets to see of the server's tools, if that is not all of them.
+    view: Option<&'a Arc<ToolView>>,
+    added: Added<'a>,
+    /// When it came, if that is recorded.
+    arrived: Option<Instant>,
+}
+
+/// What became of a request that was offered to a worker.
+enum Offered {
+    /// The worker has it; or it is answered, or waits for something that its client is asked.
+    Settled,
+    /// Nothing of it has reached a worker: another may have it.
+    NotTaken,
+}
+
 /// What is added to a request before a worker gets it.
-enum Added {
+enum Added<'a> {
     /// As it is.
     Nothing,
     /// With what is added.
     Message(Bytes),
     /// A call for which the worker's tools say what is added.
-    Bound(BoundCall),
+    Bound(BoundCall<'a>),
 }
 
 /// Why a call is answered as one whose parameters cannot be accepted.
@@ -369,13 +440,13 @@ enum NotCalled {
 /// What is added to a request; or why it cannot be made. A tool that
 /// is not for the caller is the same as one that never was; one whose name cannot be read is not
 /// passed on.
-fn added_to(
-    view: &ToolView,
-    message: &[u8],
+fn added_to<'a>(
+    view: &'a ToolView,
+    message: &'a [u8],
     envelope: &Envelope<'_>,
     config: Option<&ClientConfig>,
     tools: &KnownTools,
-) -> Result<Result<Added, NotCalled>, Failure> {
+) -> Result<Result<Added<'a>, NotCalled>, Failure> {
     let method = envelope.method.as_deref().unwrap_or_default();
     let tool = called_tool(method, envelope.params);
     match &tool {
@@ -389,14 +460,28 @@ fn added_to(
     }
     let additions = view.additions(tool.as_deref(), config)?;
     if let Some(tool) = tool.filter(|_| view.binds()) {
-        let tool = tool.into_owned();
-        return Ok(Ok(Added::Bound(BoundCall { tool, additions })));
+        let call = BoundCall {
+            view,
+            message,
+            tool: tool.into_owned(),
+            additions,
+        };
+        return Ok(Ok(Added::Bound(call)));
     }
     if additions.is_empty() {
         return Ok(Ok(Added::Nothing));
     }
     let added = with_additions(message, &additions);
     Ok(added.map(Added::Message).map_err(NotCalled::NotAdded))
+}
+
+/// Why a call is not made that was begun in the words of another era than its worker's.
+fn spoken_to_otherwise(session: &Session) -> Failure {
+    let why = format!(
+        "server `{}` has just turned out to be spoken to otherwise",
+        session.server
+    );
+    Failure::new(Reason::PoolExhausted, why).retry_after(Duration::from_millis(100))
 }
 
 /// Answers a request whose parameters cannot be accepted.

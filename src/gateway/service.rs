@@ -1,5 +1,6 @@
 //! The gateway as a whole: how it begins, what is in force, and what passes between a session and the workers that it has.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::gateway_event::EventSink;
@@ -34,15 +35,29 @@ pub struct Records {
     pub packages: Arc<Installer>,
 }
 
+/// Who is told what happens.
+pub struct Observers {
+    /// Where things are counted.
+    pub metrics: Arc<Metrics>,
+    /// Is told what the pool does.
+    pub pool: Arc<dyn Observer>,
+    /// Is told what happens to sessions, workers and packages.
+    pub events: Arc<dyn EventSink>,
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observers").finish_non_exhaustive()
+    }
+}
+
 impl Gateway {
     /// A gateway with the sessions of an earlier run, if any were kept, and a pool without workers.
     pub fn new(
         runtime: Arc<RuntimeConfig>,
         limits: Limits,
         guardian: Guardian,
-        metrics: Arc<Metrics>,
-        observer: Arc<dyn Observer>,
-        sink: Arc<dyn EventSink>,
+        observers: Observers,
         records: Records,
     ) -> Self {
         let Records {
@@ -63,9 +78,9 @@ impl Gateway {
             runtime,
             limits,
             guardian,
-            metrics,
-            observer,
-            sink,
+            metrics: observers.metrics,
+            observer: observers.pool,
+            sink: observers.events,
             store,
             dialects,
             trace,

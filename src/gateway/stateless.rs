@@ -30,7 +30,7 @@ use crate::held;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason, Revision};
 use crate::routing::RuntimeConfig;
-use crate::session::{Session, SessionId, SessionKind};
+use crate::session::{Session, SessionId, SessionIdentity, SessionKind};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// The messages that a client takes beside the answer to its request.
@@ -239,8 +239,14 @@ impl<'g> StatelessCallers<'g> {
         let (principal, server) = (principal.clone(), server.clone());
         let account = self.gateway.state.ledger.account(&principal.tenant);
         let charge = account.charge_anyway(held::Kind::Session, Session::weight(&client));
-        let session = Session::new(kind, no, id, principal, server, client, charge);
-        Ok(session)
+        let identity = SessionIdentity {
+            no,
+            id,
+            principal,
+            server,
+            client,
+        };
+        Ok(Session::new(kind, identity, charge))
     }
 
     /// In the words of which era a request of that caller has to be. A worker is started if that

@@ -23,10 +23,11 @@ use nix::sys::prctl::{set_child_subreaper, set_name, set_pdeathsig};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use serde::{Deserialize, Serialize};
 
-use crate::process::{close_from_3, end_descendants, keep_private, take_over};
+use crate::process::{close_from_3, end_descendants, keep_private, reap_one, take_over};
 
 /// First argument that makes this program the process above a command.
 pub(super) const ARGUMENT: &str = "__command";
@@ -140,7 +141,7 @@ fn prepare() -> io::Result<()> {
 /// Waits until the command has ended, or nobody wants it any more (`None`).
 fn until_the_end(leader: u32, socket: &OwnedFd, ends: &SignalFd) -> Option<ExitStatus> {
     loop {
-        while let Some((pid, status)) = reap_one() {
+        while let Some((pid, status)) = reap_one(WaitPidFlag::empty()) {
             if pid == leader {
                 return Some(ExitStatus::from_raw(status));
             }
@@ -157,21 +158,6 @@ fn until_the_end(leader: u32, socket: &OwnedFd, ends: &SignalFd) -> Option<ExitS
         }
         while let Ok(Some(_)) = ends.read_signal() {}
     }
-}
-
-/// One child that ended, and its raw status. Not by nix, which cannot express an end by a real-time signal.
-#[allow(
-    unsafe_code,
-    reason = "nix loses the pid when it does not know the signal"
-)]
-fn reap_one() -> Option<(u32, i32)> {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for an int for the whole call.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-    u32::try_from(pid)
-        .ok()
-        .filter(|&pid| pid > 0)
-        .map(|pid| (pid, status))
 }
 
 /// Ends this process by the signal that ended the command; or else the exit status to end with.

@@ -405,6 +405,7 @@ impl<L: Launcher> Inner<L> {
         effects
     }
 
+    /// What is to be done about an action once the lock is released, if anything is.
     fn effect(
         self: &Arc<Self>,
         core: &mut Core<L>,
@@ -412,59 +413,13 @@ impl<L: Launcher> Inner<L> {
         now: Instant,
     ) -> Option<Effect<L>> {
         match action {
-            Action::Start(id, key) => {
-                let spec = core.specs.get(&key).or(core.spare_specs.get(&key));
-                let spec = Arc::clone(spec?);
-                if let Some(worker) = core.policy.worker(id) {
-                    core.starts.insert(id, (worker.facts.server.clone(), now));
-                }
-                Some(Effect::Start(id, key, spec))
-            }
-            Action::Adopt(id, key) => {
-                // The handle is the spare's: the adopted worker comes with one of its own.
-                core.handles.remove(&id);
-                let spec = Arc::clone(core.specs.get(&key)?);
-                Some(Effect::Adopt(id, key, spec))
-            }
-            Action::Stop(id, reason) => {
-                let worker = core.policy.worker(id);
-                let server = worker.map(|worker| worker.facts.server.clone());
-                let room = worker.and_then(|worker| worker.makes_room_for.clone());
-                let makes_room_for = room.filter(|_| reason.is_eviction());
-                let stop = Stop {
-                    reason,
-                    makes_room_for,
-                    is_cut_short: worker.is_some_and(|worker| worker.is_cut_short),
-                };
-                Some(Effect::Stop(id, stop, server))
-            }
+            Action::Start(id, key) => core.start(id, key, now),
+            Action::Adopt(id, key) => core.adopt(id, key),
+            Action::Stop(id, reason) => Some(core.stop(id, reason)),
             Action::Hibernate(id) => Some(Effect::Hibernate(id)),
             Action::Wake(id) => Some(Effect::Wake(id)),
-            Action::Grant(ticket, id) => {
-                let worker = core.handles.get(&id)?.clone();
-                // Not before it is known who gets it: dropped here, it would wait for the lock.
-                let lease = |session| Lease {
-                    pool: Arc::clone(self),
-                    id,
-                    worker,
-                    session,
-                    served: false,
-                };
-                if core.asking == Some(ticket) {
-                    core.answer = Some(Ok(lease(core.asking_session)));
-                    return None;
-                }
-                let (session, tell) = core.waiting.remove(&ticket)?;
-                Some(Effect::Grant(tell, lease(session)))
-            }
-            Action::Refuse(ticket, refusal) => {
-                if core.asking == Some(ticket) {
-                    core.answer = Some(Err(refusal));
-                    return None;
-                }
-                let (_, tell) = core.waiting.remove(&ticket)?;
-                Some(Effect::Refuse(tell, refusal))
-            }
+            Action::Grant(ticket, id) => self.grant(core, ticket, id),
+            Action::Refuse(ticket, refusal) => core.refuse(ticket, refusal),
             Action::Gone {
                 worker,
                 server,
@@ -480,6 +435,30 @@ impl<L: Launcher> Inner<L> {
             }
             Action::Circuit(change) => Some(Effect::Circuit(change)),
         }
+    }
+
+    #[inline]
+    fn grant(
+        self: &Arc<Self>,
+        core: &mut Core<L>,
+        ticket: TicketId,
+        id: WorkerId,
+    ) -> Option<Effect<L>> {
+        let worker = core.handles.get(&id)?.clone();
+        // Not before it is known who gets it: dropped here, it would wait for the lock.
+        let lease = |session| Lease {
+            pool: Arc::clone(self),
+            id,
+            worker,
+            session,
+            served: false,
+        };
+        if core.asking == Some(ticket) {
+            core.answer = Some(Ok(lease(core.asking_session)));
+            return None;
+        }
+        let (session, tell) = core.waiting.remove(&ticket)?;
+        Some(Effect::Grant(tell, lease(session)))
     }
 
     fn carry_out(&self, effects: Vec<Effect<L>>) {
@@ -502,6 +481,46 @@ impl<L: Launcher> Inner<L> {
                 Effect::Circuit(change) => self.observer.circuit(&change),
             }
         }
+    }
+}
+
+impl<L: Launcher> Core<L> {
+    fn start(&mut self, id: WorkerId, key: PoolKey, now: Instant) -> Option<Effect<L>> {
+        let spec = self.specs.get(&key).or(self.spare_specs.get(&key));
+        let spec = Arc::clone(spec?);
+        if let Some(worker) = self.policy.worker(id) {
+            self.starts.insert(id, (worker.facts.server.clone(), now));
+        }
+        Some(Effect::Start(id, key, spec))
+    }
+
+    fn adopt(&mut self, id: WorkerId, key: PoolKey) -> Option<Effect<L>> {
+        // Who it was is not who it will be.
+        self.handles.remove(&id);
+        let spec = Arc::clone(self.specs.get(&key)?);
+        Some(Effect::Adopt(id, key, spec))
+    }
+
+    fn stop(&self, id: WorkerId, reason: StopReason) -> Effect<L> {
+        let worker = self.policy.worker(id);
+        let server = worker.map(|worker| worker.facts.server.clone());
+        let room = worker.and_then(|worker| worker.makes_room_for.clone());
+        let makes_room_for = room.filter(|_| reason.is_eviction());
+        let stop = Stop {
+            reason,
+            makes_room_for,
+            is_cut_short: worker.is_some_and(|worker| worker.is_cut_short),
+        };
+        Effect::Stop(id, stop, server)
+    }
+
+    fn refuse(&mut self, ticket: TicketId, refusal: Refusal) -> Option<Effect<L>> {
+        if self.asking == Some(ticket) {
+            self.answer = Some(Err(refusal));
+            return None;
+        }
+        let (_, tell) = self.waiting.remove(&ticket)?;
+        Some(Effect::Refuse(tell, refusal))
     }
 }
 

@@ -51,25 +51,10 @@ fn pool(limits: Limits) -> (Pool<Fake>, Arc<Fake>) {
 
 fn want(n: u8) -> AcquireRequest<()> {
     let facts = KeyFacts {
-        tenant: TenantId::new("t"),
-        tenant_weight: 1,
         tenant_max_workers: 8,
-        server: ServerName::new("s"),
-        server_max_workers: 0,
-        max_in_flight: 1,
-        max_of_session: 1,
-        max_workers_per_key: 1,
-        lineage: None,
-        lineage_if_declined: None,
-        siblings: None,
-        one_of_siblings: false,
-        caller_configured: false,
-        exclusive: false,
-        max_requests: 0,
         idle_timeout: Duration::from_secs(60),
         max_lifetime: Duration::from_secs(3600),
-        is_spare: false,
-        spare: None,
+        ..KeyFacts::neutral(TenantId::new("t"), ServerName::new("s"))
     };
     AcquireRequest {
         key: PoolKey([n; 16]),

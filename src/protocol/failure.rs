@@ -9,6 +9,9 @@ use super::writer::error_response;
 use crate::held::Full;
 use crate::ids::RequestId;
 
+/// How soon whoever comes to a stdiopool that shuts down is told to try again.
+const RETRY_DRAINED: Duration = Duration::from_secs(5);
+
 /// A failure on its way to a caller: what happened, why, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -38,6 +41,11 @@ impl Failure {
             details: None,
             request: None,
         }
+    }
+
+    /// What whoever comes is told while stdiopool shuts down.
+    pub fn draining() -> Self {
+        Self::new(Reason::Draining, "stdiopool is shutting down").retry_after(RETRY_DRAINED)
     }
 
     /// Says that a retry after `wait` may succeed.

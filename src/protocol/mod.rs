@@ -13,7 +13,9 @@ mod failure;
 mod host;
 mod id_scanner;
 mod method;
+mod object;
 mod outcomes;
+mod pointer;
 mod portable;
 mod repair;
 mod revision;
@@ -29,9 +31,11 @@ pub use failure::Failure;
 pub use host::{host_name, is_loopback_name};
 pub use id_scanner::{IdScanner, MAX_ID_LEN, Scanned};
 pub use method::{Method, Since};
+pub(crate) use object::members_of;
 pub use outcomes::{
-    ApiReason, CommandEnd, ExitClass, ExitReason, FailureStatus, FaultKind, Reason,
+    ApiReason, CommandEnd, ExitClass, ExitReason, FailureStatus, FaultKind, HttpRefusal, Reason,
 };
+pub(crate) use pointer::{name_of, step_to};
 pub use portable::{NotPortable, portable};
 pub use repair::{
     Broken, Flaw, Joined, Line, LongLine, MAX_UNNAMED, Mended, MessageLines, Says, is_usual_error,

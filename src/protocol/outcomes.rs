@@ -146,11 +146,6 @@ impl Reason {
     pub const fn may_be_logged(self) -> bool {
         !matches!(self, Self::ConfigInvalid)
     }
-
-    /// How a command ends to which that is said.
-    pub const fn ends_command(self) -> CommandEnd {
-        CommandEnd::Failed
-    }
 }
 
 macro_rules! faults {
@@ -197,6 +192,41 @@ faults! {
     MissingCapability = 400, code::MISSING_CAPABILITY;
     /// The revision is not served.
     UnsupportedVersion = 400, code::UNSUPPORTED_VERSION;
+}
+
+macro_rules! http_refusals {
+    ($($(#[doc = $doc:literal])* $variant:ident = $status:literal;)*) => {
+        /// Why nothing of a request is looked at but its head, where HTTP has a status for that. A message says
+        /// [`Reason::InvalidRequest`] then.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum HttpRefusal { $($(#[doc = $doc])* $variant,)* }
+
+        impl HttpRefusal {
+            /// Every refusal, in the table's order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The HTTP status.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// When it is given, for people.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),*),)* }
+            }
+        }
+    };
+}
+
+http_refusals! {
+    /// The head or the length of the body can be read in two ways, or the host is missing.
+    Ambiguous = 400;
+    /// `Expect` says something else than `100-continue` (RFC 9110, 10.1.1).
+    Expectation = 417;
+    /// `Transfer-Encoding` names a coding that is not understood (RFC 9112, 6.1).
+    Coding = 501;
+    /// The peer has as many connections as it may. What is told is no message.
+    Connections = 503;
 }
 
 macro_rules! exits {

@@ -28,7 +28,8 @@ fn document() -> String {
     for reason in Reason::ALL {
         let row = (reason.as_str(), reason.http_status(), reason.rpc_code());
         let answer = reason.status_of_answer(FailureStatus::Auto);
-        let (exit, about) = (reason.ends_command() as u8, cell(reason.about()));
+        // Whichever it is, a command that is told it has failed.
+        let (exit, about) = (CommandEnd::Failed as u8, cell(reason.about()));
         writeln!(
             text,
             "| `{}` | {} | {answer} | {} | {exit} | {about} |",
@@ -40,6 +41,11 @@ fn document() -> String {
     for fault in FaultKind::ALL {
         let (status, code) = (fault.http_status(), fault.rpc_code());
         writeln!(text, "| {status} | {code} | {} |", cell(fault.about())).expect("in memory");
+    }
+    text.push_str("\n## Requests of which nothing but the head is looked at\n\nThe reason is `invalid_request`, where there is an error.\n\n| HTTP | when |\n| --- | --- |\n");
+    for refusal in HttpRefusal::ALL {
+        let about = cell(refusal.about());
+        writeln!(text, "| {} | {about} |", refusal.http_status()).expect("in memory");
     }
     text.push_str("\n## Workers that end\n\nThe label `reason` of `stdiopool_worker_exits_total`, and `reason` of events and of workers that have ended.\n\n| reason | kind | when |\n| --- | --- | --- |\n");
     for exit in ExitReason::ALL {
@@ -91,12 +97,15 @@ fn the_tables_of_outcomes_are_a_contract() {
     for reason in Reason::ALL {
         let row = (reason.as_str(), reason.http_status(), reason.rpc_code());
         let answer = reason.status_of_answer(FailureStatus::Auto);
-        let exit = reason.ends_command() as u8;
+        let exit = CommandEnd::Failed as u8;
         writeln!(table, "{} {} {answer} {} {exit}", row.0, row.1, row.2).expect("in memory");
     }
     for fault in FaultKind::ALL {
         let row = (fault.http_status(), fault.rpc_code());
         writeln!(table, "{fault:?} {} {}", row.0, row.1).expect("in memory");
+    }
+    for refusal in HttpRefusal::ALL {
+        writeln!(table, "{refusal:?} {}", refusal.http_status()).expect("in memory");
     }
     for exit in ExitReason::ALL {
         writeln!(table, "{} {:?}", exit.as_str(), exit.class()).expect("in memory");
@@ -143,7 +152,7 @@ fn what_is_wrong_with_a_request_is_told_by_a_status_whatever_is_set() {
 }
 
 /// Statuses of errors that are named elsewhere, each with its reason: how often by file.
-const NAMED_ELSEWHERE: [(&str, usize); 7] = [
+const NAMED_ELSEWHERE: [(&str, usize); 6] = [
     // What has no status of its own in the table because the table's is no status.
     ("front/response/reply.rs", 1),
     ("admin/error.rs", 1),
@@ -153,8 +162,6 @@ const NAMED_ELSEWHERE: [(&str, usize); 7] = [
     ("front/response/reply.rs", 1),
     // Pages for people.
     ("front/api/oauth.rs", 2),
-    // What HTTP has a status for, and the table only `invalid_request`; and what has none.
-    ("front/net/request.rs", 3),
     // Readiness, for balancers; and a method that a path has not, which has no message.
     ("front/router.rs", 2),
 ];

@@ -30,6 +30,7 @@ mod request;
 mod roots;
 mod route;
 mod runtime_config;
+mod search;
 mod tool_list;
 
 pub use launch_forecast::LaunchForecast;

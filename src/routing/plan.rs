@@ -93,27 +93,16 @@ pub(crate) fn spares(
         return Ok(None);
     };
     let key = spare_key(name, &spec);
+    // No tenant's name is empty.
+    let nobody = TenantId::new("");
     let facts = KeyFacts {
-        // No tenant's name is empty.
-        tenant: TenantId::new(""),
         tenant_weight: 0,
-        tenant_max_workers: usize::MAX,
-        server: name.clone(),
         server_max_workers: server.max_workers,
-        max_in_flight: 1,
-        max_of_session: 1,
         max_workers_per_key: server.min_idle,
-        lineage: Some(lineage(name, &TenantId::new(""), b"", b"spare", None)),
-        lineage_if_declined: None,
-        siblings: None,
-        one_of_siblings: false,
-        caller_configured: false,
-        exclusive: false,
-        max_requests: 0,
-        idle_timeout: Duration::MAX,
+        lineage: Some(lineage(name, &nobody, b"", b"spare", None)),
         max_lifetime: server.max_lifetime,
         is_spare: true,
-        spare: None,
+        ..KeyFacts::neutral(nobody.clone(), name.clone())
     };
     let plan = StartPlan::new(runtime, name, server, spec, Handshake::of_spare(), metrics);
     Ok(Some(AcquireRequest {

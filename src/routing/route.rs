@@ -3,20 +3,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::introduction::Introduction;
 use super::knowledge::Knowledge;
-use super::plan::{StartPlan, spare_key};
+use super::plan::StartPlan;
 use super::request::RouteRequest;
-use super::roots::RootsSlot;
 use super::runtime_config::RuntimeConfig;
+use super::search::Search;
 use crate::bridge::Era;
-use crate::config::{Interactive, Share};
+use crate::config::Share;
 use crate::held::{Charge, Kind, Ledger, charged};
-use crate::ids::{Lineage, PoolKey, ServerName, TenantId};
-use crate::pool::{KeyFacts, share_of_session};
+use crate::ids::{PoolKey, ServerName, TenantId};
+use crate::pool::KeyFacts;
 use crate::protocol::{Failure, Reason};
 use crate::telemetry::Metrics;
-use crate::tenancy::{self, ClientConfig, caller_of, lineage, pool_key};
+use crate::tenancy::ClientConfig;
 
 /// What a route takes beside what its worker is started with, in bytes.
 const ROUTE_BYTES: usize = 2 << 10;
@@ -81,139 +80,37 @@ impl Route {
         runtime: &RuntimeConfig,
         request: &RouteRequest<'_>,
         knowledge: &Knowledge,
-        (metrics, room): (&Metrics, Room<'_>),
+        metrics: &Metrics,
+        room: Room<'_>,
     ) -> Result<Self, Failure> {
-        let Knowledge {
-            dialects,
-            roots,
-            one_at_a_time,
-            ..
-        } = knowledge;
-        let config = &runtime.config;
-        let (name, tenant) = (request.server, request.tenant());
+        let (config, name) = (&runtime.config, request.server);
         let unknown = || Failure::new(Reason::NotFound, format!("no server `{name}`"));
         let server = config.servers.get(name).ok_or_else(unknown)?;
-        let user = request.principal;
-        let fingerprint = request.session_fingerprint;
-        let own = request.config.map(|config| &**config);
-        let resolved = runtime.resolver.resolve(user, name, fingerprint, own);
-        let spec = resolved.await?;
-        // Where it makes no difference, what becomes of it is its tenant's.
-        let is_callers = match own {
-            None => false,
-            Some(_) => {
-                let plain = runtime
-                    .resolver
-                    .resolve(user, name, fingerprint, None)
-                    .await;
-                !plain.is_ok_and(|plain| plain.fingerprint() == spec.fingerprint())
-            }
+        let search = Search {
+            runtime,
+            request,
+            knowledge,
+            server,
         };
+        let launch = search.launch().await?;
         // The bytes of what a worker is started with, and of what the caller sets once more.
-        let bytes = ROUTE_BYTES + spec.bytes() + own.map_or(0, ClientConfig::bytes);
-        let account = room.ledger.account(tenant);
+        let own = search.own_config().map_or(0, ClientConfig::bytes);
+        let bytes = ROUTE_BYTES + launch.spec.bytes() + own;
+        let account = room.ledger.account(request.tenant());
         let charge = charged(&account, Kind::Route, bytes, room.make).map_err(Failure::from)?;
+        // First: what is learnt from here on has the route worked out again.
         let edition = knowledge.edition();
         let program = runtime.program(name).ok_or_else(unknown)?;
-        let (era, era_is_certain) = dialects.for_client(program, request.is_stateless);
-        let introduced = Introduction::of(request, server, &spec, era);
-        let is_exclusive = introduced.is_exclusive;
-        // A server's introduction does not change with each access token.
-        let lasting = spec.lasting_fingerprint();
-        let identity = pool_key(name, tenant, &lasting, &introduced.class, None);
-        let scope = (server.share != Share::Tenant).then_some(request.session_id);
-        let wants_roots = introduced.has_own_roots && roots.is_asking(program);
-        let known_roots = request.known_roots.filter(|_| wants_roots);
-        let known_roots = known_roots.and_then(|known| known());
-        let class = introduced.whole_class();
-        let way = pool_key(name, tenant, &spec.fingerprint(), &class, scope);
-        let caller = caller_of(server, user, fingerprint, own);
-        let place_of = |introduced: &Introduction| {
-            let lineage = lineage(name, tenant, &caller, &introduced.whole_class(), scope);
-            let has_slot = introduced.has_own_roots && server.share == Share::Tenant;
-            let slot = has_slot.then(|| {
-                let known = known_roots.as_ref().map(|roots| roots.digest());
-                roots.slot(tenant, lineage, known)
-            });
-            (slot, slot.map_or(lineage, RootsSlot::lineage))
-        };
-        let (roots_slot, lineage) = place_of(&introduced);
-        let key = roots_slot.map_or(way, |slot| slot.key(way));
-        let if_declined = (!era_is_certain).then(|| {
-            let other = Introduction::of(request, server, &spec, era.other());
-            place_of(&other).1
-        });
-        let settings = config.tenants.get(tenant);
-        let max_of_tenant = settings.and_then(|tenant| tenant.max_workers);
-        let tenant_max_workers = max_of_tenant.unwrap_or(config.pool.max_workers_per_tenant);
-        let is_single_use = server.share == Share::Request;
-        // Another request's process has nothing to do with it.
-        let is_followed = |lineage: &Lineage| (!is_single_use).then_some(*lineage);
-        let is_one_at_a_time = one_at_a_time.holds(server, tenant, name) && !is_single_use;
-        let siblings = tenancy::lineage(name, tenant, &caller, b"any client", scope);
-        let facts = KeyFacts {
-            tenant: tenant.clone(),
-            tenant_weight: settings.map_or(1, |tenant| tenant.weight),
-            tenant_max_workers,
-            server: name.clone(),
-            server_max_workers: server.max_workers,
-            max_in_flight: if is_single_use {
-                1
-            } else {
-                server.max_in_flight
-            },
-            max_of_session: match server.share {
-                Share::Tenant => share_of_session(server.max_in_flight),
-                // There are no others.
-                Share::Session | Share::Request => server.max_in_flight,
-            },
-            // A session whose state lives in one process cannot be served by another.
-            max_workers_per_key: if server.stateful || is_one_at_a_time {
-                1
-            } else if is_exclusive && request.is_stateless {
-                // Each serves one call at a time, and any can serve any.
-                tenant_max_workers.max(server.max_workers_per_key)
-            } else {
-                server.max_workers_per_key
-            },
-            lineage: is_followed(&lineage),
-            siblings: is_followed(&siblings),
-            one_of_siblings: is_one_at_a_time,
-            lineage_if_declined: if_declined.as_ref().and_then(is_followed),
-            caller_configured: is_callers,
-            exclusive: is_exclusive,
-            max_requests: if is_single_use {
-                1
-            } else {
-                server.max_requests
-            },
-            idle_timeout: server.idle_timeout,
-            max_lifetime: server.max_lifetime,
-            is_spare: false,
-            spare: (introduced.handshake.takes_spares() && spec.scratch.is_some())
-                .then(|| spare_key(name, &spec)),
-        };
-        let plan = StartPlan {
-            tenant: Some(tenant.clone()),
-            identity,
-            principal: Some(user.clone()),
-            client: request.config.cloned(),
-            is_callers,
-            session: fingerprint.to_owned(),
-            program,
-            era_is_certain,
-            asks_clients: server.interactive != Interactive::Never,
-            lacks_roots: wants_roots && known_roots.is_none(),
-            roots: known_roots,
-            is_one_at_a_time,
-            roots_slot,
-            ..StartPlan::new(runtime, name, server, spec, introduced.handshake, metrics)
-        };
+        let dialogue = search.dialogue(program, &launch.spec);
+        let identity = search.identity(&launch.spec, &dialogue);
+        let facts = search.facts(&launch, &dialogue, &identity);
+        let is_one_at_a_time = facts.one_of_siblings;
+        let plan = search.plan(launch, dialogue, &identity, is_one_at_a_time, metrics);
         Ok(Self {
             generation: runtime.generation,
             edition,
             share: server.share,
-            key,
+            key: identity.key,
             facts: Arc::new(facts),
             plan: Arc::new(plan),
             reconsidered: AtomicBool::new(false),

@@ -34,6 +34,6 @@ pub use replay::{EventId, Replay};
 
 pub(crate) use directory::{Directory, MAX_SESSIONS, TooMany};
 pub(crate) use ended::{Ended, session_not_found};
-pub(crate) use record::{Scope, SessionKind};
+pub(crate) use record::{Scope, SessionIdentity, SessionKind};
 pub(crate) use reserved::Reserved;
 pub(crate) use roots::SELF;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::id::SessionId;
-use super::record::{Session, SessionKind};
+use super::record::{Session, SessionIdentity, SessionKind};
 use crate::bridge::{ClientInfo, Level, SessionNo};
 use crate::held::{Account, Kind as MemoryKind};
 use crate::ids::{ServerName, TenantId};
@@ -78,7 +78,14 @@ pub(crate) fn revive(
     let revision = Revision::parse(&row.revision)?;
     let charge = account.charge_anyway(MemoryKind::Session, Session::weight(&client));
     let kind = SessionKind::of_client(&server);
-    let session = Session::new(kind, no, id, principal, server, client, charge);
+    let identity = SessionIdentity {
+        no,
+        id,
+        principal,
+        server,
+        client,
+    };
+    let session = Session::new(kind, identity, charge);
     let mut session = session.with_config(config);
     session.created = row.created;
     session.agree(revision);

@@ -116,6 +116,20 @@ pub struct Session {
     state: Mutex<State>,
 }
 
+/// Whose a session is, and what it is called.
+pub(crate) struct SessionIdentity {
+    /// Names it to workers.
+    pub(crate) no: SessionNo,
+    /// Names it to its client.
+    pub(crate) id: SessionId,
+    /// Who has opened it.
+    pub(crate) principal: Principal,
+    /// The server that it is with.
+    pub(crate) server: ServerName,
+    /// How its client introduced itself.
+    pub(crate) client: ClientInfo,
+}
+
 #[derive(Debug)]
 struct State {
     revision: Revision,
@@ -134,15 +148,14 @@ struct State {
 
 impl Session {
     /// A session of that kind and tenant, which takes what was charged for its [`weight`](Self::weight).
-    pub(crate) fn new(
-        kind: SessionKind,
-        no: SessionNo,
-        id: SessionId,
-        principal: Principal,
-        server: ServerName,
-        client: ClientInfo,
-        charge: Charge,
-    ) -> Self {
+    pub(crate) fn new(kind: SessionKind, identity: SessionIdentity, charge: Charge) -> Self {
+        let SessionIdentity {
+            no,
+            id,
+            principal,
+            server,
+            client,
+        } = identity;
         let account = charge.account().clone();
         let subscriptions = Subscriptions::new(account.nothing(Kind::Subscription));
         let is_asked = matches!(kind, SessionKind::Client | SessionKind::Aggregate(_));

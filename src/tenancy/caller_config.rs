@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use super::client_config::ClientConfig;
 use super::resolver::Resolver;
-use super::values::{MAX_MISFITS, Misfit, Schema, escaped, refused};
+use super::values::{MAX_MISFITS, Misfit, Schema, refused};
 use crate::config::template::Reference;
 use crate::ids::{ServerName, TenantId};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, Reason, step_to};
 
 impl Resolver {
     /// The config that holds for a caller: the schema's defaults, what its tenant has set, what
@@ -123,7 +123,7 @@ impl Resolver {
             .into_iter()
             .find(|key| !server.client_config.contains(key))
         {
-            let pointer = format!("/{}", escaped(key));
+            let pointer = format!("/{}", step_to(key));
             let message = format!(
                 "callers of server `{name}` cannot set `{key}`, at \"{pointer}\" (they may set {}; see `servers.{name}.client_config`)",
                 listed(&server.client_config)
@@ -139,7 +139,7 @@ impl Resolver {
                 "callers of server `{name}` cannot bring the secret `{secret}` (they may bring {}; see `servers.{name}.client_secrets`)",
                 listed(&server.client_secrets)
             );
-            return refuse(format!("/{}", escaped(secret)), message);
+            return refuse(format!("/{}", step_to(secret)), message);
         }
         Ok(())
     }
@@ -290,7 +290,7 @@ pub fn of_part(mut failure: Failure, server: &ServerName) -> Failure {
     else {
         return failure;
     };
-    let step = escaped(server.as_str());
+    let step = step_to(server.as_str());
     if let Some(Value::Array(errors)) = details.get_mut("errors") {
         for error in errors {
             let within = error["pointer"].as_str().unwrap_or_default();

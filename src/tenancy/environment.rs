@@ -73,77 +73,25 @@ impl Environment {
         config: &Config,
         own: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Self {
-        // What is not Unicode cannot be passed on; nothing named here is.
-        let text = |(name, value): (OsString, OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        let set = own.into_iter().filter_map(text);
-        let own: BTreeMap<String, String> = set.filter(|(_, value)| !value.is_empty()).collect();
-        let installs = own.iter().filter(|(name, _)| is_for_installs(name));
-        let installs: BTreeMap<String, String> = installs
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let own = |name: &str| own.get(name).cloned();
+        let own = Own::read(own);
         let is_personal = config.only_server.is_some();
-        let mut common = BTreeMap::new();
-        let mut set = |name: &str, value: String| common.insert(name.to_owned(), value);
-        set(
-            "PATH",
-            own("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned()),
-        );
-        set(
-            "LANG",
-            own("LANG").unwrap_or_else(|| DEFAULT_LANG.to_owned()),
-        );
-        let home = own("HOME").map(PathBuf::from);
-        if is_personal && let Some(home) = &home {
-            set("HOME", home.display().to_string());
-        }
-        let caches = [
-            ("npm_config_cache", ".npm", false),
-            ("UV_CACHE_DIR", ".cache/uv", false),
-            (PYTHONS, PYTHONS_BELOW_HOME, false),
-        ];
-        let caches = caches.into_iter().filter(|_| is_personal);
-        let settings = [
-            ("npm_config_userconfig", ".npmrc", true),
-            ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
-        ];
-        for (name, below_home, is_file) in caches.chain(settings) {
-            let usual = || {
-                let path = home.as_ref()?.join(below_home);
-                // A file that is named must be there; a folder is made when it is needed.
-                (!is_file || path.is_file()).then(|| path.display().to_string())
-            };
-            // npm takes both cases.
-            let own = own(name).or_else(|| own(&name.to_ascii_uppercase()));
-            if let Some(value) = own.or_else(usual) {
-                set(name, value);
-            }
-        }
-        let pythons = own(PYTHONS).or_else(|| {
-            let below = home.as_ref()?.join(PYTHONS_BELOW_HOME);
-            Some(below.display().to_string())
-        });
-        if is_personal {
-            for (name, value) in &installs {
-                set(name, value.clone());
-            }
-        }
+        let installs = own.of_installs();
+        let mut common = own.of_every_process(is_personal);
+        common.extend(own.of_launchers(is_personal));
         for (name, value) in &installs {
-            if names_public_registry(name, value) {
-                set(name, value.clone());
+            if is_personal || names_public_registry(name, value) {
+                common.insert(name.clone(), value.clone());
             }
         }
         for name in &config.pool.pass_env {
-            if let Some(value) = own(name) {
-                set(name, value);
+            if let Some(value) = own.get(name) {
+                common.insert(name.clone(), value);
             }
         }
         Self {
             common,
             installs,
-            pythons,
+            pythons: own.pythons(),
             is_personal,
         }
     }
@@ -235,6 +183,88 @@ impl Environment {
             }
         }
         variables
+    }
+}
+
+/// stdiopool's own environment.
+struct Own {
+    variables: BTreeMap<String, String>,
+    home: Option<PathBuf>,
+}
+
+impl Own {
+    /// Reads what is set. What is not Unicode cannot be passed on; nothing named here is.
+    fn read(own: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let set = own.into_iter().filter_map(text);
+        let variables: BTreeMap<String, String> =
+            set.filter(|(_, value)| !value.is_empty()).collect();
+        let home = variables.get("HOME").map(PathBuf::from);
+        Self { variables, home }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+
+    /// What configures installers, or names proxies.
+    fn of_installs(&self) -> BTreeMap<String, String> {
+        let installs = self.variables.iter();
+        let installs = installs.filter(|(name, _)| is_for_installs(name));
+        installs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// What every process needs; HOME only where it is the user's own.
+    fn of_every_process(&self, is_personal: bool) -> BTreeMap<String, String> {
+        let or = |name: &str, without: &str| self.get(name).unwrap_or_else(|| without.to_owned());
+        let mut common = BTreeMap::from([
+            ("PATH".to_owned(), or("PATH", DEFAULT_PATH)),
+            ("LANG".to_owned(), or("LANG", DEFAULT_LANG)),
+        ]);
+        if is_personal && let Some(home) = &self.home {
+            common.insert("HOME".to_owned(), home.display().to_string());
+        }
+        common
+    }
+
+    /// Where launchers have their settings and, where they are the user's own, their caches: as is set, else at the usual places
+    /// below HOME.
+    fn of_launchers(&self, is_personal: bool) -> impl Iterator<Item = (String, String)> {
+        let caches = [
+            ("npm_config_cache", ".npm", false),
+            ("UV_CACHE_DIR", ".cache/uv", false),
+            (PYTHONS, PYTHONS_BELOW_HOME, false),
+        ];
+        let caches = caches.into_iter().filter(move |_| is_personal);
+        let settings = [
+            ("npm_config_userconfig", ".npmrc", true),
+            ("UV_CONFIG_FILE", ".config/uv/uv.toml", true),
+        ];
+        caches
+            .chain(settings)
+            .filter_map(|(name, below_home, is_file)| {
+                let usual = || {
+                    let path = self.home.as_ref()?.join(below_home);
+                    // A file that is named must be there; a folder is made when it is needed.
+                    (!is_file || path.is_file()).then(|| path.display().to_string())
+                };
+                // npm takes both cases.
+                let own = self.get(name);
+                let own = own.or_else(|| self.get(&name.to_ascii_uppercase()));
+                Some((name.to_owned(), own.or_else(usual)?))
+            })
+    }
+
+    /// Where Pythons of uv's are.
+    fn pythons(&self) -> Option<String> {
+        self.get(PYTHONS).or_else(|| {
+            let below = self.home.as_ref()?.join(PYTHONS_BELOW_HOME);
+            Some(below.display().to_string())
+        })
     }
 }
 

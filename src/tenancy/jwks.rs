@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::JwkSet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::cause::innermost;
 use crate::config::KeySource;
 
 /// Largest set of keys, in bytes.
@@ -182,15 +183,9 @@ pub fn keys_problem(source: &KeySource) -> Option<String> {
 }
 
 async fn download(url: &url::Url) -> Result<Vec<u8>, KeysError> {
-    let told = |error: reqwest::Error| {
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        KeysError::Fetch {
-            url: url.clone(),
-            cause: cause.to_string(),
-        }
+    let told = |error: reqwest::Error| KeysError::Fetch {
+        url: url.clone(),
+        cause: innermost(&error),
     };
     let client = reqwest::Client::builder().timeout(TIMEOUT);
     // Keys that someone is sent elsewhere for are not the issuer's.

@@ -15,6 +15,7 @@
 mod authenticator;
 mod bound;
 mod caller_config;
+mod cause;
 mod checks;
 mod client_config;
 mod dry_run;
@@ -39,6 +40,7 @@ mod values;
 
 pub use authenticator::{Authenticator, Credentials};
 pub use caller_config::{advert_of_parts, of_part};
+pub(crate) use cause::innermost;
 pub use client_config::{ClientConfig, ConfigInput, HANDLE_PREFIX, MAX_CONFIG};
 pub use dry_run::DryRun;
 pub use environment::InstallEnvironment;

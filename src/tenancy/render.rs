@@ -7,11 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::principal::Principal;
-use super::values::escaped;
 use crate::config::Arg;
 use crate::config::template::{Piece, Reference, Template};
 use crate::launch::SecretFiles;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, Reason, step_to};
 
 /// The file of an access token; no secret can be called so.
 pub(super) const TOKEN_FILE: &str = "oauth:access_token";
@@ -174,7 +173,7 @@ fn missing(reference: &Reference) -> Failure {
     let failure = Failure::new(Reason::ConfigInvalid, message);
     match reference {
         Reference::Config(key) => {
-            let steps = key.split('.').map(|step| format!("/{}", escaped(step)));
+            let steps = key.split('.').map(|step| format!("/{}", step_to(step)));
             let pointer: String = steps.collect();
             let error = json!({ "pointer": pointer, "message": failure.message });
             failure.detail("errors", json!([error]))

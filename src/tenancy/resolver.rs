@@ -32,6 +32,14 @@ pub struct ResolverError {
     why: String,
 }
 
+/// Values of secrets, by their names.
+#[derive(Default)]
+struct FetchedSecrets {
+    secrets: BTreeMap<String, SecretString>,
+    /// Digests of those whose source may tell another value later.
+    sourced: BTreeMap<String, [u8; 32]>,
+}
+
 /// Works out what to start for whom, under one config.
 #[derive(Debug)]
 pub struct Resolver {
@@ -126,27 +134,8 @@ impl Resolver {
     ) -> Result<LaunchSpec, Failure> {
         let tenant = &user.tenant;
         let server = self.server(name)?;
-        let settings = self.config.tenants.get(tenant);
         let config = self.config_of(tenant, name, client).await?;
-        let (mut secrets, mut sourced) = (BTreeMap::new(), BTreeMap::new());
-        for secret in secrets_of(server) {
-            if let Some(own) = client.and_then(|client| client.secrets().get(&secret)) {
-                secrets.insert(secret, own.clone());
-                continue;
-            }
-            let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
-            if let Some(source) = source {
-                let has_default = server.use_of_secret(&secret) < SecretUse::Needed;
-                let fetched = self.secrets.fetch(tenant, &secret, source, has_default);
-                let Some(fetched) = fetched.await? else {
-                    continue;
-                };
-                if source.may_change() {
-                    sourced.insert(secret.clone(), digest(&fetched));
-                }
-                secrets.insert(secret, fetched);
-            }
-        }
+        let fetched = self.secrets_for(tenant, server, client).await?;
         let token = match &server.oauth {
             Some(oauth) if server.needs_token() => {
                 Some(self.grants.access_token(tenant, name, oauth).await?)
@@ -161,7 +150,7 @@ impl Resolver {
         let secret_root = self.secret_root(server)?;
         let values = Values {
             config: &config,
-            secrets: &secrets,
+            secrets: &fetched.secrets,
             token: token.as_ref(),
             secret_root: &secret_root,
             tenant: tenant.as_str(),
@@ -187,8 +176,41 @@ impl Resolver {
             let lasting = lasting.fingerprint();
             spec.token = Some(TokenMark { serial, lasting });
         }
-        spec.sourced = sourced;
+        spec.sourced = fetched.sourced;
         Ok(spec)
+    }
+
+    /// The secrets that a server's launch names: those that the caller brings itself, then those of its tenant.
+    ///
+    /// # Errors
+    /// A [`Failure`] when a secret that is needed cannot be had.
+    async fn secrets_for(
+        &self,
+        tenant: &TenantId,
+        server: &Server,
+        client: Option<&ClientConfig>,
+    ) -> Result<FetchedSecrets, Failure> {
+        let settings = self.config.tenants.get(tenant);
+        let mut found = FetchedSecrets::default();
+        for secret in secrets_of(server) {
+            if let Some(own) = client.and_then(|client| client.secrets().get(&secret)) {
+                found.secrets.insert(secret, own.clone());
+                continue;
+            }
+            let source = settings.and_then(|tenant| tenant.secrets.get(&secret));
+            if let Some(source) = source {
+                let has_default = server.use_of_secret(&secret) < SecretUse::Needed;
+                let fetched = self.secrets.fetch(tenant, &secret, source, has_default);
+                let Some(fetched) = fetched.await? else {
+                    continue;
+                };
+                if source.may_change() {
+                    found.sourced.insert(secret.clone(), digest(&fetched));
+                }
+                found.secrets.insert(secret, fetched);
+            }
+        }
+        Ok(found)
     }
 
     pub(super) fn server(&self, name: &ServerName) -> Result<&Server, Failure> {
@@ -236,22 +258,7 @@ impl Resolver {
         runs_as: Option<RunsAs>,
     ) -> Result<LaunchSpec, Failure> {
         let is_same_for_all = server.min_idle > 0;
-        let env = if is_same_for_all {
-            self.environment.without_folders()
-        } else {
-            self.environment.of(folders)
-        };
-        let mut env: BTreeMap<String, SecretString> = env
-            .into_iter()
-            .map(|(name, value)| (name, value.into()))
-            .collect();
-        for (name, template) in &server.env {
-            // In upper and lower case: of two, npm would take the one that is passed to all.
-            if is_of_npm(name) {
-                env.retain(|known, _| !is_one_variable(known, name));
-            }
-            env.insert(name.clone(), values.text(template)?);
-        }
+        let env = self.variables(server, values, folders)?;
         let cwd = match &server.cwd {
             Some(template) => self
                 .config
@@ -295,6 +302,33 @@ impl Resolver {
             redactor: Redactor::new(values.secrets.values().chain(values.token).cloned()),
             token: None,
         })
+    }
+
+    /// The environment of a server's processes.
+    fn variables(
+        &self,
+        server: &Server,
+        values: &Values<'_>,
+        folders: &Folders,
+    ) -> Result<BTreeMap<String, SecretString>, Failure> {
+        let is_same_for_all = server.min_idle > 0;
+        let env = if is_same_for_all {
+            self.environment.without_folders()
+        } else {
+            self.environment.of(folders)
+        };
+        let mut env: BTreeMap<String, SecretString> = env
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        for (name, template) in &server.env {
+            // In upper and lower case: of two, npm would take the one that is passed to all.
+            if is_of_npm(name) {
+                env.retain(|known, _| !is_one_variable(known, name));
+            }
+            env.insert(name.clone(), values.text(template)?);
+        }
+        Ok(env)
     }
 
     /// As whom the processes of a tenant run; `None` where they are not kept apart. One command is hosted for whoever

@@ -7,7 +7,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use crate::ids::{ServerName, TenantId};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, Reason, step_to};
 
 /// Steps back that the match of one pattern may take; a value that needs more does not fit.
 const MAX_BACKTRACKS: usize = 100_000;
@@ -114,7 +114,7 @@ fn misfit(error: jsonschema::ValidationError<'_>) -> Misfit {
             let at = dotted(&place);
             Misfit {
                 why: format!("`config{at}.{missing}` is required and has no value"),
-                pointer: format!("{place}/{}", escaped(missing)),
+                pointer: format!("{place}/{}", step_to(missing)),
                 missing: place.is_empty().then(|| missing.to_owned()),
             }
         }
@@ -157,11 +157,6 @@ fn has_slow_keyword(schema: &Value) -> bool {
         Value::Array(items) => items.iter().any(has_slow_keyword),
         _ => false,
     }
-}
-
-/// A step of a JSON pointer (RFC 6901, 3).
-pub(super) fn escaped(step: &str) -> String {
-    step.replace('~', "~0").replace('/', "~1")
 }
 
 fn dotted(pointer: &str) -> String {

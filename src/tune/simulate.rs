@@ -325,25 +325,13 @@ fn server_of(key: PoolKey) -> u16 {
 
 fn facts(workload: &Workload, setting: &Setting, call: Call) -> Arc<KeyFacts> {
     let server = &workload.servers[usize::from(call.server)];
+    let tenant = TenantId::new(format!("t{}", call.tenant));
     Arc::new(KeyFacts {
-        tenant: TenantId::new(format!("t{}", call.tenant)),
-        tenant_weight: 1,
         tenant_max_workers: 8,
-        server: ServerName::new(server.name.clone()),
-        server_max_workers: 0,
         max_in_flight: 32,
         max_of_session: 32,
-        max_workers_per_key: 1,
-        lineage: None,
-        lineage_if_declined: None,
-        siblings: None,
-        one_of_siblings: false,
-        caller_configured: false,
-        exclusive: false,
-        max_requests: 0,
         idle_timeout: setting.idle_timeout,
         max_lifetime: Duration::from_secs(86_400),
-        is_spare: false,
-        spare: None,
+        ..KeyFacts::neutral(tenant, ServerName::new(server.name.clone()))
     })
 }

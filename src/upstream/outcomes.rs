@@ -14,13 +14,11 @@ use crate::protocol::{ExitReason, Failure, Reason};
 
 /// How soon a refused caller is told to try again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How soon whoever comes to a pool that ends is told to try again.
-const RETRY_DRAINED: Duration = Duration::from_secs(5);
 
 /// The failure for a caller whose request for a slot was refused.
 pub(crate) fn refused(refusal: &Refusal) -> Failure {
     let (reason, retry_after) = match refusal {
-        Refusal::Draining => (Reason::Draining, Some(RETRY_DRAINED)),
+        Refusal::Draining => return Failure::draining(),
         Refusal::QueueFull { .. } => (Reason::PoolExhausted, Some(RETRY)),
         Refusal::QueueShare { .. } => (Reason::TenantLimit, Some(RETRY)),
         Refusal::SessionShare { .. } => (Reason::Busy, Some(RETRY)),
@@ -52,7 +50,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
 fn why_refused(refusal: &Refusal) -> String {
     let long = |wait: &Duration| humantime::format_duration(*wait);
     match refusal {
-        Refusal::Draining => "stdiopool is shutting down".to_owned(),
+        Refusal::Draining => Failure::draining().message,
         Refusal::QueueFull { limit } => {
             format!("queue full ({limit} waiting; raise `pool.queue_limit`)")
         }

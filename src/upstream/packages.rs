@@ -13,7 +13,7 @@ use super::connection::WorkerConnection;
 use super::workers::Workers;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, Unscripted, wanted_by_npx};
-use crate::launch::{LaunchSpec, Sandbox, direct, quieten};
+use crate::launch::{LaunchSpec, PackageRun, Sandbox, direct, quieten};
 use crate::routing::{NotStarted, Start, as_written};
 use crate::worker::{can_hide_from_users, can_make_read_only};
 
@@ -36,6 +36,21 @@ impl<'a> ToStart<'a> {
             spec,
             not_installed: None,
         }
+    }
+}
+
+/// Why the program of a package is not started.
+struct NoProgram {
+    why: String,
+    /// The package's install has failed.
+    has_failed: bool,
+}
+
+impl NoProgram {
+    /// Nothing has failed.
+    fn yet(why: String) -> Self {
+        let has_failed = false;
+        Self { why, has_failed }
     }
 }
 
@@ -70,9 +85,35 @@ impl Workers {
         connection: &Arc<WorkerConnection>,
         spec: Cow<'a, LaunchSpec>,
     ) -> Result<ToStart<'a>, NotStarted> {
-        let mut not_installed = None;
+        let spec = self.with_packages_protected(spec);
         let plan = connection.plan();
-        let mut spec = spec;
+        let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
+            why,
+            variables: variables.to_owned(),
+            server: plan.server.clone(),
+        };
+        let missing = match &plan.start {
+            Start::AsWritten => return Ok(self.command_as_written(spec, None).await),
+            Start::NotUnderstood(why) => NoProgram::yet(why.clone()),
+            Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
+            Start::Package(package) => match self.program(connection, &package.run, &spec).await? {
+                Ok(program) => return Ok(ToStart::of(Cow::Owned(program))),
+                Err(missing) if !package.withheld.is_empty() => {
+                    return Err(refused(missing.why, &package.withheld));
+                }
+                Err(missing) => missing,
+            },
+        };
+        // Where its install has failed, a start that fails as well says both.
+        if !missing.has_failed {
+            Self::warn_as_written(connection, &missing.why);
+        }
+        let not_installed = missing.has_failed.then_some(missing.why);
+        Ok(self.command_as_written(spec, not_installed).await)
+    }
+
+    /// What is started, with the package cache out of its processes' reach, as far as this host has means for that.
+    fn with_packages_protected<'a>(&self, mut spec: Cow<'a, LaunchSpec>) -> Cow<'a, LaunchSpec> {
         let is_users = spec.sandbox.as_ref().is_some_and(|it| it.user().is_some());
         let can_mount = match is_users {
             true => can_hide_from_users(),
@@ -92,68 +133,63 @@ impl Workers {
         } else if !spec.read_only.is_empty() {
             spec.to_mut().read_only.clear();
         }
-        let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
-            why,
-            variables: variables.to_owned(),
-            server: plan.server.clone(),
+        spec
+    }
+
+    /// The program of a worker's package, in its tenant's own view of it; or why there is none to be started.
+    ///
+    /// # Errors
+    /// [`NotStarted`] when there is no such view.
+    async fn program(
+        self: &Arc<Self>,
+        connection: &Arc<WorkerConnection>,
+        run: &PackageRun,
+        spec: &LaunchSpec,
+    ) -> Result<Result<LaunchSpec, NoProgram>, NotStarted> {
+        let plan = connection.plan();
+        let Some(slot) = plan.slot(&self.installer) else {
+            let why = "too many packages are in use".to_owned();
+            return Ok(Err(NoProgram::yet(why)));
         };
-        let withheld = match &plan.start {
-            Start::Package(package) => package.withheld.as_str(),
-            _ => "",
-        };
-        let why = match &plan.start {
-            Start::AsWritten => {
-                self.keep_what_was_written(&spec).await;
-                quieten(spec.to_mut());
-                return Ok(ToStart::of(spec));
-            }
-            Start::NotUnderstood(why) => why.clone(),
-            Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
-            Start::Package(package) => match plan.slot(&self.installer) {
-                None => "too many packages are in use".to_owned(),
-                Some(slot) => {
-                    self.installer.doubt(&slot);
-                    match slot.settled() {
-                        Some(Ok(installed)) => {
-                            connection.started_from(&installed.entry);
-                            self.installer.used(&slot);
-                            let view = self.view(&installed, &spec).await;
-                            if view.as_ref().is_err_and(ViewError::is_damage) {
-                                self.suspect_package(connection, true);
-                            }
-                            let view = view?;
-                            connection.runs_from(Arc::clone(&view));
-                            let direct = direct(&spec, &package.run, &installed, view.folder());
-                            return Ok(ToStart::of(Cow::Owned(direct)));
-                        }
-                        Some(Err(why)) => {
-                            let why = slot.refusal(&why);
-                            not_installed = Some(why.clone());
-                            why
-                        }
-                        None => {
-                            // For the next start. The worker at hand has its slot in the pool already.
-                            self.installer
-                                .ensure(&slot, plan.whose(), &self.install_events());
-                            format!("package `{}` is not installed yet", slot.name())
-                        }
-                    }
+        self.installer.doubt(&slot);
+        match slot.settled() {
+            Some(Ok(installed)) => {
+                connection.started_from(&installed.entry);
+                self.installer.used(&slot);
+                let view = self.view(&installed, spec).await;
+                if view.as_ref().is_err_and(ViewError::is_damage) {
+                    self.suspect_package(connection, true);
                 }
-            },
-        };
-        if !withheld.is_empty() {
-            return Err(refused(why, withheld));
+                let view = view?;
+                connection.runs_from(Arc::clone(&view));
+                Ok(Ok(direct(spec, run, &installed, view.folder())))
+            }
+            Some(Err(why)) => Ok(Err(NoProgram {
+                why: slot.refusal(&why),
+                has_failed: true,
+            })),
+            None => {
+                // For the next one. This one has its place in the pool already.
+                self.installer
+                    .ensure(&slot, plan.whose(), &self.install_events());
+                let why = format!("package `{}` is not installed yet", slot.name());
+                Ok(Err(NoProgram::yet(why)))
+            }
         }
-        // Where its install has failed, a start that fails as well says both.
-        if not_installed.is_none() {
-            Self::warn_as_written(connection, &why);
-        }
+    }
+
+    /// A command that is run as written.
+    async fn command_as_written<'a>(
+        self: &Arc<Self>,
+        mut spec: Cow<'a, LaunchSpec>,
+        not_installed: Option<String>,
+    ) -> ToStart<'a> {
         self.keep_what_was_written(&spec).await;
         quieten(spec.to_mut());
-        Ok(ToStart {
+        ToStart {
             spec,
             not_installed,
-        })
+        }
     }
 
     /// What of the package of a worker that did not start may be why, in words to put behind why; empty if nothing is known.

@@ -10,7 +10,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::guardian::ProcessState;
-use super::output::{read_stderr, read_stdout};
+use super::output::{Messages, read_stderr, read_stdout};
 use super::state::Shared;
 use super::stdin::{self, WriterEnd};
 use super::stop_sequence::{Action, Event, StopSequence};
@@ -62,13 +62,16 @@ pub(super) async fn run(
         TaskEnd::Writer(stdin::write(&of_writer.unsent, pipes.stdin, stall, &others).await)
     }));
     let (last_words, read_last_words) = oneshot::channel();
+    let messages = Messages {
+        inbox,
+        flow: flow.clone(),
+        max_size: options.max_message,
+    };
     let stdout = read_stdout(
         shared.clone(),
         pipes.stdout,
         processes.clone(),
-        inbox,
-        flow.clone(),
-        options.max_message,
+        messages,
         read_last_words,
     );
     let stderr = read_stderr(shared.clone(), pipes.stderr, processes.clone(), last_words);

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use super::guardian::Mount;
-use crate::launch::{Inaccessible, LaunchSpec, inaccessible, unreadable};
+use super::own_folders::own_folders;
+use crate::launch::{Closed, LaunchSpec, closed_way, unreadable};
 
 /// Where services of the host that look up names, or ask others to, have their sockets.
 const RESOLVERS: [&str; 4] = [
@@ -38,12 +39,7 @@ impl MountPlan {
                 ..Self::default()
             };
         };
-        let mut own = spec.folders.clone();
-        own.extend(spec.secret_files.folder().map(Path::to_owned));
-        if !spec.packages.as_os_str().is_empty() {
-            own.push(spec.packages.clone());
-        }
-        own.retain(|path| path.exists());
+        let mut own = own_folders(spec);
         let mut shared = Vec::new();
         for path in sandbox.shared.iter().filter(|path| path.exists()) {
             shared.push(path.clone());

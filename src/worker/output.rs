@@ -407,22 +407,30 @@ impl Stdout<'_> {
     }
 }
 
+/// Where a worker's messages go.
+pub(super) struct Messages {
+    pub(super) inbox: Arc<dyn Inbox>,
+    /// The work on them.
+    pub(super) flow: Flow,
+    /// The largest that is delivered, in bytes.
+    pub(super) max_size: usize,
+}
+
 /// Delivers stdout to the inbox, and the exit after it, once `last_words` says that what the process
 /// wrote to stderr is in the log.
 pub(super) async fn read_stdout(
     shared: Arc<Shared>,
     mut pipe: Receiver,
     mut processes: watch::Receiver<ProcessState>,
-    inbox: Arc<dyn Inbox>,
-    flow: Flow,
-    max_message: usize,
+    messages: Messages,
     last_words: oneshot::Receiver<()>,
 ) {
+    let Messages { inbox, flow, .. } = &messages;
     let mut sink = Stdout {
         shared: &shared,
-        inbox: &inbox,
-        flow: &flow,
-        framer: Framer::new(max_message),
+        inbox,
+        flow,
+        framer: Framer::new(messages.max_size),
         waiting: VecDeque::new(),
         is_joining_large: false,
         silences: 0,
@@ -441,7 +449,7 @@ pub(super) async fn read_stdout(
         shared.ask(Ask::StdoutEnded);
     }
     if let Some(frame) = sink.framer.finish() {
-        deliver(&shared, &*inbox, frame);
+        deliver(&shared, &**inbox, frame);
     }
     // The pipe's end is not the exit; an error means that nobody will report one.
     drop(processes.wait_for(exited).await);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::guardian::{Root, RootEntry};
+use super::guardian::{Place, Root};
+use super::own_folders::own_folders;
 use crate::launch::{LaunchSpec, Sandbox, Strict};
 
 /// Folders of programs and libraries. Some are links into others.
@@ -137,17 +138,6 @@ fn read_at(path: &Path) -> Vec<RootEntry> {
         ],
         false => vec![read_only(path.to_owned()), read_only(real)],
     }
-}
-
-/// Folders that a worker writes to.
-fn own_folders(spec: &LaunchSpec) -> Vec<PathBuf> {
-    let mut own = spec.folders.clone();
-    own.extend(spec.secret_files.folder().map(Path::to_owned));
-    if !spec.packages.as_os_str().is_empty() {
-        own.push(spec.packages.clone());
-    }
-    own.retain(|path| path.exists());
-    own
 }
 
 fn is_shown(path: &Path) -> bool {

@@ -19,6 +19,7 @@ mod scan;
 mod word;
 
 pub use flags::is_registry_variable;
+pub(crate) use programs::LAUNCHERS;
 pub use programs::{Family, Kind, kind};
 pub use scan::{Certainty, Downloader, downloaders};
 pub use word::Word;

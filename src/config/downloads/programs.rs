@@ -229,13 +229,15 @@ pub(super) fn is_code_flag(word: &str) -> bool {
             && !word.starts_with("--")
 }
 
+/// Programs that download the packages that they run.
+pub(crate) const LAUNCHERS: [&str; 9] = [
+    "npx", "npm", "pnpx", "pnpm", "bunx", "bun", "uvx", "uv", "pipx",
+];
+
 /// Whether programs of that name download packages, whatever their words; of those that only some words make do so, too.
 pub(super) fn is_downloader(name: &str) -> bool {
-    let names = [
-        "npx", "npm", "pnpx", "pnpm", "yarn", "bunx", "bun", "deno", "corepack", "uvx", "uv",
-        "pipx", "pip", "pip3",
-    ];
-    names.contains(&name)
+    let others = ["yarn", "deno", "corepack", "pip", "pip3"];
+    LAUNCHERS.contains(&name) || others.contains(&name)
 }
 
 /// The download of packages that a program does when it is started with some words.

@@ -149,17 +149,14 @@ impl Act<'_> {
         outcome: Result<Response<Body>, Failure>,
     ) -> Response<Body> {
         if let Some(audit) = &self.front.audit {
-            let handle = handle.map(|handle| IdHash::of(handle).fingerprint());
-            let (failed, took) = (outcome.as_ref().err(), self.began.elapsed());
-            audit::stored_config(
-                audit,
-                self.name,
-                self.principal,
+            let act = audit::ConfigAct {
+                name: self.name,
                 server,
-                handle,
-                failed,
-                took,
-            );
+                handle: handle.map(|handle| IdHash::of(handle).fingerprint()),
+                failed: outcome.as_ref().err(),
+                took: self.began.elapsed(),
+            };
+            audit::stored_config(audit, self.principal, act);
         }
         outcome.unwrap_or_else(|failure| {
             self.front.gateway.metrics().rejected(failure.reason);

@@ -247,6 +247,13 @@ mod tests {
     use crate::front::dispatch::Dispatch;
     use crate::front::net::ConnectionLimits;
     use crate::held::Ledger;
+    use crate::protocol::HttpRefusal;
+
+    #[test]
+    fn a_peer_with_too_many_connections_is_told_by_the_status_of_the_table() {
+        let status = HttpRefusal::Connections.http_status();
+        assert!(TOO_MANY.starts_with(format!("HTTP/1.1 {status} ").as_bytes()));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn connections_on_which_no_request_comes_are_closed() {

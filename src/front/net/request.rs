@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, ORIGIN};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::activity::Activity;
@@ -18,7 +18,7 @@ use super::framing::FramingError;
 use super::progress::Progress;
 use crate::front::response::body::Body;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
-use crate::protocol::{Failure, Reason};
+use crate::protocol::{Failure, HttpRefusal, Reason};
 
 /// Headers that may be there once: of two, whoever is in front may have gone by the other.
 static ONCE: [HeaderName; 10] = [
@@ -37,14 +37,14 @@ static ONCE: [HeaderName; 10] = [
 /// A request that is refused before anything else of it is looked at.
 #[derive(Debug)]
 pub(in crate::front) struct Unclear {
-    pub(in crate::front) status: StatusCode,
+    pub(in crate::front) refusal: HttpRefusal,
     pub(in crate::front) failure: Failure,
 }
 
 impl Unclear {
-    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+    fn new(refusal: HttpRefusal, why: impl Into<String>) -> Self {
         Self {
-            status,
+            refusal,
             failure: Failure::new(Reason::InvalidRequest, why),
         }
     }
@@ -68,9 +68,8 @@ impl From<FramingError> for Unclear {
             FramingError::BareLineFeedInBody => refused(
                 "a line with the size of a chunk, or one after the last chunk, ends with a line feed alone (each ends with CR and LF)",
             ),
-            // RFC 9112, 6.1: what is not understood is 501.
-            FramingError::CodingUnknown => Self::new(
-                StatusCode::NOT_IMPLEMENTED,
+            Fault::CodingUnknown => Self::new(
+                HttpRefusal::Coding,
                 "`Transfer-Encoding` names a coding that is not understood (send the body as it is, with `Transfer-Encoding: chunked` or `Content-Length`)",
             ),
         }
@@ -151,7 +150,7 @@ fn expects_what_is_known(headers: &HeaderMap) -> Result<(), Unclear> {
         return Ok(());
     }
     Err(Unclear::new(
-        StatusCode::EXPECTATION_FAILED,
+        HttpRefusal::Expectation,
         "the header `Expect` says something else than `100-continue`",
     ))
 }
@@ -183,7 +182,7 @@ fn has_more(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 fn refused(why: impl Into<String>) -> Unclear {
-    Unclear::new(StatusCode::BAD_REQUEST, why)
+    Unclear::new(HttpRefusal::Ambiguous, why)
 }
 
 /// A request under way, from its head until its answer was handed over whole or is not wanted any more.
@@ -399,7 +398,9 @@ mod tests {
             let mut headers = vec![("host", "a")];
             headers.extend(values.iter().map(|value| ("expect", *value)));
             let checked = checked(Version::HTTP_11, "/", &headers);
-            let status = checked.map_err(|unclear| unclear.status.as_u16()).map(drop);
+            let status = checked
+                .map_err(|unclear| unclear.refusal.http_status())
+                .map(drop);
             assert_eq!(
                 status,
                 if expected { Ok(()) } else { Err(417) },

@@ -155,20 +155,27 @@ pub(in crate::front) fn refused(
     });
 }
 
-/// What a caller did to a config that is stored, under the handle of that fingerprint.
-pub(in crate::front) fn stored_config(
-    audit: &Audit,
-    act: &str,
-    principal: &Principal,
-    server: Option<&str>,
-    handle: Option<String>,
-    failed: Option<&Failure>,
-    took: Duration,
-) {
+/// Something that was done to a config that is stored, or was to be.
+#[derive(Debug)]
+pub(in crate::front) struct ConfigAct<'a> {
+    /// As it is called in the log.
+    pub(in crate::front) name: &'a str,
+    /// The server that the config is for.
+    pub(in crate::front) server: Option<&'a str>,
+    /// The fingerprint of its handle.
+    pub(in crate::front) handle: Option<String>,
+    /// Why it was not done.
+    pub(in crate::front) failed: Option<&'a Failure>,
+    pub(in crate::front) took: Duration,
+}
+
+/// What a caller did to a config that is stored.
+pub(in crate::front) fn stored_config(audit: &Audit, principal: &Principal, act: ConfigAct<'_>) {
+    let ConfigAct { failed, took, .. } = act;
     audit.record(AuditRecord {
-        method: Some(act.to_owned()),
-        object: handle,
-        server: server.map(cut),
+        method: Some(act.name.to_owned()),
+        object: act.handle,
+        server: act.server.map(cut),
         outcome: Some(if failed.is_none() { "ok" } else { "failed" }.to_owned()),
         reason: failed.map(|failure| failure.reason.as_str().to_owned()),
         duration_ms: u64::try_from(took.as_millis()).ok(),

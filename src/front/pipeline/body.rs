@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::discard::{DISCARD_TIMEOUT, MAX_DISCARDED, discard};
-use super::pacing::{BodyLimits, Drained, Pacing, draining};
+use super::pacing::{BodyLimits, Drained, Pacing};
 use crate::front::net::STREAM_WINDOW;
 use crate::held::{Account, Charge, Full, Kind};
 use crate::protocol::{Failure, IdScanner, Reason};
@@ -271,7 +271,8 @@ impl<'a> Reading<'a> {
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
         self.is_paced = false;
-        self.refuse(body, piece, (draining(), UNREAD_TIMEOUT)).await
+        self.refuse(body, piece, (Failure::draining(), UNREAD_TIMEOUT))
+            .await
     }
 
     /// Takes in what is still being sent, within bounds, and says why it is not wanted: behind what is there already, and

@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::bridge::{CLIENT_CONFIG, CONFIG, addressed};
 use crate::front::state::Front;
 use crate::ids::ServerName;
-use crate::protocol::{Envelope, Failure, Reason};
+use crate::protocol::{Envelope, Failure, Reason, step_to};
 use crate::tenancy::{ClientConfig, ConfigInput, Principal};
 
 /// The header that holds a config or a handle.
@@ -151,8 +151,7 @@ fn not_offered(name: &str, offered: &[ServerName]) -> Failure {
 
 /// Says with a failure which member of a config by server it is about.
 fn at(name: &str, failure: Failure) -> Failure {
-    // A step of a JSON pointer (RFC 6901, 3).
-    let step = name.replace('~', "~0").replace('/', "~1");
+    let step = step_to(name);
     let error = json!({ "pointer": format!("/{step}"), "message": failure.message });
     failure.detail("errors", json!([error]))
 }

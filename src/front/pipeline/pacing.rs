@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::front::net::{Activity, framing_error_of_body};
 use crate::held::Account;
-use crate::protocol::{Failure, Reason};
+use crate::protocol::Failure;
 
 /// Bytes of each body that count for no pace: nearly every message is shorter.
 pub(in crate::front) const FREE: usize = 64 << 10;
@@ -68,13 +68,8 @@ pub(in crate::front) struct Drained;
 
 impl From<Drained> for Failure {
     fn from(Drained: Drained) -> Self {
-        draining()
+        Self::draining()
     }
-}
-
-/// What is told of what comes while stdiopool shuts down.
-pub(in crate::front) fn draining() -> Failure {
-    Failure::new(Reason::Draining, "stdiopool is shutting down").retry_after(Duration::from_secs(5))
 }
 
 /// Reads on only as fast as the tenant may send, until a shutdown.

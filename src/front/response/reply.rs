@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 
 use super::body::Body;
 use super::errors;
-use crate::protocol::{Failure, FailureStatus, Reason};
+use crate::protocol::{Failure, FailureStatus, HttpRefusal, Reason};
 
 /// Names the session, in both directions.
 pub(in crate::front) static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -33,6 +33,11 @@ pub(in crate::front) fn empty(status: StatusCode) -> Response<Body> {
 /// A failure that answers no request.
 pub(in crate::front) fn failure(failure: &Failure) -> Response<Body> {
     with_status(failure, None, failure.reason.http_status())
+}
+
+/// A failure of a request of which nothing but the head was looked at.
+pub(in crate::front) fn refusal(failure: &Failure, refusal: HttpRefusal) -> Response<Body> {
+    with_status(failure, None, refusal.http_status())
 }
 
 /// A failure as the answer to the request with that id (raw JSON), if there is one.

@@ -323,40 +323,16 @@ impl Asked {
             return;
         };
         let id: RawId = envelope.id.map_or("null", |id| id.get()).into();
-        let answered = |message| match channel.account.hold(held::Kind::Answer, message) {
-            Ok(message) => OutboundMessage::Answer {
-                message,
-                at: Instant::now(),
-                is_error: false,
-            },
-            Err(full) => OutboundMessage::Failed {
-                id: id.clone(),
-                failure: full.into(),
-            },
-        };
         if envelope.method.as_deref() == Some("initialize") {
-            match open_session(&gateway, &channel, config, &envelope).await {
-                Ok(answer) => {
-                    context.answered(false);
-                    channel.settle(permit, answered(answer));
-                }
-                Err(failure) => {
-                    context.failed(failure.reason);
-                    channel.settle(permit, OutboundMessage::Failed { id, failure });
-                }
-            }
-            return;
+            let opened = open_session(&gateway, &channel, config, &envelope).await;
+            return settle(&channel, &mut context, permit, id, opened);
         }
         if let Some(answer) = answered_here(&envelope) {
-            context.answered(false);
-            channel.settle(permit, answered(answer));
-            return;
+            return settle(&channel, &mut context, permit, id, Ok(answer));
         }
         let Some(session) = session else {
             let failure = Failure::new(Reason::SessionRequired, "`initialize` comes first");
-            context.failed(failure.reason);
-            channel.settle(permit, OutboundMessage::Failed { id, failure });
-            return;
+            return settle(&channel, &mut context, permit, id, Err(failure));
         };
         let _in_use = session.in_use();
         let mut response_stream = ResponseStream::new()
@@ -372,48 +348,93 @@ impl Asked {
         };
         let sent = gateway.begin_request(&session, &message, &envelope, &mut response_stream);
         if let Err(failure) = sent {
-            context.failed(failure.reason);
-            channel.settle(permit, OutboundMessage::Failed { id, failure });
-            return;
+            return settle(&channel, &mut context, permit, id, Err(failure));
         }
-        let mut quiet = FIRST_WORDS;
         let of = (&session, member);
         let news = WaitProgress::of_request(&gateway, of, &envelope, &response_stream);
-        // It ends with its one answer, or without any if its client has cancelled it.
-        loop {
-            let next = match response_stream.is_being_sent() {
-                false => response_stream.next().await,
-                true => match response_stream.next_within(quiet).await {
-                    Some(next) => next,
-                    None => {
-                        quiet = QUIET_CALL;
-                        let news = news.next().filter(|_| response_stream.is_being_sent());
-                        if let Some(news) = news {
-                            channel.outbox.pass_on(OutboundMessage::Message(news));
-                        }
-                        continue;
-                    }
-                },
-            };
-            match next {
-                Next::OutboundMessage(OutboundMessage::Message(message)) => {
-                    channel.outbox.pass_on(OutboundMessage::Message(message));
-                }
-                Next::OutboundMessage(last) => {
-                    context.note(&last);
-                    channel.settle(permit, last);
-                    break;
-                }
-                Next::Done => break,
-                Next::TimedOut { limit, .. } => {
-                    let failure = limit.failure();
-                    context.failed(failure.reason);
-                    channel.settle(permit, OutboundMessage::Failed { id, failure });
-                    break;
-                }
+        match relay(&channel, &mut response_stream, &news).await {
+            Some(Last::Said(last)) => {
+                context.note(&last);
+                channel.settle(permit, last);
             }
+            Some(Last::TimedOut(failure)) => {
+                settle(&channel, &mut context, permit, id, Err(failure));
+            }
+            None => {}
         }
         context.finish(&response_stream);
+    }
+}
+
+/// Answers a request that no worker has.
+fn settle(
+    channel: &Channel,
+    context: &mut RequestContext,
+    permit: Permit,
+    id: RawId,
+    outcome: Result<Bytes, Failure>,
+) {
+    let outbound = match outcome {
+        Ok(message) => {
+            context.answered(false);
+            match channel.account.hold(held::Kind::Answer, message) {
+                Ok(message) => OutboundMessage::Answer {
+                    message,
+                    at: Instant::now(),
+                    is_error: false,
+                },
+                Err(full) => OutboundMessage::Failed {
+                    id,
+                    failure: full.into(),
+                },
+            }
+        }
+        Err(failure) => {
+            context.failed(failure.reason);
+            OutboundMessage::Failed { id, failure }
+        }
+    };
+    channel.settle(permit, outbound);
+}
+
+/// The end of a request.
+enum Last {
+    /// What its worker says last, or why there is nothing.
+    Said(OutboundMessage),
+    TimedOut(Failure),
+}
+
+/// Passes on what is said of a request, and what it waits for, until its end: that is its one answer, or `None` if its client
+/// has cancelled it.
+async fn relay(
+    channel: &Channel,
+    response_stream: &mut ResponseStream,
+    news: &WaitProgress,
+) -> Option<Last> {
+    let mut quiet = FIRST_WORDS;
+    loop {
+        let next = match response_stream.is_being_sent() {
+            false => response_stream.next().await,
+            true => match response_stream.next_within(quiet).await {
+                Some(next) => next,
+                None => {
+                    quiet = QUIET_CALL;
+                    let news = news.next().filter(|_| response_stream.is_being_sent());
+                    if let Some(news) = news {
+                        channel.outbox.pass_on(OutboundMessage::Message(news));
+                    }
+                    continue;
+                }
+            },
+        };
+        match next {
+            Next::OutboundMessage(OutboundMessage::Message(message)) => {
+                channel.outbox.pass_on(OutboundMessage::Message(message));
+            }
+            Next::OutboundMessage(last) => return Some(Last::Said(last)),
+            Next::Done => return None,
+            Next::TimedOut { limit, .. } => return Some(Last::TimedOut(limit.failure())),
+        }
     }
 }
 

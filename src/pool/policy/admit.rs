@@ -8,7 +8,7 @@ use super::limits::KeyFacts;
 use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::state::{KeyRecord, Phase, Policy, Ticket, Timer};
-use crate::ids::{PoolKey, TenantId, WorkerId};
+use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// The slot that a key's workers have for a claim.
 enum Slot {
@@ -20,26 +20,33 @@ enum Slot {
     None,
 }
 
+/// A slot that somebody wants.
+pub(super) struct Wanted {
+    /// Names the want in its answer.
+    pub(super) ticket: TicketId,
+    pub(super) key: PoolKey,
+    pub(super) facts: Arc<KeyFacts>,
+    pub(super) claim: Claim,
+}
+
 impl Policy {
-    pub(super) fn want(
-        &mut self,
-        now: Instant,
-        id: TicketId,
-        key: PoolKey,
-        facts: Arc<KeyFacts>,
-        claim: Claim,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn want(&mut self, now: Instant, wanted: &Wanted, out: &mut Vec<Action>) {
+        let Wanted {
+            ticket,
+            key,
+            ref facts,
+            claim,
+        } = *wanted;
         if self.draining {
-            out.push(Action::Refuse(id, Refusal::Draining));
+            out.push(Action::Refuse(ticket, Refusal::Draining));
             return;
         }
         let record = self
             .keys
             .entry(key)
-            .or_insert_with(|| KeyRecord::new(key, &facts));
-        if !Arc::ptr_eq(&record.facts, &facts) {
-            record.facts = Arc::clone(&facts);
+            .or_insert_with(|| KeyRecord::new(key, facts));
+        if !Arc::ptr_eq(&record.facts, facts) {
+            record.facts = Arc::clone(facts);
             // More may be allowed now than when the others came.
             self.grant_waiting(now, key, out);
         }
@@ -47,16 +54,16 @@ impl Policy {
         // workers are shared, those that wait have been offered every free slot, and may have none.
         let is_first = !facts.exclusive || self.keys[&key].waiting.is_empty();
         if is_first && let Some(worker) = self.free_slot(key, claim) {
-            self.grant(now, id, worker, claim, out);
+            self.grant(now, ticket, worker, claim, out);
             return;
         }
-        if let Err(refusal) = self.may_wait(now, key, &facts, out) {
-            out.push(Action::Refuse(id, refusal));
+        if let Err(refusal) = self.may_wait(now, key, facts, out) {
+            out.push(Action::Refuse(ticket, refusal));
             self.drop_key_if_unused(key, out);
             return;
         }
-        self.enqueue(now, id, key, &facts, claim);
-        self.replace_rivals(now, key, LineageWait::Begun, out);
+        self.enqueue(now, wanted);
+        self.make_way(now, key, Patience::AtFirst, out);
         self.adopt_for(now, key, out);
         self.schedule(now, out);
     }
@@ -181,14 +188,13 @@ impl Policy {
         true
     }
 
-    fn enqueue(
-        &mut self,
-        now: Instant,
-        id: TicketId,
-        key: PoolKey,
-        facts: &KeyFacts,
-        claim: Claim,
-    ) {
+    fn enqueue(&mut self, now: Instant, wanted: &Wanted) {
+        let Wanted {
+            ticket: id,
+            key,
+            ref facts,
+            claim,
+        } = *wanted;
         let deadline = Self::after(now, self.limits.queue_timeout);
         let tenant = self.tenant(facts);
         tenant.waiting += 1;
@@ -301,85 +307,105 @@ impl Policy {
         self.refuse(now, id, refusal, out);
     }
 
+    /// What stands in the way of a ticket: of its key first, then of its tenant and its server, then of the host.
     fn why_not(&self, now: Instant, key: PoolKey, tenant: &TenantId, claim: Claim) -> Refusal {
-        let waited = self.limits.queue_timeout;
         let Some(record) = self.keys.get(&key) else {
             return Refusal::Draining;
         };
-        let facts = &record.facts;
+        self.why_not_of_key(now, key, record, claim)
+            .or_else(|| self.why_not_of_limits(&record.facts, tenant))
+            .unwrap_or_else(|| self.why_not_of_host(&record.facts.server, tenant))
+    }
+
+    /// What the workers of the key, or others of its lineage, have to do with it.
+    fn why_not_of_key(
+        &self,
+        now: Instant,
+        key: PoolKey,
+        record: &KeyRecord,
+        claim: Claim,
+    ) -> Option<Refusal> {
+        let (facts, waited) = (&record.facts, self.limits.queue_timeout);
         let server = facts.server.clone();
         if let Some(last) = &record.last_failure
             && record.workers.is_empty()
         {
-            return Refusal::StartFailed {
+            return Some(Refusal::StartFailed {
                 failure: last.clone(),
                 retry_in: None,
-            };
+            });
         }
         if matches!(self.slot(key, claim), Slot::OverShare) {
-            return Refusal::SessionShare {
+            return Some(Refusal::SessionShare {
                 server,
                 share: facts.max_of_session,
                 max_in_flight: facts.max_in_flight,
-            };
+            });
         }
         let mut workers = record.workers.iter().filter_map(|id| self.workers.get(id));
         if workers.any(|worker| worker.phase == Phase::Starting) {
-            return Refusal::NotReady { server, waited };
+            return Some(Refusal::NotReady { server, waited });
         }
         if record.workers.len() >= facts.max_workers_per_key {
-            return Refusal::KeyBusy {
+            return Some(Refusal::KeyBusy {
                 server,
                 max_in_flight: facts.max_in_flight,
                 waited,
-            };
+            });
         }
-        if let Some(refusal) = self.why_lineage_is_full(now, record) {
-            return refusal;
-        }
+        self.why_lineage_is_full(now, record)
+    }
+
+    /// Whether the tenant or the server has all workers that it may have.
+    fn why_not_of_limits(&self, facts: &KeyFacts, tenant: &TenantId) -> Option<Refusal> {
+        let waited = self.limits.queue_timeout;
         let in_use = self.tenants.get(tenant).map_or(0, |record| record.alive);
         if in_use >= facts.tenant_max_workers {
-            return Refusal::TenantFull {
+            return Some(Refusal::TenantFull {
                 tenant: tenant.clone(),
                 in_use,
                 limit: facts.tenant_max_workers,
                 waited,
-            };
+            });
         }
-        let of_server = self.servers.get(&server).map_or(0, |record| record.alive);
-        if facts.server_max_workers > 0 && of_server >= facts.server_max_workers {
-            return Refusal::ServerFull {
-                server,
-                in_use: of_server,
-                limit: facts.server_max_workers,
-                waited,
-            };
-        }
-        let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
-        let own = starting.filter(|worker| worker.facts.tenant == *tenant);
-        let own = own.count();
-        let has_capacity = self.workers.len() < self.limits.max_workers;
-        let needs = self.expected_memory(&server);
-        if has_capacity && !self.has_room(needs) {
+        let server = &facts.server;
+        let in_use = self.servers.get(server).map_or(0, |record| record.alive);
+        let limit = facts.server_max_workers;
+        (limit > 0 && in_use >= limit).then(|| Refusal::ServerFull {
+            server: server.clone(),
+            in_use,
+            limit,
+            waited,
+        })
+    }
+
+    /// Which of the pool's own limits is reached: memory, starts at once, or workers.
+    fn why_not_of_host(&self, server: &ServerName, tenant: &TenantId) -> Refusal {
+        let (limits, waited) = (&self.limits, self.limits.queue_timeout);
+        let has_place = self.workers.len() < limits.max_workers;
+        let needs = self.expected_memory(server);
+        if has_place && !self.has_room(needs) {
             return Refusal::MemoryFull {
-                server,
+                server: server.clone(),
                 needs,
                 held: self.memory(),
-                limit: self.limits.max_memory,
+                limit: limits.max_memory,
                 waited,
             };
         }
-        if has_capacity && self.start_permits_taken() >= self.limits.max_starting {
+        if has_place && self.places_taken() >= limits.max_starting {
+            let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
+            let own = starting.filter(|worker| worker.facts.tenant == *tenant);
             return Refusal::StartsFull {
                 tenant: tenant.clone(),
-                own,
-                limit: self.limits.max_starting,
+                own: own.count(),
+                limit: limits.max_starting,
                 waited,
             };
         }
         Refusal::PoolFull {
             in_use: self.workers.len(),
-            limit: self.limits.max_workers,
+            limit: limits.max_workers,
             starting: self.starting.len(),
             waited,
         }

@@ -2,9 +2,12 @@
 
 use std::time::Instant;
 
+use super::admit::Wanted;
 use super::backoff::Blame;
 use super::event::{Action, Event};
+use super::start_failure::StartFailure;
 use super::state::Policy;
+use crate::ids::WorkerId;
 
 impl Policy {
     /// Takes one event in and says what to do about it.
@@ -16,20 +19,17 @@ impl Policy {
                 facts,
                 claim,
             } => {
-                self.want(now, ticket, key, facts, claim, out);
+                let wanted = Wanted {
+                    ticket,
+                    key,
+                    facts,
+                    claim,
+                };
+                self.want(now, &wanted, out);
             }
             Event::Withdraw(ticket) => self.withdraw(now, ticket, out),
             Event::Ready(worker) => self.ready(now, worker, out),
-            Event::StartFailed(worker, failure) => {
-                // What a caller sets says nothing of the server, nor of what others set.
-                let worker_of = self.workers.get(&worker);
-                let is_callers = worker_of.is_some_and(|worker| worker.facts.caller_configured);
-                let blame = match is_callers || failure.is_for_config() {
-                    true => Blame::Key,
-                    false => Blame::Counts,
-                };
-                self.start_failed(now, worker, failure, blame, out);
-            }
+            Event::StartFailed(worker, failure) => self.failed(now, worker, failure, out),
             Event::Declined(worker, failure) => {
                 self.gives_way(worker);
                 self.start_failed(now, worker, failure, Blame::None, out);
@@ -67,5 +67,23 @@ impl Policy {
         self.restock(now, out);
         #[cfg(debug_assertions)]
         self.check_invariants();
+    }
+
+    /// A started worker will never serve.
+    fn failed(
+        &mut self,
+        now: Instant,
+        worker: WorkerId,
+        failure: StartFailure,
+        out: &mut Vec<Action>,
+    ) {
+        // What a caller sets says nothing of the server, nor of what others set.
+        let worker_of = self.workers.get(&worker);
+        let is_callers = worker_of.is_some_and(|worker| worker.facts.caller_configured);
+        let blame = match is_callers || failure.is_for_config() {
+            true => Blame::Key,
+            false => Blame::Counts,
+        };
+        self.start_failed(now, worker, failure, blame, out);
     }
 }

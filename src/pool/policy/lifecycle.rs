@@ -9,8 +9,8 @@ use super::circuit::FailedStart;
 use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
-use super::limits::Limits;
-use super::lineage_wait::LineageWait;
+use super::limits::{KeyFacts, Limits};
+use super::patience::Patience;
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::state::{Phase, Policy, Timer, WorkerRecord};
@@ -157,47 +157,17 @@ impl Policy {
             && worker
                 .ready
                 .is_none_or(|at| now - at < self.limits.crash_loop_within);
-        // Tickets that have come since it was out of use wait for the next worker, which could not start before.
-        let is_told_now = worker.retiring.is_none();
         let stopped = worker.retiring;
-        let lifetime = worker.ready.map(|at| Self::after(at, facts.max_lifetime));
-        let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
-        self.mark_stopping(id, StopReason::Invalidated);
-        self.stopping -= 1;
-        if let Some(at) = lifetime {
-            self.disarm(at, Timer::Lifetime(id));
-        }
-        if let Some(at) = idle_timer {
-            self.disarm(at, Timer::Idle(id));
-        }
-        if let Some(at) = sleep_timer {
-            self.disarm(at, Timer::Sleep(id));
-        }
-        self.charge(id, 0);
-        self.leaves_lineage(id);
-        self.leaves_siblings(id);
-        self.memory.leaving.remove(&id);
-        self.workers.remove(&id);
-        self.yielding.remove(&id);
+        self.take_worker(id);
         if is_early_crash {
-            let failure = StartFailure::CrashedEarly(facts.server.clone());
-            self.note_failure(now, key, failure.clone(), out);
-            if !facts.caller_configured {
-                let failed = FailedStart {
-                    tenant: &facts.tenant,
-                    key,
-                    worker: id,
-                };
-                self.blame(now, &facts, failed, &failure, out);
-            }
-            let keys = &self.keys;
-            if is_told_now && keys.get(&key).is_some_and(|it| it.workers.is_empty()) {
-                let refusal = Refusal::StartFailed {
-                    failure,
-                    retry_in: None,
-                };
-                self.refuse_all_of(now, key, &refusal, out);
-            }
+            let crashed = FailedStart {
+                tenant: &facts.tenant,
+                key,
+                worker: id,
+            };
+            // Who has come since it was out of use waits for the next one, which could not start before.
+            let is_told_now = stopped.is_none();
+            self.crashed_early(now, crashed, &facts, is_told_now, out);
         }
         if let Some(record) = self.keys.get_mut(&key) {
             record.alive -= 1;
@@ -218,6 +188,60 @@ impl Policy {
         self.drop_tenant_if_unused(&facts.tenant);
         self.drop_server_if_unused(&facts.server);
         self.schedule(now, out);
+    }
+
+    /// Takes a worker that has ended out of every table but the counts of its key, tenant and server.
+    fn take_worker(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else {
+            return;
+        };
+        let lifetime = worker
+            .ready
+            .map(|at| Self::after(at, worker.facts.max_lifetime));
+        let (idle_timer, sleep_timer) = (worker.idle_timer, worker.sleep_timer);
+        self.mark_stopping(id, StopReason::Invalidated);
+        self.stopping -= 1;
+        if let Some(at) = lifetime {
+            self.disarm(at, Timer::Lifetime(id));
+        }
+        if let Some(at) = idle_timer {
+            self.disarm(at, Timer::Idle(id));
+        }
+        if let Some(at) = sleep_timer {
+            self.disarm(at, Timer::Sleep(id));
+        }
+        self.charge(id, 0);
+        self.leaves_lineage(id);
+        self.leaves_siblings(id);
+        self.memory.leaving.remove(&id);
+        self.workers.remove(&id);
+        self.yielding.remove(&id);
+    }
+
+    /// A worker has ended by itself, soon and without having been of use: held against its key, and against its server
+    /// unless the caller has configured it. `is_told_now`: whoever waits for the key hears of it, if no other worker is there.
+    fn crashed_early(
+        &mut self,
+        now: Instant,
+        crashed: FailedStart<'_>,
+        facts: &KeyFacts,
+        is_told_now: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let key = crashed.key;
+        let failure = StartFailure::CrashedEarly(facts.server.clone());
+        self.note_failure(now, key, failure.clone(), out);
+        if !facts.caller_configured {
+            self.blame(now, facts, crashed, &failure, out);
+        }
+        let keys = &self.keys;
+        if is_told_now && keys.get(&key).is_some_and(|it| it.workers.is_empty()) {
+            let refusal = Refusal::StartFailed {
+                failure,
+                retry_in: None,
+            };
+            self.refuse_all_of(now, key, &refusal, out);
+        }
     }
 
     /// The worker gets no new requests.

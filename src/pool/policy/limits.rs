@@ -125,6 +125,34 @@ pub struct KeyFacts {
     pub max_lifetime: Duration,
 }
 
+impl KeyFacts {
+    /// Facts of a key of that tenant and server with nothing that limits it but one worker for one request at a time: of no lineage,
+    /// for everyone, for ever.
+    pub fn neutral(tenant: TenantId, server: ServerName) -> Self {
+        Self {
+            tenant,
+            tenant_weight: 1,
+            tenant_max_workers: usize::MAX,
+            server,
+            server_max_workers: 0,
+            max_in_flight: 1,
+            max_of_session: 1,
+            max_workers_per_key: 1,
+            lineage: None,
+            lineage_if_declined: None,
+            siblings: None,
+            one_of_siblings: false,
+            caller_configured: false,
+            exclusive: false,
+            max_requests: 0,
+            idle_timeout: Duration::MAX,
+            max_lifetime: Duration::MAX,
+            is_spare: false,
+            spare: None,
+        }
+    }
+}
+
 /// How many requests at once one session may have on a worker that many share and that serves `max_in_flight`: three
 /// quarters, rounded down, and at least one. So of two or more slots, sessions whose requests are never answered
 /// leave one at least to the others.

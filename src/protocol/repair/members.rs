@@ -11,6 +11,7 @@ use super::flaw::Flaw;
 use super::mended::Mended;
 use super::sketch::{Sketch, wrapped_number};
 use crate::protocol::envelope::quoted;
+use crate::protocol::object::members_of;
 use crate::protocol::one_line;
 use crate::protocol::portable::portable;
 
@@ -200,36 +201,9 @@ pub(super) fn is_id(raw: &str) -> bool {
 
 /// Members of an object, a name decoded.
 fn object_members(object: &str) -> Option<Vec<(String, &str)>> {
-    use std::fmt;
-
-    use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-
-    struct Reading;
-    impl<'de> Visitor<'de> for Reading {
-        type Value = Vec<(String, &'de str)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                // A name that is no text is none that is known here.
-                let name = serde_json::from_str(name.get()).unwrap_or_default();
-                members.push((name, value.get()));
-            }
-            Ok(members)
-        }
-    }
-    struct Read<'a>(Vec<(String, &'a str)>);
-    impl<'de: 'a, 'a> Deserialize<'de> for Read<'a> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(Reading).map(Read)
-        }
-    }
-    let read: Read<'_> = serde_json::from_str(object).ok()?;
-    Some(read.0)
+    // A name that is no text is none that is known here.
+    let decoded = |name: &RawValue| serde_json::from_str(name.get()).unwrap_or_default();
+    members_of(object, |name: &RawValue, value| Ok((decoded(name), value))).ok()
 }
 
 /// A message of these members, as raw JSON.

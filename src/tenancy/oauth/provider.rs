@@ -8,6 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::super::cause::innermost;
 use super::super::secret_error::SecretError;
 use super::super::secrets::Secrets;
 use super::answer::{self, TokenRefusal, Tokens};
@@ -107,15 +108,9 @@ impl Provider {
             None => None,
         };
         let form = Form::with_client(parameters, oauth, secret.as_ref());
-        let told = |error: reqwest::Error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            NotTold::Unreachable {
-                url: url.clone(),
-                why: cause.to_string(),
-            }
+        let told = |error: reqwest::Error| NotTold::Unreachable {
+            url: url.clone(),
+            why: innermost(&error),
         };
         let answered = |what: String| NotTold::Answered {
             url: url.clone(),

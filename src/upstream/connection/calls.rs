@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::own_tools::Changes;
-use super::{CallRefused, Called, PendingCall, RequestedList, SessionRequest, WorkerConnection};
-use crate::bridge::{AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
+use super::{Asked, AskedList, CallRefused, Called, PendingCall, State, WorkerConnection};
+use crate::bridge::{Action, AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
 use crate::routing::Edition;
@@ -35,55 +36,19 @@ impl WorkerConnection {
         lease: Option<WorkerLease>,
         outbox: &Arc<Outbox>,
     ) -> Result<Called, CallRefused> {
-        let SessionRequest {
-            session,
-            is_new_here,
-            envelope,
-            arrived,
-            level,
-            tool_filter,
-        } = asked;
-        let no = session.no();
+        let (session, envelope) = (asked.session, asked.envelope);
         let listing = self.listing_of(session.is_stateless(), envelope);
-        let tools = tool_filter
+        let tools = asked
+            .tool_filter
             .as_ref()
             .and_then(|_| self.tools_asked(envelope));
         let client_id: RawId = envelope.id.map_or("null", |id| id.get()).into();
         // Taken out of the closure when the call is on its way; else dropped after the lock.
         let mut lease = lease;
         self.with_mux(|state, out| {
-            if state.exited.is_some() {
-                session.detach(self.id);
-                return Err(CallRefused::Gone);
-            }
-            if is_new_here || !state.mux.is_attached(no) {
-                let (level, subscriptions) = session.settings();
-                let subscriptions = subscriptions.iter().filter(|_| self.plan.keeps_attachments);
-                let subscriptions = subscriptions.map(String::as_str);
-                state.mux.attach(no, level, subscriptions, out);
-                if !session.is_stateless() {
-                    let client = session.client();
-                    if self.plan.asks_clients {
-                        state.mux.introduce(no, client);
-                    } else {
-                        state.mux.introduce(no, &client.without_questions());
-                    }
-                }
-                // Whoever ends a session marks it first and visits its attachments then: one of the
-                // two sees the other.
-                if session.has_ended() {
-                    state.mux.detach(no, out);
-                    return Err(CallRefused::SessionEnded);
-                }
-                // What the worker must know first has to reach it first.
-                self.flush_to_worker(out);
-            }
-            if session.is_stateless() {
-                state.mux.without_session(no, level, out);
-                self.flush_to_worker(out);
-            }
+            self.introduce_caller(state, &asked, out)?;
             let request = ClientRequest {
-                session: no,
+                session: session.no(),
                 envelope,
             };
             let (id, line) = match state.mux.request(request, out) {
@@ -102,44 +67,90 @@ impl WorkerConnection {
             };
             // Itself and others.
             let is_busy = state.mux.in_flight() > 1;
-            let sent = self.worker.get().map(|worker| match is_busy {
-                true => worker.send_gathered(line),
-                false => worker.send(line),
-            });
-            match sent {
-                Some(Ok(())) => {}
-                Some(Err(SendError::Full { unsent })) => {
-                    state.mux.fail(id, out);
-                    return Err(CallRefused::Stalled { unsent });
-                }
-                Some(Err(SendError::NoRoom(full))) => {
-                    state.mux.fail(id, out);
-                    return Err(CallRefused::NoRoom(full));
-                }
-                Some(Err(SendError::Closed)) | None => {
-                    state.mux.fail(id, out);
-                    return Err(CallRefused::Gone);
-                }
+            if let Err(refused) = self.send_call(line, is_busy) {
+                state.mux.fail(id, out);
+                return Err(refused);
             }
             let now = Instant::now();
             outbox.expect_answer();
-            let outbox = Arc::clone(outbox);
-            state.pending_calls.insert(
-                id,
-                PendingCall {
-                    outbox,
-                    lease: lease.take(),
-                    client_id,
-                    alias: session.alias().cloned(),
-                    tool_filter,
-                    listing,
-                    tools,
-                    arrived,
-                    sent: now,
-                },
-            );
+            let pending = PendingCall {
+                outbox: Arc::clone(outbox),
+                lease: lease.take(),
+                client_id,
+                alias: session.alias().cloned(),
+                tool_filter: asked.tool_filter,
+                listing,
+                tools,
+                arrived: asked.arrived,
+                sent: now,
+            };
+            state.pending_calls.insert(id, pending);
             Ok(Called::Sent(id, now))
         })
+    }
+
+    /// Has the worker know of a caller what it must know before the caller's request: its settings where the session is new
+    /// here, the log level of a caller without a session.
+    ///
+    /// # Errors
+    /// The process is gone, or the session has ended: it is attached no longer then.
+    #[inline]
+    fn introduce_caller<A: Attachment>(
+        &self,
+        state: &mut State,
+        asked: &Asked<'_, A>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), CallRefused> {
+        let (session, no) = (asked.session, asked.session.no());
+        if state.exited.is_some() {
+            session.detach(self.id);
+            return Err(CallRefused::Gone);
+        }
+        if asked.is_new_here || !state.mux.is_attached(no) {
+            let (level, subscriptions) = session.settings();
+            let subscriptions = subscriptions.iter().filter(|_| self.plan.keeps_attachments);
+            let subscriptions = subscriptions.map(String::as_str);
+            state.mux.attach(no, level, subscriptions, out);
+            if !session.is_stateless() {
+                let client = session.client();
+                if self.plan.asks_clients {
+                    state.mux.introduce(no, client);
+                } else {
+                    state.mux.introduce(no, &client.without_questions());
+                }
+            }
+            // Whoever ends a session marks it first and visits its attachments then: one of the
+            // two sees the other.
+            if session.has_ended() {
+                state.mux.detach(no, out);
+                return Err(CallRefused::SessionEnded);
+            }
+            // What the worker must know first has to reach it first.
+            self.flush_to_worker(out);
+        }
+        if session.is_stateless() {
+            state.mux.without_session(no, asked.level, out);
+            self.flush_to_worker(out);
+        }
+        Ok(())
+    }
+
+    /// Queues the line of a call; of a busy worker it may wait to be written together with others.
+    ///
+    /// # Errors
+    /// The process is gone, or does not take it.
+    #[inline]
+    fn send_call(&self, line: Bytes, is_busy: bool) -> Result<(), CallRefused> {
+        let sent = self.worker.get().map(|worker| match is_busy {
+            true => worker.send_gathered(line),
+            false => worker.send(line),
+        });
+        match sent {
+            Some(Ok(())) => Ok(()),
+            Some(Err(SendError::Full { unsent })) => Err(CallRefused::Stalled { unsent }),
+            Some(Err(SendError::NoRoom(full))) => Err(CallRefused::NoRoom(full)),
+            Some(Err(SendError::Closed)) | None => Err(CallRefused::Gone),
+        }
     }
 
     pub(super) fn listing_of(

@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 use super::lifecycle::DISCOVERY_GRACE;
 use super::{PendingCall, State, WorkerConnection};
 use crate::bridge::{
-    Action, Anomaly, AskRef, HandshakeError, Listing, Malformed, MalformedOutcome, ServerInfo,
+    Action, Anomaly, AskRef, CallId, HandshakeError, Listing, Malformed, MalformedOutcome,
+    ServerInfo,
 };
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
@@ -61,6 +62,7 @@ impl WorkerConnection {
         result
     }
 
+    /// Carries out one action under the lock, as far as that may be; the rest goes into `deferred`.
     fn carry_out(&self, state: &mut State, action: Action, deferred: &mut SmallVec<[Deferred; 1]>) {
         match action {
             Action::ToWorker(line) => self.to_worker(line),
@@ -78,28 +80,13 @@ impl WorkerConnection {
                     deferred.push(Deferred::Release(pending));
                 }
             }
-            Action::ToCall(id, message) => {
-                if let Some(pending) = state.pending_calls.get(&id)
-                    && pending.outbox.push(message) == Pushed::Refused
-                {
-                    self.count_dropped();
-                }
-            }
+            Action::ToCall(id, message) => self.to_call(state, id, message),
             Action::Ask {
                 call: Some(id),
                 ask,
                 message,
                 ..
-            } => {
-                let pushed = state
-                    .pending_calls
-                    .get(&id)
-                    .map(|pending| pending.outbox.push(message));
-                if pushed != Some(Pushed::Whole) {
-                    deferred.push(Deferred::AskFailed(ask));
-                }
-                deferred.push(Deferred::Tell(ConnectionEvent::AskedClient));
-            }
+            } => ask_in_call(state, id, ask, message, deferred),
             Action::Ask {
                 call: None,
                 session,
@@ -128,69 +115,65 @@ impl WorkerConnection {
                 let event = ConnectionEvent::Unsubscribed(session, uri);
                 deferred.push(Deferred::Subscription(event));
             }
-            Action::Probed if self.plan.handshake.may_be_unknown() => {
-                deferred.push(Deferred::Probed);
-            }
-            Action::Probed => {
-                if let Some(tell) = state.handshake.take() {
-                    deferred.push(Deferred::HandshakeDone(tell, Ok(())));
-                } else if let Some(tell) = state.settled.take() {
-                    // Nobody waits any more when that took too long.
-                    let _waits = tell.send(());
-                }
-            }
+            Action::Probed => self.probed(state, deferred),
             Action::RootsWanted => deferred.push(Deferred::RootsWanted),
-            Action::HandshakeDone(outcome) => {
-                if let Ok(info) = &outcome {
-                    deferred.push(Deferred::Introduced(ServerInfo::clone(info)));
-                }
-                if let Some(tell) = state.handshake.take() {
-                    deferred.push(Deferred::HandshakeDone(tell, outcome.map(|_| ())));
-                }
-            }
+            Action::HandshakeDone(outcome) => handshake_done(state, outcome, deferred),
             Action::Anomaly(anomaly) => deferred.push(Deferred::Anomaly(anomaly)),
-            Action::Malformed(malformed) => {
-                let pending = match malformed.outcome {
-                    MalformedOutcome::Failed(call) => {
-                        state.pending_calls.remove(&call).map(Box::new)
-                    }
-                    MalformedOutcome::HandshakeFailed => {
-                        if let Some(tell) = state.handshake.take() {
-                            let outcome = Err(self.answered_malformed(&malformed));
-                            deferred.push(Deferred::HandshakeDone(tell, outcome));
-                        }
-                        None
-                    }
-                    MalformedOutcome::Taken
-                    | MalformedOutcome::Suspected(_)
-                    | MalformedOutcome::Dropped => None,
-                };
-                deferred.push(Deferred::Malformed(Box::new(malformed), pending));
-            }
+            Action::Malformed(malformed) => self.fail_malformed(state, malformed, deferred),
         }
     }
 
+    /// Puts a message on the stream of its call.
+    #[inline]
+    fn to_call(&self, state: &State, id: CallId, message: Bytes) {
+        if let Some(pending) = state.pending_calls.get(&id)
+            && pending.outbox.push(message) == Pushed::Refused
+        {
+            self.count_dropped();
+        }
+    }
+
+    /// The process has answered a `ping`. One that was asked in a way that older programs do not know may leave that
+    /// question unanswered; of any other, whoever waits for the handshake or for the `ping` itself is told.
+    fn probed(&self, state: &mut State, deferred: &mut SmallVec<[Deferred; 1]>) {
+        if self.plan.handshake.may_be_unknown() {
+            deferred.push(Deferred::Probed);
+        } else if let Some(tell) = state.handshake.take() {
+            deferred.push(Deferred::HandshakeDone(tell, Ok(())));
+        } else if let Some(tell) = state.settled.take() {
+            // Nobody waits any more when that took too long.
+            let _waits = tell.send(());
+        }
+    }
+
+    /// Takes out the call, or ends the handshake, that a malformed message was the answer to.
+    fn fail_malformed(
+        &self,
+        state: &mut State,
+        malformed: Malformed,
+        deferred: &mut SmallVec<[Deferred; 1]>,
+    ) {
+        let pending = match malformed.outcome {
+            MalformedOutcome::Failed(call) => state.pending_calls.remove(&call).map(Box::new),
+            MalformedOutcome::HandshakeFailed => {
+                if let Some(tell) = state.handshake.take() {
+                    let outcome = Err(self.answered_malformed(&malformed));
+                    deferred.push(Deferred::HandshakeDone(tell, outcome));
+                }
+                None
+            }
+            MalformedOutcome::Taken
+            | MalformedOutcome::Suspected(_)
+            | MalformedOutcome::Dropped => None,
+        };
+        deferred.push(Deferred::Malformed(Box::new(malformed), pending));
+    }
+
+    /// Does what had to wait until the lock was released.
     fn finish(&self, effect: Deferred) {
         match effect {
             Deferred::Answer(pending, message, is_error) => {
-                self.remember(&pending, &message, is_error);
-                self.record(&pending);
-                if pending.tool_filter.is_some() && !is_error {
-                    self.learn_tools(&pending, &message);
-                }
-                let message = match &pending.tool_filter {
-                    Some(filter) if !is_error => filter.filtered(message),
-                    _ => message,
-                };
-                let message = match &pending.alias {
-                    Some(alias) if !is_error => alias.response(message),
-                    _ => message,
-                };
-                // The slot first: whoever gets the answer may call again at once.
-                if let Some(lease) = pending.lease {
-                    lease.served();
-                }
-                pending.outbox.answer(message, is_error);
+                self.answer_call(pending, message, is_error);
             }
             Deferred::Release(pending) => drop(pending),
             Deferred::Tell(event) => self.tell(event),
@@ -198,18 +181,7 @@ impl WorkerConnection {
                 self.tell(event);
                 self.pin_while_subscribed();
             }
-            Deferred::Introduced(info) => {
-                let knowledge = &self.services.knowledge;
-                if let Some(place) = self.plan.catalog_key() {
-                    knowledge.catalog.introduced(place, &info);
-                }
-                let program_info = info.server_info();
-                let (program, era) = (self.plan.program, info.era());
-                knowledge
-                    .dialects
-                    .speaks(program, era, program_info.as_deref());
-                self.tell(ConnectionEvent::Introduced);
-            }
+            Deferred::Introduced(info) => self.introduced(&info),
             Deferred::Broadcast(message) => {
                 if let Some(topic) = self.forget_changed(&message) {
                     let broadcast = Broadcast::new(message, topic, Audience::All);
@@ -221,38 +193,75 @@ impl WorkerConnection {
                 let roots = &self.services.knowledge.roots;
                 roots.note_asking(self.plan.program);
             }
-            Deferred::Probed => {
-                if let Some(connection) = self.me.upgrade() {
-                    self.services.tasks.spawn(async move {
-                        tokio::time::sleep(DISCOVERY_GRACE).await;
-                        connection.does_not_discover();
-                    });
-                }
-            }
+            Deferred::Probed => self.await_discovery(),
             Deferred::Malformed(malformed, pending) => {
                 self.malformed(&malformed, pending.map(|pending| *pending));
             }
-            Deferred::Anomaly(anomaly) => {
-                match anomaly {
-                    Anomaly::Garbage => self.plan.metrics.garbage_lines(1),
-                    Anomaly::UnknownId => self.plan.metrics.anomaly(labels::Anomaly::UnknownId),
-                    Anomaly::DuplicateAnswer => {
-                        self.plan.metrics.anomaly(labels::Anomaly::DuplicateAnswer);
-                    }
-                    Anomaly::UnknownToken => {
-                        self.plan.metrics.anomaly(labels::Anomaly::UnknownToken);
-                    }
-                    Anomaly::Unattributable => {
-                        self.plan.metrics.anomaly(labels::Anomaly::Unattributable);
-                    }
-                }
-                tracing::debug!(parent: &self.span, worker = %self.id, server = %self.plan.server, anomaly = anomaly.as_str(), "message out of order");
-            }
+            Deferred::Anomaly(anomaly) => self.count_anomaly(anomaly),
             Deferred::HandshakeDone(tell, outcome) => {
                 // Nobody listens any more when the start has timed out.
                 let _timed_out = tell.send(outcome);
             }
         }
+    }
+
+    /// Hands its answer to the caller, as the caller is to see it, and gives the slot back.
+    #[inline]
+    fn answer_call(&self, pending: PendingCall, message: Bytes, is_error: bool) {
+        self.remember(&pending, &message, is_error);
+        self.record(&pending);
+        if pending.tool_filter.is_some() && !is_error {
+            self.learn_tools(&pending, &message);
+        }
+        let message = match &pending.tool_filter {
+            Some(filter) if !is_error => filter.filtered(message),
+            _ => message,
+        };
+        let message = match &pending.alias {
+            Some(alias) if !is_error => alias.response(message),
+            _ => message,
+        };
+        // The slot first: whoever gets the answer may call again at once.
+        if let Some(lease) = pending.lease {
+            lease.served();
+        }
+        pending.outbox.answer(message, is_error);
+    }
+
+    /// The process has said who it is: that is remembered of its launch and of its program.
+    fn introduced(&self, info: &ServerInfo) {
+        let knowledge = &self.services.knowledge;
+        if let Some(place) = self.plan.catalog_place() {
+            knowledge.catalog.introduced(place, info);
+        }
+        let program_info = info.server_info();
+        let (program, era) = (self.plan.program, info.era());
+        knowledge
+            .dialects
+            .speaks(program, era, program_info.as_deref());
+        self.tell(ConnectionEvent::Introduced);
+    }
+
+    /// Gives a process that has answered a `ping`, but not the question before it, some time for that question yet.
+    fn await_discovery(&self) {
+        if let Some(connection) = self.me.upgrade() {
+            self.services.tasks.spawn(async move {
+                tokio::time::sleep(DISCOVERY_GRACE).await;
+                connection.does_not_discover();
+            });
+        }
+    }
+
+    fn count_anomaly(&self, anomaly: Anomaly) {
+        let metrics = &self.plan.metrics;
+        match anomaly {
+            Anomaly::Garbage => metrics.garbage_lines(1),
+            Anomaly::UnknownId => metrics.anomaly(labels::Anomaly::UnknownId),
+            Anomaly::DuplicateAnswer => metrics.anomaly(labels::Anomaly::DuplicateAnswer),
+            Anomaly::UnknownToken => metrics.anomaly(labels::Anomaly::UnknownToken),
+            Anomaly::Unattributable => metrics.anomaly(labels::Anomaly::Unattributable),
+        }
+        tracing::debug!(parent: &self.span, worker = %self.id, server = %self.plan.server, anomaly = anomaly.as_str(), "message out of order");
     }
 
     /// Tells those who know its sessions.
@@ -325,5 +334,34 @@ impl WorkerConnection {
     pub(super) fn count_dropped(&self) {
         let reason = labels::DropReason::QueueFull;
         self.services.metrics.notifications_dropped(reason, 1);
+    }
+}
+
+/// Puts a question of the worker on the stream of the call that it is about.
+fn ask_in_call(
+    state: &State,
+    id: CallId,
+    ask: AskRef,
+    message: Bytes,
+    deferred: &mut SmallVec<[Deferred; 1]>,
+) {
+    let pending = state.pending_calls.get(&id);
+    if pending.map(|pending| pending.outbox.push(message)) != Some(Pushed::Whole) {
+        deferred.push(Deferred::AskFailed(ask));
+    }
+    deferred.push(Deferred::Tell(ConnectionEvent::AskedClient));
+}
+
+/// The handshake is over: whoever waits for it is told, and what the process said of itself is kept first.
+fn handshake_done(
+    state: &mut State,
+    outcome: Result<Box<ServerInfo>, HandshakeError>,
+    deferred: &mut SmallVec<[Deferred; 1]>,
+) {
+    if let Ok(info) = &outcome {
+        deferred.push(Deferred::Introduced(ServerInfo::clone(info)));
+    }
+    if let Some(tell) = state.handshake.take() {
+        deferred.push(Deferred::HandshakeDone(tell, outcome.map(|_| ())));
     }
 }

@@ -29,6 +29,8 @@
 //! Not done here: pipes, framing and deadlines (the supervisor's side). A worker that runs as stdiopool's own user, without a
 //! domain, can kill the guardian, which costs all workers their lives.
 
+mod connection;
+mod control;
 mod domain;
 mod filter;
 mod handle;
@@ -41,14 +43,18 @@ mod namespaces;
 mod network;
 mod probe;
 mod process;
+mod reports;
 mod root;
 mod spawn;
 mod sweep;
 mod wire;
 
+pub use connection::GuardianError;
+pub(crate) use connection::{LaunchError, ProcessState};
+pub(crate) use control::Control;
 pub use domain::{Domains, domains};
-pub(crate) use handle::{Control, LaunchError, Launched, ProcessState};
-pub use handle::{Guardian, GuardianError};
+pub use handle::Guardian;
+pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 

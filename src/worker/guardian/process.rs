@@ -12,6 +12,7 @@ use nix::sys::prctl::{set_child_subreaper, set_name};
 use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, dup2_stdin, setsid};
 
 use super::init::{self, Event, InitReport};
@@ -21,7 +22,8 @@ use super::probe;
 use super::spawn::IGNORED;
 use super::wire::{Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send};
 use crate::process::{
-    ProcessTable, RunState, close_from_3, give_up_privileges, keep_private, kill, take_short_turns,
+    ProcessTable, RunState, close_from_3, give_up_privileges, keep_private, kill, reap_one,
+    take_short_turns,
 };
 
 /// First argument that makes this program a guardian.
@@ -295,7 +297,7 @@ impl Guardian {
 
     /// Waits for every child that ended: init processes, and what has fallen to this process.
     fn reap(&mut self) {
-        while let Some((pid, status)) = reap_one() {
+        while let Some((pid, status)) = reap_one(WaitPidFlag::WUNTRACED) {
             if libc::WIFSTOPPED(status) {
                 // Only a worker would do that to its init process, to be rid of it.
                 let _ended_meanwhile = nix::sys::signal::kill(pid_of(pid), Signal::SIGCONT);
@@ -403,23 +405,6 @@ fn is_passing(error: &io::Error) -> bool {
 fn pid_of(pid: u32) -> Pid {
     // Linux pids are below 2^22 (PID_MAX_LIMIT).
     Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
-}
-
-/// One child that ended or was stopped, and its raw status. Not by nix, which cannot express an end by a
-/// real-time signal: the child would be reaped and its pid unknown.
-#[allow(
-    unsafe_code,
-    reason = "nix loses the pid when it does not know the signal"
-)]
-fn reap_one() -> Option<(u32, i32)> {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place for an int for the whole call.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
-    // 0: none ended; -1: there is none.
-    u32::try_from(pid)
-        .ok()
-        .filter(|&pid| pid > 0)
-        .map(|pid| (pid, status))
 }
 
 #[allow(unsafe_code, reason = "signal dispositions")]

@@ -30,25 +30,12 @@ struct Bench {
 
 fn facts(tenant: &str) -> KeyFacts {
     KeyFacts {
-        tenant: TenantId::new(tenant),
-        tenant_weight: 1,
         tenant_max_workers: 8,
-        server: ServerName::new("s"),
-        server_max_workers: 0,
         max_in_flight: 2,
         max_of_session: 2,
-        max_workers_per_key: 1,
-        lineage: None,
-        lineage_if_declined: None,
-        siblings: None,
-        one_of_siblings: false,
-        caller_configured: false,
-        exclusive: false,
-        max_requests: 0,
         idle_timeout: Duration::from_secs(600),
         max_lifetime: Duration::from_secs(86_400),
-        is_spare: false,
-        spare: None,
+        ..KeyFacts::neutral(TenantId::new(tenant), ServerName::new("s"))
     }
 }
 

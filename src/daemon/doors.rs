@@ -1,0 +1,100 @@
+//! The two listeners: the front door, and the operator's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::assemble::ServeError;
+use super::limits;
+use crate::config::Config;
+use crate::front::{ConnectionLimits, Dispatch, Front, Listener, Places, Tls};
+use crate::held::Ledger;
+use crate::store::StateDir;
+
+/// How long connections may take to close once everything they waited for is answered.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Both listeners, of which nobody hears yet.
+pub(super) struct Bound {
+    pub(super) http: Listener,
+    pub(super) admin: Listener,
+}
+
+impl Bound {
+    /// Listens where the config says, and notes in the state folder where the operator's commands find the admin listener.
+    ///
+    /// # Errors
+    /// One of the addresses cannot be listened on.
+    pub(super) async fn open(config: &Config, state: &StateDir) -> Result<Self, ServeError> {
+        let http = bind(config.http.listen, "http.listen").await?;
+        let admin = bind(config.admin.listen, "admin.listen").await?;
+        if let Err(error) = state.note_admin(admin.address()) {
+            tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
+        }
+        Ok(Self { http, admin })
+    }
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeError> {
+    Listener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen {
+            address,
+            key,
+            source,
+        })
+}
+
+/// Both listeners, at work.
+pub(super) struct Doors {
+    tasks: JoinSet<()>,
+    front_stop: CancellationToken,
+}
+
+impl Doors {
+    /// Serves what comes in. The operator's listener ends with `shutdown`, the front door with [`Doors::close_front`].
+    pub(super) fn serve(
+        bound: Bound,
+        front: &Arc<Front>,
+        tls: Option<Tls>,
+        places: &Arc<Places>,
+        admin: Router,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let Bound {
+            http,
+            admin: listener,
+        } = bound;
+        let mut tasks = JoinSet::new();
+        let front_stop = CancellationToken::new();
+        let (stop, patience) = (front_stop.clone(), CLOSING_PATIENCE);
+        let front = Dispatch::from(Arc::clone(front));
+        tasks.spawn(front.serve(http, tls, Arc::clone(places), stop, patience));
+        let places = Places::new(
+            ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
+            // The operator waits for no tenant.
+            &Ledger::unlimited(),
+        );
+        let (admin, stop) = (Dispatch::from(admin), shutdown.clone());
+        tasks.spawn(admin.serve(listener, None, places, stop, patience));
+        Self { tasks, front_stop }
+    }
+
+    /// Has the front door take no more connections on, and close those that are there.
+    pub(super) fn close_front(&self) {
+        self.front_stop.cancel();
+    }
+
+    /// Waits until both have ended.
+    pub(super) async fn join(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener's task failed");
+            }
+        }
+    }
+}
