@@ -55,7 +55,7 @@ impl Mux {
         let Some(template) = template else {
             let why = "`params` must be an object".to_owned();
             let code = code::INVALID_PARAMS;
-            return Some(Opened::Refused { code, why });
+            return Some(RequestOutcome::Refused { code, why });
         };
         let line = template.line(next, &Map::new(), None);
         let id = self.new_call(Call {
@@ -84,11 +84,11 @@ impl Mux {
         session: SessionNo,
         envelope: &Envelope<'_>,
         out: &mut Vec<Action>,
-    ) -> Option<Opened> {
+    ) -> Option<RequestOutcome> {
         let raw_params = envelope.params.map_or("{}", |params| params.get());
         let refuse = |code, why: &str| {
             let why = why.to_owned();
-            Some(Opened::Refused { code, why })
+            Some(RequestOutcome::Refused { code, why })
         };
         match envelope.method.as_deref().unwrap_or_default() {
             "ping" => {}
@@ -108,7 +108,7 @@ impl Mux {
                     return refuse(code::METHOD_NOT_FOUND, "the server has no subscriptions");
                 }
                 if let Some((code, why)) = self.cannot_subscribe(session, &uri) {
-                    return Some(Opened::Refused { code, why });
+                    return Some(RequestOutcome::Refused { code, why });
                 }
                 let uri = uri.into_owned();
                 self.subscribe(session, &uri);
@@ -126,7 +126,7 @@ impl Mux {
             _ => return None,
         }
         let id = envelope.id.map_or("null", |id| id.get());
-        Some(Opened::Local(result_response(id, b"{}")))
+        Some(RequestOutcome::Local(result_response(id, b"{}")))
     }
 
     /// Whether the worker's result asks for input; if so, the client is asked.

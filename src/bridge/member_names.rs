@@ -133,7 +133,7 @@ impl<'a> WrittenMembers<'a> {
     pub(in crate::bridge) fn read(text: &'a str) -> Option<Self> {
         let member = |name: &'a RawValue, value| {
             let spelling = name.get();
-            Ok(Written {
+            Ok(WrittenMember {
                 spelling,
                 name: Cow::Owned(serde_json::from_str(spelling)?),
                 value,

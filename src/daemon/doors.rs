@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::assemble::ServeError;
 use super::limits;
 use crate::config::Config;
-use crate::front::{ConnectionLimits, Dispatch, Front, Listener, Places, Tls};
+use crate::front::{ConnectionLimits, ConnectionSlots, Dispatch, Front, Listener, Tls};
 use crate::held::Ledger;
 use crate::store::StateDir;
 
@@ -61,7 +61,7 @@ impl Doors {
         bound: Bound,
         front: &Arc<Front>,
         tls: Option<Tls>,
-        places: &Arc<Places>,
+        slots: &Arc<ConnectionSlots>,
         admin: Router,
         shutdown: &CancellationToken,
     ) -> Self {
@@ -73,14 +73,14 @@ impl Doors {
         let front_stop = CancellationToken::new();
         let (stop, patience) = (front_stop.clone(), CLOSING_PATIENCE);
         let front = Dispatch::from(Arc::clone(front));
-        tasks.spawn(front.serve(http, tls, Arc::clone(places), stop, patience));
-        let places = Places::new(
+        tasks.spawn(front.serve(http, tls, Arc::clone(slots), stop, patience));
+        let slots = ConnectionSlots::new(
             ConnectionLimits::of_few(limits::ADMIN_CONNECTIONS),
             // The operator waits for no tenant.
             &Ledger::unlimited(),
         );
         let (admin, stop) = (Dispatch::from(admin), shutdown.clone());
-        tasks.spawn(admin.serve(listener, None, places, stop, patience));
+        tasks.spawn(admin.serve(listener, None, slots, stop, patience));
         Self { tasks, front_stop }
     }
 

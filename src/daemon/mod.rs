@@ -24,6 +24,7 @@ mod grants;
 mod history;
 mod limits;
 mod options;
+mod processor_use;
 mod read;
 mod refresh;
 mod reload;

@@ -10,7 +10,8 @@ use super::doors::{Bound, Doors};
 use super::grants;
 use super::limits;
 use super::options::{Options, Source};
-use super::read::{self, Found};
+use super::processor_use;
+use super::read::{self, LoadedConfig};
 use super::refresh;
 use super::sampler;
 use super::service::{Service, addresses};
@@ -23,7 +24,7 @@ use crate::front::{Front, Tls};
 use crate::store::StateDir;
 use crate::worker::Guardian;
 
-fn read(options: &Options) -> Result<Found, ServeError> {
+fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
     let mut found = match &options.source {
         Source::File(path) => read::read(path)?,
         Source::Command(argv) => LoadedConfig::of_command(config::single_command(argv.clone())?),
@@ -76,8 +77,8 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     // Before anybody is told that it is there: until then a signal ends the process as it does any other.
     let mut signals = Signals::listen()?;
     say_where(&config, http, admin);
-    let places = &service.reloader.places;
-    let doors = Doors::serve(bound, &front, tls, places, admin_router, &shutdown);
+    let slots = &service.reloader.slots;
+    let doors = Doors::serve(bound, &front, tls, slots, admin_router, &shutdown);
     let background = begin_background(&service, &front, &shutdown);
     service.until_drain(&mut signals).await;
     service
@@ -97,6 +98,10 @@ fn begin_background(
         service.events.clone(),
         shutdown.child_token(),
     ));
+    let watching = tokio::spawn(processor_use::run(
+        Arc::clone(service.gateway.workers()),
+        shutdown.child_token(),
+    ));
     let reloader = Arc::clone(&service.reloader);
     let refreshing = tokio::spawn(refresh::run(reloader, shutdown.child_token()));
     let grants_stop = shutdown.child_token();
@@ -109,7 +114,7 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
-        others: vec![sampling, refreshing, settling],
+        others: vec![sampling, watching, refreshing, settling],
     }
 }
 

@@ -19,13 +19,13 @@ use super::supervisor::{self, Running};
 use super::users;
 use crate::config::Config;
 use crate::folders;
-use crate::front::{Addresses, Front, Guard, Parked, Places, RateLimits, Tls};
+use crate::front::{Addresses, ConnectionSlots, Front, Guard, Parked, RateLimits, Tls};
 use crate::gateway::{EventSink, Gateway, Observers, Records};
 use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::launch::packages::Installer;
 use crate::routing::RuntimeConfig;
-use crate::store::{HandleRow, HandleStore, Opened, StateDir, Vault};
+use crate::store::{HandleRow, HandleStore, OpenedState, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
@@ -38,7 +38,7 @@ pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(30);
 
 /// What is kept beyond this run, as far as anything is.
 struct Kept {
-    opened: Option<Opened>,
+    opened: Option<OpenedState>,
     audit: Option<Arc<Audit>>,
     accounts: Option<Accounts>,
     grants: Arc<Grants>,
@@ -58,7 +58,7 @@ impl Kept {
         // One command is hosted for the moment: its folder goes with it.
         let opened = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(state)?),
+            Source::File(_) => Some(OpenedState::open(state)?),
         };
         let audit = audit(config, opened.as_ref())?;
         let accounts = match &opened {
@@ -154,7 +154,7 @@ impl Begun {
 }
 
 /// The audit log that the config asks for.
-fn audit(config: &Config, kept: Option<&Opened>) -> Result<Option<Arc<Audit>>, ServeError> {
+fn audit(config: &Config, kept: Option<&OpenedState>) -> Result<Option<Arc<Audit>>, ServeError> {
     let (Some(options), Some(kept)) = (assemble::audit_options(config), kept) else {
         return Ok(None);
     };
@@ -215,7 +215,7 @@ fn handles(
 fn set_when_scraped(
     metrics: &Metrics,
     gateway: &Gateway,
-    places: &Arc<Places>,
+    places: &Arc<ConnectionSlots>,
     audit: Option<Arc<Audit>>,
 ) {
     let places = Arc::clone(places);
@@ -283,8 +283,8 @@ impl Service {
         let ledger = gateway.ledger().clone();
         let is_there = |tenant: &TenantId| merged.has_tenant(tenant);
         let handles = handles(kept_handles, &kept.vault, ledger, is_there);
-        let places = Places::new(limits::of_connections(config), gateway.ledger());
-        set_when_scraped(&metrics, &gateway, &places, kept.audit.clone());
+        let slots = ConnectionSlots::new(limits::of_connections(config), gateway.ledger());
+        set_when_scraped(&metrics, &gateway, &slots, kept.audit.clone());
         let reloader = Reloader {
             path: options.path().map(Path::to_owned),
             started: Arc::clone(config),
@@ -294,13 +294,13 @@ impl Service {
             accounts: kept.accounts,
             handles: Arc::new(handles),
             tls,
-            places,
+            slots,
             uses,
             in_force: parking_lot::Mutex::new(in_force),
             events,
             generation: AtomicU64::new(0),
             reloaded: tokio::sync::Notify::new(),
-            turn: tokio::sync::Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
         };
         Ok(Self::around(Arc::new(reloader), kept.audit))
     }

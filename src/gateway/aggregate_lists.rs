@@ -159,12 +159,12 @@ impl Aggregate<'_> {
         let mut cursor: Option<String> = None;
         for page in 1.. {
             let line = listing.request("0", era, cursor.as_deref());
-            let stream = match (&lister.whole, way.take()) {
+            let stream = match (&lister.whole, route.take()) {
                 (Some(_), _) => {
                     let config = part_of(lister.config.as_ref(), &session);
                     ResponseStream::new().with_config(config)
                 }
-                (None, Some(way)) => ResponseStream::on(None, way),
+                (None, Some(route)) => ResponseStream::on(None, route),
                 (None, None) => ResponseStream::stateless(None, era),
             };
             let stream = stream

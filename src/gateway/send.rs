@@ -21,7 +21,7 @@ use crate::pool::{Lease, Warmth};
 use crate::protocol::{Envelope, Failure, Method, Reason, code, result_response};
 use crate::session::{Reserved, Session};
 use crate::tenancy::ClientConfig;
-use crate::upstream::{Asked, Called, WorkerConnection, WorkerLauncher, error_response};
+use crate::upstream::{Called, SessionRequest, WorkerConnection, WorkerLauncher, error_response};
 
 /// How often a call is offered to another worker because the one it got had just ended. Nothing
 /// of it had reached that one, so that offering it again is safe.
@@ -251,7 +251,7 @@ impl Gateway {
         };
         let envelope = read_again.as_ref().unwrap_or(prepared.envelope);
         let view = prepared.view;
-        let asked = Asked {
+        let asked = SessionRequest {
             session: &**session,
             is_new_here: self.attach(session, &connection),
             envelope,
@@ -336,7 +336,7 @@ impl Gateway {
         envelope: &Envelope<'_>,
         response_stream: &mut ResponseStream,
     ) -> Result<(), Failure> {
-        // Nearly always. Asked once only, and given up if it has to wait: it is in nobody's queue then.
+        // Nearly always. SessionRequest once only, and given up if it has to wait: it is in nobody's queue then.
         if self.is_awake_for(session, response_stream)
             && !self.awaits_tools(session, envelope)
             && let Some(sent) = self

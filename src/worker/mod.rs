@@ -37,7 +37,7 @@ mod mount_plan;
 mod options;
 mod output;
 mod own_folders;
-mod reached;
+mod processor_use;
 mod resolving;
 mod spawn;
 mod spawn_error;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::guardian::Mount;
 use super::own_folders::own_folders;
-use crate::launch::{Closed, LaunchSpec, closed_way, unreadable};
+use crate::launch::{Inaccessible, LaunchSpec, inaccessible, unreadable};
 
 /// Where services of the host that look up names, or ask others to, have their sockets.
 const RESOLVERS: [&str; 4] = [

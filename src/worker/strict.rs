@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
-use super::guardian::{Place, Root};
+use super::guardian::{Root, RootEntry};
 use super::own_folders::own_folders;
 use crate::launch::{LaunchSpec, Sandbox, Strict};
 

@@ -68,7 +68,7 @@ impl From<FramingError> for Unclear {
             FramingError::BareLineFeedInBody => refused(
                 "a line with the size of a chunk, or one after the last chunk, ends with a line feed alone (each ends with CR and LF)",
             ),
-            Fault::CodingUnknown => Self::new(
+            FramingError::CodingUnknown => Self::new(
                 HttpRefusal::Coding,
                 "`Transfer-Encoding` names a coding that is not understood (send the body as it is, with `Transfer-Encoding: chunked` or `Content-Length`)",
             ),

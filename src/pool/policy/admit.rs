@@ -63,7 +63,7 @@ impl Policy {
             return;
         }
         self.enqueue(now, wanted);
-        self.make_way(now, key, Patience::AtFirst, out);
+        self.replace_rivals(now, key, LineageWait::Begun, out);
         self.adopt_for(now, key, out);
         self.schedule(now, out);
     }
@@ -393,7 +393,7 @@ impl Policy {
                 waited,
             };
         }
-        if has_place && self.places_taken() >= limits.max_starting {
+        if has_place && self.start_permits_taken() >= limits.max_starting {
             let starting = self.starting.iter().filter_map(|id| self.workers.get(id));
             let own = starting.filter(|worker| worker.facts.tenant == *tenant);
             return Refusal::StartsFull {

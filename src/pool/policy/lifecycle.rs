@@ -10,7 +10,7 @@ use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
 use super::limits::{KeyFacts, Limits};
-use super::patience::Patience;
+use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::state::{Phase, Policy, Timer, WorkerRecord};

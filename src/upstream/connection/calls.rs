@@ -8,8 +8,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::own_tools::Changes;
-use super::{Asked, AskedList, CallRefused, Called, PendingCall, State, WorkerConnection};
-use crate::bridge::{Action, AskRef, CallId, ClientRequest, Listing, Opened, SessionNo};
+use super::{
+    CallRefused, Called, PendingCall, RequestedList, SessionRequest, State, WorkerConnection,
+};
+use crate::bridge::{Action, AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
 use crate::routing::Edition;
@@ -98,7 +100,7 @@ impl WorkerConnection {
     fn introduce_caller<A: Attachment>(
         &self,
         state: &mut State,
-        asked: &Asked<'_, A>,
+        asked: &SessionRequest<'_, A>,
         out: &mut Vec<Action>,
     ) -> Result<(), CallRefused> {
         let (session, no) = (asked.session, asked.session.no());

@@ -231,7 +231,7 @@ impl WorkerConnection {
     /// The process has said who it is: that is remembered of its launch and of its program.
     fn introduced(&self, info: &ServerInfo) {
         let knowledge = &self.services.knowledge;
-        if let Some(place) = self.plan.catalog_place() {
+        if let Some(place) = self.plan.catalog_key() {
             knowledge.catalog.introduced(place, info);
         }
         let program_info = info.server_info();
