@@ -114,6 +114,8 @@ async fn a_killed_guardian_takes_its_workers_and_the_service_goes_on() {
         assert!(tree.len() >= 3, "guardian, init process, worker: {tree:?}");
         send(guardian, Signal::SIGKILL);
         until_gone(&tree);
+        // A call that comes before the supervisor has seen that is told that its worker has ended.
+        eventually("the loss is seen", async || pool.workers().await.is_empty()).await;
     }
     anna.goes_on(1).await;
     assert!(pool.log().contains("the guardian process was lost"));
