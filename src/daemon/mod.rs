@@ -22,6 +22,7 @@ mod events;
 mod grants;
 mod history;
 mod limits;
+mod profiling;
 mod read;
 mod refresh;
 mod reload;
@@ -33,4 +34,5 @@ mod users;
 
 pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
+pub use profiling::{Profiling, config_of_profile};
 pub use run::{Options, Source, serve};

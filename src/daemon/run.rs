@@ -16,6 +16,7 @@ use super::events::{Events, PoolMetrics};
 use super::grants::{self, GrantEvents};
 use super::limits;
 use super::read::{self, Found};
+use super::profiling::Profiling;
 use super::refresh;
 use super::reload::{InForce, Listens, Reloader};
 use super::sampler;
@@ -32,6 +33,7 @@ use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
+use crate::profile::Records;
 use crate::store::{Opened, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
@@ -57,6 +59,8 @@ pub enum Source {
     File(PathBuf),
     /// One command, without a file.
     Command(Vec<String>),
+    /// One server of a file, to be recorded.
+    Profile(Arc<Profiling>),
 }
 
 /// How to serve it.
@@ -83,6 +87,7 @@ fn read(options: &Options) -> Result<Found, ServeError> {
     let mut found = match &options.source {
         Source::File(path) => read::read(path)?,
         Source::Command(argv) => Found::of_command(config::single_command(argv.clone())?),
+        Source::Profile(profiling) => Found::of_config(profiling.config.clone()),
     };
     listens(options).put_into(&mut found.config)?;
     match found.notices.fatal() {
@@ -135,7 +140,12 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     }
     // Before anybody is told that it is there: until then a signal ends the process as it does any other.
     let mut signals = Signals::listen()?;
-    say_where(&config, http.address(), admin_listener.address());
+    match &options.source {
+        Source::Profile(profiling) => profiling.serves_at(http.address()),
+        Source::File(_) | Source::Command(_) => {
+            say_where(&config, http.address(), admin_listener.address());
+        }
+    }
     let front_stop = CancellationToken::new();
     let patience = CLOSING_PATIENCE;
     let places = Arc::clone(&service.reloader.places);
@@ -338,7 +348,7 @@ impl Service {
         // One command is hosted for the moment: its folder goes with it.
         let mut kept = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => Some(Opened::open(&state)?),
+            Source::File(_) | Source::Profile(_) => Some(Opened::open(&state)?),
         };
         let audit = audit(config, kept.as_ref())?;
         let accounts = match &kept {
@@ -392,6 +402,10 @@ impl Service {
         // Behind what makes folders in the state folder, whose modes it looks after.
         let users = users::separate(config, &state, kept.as_ref())?;
         runtime.resolver.set_users(users);
+        if let Source::Profile(profiling) = &options.source {
+            let record = Arc::clone(&profiling.record);
+            runtime.resolver.set_records(Arc::new(Records::one(record)));
+        }
         let kept_handles = kept.as_mut().map(|kept| {
             let rows = std::mem::take(&mut kept.handle_rows);
             (kept.handles.clone(), rows)
@@ -437,7 +451,7 @@ impl Service {
         });
         let path = match &options.source {
             Source::File(path) => Some(path.clone()),
-            Source::Command(_) => None,
+            Source::Command(_) | Source::Profile(_) => None,
         };
         let reloader = Arc::new(Reloader {
             path: path.clone(),
@@ -456,7 +470,10 @@ impl Service {
             reloaded: tokio::sync::Notify::new(),
             turn: tokio::sync::Mutex::default(),
         });
-        let drain = CancellationToken::new();
+        let drain = match &options.source {
+            Source::Profile(profiling) => profiling.stop.clone(),
+            Source::File(_) | Source::Command(_) => CancellationToken::new(),
+        };
         let running = Arc::new(Running {
             audit: audit.clone(),
             gateway: gateway.clone(),

@@ -392,12 +392,13 @@ mod tests {
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
         server.limit_reached(Limit::Disk);
+        server.observed(Observed::Read);
         server.egress(EgressOutcome::Connected, [1, 1]);
         server.malformed(crate::protocol::Flaw::Batch, Malformed::Taken);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 45, "a new metric is not recorded here");
+        assert_eq!(families.len(), 46, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

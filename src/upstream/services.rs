@@ -6,6 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::events::ConnectionEvents;
 use super::lease::WorkerPool;
+use super::worker_events::WorkerEventSink;
 use crate::held::Ledger;
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
@@ -33,4 +34,6 @@ pub(crate) struct Services {
     pub(crate) tasks: TaskTracker,
     /// Is told what happens at the connections.
     pub(crate) events: Weak<dyn ConnectionEvents>,
+    /// Is told what happens to workers.
+    pub(crate) sink: Arc<dyn WorkerEventSink>,
 }

@@ -84,6 +84,7 @@ impl Workers {
                 trace: surroundings.trace,
                 tasks: TaskTracker::new(),
                 events: surroundings.events,
+                sink: Arc::clone(&surroundings.sink),
             };
             Self {
                 services: Arc::new(services),

@@ -20,6 +20,8 @@
 //!
 //! What a worker with a list of hosts reaches goes through the supervisor (module `egress`), and ends with the worker.
 //!
+//! What a recorded worker does is looked at, call by call, on a thread of its own (module `recorder`), which ends with it.
+//!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 
 mod cgroup;
@@ -36,6 +38,7 @@ pub mod memory;
 mod options;
 mod output;
 mod reached;
+mod recorder;
 mod resolving;
 mod spawn;
 mod spawn_error;
@@ -50,7 +53,7 @@ pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
-    Domains, Guardian, GuardianError, NoWalls, can_be_strict, can_have_list_of_hosts,
+    Domains, Guardian, GuardianError, NoWalls, can_be_recorded, can_be_strict, can_have_list_of_hosts,
     can_have_no_network, can_hide_from_users, can_make_read_only, domains, run_guardian_if_asked,
 };
 pub use handle::Worker;

@@ -117,6 +117,26 @@ pub(super) fn shows(root: &Root, path: &Path) -> bool {
     is_seen(&root.places, path)
 }
 
+/// What a worker with that root has of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sight {
+    /// It does not see what is there.
+    Nothing,
+    /// It reads what is there.
+    Readable,
+    /// It also writes there.
+    Writable,
+}
+
+/// What a worker with that root has of a path, beside what is made anew for it (`/proc`, `/dev`, folders for temporary files).
+pub(super) fn sight(root: &Root, path: &Path) -> Sight {
+    match nearest(&root.places, path) {
+        None | Some(Place::Empty(_)) => Sight::Nothing,
+        Some(Place::ReadOnly(_) | Place::Link(..)) => Sight::Readable,
+        Some(Place::Writable(_)) => Sight::Writable,
+    }
+}
+
 fn is_seen(places: &[Place], path: &Path) -> bool {
     nearest(places, path).is_some_and(|place| !matches!(place, Place::Empty(_)))
 }

@@ -21,7 +21,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::heartbeat::{self, Heartbeat, Step};
 use super::namespaces::Namespaces;
-use super::network::Sockets;
+use super::network::{Sockets, handing_out};
+use super::queue::{self, TakesQueue};
 use super::process::ARGUMENT;
 use super::sweep;
 use super::wire::{Launch, Received, Report, Request, SpawnFailure, receive, send};
@@ -198,16 +199,25 @@ impl Guardian {
         let _sender_is_in_connection = ended.wait_for(|&ended| ended).await;
     }
 
-    /// Starts a worker whose stdin, stdout and stderr are `fds`.
+    /// Starts a worker whose stdin, stdout and stderr are `fds`. Where its launch says that it is recorded, `recorder` gets the queue of its
+    /// calls, on a thread of its own, before its program is executed.
     pub(crate) async fn launch(
         &self,
         id: WorkerId,
         launch: &Launch,
         fds: [OwnedFd; 3],
+        recorder: Option<TakesQueue>,
     ) -> Result<Launched, LaunchError> {
         let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
         let [stdin, stdout, stderr] = &fds;
-        let pair = launch.network.pair().map_err(LaunchError::Io)?;
+        let hands_out = launch.network.has_sockets() || recorder.is_some();
+        let pair = hands_out.then(handing_out).transpose();
+        let pair = pair.map_err(LaunchError::Io)?;
+        let awaited = match (&pair, recorder) {
+            (Some((ours, _)), Some(recorder)) => Some(queue::take(ours, recorder)),
+            _ => None,
+        };
+        let awaited = awaited.transpose().map_err(LaunchError::Io)?;
         let sockets = pair.as_ref().map(|(_, leaders)| leaders);
         let fds = [stdin, stdout, stderr, &memfd].into_iter().chain(sockets);
         let raw: Vec<_> = fds.map(AsRawFd::as_raw_fd).collect();
@@ -222,9 +232,15 @@ impl Guardian {
             result => result,
         };
         let mut launched = launched?;
-        if let Some((ours, _)) = &pair {
+        if let Some((ours, _)) = &pair
+            && launch.network.has_sockets()
+        {
             // Sent before its program was executed.
-            match Sockets::receive(ours) {
+            let received = match &awaited {
+                None => Sockets::receive(ours),
+                Some(awaited) => awaited.sockets().and_then(Sockets::of),
+            };
+            match received {
                 Ok(sockets) => launched.sockets = Some(sockets),
                 Err(error) => {
                     launched.control.kill_tree().await;
