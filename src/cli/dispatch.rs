@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
-    SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
+    SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
 use crate::protocol::CommandEnd;

@@ -15,8 +15,8 @@ use super::assemble::{self, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::grants::{self, GrantEvents};
 use super::limits;
-use super::read::{self, Found};
 use super::profiling::Profiling;
+use super::read::{self, Found};
 use super::refresh;
 use super::reload::{InForce, Listens, Reloader};
 use super::sampler;
@@ -33,7 +33,7 @@ use crate::gateway::{EventSink, Gateway, Records};
 use crate::held::Ledger;
 use crate::launch::packages::Installer;
 use crate::pool::StopReason;
-use crate::profile::Records;
+use crate::profile::RecordBook;
 use crate::store::{Opened, StateDir, Vault};
 use crate::telemetry;
 use crate::telemetry::audit::Audit;
@@ -404,7 +404,9 @@ impl Service {
         runtime.resolver.set_users(users);
         if let Source::Profile(profiling) = &options.source {
             let record = Arc::clone(&profiling.record);
-            runtime.resolver.set_records(Arc::new(Records::one(record)));
+            runtime
+                .resolver
+                .set_records(Arc::new(RecordBook::one(record)));
         }
         let kept_handles = kept.as_mut().map(|kept| {
             let rows = std::mem::take(&mut kept.handle_rows);

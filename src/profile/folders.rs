@@ -11,8 +11,8 @@ use super::seen::Use;
 const MANY: usize = 8;
 /// Folders that are never proposed for the files in them: too much else is there.
 const BROAD: [&str; 18] = [
-    "/", "/boot", "/etc", "/home", "/lib", "/media", "/mnt", "/nix", "/opt", "/root", "/run", "/srv",
-    "/tmp", "/usr", "/var", "/var/lib", "/var/run", "/var/tmp",
+    "/", "/boot", "/etc", "/home", "/lib", "/media", "/mnt", "/nix", "/opt", "/root", "/run",
+    "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/run", "/var/tmp",
 ];
 
 /// A path to be listed, and what it covers.

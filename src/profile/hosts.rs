@@ -25,7 +25,10 @@ impl HostsFile {
             fields.filter_map(move |name| Some((address?, name.to_ascii_lowercase())))
         });
         for (address, name) in pairs.take(Self::MAX_NAMES) {
-            names.entry(address.to_canonical()).or_default().insert(name);
+            names
+                .entry(address.to_canonical())
+                .or_default()
+                .insert(name);
         }
         Self(names)
     }
@@ -59,7 +62,12 @@ pub(super) fn hosts(
             count => format!("{count} times"),
         };
         let empty = BTreeSet::new();
-        let mut names: BTreeSet<&String> = recorded.names.get(&address).unwrap_or(&empty).iter().collect();
+        let mut names: BTreeSet<&String> = recorded
+            .names
+            .get(&address)
+            .unwrap_or(&empty)
+            .iter()
+            .collect();
         let how = match names.is_empty() {
             false => "",
             true => {
@@ -234,11 +242,13 @@ mod tests {
 
     #[test]
     fn nobody_is_off_and_datagrams_are_on() {
-        let of = |recorded: &Recorded| hosts(recorded, &HostsFile::default(), &BTreeMap::new()).network;
+        let of =
+            |recorded: &Recorded| hosts(recorded, &HostsFile::default(), &BTreeMap::new()).network;
         assert_eq!(of(&Recorded::default()), Network::Off);
         let quic = recorded([reached("93.184.216.34:443", Transport::Udp)]);
         assert_eq!(of(&quic), Network::On);
-        let many = (1..=30_u16).map(|port| reached(&format!("93.184.216.34:{port}"), Transport::Tcp));
+        let many =
+            (1..=30_u16).map(|port| reached(&format!("93.184.216.34:{port}"), Transport::Tcp));
         assert_eq!(of(&recorded(many)), Network::On);
     }
 

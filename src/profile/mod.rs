@@ -22,6 +22,6 @@ mod seen;
 pub use hosts::HostsFile;
 pub use names::{Heard, Questions, heard};
 pub use proposal::{Proposal, Reason};
-pub use record::{Peak, Record, Recorded, Records};
+pub use record::{Peak, Record, RecordBook, Recorded};
 pub use report::{as_json, as_text};
 pub use seen::{Seen, Transport, Use};

@@ -8,7 +8,7 @@ use simple_dns::Packet;
 use simple_dns::rdata::RData;
 
 /// Longest message that is read, in bytes.
-pub const MAX_MESSAGE: usize = 4096;
+const MAX_MESSAGE: usize = 4096;
 /// Most addresses of one answer.
 const MAX_ADDRESSES: usize = 64;
 
@@ -171,13 +171,20 @@ mod tests {
         let mut packet = Packet::new_reply(7);
         packet.questions.push(question(name));
         let record = |of: &'static str, data| {
-            ResourceRecord::new(Name::new(of).expect("a name").into_owned(), CLASS::IN, 60, data)
+            ResourceRecord::new(
+                Name::new(of).expect("a name").into_owned(),
+                CLASS::IN,
+                60,
+                data,
+            )
         };
         let alias: &'static str = String::leak(alias.to_owned());
         let name: &'static str = String::leak(name.to_owned());
         let to = CNAME(Name::new(alias).expect("a name"));
         packet.answers.push(record(name, RData::CNAME(to)));
-        packet.answers.push(record(alias, RData::A(A::from(address))));
+        packet
+            .answers
+            .push(record(alias, RData::A(A::from(address))));
         packet.build_bytes_vec().expect("built")
     }
 
@@ -219,7 +226,10 @@ mod tests {
         for none in ["", "7.2.0.192.in-addr.arpa", "192.0.2.7", "a b", "a\n"] {
             assert_eq!(host(none), None, "{none}");
         }
-        assert_eq!(host("_srv.Example.com."), Some("_srv.example.com".to_owned()));
+        assert_eq!(
+            host("_srv.Example.com."),
+            Some("_srv.example.com".to_owned())
+        );
     }
 
     proptest! {

@@ -100,7 +100,12 @@ impl Proposal {
 
 /// What a listed path is for.
 fn why(covering: &Covering) -> String {
-    let of = |usage: Use| covering.uses.iter().filter(move |(_, it)| it.usage == usage);
+    let of = |usage: Use| {
+        covering
+            .uses
+            .iter()
+            .filter(move |(_, it)| it.usage == usage)
+    };
     let example = |uses: &mut dyn Iterator<Item = &(PathBuf, FileUse)>| {
         let first = uses.map(|(path, _)| path.as_path());
         let mut others = first.filter(|path| *path != covering.path);
@@ -153,7 +158,8 @@ fn notes_of(recorded: &Recorded) -> Vec<String> {
     };
     let denied = |usage: fn(Use) -> bool| {
         let all = recorded.denied.iter().filter(|(_, it)| usage(**it));
-        all.map(|(path, _)| path.display().to_string()).collect::<Vec<_>>()
+        all.map(|(path, _)| path.display().to_string())
+            .collect::<Vec<_>>()
     };
     let (written, read) = (denied(|it| it == Use::Write), denied(|it| it != Use::Write));
     if !written.is_empty() {
@@ -170,7 +176,9 @@ fn notes_of(recorded: &Recorded) -> Vec<String> {
     }
     if !recorded.refused.is_empty() {
         let all = recorded.refused.iter();
-        let all = all.map(|(call, count)| format!("{call} ({count}x)")).collect();
+        let all = all
+            .map(|(call, count)| format!("{call} ({count}x)"))
+            .collect();
         notes.push(format!(
             "it made system calls that \"strict\" refuses: {}; programs go on without them as a rule (of browsers: `--no-sandbox`), try it",
             listed(all)
@@ -186,13 +194,19 @@ fn notes_of(recorded: &Recorded) -> Vec<String> {
     if recorded.unread > 0 {
         notes.push(format!(
             "{} could not be read, as of processes that had ended: what they were for is not known",
-            counted(usize::try_from(recorded.unread).unwrap_or(usize::MAX), "system call")
+            counted(
+                usize::try_from(recorded.unread).unwrap_or(usize::MAX),
+                "system call"
+            )
         ));
     }
     if recorded.left_out > 0 {
         notes.push(format!(
             "{} had no room in the record: the lists are not whole",
-            counted(usize::try_from(recorded.left_out).unwrap_or(usize::MAX), "act")
+            counted(
+                usize::try_from(recorded.left_out).unwrap_or(usize::MAX),
+                "act"
+            )
         ));
     }
     notes

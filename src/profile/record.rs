@@ -122,7 +122,11 @@ impl Recorded {
             Seen::Refused(call) => count(&mut self.refused, call, |_| 0),
             Seen::Unread => {
                 self.unread += 1;
-                if self.unread == 1 { Taken::New } else { Taken::Known }
+                if self.unread == 1 {
+                    Taken::New
+                } else {
+                    Taken::Known
+                }
             }
         };
         if matches!(taken, Taken::NoRoom) {
@@ -240,12 +244,12 @@ impl Record {
 
 /// The records of servers: one for all, or one for each.
 #[derive(Debug, Default)]
-pub struct Records {
+pub struct RecordBook {
     of_all: Option<Arc<Record>>,
     of_servers: Mutex<BTreeMap<ServerName, Arc<Record>>>,
 }
 
-impl Records {
+impl RecordBook {
     /// One full record, which every server is recorded in.
     pub fn one(record: Arc<Record>) -> Self {
         Self {

@@ -12,7 +12,10 @@ use crate::egress::Network;
 /// The keys, to be put below `[servers.NAME]`, each with what it is for.
 pub fn as_text(proposal: &Proposal) -> String {
     let mut text = "sandbox = \"strict\"\n".to_owned();
-    for (key, paths) in [("readable", &proposal.readable), ("writable", &proposal.writable)] {
+    for (key, paths) in [
+        ("readable", &proposal.readable),
+        ("writable", &proposal.writable),
+    ] {
         if !paths.is_empty() {
             let items = paths.iter().map(|it| (quoted(&it.value), it.why.as_str()));
             text.push_str(&format!("{key} = {}\n", list(items)));
@@ -78,7 +81,8 @@ fn one_line(text: &str) -> String {
 /// Keys, reasons and what was recorded, for programs.
 pub fn as_json(proposal: &Proposal, recorded: &Recorded) -> Value {
     let paths = |paths: &[Reason<PathBuf>]| -> Vec<Value> {
-        let one = |it: &Reason<PathBuf>| json!({ "path": it.value.to_string_lossy(), "why": it.why });
+        let one =
+            |it: &Reason<PathBuf>| json!({ "path": it.value.to_string_lossy(), "why": it.why });
         paths.iter().map(one).collect()
     };
     let network = match &proposal.network {
@@ -87,7 +91,9 @@ pub fn as_json(proposal: &Proposal, recorded: &Recorded) -> Value {
         Network::Allow(list) => json!({ "allow": list.texts() }),
     };
     let just = |paths: &[Reason<PathBuf>]| -> Vec<String> {
-        let texts = paths.iter().map(|it| it.value.to_string_lossy().into_owned());
+        let texts = paths
+            .iter()
+            .map(|it| it.value.to_string_lossy().into_owned());
         texts.collect()
     };
     let limits = proposal.limits.as_ref().map(|it| {
@@ -106,7 +112,8 @@ pub fn as_json(proposal: &Proposal, recorded: &Recorded) -> Value {
         json!({ "address": to.to_string(), "by": by, "count": count, "names": recorded.names.get(&to.ip()) })
     });
     let programs = proposal.programs.iter();
-    let programs = programs.map(|(path, count)| json!({ "path": path.to_string_lossy(), "count": count }));
+    let programs =
+        programs.map(|(path, count)| json!({ "path": path.to_string_lossy(), "count": count }));
     json!({
         "keys": {
             "sandbox": "strict",

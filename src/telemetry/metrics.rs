@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn every_metric_and_label_value_is_documented() {
         use crate::telemetry::labels::{
-            Anomaly, DropReason, EgressOutcome, Era, InstallOutcome, Limit, Malformed,
+            Anomaly, DropReason, EgressOutcome, Era, InstallOutcome, Limit, Malformed, Observed,
             RefreshOutcome, StartOutcome,
         };
         let docs = include_str!("../../docs/metrics.md");

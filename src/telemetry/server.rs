@@ -8,8 +8,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    Anomaly, CircuitState, EgressOutcome, Era, ExitReason, InstallOutcome, Limit, Malformed, Observed,
-    Method, Outcome, RefreshOutcome, StartOutcome, WorkerState,
+    Anomaly, CircuitState, EgressOutcome, Era, ExitReason, InstallOutcome, Limit, Malformed,
+    Method, Observed, Outcome, RefreshOutcome, StartOutcome, WorkerState,
 };
 use super::registration::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;

@@ -21,7 +21,7 @@ use crate::launch::{
     LaunchSpec, NamedPath, Observed, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
     TokenMark, is_of_npm, is_one_variable,
 };
-use crate::profile::Records;
+use crate::profile::RecordBook;
 use crate::protocol::{Failure, Reason};
 use crate::store::{StateDir, Users};
 
@@ -46,7 +46,7 @@ pub struct Resolver {
     /// As whom tenants' servers run, where each has a user of its own.
     users: Option<Arc<Users>>,
     /// Where servers are recorded.
-    records: Arc<Records>,
+    records: Arc<RecordBook>,
 }
 
 impl Resolver {
@@ -94,12 +94,12 @@ impl Resolver {
     }
 
     /// Has servers recorded there.
-    pub fn set_records(&mut self, records: Arc<Records>) {
+    pub fn set_records(&mut self, records: Arc<RecordBook>) {
         self.records = records;
     }
 
     /// Where servers are recorded.
-    pub fn records(&self) -> &Arc<Records> {
+    pub fn records(&self) -> &Arc<RecordBook> {
         &self.records
     }
 

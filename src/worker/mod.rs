@@ -53,8 +53,9 @@ pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
-    Domains, Guardian, GuardianError, NoWalls, can_be_recorded, can_be_strict, can_have_list_of_hosts,
-    can_have_no_network, can_hide_from_users, can_make_read_only, domains, run_guardian_if_asked,
+    Domains, Guardian, GuardianError, NoWalls, can_be_recorded, can_be_strict,
+    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only, domains,
+    run_guardian_if_asked,
 };
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};

@@ -15,8 +15,9 @@ use super::disk::disk_usage;
 use super::egress::Egress;
 use super::enclosure::Enclosure;
 use super::guardian::{
-    Files, Launch, LaunchError, Launched, NoWalls, Root, TakesQueue, can_be_recorded, can_be_strict,
-    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only,
+    Files, Launch, LaunchError, Launched, NoWalls, Root, TakesQueue, can_be_recorded,
+    can_be_strict, can_have_list_of_hosts, can_have_no_network, can_hide_from_users,
+    can_make_read_only,
 };
 use super::life::{self, Pipes};
 use super::recorder::{Recorder, sample};
@@ -132,7 +133,8 @@ async fn launch_with_pipes(
     let (stderr, stderr_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
     let ends = [stdin_end, stdout_end, stderr_end];
     let recorder = recorder.cloned();
-    let recorder = recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
+    let recorder =
+        recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
     let launched = guardian.launch(id, launch, ends, recorder).await;
     let pipes = Pipes {
         stdin,

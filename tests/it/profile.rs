@@ -101,7 +101,9 @@ async fn the_keys_that_are_proposed_suffice_for_a_strict_server() {
     let keys = "sandbox = \"strict\"\nnetwork = \"off\"\nlimits = { pids = 20 }";
     Stdiopool::write_config(dir.path(), NONE, &outside.server(keys));
     let script = outside.script();
-    let output = profile(dir.path(), &["--calls", &script]).output().expect("runs");
+    let output = profile(dir.path(), &["--calls", &script])
+        .output()
+        .expect("runs");
     let text = succeeded(&output);
     let keys: toml::Table = text.parse().expect("TOML");
     let keys = &keys["servers"]["reach"];
@@ -114,9 +116,15 @@ async fn the_keys_that_are_proposed_suffice_for_a_strict_server() {
     assert_eq!(paths("writable"), [outside.at("out")]);
     let hosts = keys["network"]["allow"].as_array().expect("a list");
     assert_eq!(hosts.len(), 1);
-    assert_eq!(hosts[0].as_str(), Some(format!("localhost:{}", outside.port).as_str()));
+    assert_eq!(
+        hosts[0].as_str(),
+        Some(format!("localhost:{}", outside.port).as_str())
+    );
     assert!(keys["limits"]["pids"].as_integer() > Some(40), "{text}");
-    assert!(keys["limits"]["open_files"].as_integer() > Some(100), "{text}");
+    assert!(
+        keys["limits"]["open_files"].as_integer() > Some(100),
+        "{text}"
+    );
     for part in ["mount (1x)", "/sh"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -171,7 +179,8 @@ fn another_user_than_root_profiles_too() {
     let script = outside.script();
     let mut command = profile(dir.path(), &["--calls", &script, "--json"]);
     command.uid(USER).gid(USER).env("HOME", dir.path());
-    let said: Value = serde_json::from_str(&succeeded(&command.output().expect("runs"))).expect("JSON");
+    let said: Value =
+        serde_json::from_str(&succeeded(&command.output().expect("runs"))).expect("JSON");
     assert_eq!(said["keys"]["readable"], json!([outside.at("in/read.txt")]));
     assert_eq!(said["keys"]["writable"], json!([outside.at("out")]));
     let host = format!("localhost:{}", outside.port);
@@ -219,8 +228,11 @@ fn what_cannot_be_profiled_is_said() {
     std::fs::write(dir.path().join("calls"), "{}").expect("written");
     let why = failed(&["--calls", "calls"]);
     assert!(why.contains("calls: line 1"), "{why}");
-    std::fs::write(dir.path().join("pool.toml"), "[servers.other]\ncommand = \"true\"\n")
-        .expect("written");
+    std::fs::write(
+        dir.path().join("pool.toml"),
+        "[servers.other]\ncommand = \"true\"\n",
+    )
+    .expect("written");
     let why = failed(&[]);
     assert!(why.contains("no server `reach`; it has other"), "{why}");
 }
@@ -245,7 +257,11 @@ async fn an_observed_server_is_refused_nothing_and_what_strict_would_refuse_is_t
     assert_eq!(pool.metric(&of("call")).await, 1.0);
     assert!(!pool.metrics().await.contains(&of("write")));
     let log = pool.log();
-    for part in [&outside.at("in/read.txt"), "`servers.reach.readable`", "mount"] {
+    for part in [
+        &outside.at("in/read.txt"),
+        "`servers.reach.readable`",
+        "mount",
+    ] {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert_eq!(log.matches(&outside.at("in/read.txt")).count(), 1, "{log}");

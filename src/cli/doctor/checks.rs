@@ -13,8 +13,8 @@ use crate::process::{NoUsers, take_precedence};
 use crate::tenancy::users_of_host;
 use crate::worker::memory::{can_hibernate, has_zram, memory_pressure};
 use crate::worker::{
-    Domains, can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network, can_make_read_only,
-    domains, groups,
+    Domains, can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+    can_make_read_only, domains, groups,
 };
 
 /// How long a program may take to say its version.

@@ -93,7 +93,10 @@ mod tests {
         };
         let (kind, how) = told(&file("/srv/a\n", Use::Read, false), "x").expect("told");
         assert_eq!(kind, Observed::Read);
-        assert!(how.contains("/srv/a\\n, ") && how.contains("`servers.x.readable`"), "{how}");
+        assert!(
+            how.contains("/srv/a\\n, ") && how.contains("`servers.x.readable`"),
+            "{how}"
+        );
         let (kind, how) = told(&file("/srv", Use::Write, true), "x").expect("told");
         assert_eq!(kind, Observed::Write);
         assert!(how.contains("`servers.x.writable`"), "{how}");

@@ -59,7 +59,9 @@ pub(crate) use filter::FAMILIES;
 pub(crate) use filter::FORBIDDEN;
 pub(crate) use mounts::{Mount, Written};
 pub(crate) use network::Sockets;
-pub use probe::{NoWalls, can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network};
+pub use probe::{
+    NoWalls, can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+};
 pub(crate) use queue::TakesQueue;
 pub(crate) use recording::Recording;
 pub(crate) use root::{Place, Root};

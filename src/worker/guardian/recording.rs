@@ -57,7 +57,13 @@ pub(super) fn begin(recording: Recording, channel: &OwnedFd) -> io::Result<()> {
     let fds = [queue.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(&[QUEUE])], &rights, flags, None)?;
+    sendmsg::<()>(
+        channel.as_raw_fd(),
+        &[IoSlice::new(&[QUEUE])],
+        &rights,
+        flags,
+        None,
+    )?;
     Ok(())
 }
 
@@ -142,9 +148,7 @@ fn program(recording: Recording, channel: RawFd) -> Vec<libc::sock_filter> {
         steps.extend(match *number {
             libc::SYS_newfstatat => decided(3, JUMP_IF_SET, of_descriptor, pass, wait),
             libc::SYS_statx => decided(2, JUMP_IF_SET, of_descriptor, pass, wait),
-            libc::SYS_clone | libc::SYS_unshare => {
-                decided(0, JUMP_IF_SET, namespaces, wait, pass)
-            }
+            libc::SYS_clone | libc::SYS_unshare => decided(0, JUMP_IF_SET, namespaces, wait, pass),
             libc::SYS_sendmsg => decided(0, JUMP_IF_EQUAL, channel.cast_unsigned(), pass, wait),
             _ => vec![step(JUMP_IF_EQUAL, call, 0, 1), wait],
         });

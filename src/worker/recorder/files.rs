@@ -25,8 +25,21 @@ const MAX_INTERPRETERS: usize = 4;
 const MAX_FIRST_LINE: u64 = 256;
 /// What a strict server has of `/dev`.
 const DEVICES: [&str; 15] = [
-    "/dev", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx",
-    "/dev/pts", "/dev/shm", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/mqueue",
+    "/dev",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/fd",
+    "/dev/stdin",
+    "/dev/stdout",
+    "/dev/stderr",
+    "/dev/mqueue",
 ];
 /// Folders for temporary files, which a strict server has of its own.
 const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
@@ -375,7 +388,10 @@ mod tests {
         assert_eq!(of("inside/a", read), []);
         assert_eq!(of("outside/none", read), []);
         assert_eq!(of("outside/b", read), [(at("outside/b"), Use::Read)]);
-        assert_eq!(of("outside/../outside/b", read), [(at("outside/b"), Use::Read)]);
+        assert_eq!(
+            of("outside/../outside/b", read),
+            [(at("outside/b"), Use::Read)]
+        );
         assert_eq!(of("inside/link", read), [(at("outside/b"), Use::Read)]);
         assert_eq!(of("outside", read), [(at("outside"), Use::List)]);
         assert_eq!(of("outside/new", make), [(at("outside"), Use::Write)]);
@@ -398,7 +414,10 @@ mod tests {
         let mut files = files(Path::new("/usr"));
         let path = script.clone().into_os_string().into_vec();
         let seen = files.seen(this(), libc::AT_FDCWD, &path, Act::Execute);
-        let ran: Vec<_> = seen.iter().filter(|it| matches!(it, Seen::Ran(_))).collect();
+        let ran: Vec<_> = seen
+            .iter()
+            .filter(|it| matches!(it, Seen::Ran(_)))
+            .collect();
         assert_eq!(ran, [&Seen::Ran(script.clone()), &Seen::Ran(shell.clone())]);
         assert_eq!(shown(seen), [(script, Use::Read), (shell, Use::Read)]);
     }
@@ -413,7 +432,10 @@ mod tests {
             shown(files.seen(this(), libc::AT_FDCWD, &path, act))
         };
         let read = Act::Open(0);
-        assert_eq!(of(others.path(), read), [(others.path().to_owned(), Use::Read)]);
+        assert_eq!(
+            of(others.path(), read),
+            [(others.path().to_owned(), Use::Read)]
+        );
         assert_eq!(of(own.path(), Act::Make), []);
         std::fs::write(own.path().join("x"), "x").expect("written");
         assert_eq!(of(&own.path().join("x"), read), []);

@@ -144,20 +144,14 @@ impl Hosts {
         let Some(socket) = by.duplicate(socket) else {
             return vec![];
         };
-        let mut seen = Vec::new();
-        for message in waiting(&socket) {
-            match heard(asking.by, &message) {
-                Some(Heard::Answered(name, addresses)) => {
-                    seen.push(Seen::Answered { name, addresses });
-                }
-                Some(Heard::Addresses(addresses)) => {
-                    let name = asking.name.clone();
-                    seen.extend(name.map(|name| Seen::Answered { name, addresses }));
-                }
-                Some(Heard::Asked(_)) | None => {}
-            }
-        }
-        seen
+        let message = waiting(&socket);
+        let (name, addresses) = match message.and_then(|it| heard(asking.by, &it)) {
+            Some(Heard::Answered(name, addresses)) => (Some(name), addresses),
+            Some(Heard::Addresses(addresses)) => (asking.name.clone(), addresses),
+            Some(Heard::Asked(_)) | None => return vec![],
+        };
+        let answered = name.map(|name| Seen::Answered { name, addresses });
+        answered.into_iter().collect()
     }
 
     fn ask(&mut self, socket: u64, by: Questions) {
@@ -197,7 +191,10 @@ fn plain(to: SocketAddr) -> SocketAddr {
 }
 
 /// The first message that waits on a socket, which stays there. Answers come one by one, so that each is the first at one time.
-#[allow(unsafe_code, reason = "recv(2) with flags that the safe wrappers take away")]
+#[allow(
+    unsafe_code,
+    reason = "recv(2) with flags that the safe wrappers take away"
+)]
 fn waiting(socket: &std::os::fd::OwnedFd) -> Option<Vec<u8>> {
     use std::os::fd::AsRawFd;
     let mut message = vec![0_u8; MAX_MESSAGE];
