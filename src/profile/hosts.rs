@@ -1,7 +1,7 @@
 //! Which `network` covers the hosts that were reached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::record::Recorded;
 use super::seen::Transport;
@@ -55,12 +55,11 @@ pub(super) fn hosts(
     let is_own = |to: &SocketAddr| to.ip().is_loopback() && recorded.listens.contains(&to.port());
     let others = recorded.reached.iter().filter(|((to, _), _)| !is_own(to));
     let (tcp, udp): (Vec<_>, Vec<_>) = others.partition(|((_, by), _)| *by == Transport::Tcp);
+    // Of both protocols together.
+    let mut loopback: BTreeMap<u16, u64> = BTreeMap::new();
     for ((to, _), count) in &tcp {
         let (address, port) = (to.ip(), to.port());
-        let times = match count {
-            1 => "once".to_owned(),
-            count => format!("{count} times"),
-        };
+        let times = times(**count);
         let empty = BTreeSet::new();
         let mut names: BTreeSet<&String> = recorded
             .names
@@ -75,13 +74,11 @@ pub(super) fn hosts(
                 ", by a name that it asked for and that leads there now"
             }
         };
-        if address.is_loopback() {
-            add(
-                format!("localhost:{port}"),
-                format!("connected to {times}, on this host"),
-            );
+        let is_localhost = is_localhost(address);
+        if is_localhost {
+            *loopback.entry(port).or_default() += **count;
         }
-        if names.is_empty() && !address.is_loopback() {
+        if names.is_empty() && !is_localhost {
             names.extend(file.0.get(&address).unwrap_or(&empty));
         }
         names.retain(|name| *name != "localhost" && Rule::parse(&format!("{name}:{port}")).is_ok());
@@ -91,14 +88,17 @@ pub(super) fn hosts(
                 format!("connected to {times} ({address}){how}"),
             );
         }
-        let has_address = is_internal(address) && !address.is_loopback();
-        if has_address || names.is_empty() && !address.is_loopback() {
+        if !is_localhost && (is_internal(address) || names.is_empty()) {
             let why = match names.is_empty() {
                 true => format!("connected to {times}; no name of it was asked for"),
                 false => "inside of a network: names that lead there need it too".to_owned(),
             };
             add(written(address, port), why);
         }
+    }
+    for (port, count) in loopback {
+        let why = format!("connected to {}, on this host", times(count));
+        add(format!("localhost:{port}"), why);
     }
     let ports: BTreeSet<u16> = tcp.iter().map(|((to, _), _)| to.port()).collect();
     let texts: Vec<String> = rules.keys().cloned().collect();
@@ -155,6 +155,18 @@ pub(super) fn hosts(
     }
 }
 
+/// Whether `localhost` stands for an address.
+fn is_localhost(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 /// An address with its port, as a rule has it.
 fn written(address: IpAddr, port: u16) -> String {
     SocketAddr::new(address, port).to_string()
@@ -162,8 +174,6 @@ fn written(address: IpAddr, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
 
     use super::*;

@@ -212,7 +212,7 @@ fn notes_of(recorded: &Recorded) -> Vec<String> {
     notes
 }
 
-/// Limits with room above what was measured: half as much again, in round numbers.
+/// Limits with room above what was measured: half as much again, in round numbers, of memory twice that where other processes were started.
 fn limits(recorded: &Recorded) -> Option<ProposedLimits> {
     let peak = recorded.peak;
     if peak.tasks == 0 {
@@ -225,7 +225,11 @@ fn limits(recorded: &Recorded) -> Option<ProposedLimits> {
     let mib = |bytes: u64| bytes.div_ceil(MIB);
     Some(ProposedLimits {
         memory: Reason {
-            value: above(peak.memory, 16 * MIB, 64 * MIB),
+            // What a process holds counts twice for the moment in which it starts another one (vfork(2)).
+            value: match peak.processes {
+                1 => above(peak.memory, 16 * MIB, 64 * MIB),
+                _ => above(peak.memory.saturating_mul(2), 16 * MIB, 64 * MIB),
+            },
             why: format!("{} MiB at the most", mib(peak.memory)),
         },
         pids: Reason {

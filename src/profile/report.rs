@@ -9,6 +9,9 @@ use super::record::Recorded;
 use super::seen::Transport;
 use crate::egress::Network;
 
+/// Most programs that are named.
+const MOST_PROGRAMS: usize = 16;
+
 /// The keys, to be put below `[servers.NAME]`, each with what it is for.
 pub fn as_text(proposal: &Proposal) -> String {
     let mut text = "sandbox = \"strict\"\n".to_owned();
@@ -44,9 +47,15 @@ pub fn as_text(proposal: &Proposal) -> String {
         1 => shown(path),
         count => format!("{} ({count} times)", shown(path)),
     });
-    let programs: Vec<_> = programs.collect();
+    let mut programs: Vec<_> = programs.collect();
     if !programs.is_empty() {
-        text.push_str(&format!("# Programs: {}\n", programs.join(", ")));
+        let more = programs.len().saturating_sub(MOST_PROGRAMS);
+        programs.truncate(MOST_PROGRAMS);
+        text.push_str(&format!("# Programs: {}", programs.join(", ")));
+        if more > 0 {
+            text.push_str(&format!(" and {more} more"));
+        }
+        text.push('\n');
     }
     for note in &proposal.notes {
         text.push_str(&format!("# Note: {}\n", one_line(note)));

@@ -212,6 +212,7 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
         Some(Recorder {
             record: Arc::clone(&observed.record),
             root: strict::root_of(spec, sandbox, &observed.strict, &program),
+            program: program.clone(),
             user: user.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
             told: None,
         })

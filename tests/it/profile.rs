@@ -14,6 +14,8 @@ use super::support::{BINARY, Stdiopool, eventually, open_folder, until};
 
 /// A user that nobody is here.
 const USER: u32 = 2_100_900_001;
+/// Python lists the folder of a script.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 const NONE: &str = "[auth]\nmode = \"none\"\n";
 const CALLS: [&str; 6] = ["read", "write", "connect", "run", "threads", "mount"];
 
@@ -48,11 +50,18 @@ impl Outside {
 
     /// A server that reaches it, with more keys.
     fn server(&self, more: &str) -> String {
-        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/reaching.py");
+        let fixture = format!("{FIXTURES}/reaching.py");
         let (read, write, port) = (self.at("in/read.txt"), self.at("out"), self.port);
         format!(
             "[servers.reach]\ncommand = \"python3\"\nargs = [\"{fixture}\"]\nenv = {{ READ = {read:?}, WRITE = {write:?}, HOST = \"localhost\", PORT = \"{port}\" }}\n{more}\n"
         )
+    }
+
+    /// What it reads of files that are not its own.
+    fn readable(&self) -> Vec<String> {
+        let mut readable = vec![self.at("in/read.txt"), FIXTURES.to_owned()];
+        readable.sort_unstable();
+        readable
     }
 
     /// A script of all its tools.
@@ -69,6 +78,13 @@ fn profile(dir: &Path, args: &[&str]) -> Command {
     command.args(["profile", "reach"]).args(args);
     command.current_dir(dir).env("NO_COLOR", "1");
     command
+}
+
+fn sorted(texts: &Value) -> Vec<String> {
+    let texts = texts.as_array().expect("a list").iter();
+    let mut texts: Vec<_> = texts.filter_map(Value::as_str).map(str::to_owned).collect();
+    texts.sort_unstable();
+    texts
 }
 
 fn succeeded(output: &Output) -> String {
@@ -112,7 +128,9 @@ async fn the_keys_that_are_proposed_suffice_for_a_strict_server() {
         let paths = keys[key].as_array().expect("a list").iter();
         paths.filter_map(toml::Value::as_str).collect()
     };
-    assert_eq!(paths("readable"), [outside.at("in/read.txt")]);
+    let mut readable = paths("readable");
+    readable.sort_unstable();
+    assert_eq!(readable, outside.readable());
     assert_eq!(paths("writable"), [outside.at("out")]);
     let hosts = keys["network"]["allow"].as_array().expect("a list");
     assert_eq!(hosts.len(), 1);
@@ -181,7 +199,7 @@ fn another_user_than_root_profiles_too() {
     command.uid(USER).gid(USER).env("HOME", dir.path());
     let said: Value =
         serde_json::from_str(&succeeded(&command.output().expect("runs"))).expect("JSON");
-    assert_eq!(said["keys"]["readable"], json!([outside.at("in/read.txt")]));
+    assert_eq!(sorted(&said["keys"]["readable"]), outside.readable());
     assert_eq!(said["keys"]["writable"], json!([outside.at("out")]));
     let host = format!("localhost:{}", outside.port);
     assert_eq!(said["keys"]["network"], json!({ "allow": [host] }));
@@ -209,7 +227,7 @@ async fn a_live_session_is_recorded_until_it_is_interrupted() {
     nix::sys::signal::kill(pid, Signal::SIGINT).expect("it runs");
     let said = succeeded(&child.wait_with_output().expect("ends"));
     let said: Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!(said["keys"]["readable"], json!([outside.at("in/read.txt")]));
+    assert_eq!(sorted(&said["keys"]["readable"]), outside.readable());
     assert_eq!(said["keys"]["network"], "off");
 }
 

@@ -23,6 +23,7 @@ use crate::counted::counted;
 use crate::daemon::{self, Options, Profiling, Source, config_of_profile};
 use crate::ids::{ServerName, TenantId};
 use crate::profile::{HostsFile, Proposal, Record, Recorded, as_json, as_text};
+use crate::protocol::Reason;
 use crate::store::ProfileSlot;
 use crate::telemetry;
 use crate::tenancy::users_of_host;
@@ -32,6 +33,11 @@ use crate::worker::can_be_recorded;
 const MAX_LOOKUPS: usize = 32;
 /// How long one lookup may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long until an install that goes on is asked for again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Most letters of a failure that are shown.
+const MAX_LINE: usize = 200;
 
 /// Runs a server, records what it needs of the host, and prints the narrowest keys that would have sufficed
 #[derive(Args, Clone, Debug)]
@@ -236,7 +242,7 @@ impl ProfileArgs {
         let late = || CliError::TimedOut {
             after: self.timeout,
         };
-        let started = tokio::time::timeout(self.timeout, client.initialize()).await;
+        let started = tokio::time::timeout(self.timeout, begin(client)).await;
         started.map_err(|_| late())??;
         let mut driven = Driven::default();
         for call in calls {
@@ -248,8 +254,8 @@ impl ProfileArgs {
             };
             match answer {
                 Ok(answer) => {
-                    if is_error(&answer) {
-                        output::notice(&format!("{name}: the tool reports a failure"));
+                    if let Some(said) = failure(&answer) {
+                        output::notice(&format!("{name}: the tool reports a failure: {said}"));
                     }
                     driven.answered.push(name);
                 }
@@ -288,7 +294,7 @@ impl ProfileArgs {
                 ),
             };
             Output::Text(format!(
-                "# What `{name}` took for {by}; limits have half as much again.\n[servers.{name}]\n{}",
+                "# What `{name}` took for {by}; limits have room above what was seen.\n[servers.{name}]\n{}",
                 as_text(&proposal)
             ))
         };
@@ -297,10 +303,27 @@ impl ProfileArgs {
     }
 }
 
-/// Whether the result of a tool says that the tool failed.
-fn is_error(result: &str) -> bool {
-    let result: Result<serde_json::Value, _> = serde_json::from_str(result);
-    result.is_ok_and(|it| it["isError"] == true)
+/// Opens the session, however long the server's package takes to be installed.
+async fn begin(client: &mut McpClient) -> Result<(), CliError> {
+    loop {
+        match client.initialize().await {
+            Err(CliError::Refused { reason, .. }) if reason == Reason::Installing.as_str() => {
+                tokio::time::sleep(PATIENCE).await;
+            }
+            begun => return begun,
+        }
+    }
+}
+
+/// The first line of what a tool says whose result says that it failed.
+fn failure(result: &str) -> Option<String> {
+    let result: serde_json::Value = serde_json::from_str(result).ok()?;
+    if result["isError"] != true {
+        return None;
+    }
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    Some(line.chars().take(MAX_LINE).collect())
 }
 
 /// Addresses, as of now, of names that were asked for and whose answers were not seen.

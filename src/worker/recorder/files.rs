@@ -41,6 +41,14 @@ const DEVICES: [&str; 15] = [
     "/dev/stderr",
     "/dev/mqueue",
 ];
+/// What runtimes of languages read in `/sys` and do without: how many processors there are, limits of control groups, sizes of pages.
+const OF_RUNTIMES: [&str; 5] = [
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/hugepages",
+    "/sys/kernel/mm/transparent_hugepage",
+];
 /// Folders for temporary files, which a strict server has of its own.
 const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -226,7 +234,11 @@ impl Files {
             return vec![];
         }
         if path.starts_with("/sys") {
-            return vec![Seen::Unavailable("/sys".to_owned())];
+            let is_of_runtimes = OF_RUNTIMES.iter().any(|it| path.starts_with(it));
+            return match is_of_runtimes || usage == Use::Look {
+                true => vec![],
+                false => vec![Seen::Unavailable(path.display().to_string())],
+            };
         }
         if path.starts_with("/dev") {
             let is_there = |it: &&str| path == Path::new(it) || path.starts_with("/dev/pts");

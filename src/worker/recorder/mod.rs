@@ -24,6 +24,7 @@ mod sample;
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::acting::Acting;
@@ -45,6 +46,8 @@ pub(super) struct Recorder {
     pub(super) record: Arc<Record>,
     /// What it would see if it were strict.
     pub(super) root: Root,
+    /// Its program, whose execution is the first call.
+    pub(super) program: PathBuf,
     /// The user that it runs as.
     pub(super) user: u32,
     /// Who is told of each kind of thing that a strict server would have been refused, once.
@@ -63,6 +66,10 @@ impl Recorder {
     /// Records until no process of the worker is left. Blocks.
     pub(super) fn serve(self, queue: OwnedFd) {
         let listener = Listener::new(queue);
+        if self.record.is_full() {
+            let program = self.program.canonicalize();
+            self.record.note(Seen::Ran(program.unwrap_or(self.program)));
+        }
         let mut observer = Observer {
             record: self.record,
             told: self.told,
