@@ -6,7 +6,6 @@ use tokio_util::task::TaskTracker;
 
 use super::events::ConnectionEvents;
 use super::lease::WorkerPool;
-use super::worker_events::WorkerEventSink;
 use crate::held::Ledger;
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
@@ -34,6 +33,4 @@ pub(crate) struct Services {
     pub(crate) tasks: TaskTracker,
     /// Is told what happens at the connections.
     pub(crate) events: Weak<dyn ConnectionEvents>,
-    /// Is told what happens to workers.
-    pub(crate) sink: Arc<dyn WorkerEventSink>,
 }

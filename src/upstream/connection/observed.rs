@@ -6,7 +6,7 @@ use super::WorkerConnection;
 use crate::escape;
 use crate::profile::{Seen, Use};
 use crate::telemetry::labels::Observed;
-use crate::upstream::worker_events::WorkerEvent;
+use crate::upstream::events::ConnectionEvent;
 
 impl WorkerConnection {
     /// The worker does something of a kind and place that its server did not do before.
@@ -15,8 +15,7 @@ impl WorkerConnection {
             return;
         };
         self.plan.metrics.observed(kind);
-        let event = WorkerEvent::Observed(self, kind, &how);
-        self.services.sink.worker_event(event);
+        self.tell(ConnectionEvent::Observed(kind, &how));
         if let Some(untold) = self.observed_warnings.next(Instant::now()) {
             tracing::warn!(parent: &self.span, worker = %self.id, server = %self.plan.server, tenant = self.plan.whose(), kind = kind.as_str(), untold, "worker {how}");
         }

@@ -242,7 +242,7 @@ impl Files {
         }
         if path.starts_with("/dev") {
             let is_there = |it: &&str| path == Path::new(it) || path.starts_with("/dev/pts");
-            return match DEVICES.iter().any(|it| is_there(&it)) {
+            return match DEVICES.iter().any(is_there) {
                 true => vec![],
                 false => vec![Seen::Unavailable(path.display().to_string())],
             };
@@ -262,7 +262,7 @@ impl Files {
     /// Whether a strict server has that too, as it has folders for temporary files of its own: these themselves, and what it made in them.
     fn is_own_temporary(&self, path: &Path) -> bool {
         let is_one = |it: &&str| path == Path::new(it);
-        TEMPORARY.iter().any(|it| is_one(&it)) || self.made.iter().any(|it| path.starts_with(it))
+        TEMPORARY.iter().any(is_one) || self.made.iter().any(|it| path.starts_with(it))
     }
 
     fn denied(&self, path: &Path, usage: Use) -> Vec<Seen> {
