@@ -7,6 +7,15 @@ use super::record::Recorded;
 use super::seen::Transport;
 use crate::egress::{AllowList, MAX_PORTS, Network, Rule, is_internal};
 
+/// Where clouds tell a machine about itself: most, AWS by IPv6, Azure, Alibaba, Oracle.
+const METADATA: [IpAddr; 5] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
+
 /// Names of addresses in the host's own table (hosts(5)).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct HostsFile(BTreeMap<IpAddr, BTreeSet<String>>);
@@ -95,6 +104,12 @@ pub(super) fn hosts(
             };
             add(written(address, port), why);
         }
+    }
+    let metadata = tcp.iter().map(|((to, _), _)| to.ip());
+    if let Some(address) = metadata.filter(|it| METADATA.contains(it)).min() {
+        notes.push(format!(
+            "it connected to {address}, where clouds hand out credentials of the machine: leave that out, unless the server is to have them"
+        ));
     }
     for (port, count) in loopback {
         let why = format!("connected to {}, on this host", times(count));
@@ -247,6 +262,17 @@ mod tests {
         assert_eq!(
             hosts.notes,
             ["it asked for the addresses of never.example.com and connected to none of them"]
+        );
+    }
+
+    #[test]
+    fn an_address_at_which_clouds_hand_out_credentials_is_warned_of() {
+        let recorded = recorded([reached("169.254.169.254:80", Transport::Tcp)]);
+        let hosts = hosts(&recorded, &HostsFile::default(), &BTreeMap::new());
+        assert!(
+            hosts.notes[0].contains("credentials of the machine"),
+            "{:?}",
+            hosts.notes
         );
     }
 

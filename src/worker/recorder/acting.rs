@@ -26,6 +26,12 @@ impl Acting {
         std::fs::read_link(link).ok().filter(|it| it.is_absolute())
     }
 
+    /// Whether it has a descriptor of that number.
+    pub(super) fn has(self, descriptor: u32) -> bool {
+        let link = format!("/proc/{}/fd/{descriptor}", self.0);
+        std::path::Path::new(&link).symlink_metadata().is_ok()
+    }
+
     /// The number of a socket; `None` for another descriptor.
     pub(super) fn socket(self, descriptor: i32) -> Option<u64> {
         let link = std::fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0)).ok()?;

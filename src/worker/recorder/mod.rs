@@ -35,7 +35,7 @@ use self::hosts::Hosts;
 use self::listener::{Listener, Waiting};
 use super::Inbox;
 use super::guardian::{FAMILIES, Recording, Root};
-use crate::profile::{Record, Seen};
+use crate::profile::{Peak, Record, Seen};
 
 pub(super) use sample::sample;
 
@@ -76,6 +76,7 @@ impl Recorder {
             files: Files::new(self.root, self.user),
             hosts: Hosts::default(),
             has_begun: false,
+            descriptors: 0,
         };
         loop {
             match listener.next() {
@@ -99,6 +100,8 @@ struct Observer {
     hosts: Hosts,
     /// The execution of the worker's program is not looked at: by it the process begins to be one that can be.
     has_begun: bool,
+    /// The most descriptors that were seen in one process, all numbers below that in use.
+    descriptors: u32,
 }
 
 impl Observer {
@@ -146,9 +149,29 @@ impl Observer {
         }
     }
 
+    /// Notes how many descriptors the process has, which is about to open one more: programs open hundreds for a moment, between two
+    /// looks at what a worker holds.
+    fn count_descriptors(&mut self, by: Acting) {
+        let before = self.descriptors;
+        // Those numbers are given out from the lowest on.
+        while by.has(self.descriptors) {
+            self.descriptors += 1;
+        }
+        if self.descriptors > before {
+            self.record.note_peak(Peak {
+                // And the one that is about to be.
+                open_files: u64::from(self.descriptors) + 1,
+                ..Peak::default()
+            });
+        }
+    }
+
     fn of_wish(&mut self, by: Acting, wish: Wish) -> Vec<Seen> {
         match wish {
             Wish::Path(folder, path, act) => {
+                if self.record.is_full() && matches!(act, Act::Open(_)) {
+                    self.count_descriptors(by);
+                }
                 let mut seen = self.files.seen(by, folder, &path, act);
                 if !self.record.is_full() {
                     seen.retain(|it| !matches!(it, Seen::Ran(_)));
