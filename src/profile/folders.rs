@@ -71,8 +71,8 @@ pub(super) fn covering(files: &BTreeMap<PathBuf, FileUse>) -> Folders {
     }
 }
 
-/// Whether something has to be listed for it. That a folder is there was asked of many on the way to a file; those above a listed path
-/// are there.
+/// Whether something has to be listed for it. Programs ask of many folders on the way to a file
+/// whether they are there; those above a listed path are.
 fn is_needed(it: &FileUse) -> bool {
     match it.usage {
         Use::Look => !it.is_folder,

@@ -28,9 +28,9 @@ pub enum Questions {
 /// What a message says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
-    /// That name was asked for.
+    /// A name that was asked for.
     Asked(String),
-    /// That name has these addresses.
+    /// A name, and the addresses that it has.
     Answered(String, Vec<IpAddr>),
     /// Addresses of the name that was asked for last.
     Addresses(Vec<IpAddr>),

@@ -49,7 +49,7 @@ pub enum Seen {
     Unavailable(String),
     /// A host was connected to, or sent a datagram.
     Reached {
-        /// Its address.
+        /// The address of the host.
         to: SocketAddr,
         /// How.
         transport: Transport,
@@ -62,7 +62,7 @@ pub enum Seen {
     Answered {
         /// The name that was asked for.
         name: String,
-        /// Its addresses.
+        /// The addresses of the name.
         addresses: Vec<IpAddr>,
     },
     /// A program was executed.

@@ -28,9 +28,9 @@ pub enum ProfileSlotError {
         "`sandbox.uids` has no users to spare for a profile, which must not share one with a tenant: it takes a range of at least 64"
     )]
     NoUsers,
-    /// All are in use.
+    /// All slots are in use.
     #[error(
-        "as many servers are profiled already as there are places for ({0}): wait for one to end"
+        "as many servers are profiled already as there are slots for ({0}): wait for one to end"
     )]
     Busy(u32),
     /// The system refuses.
@@ -76,7 +76,7 @@ impl ProfileSlot {
         private.create(&base).map_err(failed(&base, "create"))?;
         let state = state.canonicalize().map_err(failed(state, "resolve"))?;
         let base = base.canonicalize().map_err(failed(&base, "resolve"))?;
-        let places: Vec<(u32, Option<RangeInclusive<u32>>)> = match range {
+        let slots: Vec<(u32, Option<RangeInclusive<u32>>)> = match range {
             None => (0..WITHOUT_USERS).map(|n| (n, None)).collect(),
             Some(range) => {
                 let users = users_of_profiles(range);
@@ -86,13 +86,13 @@ impl ProfileSlot {
                     .collect()
             }
         };
-        if places.is_empty() {
+        if slots.is_empty() {
             return Err(ProfileSlotError::NoUsers);
         }
-        let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         // Of another state folder with the same range, or left by something that was killed.
         let running = users_of_processes();
-        for (number, users) in places {
+        for (number, users) in slots {
             let is_in_use = |users: &RangeInclusive<u32>| {
                 let mut all = users.clone();
                 all.any(|user| running.contains(&user))

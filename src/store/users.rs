@@ -26,7 +26,7 @@ const PART_PROFILED: u32 = 4;
 /// Most users of those.
 const MOST_PROFILED: u32 = 32;
 
-/// How many users of a range are lent to processes that are nobody's at first, and how many, behind them, are for servers that are
+/// How many users of a range are pooled for processes that are no tenant's when they start, and how many, behind them, are for servers that are
 /// profiled; of the latter an even number.
 fn parts(range: &RangeInclusive<u32>) -> (u32, u32) {
     let count = range.end() - range.start() + 1;

@@ -22,7 +22,7 @@ impl WorkerConnection {
     }
 }
 
-/// Its kind, and what it is in words; `None` for what a strict server may do too.
+/// The kind of what was seen, and what it is in words; `None` for what a strict server may do too.
 fn told(seen: &Seen, server: &str) -> Option<(Observed, String)> {
     let shown = |path: &std::path::Path| escape::for_log(&path.to_string_lossy()).into_owned();
     Some(match seen {

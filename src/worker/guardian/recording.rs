@@ -17,12 +17,12 @@ use crate::worker::recorder::listener::NATIVE;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Recording {
     /// Paths, and calls that a strict server may not make.
-    Walls,
+    Isolation,
     /// Hosts as well.
     All,
 }
 
-/// Its number is above what a worker comes to: the filter lets it pass.
+/// The number of the leader's end of the channel, above those that a worker comes to: the filter lets calls on it pass.
 const CHANNEL: RawFd = 900;
 
 /// The descriptor by which the queue is handed over, under a number by which the filter knows it.
@@ -36,7 +36,7 @@ pub(super) fn channel(to: &OwnedFd) -> io::Result<OwnedFd> {
     };
     let mut fd = command(CHANNEL);
     if fd < 0 {
-        // It may have fewer.
+        // The limit of open files may be lower.
         fd = command(3);
     }
     if fd < 0 {
@@ -75,7 +75,7 @@ pub(super) const QUEUE: u8 = 1;
 /// # Errors
 /// As [`begin`].
 pub(super) fn try_out() -> io::Result<()> {
-    install(&program(Recording::Walls, CHANNEL)).map(drop)
+    install(&program(Recording::Isolation, CHANNEL)).map(drop)
 }
 
 fn install(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
@@ -125,7 +125,7 @@ fn program(recording: Recording, channel: RawFd) -> Vec<libc::sock_filter> {
         step(LOAD, NUMBER, 0, 0),
     ];
     let of_hosts = match recording {
-        Recording::Walls => &[][..],
+        Recording::Isolation => &[][..],
         Recording::All => CALLS_OF_HOSTS,
     };
     for (number, _) in CALLS.iter().chain(of_hosts) {
@@ -144,7 +144,7 @@ fn program(recording: Recording, channel: RawFd) -> Vec<libc::sock_filter> {
         };
         let of_descriptor = libc::AT_EMPTY_PATH.cast_unsigned();
         let namespaces = u32::try_from(NEW_NAMESPACES).unwrap_or(u32::MAX);
-        // What asks for a descriptor alone, makes a thread or a process, or sends the queue, is no business of the record.
+        // The record leaves out calls that ask for a descriptor alone, make a thread or a process, or send the queue.
         steps.extend(match *number {
             libc::SYS_newfstatat => decided(3, JUMP_IF_SET, of_descriptor, pass, wait),
             libc::SYS_statx => decided(2, JUMP_IF_SET, of_descriptor, pass, wait),
@@ -189,10 +189,10 @@ mod tests {
     fn recorded_calls_wait_and_others_pass() {
         let (wait, pass) = (libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW);
         let all = program(Recording::All, 900);
-        let walls = program(Recording::Walls, 900);
+        let isolation = program(Recording::Isolation, 900);
         // BPF_MAXINSNS
         assert!(all.len() < 4096);
-        for (number, is_of_walls) in [
+        for (number, is_of_isolation) in [
             (libc::SYS_openat, true),
             (libc::SYS_execve, true),
             (libc::SYS_bpf, true),
@@ -200,8 +200,8 @@ mod tests {
             (libc::SYS_sendto, false),
         ] {
             assert_eq!(decision(&all, NATIVE, number, [0; 6]), wait);
-            let of_walls = if is_of_walls { wait } else { pass };
-            assert_eq!(decision(&walls, NATIVE, number, [0; 6]), of_walls);
+            let of_isolation = if is_of_isolation { wait } else { pass };
+            assert_eq!(decision(&isolation, NATIVE, number, [0; 6]), of_isolation);
         }
         let of = |number, args| decision(&all, NATIVE, number, args);
         assert_eq!(of(libc::SYS_getpid, [0; 6]), pass);

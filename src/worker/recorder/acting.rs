@@ -26,7 +26,7 @@ impl Acting {
         std::fs::read_link(link).ok().filter(|it| it.is_absolute())
     }
 
-    /// Whether it has a descriptor of that number.
+    /// Whether the process has a descriptor of that number.
     pub(super) fn has(self, descriptor: u32) -> bool {
         let link = format!("/proc/{}/fd/{descriptor}", self.0);
         std::path::Path::new(&link).symlink_metadata().is_ok()

@@ -17,7 +17,7 @@ const MAX_MESSAGES: u64 = 8;
 pub(super) enum NotRead {
     /// Nothing is there: the call fails too.
     Nothing,
-    /// This process may not, or the other one has ended.
+    /// stdiopool may not read there, or the process has ended.
     Refused,
 }
 

@@ -84,7 +84,7 @@ impl Hosts {
         let socket = by.duplicate(socket);
         let address = socket.and_then(|it| SockRef::from(&it).local_addr().ok());
         let port = address.and_then(|it| it.as_socket()).map(|it| it.port());
-        // One that has no port yet gets one by this call.
+        // A socket without a port gets one by this call.
         let port = port.filter(|port| *port != 0);
         port.map(Seen::Listens).into_iter().collect()
     }

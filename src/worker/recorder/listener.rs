@@ -12,7 +12,7 @@ pub(super) struct Waiting {
     id: u64,
     /// The thread that makes it.
     pub(super) thread: u32,
-    /// Its number; `None` for one of another processor's interface, such as of 32 bits.
+    /// The number of the call; `None` for one of another processor's interface, such as of 32 bits.
     pub(super) number: Option<i64>,
     pub(super) args: [u64; 6],
 }

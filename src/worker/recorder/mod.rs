@@ -46,11 +46,11 @@ pub(super) struct Recorder {
     pub(super) record: Arc<Record>,
     /// What it would see if it were strict.
     pub(super) root: Root,
-    /// Its program, whose execution is the first call.
+    /// The program of the worker, whose execution is the first call.
     pub(super) program: PathBuf,
     /// The user that it runs as.
     pub(super) user: u32,
-    /// Who is told of each kind of thing that a strict server would have been refused, once.
+    /// The inbox that is told of each kind of thing that a strict server would have been refused, once.
     pub(super) told: Option<Arc<dyn Inbox>>,
 }
 
@@ -59,7 +59,7 @@ impl Recorder {
     pub(super) fn recording(&self) -> Recording {
         match self.record.is_full() {
             true => Recording::All,
-            false => Recording::Walls,
+            false => Recording::Isolation,
         }
     }
 
@@ -153,7 +153,7 @@ impl Observer {
     /// looks at what a worker holds.
     fn count_descriptors(&mut self, by: Acting) {
         let before = self.descriptors;
-        // Those numbers are given out from the lowest on.
+        // Numbers of descriptors are given out from the lowest on.
         while by.has(self.descriptors) {
             self.descriptors += 1;
         }
