@@ -31,6 +31,7 @@ pub mod launch;
 pub mod pool;
 pub mod preflight;
 mod process;
+pub mod profile;
 pub mod protocol;
 pub mod routing;
 pub mod session;

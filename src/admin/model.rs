@@ -425,6 +425,8 @@ pub enum EventKind {
     WorkerStartFailed,
     /// A worker reached one of its limits, and is kept from going further.
     WorkerLimited,
+    /// A worker with `sandbox = "observe"` does what it would be refused with "strict".
+    WorkerObserved,
     /// A worker is gone.
     WorkerExited,
     /// A server failed repeatedly and is left alone for a while.

@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PsArgs, ReloadArgs, RestoreArgs, SchemaArgs,
-    SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
+    SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
 use crate::protocol::CommandEnd;
@@ -31,6 +31,7 @@ enum Command {
     Schema(SchemaArgs),
     Explain(ExplainArgs),
     Doctor(DoctorArgs),
+    Profile(ProfileArgs),
     Call(CallArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
@@ -77,6 +78,7 @@ pub fn main() -> ExitCode {
             block_on_first(args.run(turns))
         }
         Command::Doctor(args) => block_on(args.run()),
+        Command::Profile(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),

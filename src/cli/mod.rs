@@ -6,6 +6,7 @@
 //! ```text
 //!  serve, demo-server            this process does it
 //!  check, explain, doctor, tune  this process looks, and changes nothing
+//!  profile                       this process serves one server for the moment, and records it
 //!  ps, logs, events, stop …      the admin API of a running stdiopool  (`client`)
 //!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
 //!  call                          a client of the front door  (`mcp`)
@@ -34,6 +35,7 @@ mod mcp;
 mod oauth;
 mod output;
 mod prefetch;
+mod profile;
 mod ps;
 mod reload;
 mod schema;
@@ -64,6 +66,7 @@ pub use explain::ExplainArgs;
 pub use logs::LogsArgs;
 pub use oauth::OauthArgs;
 pub use prefetch::PrefetchArgs;
+pub use profile::ProfileArgs;
 pub use ps::PsArgs;
 pub use reload::ReloadArgs;
 pub use schema::SchemaArgs;

@@ -48,6 +48,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         policy,
         tenants,
         only_server: None,
+        profiled: None,
         base_dir: base_dir.to_owned(),
         warnings: Vec::new(),
     };

@@ -122,6 +122,9 @@ pub(super) fn runtime_config(
     let authenticator = Authenticator::new(&config, uses, before.map(|it| &it.authenticator));
     let mut resolver = Resolver::new(Arc::clone(&config), state, secrets)?.with_grants(grants);
     resolver.set_users(before.and_then(|it| it.resolver.users().cloned()));
+    if let Some(before) = before {
+        resolver.set_records(Arc::clone(before.resolver.records()));
+    }
     Ok(RuntimeConfig::new(
         generation,
         config,

@@ -92,6 +92,10 @@ impl WorkerEventSink for Events {
                 self.of_worker(EventKind::WorkerStartFailed, connection, why.to_owned());
                 self.failed(connection, why);
             }
+            WorkerEvent::Observed(connection, kind, how) => self.send(Event {
+                reason: Some(kind.as_str().to_owned()),
+                ..of_worker(EventKind::WorkerObserved, connection, how.to_owned())
+            }),
             WorkerEvent::Exited(connection, exit) => {
                 let (reason, message) = connection.ending(Some(exit));
                 if !exit.asked && reason == ExitReason::Crashed {

@@ -2,7 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
+use super::profiling::Profiling;
 use super::reload::Listens;
 
 /// What to serve.
@@ -12,6 +16,8 @@ pub enum Source {
     File(PathBuf),
     /// One command, without a file.
     Command(Vec<String>),
+    /// One server of a file, to be recorded.
+    Profile(Arc<Profiling>),
 }
 
 /// How to serve it.
@@ -28,11 +34,19 @@ pub struct Options {
 }
 
 impl Options {
-    /// The file that is served; `None` for one command without a file.
+    /// The file that is served, and reloaded; `None` for one command without a file, and for a server that is profiled.
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.source {
             Source::File(path) => Some(path),
-            Source::Command(_) => None,
+            Source::Command(_) | Source::Profile(_) => None,
+        }
+    }
+
+    /// Begins the shutdown when it is cancelled; a server that is profiled is ended so from outside.
+    pub(super) fn drain(&self) -> CancellationToken {
+        match &self.source {
+            Source::Profile(profiling) => profiling.stop.clone(),
+            Source::File(_) | Source::Command(_) => CancellationToken::new(),
         }
     }
 

@@ -58,6 +58,15 @@ fn bounded(mut texts: Vec<String>) -> impl Iterator<Item = String> {
 }
 
 impl LoadedConfig {
+    /// A config of which everything was said that there is to say.
+    pub(super) fn of_config(config: Config) -> Self {
+        let notices = Notices {
+            warnings: vec![],
+            fatal: vec![],
+        };
+        Self { config, notices }
+    }
+
     /// The config of one command, which is hosted without a file.
     pub(super) fn of_command(config: Config) -> Self {
         let odd = config

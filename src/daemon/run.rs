@@ -28,6 +28,7 @@ fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
     let mut found = match &options.source {
         Source::File(path) => read::read(path)?,
         Source::Command(argv) => LoadedConfig::of_command(config::single_command(argv.clone())?),
+        Source::Profile(profiling) => LoadedConfig::of_config(profiling.config.clone()),
     };
     options.listens().put_into(&mut found.config)?;
     match found.notices.fatal() {
@@ -76,7 +77,10 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     }
     // Before anybody is told that it is there: until then a signal ends the process as it does any other.
     let mut signals = Signals::listen()?;
-    say_where(&config, http, admin);
+    match &options.source {
+        Source::Profile(profiling) => profiling.serves_at(http),
+        Source::File(_) | Source::Command(_) => say_where(&config, http, admin),
+    }
     let slots = &service.reloader.slots;
     let doors = Doors::serve(bound, &front, tls, slots, admin_router, &shutdown);
     let background = begin_background(&service, &front, &shutdown);

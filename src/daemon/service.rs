@@ -24,6 +24,7 @@ use crate::gateway::{EventSink, Gateway, Observers, Records};
 use crate::held::Ledger;
 use crate::ids::TenantId;
 use crate::launch::packages::Installer;
+use crate::profile::RecordBook;
 use crate::routing::RuntimeConfig;
 use crate::store::{HandleRow, HandleStore, OpenedState, StateDir, Vault};
 use crate::telemetry;
@@ -58,7 +59,7 @@ impl Kept {
         // One command is hosted for the moment: its folder goes with it.
         let opened = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) => Some(OpenedState::open(state)?),
+            Source::File(_) | Source::Profile(_) => Some(OpenedState::open(state)?),
         };
         let audit = audit(config, opened.as_ref())?;
         let accounts = match &opened {
@@ -261,6 +262,10 @@ impl Service {
         // Behind what makes folders in the state folder, whose modes it looks after.
         let users = users::separate(config, &state, begun.kept.opened.as_ref())?;
         begun.runtime.resolver.set_users(users);
+        if let Source::Profile(profiling) = &options.source {
+            let records = RecordBook::one(Arc::clone(&profiling.record));
+            begun.runtime.resolver.set_records(Arc::new(records));
+        }
         let kept_handles = begun.kept.take_handles();
         let Begun {
             metrics,
@@ -302,12 +307,19 @@ impl Service {
             reloaded: tokio::sync::Notify::new(),
             reloading: tokio::sync::Mutex::default(),
         };
-        Ok(Self::around(Arc::new(reloader), kept.audit))
+        Ok(Self::around(
+            Arc::new(reloader),
+            kept.audit,
+            options.drain(),
+        ))
     }
 
-    /// What reloads pool.toml, with what the operator sees of it.
-    fn around(reloader: Arc<Reloader>, audit: Option<Arc<Audit>>) -> Self {
-        let drain = CancellationToken::new();
+    /// What reloads pool.toml, with what the operator sees of it. A cancelled `drain` begins the shutdown.
+    fn around(
+        reloader: Arc<Reloader>,
+        audit: Option<Arc<Audit>>,
+        drain: CancellationToken,
+    ) -> Self {
         let running = Arc::new(Running {
             audit,
             gateway: reloader.gateway.clone(),

@@ -76,6 +76,7 @@ impl ConnectionEvents for GatewayState {
             }
             ConnectionEvent::ToolsPage(result) => self.learn_tools(&plan.server, result),
             ConnectionEvent::ToolsListed(list) => self.learn_tool_list(&plan.server, list),
+            ConnectionEvent::Observed(kind, how) => self.workers.tell_observed(worker, kind, how),
             ConnectionEvent::Exited(attached) => self.worker_exited(worker, plan, &attached),
         }
     }

@@ -39,7 +39,7 @@ pub use line::{
 pub use package::Package;
 pub use quiet::quieten;
 pub use reach::{Inaccessible, inaccessible, installation_of, unreadable, unreadable_itself};
-pub use sandbox::{NamedPath, RunsAs, Sandbox, Strict, UserPool};
+pub use sandbox::{NamedPath, Observed, RunsAs, Sandbox, Strict, UserPool};
 pub use secret_files::SecretFiles;
 pub use sources::{
     Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::egress::Network;
 use crate::ids::WorkerId;
+use crate::profile::Record;
 
 /// The user that a process runs as.
 #[derive(Clone, Debug)]
@@ -38,6 +39,17 @@ pub struct Sandbox {
     pub strict: Option<Strict>,
     /// What it reaches by the network.
     pub network: Network,
+    /// What it does is recorded: what it would lack if it were strict.
+    pub observed: Option<Observed>,
+}
+
+/// How a process is recorded that is not strict.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Where to.
+    pub record: Arc<Record>,
+    /// What it would see if it were strict.
+    pub strict: Strict,
 }
 
 /// The paths that a server with `sandbox = "strict"` sees beside its own folders and what all see. Absolute paths.
@@ -94,7 +106,9 @@ impl Sandbox {
             Network::Off => 0,
             Network::Allow(_) => 4,
         };
-        let isolation = network | (u8::from(self.strict.is_some()) << 1);
+        let isolation = network
+            | (u8::from(self.strict.is_some()) << 1)
+            | (u8::from(self.observed.is_some()) << 3);
         let mut digested = vec![kind, a, b, c, d, isolation];
         for rule in self.network.allowed().iter().flat_map(|list| list.texts()) {
             digested.push(3);

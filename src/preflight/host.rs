@@ -199,6 +199,11 @@ fn isolation(name: &ServerName, server: &Server) -> Vec<Finding> {
     {
         lacks("sandbox", "\"strict\"", why);
     }
+    if server.sandbox == Isolation::Observe
+        && let Err(why) = worker::can_be_recorded(nix::unistd::geteuid().is_root())
+    {
+        lacks("sandbox", "\"observe\"", why);
+    }
     if server.network == Network::Off
         && let Err(why) = worker::can_have_no_network()
     {

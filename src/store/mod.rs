@@ -10,6 +10,7 @@
 //!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
+//!   profile/             what `stdiopool profile` runs with, as long as it runs
 //! ```
 //!
 //! Invariant: one stdiopool per folder. The store deliberately creates no tenant's folder before a worker
@@ -23,6 +24,7 @@ mod handles;
 mod id_hash;
 mod installation;
 mod opened;
+mod profile_slot;
 mod running;
 mod schema;
 mod sessions;
@@ -40,6 +42,7 @@ pub use eras::{EraRow, EraStore};
 pub use handles::{HandleRow, HandleStore};
 pub use id_hash::IdHash;
 pub use opened::OpenedState;
+pub use profile_slot::{ProfileSlot, ProfileSlotError};
 pub use running::{admin_of_running, admin_of_serving};
 pub use sessions::{SessionRow, SessionSettings, SessionStore};
 pub use state_dir::{StateDir, data_dir};

@@ -21,6 +21,27 @@ const PART_POOLED: u32 = 8;
 /// Most users of that part.
 const MOST_POOLED: u32 = 4096;
 
+/// Of that part, the last so-manieth is for servers that are profiled.
+const PART_PROFILED: u32 = 4;
+/// Most users of those.
+const MOST_PROFILED: u32 = 32;
+
+/// How many users of a range are pooled for processes that are no tenant's when they start, and how many, behind them, are for servers that are
+/// profiled; of the latter an even number.
+fn parts(range: &RangeInclusive<u32>) -> (u32, u32) {
+    let count = range.end() - range.start() + 1;
+    let both = (count / PART_POOLED).clamp(1, MOST_POOLED);
+    let profiled = (both / PART_PROFILED).min(MOST_PROFILED) & !1;
+    (both - profiled, profiled)
+}
+
+/// The users of a range that are for servers that are profiled; none where it is a narrow one.
+pub(super) fn users_of_profiles(range: &RangeInclusive<u32>) -> std::ops::Range<u32> {
+    let (_, profiled) = parts(range);
+    let end = range.end().saturating_add(1);
+    end - profiled..end
+}
+
 /// Why a tenant has no user.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
@@ -60,9 +81,8 @@ impl Users {
         range: &RangeInclusive<u32>,
         rows: &[(TenantId, u32)],
     ) -> Self {
-        let count = range.end() - range.start() + 1;
-        let pooled = (count / PART_POOLED).clamp(1, MOST_POOLED);
-        let of_tenants = *range.start()..=range.end() - pooled;
+        let (pooled, profiled) = parts(range);
+        let of_tenants = *range.start()..=range.end() - pooled - profiled;
         // Users of another range do not count: their tenants get new ones, and their folders with them.
         let kept = rows.iter().filter(|(_, user)| of_tenants.contains(user));
         let mut taken: BTreeMap<TenantId, u32> = kept.cloned().collect();
@@ -226,7 +246,7 @@ fn unkept(
 }
 
 /// The users of all processes there are; of one that ends just now it may be missing.
-fn users_of_processes() -> std::collections::HashSet<u32> {
+pub(super) fn users_of_processes() -> std::collections::HashSet<u32> {
     let pids = ProcessTable::scan().map(|table| table.pids());
     let user = |pid: u32| {
         let meta = std::fs::metadata(format!("/proc/{pid}"));

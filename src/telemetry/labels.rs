@@ -189,6 +189,22 @@ label! {
 }
 
 label! {
+    /// `kind` of `observed_total`: what a worker with `sandbox = "observe"` would be refused with "strict".
+    Observed {
+        /// Reading, listing or looking for what it would not find.
+        Read = "read",
+        /// Writing where it may not.
+        Write = "write",
+        /// A system call.
+        Call = "call",
+        /// Something of the host that no key gives it.
+        Unavailable = "unavailable",
+        /// What it did could not be looked at.
+        Unread = "unread",
+    }
+}
+
+label! {
     /// `outcome` of `worker_malformed_total`: what became of a worker's message that was off.
     Malformed {
         /// The message was clear in spite of its flaw.

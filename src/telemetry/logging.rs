@@ -20,6 +20,8 @@ pub const LOG_FILTER_ENV: &str = "STDIOPOOL_LOG";
 
 /// The filter when nothing else is said.
 const DEFAULT_FILTER: &str = "info";
+/// The filter of a command that serves by the way.
+const QUIET_FILTER: &str = "error";
 
 /// Comes before every filter: what a peer does wrong in HTTP/2 is a line for each frame otherwise, and a flood of
 /// those displaces what the operator has to see. `h2=debug` in the filter shows them.
@@ -52,9 +54,21 @@ pub enum LoggingError {
 /// # Errors
 /// A filter that cannot be read, or a second call.
 pub fn init(format: LogFormat) -> Result<(), LoggingError> {
+    init_from(format, DEFAULT_FILTER)
+}
+
+/// As [`init`], for a command that serves by the way: what goes as it should is not said, unless the environment's filter says so.
+///
+/// # Errors
+/// As those of [`init`].
+pub fn init_quietly() -> Result<(), LoggingError> {
+    init_from(LogFormat::Human, QUIET_FILTER)
+}
+
+fn init_from(format: LogFormat, usual: &str) -> Result<(), LoggingError> {
     let filter = match env::var(LOG_FILTER_ENV) {
         Ok(value) if !value.trim().is_empty() => filter(&value)?,
-        Ok(_) | Err(VarError::NotPresent) => filter(DEFAULT_FILTER)?,
+        Ok(_) | Err(VarError::NotPresent) => filter(usual)?,
         Err(VarError::NotUnicode(_)) => return Err(LoggingError::NotUnicode),
     };
     let builder = tracing_subscriber::fmt()

@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn every_metric_and_label_value_is_documented() {
         use crate::telemetry::labels::{
-            Anomaly, DropReason, EgressOutcome, Era, InstallOutcome, Limit, Malformed,
+            Anomaly, DropReason, EgressOutcome, Era, InstallOutcome, Limit, Malformed, Observed,
             RefreshOutcome, StartOutcome,
         };
         let docs = include_str!("../../docs/metrics.md");
@@ -392,12 +392,13 @@ mod tests {
         server.stderr_lines(1);
         server.anomaly(Anomaly::Oversized);
         server.limit_reached(Limit::Disk);
+        server.observed(Observed::Read);
         server.egress(EgressOutcome::Connected, [1, 1]);
         server.malformed(crate::protocol::Flaw::Batch, Malformed::Taken);
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 45, "a new metric is not recorded here");
+        assert_eq!(families.len(), 46, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));

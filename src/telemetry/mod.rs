@@ -34,7 +34,9 @@ mod warnings;
 
 pub use failures::request_failed;
 pub use log_line::LogFormat;
-pub use logging::{LOG_FILTER_ENV, LoggingError, init as init_logging};
+pub use logging::{
+    LOG_FILTER_ENV, LoggingError, init as init_logging, init_quietly as init_logging_quietly,
+};
 pub use metrics::Metrics;
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;

@@ -9,7 +9,7 @@ use prometheus::{
 
 use super::labels::{
     Anomaly, CircuitState, EgressOutcome, Era, ExitReason, InstallOutcome, Limit, Malformed,
-    Method, Outcome, RefreshOutcome, StartOutcome, WorkerState,
+    Method, Observed, Outcome, RefreshOutcome, StartOutcome, WorkerState,
 };
 use super::registration::{gauge_value, histogram, opts, register};
 use crate::ids::ServerName;
@@ -60,6 +60,7 @@ pub(super) struct ServerVecs {
     anomalies: IntCounterVec,
     limits_reached: IntCounterVec,
     malformed: IntCounterVec,
+    observed: IntCounterVec,
     egress: IntCounterVec,
     egress_bytes: IntCounterVec,
 }
@@ -175,6 +176,11 @@ impl ServerVecs {
                 "Times that workers reached one of their limits.",
                 &["server", "limit"],
             ),
+            observed: counter(
+                "observed_total",
+                "Kinds and places of what servers with `sandbox = \"observe\"` did that \"strict\" would have refused.",
+                &["server", "kind"],
+            ),
             egress: counter(
                 "egress_total",
                 "Attempts of workers to reach a host, where `network` has a list, by outcome.",
@@ -221,6 +227,9 @@ impl ServerVecs {
             one(self
                 .limits_reached
                 .remove_label_values(&[name, limit.as_str()]));
+        }
+        for &kind in Observed::ALL {
+            one(self.observed.remove_label_values(&[name, kind.as_str()]));
         }
         for &outcome in EgressOutcome::ALL {
             one(self.egress.remove_label_values(&[name, outcome.as_str()]));
@@ -497,6 +506,14 @@ impl ServerMetrics {
         self.vecs
             .limits_reached
             .with_label_values(&[self.name.as_str(), limit.as_str()])
+            .inc();
+    }
+
+    /// A server with `sandbox = "observe"` did something, of a kind and place that it did not do before, which "strict" would have refused.
+    pub fn observed(&self, kind: Observed) {
+        self.vecs
+            .observed
+            .with_label_values(&[self.name.as_str(), kind.as_str()])
             .inc();
     }
 

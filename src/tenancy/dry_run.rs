@@ -45,6 +45,7 @@ impl<'c> DryRun<'c> {
             named: named(name, server, &self.config.base_dir),
             strict: strict_of(server),
             network: server.network.clone(),
+            observed: None,
         })
     }
 

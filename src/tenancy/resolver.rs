@@ -18,9 +18,10 @@ use crate::config::template::{Reference, Template};
 use crate::config::{Arg, Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::{
-    LaunchSpec, NamedPath, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
+    LaunchSpec, NamedPath, Observed, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
     TokenMark, is_of_npm, is_one_variable,
 };
+use crate::profile::RecordBook;
 use crate::protocol::{Failure, Reason};
 use crate::store::{StateDir, Users};
 
@@ -52,6 +53,8 @@ pub struct Resolver {
     grants: Arc<Grants>,
     /// As whom tenants' servers run, where each has a user of its own.
     users: Option<Arc<Users>>,
+    /// Where servers are recorded.
+    records: Arc<RecordBook>,
 }
 
 impl Resolver {
@@ -84,6 +87,7 @@ impl Resolver {
             secrets,
             grants: Arc::default(),
             users: None,
+            records: Arc::default(),
         })
     }
 
@@ -95,6 +99,16 @@ impl Resolver {
     /// As whom tenants' servers run, where each has a user of its own.
     pub fn users(&self) -> Option<&Arc<Users>> {
         self.users.as_ref()
+    }
+
+    /// Has servers recorded there.
+    pub fn set_records(&mut self, records: Arc<RecordBook>) {
+        self.records = records;
+    }
+
+    /// Where servers are recorded.
+    pub fn records(&self) -> &Arc<RecordBook> {
+        &self.records
     }
 
     /// The resolver, with what tenants have authorised upstream.
@@ -369,7 +383,9 @@ impl Resolver {
         values: &Values<'_>,
         runs_as: RunsAs,
     ) -> Sandbox {
-        let mut hidden = vec![self.state.path().to_owned()];
+        // While a server is profiled, its state folder is in that which is served otherwise.
+        let state = self.config.profiled.as_deref();
+        let mut hidden = vec![state.unwrap_or(self.state.path()).to_owned()];
         // Where all workers run as one user, files of secrets are closed by nothing else.
         let secrets = match runs_as {
             RunsAs::Supervisor => self.state.secret_root().ok(),
@@ -387,7 +403,20 @@ impl Resolver {
             named: named(name, server, &self.config.base_dir),
             strict: strict_of(server),
             network: own.unwrap_or(&server.network).clone(),
+            observed: self.observed(name, server),
         }
+    }
+
+    /// How a server is recorded, if it is.
+    fn observed(&self, name: &ServerName, server: &Server) -> Option<Observed> {
+        let is_recorded = self.records.is_of_all() || server.sandbox == Isolation::Observe;
+        is_recorded.then(|| Observed {
+            record: self.records.of(name),
+            strict: Strict {
+                readable: server.readable.clone(),
+                writable: server.writable.clone(),
+            },
+        })
     }
 
     /// Where the private views of packages are made. Where one command is hosted, whose state goes with it, they are

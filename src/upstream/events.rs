@@ -9,6 +9,7 @@ use super::broadcast::Broadcast;
 use crate::bridge::{AskRef, Level, SessionNo};
 use crate::ids::WorkerId;
 use crate::routing::{StartPlan, ToolList};
+use crate::telemetry::labels::Observed;
 
 /// Something that a worker has said or done, for whoever knows its sessions.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) enum ConnectionEvent<'a> {
     ToolsPage(&'a str),
     /// The whole list of the worker's tools was read.
     ToolsListed(&'a Arc<ToolList>),
+    /// The worker, with `sandbox = "observe"`, does what it would be refused with "strict": of which kind, and what, in words.
+    Observed(Observed, &'a str),
     /// The worker's process is dead, though some of its tree may not be yet: these sessions were attached to it.
     Exited(Vec<SessionNo>),
 }

@@ -89,6 +89,10 @@ impl Inbox for SpareSlot {
         self.connection().reached(reached);
     }
 
+    fn observed(&self, seen: &crate::profile::Seen) {
+        self.connection().observed(seen);
+    }
+
     fn oversized(&self, line: Oversized) {
         self.connection().oversized(line);
     }

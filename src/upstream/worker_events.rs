@@ -2,6 +2,7 @@
 
 use super::connection::WorkerConnection;
 use crate::ids::ServerName;
+use crate::telemetry::labels::Observed;
 use crate::worker::Exit;
 
 /// An event of a worker or a package.
@@ -13,6 +14,8 @@ pub enum WorkerEvent<'a> {
     Ready(&'a WorkerConnection),
     /// The worker never will serve, and why.
     StartFailed(&'a WorkerConnection, &'a str),
+    /// The worker, with `sandbox = "observe"`, does what it would be refused with "strict": of which kind, and what, in words.
+    Observed(&'a WorkerConnection, Observed, &'a str),
     /// The worker ended after it could serve.
     Exited(&'a WorkerConnection, &'a Exit),
     /// Nothing of the worker is left, whether it ever could serve or not; how its first process ended, if there was one.

@@ -19,6 +19,7 @@ use crate::launch::packages::Installer;
 use crate::pool::{Limits, Observer, Pool};
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
+use crate::telemetry::labels::Observed;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::worker::Guardian;
 
@@ -151,6 +152,13 @@ impl Workers {
     /// Where the process of that spare can be handed over, once.
     pub(super) fn take_spare(&self, id: WorkerId) -> Option<Arc<SpareSlot>> {
         self.spares.lock().remove(&id)
+    }
+
+    /// Tells that a worker with `sandbox = "observe"` does what it would be refused with "strict".
+    pub(crate) fn tell_observed(&self, id: WorkerId, kind: Observed, how: &str) {
+        if let Some(connection) = self.connection(id) {
+            self.tell(WorkerEvent::Observed(&connection, kind, how));
+        }
     }
 
     pub(super) fn tell(&self, event: WorkerEvent<'_>) {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::egress_attempt::EgressAttempt;
 use super::exit::Exit;
+use crate::profile::Seen;
 use crate::protocol::Broken;
 
 /// Takes what a worker says. Called from its reader task, in order; must return soon and not block,
@@ -40,6 +41,11 @@ pub trait Inbox: Send + Sync + 'static {
     /// nothing of the worker is left.
     fn reached(&self, reached: &EgressAttempt) {
         let _nobody_counts = reached;
+    }
+    /// The worker did something that it would be refused, or would not find, with `sandbox = "strict"`: each kind and place once for its
+    /// server. Called from another thread than its reader.
+    fn observed(&self, seen: &Seen) {
+        let _nobody_counts = seen;
     }
     /// The first process ended. The last call, and made exactly once; what else belongs to the
     /// worker is being killed, and can be awaited with [`super::Worker::wait`].

@@ -20,6 +20,8 @@
 //!
 //! The connections of a worker with a list of hosts go through the supervisor (module `egress`), and ends with the worker.
 //!
+//! What a recorded worker does is looked at, call by call, on a thread of its own (module `recorder`), which ends with it.
+//!
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 
 mod cgroup;
@@ -38,6 +40,7 @@ mod options;
 mod output;
 mod own_folders;
 mod processor_use;
+mod recorder;
 mod resolving;
 mod spawn;
 mod spawn_error;
@@ -53,8 +56,9 @@ pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
-    Domains, Guardian, GuardianError, IsolationUnavailable, can_be_strict, can_have_list_of_hosts,
-    can_have_no_network, can_hide_from_users, can_make_read_only, domains, run_guardian_if_asked,
+    Domains, Guardian, GuardianError, IsolationUnavailable, can_be_recorded, can_be_strict,
+    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only, domains,
+    run_guardian_if_asked,
 };
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};

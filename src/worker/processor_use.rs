@@ -51,9 +51,7 @@ impl ProcessorUse {
             self.last = Some((at, used));
             return None;
         };
-        let Some(passed) = at.checked_sub(before).filter(|it| *it >= WINDOW) else {
-            return None;
-        };
+        let passed = at.checked_sub(before).filter(|it| *it >= WINDOW)?;
         self.last = Some((at, used));
         // A process that ended takes its time with it, where nobody waited for it.
         let share = used.checked_sub(used_before)?.as_secs_f64() / passed.as_secs_f64();

@@ -14,11 +14,13 @@ use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
 use super::guardian::{
-    Files, IsolationUnavailable, Launch, LaunchError, Launched, Root, can_be_strict,
-    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only,
+    Files, IsolationUnavailable, Launch, LaunchError, Launched, Root, TakesQueue, can_be_recorded,
+    can_be_strict, can_have_list_of_hosts, can_have_no_network, can_hide_from_users,
+    can_make_read_only,
 };
 use super::life::{self, Pipes};
 use super::mount_plan::MountPlan;
+use super::recorder::{Recorder, sample};
 use super::spawn_error::{SpawnError, explain};
 use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
@@ -57,8 +59,14 @@ pub async fn spawn(
         program,
         user,
         files,
+        recorder,
     } = prepared;
     let mut launch = Launch::of(spec, program.into_os_string(), user, files);
+    let recorder = recorder.map(|recorder| Recorder {
+        told: (!recorder.record.is_full()).then(|| Arc::clone(&inbox)),
+        ..recorder
+    });
+    launch.recording = recorder.as_ref().map(Recorder::recording);
     let (limits, folders) = (spec.limits, spec.folders.clone());
     let made = tokio::task::spawn_blocking(move || {
         let is_over = |limit| disk_usage(&folders, &[]) > limit;
@@ -73,9 +81,10 @@ pub async fn spawn(
     let group = group.map_err(SpawnError::io("make a control group for its `limits`"))?;
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
-    let (mut launched, pipes) = match launch_with_pipes(guardian, id, &launch).await? {
+    let start = async || launch_with_pipes(guardian, id, &launch, recorder.as_ref()).await;
+    let (mut launched, pipes) = match start().await? {
         // With pipes of its own: what was lost may have written to the first ones.
-        Err(LaunchError::Lost) => launch_with_pipes(guardian, id, &launch).await?,
+        Err(LaunchError::Lost) => start().await?,
         launched => launched,
     }
     .map_err(|error| explain(error, spec))?;
@@ -101,7 +110,12 @@ pub async fn spawn(
         }
     };
     tokio::spawn(life.in_current_span());
-    Ok(Worker(shared))
+    let worker = Worker(shared);
+    if let Some(recorder) = recorder.filter(|it| it.record.is_full()) {
+        let sampling = sample(worker.clone(), spec.folders.clone(), recorder.record);
+        tokio::spawn(sampling.in_current_span());
+    }
+    Ok(worker)
 }
 
 /// Asks the guardian for a process, with new pipes.
@@ -112,12 +126,16 @@ async fn launch_with_pipes(
     guardian: &Guardian,
     id: WorkerId,
     launch: &Launch,
+    recorder: Option<&Recorder>,
 ) -> Result<Result<(Launched, Pipes), LaunchError>, SpawnError> {
     let (stdin, stdin_end) = pipe_in().map_err(SpawnError::io("create a pipe"))?;
     let (stdout, stdout_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
     let (stderr, stderr_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
     let ends = [stdin_end, stdout_end, stderr_end];
-    let launched = guardian.launch(id, launch, ends).await;
+    let recorder = recorder.cloned();
+    let recorder =
+        recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
+    let launched = guardian.launch(id, launch, ends, recorder).await;
     let pipes = Pipes {
         stdin,
         stdout,
@@ -138,6 +156,8 @@ struct Prepared {
     /// The user that it runs as, if that is another than stdiopool's.
     user: Option<u32>,
     files: Files,
+    /// How it is recorded, if it is.
+    recorder: Option<Recorder>,
 }
 
 /// What can be checked and done before the guardian is asked.
@@ -177,6 +197,7 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
             program,
             user,
             files,
+            recorder: None,
         });
     }
     let mount_plan = match can_mount_for(user) {
@@ -186,7 +207,18 @@ fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
     if let Some(user) = user {
         check_paths(spec, &mount_plan, user, &program, &cwd)?;
     }
+    let recorder = spec.sandbox.as_ref().and_then(|sandbox| {
+        let observed = sandbox.observed.as_ref()?;
+        Some(Recorder {
+            record: Arc::clone(&observed.record),
+            root: strict::root_of(spec, sandbox, &observed.strict, &program),
+            program: program.clone(),
+            user: user.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+            told: None,
+        })
+    });
     Ok(Prepared {
+        recorder,
         program,
         user,
         files: Files {
@@ -213,6 +245,11 @@ fn check_isolation(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnErro
             let why = IsolationUnavailable::users();
             return Err(SpawnError::IsolationUnavailable { key, why });
         }
+    }
+    if sandbox.observed.is_some() {
+        let key = "`sandbox = \"observe\"`, as a recording by `stdiopool profile`,";
+        can_be_recorded(user.is_some())
+            .map_err(|why| SpawnError::IsolationUnavailable { key, why })?;
     }
     let own_network = match &sandbox.network {
         Network::On => None,

@@ -183,6 +183,14 @@ pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
                 (Stage::Network, _) => {
                     format!("make the network of `{program}` (see `stdiopool doctor`)")
                 }
+                (Stage::Recording, libc::EBUSY) => {
+                    format!(
+                        "record `{program}`, as something records the system calls of stdiopool already (a container that intercepts some?)"
+                    )
+                }
+                (Stage::Recording, _) => {
+                    format!("record `{program}` (see `stdiopool doctor`)")
+                }
                 (Stage::Filter, _) => {
                     format!("filter the system calls of `{program}` (see `stdiopool doctor`)")
                 }

@@ -118,6 +118,26 @@ pub(super) fn shows(root: &Root, path: &Path) -> bool {
     is_seen(&root.entries, path)
 }
 
+/// What a worker with that root has of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sight {
+    /// It does not see what is there.
+    Nothing,
+    /// It reads what is there.
+    Readable,
+    /// It also writes there.
+    Writable,
+}
+
+/// What a worker with that root has of a path, beside what is made anew for it (`/proc`, `/dev`, folders for temporary files).
+pub(super) fn sight(root: &Root, path: &Path) -> Sight {
+    match nearest(&root.entries, path) {
+        None | Some(RootEntry::Empty(_)) => Sight::Nothing,
+        Some(RootEntry::ReadOnly(_) | RootEntry::Link(..)) => Sight::Readable,
+        Some(RootEntry::Writable(_)) => Sight::Writable,
+    }
+}
+
 fn is_seen(entries: &[RootEntry], path: &Path) -> bool {
     nearest(entries, path).is_some_and(|entry| !matches!(entry, RootEntry::Empty(_)))
 }

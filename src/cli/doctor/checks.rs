@@ -13,8 +13,8 @@ use crate::process::{NoUsers, take_precedence};
 use crate::tenancy::users_of_host;
 use crate::worker::memory::{can_hibernate, has_zram, memory_pressure};
 use crate::worker::{
-    Domains, can_be_strict, can_have_list_of_hosts, can_have_no_network, can_make_read_only,
-    domains, groups,
+    Domains, can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+    can_make_read_only, domains, groups,
 };
 
 /// How long a program may take to say its version.
@@ -33,6 +33,7 @@ pub(super) async fn checks() -> Vec<Check> {
         strict(),
         no_network(),
         list_of_hosts(),
+        recording(),
         processes_apart(),
         goes_first(),
         open_files(),
@@ -198,6 +199,19 @@ fn list_of_hosts() -> Check {
             format!("cannot be had: {why}"),
             "servers whose `network` has a list are refused",
             "run as root with CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns = 0, user.max_user_namespaces > 0)",
+        ),
+    }
+}
+
+fn recording() -> Check {
+    let what = "stdiopool profile, sandbox = \"observe\"";
+    match can_be_recorded(nix::unistd::geteuid().is_root()) {
+        Ok(()) => Check::ok(what, "what servers do can be recorded"),
+        Err(why) => Check::lacks(
+            what,
+            format!("cannot be had: {why}"),
+            "servers with `sandbox = \"observe\"` are refused, and none can be profiled",
+            "Linux 5.5 or later with seccomp; as root, CAP_SYS_PTRACE; kernel.yama.ptrace_scope of 0 or 1",
         ),
     }
 }

@@ -71,6 +71,8 @@ pub struct Config {
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,
+    /// The state folder that is served otherwise, while `stdiopool profile` runs a server with another one.
+    pub profiled: Option<PathBuf>,
     /// The folder that relative paths start from: pool.toml's.
     pub base_dir: PathBuf,
     /// What is odd but usable, for the log and for `check`.
@@ -118,7 +120,8 @@ impl Config {
         };
         match cache().filter(|_| self.only_server.is_some()) {
             Some(cache) => cache.join("stdiopool/packages"),
-            None => state.join("packages"),
+            // What is installed for serving is used for profiling too.
+            None => self.profiled.as_deref().unwrap_or(state).join("packages"),
         }
     }
 

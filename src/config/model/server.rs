@@ -163,6 +163,8 @@ pub enum Isolation {
     None,
     /// Processes are kept apart as far as this host lets them be.
     Standard,
+    /// As [`Self::Standard`], and it is told what [`Self::Strict`] would have refused.
+    Observe,
     /// Processes are in namespaces of their own, with nothing of the host's files but what they need, behind a filter of system
     /// calls; or not at all.
     Strict,

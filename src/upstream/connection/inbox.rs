@@ -6,6 +6,7 @@ use super::WorkerConnection;
 use super::hibernation::Heard;
 use crate::held::Kind;
 use crate::pool::StopReason;
+use crate::profile::Seen;
 use crate::protocol::{Failure, Line, Reason};
 use crate::upstream::events::ConnectionEvent;
 use crate::upstream::outcomes::why_stopped;
@@ -63,6 +64,10 @@ impl Inbox for WorkerConnection {
 
     fn reached(&self, reached: &EgressAttempt) {
         self.note_reached(reached);
+    }
+
+    fn observed(&self, seen: &Seen) {
+        self.note_observed(seen);
     }
 
     fn exited(&self, exit: Exit) {

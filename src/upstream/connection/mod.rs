@@ -22,6 +22,7 @@ mod inbox;
 mod lifecycle;
 mod limits;
 mod malformed;
+mod observed;
 pub(crate) mod own_tools;
 mod roots;
 mod stderr;
@@ -90,6 +91,8 @@ pub struct WorkerConnection {
     warnings: Warnings,
     /// Hosts that were not reached, in the log.
     egress_warnings: Warnings,
+    /// What a strict worker would be refused, in the log.
+    observed_warnings: Warnings,
     /// The pool was told that it is not to be ended.
     is_pinned: AtomicBool,
     /// What the connections share.
@@ -265,6 +268,7 @@ impl WorkerConnection {
             stderr_counted: AtomicU64::new(0),
             warnings: Warnings::default(),
             egress_warnings: Warnings::default(),
+            observed_warnings: Warnings::default(),
             is_pinned: AtomicBool::new(false),
             services,
             me: Weak::clone(me),

@@ -12,7 +12,7 @@ use seccompiler::{
 };
 
 /// Calls that a program may not make.
-const FORBIDDEN: &[i64] = &[
+pub(crate) const FORBIDDEN: &[i64] = &[
     // Memory, descriptors and registers of other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
@@ -99,7 +99,7 @@ const UNKNOWN: u32 = 480;
 
 /// Families of sockets that a program may have: local ones, the two of the internet, and what tells the state of the
 /// network. Others, such as vsock, which leads out of a virtual machine, are divided by no namespace, or need rights.
-const FAMILIES: [libc::c_int; 4] = [
+pub(crate) const FAMILIES: [libc::c_int; 4] = [
     libc::AF_UNIX,
     libc::AF_INET,
     libc::AF_INET6,

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, GuardianError, LaunchError, ProcessState, Started};
 use super::control::Control;
-use super::network::Sockets;
+use super::network::{Sockets, handing_out};
+use super::queue::{self, TakesQueue};
 use super::wire::Launch;
 use crate::ids::WorkerId;
 
@@ -89,16 +90,25 @@ impl Guardian {
         connection.end().await;
     }
 
-    /// Starts a worker whose stdin, stdout and stderr are `fds`.
+    /// Starts a worker whose stdin, stdout and stderr are `fds`. Where its launch says that it is recorded, `recorder` gets the queue of its
+    /// calls, on a thread of its own, before its program is executed.
     pub(crate) async fn launch(
         &self,
         id: WorkerId,
         launch: &Launch,
         fds: [OwnedFd; 3],
+        recorder: Option<TakesQueue>,
     ) -> Result<Launched, LaunchError> {
         let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
         let [stdin, stdout, stderr] = &fds;
-        let pair = launch.network.pair().map_err(LaunchError::Io)?;
+        let hands_out = launch.network.has_sockets() || recorder.is_some();
+        let pair = hands_out.then(handing_out).transpose();
+        let pair = pair.map_err(LaunchError::Io)?;
+        let awaited = match (&pair, recorder) {
+            (Some((ours, _)), Some(recorder)) => Some(queue::take(ours, recorder)),
+            _ => None,
+        };
+        let awaited = awaited.transpose().map_err(LaunchError::Io)?;
         let leaders = pair.as_ref().map(|(_, leaders)| leaders);
         let fds = [stdin, stdout, stderr, &memfd].into_iter().chain(leaders);
         let raw: Vec<_> = fds.map(AsRawFd::as_raw_fd).collect();
@@ -116,9 +126,15 @@ impl Guardian {
         let Started { pids, processes } = started;
         let control = Control::new(connection, id, pids.init);
         let mut sockets = None;
-        if let Some((ours, _)) = &pair {
+        if let Some((ours, _)) = &pair
+            && launch.network.has_sockets()
+        {
             // Sent before its program was executed.
-            match Sockets::receive(ours) {
+            let received = match &awaited {
+                None => Sockets::receive(ours),
+                Some(awaited) => awaited.sockets().and_then(Sockets::of),
+            };
+            match received {
                 Ok(received) => sockets = Some(received),
                 Err(error) => {
                     control.kill_tree().await;

@@ -107,6 +107,7 @@ fn stage_to_number(stage: Stage) -> i32 {
         Stage::Filter => 8,
         Stage::Groups => 9,
         Stage::Network => 10,
+        Stage::Recording => 11,
     }
 }
 
@@ -122,6 +123,7 @@ fn stage_of_number(number: i32) -> Stage {
         8 => Stage::Filter,
         9 => Stage::Groups,
         10 => Stage::Network,
+        11 => Stage::Recording,
         _ => Stage::Init,
     }
 }

@@ -24,7 +24,7 @@
 //! - No secret passes through the guardian's memory: the process that becomes the leader reads the launch data.
 //! - What a worker cannot take back is set before its program is executed, in this order: its namespaces, what it sees of the file
 //!   system, its user, its Landlock domain, its filter of system calls (`namespaces.rs`, `root.rs` or `mounts.rs`, `identity.rs`, `domain.rs`,
-//!   `filter.rs`).
+//!   `filter.rs`, or `recording.rs` where its calls are recorded and none is refused).
 //!
 //! Not done here: pipes, framing and deadlines (the supervisor's side). A worker that runs as stdiopool's own user, without a
 //! domain, can kill the guardian, which costs all workers their lives.
@@ -43,6 +43,8 @@ mod namespaces;
 mod network;
 mod probe;
 mod process;
+mod queue;
+mod recording;
 mod reports;
 mod root;
 mod spawn;
@@ -58,8 +60,16 @@ pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 
+pub(crate) use filter::FAMILIES;
+#[cfg(test)]
+pub(crate) use filter::FORBIDDEN;
 pub(crate) use mounts::{FileContents, Mount};
 pub(crate) use network::Sockets;
-pub use probe::{IsolationUnavailable, can_be_strict, can_have_list_of_hosts, can_have_no_network};
+pub use probe::{
+    IsolationUnavailable, can_be_recorded, can_be_strict, can_have_list_of_hosts,
+    can_have_no_network,
+};
+pub(crate) use queue::TakesQueue;
+pub(crate) use recording::Recording;
 pub(crate) use root::{Root, RootEntry};
 pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};

@@ -50,21 +50,9 @@ impl OwnNetwork {
         matches!(self, Self::Host)
     }
 
-    /// What its sockets are handed out by: the supervisor's end, and the leader's.
-    ///
-    /// # Errors
-    /// When there are no sockets to be had.
-    pub(super) fn pair(&self) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
-        if !matches!(self, Self::Ports(_)) {
-            return Ok(None);
-        }
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        Ok(Some(socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            flags,
-        )?))
+    /// Whether sockets of it are handed out.
+    pub(super) fn has_sockets(&self) -> bool {
+        matches!(self, Self::Ports(_))
     }
 
     /// Opens the sockets of this process's network, which is new, and sends them.
@@ -93,10 +81,19 @@ impl OwnNetwork {
     /// # Errors
     /// When the host does not let it be made.
     pub(super) fn try_out() -> io::Result<()> {
-        let network = Self::Ports(vec![443]);
-        let pair = network.pair()?;
-        network.open(pair.as_ref().map(|(_, leaders)| leaders))
+        let (_ours, leaders) = handing_out()?;
+        Self::Ports(vec![443]).open(Some(&leaders))
     }
+}
+
+/// What descriptors are handed to the supervisor by: its end, and the leader's.
+///
+/// # Errors
+/// When there are no sockets to be had.
+pub(super) fn handing_out() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    Ok(pair)
 }
 
 /// Sockets of a worker's own network, as the supervisor holds them. None of them waits.
@@ -117,6 +114,14 @@ impl Sockets {
     /// When it has not, or this process may not open so many files.
     pub(super) fn receive(from: &OwnedFd) -> io::Result<Self> {
         let (_, fds) = receive_packet(from.as_fd(), &mut [0])?;
+        Self::of(fds)
+    }
+
+    /// Those of a packet that was received.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub(super) fn of(fds: Vec<OwnedFd>) -> io::Result<Self> {
         let mut fds = fds.into_iter();
         match (fds.next(), fds.next()) {
             (Some(dns), Some(heads)) => Ok(Self {

@@ -13,7 +13,8 @@ use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
 use super::root::{Root, RootEntry};
-use super::{domain, filter};
+use super::{domain, filter, recording};
+use crate::process::may_look_into_others;
 
 /// First argument that makes this program try isolation; the second says which.
 const ARGUMENT: &str = "__isolation";
@@ -22,6 +23,7 @@ const OF: &str = "--of";
 const STRICT: &str = "strict";
 const NETWORK: &str = "network";
 const LIST: &str = "list";
+const RECORD: &str = "record";
 /// Longest answer, in bytes.
 const MAX_ANSWER: u64 = 4096;
 
@@ -70,6 +72,30 @@ pub fn can_have_list_of_hosts() -> Result<(), IsolationUnavailable> {
     FOUND.get_or_init(|| ask(LIST)).clone()
 }
 
+/// Whether workers can be recorded here, as `stdiopool profile` and `sandbox = "observe"` do. With `has_users` they run as other users than
+/// this process. The first call starts a process, and blocks until it has ended.
+///
+/// # Errors
+/// [`IsolationUnavailable`] says why not, and what helps.
+pub fn can_be_recorded(has_users: bool) -> Result<(), IsolationUnavailable> {
+    static FOUND: OnceLock<Result<(), IsolationUnavailable>> = OnceLock::new();
+    if has_users && !may_look_into_others() {
+        return Err(IsolationUnavailable::new(
+            "root lacks CAP_SYS_PTRACE here, without which it may not read what servers of other users ask for: give it that (`docker run --cap-add SYS_PTRACE`), or run as another user",
+        ));
+    }
+    // Yama: 2 is for those with CAP_SYS_PTRACE alone, 3 for nobody.
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    let scope = scope.ok().and_then(|text| text.trim().parse::<u8>().ok());
+    let most = if may_look_into_others() { 2 } else { 1 };
+    if let Some(scope) = scope.filter(|scope| *scope > most) {
+        return Err(IsolationUnavailable::new(format_args!(
+            "kernel.yama.ptrace_scope is {scope}, so that no process may look into another: set it to {most} or less (sysctl)"
+        )));
+    }
+    FOUND.get_or_init(|| ask(RECORD)).clone()
+}
+
 fn ask(what: &str) -> Result<(), IsolationUnavailable> {
     let answer = answer(what)
         .map_err(|error| IsolationUnavailable::new(format_args!("not tried: {error}")))?;
@@ -113,6 +139,7 @@ pub(super) fn try_if_asked() {
     let tried = match what.to_str() {
         Some(STRICT) => try_as_init(IsolationProbe::Strict),
         Some(LIST) => try_as_init(IsolationProbe::List),
+        Some(RECORD) => try_to_record(),
         _ => try_as_init(IsolationProbe::NoNetwork),
     };
     match tried {
@@ -138,6 +165,17 @@ fn say(text: &str) {
 /// Names what was being done when it failed.
 fn step<T>(what: &str, done: io::Result<T>) -> Result<T, IsolationUnavailable> {
     done.map_err(|error| IsolationUnavailable::new(format_args!("{what}: {error}")))
+}
+
+fn try_to_record() -> Result<(), IsolationUnavailable> {
+    step(
+        "privileges cannot be given up",
+        set_no_new_privs().map_err(Into::into),
+    )?;
+    step(
+        "system calls cannot be handed to another process (seccomp with user notification: Linux 5.5, and this process not behind such a filter already)",
+        recording::try_out(),
+    )
 }
 
 #[allow(unsafe_code, reason = "fork, in a process of one thread")]

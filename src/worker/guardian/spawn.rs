@@ -18,7 +18,7 @@ use nix::unistd::{Pid, chdir, getppid, setsid};
 use super::mounts::{self, Mounts};
 use super::root::Root;
 use super::wire::{Launch, SpawnFailure, SpawnFds, Stage};
-use super::{domain, filter, identity, namespaces};
+use super::{domain, filter, identity, namespaces, recording};
 use crate::process::close_from_3;
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
@@ -76,6 +76,7 @@ fn stage_of(reached: u8) -> Stage {
         FILTERING => Stage::Filter,
         GROUPING => Stage::Groups,
         NETWORKING => Stage::Network,
+        RECORDING => Stage::Recording,
         _ => Stage::Exec,
     }
 }
@@ -90,11 +91,12 @@ const ROOTING: u8 = 6;
 const FILTERING: u8 = 7;
 const GROUPING: u8 = 8;
 const NETWORKING: u8 = 9;
+const RECORDING: u8 = 10;
 
 /// What is set between fork and exec. The order is what it is for: mounts need privileges, which go with the user;
 /// the folder is entered as that user, below the mounts, since from where it was before `..` led around them; a Landlock domain
 /// keeps from mounting; the request to be killed with the parent is forgotten when the user changes; a filter of system calls, which
-/// forbids some of these, comes last.
+/// forbids some of these, comes last, and so does one by which calls are recorded.
 fn prepare(
     init: Pid,
     launch: &Launch,
@@ -103,6 +105,12 @@ fn prepare(
 ) -> io::Result<()> {
     let reach = |stage| reached.store(stage, Ordering::Relaxed);
     setsid()?;
+    reach(RECORDING);
+    // Before the limit on descriptors, which its number is above.
+    let recorder = match (launch.recording, sockets) {
+        (Some(recording), Some(to)) => Some((recording, recording::channel(to)?)),
+        _ => None,
+    };
     reach(GROUPING);
     for group in &launch.groups {
         // 0 is whoever writes it.
@@ -153,6 +161,12 @@ fn prepare(
     if launch.root.is_some() {
         reach(FILTERING);
         filter::apply()?;
+        reach(EXECUTING);
+    }
+    if let Some((recording, channel)) = &recorder {
+        reach(RECORDING);
+        recording::begin(*recording, channel)?;
+        // From here on, what is recorded waits for the supervisor.
         reach(EXECUTING);
     }
     Ok(())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::mounts::{FileContents, Mount};
 use super::namespaces::Namespaces;
 use super::network::OwnNetwork;
+use super::recording::Recording;
 use super::root::Root;
 use crate::launch::LaunchSpec;
 use crate::process::receive_packet;
@@ -112,6 +113,8 @@ pub(crate) enum Stage {
     Groups,
     /// Making the network in which it reaches the hosts of its list.
     Network,
+    /// Entering the filter by which it is recorded.
+    Recording,
 }
 
 /// The file system that a worker sees: the host's but for some mounts, or a root of its own.
@@ -153,6 +156,8 @@ pub(crate) struct Launch {
     pub(crate) root: Option<Root>,
     /// The network that the worker is in.
     pub(crate) network: OwnNetwork,
+    /// What of the worker is recorded, if anything.
+    pub(crate) recording: Option<Recording>,
 }
 
 impl Launch {
@@ -194,6 +199,7 @@ impl Launch {
             user,
             root: files.root,
             network: OwnNetwork::of(spec),
+            recording: None,
         }
     }
 
@@ -281,6 +287,7 @@ mod tests {
             user: Some(7),
             root: None,
             network: OwnNetwork::Host,
+            recording: None,
             written: vec![],
         };
         let memfd = launch.to_memfd().expect("memfd");

@@ -13,7 +13,9 @@ pub(crate) use client::{Answer, Client, Events};
 pub(crate) use processes::{
     Process, alive, command_line_of, environment_of, group_of, in_tree_of, until_gone,
 };
-pub(crate) use server::{BINARY, Stdiopool, demo, faulty, fixture, open_folder, until};
+pub(crate) use server::{
+    BINARY, Stdiopool, demo, faulty, fixture, open_folder, open_to_servers, until,
+};
 
 /// Writes a file that nobody else may read, such as a key.
 pub(crate) fn private_file(path: &std::path::Path, text: impl AsRef<[u8]>) {

@@ -1,0 +1,123 @@
+//! What `stdiopool profile` serves: one server of a pool.toml, for one tenant, without what keeps it from anything but `standard`.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Auth, AuthMode, Config, Isolation, Policy};
+use crate::egress::Network;
+use crate::ids::{ServerName, TenantId};
+use crate::profile::Record;
+use crate::store::ProfileSlot;
+
+/// How long the worker is kept that is recorded, however little it has to do.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// A server that is served to be recorded.
+pub struct Profiling {
+    /// What is served.
+    pub config: Config,
+    /// Where what it does is recorded.
+    pub record: Arc<Record>,
+    /// Ends it, in good order.
+    pub stop: CancellationToken,
+    started: Mutex<Option<oneshot::Sender<SocketAddr>>>,
+}
+
+impl Profiling {
+    /// A server of that config; the receiver gets the address of its front door once clients are taken on there.
+    pub fn new(config: Config, record: Arc<Record>) -> (Self, oneshot::Receiver<SocketAddr>) {
+        let (started, address) = oneshot::channel();
+        let profiling = Self {
+            config,
+            record,
+            stop: CancellationToken::new(),
+            started: Mutex::new(Some(started)),
+        };
+        (profiling, address)
+    }
+
+    /// Clients are taken on at that address.
+    pub(super) fn serves_at(&self, address: SocketAddr) {
+        if let Some(started) = self.started.lock().take() {
+            let _nobody_waits = started.send(address);
+        }
+    }
+}
+
+impl fmt::Debug for Profiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profiling").finish_non_exhaustive()
+    }
+}
+
+/// The config under which a server is profiled, at that place: of `config`, that server and what the tenant has for it. Whoever reaches the
+/// address is let in, as that tenant; nothing is kept.
+///
+/// # Errors
+/// When the system has no random numbers for the token of the admin API.
+pub fn config_of_profile(
+    config: &Config,
+    name: &ServerName,
+    tenant: &TenantId,
+    slot: &ProfileSlot,
+    listen: Option<SocketAddr>,
+) -> Result<Config, getrandom::Error> {
+    let mut config = config.clone();
+    config.servers.retain(|it, _| it == name);
+    config.tenants.retain(|it, _| it == tenant);
+    for server in config.servers.values_mut() {
+        server.sandbox = Isolation::Standard;
+        // What these would give it is to be found out.
+        server.readable.clear();
+        server.writable.clear();
+        server.network = Network::On;
+        server.limits.memory = None;
+        server.limits.pids = None;
+        server.limits.cpu_millis = None;
+        server.limits.disk = None;
+        server.limits.cpu_seconds = 0;
+        server.min_idle = 0;
+        server.starts_on_connect = true;
+        server.idle_timeout = KEPT;
+        server.max_lifetime = KEPT;
+        server.max_requests = 0;
+    }
+    for tenant in config.tenants.values_mut() {
+        tenant.networks.clear();
+        tenant.tokens.clear();
+    }
+    config.auth = Auth {
+        mode: AuthMode::None,
+        required_scopes: Default::default(),
+    };
+    config.policy = Policy::default();
+    config.audit.file = None;
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.listen = listen.unwrap_or(anywhere);
+    config.http.public_url = None;
+    config.http.tls = None;
+    config.admin.listen = anywhere;
+    // The server reaches the loopback.
+    let mut token = [0; 16];
+    getrandom::fill(&mut token)?;
+    config.admin.token = Some(SecretString::from(HEXLOWER.encode(&token)));
+    config.pool.hibernate_after = None;
+    config.pool.idle_timeout = KEPT;
+    config.state.dir = slot.folder().to_owned();
+    config.state.key = None;
+    config.state.secrets_refresh = None;
+    if let Some(users) = slot.users() {
+        config.sandbox.uids = users.clone();
+        config.sandbox.is_given = true;
+    }
+    config.profiled = Some(slot.served().to_owned());
+    Ok(config)
+}
