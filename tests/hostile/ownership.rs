@@ -24,12 +24,16 @@ async fn pid_of(pool: &Stdiopool, tenant: &str, server: &str) -> u64 {
     worker["pid"].as_u64().expect("a pid")
 }
 
-/// Lets the worker of `client` start a daemon in whose environment stands what stands in that of `of`.
-async fn daemonise(client: &Client, mebibytes: u64, of: Option<u64>) -> Process {
+/// Lets the worker of `client` start a daemon in whose environment stands what stands in that of `of`: its pid.
+async fn pid_of_daemon(client: &Client, mebibytes: u64, of: Option<u64>) -> u32 {
     let arguments = json!({ "mebibytes": mebibytes, "of": of });
     let answer = client.call("daemonise", arguments).await;
-    let pid: u32 = answer.text().parse().expect("a pid");
-    let daemon = in_tree_of(pid)[0];
+    answer.text().parse().expect("a pid")
+}
+
+/// [`pid_of_daemon`], of a daemon that lives on.
+async fn daemonise(client: &Client, mebibytes: u64, of: Option<u64>) -> Process {
+    let daemon = in_tree_of(pid_of_daemon(client, mebibytes, of).await)[0];
     assert!(alive(daemon));
     daemon
 }
@@ -48,8 +52,8 @@ async fn a_daemon_with_the_environment_of_another_worker_counts_for_its_own() {
     let of_bob = pid_of(&pool, "bob", "bad").await;
     let of_anna = pid_of(&pool, "anna", "bad").await;
 
-    let daemon = daemonise(&anna, 160, Some(of_bob)).await;
-    // It holds more than a worker may, so its worker goes, and it goes with it.
+    let daemon = pid_of_daemon(&anna, 160, Some(of_bob)).await;
+    // The daemon holds more than a worker may: its worker goes with it, whether a look or the kernel found that.
     eventually(
         "the worker that started it is ended for memory",
         async || {
@@ -59,7 +63,8 @@ async fn a_daemon_with_the_environment_of_another_worker_counts_for_its_own() {
         },
     )
     .await;
-    until_gone(&[daemon]);
+    let of_daemon = std::path::Path::new("/proc").join(daemon.to_string());
+    eventually("the daemon is gone", async || !of_daemon.exists()).await;
     let exits = "stdiopool_worker_exits_total{reason=\"memory\",server=\"bad\"}";
     assert!((pool.metric(exits).await - 1.0).abs() < 0.1);
     assert_eq!(
