@@ -26,7 +26,8 @@
 //!
 //! Invariants: a status is chosen before the first byte; what a caller may not see is as absent
 //! as what is not there; a client of 2026-07-28 that goes away cancels what it waited for, one of an earlier revision does
-//! not, and can go on from a place in a stream that it knows (`transport::parked`).
+//! not, and can go on from a place in a stream that it knows (`transport::parked`), but over HTTP+SSE, where the session ends with its
+//! stream.
 //!
 //! The front deliberately knows nothing of processes: it speaks to [`crate::gateway`] alone.
 
