@@ -46,6 +46,14 @@ const ROWS: &[(&str, Filled)] = &[
         By("a_tenants_user_is_its_own_and_stays_so"),
     ),
     (
+        "what a profile, or `sandbox = \"observe\"`, records of a server",
+        By("whatever_a_server_does_the_record_stays_bounded_and_says_what_it_left_out"),
+    ),
+    (
+        "servers that are profiled at once from one state folder",
+        By("no_two_profiles_have_a_user_in_common_and_none_has_a_tenants"),
+    ),
+    (
         "servers of tenants that were found to have one process at a time",
         NeedNot("entries of fixed size, of servers that are in pool.toml"),
     ),
