@@ -130,6 +130,7 @@ impl Watch {
             return;
         }
         for (id, pids) in ids.into_iter().zip(Worker::trees(&workers)) {
+            let pids = sorted(pids);
             let known = self.known.entry(id).or_insert(Known {
                 load: ProcessorUse::default(),
                 pids: Vec::new(),
@@ -137,6 +138,10 @@ impl Watch {
                 trees_at: now,
             });
             known.trees_at = now;
+            if known.pids != pids {
+                // What a process had used before it was known is not of the last moment.
+                known.load.begin_anew();
+            }
             known.pids = pids;
             if known.load.precedence() == Precedence::Behind {
                 // Whatever left the worker's session since.
@@ -168,6 +173,11 @@ impl Watch {
             );
         }
     }
+}
+
+fn sorted(mut pids: Vec<u32>) -> Vec<u32> {
+    pids.sort_unstable();
+    pids
 }
 
 /// Whether a worker has been asked for something lately.

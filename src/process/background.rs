@@ -21,8 +21,7 @@ const USUAL: &str = "0";
 pub(crate) fn set_background(pids: &[u32], is_background: bool) -> io::Result<()> {
     let mut outcome = Ok(());
     for pid in pids {
-        let done =
-            set_turns(*pid, is_background).and_then(|()| set_session(*pid, pids, is_background));
+        let done = set_turns(*pid, is_background).and_then(|()| set_session(*pid, is_background));
         match done {
             // Ended meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -48,10 +47,10 @@ fn set_turns(pid: u32, is_background: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn set_session(pid: u32, pids: &[u32], is_background: bool) -> io::Result<()> {
+fn set_session(pid: u32, is_background: bool) -> io::Result<()> {
     let session = getsid(Some(Pid::from_raw(pid.cast_signed())))?;
-    // Once for each session.
-    if session.as_raw().cast_unsigned() != pid || !pids.contains(&pid) {
+    // Once for each session, and only for those that began with one of the processes.
+    if session.as_raw().cast_unsigned() != pid {
         return Ok(());
     }
     let (had, meant) = match is_background {

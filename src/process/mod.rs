@@ -14,6 +14,7 @@ mod pidfd;
 mod privileges;
 mod reaping;
 mod scheduling;
+mod shared_memory;
 mod table;
 mod users;
 
@@ -26,5 +27,6 @@ pub(crate) use pidfd::open_pidfd;
 pub(crate) use privileges::give_up_privileges;
 pub(crate) use reaping::reap_one;
 pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_turns};
+pub(crate) use shared_memory::share_memory;
 pub(crate) use table::{Process, ProcessTable, RunState, kill};
 pub(crate) use users::{NoUsers, can_have_users, may_look_into_others, may_mount};

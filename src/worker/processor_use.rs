@@ -44,6 +44,11 @@ impl ProcessorUse {
         self.precedence
     }
 
+    /// The next time that is taken in is compared with none before: it is of other processes.
+    pub fn begin_anew(&mut self) {
+        self.last = None;
+    }
+
     /// Takes in that the worker had used `used` of processor time at the time `at`, both since some beginning. Tells a
     /// precedence that is to be from now on, if it is another than before.
     pub fn seen(&mut self, at: Duration, used: Duration) -> Option<Precedence> {
@@ -148,6 +153,11 @@ mod tests {
         for (at, used) in [(0, 0), (50, 50), (100, 100)] {
             assert_eq!(seen.seen(ms(at), ms(used)), None);
         }
+        // Processes that were not known before have used much, long ago.
+        let mut other = seen;
+        other.begin_anew();
+        assert_eq!(other.seen(ms(1000), ms(90_000)), None);
+        assert_eq!(other.seen(ms(2000), ms(90_010)), None);
         // A child that had used much is gone.
         assert_eq!(seen.seen(ms(1000), ms(100)), None);
         assert_eq!(seen.seen(ms(2000), ms(50)), None);

@@ -4,6 +4,7 @@ use procfs::ProcError;
 use procfs::process::Process;
 
 use super::SwapWeight;
+use crate::process::share_memory;
 
 /// The memory that some processes hold together.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -28,7 +29,7 @@ impl Footprint {
 }
 
 /// Measures processes. Walks their page tables: about a millisecond for 100 MiB, so not for the
-/// hot path. `None` when none of them could be read.
+/// hot path. `None` when none of them could be read. Memory that processes have together counts once.
 pub fn footprint(pids: &[u32]) -> Option<Footprint> {
     let of_one = |pid: &u32| {
         let process = Process::new(i32::try_from(*pid).ok()?).ok()?;
@@ -42,11 +43,30 @@ pub fn footprint(pids: &[u32]) -> Option<Footprint> {
         let bytes = |name: &str| map.get(name).copied().unwrap_or(0);
         Some((bytes("Pss"), bytes("SwapPss")))
     };
-    let known: Vec<_> = pids.iter().filter_map(of_one).collect();
+    let known: Vec<_> = own_memories(pids).iter().filter_map(of_one).collect();
     (!known.is_empty()).then(|| Footprint {
         resident: known.iter().map(|(resident, _)| resident).sum(),
         swapped: known.iter().map(|(_, swapped)| swapped).sum(),
     })
+}
+
+/// Those of the processes that have no memory in common: a child of vfork(2) would count with all of its parent's. Only
+/// processes of one size are compared.
+fn own_memories(pids: &[u32]) -> Vec<u32> {
+    let size = |pid: u32| {
+        let statm = Process::new(i32::try_from(pid).ok()?).ok()?.statm().ok()?;
+        Some(statm.size)
+    };
+    let mut own: Vec<(u32, Option<u64>)> = Vec::with_capacity(pids.len());
+    for &pid in pids {
+        let size = size(pid);
+        let is_counted =
+            |(other, its): &(u32, Option<u64>)| *its == size && share_memory(*other, pid);
+        if !own.iter().any(is_counted) {
+            own.push((pid, size));
+        }
+    }
+    own.into_iter().map(|(pid, _)| pid).collect()
 }
 
 /// What everybody may know of a process: what it holds, and what it has swapped out. Pages of files, which others share as a
@@ -83,6 +103,24 @@ mod tests {
         drop(touched);
         assert_eq!(footprint(&[u32::MAX - 1]), None);
         assert_eq!(resident(&[u32::MAX - 1]), 0);
+    }
+
+    #[test]
+    fn memory_that_processes_share_counts_once() {
+        // A thread has one with its process, as a child of vfork(2) has.
+        let tid = std::thread::spawn(|| {
+            let tid = nix::unistd::gettid().as_raw().cast_unsigned();
+            let me = std::process::id();
+            (
+                share_memory(me, tid),
+                own_memories(&[me, tid]) == [me],
+                share_memory(me, 1),
+            )
+        });
+        match tid.join().expect("no panic") {
+            (true, counts_once, with_init) => assert!(counts_once && !with_init),
+            (false, ..) => eprintln!("SKIPPED: this kernel has no kcmp(2)"),
+        }
     }
 
     #[test]
