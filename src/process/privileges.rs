@@ -28,28 +28,24 @@ struct Half {
     inheritable: u32,
 }
 
+/// This process, by `_LINUX_CAPABILITY_VERSION_3`, with 64 capabilities.
+static OWN: Header = Header {
+    version: 0x2008_0522,
+    pid: 0,
+};
+
 /// Takes from this process, where it is root, what it never uses. A program that it executes as root has all of that again, as
 /// servers with `sandbox = "none"` have. Raw sockets may be kept. The process has one thread.
 ///
 /// # Errors
 /// When the kernel refuses it; then it has what it had.
 pub(crate) fn give_up_privileges(keeps_raw_sockets: bool) -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`, with 64 capabilities.
-    const VERSION: u32 = 0x2008_0522;
     if !geteuid().is_root() {
         return Ok(());
     }
-    let header = Header {
-        version: VERSION,
-        pid: 0,
-    };
     let mut sets = [Half::default(); 2];
-    let done = |result| match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    };
     // SAFETY: both are of the layout that this version has, and live for the call.
-    done(unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) })?;
+    done(unsafe { libc::syscall(libc::SYS_capget, &raw const OWN, sets.as_mut_ptr()) })?;
     let raw_sockets = (!keeps_raw_sockets).then_some(RAW_SOCKETS);
     for number in NEVER_USED.into_iter().chain(raw_sockets) {
         let (half, bit) = (usize::from(number >= 32), 1 << (number % 32));
@@ -58,6 +54,25 @@ pub(crate) fn give_up_privileges(keeps_raw_sockets: bool) -> io::Result<()> {
             half.permitted &= !bit;
         }
     }
-    // SAFETY: as above.
-    done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
+    set(&sets)
+}
+
+/// Takes every capability from this process, those included that a change of the user leaves: the inheritable ones.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(crate) fn give_up_all_privileges() -> io::Result<()> {
+    set(&[Half::default(); 2])
+}
+
+fn set(sets: &[Half; 2]) -> io::Result<()> {
+    // SAFETY: both are of the layout that this version has, and live for the call.
+    done(unsafe { libc::syscall(libc::SYS_capset, &raw const OWN, sets.as_ptr()) })
+}
+
+fn done(result: libc::c_long) -> io::Result<()> {
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -7,6 +7,8 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_keepcaps;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use crate::process::give_up_all_privileges;
+
 /// Makes this process one of `user`, in the group of that number and no other, without any capability, now or by what
 /// it executes, and with stdin, stdout and stderr its own. Not to be undone.
 ///
@@ -24,7 +26,7 @@ pub(super) fn become_user(user: u32) -> io::Result<()> {
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
-    drop_inheritable()?;
+    give_up_all_privileges()?;
     Ok(())
 }
 
@@ -70,34 +72,4 @@ fn drop_bounds() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The header of capset(2), and one half of its three sets.
-#[repr(C)]
-struct Header {
-    version: u32,
-    pid: libc::c_int,
-}
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Half {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-/// Takes every capability from this process: of those that the change of the user has left, the inheritable ones.
-fn drop_inheritable() -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`, with 64 capabilities.
-    const VERSION: u32 = 0x2008_0522;
-    let header = Header {
-        version: VERSION,
-        pid: 0,
-    };
-    let none = [Half::default(); 2];
-    // SAFETY: both are of the layout that this version has, and live for the call.
-    match unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
