@@ -77,6 +77,7 @@ impl<'c> DryRun<'c> {
             None => folders.data,
         };
         LaunchSpec {
+            tenant: None,
             program: program(server, self.config),
             args: vec![],
             env,
