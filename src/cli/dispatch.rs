@@ -1,8 +1,10 @@
 //! Parses the command line and runs what it asks for.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::unistd::geteuid;
 use tokio::runtime::Builder;
 
 use super::output;
@@ -11,7 +13,11 @@ use super::{
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
     SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
-use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
+use crate::config;
+use crate::process::{
+    take_precedence, take_precedence_of_session, take_short_turns, take_subordinate_users,
+    try_subordinate_users_if_asked,
+};
 use crate::protocol::CommandEnd;
 use crate::telemetry;
 
@@ -53,7 +59,11 @@ enum Command {
 
 /// Runs the command line; its exit codes are those of [`CommandEnd`].
 pub fn main() -> ExitCode {
+    try_subordinate_users_if_asked();
     let cli = Cli::parse();
+    if let Some(config) = cli.command.starts_servers_of() {
+        take_users(config);
+    }
     // Before there are threads. A host that keeps it from that has taken more away.
     let _as_it_is = crate::process::give_up_privileges(false);
     let outcome = match cli.command {
@@ -101,6 +111,31 @@ pub fn main() -> ExitCode {
             telemetry::say_on_stderr(&output::shown(&report));
             CommandEnd::Failed.into()
         }
+    }
+}
+
+impl Command {
+    /// The configuration of which it starts servers, or looks at what they would come to.
+    fn starts_servers_of(&self) -> Option<&Path> {
+        match self {
+            Self::Serve(args) if args.command.is_empty() => Some(&args.config),
+            Self::Check(args) => Some(&args.config),
+            Self::Profile(args) => Some(&args.config),
+            _ => None,
+        }
+    }
+}
+
+/// Users for tenants' servers where stdiopool is not root, if the host gives it some; else whoever looks for them says why not.
+/// The process has one thread.
+fn take_users(config: &Path) {
+    // What is wrong with the file is said by the command.
+    let config = match geteuid().is_root() {
+        true => None,
+        false => config::load(config).ok(),
+    };
+    if let Some(uids) = config.and_then(|config| config.sandbox.uids) {
+        let _said_where_they_lack = take_subordinate_users(&uids);
     }
 }
 

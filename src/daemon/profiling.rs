@@ -116,7 +116,7 @@ pub fn config_of_profile(
     config.state.key = None;
     config.state.secrets_refresh = None;
     if let Some(users) = slot.users() {
-        config.sandbox.uids = users.clone();
+        config.sandbox.uids = Some(users.clone());
         config.sandbox.is_given = true;
     }
     config.profiled = Some(slot.served().to_owned());

@@ -34,9 +34,15 @@ pub(super) fn separate(
             );
             Ok(Some(Arc::new(kept.users(state, &range)?)))
         }
-        Err(NoUsers::NotRoot) => {
+        Err(why @ NoUsers::NotRoot(_)) => {
             tracing::warn!(
-                "all tenants' servers run as one Unix user, as stdiopool does not run as root: what keeps them from each other's files is their mount namespaces where there are some, and nothing else (docs/guarantees.md, `stdiopool doctor`)"
+                "all tenants' servers run as one Unix user: {why}; what keeps them from each other's files is their mount namespaces where there are some, and nothing else (docs/guarantees.md, `stdiopool doctor`)"
+            );
+            Ok(None)
+        }
+        Err(NoUsers::NotWanted) => {
+            tracing::warn!(
+                "all tenants' servers run as the user that stdiopool runs as, as `sandbox.uids` says: what keeps them from each other's files is their mount namespaces where there are some, and nothing else (docs/guarantees.md)"
             );
             Ok(None)
         }

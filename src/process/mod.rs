@@ -15,6 +15,7 @@ mod privileges;
 mod reaping;
 mod scheduling;
 mod shared_memory;
+mod subordinate;
 mod table;
 mod users;
 
@@ -28,5 +29,6 @@ pub(crate) use privileges::{give_up_all_privileges, give_up_privileges};
 pub(crate) use reaping::reap_one;
 pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_turns};
 pub(crate) use shared_memory::share_memory;
+pub(crate) use subordinate::{take_subordinate_users, try_subordinate_users_if_asked};
 pub(crate) use table::{Process, ProcessTable, RunState, kill};
 pub(crate) use users::{NoUsers, can_have_users, may_look_into_others, may_mount};

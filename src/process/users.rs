@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 
 use nix::unistd::geteuid;
 
+use super::subordinate::{NoSubordinateUsers, can_take_subordinate_users};
+
 /// What is needed to start processes as other users, to have their files and to end them: names and numbers of
 /// capabilities(7).
 const NEEDED: [(&str, u32); 6] = [
@@ -22,9 +24,12 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Why workers cannot have users of their own.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum NoUsers {
-    /// stdiopool runs as another user than root.
-    #[error("stdiopool does not run as root")]
-    NotRoot,
+    /// They are not wanted.
+    #[error("`sandbox.uids` is \"none\"")]
+    NotWanted,
+    /// stdiopool runs as another user than root, and why it has no subordinate users; `None`: it could have them.
+    #[error("stdiopool does not run as root{}", because(.0.as_ref()))]
+    NotRoot(Option<NoSubordinateUsers>),
     /// stdiopool is root with less than what root has.
     #[error("root lacks {0} here")]
     Lacks(String),
@@ -33,13 +38,19 @@ pub(crate) enum NoUsers {
     NotMapped(String),
 }
 
+fn because(why: Option<&NoSubordinateUsers>) -> String {
+    why.map_or_else(String::new, |why| {
+        format!(", and has no subordinate users: {why}")
+    })
+}
+
 /// Whether processes can be started as each of those users, with groups of equal numbers.
 ///
 /// # Errors
 /// [`NoUsers`]: why not.
 pub(crate) fn can_have_users(range: &RangeInclusive<u32>) -> Result<(), NoUsers> {
     if !geteuid().is_root() {
-        return Err(NoUsers::NotRoot);
+        return Err(NoUsers::NotRoot(can_take_subordinate_users(range).err()));
     }
     let has = capabilities();
     let lacks = NEEDED
@@ -70,7 +81,7 @@ pub(crate) fn may_mount() -> bool {
 }
 
 /// The effective capabilities of this process, a bit each.
-fn capabilities() -> u64 {
+pub(super) fn capabilities() -> u64 {
     let status = procfs::process::Process::myself().and_then(|me| me.status());
     status.map_or(0, |status| status.capeff)
 }

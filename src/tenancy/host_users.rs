@@ -13,7 +13,7 @@ const OF_CONTAINER: RangeInclusive<u32> = 30_000..=59_999;
 /// # Errors
 /// Why none may: then all servers run as the user that stdiopool runs as.
 pub(crate) fn users_of_host(config: &Config) -> Result<RangeInclusive<u32>, NoUsers> {
-    let wanted = &config.sandbox.uids;
+    let wanted = config.sandbox.uids.as_ref().ok_or(NoUsers::NotWanted)?;
     match can_have_users(wanted) {
         Ok(()) => Ok(wanted.clone()),
         Err(NoUsers::NotMapped(_))

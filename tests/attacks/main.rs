@@ -16,6 +16,7 @@ mod limits;
 mod planted;
 mod prober;
 mod processes;
+mod rootless;
 mod sockets;
 mod strict;
 mod user;

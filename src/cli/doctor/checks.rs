@@ -250,9 +250,13 @@ pub(super) fn users(config: Option<&Config>) -> Check {
     let found = match (config, &default) {
         (Some(config), _) => users_of_host(config),
         (None, Ok(config)) => users_of_host(config),
-        (None, Err(_)) => Err(NoUsers::NotRoot),
+        (None, Err(_)) => Err(NoUsers::NotRoot(None)),
     };
     match found {
+        Err(NoUsers::NotRoot(None)) => Check::ok(
+            what,
+            "subordinate users, which `serve` takes: one for each tenant",
+        ),
         Ok(range) => Check::ok(
             what,
             format!("{}-{}, one for each tenant", range.start(), range.end()),
@@ -261,7 +265,7 @@ pub(super) fn users(config: Option<&Config>) -> Check {
             what,
             format!("none of their own: {why}"),
             "all tenants' servers run as one Unix user: a server reads and writes what that user may, other tenants' data too where it has no mount namespace of its own",
-            "run as root, which stdiopool needs for nothing else, with CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_FOWNER and CAP_DAC_OVERRIDE; or run one stdiopool for each group of tenants who trust each other",
+            "give the user that stdiopool runs as subordinate users (/etc/subuid and /etc/subgid, 65536 of them, and Debian's uidmap); or run as root, with CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_FOWNER and CAP_DAC_OVERRIDE; or run one stdiopool for each group of tenants who trust each other",
         ),
     }
 }

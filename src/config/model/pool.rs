@@ -58,8 +58,9 @@ pub struct State {
 /// `[sandbox]`: as whom servers run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SandboxUsers {
-    /// Numbers of users, and of groups, of which each tenant has one where stdiopool is root.
-    pub uids: RangeInclusive<u32>,
+    /// Numbers of users, and of groups, of which each tenant has one where stdiopool is root, or root of a user namespace;
+    /// `None`: none has.
+    pub uids: Option<RangeInclusive<u32>>,
     /// Whether the numbers are written in the file.
     pub is_given: bool,
 }
