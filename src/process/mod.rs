@@ -6,6 +6,7 @@
 //! Not done here: starting workers ([`crate::worker`]) and commands ([`crate::launch`]).
 
 mod background;
+mod capabilities;
 mod descendants;
 mod descriptors;
 mod handover;

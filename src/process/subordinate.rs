@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, setgroups, setresgid, setresuid};
 
-use super::users::capabilities;
+use super::capabilities::capabilities;
 
 /// The argument with which this program tries it.
 const ARGUMENT: &str = "__subordinate-users";

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use nix::unistd::geteuid;
 
+use super::capabilities::capabilities;
 use super::subordinate::{NoSubordinateUsers, can_take_subordinate_users};
 
 /// What is needed to start processes as other users, to have their files and to end them: names and numbers of
@@ -78,12 +79,6 @@ pub(crate) fn may_look_into_others() -> bool {
 /// not become other users.
 pub(crate) fn may_mount() -> bool {
     capabilities() & (1 << CAP_SYS_ADMIN) != 0
-}
-
-/// The effective capabilities of this process, a bit each.
-pub(super) fn capabilities() -> u64 {
-    let status = procfs::process::Process::myself().and_then(|me| me.status());
-    status.map_or(0, |status| status.capeff)
 }
 
 /// Whether a map of user_namespaces(7) has the whole range in one piece.

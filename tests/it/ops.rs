@@ -18,6 +18,7 @@ fn read(path: &str) -> String {
 
 /// Runs promtool in `ops/`, with that on its stdin; `None` where it is not installed.
 fn promtool(args: &[&str], stdin: &str) -> Option<Output> {
+    #[allow(clippy::disallowed_methods, reason = "it ends at once")]
     let started = Command::new("promtool")
         .args(args)
         .current_dir(Path::new(ROOT).join("ops"))
