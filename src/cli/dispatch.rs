@@ -11,7 +11,7 @@ use super::{
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
     SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
-use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
+use crate::process::{take_precedence, take_precedence_of_session, take_short_slices};
 use crate::protocol::CommandEnd;
 use crate::telemetry;
 
@@ -74,8 +74,8 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => args.run(),
         Command::Serve(args) => {
             // Before there are more threads than this one.
-            let turns = take_short_turns().and_then(|()| take_precedence_of_session());
-            block_on_first(args.run(turns))
+            let slices = take_short_slices().and_then(|()| take_precedence_of_session());
+            block_on_first(args.run(slices))
         }
         Command::Doctor(args) => block_on(args.run()),
         Command::Profile(args) => block_on(args.run()),

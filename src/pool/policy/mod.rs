@@ -7,8 +7,8 @@
 //! 3. if only a limit on workers stands in the way (`schedule`), an idle worker is evicted (`eviction_choice`): of the tenant or
 //!    server whose own limit it is, else of tenants over their weighted share first, then
 //!    the one that is missed least of the least recently used; its capacity is free when its processes are gone;
-//! 4. it waits. Start permits go to tenants by weighted round-robin, within a tenant to its keys in
-//!    turn, within a key first come, first served.
+//! 4. it waits. Start permits go to tenants by weighted round-robin, within a tenant to its keys
+//!    one after the other, within a key first come, first served.
 //!
 //! One tenant does not take all that is shared: of the start permits another gets one more
 //! (`start_permits`), of a worker's slots a session has a share ([`KeyFacts::max_of_session`]), and the

@@ -170,7 +170,7 @@ pub(super) struct TenantRecord {
     pub(super) alive: usize,
     pub(super) idle: BTreeSet<(u64, WorkerId)>,
     pub(super) waiting: usize,
-    /// Keys with waiting tickets, in the order of their turns.
+    /// Keys with waiting tickets, in the order in which they are helped.
     pub(super) waiting_keys: VecDeque<PoolKey>,
     pub(super) quantum: u32,
 }

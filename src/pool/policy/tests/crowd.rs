@@ -184,9 +184,9 @@ fn no_tenant_starves() {
             "{:?} with {max_workers} workers",
             crowd.granted
         );
-        let turn = u64::try_from(tenants.len()).expect("small");
-        // Whoever wants one thing at a time waits for a turn of the others, not for all they want.
-        let fair = Duration::from_secs(3 * turn);
+        let round = u64::try_from(tenants.len()).expect("small");
+        // Whoever wants one thing at a time waits for one round of the others, not for all they want.
+        let fair = Duration::from_secs(3 * round);
         let patient = tenants.iter().any(|(_, at_once)| *at_once > 20);
         assert!(
             patient || crowd.longest_wait < fair,

@@ -206,19 +206,19 @@ fn an_operators_stop_is_not_called_off() {
 }
 
 #[test]
-fn a_busy_worker_yields_after_its_turn_and_not_before() {
+fn a_busy_worker_yields_after_as_long_as_its_start_took_and_not_before() {
     let mut bench = Bench::new(limits(1));
     bench.want(1, "a");
     bench.after(3.0);
     let worker = WorkerId(1);
-    // The worker's start took three seconds, so that its turn is as long.
+    // The worker's start took three seconds, and it serves for as long before it yields.
     bench.tell(Event::Ready(worker));
     bench.want(2, "b");
     bench.after(1.5);
     let own = bench.want(1, "a");
     assert!(
         bench.said(&Action::Grant(own, worker)),
-        "its turn is not over"
+        "it has not served as long as its start took"
     );
     bench.after(2.0);
     bench.release(worker);
