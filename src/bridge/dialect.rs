@@ -160,7 +160,7 @@ impl Dialect {
         if has_died && deaths == 0 {
             return true;
         }
-        // Every server of the older era takes `initialize`: whoever kills its processes does so for another reason.
+        // Every server of the legacy era takes `initialize`: whoever kills its processes does so for another reason.
         if how == EraRefusal::Killed && era == Era::Legacy {
             return false;
         }

@@ -35,7 +35,7 @@ pub(super) fn limits(reader: &mut Reader<'_, '_>) -> Limits {
 /// `cpu`, in thousandths.
 fn processors(reader: &mut Reader<'_, '_>) -> Option<u64> {
     let schema = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1024 });
-    let doc = "Processors that one worker may take, such as 0.5: what it wants beyond that waits, in turns of a tenth of a second. By a control group: without (`stdiopool doctor`), it is not limited.";
+    let doc = "Processors that one worker may take, such as 0.5: what it wants beyond that waits, in periods of a tenth of a second. By a control group: without (`stdiopool doctor`), it is not limited.";
     let value = reader.raw("cpu", schema, doc)?;
     let text = match value.get_ref() {
         DeValue::Float(number) => number.as_str(),

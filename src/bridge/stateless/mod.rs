@@ -2,13 +2,13 @@
 //! of servers of the `initialize` era, and the other way round.
 //!
 //! ```text
-//!  POST ──▶ request: metadata and headers agree? ──▶ its for_worker: a request of the older era
+//!  POST ──▶ request: metadata and headers agree? ──▶ its for_worker: a request of the legacy era
 //!                                                        │
 //!  result, adapted to this era ◀── answer ◀── result or error of the worker
 //!  input_required ◀── input ◀── what the worker asks its client meanwhile
 //! ```
 //!
-//! The other way round, `worker` says for a session of the older era what a server of this
+//! The other way round, `worker` says for a session of the legacy era what a server of this
 //! revision has to be told, and translates back what it answers.
 //!
 //! Invariants: metadata and headers that disagree are refused, never chosen between; what a worker is told has no member of

@@ -238,7 +238,7 @@ impl<'a> StatelessRequest<'a> {
         self.params.get(name).map(|value| value.get())
     }
 
-    /// The request in the words of the older era: its parameters, without what only this
+    /// The request in the words of the legacy era: its parameters, without what only this
     /// revision has. Members of others in `_meta` (trace context, vendors) stay.
     pub fn for_worker(&self) -> String {
         let meta = self

@@ -1,5 +1,5 @@
 //! A session's requests in the words of the stateless revision, and what comes back in its own:
-//! the client speaks the older era, the server the newer.
+//! the client speaks the legacy era, the server the modern one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -130,7 +130,7 @@ fn put_member(text: &mut String, name: &str, value: &str) {
 pub struct InputRequest {
     /// The name of the question in the answer.
     pub key: String,
-    /// What is asked, as a client of the older era is asked.
+    /// What is asked, as a client of the legacy era is asked.
     pub method: String,
     /// The question's parameters.
     pub params: Value,
@@ -149,7 +149,7 @@ pub enum Outcome {
         /// To be brought back untouched.
         state: Option<Box<str>>,
     },
-    /// A kind that clients of the older era do not know.
+    /// A kind that clients of the legacy era do not know.
     Unknown(String),
 }
 
@@ -196,7 +196,7 @@ impl Outcome {
 }
 
 impl InputRequest {
-    /// The request to a client of the older era, under that id.
+    /// The request to a client of the legacy era, under that id.
     pub fn message(&self, id: &str) -> Bytes {
         let mut params = match &self.params {
             Value::Object(params) => params.clone(),
@@ -280,7 +280,7 @@ pub fn refused_revisions(error: &str) -> Option<Vec<String>> {
     (view.code == i64::from(code::UNSUPPORTED_VERSION)).then_some(view.data.supported)
 }
 
-/// An error in the words of the older era.
+/// An error in the words of the legacy era.
 pub fn plain_error(method: &str, error: &str) -> String {
     let mut told: Value = serde_json::from_str(error).unwrap_or(Value::Null);
     let code = told["code"]
