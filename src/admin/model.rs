@@ -87,7 +87,7 @@ pub struct Status {
     /// Live workers.
     pub workers: WorkerCounts,
     /// The pool's limits as they are in force.
-    pub limits: Limits,
+    pub limits: LimitsInForce,
     /// What all workers are charged with, in bytes; see `max_memory`.
     #[serde(default)]
     pub memory_bytes: u64,
@@ -145,7 +145,7 @@ impl WorkerCounts {
 
 /// The `[pool]` limits in force.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LimitsInForce {
     /// Processes, all tenants.
     pub max_workers: usize,
     /// Processes of one tenant, unless it has a limit of its own.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
-use crate::pool::{Limits, Observer};
+use crate::pool::{Observer, PoolLimits};
 use crate::routing::{CurrentConfig, DialectCache, Knowledge, RuntimeConfig, ToolList};
 use crate::store::SessionStore;
 use crate::telemetry::audit::Audit;
@@ -28,7 +28,7 @@ pub(super) struct GatewayParts {
     /// What follows from the first pool.toml.
     pub(super) runtime: Arc<RuntimeConfig>,
     /// Bounds of the pool.
-    pub(super) limits: Limits,
+    pub(super) limits: PoolLimits,
     /// Starts processes.
     pub(super) guardian: Guardian,
     /// Where things are counted.

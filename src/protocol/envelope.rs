@@ -9,7 +9,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::scan::{Listed, Members, members};
+use super::scan::{EnvelopeMembers, Listed, members};
 
 /// A JSON value as it stands in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +69,8 @@ pub struct Envelope<'a> {
     pub listed: Option<Listed<'a>>,
 }
 
-impl<'a> From<Members<'a>> for Envelope<'a> {
-    fn from(found: Members<'a>) -> Self {
+impl<'a> From<EnvelopeMembers<'a>> for Envelope<'a> {
+    fn from(found: EnvelopeMembers<'a>) -> Self {
         Self {
             jsonrpc: found.jsonrpc.map(Cow::Borrowed),
             id: found.id.map(RawJson),

@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     fn catalog() -> Catalog {
-        Catalog::new(Ledger::new(crate::held::Limits {
+        Catalog::new(Ledger::new(crate::held::HeldLimits {
             of_tenant: 64 << 20,
             of_all: 64 << 20,
         }))

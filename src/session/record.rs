@@ -30,7 +30,7 @@ use crate::upstream::{Outbox, Pushed, WhenFull};
 const MAX_OTHER_ROUTES: usize = 64;
 
 /// The sessions with single servers that belong to one with all.
-pub(crate) type Members = BTreeMap<ServerName, Arc<Session>>;
+pub(crate) type MemberSessions = BTreeMap<ServerName, Arc<Session>>;
 
 /// The kind of a session, with what only sessions of that kind have.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) enum SessionKind {
     /// A client's own, with one server.
     Client,
     /// A client's own, with all servers at once: what belongs to it so far.
-    Aggregate(Mutex<Members>),
+    Aggregate(Mutex<MemberSessions>),
     /// The part of an aggregate that is with one server. The client knows of the aggregate alone.
     Member(Membership),
     /// No client's own: it stands for all requests of a caller without sessions.
@@ -47,7 +47,7 @@ pub(crate) enum SessionKind {
         alias: Option<Alias>,
     },
     /// No client's own: it stands for one who listens for changes without a session.
-    Listener(Scope),
+    ChangeListener(Scope),
 }
 
 /// The scope of a listener.
@@ -221,7 +221,7 @@ impl Session {
         let whole = Arc::downgrade(whole);
         let membership = Membership { alias, whole };
         self.kind = match self.is_stateless() {
-            true => SessionKind::Listener(Scope::Member(membership)),
+            true => SessionKind::ChangeListener(Scope::Member(membership)),
             false => SessionKind::Member(membership),
         };
         self
@@ -231,30 +231,29 @@ impl Session {
     pub fn is_stateless(&self) -> bool {
         match self.kind {
             SessionKind::Client | SessionKind::Aggregate(_) | SessionKind::Member(_) => false,
-            SessionKind::StatelessCaller { .. } | SessionKind::Listener(_) => true,
+            SessionKind::StatelessCaller { .. } | SessionKind::ChangeListener(_) => true,
         }
     }
 
     /// Whether the session is one with all servers at once.
     pub fn is_with_all(&self) -> bool {
         match self.kind {
-            SessionKind::Aggregate(_) | SessionKind::Listener(Scope::All) => true,
+            SessionKind::Aggregate(_) | SessionKind::ChangeListener(Scope::All) => true,
             SessionKind::Client
             | SessionKind::Member(_)
             | SessionKind::StatelessCaller { .. }
-            | SessionKind::Listener(Scope::Server | Scope::Member(_)) => false,
+            | SessionKind::ChangeListener(Scope::Server | Scope::Member(_)) => false,
         }
     }
 
     fn membership(&self) -> Option<&Membership> {
         match &self.kind {
-            SessionKind::Member(membership) | SessionKind::Listener(Scope::Member(membership)) => {
-                Some(membership)
-            }
+            SessionKind::Member(membership)
+            | SessionKind::ChangeListener(Scope::Member(membership)) => Some(membership),
             SessionKind::Client
             | SessionKind::Aggregate(_)
             | SessionKind::StatelessCaller { .. }
-            | SessionKind::Listener(Scope::Server | Scope::All) => None,
+            | SessionKind::ChangeListener(Scope::Server | Scope::All) => None,
         }
     }
 
@@ -277,7 +276,7 @@ impl Session {
     }
 
     /// The members of a session with all servers; `None` of one that is not with all.
-    pub(crate) fn members(&self) -> Option<&Mutex<Members>> {
+    pub(crate) fn members(&self) -> Option<&Mutex<MemberSessions>> {
         match &self.kind {
             SessionKind::Aggregate(members) => Some(members),
             _ => None,
@@ -296,9 +295,11 @@ impl Session {
     }
 
     /// Takes its sessions with single servers out of it.
-    pub(crate) fn take_members(&self) -> Members {
+    pub(crate) fn take_members(&self) -> MemberSessions {
         let members = self.members().map(Mutex::lock);
-        members.map_or_else(Members::new, |mut members| std::mem::take(&mut *members))
+        members.map_or_else(MemberSessions::new, |mut members| {
+            std::mem::take(&mut *members)
+        })
     }
 
     /// Puts a message that belongs to no request on its stream.

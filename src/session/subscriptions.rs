@@ -135,11 +135,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::held::{Kind, Ledger, Limits};
+    use crate::held::{HeldLimits, Kind, Ledger};
     use crate::ids::TenantId;
 
     fn subscriptions(limit: u64) -> (Subscriptions, Ledger) {
-        let ledger = Ledger::new(Limits {
+        let ledger = Ledger::new(HeldLimits {
             of_tenant: limit,
             of_all: limit,
         });

@@ -16,7 +16,7 @@ use super::worker_events::{WorkerEvent, WorkerEventSink};
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
-use crate::pool::{Limits, Observer, Pool};
+use crate::pool::{Observer, Pool, PoolLimits};
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::labels::Observed;
@@ -69,7 +69,7 @@ pub struct Workers {
 impl Workers {
     /// A pool without workers.
     pub(crate) fn new(
-        limits: Limits,
+        limits: PoolLimits,
         observer: Arc<dyn Observer>,
         dependencies: WorkerDependencies,
     ) -> Arc<Self> {

@@ -377,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_charged_until_the_pipe_has_it() {
-        let limits = held::Limits {
+        let limits = held::HeldLimits {
             of_tenant: 400_000,
             of_all: 400_000,
         };

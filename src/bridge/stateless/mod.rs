@@ -19,6 +19,11 @@
 //! Pure: texts in, texts out. The choice of the worker that serves a request, and how a call waits for its client's
 //! next request, is decided elsewhere.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 mod answer;
 mod call;
 mod input;
@@ -54,6 +59,9 @@ pub(in crate::bridge) mod meta {
     /// Names in `_meta` that clients send with requests.
     pub(in crate::bridge) const NAMES: [&str; 4] = [VERSION, CLIENT_INFO, CAPABILITIES, LOG_LEVEL];
 }
+
+/// The members of an object by name, each value as it stands there; of a name that is there twice, the last.
+type RawMembers<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ pub use pool::{Packages, Pool, SandboxUsers, State};
 pub use rates::{DefaultRates, Rates};
 pub use references::SecretUse;
 pub use secret::SecretSource;
-pub use server::{Arg, Interactive, Isolation, Launch, Limits, Server, Share};
+pub use server::{Arg, Interactive, Isolation, LaunchMode, Server, Share, WorkerLimits};
 pub use tenant::{Tenant, Token};
 
 use super::audit::Audit;
@@ -126,8 +126,8 @@ impl Config {
     }
 
     /// The limits of memory held for tenants, in bytes.
-    pub fn held_limits(&self) -> held::Limits {
-        held::Limits {
+    pub fn held_limits(&self) -> held::HeldLimits {
+        held::HeldLimits {
             of_tenant: self.rates.memory_held,
             of_all: self.http.memory,
         }

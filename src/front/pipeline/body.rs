@@ -354,7 +354,7 @@ mod tests {
 
     use super::super::pacing::FREE;
     use super::*;
-    use crate::held::{Ledger, Limits};
+    use crate::held::{HeldLimits, Ledger};
     use crate::ids::TenantId;
 
     static NO_DRAIN: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
@@ -373,7 +373,7 @@ mod tests {
     const KB_20: usize = 20_000;
 
     fn account(limit: u64) -> Account {
-        let limits = Limits {
+        let limits = HeldLimits {
             of_tenant: limit,
             of_all: limit,
         };

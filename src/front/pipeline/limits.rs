@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_charged_to_its_tenant() {
-        let ledger = Ledger::new(crate::held::Limits {
+        let ledger = Ledger::new(crate::held::HeldLimits {
             of_tenant: 10 << 10,
             of_all: u64::MAX,
         });

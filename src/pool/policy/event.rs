@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::circuit_change::CircuitChange;
-use super::limits::{KeyFacts, Limits};
+use super::limits::{KeyFacts, PoolLimits};
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::stock::Stock;
@@ -96,7 +96,7 @@ pub enum Event {
     /// So many spares are wanted of each of these keys, and none of others.
     Stock(Vec<Stock>),
     /// Other limits hold from now on.
-    Reconfigure(Limits),
+    Reconfigure(PoolLimits),
     /// No new work: waiting requests are refused, workers stop when nothing is in flight.
     Drain,
     /// Every worker stops now, busy or not.

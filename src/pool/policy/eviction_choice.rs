@@ -128,7 +128,7 @@ impl Policy {
         }
     }
 
-    /// A ticket has waited for [`super::Limits::yield_after`]. If what it lacks is capacity and
+    /// A ticket has waited for [`super::PoolLimits::yield_after`]. If what it lacks is capacity and
     /// nobody is idle, a busy worker is closed to new requests, so that it will be.
     pub(super) fn yield_timer(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         let Some(ticket) = self.tickets.get(&id) else {

@@ -19,7 +19,7 @@
 //! A start also needs room for what it will hold in memory. Where that lacks, idle workers fall
 //! asleep (their memory is paged out) or go, whichever costs the next caller less per byte.
 //!
-//! Warm workers go on serving their own key while others wait, up to [`Limits::yield_after`]: when
+//! Warm workers go on serving their own key while others wait, up to [`PoolLimits::yield_after`]: when
 //! a ticket has waited that long for capacity and no worker is idle, one of the tenant that holds
 //! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
 //! behind workers that are never idle.
@@ -50,7 +50,7 @@ mod stock;
 pub use circuit_change::{CircuitChange, CircuitOf, CircuitTransition};
 pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use footprint::Sleep;
-pub use limits::{KeyFacts, Limits, share_of_session};
+pub use limits::{KeyFacts, PoolLimits, share_of_session};
 pub use refusal::{Predecessor, Refusal};
 pub use start_failure::StartFailure;
 pub use state::{Phase, Policy, Warmth, WorkerRecord};

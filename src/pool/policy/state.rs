@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::circuit::{self, Circuit};
 use super::event::{Action, Claim, StopReason, TicketId};
 use super::footprint::{Memory, Sleep};
-use super::limits::{KeyFacts, Limits};
+use super::limits::{KeyFacts, PoolLimits};
 use super::page_out::PageOut;
 use super::start_failure::StartFailure;
 use super::stock::Stock;
@@ -200,7 +200,7 @@ pub(super) enum Timer {
 /// The policy's whole state. See the [module](super) for its rules.
 #[derive(Debug)]
 pub struct Policy {
-    pub(super) limits: Limits,
+    pub(super) limits: PoolLimits,
     pub(super) workers: FxHashMap<WorkerId, WorkerRecord>,
     pub(super) keys: FxHashMap<PoolKey, KeyRecord>,
     /// Every worker that is not gone.
@@ -233,7 +233,7 @@ pub struct Policy {
 
 impl Policy {
     /// An empty pool. `seed` decides the jitter of back-offs.
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    pub fn new(limits: PoolLimits, seed: u64) -> Self {
         Self {
             limits,
             workers: FxHashMap::default(),
@@ -265,7 +265,7 @@ impl Policy {
     }
 
     /// The limits in force.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &PoolLimits {
         &self.limits
     }
 
