@@ -50,7 +50,7 @@ impl Gateway {
         let result: Bytes = match asked {
             Some(listing) if warmth < Warmth::Awake => {
                 let list =
-                    catalog.list(place, plan.words_for(session.is_stateless()), listing, age)?;
+                    catalog.list(place, plan.list_for(session.is_stateless(), listing), age)?;
                 Bytes::copy_from_slice(&list)
             }
             None if warmth == Warmth::Cold => {

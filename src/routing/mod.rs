@@ -38,7 +38,7 @@ pub use plan::StartPlan;
 pub use runtime_config::RuntimeConfig;
 
 pub(crate) use bindings::{Misfit, Verdict, did_you_mean};
-pub(crate) use catalog::Edition;
+pub(crate) use catalog::{Edition, ListKey};
 pub(crate) use command::{NotStarted, Start, as_written};
 pub(crate) use dialects::DialectCache;
 pub(crate) use knowledge::Knowledge;

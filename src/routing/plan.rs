@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::CatalogKey;
+use super::catalog::{CatalogKey, ListKey};
 use super::command::Start;
 use super::roots::RootsSlot;
 use super::runtime_config::RuntimeConfig;
-use crate::bridge::{ClientRoots, Era, Handshake};
+use crate::bridge::{ClientRoots, Era, Handshake, Listing};
 use crate::config::{Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
@@ -171,7 +171,10 @@ impl StartPlan {
 
     /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
     pub(crate) fn catalog_key(&self) -> Option<CatalogKey<'_>> {
-        Some((self.tenant.as_ref()?, self.identity))
+        Some(CatalogKey {
+            tenant: self.tenant.as_ref()?,
+            identity: self.identity,
+        })
     }
 
     /// How long that is remembered, and where; `None` if it is not.
@@ -190,6 +193,14 @@ impl StartPlan {
     /// In the words of which era a worker's answers are, to a caller with or without a session.
     pub(crate) fn words_for(&self, is_stateless: bool) -> Era {
         self.handshake.words_for(is_stateless)
+    }
+
+    /// That list as a caller with or without a session gets it.
+    pub(crate) fn list_for(&self, is_stateless: bool, listing: Listing) -> ListKey {
+        ListKey {
+            era: self.words_for(is_stateless),
+            listing,
+        }
     }
 
     /// Whether the worker is a spare, of no tenant yet.

@@ -26,6 +26,7 @@
 pub(super) mod audit;
 pub(super) mod authenticate;
 pub(super) mod body;
+mod body_buffer;
 pub(super) mod challenge;
 pub(super) mod client_config;
 pub(super) mod context;

@@ -173,9 +173,13 @@ async fn send(
         }
     }
     let parked = &inbound.front.parked;
+    let begun = ReplyBegun {
+        backlog: settled,
+        news: None,
+    };
     reply::event_stream(live_stream::of_post(
         response_stream,
-        (settled, None),
+        begun,
         context,
         session,
         parked,

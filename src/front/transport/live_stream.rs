@@ -1,7 +1,6 @@
 //! The reply to a POST while a connection tells it: it begins, is handed from one connection to another, and waits for its
 //! client where that is gone.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::parked::{HandOver, Parked, PendingHandOver, Resumption};
-use super::post_stream::PostStream;
-use super::wait_progress::WaitProgress;
+use super::post_stream::{PostStream, ReplyBegun};
 use crate::bridge::SessionNo;
 use crate::front::pipeline::context::RequestContext;
 use crate::front::response::body::Body;
@@ -89,7 +87,7 @@ impl Drop for LiveStream {
 /// body is dropped, what is unanswered waits for its client for a while and is cancelled then.
 pub(in crate::front) fn of_post(
     response_stream: ResponseStream,
-    begun: (VecDeque<OutboundMessage>, Option<WaitProgress>),
+    begun: ReplyBegun,
     context: RequestContext,
     session: &Arc<Session>,
     parked: &Arc<Parked>,
@@ -147,7 +145,7 @@ impl Drop for UnansweredCall<'_> {
         if let Some((response_stream, context)) = self.call.take()
             && response_stream.is_under_way()
         {
-            let begun = (VecDeque::new(), None);
+            let begun = ReplyBegun::default();
             let stream = PostStream::new(response_stream, begun, context, self.session);
             self.parked.park(self.session.no, stream);
         }

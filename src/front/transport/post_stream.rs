@@ -51,24 +51,33 @@ impl fmt::Debug for PostStream {
     }
 }
 
+/// What a reply begins with when it becomes a stream.
+#[derive(Default)]
+pub(in crate::front) struct ReplyBegun {
+    /// What of it has come already.
+    pub(in crate::front) backlog: VecDeque<OutboundMessage>,
+    /// What is told of the call while it has no worker.
+    pub(in crate::front) news: Option<WaitProgress>,
+}
+
 impl PostStream {
     /// The stream's number in its session.
     pub(in crate::front) fn no(&self) -> u64 {
         self.no
     }
 
-    /// Of a call whose reply becomes a stream, with what of it has come, and what is told of it while it has no worker.
+    /// The stream of a call's reply.
     pub(super) fn new(
         response_stream: ResponseStream,
-        (backlog, news): (VecDeque<OutboundMessage>, Option<WaitProgress>),
+        begun: ReplyBegun,
         context: RequestContext,
         session: &Arc<Session>,
     ) -> Box<Self> {
         let no = session.next_stream();
         Box::new(Self {
             response_stream,
-            backlog,
-            news,
+            backlog: begun.backlog,
+            news: begun.news,
             again: Vec::new(),
             frames: Frames::new(session.account()),
             context,

@@ -30,7 +30,7 @@ pub(in crate::front) async fn listen(
         context.answered(true);
         let why = "`params.notifications` must say what to listen for";
         let fault = Fault::new(FaultKind::InvalidParams, why);
-        return Ok(Final::from((&fault, request.id)).into());
+        return Ok(Final::fault(&fault, request.id).into());
     };
     // The stream may stay open for ever: a request that is under way so long would be one that its tenant has no more.
     let permit = inbound.admit(Counted::Listening)?;

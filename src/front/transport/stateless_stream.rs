@@ -41,7 +41,8 @@ impl StatelessStream {
         install: Install,
         token: &str,
         id: &str,
-        (later, news): (Later, WaitProgress),
+        later: Later,
+        news: WaitProgress,
     ) -> Self {
         let outbox = Arc::new(Outbox::new(WhenFull::DropNewest));
         // Open until the call has begun.

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::live_stream::{self, UnansweredCall};
 use super::local::{answered_here, initialized, session_id};
+use super::post_stream::ReplyBegun;
 use super::wait_progress::WaitProgress;
 use crate::bridge::ClientInfo;
 use crate::front::pipeline::inbound::Inbound;
@@ -124,7 +125,7 @@ async fn request(
         let failure = Failure::new(Reason::Internal, "the call has been taken away");
         return reply::answer(&failure, id, inbound.statuses());
     };
-    let begun = match first {
+    let backlog = match first {
         None => VecDeque::new(),
         Some(Next::OutboundMessage(outbound @ OutboundMessage::Message(_))) => {
             VecDeque::from([outbound])
@@ -141,8 +142,8 @@ async fn request(
     };
     let news = response_stream
         .is_being_sent()
-        .then(|| WaitProgress::of_request(gateway, (session, member), envelope, &response_stream));
-    let begun = (begun, news);
+        .then(|| WaitProgress::of_request(gateway, session, member, envelope, &response_stream));
+    let begun = ReplyBegun { backlog, news };
     reply::event_stream(live_stream::of_post(
         response_stream,
         begun,

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use self::assembly::Assembly;
-use self::own_tools::{Changes, OwnTools};
+use self::own_tools::{OwnTools, ToolEdition};
 use super::broadcast::Broadcasts;
 use super::lease::WorkerLease;
 use super::outbox::Outbox;
@@ -52,8 +52,8 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::View;
 use crate::pool::{Stop, StopReason};
 use crate::protocol::{Envelope, RawId};
-use crate::routing::Edition;
 use crate::routing::StartPlan;
+use crate::routing::{Edition, ListKey};
 use crate::telemetry::Warnings;
 use crate::worker::Worker;
 
@@ -143,9 +143,7 @@ impl State {
 /// A list that a client has asked for.
 #[derive(Clone, Copy, Debug)]
 struct RequestedList {
-    /// The era in whose words the worker answers.
-    words: Era,
-    listing: Listing,
+    list: ListKey,
     edition: Edition,
 }
 
@@ -162,7 +160,7 @@ struct PendingCall {
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<RequestedList>,
     /// The call's answer lists tools from the first on, of that edition.
-    tools: Option<(Changes, Option<Edition>)>,
+    tools: Option<ToolEdition>,
     /// When the request came in, if that is recorded.
     arrived: Option<Instant>,
     /// When the worker was sent it.
