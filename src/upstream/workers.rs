@@ -9,10 +9,11 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::WorkerConnection;
 use super::events::ConnectionEvents;
-use super::lease::{Lifecycle, WorkerLauncher, WorkerPool};
+use super::lease::WorkerPool;
 use super::services::Services;
 use super::spare_slot::SpareSlot;
 use super::worker_events::{WorkerEvent, WorkerEventSink};
+use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;

@@ -45,7 +45,7 @@ use super::lease::WorkerLease;
 use super::outbox::Outbox;
 use super::services::Services;
 use crate::bridge::aggregate::Alias;
-use crate::bridge::{Action, CallId, Era, HandshakeError, Level, Listing, Mux, ServerInfo};
+use crate::bridge::{Action, CallId, HandshakeError, Level, Mux, ServerInfo};
 use crate::fair::Flow;
 use crate::held::{Account, Full};
 use crate::ids::{PoolKey, WorkerId};
