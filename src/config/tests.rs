@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::ids::{ServerName, TenantId};
 
+/// The error is a text: what a user reads of it is compared.
 fn read(text: &str) -> Result<Config, String> {
     parse(text, "pool.toml", Path::new("/etc/stdiopool")).map_err(|mistakes| mistakes.to_string())
 }

@@ -264,6 +264,7 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
+    /// The error is a text: what a user reads of it is compared.
     fn given(text: &str) -> Result<ConfigInput, String> {
         ConfigInput::of_text("the header", text).map_err(|failure| failure.message)
     }
