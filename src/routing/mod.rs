@@ -31,6 +31,7 @@ mod roots;
 mod route;
 mod runtime_config;
 mod search;
+mod tool_facts;
 mod tool_list;
 
 pub use launch_forecast::LaunchForecast;

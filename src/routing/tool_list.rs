@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::bindings::{NAME, ToolFacts, Tools, Verdict};
+use super::bindings::{Tools, Verdict};
+use super::tool_facts::{NAME, ToolFacts};
 use crate::config::Bind;
 use crate::held::Charge;
 use crate::ids::ServerName;
