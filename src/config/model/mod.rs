@@ -5,6 +5,9 @@
 //!
 //! Types of the tables' values, one file for what belongs together, and what follows from one [`Config`] alone. How a
 //! table is read stands beside this folder, in a file with the table's name.
+//!
+//! This module deliberately reads nothing: no text, no file, no environment. What a value means for a worker, a session or the
+//! pool is theirs to say; they take it by value.
 
 mod auth;
 mod http;

@@ -1,6 +1,16 @@
 //! Admission, fairness, eviction, recycling and back-off as one state machine: events in, actions
 //! out. No clock, no I/O, no async; randomness only from a seed.
 //!
+//! ```text
+//!  ticket:  Acquire ─▶ waits ─▶ granted ─▶ released          worker:  see the [pool](super)
+//!              │         └─▶ refused: too late, displaced, cancelled, the key's start has failed
+//!              └─▶ granted or refused at once
+//!
+//!  memory of a ready worker:  Awake ── idle for long, or for another's start ──▶ FallingAsleep ── paged out ──▶ Asleep
+//!                               ▲                                                    └─ needed ──┐                │
+//!                               └────────────────────────────────────────────────────────────────┴─── needed ─────┘
+//! ```
+//!
 //! How a [`Event::Acquire`] is served, first that fits:
 //! 1. a ready worker of the key with a free slot, the least loaded;
 //! 2. a new worker, if the key may have another and the limits allow;
@@ -23,6 +33,16 @@
 //! a ticket has waited that long for capacity and no worker is idle, one of the tenant that holds
 //! most for its weight gets no new requests until it is idle and can be evicted. So nobody starves
 //! behind workers that are never idle.
+//!
+//! Invariants, checked after every event in debug builds and in every property test (`invariants`; those of the limits stand
+//! at the [pool](super)):
+//! - every count (of a tenant, a server, a key, a lineage, of what starts and stops) is that of the workers and tickets there are;
+//! - an idle worker is ready, has nothing in flight and no pin, and is not retiring; a worker that works is awake;
+//! - a ticket that waits stands at its key, and its tenant in the round;
+//! - what is charged for memory is the sum of what is charged for each worker.
+//!
+//! The policy deliberately does not know what a worker or a request is, does nothing itself (the actions are for
+//! [`Pool`](super::Pool) to carry out), and forms no text: a [`Refusal`] is a value.
 
 mod admit;
 mod backoff;

@@ -4,6 +4,14 @@
 //! carried out by `effects`, what the process says comes in by `inbox`; `lifecycle` has its start and end, `hibernation` its sleep, `calls`
 //! what sessions want of it, `malformed` and `assembly` what is off or comes in pieces, `broadcasts` what is for many sessions.
 //!
+//! ```text
+//!  made ── process is there ──▶ handshake ── settled ──▶ serves ◀── woken, paged out ──▶ asleep
+//!    │                              │                      │                              │
+//!    └─ the start fails ─┐          └─ refused, declined ──┼── stop, exit, a broken pipe ─┘
+//!                        ▼                                 ▼
+//!                      gone ◀── the process has ended: what is pending fails, leases go back
+//! ```
+//!
 //! Invariants:
 //! - the multiplexer, the pending calls and what is known of the end are under one lock (`State`), which is held across no await;
 //! - what goes to the worker is queued under that lock; what callers are told follows once it is released (`effects`);
