@@ -93,7 +93,7 @@ pub enum CliError {
     #[error("no answer within {}", humantime::format_duration(*.after))]
     #[diagnostic(help("wait longer: --timeout 5m; what the workers do: stdiopool ps"))]
     TimedOut {
-        /// How long it was waited for.
+        /// How long the answer was waited for.
         after: Duration,
     },
     /// Ctrl-C.

@@ -314,7 +314,7 @@ fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList
 struct Listed {
     /// Each as raw JSON.
     items: Vec<String>,
-    /// What is missing in it, and why.
+    /// What is missing in the list, and why.
     lacks: Option<String>,
 }
 

@@ -43,7 +43,7 @@ pub(super) struct GatewayParts {
     pub(super) dialects: DialectCache,
     /// Where requests are recorded.
     pub(super) trace: Option<TraceRecorder>,
-    /// Where it is told what workers reach.
+    /// The audit log, which is told what workers reach.
     pub(super) audit: Option<Arc<Audit>>,
     /// Installs what workers are started from.
     pub(super) installer: Arc<Installer>,

@@ -145,7 +145,7 @@ impl Ledger {
         self.totals.reclaimed.load(Ordering::Relaxed)
     }
 
-    /// How long bodies have waited because their tenants sent faster than they may.
+    /// How long bodies have waited in all because their tenants sent faster than they may.
     pub fn paced(&self) -> Duration {
         Duration::from_nanos(self.totals.paced.load(Ordering::Relaxed))
     }

@@ -49,7 +49,7 @@ pub struct WorkerView {
     pub is_pinned: bool,
     /// Requests it was given since its start.
     pub requests: u64,
-    /// Since its start.
+    /// Time since the worker's start.
     pub age: Duration,
     /// Since nothing is in flight; `None` while something is.
     pub idle_for: Option<Duration>,
@@ -81,7 +81,7 @@ pub struct OpenCircuit {
     pub server: ServerName,
     /// For whom; `None` for everyone.
     pub tenant: Option<TenantId>,
-    /// How many keys of it failed to start.
+    /// How many keys of the server or tenant failed to start.
     pub failing_keys: usize,
     /// For how much longer.
     pub retry_in: Duration,

@@ -44,7 +44,7 @@ fn words(args: &[Arg]) -> Vec<Option<&str>> {
 }
 
 impl ForeseenLaunch {
-    /// What is to be said of it beside what it is.
+    /// The finding that the forecast comes to, if there is anything to be said.
     pub(super) fn finding(&self) -> Option<Finding> {
         let (weight, message) = match &self.forecast {
             LaunchForecast::Refused(why) => {

@@ -241,7 +241,7 @@ impl<'a> Envelope<'a> {
         self.id.is_none() && method.is_some_and(|method| !method.starts_with("notifications/"))
     }
 
-    /// Whether it asks, tells or answers.
+    /// Whether the message asks, tells or answers.
     pub fn kind(&self) -> Kind {
         match (&self.method, self.id) {
             (None, _) => Kind::Response,

@@ -25,9 +25,9 @@ pub(super) struct EnvelopeMembers<'a> {
     pub(super) params: Option<&'a str>,
     pub(super) result: Option<&'a str>,
     pub(super) error: Option<&'a str>,
-    /// What is in `params`, if they are an object.
+    /// The members of `params`, if they are an object.
     pub(super) listed: Option<Listed<'a>>,
-    /// Whether it has members beside these.
+    /// The message has members beside these.
     pub(super) has_others: bool,
     /// Whether a text in it has a surrogate's escape, or a number is long: decoders differ on some of those.
     pub(super) is_doubtful: bool,

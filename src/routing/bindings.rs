@@ -56,7 +56,7 @@ struct SetArgument<'a> {
 pub(crate) struct Misfit {
     /// The rule's key, and the argument's where that is what does not fit.
     pub(crate) key: String,
-    /// What is wrong, and what follows from it.
+    /// The misfit in words, and what follows from it.
     pub(crate) message: String,
     /// Calls are refused because of it.
     pub(crate) refuses: bool,

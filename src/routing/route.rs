@@ -66,7 +66,7 @@ impl Route {
             .has_fresh_token(tenant, server, &self.plan.spec)
     }
 
-    /// How its workers are spoken to.
+    /// The era in which workers of the route are spoken to.
     pub(crate) fn era(&self) -> Era {
         self.plan.handshake.era
     }

@@ -125,7 +125,7 @@ impl Pages {
 pub(crate) struct ToolList {
     tools: Tools,
     read_at: Instant,
-    /// What was last found of it, and by which pool.toml.
+    /// The last verdict on the list, and the number of the pool.toml that it goes by.
     verdict: Mutex<Option<(u64, Arc<Verdict>)>>,
     _charge: Option<Charge>,
 }

@@ -43,7 +43,7 @@ pub(crate) enum SessionKind {
     Member(Membership),
     /// No client's own: it stands for all requests of a caller without sessions.
     StatelessCaller {
-        /// What things of its server are called for a caller who has come through all servers at once.
+        /// The names by which a caller who has come through all servers at once knows things of this one.
         alias: Option<Alias>,
     },
     /// No client's own: it stands for one who listens for changes without a session.
@@ -64,7 +64,7 @@ pub(crate) enum Scope {
 /// The session with all servers that a session is part of.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    /// What things of its server are called there.
+    /// The names by which the client of all servers knows things of this one.
     alias: Alias,
     /// The session with all servers.
     whole: Weak<Session>,
@@ -106,7 +106,7 @@ pub struct Session {
     pub replay: Mutex<Replay>,
     /// The roots of its client, if that has any to tell.
     roots: Option<Arc<SessionRoots>>,
-    /// What its tenant holds.
+    /// The account of the session's tenant.
     account: Account,
     /// What the record takes itself.
     _charge: Charge,
@@ -122,11 +122,11 @@ pub(crate) struct SessionIdentity {
     pub(crate) no: SessionNo,
     /// Names it to its client.
     pub(crate) id: SessionId,
-    /// Who has opened it.
+    /// The caller who has opened the session.
     pub(crate) principal: Principal,
     /// The server that it is with.
     pub(crate) server: ServerName,
-    /// How its client introduced itself.
+    /// The introduction of the session's client.
     pub(crate) client: ClientInfo,
 }
 
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    /// What its tenant holds.
+    /// The account of the session's tenant.
     pub fn account(&self) -> &Account {
         &self.account
     }
@@ -267,7 +267,7 @@ impl Session {
         self.membership()?.whole.upgrade()
     }
 
-    /// What things of its server are called for its client, if it came through all servers at once.
+    /// The names by which the session's client knows things of its server, if it came through all servers at once.
     pub(crate) fn alias(&self) -> Option<&Alias> {
         match &self.kind {
             SessionKind::StatelessCaller { alias } => alias.as_ref(),
@@ -433,7 +433,7 @@ impl Session {
         self.state.lock().in_use
     }
 
-    /// How long nothing has used it; `None` while something does.
+    /// How long nothing has used the session; `None` while something does.
     pub fn idle_for(&self, now: Instant) -> Option<std::time::Duration> {
         let state = self.state.lock();
         (state.in_use == 0).then(|| now.saturating_duration_since(state.last_used))

@@ -37,7 +37,7 @@ impl From<NoRoom> for Failure {
 /// The subscriptions of a session.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
-    /// What its workers have agreed to.
+    /// URIs that workers of the session have agreed to.
     agreed: BTreeSet<String>,
     /// What workers are being asked for, and how often.
     asked: BTreeMap<String, usize>,

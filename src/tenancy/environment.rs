@@ -37,7 +37,7 @@ const PYTHONS_BELOW_HOME: &str = ".local/share/uv/python";
 /// Folders of a tenant for a server.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Folders {
-    /// What its workers keep.
+    /// The folder whose contents outlive workers.
     pub(super) data: PathBuf,
     /// What the workers need for a while.
     pub(super) tmp: PathBuf,

@@ -151,7 +151,7 @@ pub enum InvalidSettings {
     Schema {
         /// The server whose schema it is.
         server: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         why: String,
     },
     /// Values that do not fit; they are not repeated.

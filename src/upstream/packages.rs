@@ -17,7 +17,7 @@ use crate::worker::{can_hide_from_users, can_make_read_only};
 
 /// How long a start waits for workers of another version of its package, whose files it takes over.
 const OLD_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it looks whether they have ended.
+/// How often a start looks whether workers of the other version have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
 /// The program that is started for a worker.

@@ -42,7 +42,7 @@ pub struct Items {
     pub items: Vec<(String, String)>,
     /// Where the next page begins.
     pub next: Option<String>,
-    /// How many items are left out, as nothing could name them.
+    /// How many items are left out because they have no name.
     pub unnamed: usize,
     /// What the server says of the next page, if that is no place where one could begin.
     pub odd_cursor: Option<String>,

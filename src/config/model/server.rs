@@ -89,7 +89,7 @@ pub struct Server {
     pub identity: Vec<String>,
     /// Secrets that callers may bring themselves, by a handle.
     pub client_secrets: Vec<String>,
-    /// Where tenants authorise it, and how its access tokens are had.
+    /// Where tenants authorise the server, and how access tokens for it are had.
     pub oauth: Option<Arc<OAuth>>,
 }
 

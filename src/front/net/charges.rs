@@ -69,7 +69,7 @@ impl OfConnection {
         }
     }
 
-    /// Whether its peer holds more than its part.
+    /// Whether the connection's peer holds more than its part.
     fn is_over(&self) -> bool {
         self.peer
             .is_some_and(|peer| self.slot.slots().is_over(peer))

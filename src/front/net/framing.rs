@@ -35,7 +35,7 @@ pub enum FramingError {
 pub struct Ambiguous {
     /// The number of the head on its connection, from 1.
     pub head: u64,
-    /// Why it is one.
+    /// The error that the ambiguity is.
     pub error: FramingError,
 }
 

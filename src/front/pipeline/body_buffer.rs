@@ -44,7 +44,7 @@ impl BodyBuffer {
         self.charge.grow(bytes)
     }
 
-    /// What has come, in its order.
+    /// The bytes that have come, in their order.
     pub(super) fn pieces(&self) -> [&[u8]; 2] {
         [&self.first, &self.rest]
     }

@@ -91,7 +91,7 @@ impl Usage {
         }
     }
 
-    /// Whether it differs from one that was never seen.
+    /// Whether the entry differs from one that was never seen.
     fn is_in_use(&self, now: Duration) -> bool {
         self.under_way > 0 || self.streams > 0 || self.bucket.full_at > now
     }

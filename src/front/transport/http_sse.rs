@@ -399,7 +399,7 @@ fn settle(
 
 /// The end of a request.
 enum Last {
-    /// What its worker says last, or why there is nothing.
+    /// The last word of the request's worker, or why there is none.
     Said(OutboundMessage),
     TimedOut(Failure),
 }

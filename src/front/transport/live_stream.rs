@@ -119,7 +119,7 @@ impl<'a> UnansweredCall<'a> {
         }
     }
 
-    /// What comes first, if it does within that time.
+    /// The first thing that comes of the call, if one does within that time.
     pub(in crate::front) async fn first(&mut self, within: Duration) -> Option<Next> {
         match &mut self.call {
             Some((response_stream, _)) => response_stream.next_within(within).await,
@@ -127,7 +127,7 @@ impl<'a> UnansweredCall<'a> {
         }
     }
 
-    /// Whether it is still on its way to a worker.
+    /// Whether the call is still on its way to a worker.
     pub(in crate::front) fn is_being_sent(&self) -> bool {
         let call = self.call.as_ref();
         call.is_some_and(|(response_stream, _)| response_stream.is_being_sent())

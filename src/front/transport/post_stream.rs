@@ -24,7 +24,7 @@ pub(in crate::front) struct PostStream {
     response_stream: ResponseStream,
     /// What came before the decision for a stream.
     backlog: VecDeque<OutboundMessage>,
-    /// What is told while it has no worker.
+    /// What is told of the call while it has no worker.
     news: Option<WaitProgress>,
     /// What is told again.
     again: Vec<(EventId, Bytes)>,
@@ -54,7 +54,7 @@ impl fmt::Debug for PostStream {
 /// What a reply begins with when it becomes a stream.
 #[derive(Default)]
 pub(in crate::front) struct ReplyBegun {
-    /// What of it has come already.
+    /// Messages of the reply that have come already.
     pub(in crate::front) backlog: VecDeque<OutboundMessage>,
     /// What is told of the call while it has no worker.
     pub(in crate::front) news: Option<WaitProgress>,
@@ -91,7 +91,7 @@ impl PostStream {
         })
     }
 
-    /// Whether its client knows a place to come back to. Else it goes on, and nobody will hear of it.
+    /// Whether the stream's client knows a place to come back to. Else the stream goes on, and nobody will hear of it.
     pub(in crate::front) fn can_be_resumed(&self) -> bool {
         self.can_be_resumed
     }
@@ -134,7 +134,7 @@ impl PostStream {
         (!self.ended || !self.again.is_empty()).then_some(self)
     }
 
-    /// Whether its tenant has so little room left that what is over is better forgotten.
+    /// Whether the stream is over, and its tenant has so little room left that it is better forgotten.
     pub(super) fn is_over_and_holds_much(&self) -> bool {
         let account = self.account();
         self.ended && account.held() > account.limit() / PARKED_PART

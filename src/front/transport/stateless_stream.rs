@@ -24,7 +24,7 @@ pub(in crate::front) enum StatelessStream {
     Install {
         /// The id of the request, as raw JSON.
         id: String,
-        /// How far it is.
+        /// What is told of how far the install is.
         outbox: Arc<Outbox>,
         /// What is told of the start that follows.
         news: WaitProgress,

@@ -65,7 +65,7 @@ pub enum Event {
     Exited {
         /// The worker whose processes are gone.
         worker: WorkerId,
-        /// Whether it was told to.
+        /// The worker was told to end.
         asked: bool,
     },
     /// A granted slot is given back.

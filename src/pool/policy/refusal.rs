@@ -54,7 +54,7 @@ pub enum Refusal {
     NotReady {
         /// Of which server.
         server: ServerName,
-        /// How long it was waited for.
+        /// How long the worker was waited for.
         waited: Duration,
     },
     /// The key's launch has changed while it started.
@@ -68,7 +68,7 @@ pub enum Refusal {
         server: ServerName,
         /// The slots of a worker.
         max_in_flight: usize,
-        /// How long it was waited for.
+        /// How long a free slot was waited for.
         waited: Duration,
     },
     /// A worker of the lineage is still there, and the next is started when it is gone.
@@ -84,22 +84,22 @@ pub enum Refusal {
     TenantFull {
         /// The tenant.
         tenant: TenantId,
-        /// How many it has.
+        /// How many workers the tenant has.
         in_use: usize,
-        /// How many it may have.
+        /// How many workers the tenant may have.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The server has as many workers as it may.
     ServerFull {
         /// The server.
         server: ServerName,
-        /// How many it has.
+        /// How many workers the server has.
         in_use: usize,
-        /// How many it may have.
+        /// How many workers the server may have.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The limits allowed another worker, and there was no room in memory.
@@ -112,7 +112,7 @@ pub enum Refusal {
         held: u64,
         /// Bytes that they may hold.
         limit: u64,
-        /// How long it was waited for.
+        /// How long room was waited for.
         waited: Duration,
     },
     /// The start permits are taken: by starts of the tenant's own, or by those of others.
@@ -123,7 +123,7 @@ pub enum Refusal {
         own: usize,
         /// How many permits there are.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a permit was waited for.
         waited: Duration,
     },
     /// The limits allowed no other worker.
@@ -132,14 +132,14 @@ pub enum Refusal {
         in_use: usize,
         /// How many there may be.
         limit: usize,
-        /// How many of them are starting.
+        /// How many of the pool's workers are starting.
         starting: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The start that the request waited for has failed, or the next one is too far away.
     StartFailed {
-        /// How it failed.
+        /// How the start failed.
         failure: StartFailure,
         /// Until the next start is tried, if there is a wait.
         retry_in: Option<Duration>,

@@ -77,7 +77,7 @@ const MIN_READ: usize = 256 << 10;
 pub enum Line<'a> {
     /// A message that goes on as it stands.
     Message(Envelope<'a>),
-    /// What could be made of it, and what else is on it.
+    /// Messages that could be made of the line, and what else is on it.
     Mended(Mended),
     /// A message of which nothing can be made.
     Broken(Broken),

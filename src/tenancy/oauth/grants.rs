@@ -71,7 +71,7 @@ pub struct GrantInfo {
     pub subject: Option<String>,
     /// What the authorisation is for, where the provider says.
     pub scope: Option<String>,
-    /// When it was given.
+    /// When the authorisation was given.
     pub authorised: SystemTime,
 }
 

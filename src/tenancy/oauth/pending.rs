@@ -52,7 +52,7 @@ pub struct OpenedLink {
     pub tenant: TenantId,
     /// What.
     pub server: ServerName,
-    /// Where it goes on.
+    /// The address of the provider at which the authorisation goes on.
     pub provider: Url,
     /// Tells this browser from others at the callback: name and value of a cookie.
     pub cookie: (String, SecretString),

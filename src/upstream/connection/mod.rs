@@ -79,7 +79,7 @@ pub struct WorkerConnection {
     view: OnceLock<Arc<View>>,
     state: Mutex<State>,
     hibernation: hibernation::Hibernation,
-    /// What its tenant holds; a spare has none.
+    /// The account of the worker's tenant; a spare has none.
     account: Option<Account>,
     /// The work that its worker makes: its tenant's, or its own.
     flow: Flow,
@@ -87,7 +87,7 @@ pub struct WorkerConnection {
     assembly: Mutex<Assembly>,
     /// Held by whoever tells it roots.
     roots_asking: tokio::sync::Mutex<()>,
-    /// What is known of its tools.
+    /// What is known of the worker's tools.
     tools: OwnTools,
     /// Notifications for many sessions.
     broadcasts: Mutex<Broadcasts>,
@@ -122,7 +122,7 @@ struct State {
     stop: Option<Stop>,
     /// Why the worker will never serve, in words.
     start_failure: Option<String>,
-    /// How its start ended that is held against nobody.
+    /// How a start ended that is held against nobody.
     declined: Option<String>,
     handshake: Option<oneshot::Sender<Result<(), HandshakeError>>>,
     /// Waits for the answer to a `ping`, once the handshake is over.
@@ -161,7 +161,7 @@ struct PendingCall {
     /// `None` of a request of stdiopool itself on behalf of another that holds one.
     lease: Option<WorkerLease>,
     client_id: RawId,
-    /// What its server's things are called for its client.
+    /// The names by which the call's client knows things of the server.
     alias: Option<Alias>,
     /// The call's answer lists tools, of which its caller gets to see some, or something else.
     tool_filter: Option<Arc<dyn ToolFilter>>,
@@ -192,7 +192,7 @@ pub(crate) struct SessionRequest<'a, A> {
     pub(crate) arrived: Option<Instant>,
     /// Log lines that a caller without a session wants.
     pub(crate) level: Option<Level>,
-    /// What its caller gets to see of the tools that it lists, if that is not all.
+    /// The tools in an answer that the caller gets to see, if that is not all.
     pub(crate) tool_filter: Option<Arc<dyn ToolFilter>>,
 }
 
@@ -291,7 +291,7 @@ impl WorkerConnection {
         self.id
     }
 
-    /// What its sessions have in common.
+    /// The pool key, which the connection's sessions have in common.
     pub(crate) fn key(&self) -> PoolKey {
         self.key
     }
