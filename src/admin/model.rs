@@ -272,14 +272,14 @@ pub struct ServerRow {
     pub queued: usize,
     /// Starts since the supervisor started.
     pub starts: StartCounts,
-    /// Until it is tried again, when its circuit is open, or the soonest of its starts that wait after a
-    /// failure.
+    /// Seconds until a start of the server is tried again, when its circuit is open, or until the soonest of its starts that
+    /// wait after a failure.
     pub retry_in_seconds: Option<f64>,
-    /// Whether its starts are tried: `closed` if everybody's are, else everyone's are not, those of `circuit_tenants`, or
+    /// Whether starts of the server are tried: `closed` if everybody's are, else everyone's are not, those of `circuit_tenants`, or
     /// those of `circuit_configurations`.
     #[serde(default)]
     pub circuit: CircuitState,
-    /// The tenants for whom it is not tried, where that is not everyone.
+    /// The tenants for whom no start is tried, where that is not everyone.
     #[serde(default)]
     pub circuit_tenants: Vec<TenantId>,
     /// How many configurations are not tried by themselves, whatever is with the others of their tenants.

@@ -108,7 +108,7 @@ impl Dialect {
         self.stateless == Some(true)
     }
 
-    /// Whether it is known to ask callers without sessions during a call, in requests of its own: it does not speak their
+    /// Whether the program is known to ask callers without sessions during a call, in requests of its own: it does not speak their
     /// revision.
     pub fn asks_in_requests(&self) -> bool {
         self.for_client(true) == (Era::Legacy, true)

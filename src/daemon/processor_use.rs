@@ -42,7 +42,7 @@ struct Watch {
     workers: Arc<Workers>,
     known: HashMap<WorkerId, Known>,
     begun: Instant,
-    /// It has been said that the kernel refuses it.
+    /// The log was told that the kernel refuses to put workers behind.
     has_said: bool,
 }
 

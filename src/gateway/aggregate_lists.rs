@@ -77,7 +77,7 @@ impl Aggregate<'_> {
         }
     }
 
-    /// What one server lists, once its package is there. The package's name is told first, if it is not there yet; whoever
+    /// The list of one server, once its package is there. The package's name is told first, if it is not there yet; whoever
     /// comes second for the list does not wait for the package.
     async fn whole_list(
         self,

@@ -69,7 +69,7 @@ pub(super) struct GatewayState {
     pub(super) installer: Arc<Installer>,
     pub(super) workers: Arc<Workers>,
     config: Arc<CurrentConfig>,
-    /// Itself, for what goes on beside what it is told.
+    /// The state itself, for what goes on beside what it is told.
     pub(super) me: Weak<Self>,
 }
 

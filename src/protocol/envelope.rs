@@ -233,7 +233,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Whether it is a notification whose method is one of requests: it asks for something and wants no answer, so that
+    /// Whether the message is a notification whose method is one of requests: it asks for something and wants no answer, so that
     /// nobody would be told what became of it (JSON-RPC 2.0, section 4.1; the methods of MCP's notifications all begin
     /// with `notifications/`).
     pub fn lacks_id(&self) -> bool {

@@ -231,7 +231,7 @@ impl Own {
         common
     }
 
-    /// Where launchers have their settings and, where they are the user's own, their caches: as is set, else at the usual places
+    /// The places of launchers' settings and, where those are the user's own, of their caches: as is set, else at the usual places
     /// below HOME.
     fn of_launchers(&self, is_personal: bool) -> impl Iterator<Item = (String, String)> {
         let caches = [

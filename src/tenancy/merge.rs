@@ -47,10 +47,10 @@ impl TenantSettings {
         self
     }
 
-    /// Whether it can be used with that config.
+    /// Checks that the settings can be used with that config.
     ///
     /// # Errors
-    /// What cannot, and what is allowed.
+    /// The setting that cannot, and what is allowed.
     pub fn check(&self, config: &Config) -> Result<(), InvalidSettings> {
         if let Some(weight) = self.weight.filter(|weight| !(1..=1000).contains(weight)) {
             return Err(InvalidSettings::Weight(weight));

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 
 use super::pacing::{Drained, Pacing};
 
-/// How much is taken in, before it is refused, of a body that is too large or that nobody reads, in bytes. Nothing of it is held.
+/// Bytes that are taken in, before it is refused, of a body that is too large or that nobody reads. Nothing of it is held.
 pub(super) const MAX_DISCARDED: usize = 64 << 20;
 /// How long that may take.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -42,7 +42,7 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
-    /// Whether it is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
+    /// Whether the text is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
     pub(super) fn is_of_message(&self) -> bool {
         self.has_version || self.has_answer && self.has_id() && !self.has_others
     }

@@ -105,7 +105,7 @@ pub struct WorkerConnection {
     is_pinned: AtomicBool,
     /// What the connections share.
     services: Arc<Services>,
-    /// Itself, for what goes on beside its calls.
+    /// The connection itself, for what goes on beside its calls.
     me: Weak<Self>,
 }
 

@@ -32,7 +32,7 @@ enum Life {
 #[derive(Debug)]
 struct Process {
     key: PoolKey,
-    /// Where it counts: it and all others of that, whichever keys they were started for.
+    /// The lineage that the process counts for, whichever key it was started for.
     lineage: Lineage,
     life: Life,
     since: Instant,
