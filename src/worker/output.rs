@@ -37,7 +37,7 @@ const FLOOD_WINDOW: Duration = Duration::from_millis(20);
 
 /// Messages that are worked on before other tasks run: a buffer can hold thousands.
 const MESSAGES: usize = 16;
-/// How long they are worked on at the most, but for the last one: one may be for many.
+/// How long messages are worked on at the most, but for the last one: one may be for many.
 const SLICE: Duration = Duration::from_micros(200);
 /// How long nothing comes behind a piece of a line until it is looked at: who writes a message and its line end one after
 /// the other is not that slow.
@@ -55,7 +55,7 @@ trait Sink {
     /// Works on what was too large to be worked on at once.
     fn settle(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// How long nothing may come until it is told so. `None`: it need not know.
+    /// How long nothing may come until the sink is told so. `None`: it need not know.
     fn line_timeout(&self) -> Option<Duration> {
         None
     }
@@ -250,7 +250,7 @@ struct Stdout<'a> {
     inbox: &'a Arc<dyn Inbox>,
     flow: &'a Flow,
     framer: Framer,
-    /// What is too large to be worked on here, or too much at once, and what came after it.
+    /// Frames too large to be worked on here, or too much at once, and what came after them.
     waiting: VecDeque<Frame>,
     /// A message over several lines is large: so may be each line that ends it.
     is_joining_large: bool,
