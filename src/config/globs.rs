@@ -83,7 +83,7 @@ impl Globs {
         self.texts.iter().any(|text| text == "*")
     }
 
-    /// Whether there are none.
+    /// Whether the list has no pattern.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }

@@ -8,7 +8,7 @@ pub const MAX_HEAD: usize = 96;
 /// Something that a worker tried to reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attempt {
-    /// Where.
+    /// The address that was tried.
     pub address: IpAddr,
     /// At which port.
     pub port: u16,

@@ -59,7 +59,7 @@ pub enum RuleError {
     Many {
         /// Of what.
         what: &'static str,
-        /// How many there may be.
+        /// How many the list may have.
         most: usize,
     },
 }

@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone, V> LruEntries<K, V> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the table has no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -125,7 +125,7 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the table has no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -79,7 +79,7 @@ pub struct Snapshot {
 pub struct OpenCircuit {
     /// The server whose starts are refused.
     pub server: ServerName,
-    /// For whom; `None` for everyone.
+    /// The tenant for whom starts are refused; `None` for everyone.
     pub tenant: Option<TenantId>,
     /// How many keys of the server or tenant failed to start.
     pub failing_keys: usize,
@@ -90,7 +90,7 @@ pub struct OpenCircuit {
 /// A configuration of a tenant whose starts keep failing: one key, that is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OpenConfiguration {
-    /// Of which server.
+    /// The server whose starts fail.
     pub server: ServerName,
     /// The tenant.
     pub tenant: TenantId,

@@ -42,7 +42,7 @@ pub enum Seen {
     Denied {
         /// The path, absolute.
         path: PathBuf,
-        /// What was tried.
+        /// What the process tried with the file.
         usage: Use,
     },
     /// Something of the host that no key gives a strict server: a device, `/sys`, an abstract socket.

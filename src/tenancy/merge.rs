@@ -151,13 +151,13 @@ pub enum InvalidSettings {
     Schema {
         /// The server whose schema it is.
         server: String,
-        /// What is wrong with the value.
+        /// What is wrong with the schema.
         why: String,
     },
     /// Values that do not fit; they are not repeated.
     #[error("the values for `{server}` do not fit its schema at \"{pointer}\": {why}")]
     Values {
-        /// For which server.
+        /// The server whose values they are.
         server: String,
         /// JSON pointer of the place.
         pointer: String,

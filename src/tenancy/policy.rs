@@ -21,9 +21,9 @@ use crate::config::{Globs, Policy, Rule, Taking};
 /// Whether something may be used, and why.
 #[derive(Clone, Debug)]
 pub struct Decision<'p> {
-    /// The call is allowed.
+    /// The use is allowed.
     pub is_allowed: bool,
-    /// Why.
+    /// The cause of the decision.
     pub why: Why<'p>,
 }
 

@@ -21,7 +21,7 @@ const MISSING: &str = "dev.stdiopool/missing";
 pub struct Missing {
     /// The server's name.
     pub server: String,
-    /// Why, for people.
+    /// Why the server's part is missing, for people.
     pub why: String,
 }
 

@@ -36,7 +36,7 @@ const UNSAID: usize = STREAM_WINDOW as usize;
 /// A body that was not taken.
 #[derive(Debug)]
 pub(in crate::front) struct Unread {
-    /// Why.
+    /// The failure because of which the body was not taken.
     pub(in crate::front) failure: Failure,
     /// The id (raw JSON) of the request that it was, where all of it went by: whoever waits for its answer can be told.
     pub(in crate::front) id: Option<String>,

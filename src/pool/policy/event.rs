@@ -105,7 +105,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done.
+/// A thing that the policy wants done.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
     /// Start a worker.

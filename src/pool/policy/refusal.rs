@@ -43,7 +43,7 @@ pub enum Refusal {
     },
     /// The session has its share of the slots of a worker.
     SessionShare {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
         /// The session's share of those slots.
         share: usize,
@@ -52,19 +52,19 @@ pub enum Refusal {
     },
     /// The worker that is being started for the key is not ready.
     NotReady {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
         /// How long the worker was waited for.
         waited: Duration,
     },
     /// The key's launch has changed while it started.
     Changed {
-        /// Of which server.
+        /// The key's server.
         server: ServerName,
     },
     /// The key has as many workers as it may, and all were busy.
     KeyBusy {
-        /// Of which server.
+        /// The key's server.
         server: ServerName,
         /// The slots of a worker.
         max_in_flight: usize,
@@ -73,7 +73,7 @@ pub enum Refusal {
     },
     /// A worker of the lineage is still there, and the next is started when it is gone.
     Follows {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
         /// What that worker does.
         predecessor: Predecessor,
@@ -130,7 +130,7 @@ pub enum Refusal {
     PoolFull {
         /// How many workers there are.
         in_use: usize,
-        /// How many there may be.
+        /// How many workers the pool may have.
         limit: usize,
         /// How many of the pool's workers are starting.
         starting: usize,
@@ -146,9 +146,9 @@ pub enum Refusal {
     },
     /// Starts of the key, its tenant or everyone fail, and are left alone for a while.
     CircuitOpen {
-        /// Of which server.
+        /// The server whose starts fail.
         server: ServerName,
-        /// For whom.
+        /// For whom the server's starts are left alone.
         of: CircuitOf,
         /// How many starts in a row failed: of a configuration.
         failures: u32,

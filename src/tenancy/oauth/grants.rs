@@ -65,7 +65,7 @@ pub trait GrantEventSink: Send + Sync + std::fmt::Debug + 'static {
 pub struct GrantInfo {
     /// The tenant that gave it.
     pub tenant: TenantId,
-    /// Of which server.
+    /// The server that the tenant has authorised.
     pub server: ServerName,
     /// The user who gave it.
     pub subject: Option<String>,

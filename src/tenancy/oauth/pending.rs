@@ -48,7 +48,7 @@ pub enum LinkError {
 /// What a browser that opened a link is shown and given.
 #[derive(Debug)]
 pub struct OpenedLink {
-    /// For whom.
+    /// The tenant that authorises.
     pub tenant: TenantId,
     /// What.
     pub server: ServerName,
