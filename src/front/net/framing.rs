@@ -71,7 +71,7 @@ impl Coding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Lines of a head.
-    Head(Head),
+    HeadSoFar(HeadSoFar),
     /// So many bytes of a body.
     Body(u64),
     /// The line with the size of a chunk.
@@ -86,7 +86,7 @@ enum Part {
 
 /// The head that is being read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Head {
+struct HeadSoFar {
     has_request_line: bool,
     lengths: u32,
     length: u64,
@@ -113,7 +113,7 @@ pub struct Framing {
 impl Default for Framing {
     fn default() -> Self {
         Self {
-            part: Part::Head(Head::default()),
+            part: Part::HeadSoFar(HeadSoFar::default()),
             line: Vec::new(),
             last: 0,
             head_len: 0,
@@ -132,7 +132,7 @@ impl Framing {
     /// Whether a head has begun and not ended.
     pub fn is_within_head(&self) -> bool {
         match self.part {
-            Part::Head(head) => head.has_request_line || !self.line.is_empty(),
+            Part::HeadSoFar(head) => head.has_request_line || !self.line.is_empty(),
             _ => false,
         }
     }
@@ -140,7 +140,7 @@ impl Framing {
     /// Bytes of the head that has begun and not ended.
     pub fn head_len(&self) -> usize {
         match self.part {
-            Part::Head(_) => self.head_len,
+            Part::HeadSoFar(_) => self.head_len,
             _ => 0,
         }
     }
@@ -158,7 +158,7 @@ impl Framing {
                     0 => self.part = Part::ChunkSize,
                     left => self.part = Part::Chunk(left),
                 },
-                Part::Head(_) | Part::ChunkSize | Part::Trailers => {
+                Part::HeadSoFar(_) | Part::ChunkSize | Part::Trailers => {
                     let Some(end) = memchr(b'\n', bytes) else {
                         self.head_len += bytes.len();
                         self.keep(bytes);
@@ -199,15 +199,15 @@ impl Framing {
         let is_empty = self.line.is_empty() && line.is_empty();
         match self.part {
             // A line break too many after the last body.
-            Part::Head(head) if is_empty && !head.has_request_line => {}
-            Part::Head(_) => self.refuse(self.heads + 1, FramingError::BareLineFeed),
+            Part::HeadSoFar(head) if is_empty && !head.has_request_line => {}
+            Part::HeadSoFar(_) => self.refuse(self.heads + 1, FramingError::BareLineFeed),
             // Of the request that is served already.
             _ => self.refuse(self.heads, FramingError::BareLineFeedInBody),
         }
     }
 
     fn next_head(&mut self) {
-        self.part = Part::Head(Head::default());
+        self.part = Part::HeadSoFar(HeadSoFar::default());
         self.head_len = 0;
     }
 
@@ -216,7 +216,7 @@ impl Framing {
         let is_cut = line.len() >= MAX_KEPT;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.part {
-            Part::Head(head) => self.line_of_head(head, line, is_cut),
+            Part::HeadSoFar(head) => self.line_of_head(head, line, is_cut),
             Part::ChunkSize => match chunk_size(line) {
                 // hyper takes any number of zeros. The request before is served already: the next is not.
                 _ if is_cut && line.iter().all(u8::is_ascii_hexdigit) => {
@@ -238,7 +238,7 @@ impl Framing {
         self.part = Part::Other;
     }
 
-    fn line_of_head(&mut self, mut head: Head, line: &[u8], is_cut: bool) {
+    fn line_of_head(&mut self, mut head: HeadSoFar, line: &[u8], is_cut: bool) {
         if line.is_empty() {
             if head.has_request_line {
                 self.end_head(head);
@@ -252,7 +252,7 @@ impl Framing {
             head.has_request_line = true;
             self.part = match line.starts_with(b"PRI * HTTP/2") {
                 true => Part::Other,
-                false => Part::Head(head),
+                false => Part::HeadSoFar(head),
             };
             return;
         }
@@ -266,10 +266,10 @@ impl Framing {
             head.coding = head.coding.and(value);
             head.is_too_long |= is_cut;
         }
-        self.part = Part::Head(head);
+        self.part = Part::HeadSoFar(head);
     }
 
-    fn end_head(&mut self, head: Head) {
+    fn end_head(&mut self, head: HeadSoFar) {
         self.heads += 1;
         let error = match (head.lengths, head.coding) {
             _ if head.is_too_long => FramingError::TooLong,
