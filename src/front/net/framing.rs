@@ -71,7 +71,7 @@ impl Coding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Lines of a head.
-    HeadSoFar(HeadSoFar),
+    Head(HeadSoFar),
     /// So many bytes of a body.
     Body(u64),
     /// The line with the size of a chunk.
@@ -113,7 +113,7 @@ pub struct Framing {
 impl Default for Framing {
     fn default() -> Self {
         Self {
-            part: Part::HeadSoFar(HeadSoFar::default()),
+            part: Part::Head(HeadSoFar::default()),
             line: Vec::new(),
             last: 0,
             head_len: 0,
@@ -132,7 +132,7 @@ impl Framing {
     /// Whether a head has begun and not ended.
     pub fn is_within_head(&self) -> bool {
         match self.part {
-            Part::HeadSoFar(head) => head.has_request_line || !self.line.is_empty(),
+            Part::Head(head) => head.has_request_line || !self.line.is_empty(),
             _ => false,
         }
     }
@@ -140,7 +140,7 @@ impl Framing {
     /// Bytes of the head that has begun and not ended.
     pub fn head_len(&self) -> usize {
         match self.part {
-            Part::HeadSoFar(_) => self.head_len,
+            Part::Head(_) => self.head_len,
             _ => 0,
         }
     }
@@ -158,7 +158,7 @@ impl Framing {
                     0 => self.part = Part::ChunkSize,
                     left => self.part = Part::Chunk(left),
                 },
-                Part::HeadSoFar(_) | Part::ChunkSize | Part::Trailers => {
+                Part::Head(_) | Part::ChunkSize | Part::Trailers => {
                     let Some(end) = memchr(b'\n', bytes) else {
                         self.head_len += bytes.len();
                         self.keep(bytes);
@@ -199,15 +199,15 @@ impl Framing {
         let is_empty = self.line.is_empty() && line.is_empty();
         match self.part {
             // A line break too many after the last body.
-            Part::HeadSoFar(head) if is_empty && !head.has_request_line => {}
-            Part::HeadSoFar(_) => self.refuse(self.heads + 1, FramingError::BareLineFeed),
+            Part::Head(head) if is_empty && !head.has_request_line => {}
+            Part::Head(_) => self.refuse(self.heads + 1, FramingError::BareLineFeed),
             // Of the request that is served already.
             _ => self.refuse(self.heads, FramingError::BareLineFeedInBody),
         }
     }
 
     fn next_head(&mut self) {
-        self.part = Part::HeadSoFar(HeadSoFar::default());
+        self.part = Part::Head(HeadSoFar::default());
         self.head_len = 0;
     }
 
@@ -216,7 +216,7 @@ impl Framing {
         let is_cut = line.len() >= MAX_KEPT;
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.part {
-            Part::HeadSoFar(head) => self.line_of_head(head, line, is_cut),
+            Part::Head(head) => self.line_of_head(head, line, is_cut),
             Part::ChunkSize => match chunk_size(line) {
                 // hyper takes any number of zeros. The request before is served already: the next is not.
                 _ if is_cut && line.iter().all(u8::is_ascii_hexdigit) => {
@@ -252,7 +252,7 @@ impl Framing {
             head.has_request_line = true;
             self.part = match line.starts_with(b"PRI * HTTP/2") {
                 true => Part::Other,
-                false => Part::HeadSoFar(head),
+                false => Part::Head(head),
             };
             return;
         }
@@ -266,7 +266,7 @@ impl Framing {
             head.coding = head.coding.and(value);
             head.is_too_long |= is_cut;
         }
-        self.part = Part::HeadSoFar(head);
+        self.part = Part::Head(head);
     }
 
     fn end_head(&mut self, head: HeadSoFar) {
