@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 use crate::ids::{ServerName, TenantId};

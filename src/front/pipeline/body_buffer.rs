@@ -54,7 +54,7 @@ impl BodyBuffer {
     /// # Errors
     /// [`Full`]: the tenant may not hold as much.
     pub(super) fn add(&mut self, data: &Bytes, expected: usize) -> Result<(), Full> {
-        let len = self.held.len() + data.len();
+        let len = self.len() + data.len();
         let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
         if self.first.is_empty() && self.rest.is_empty() {
             self.charge.grow(len.saturating_sub(charged))?;

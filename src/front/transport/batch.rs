@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::live_stream;
 use super::local::answered_here;
+use super::post_stream::ReplyBegun;
 use crate::front::pipeline::context::RequestContext;
 use crate::front::pipeline::inbound::Inbound;
 use crate::front::pipeline::parse::unreadable;

@@ -17,7 +17,6 @@ use crate::front::response::sse::{KEEP_ALIVE, QUIET_CALL};
 use crate::gateway::{Next, ResponseStream};
 use crate::session::{EventId, Session};
 use crate::telemetry::in_request;
-use crate::upstream::OutboundMessage;
 
 /// How long a stream may take to be handed over by a connection that still holds it before the one that its client is
 /// back on says that it waits.

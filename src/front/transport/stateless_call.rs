@@ -108,7 +108,7 @@ impl StatelessCall {
             self.context.answered(true);
             let why = "`requestState` is not valid: it was changed, used before, is another request's, or came too late; send the request without it";
             let fault = Fault::new(FaultKind::InvalidParams, why);
-            return Err((&fault, &*self.id).into());
+            return Err(Final::fault(&fault, &self.id));
         };
         self.response_stream = call.response_stream;
         self.lacking = call.lacking;
