@@ -80,6 +80,7 @@ fn packages(is_quick: bool) -> Result<Section> {
     launch::run(&LaunchArgs {
         count: 3,
         only: String::new(),
+        sandbox: false,
     })
 }
 

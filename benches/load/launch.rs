@@ -12,6 +12,7 @@ use super::density::{held, processes, workers};
 use super::latency::median;
 use super::process::{is_on_path, tree_of};
 use super::report::{Cell, Column, Section, Table};
+use super::sandbox_cost;
 use super::served::{Config, Served};
 
 /// How long an install, or the end of a worker, may take.
@@ -25,6 +26,9 @@ pub(crate) struct LaunchArgs {
     /// Only lines with that word
     #[arg(long, default_value = "")]
     pub(crate) only: String,
+    /// What each sandbox costs instead: a start, a call, an idle worker
+    #[arg(long)]
+    pub(crate) sandbox: bool,
 }
 
 /// Command lines as people write them; the packages are in the caches of npm and uv, or will be.
@@ -56,6 +60,9 @@ struct LaunchMethod {
 /// # Errors
 /// If no line has the word `only` in it.
 pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
+    if args.sandbox {
+        return sandbox_cost::run(args.count, &args.only);
+    }
     let mut section = Section::new(
         "launch",
         format!(

@@ -14,7 +14,8 @@
 //!   whose client is of the server's own; and what it costs that each request is written anew for its worker.
 //! - `starts`: how long a worker takes from nothing until its `initialize` is answered, beside the
 //!   same command started and asked directly.
-//! - `launch`: packages as npx and uvx run them, and started directly, by hand and by stdiopool.
+//! - `launch`: packages as npx and uvx run them, and started directly, by hand and by stdiopool; with `--sandbox` what
+//!   each sandbox costs: a start, a call, an idle worker.
 //! - `density`: how much memory a tenant's server takes while it is awake and while it sleeps, and
 //!   how long a call takes to one that is warm, asleep, or not there yet.
 //! - `sessions`: what an open session costs, with thousands of them over a few workers.
@@ -33,6 +34,7 @@
 //! scripts/bench scale --sessions 10 --sessions 10000 --workers 1
 //! scripts/bench starts --count 8 npx -y @modelcontextprotocol/server-everything
 //! scripts/bench launch --count 8
+//! scripts/bench launch --sandbox
 //! scripts/bench density --tenants 20
 //! scripts/bench bridging --sessions 16
 //! scripts/bench sessions --count 10000
@@ -60,6 +62,7 @@ mod process;
 mod reply;
 mod report;
 mod rewriting;
+mod sandbox_cost;
 mod scale;
 mod served;
 mod soak;

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use procfs::process::{ClearRefs, Process as Proc};
@@ -152,6 +153,26 @@ impl Cpu {
         self.own += after.own - before.own;
         self.tree += after.tree - before.tree;
     }
+}
+
+/// Time that all threads of the process and of everything descended from it have run, as exact as the kernel has it
+/// (Documentation/scheduler/sched-stats.rst). Those that have ended count nothing.
+///
+/// # Errors
+/// If /proc cannot be read.
+pub(crate) fn on_cpu(root: u32) -> Result<Duration> {
+    let mut nanos = 0;
+    for pid in tree_of(root)? {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for task in tasks.flatten() {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let run = text.split(' ').next().and_then(|it| it.parse::<u64>().ok());
+            nanos += run.unwrap_or(0);
+        }
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 fn open(pid: u32) -> Result<Proc> {

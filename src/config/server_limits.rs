@@ -12,6 +12,7 @@ pub(super) fn limits(reader: &mut Reader<'_, '_>) -> WorkerLimits {
         memory: reader.size("memory", None, "Memory that one worker may hold with all its processes. One that holds more is killed, which its callers are told."),
         pids: reader.number("pids", None, 1..=1_000_000, "Processes and threads of one worker, kept by a control group: it can start no more, and gets EAGAIN. A node server has about 12, one that runs `npx` three times that. Where stdiopool may make no control groups (`stdiopool doctor`), processes alone are counted, every few seconds, and a worker with more is ended."),
         cpu_millis: processors(reader),
+        cpu_weight: reader.number("cpu_weight", None, 1..=10_000, "Weight of one worker on the processors beside other workers of its tenant, where they want more than there is; 100 without. Tenants have the same weight each. By a control group: without (`stdiopool doctor`), it means nothing."),
         disk: reader.size("disk", None, "What its HOME, data and temporary folder may take on the disk. No file grows longer; all are measured from every second to every half minute, by how many there are. Over it, writes that make files longer fail with EFBIG until some of it is removed; at five quarters of it the worker is ended."),
         open_files: reader
             .number(

@@ -1,4 +1,5 @@
-//! Lets workers that take much of the processor go behind the others, for as long as they do.
+//! Lets workers that take much of the processor go behind the others, for as long as they do, and their tenants behind
+//! other tenants where control groups give each tenant a share.
 //!
 //! Looked at twelve times a second are workers that have been used lately or were busy at the last look; the others every few
 //! seconds, as one may be busy without having been asked.
@@ -13,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::ids::WorkerId;
 use crate::pool::{WorkerState, WorkerView};
 use crate::upstream::Workers;
-use crate::worker::{Precedence, ProcessorUse, Worker, processor_time, set_precedence};
+use crate::worker::{
+    Precedence, ProcessorUse, TenantGroup, Worker, processor_time, set_precedence,
+};
 
 /// How often workers' use of the processor is looked at while a worker is used, and while none is.
 const PERIOD: Duration = Duration::from_millis(80);
@@ -31,6 +34,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Known {
     load: ProcessorUse,
+    /// The control group of its tenant, if there are such.
+    tenant: Option<TenantGroup>,
     pids: Vec<u32>,
     looked_at: Instant,
     trees_at: Instant,
@@ -41,6 +46,8 @@ struct Known {
 struct Watch {
     workers: Arc<Workers>,
     known: HashMap<WorkerId, Known>,
+    /// The precedence that each tenant's group has.
+    tenants: HashMap<TenantGroup, Precedence>,
     begun: Instant,
     /// The log was told that the kernel refuses to put workers behind.
     has_said: bool,
@@ -51,6 +58,7 @@ pub(super) async fn run(workers: Arc<Workers>, stop: CancellationToken) {
     let mut watch = Watch {
         workers,
         known: HashMap::new(),
+        tenants: HashMap::new(),
         begun: Instant::now(),
         has_said: false,
     };
@@ -99,6 +107,7 @@ impl Watch {
         for (id, _) in &due {
             self.look_at(*id, now);
         }
+        self.weigh_tenants();
         let is_watched = |(id, is_used): (&WorkerId, &bool)| *is_used || self.is_behind(*id);
         let pause = match running.iter().any(is_watched) {
             true => PERIOD,
@@ -129,13 +138,20 @@ impl Watch {
         if workers.is_empty() {
             return;
         }
-        for (id, pids) in ids.into_iter().zip(Worker::trees(&workers)) {
+        let trees = Worker::trees(&workers);
+        for ((id, pids), worker) in ids.into_iter().zip(trees).zip(&workers) {
             let pids = sorted(pids);
-            let known = self.known.entry(id).or_insert(Known {
-                load: ProcessorUse::default(),
-                pids: Vec::new(),
-                looked_at: now,
-                trees_at: now,
+            let known = self.known.entry(id).or_insert_with(|| {
+                let tenant = worker.tenant_group().cloned();
+                // The group may have gone with the last worker, and come again with this one.
+                tenant.as_ref().map(|tenant| self.tenants.remove(tenant));
+                Known {
+                    load: ProcessorUse::default(),
+                    tenant,
+                    pids: Vec::new(),
+                    looked_at: now,
+                    trees_at: now,
+                }
             });
             known.trees_at = now;
             if known.pids != pids {
@@ -164,7 +180,33 @@ impl Watch {
 
     fn set(&mut self, id: WorkerId, precedence: Precedence) {
         let pids = self.known.get(&id).map_or(&[][..], |known| &known.pids);
-        if let Err(error) = set_precedence(pids, precedence)
+        let done = set_precedence(pids, precedence);
+        self.say(done);
+    }
+
+    /// A tenant goes behind the others as long as one of its workers does.
+    fn weigh_tenants(&mut self) {
+        let mut meant: HashMap<TenantGroup, Precedence> = HashMap::new();
+        for known in self.known.values() {
+            if let Some(tenant) = &known.tenant {
+                let precedence = meant.entry(tenant.clone()).or_default();
+                if known.load.precedence() == Precedence::Behind {
+                    *precedence = Precedence::Behind;
+                }
+            }
+        }
+        for (tenant, precedence) in &meant {
+            if self.tenants.get(tenant) != Some(precedence) {
+                let done = tenant.set_precedence(*precedence);
+                self.say(done);
+            }
+        }
+        self.tenants = meant;
+    }
+
+    /// Tells once that the kernel refuses it.
+    fn say(&mut self, done: std::io::Result<()>) {
+        if let Err(error) = done
             && !std::mem::replace(&mut self.has_said, true)
         {
             tracing::warn!(

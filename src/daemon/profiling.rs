@@ -82,6 +82,7 @@ pub fn config_of_profile(
         server.limits.memory = None;
         server.limits.pids = None;
         server.limits.cpu_millis = None;
+        server.limits.cpu_weight = None;
         server.limits.disk = None;
         server.limits.cpu_seconds = 0;
         server.min_idle = 0;

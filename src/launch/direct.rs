@@ -78,6 +78,7 @@ mod tests {
             .expect("a launcher")
             .expect("understood");
         let spec = LaunchSpec {
+            tenant: None,
             secret_files: crate::launch::SecretFiles::default(),
             sourced: std::collections::BTreeMap::new(),
             program: "npx".into(),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::sandbox::{RunsAs, Sandbox};
 use super::secret_files::SecretFiles;
 use crate::fields;
-use crate::ids::WorkerId;
+use crate::ids::{TenantId, WorkerId};
 
 /// Folders beside private views in which npm and uv keep what they download and install when a line of theirs is run as
 /// written: caches, tools, Pythons.
@@ -30,6 +30,8 @@ pub struct ProcessLimits {
     pub memory: Option<u64>,
     /// Thousandths of a processor for a worker, by its control group.
     pub cpu_millis: Option<u64>,
+    /// Weight of a worker beside others of its tenant, by its control group, 1 to 10,000; 100 without.
+    pub cpu_weight: Option<u64>,
     /// Bytes of its own folders on the disk. `RLIMIT_FSIZE` of each process, and measured.
     pub disk: Option<u64>,
 }
@@ -41,6 +43,9 @@ pub struct ProcessLimits {
 pub struct LaunchSpec {
     /// The command, looked up in the `PATH` of [`LaunchSpec::env`] unless it has a slash.
     pub program: String,
+    /// Whose it is: all processes of a tenant have one share of the processors, where control groups give each its own.
+    /// `None` for a spare, which is nobody's yet. Not part of the fingerprint: the pool key has it.
+    pub tenant: Option<TenantId>,
     /// Arguments after the program.
     pub args: Vec<SecretString>,
     /// The whole environment; nothing is inherited.
@@ -198,9 +203,18 @@ impl LaunchSpec {
             pids,
             memory,
             cpu_millis,
+            cpu_weight,
             disk,
         } = self.limits;
-        for limit in [open_files, cpu_seconds, pids, memory, cpu_millis, disk] {
+        for limit in [
+            open_files,
+            cpu_seconds,
+            pids,
+            memory,
+            cpu_millis,
+            cpu_weight,
+            disk,
+        ] {
             field(&limit.unwrap_or(u64::MAX).to_le_bytes());
         }
         field(&[u8::from(self.may_gain_privileges)]);
@@ -367,6 +381,7 @@ pub(super) mod tests {
 
     pub(in crate::launch) fn spec(args: &[&str]) -> LaunchSpec {
         LaunchSpec {
+            tenant: None,
             program: "server".into(),
             args: args.iter().map(|&a| a.into()).collect(),
             env: BTreeMap::from([("TOKEN".to_owned(), "hunter22".into())]),

@@ -78,6 +78,7 @@ impl<'c> DryRun<'c> {
             None => folders.data,
         };
         LaunchSpec {
+            tenant: None,
             program: program(server, self.config),
             args: vec![],
             env,

@@ -283,6 +283,7 @@ impl Resolver {
             roots.push(self.root(root.expose_secret())?);
         }
         Ok(LaunchSpec {
+            tenant: (!is_same_for_all).then(|| TenantId::new(values.tenant)),
             roots,
             program: program(server, &self.config),
             args: values.args(&server.args)?,
@@ -294,6 +295,7 @@ impl Resolver {
                 pids: server.limits.pids,
                 memory: server.limits.memory,
                 cpu_millis: server.limits.cpu_millis,
+                cpu_weight: server.limits.cpu_weight,
                 disk: server.limits.disk,
             },
             may_gain_privileges: server.sandbox == Isolation::None,

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::broadcast;
 
-use super::cgroup::{Breaches, Group};
+use super::cgroup::{Breaches, Group, TenantGroup};
 use super::exit::Exit;
 use super::guardian::Control;
 use super::options::Stats;
@@ -101,6 +101,11 @@ impl Worker {
     pub fn breaches(&self) -> Breaches {
         let group = self.0.group.as_ref();
         group.map_or_else(Breaches::default, Group::breaches)
+    }
+
+    /// The control group of all workers of its tenant, where tenants have a share of the processors each.
+    pub fn tenant_group(&self) -> Option<&TenantGroup> {
+        self.0.group.as_ref()?.tenant()
     }
 
     /// Counters, each exact, together not of one moment.

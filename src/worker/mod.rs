@@ -50,7 +50,7 @@ mod stdin;
 mod stop_sequence;
 mod strict;
 
-pub use cgroup::{Breaches, Groups, groups};
+pub use cgroup::{Breaches, Groups, TenantGroup, groups};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;

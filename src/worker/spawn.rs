@@ -68,9 +68,11 @@ pub async fn spawn(
     });
     launch.recording = recorder.as_ref().map(Recorder::recording);
     let (limits, folders) = (spec.limits, spec.folders.clone());
+    let tenant = spec.tenant.clone();
     let made = tokio::task::spawn_blocking(move || {
         let is_over = |limit| disk_usage(&folders, &[]) > limit;
-        (Group::make(id, &limits), limits.disk.is_some_and(is_over))
+        let group = Group::make(id, tenant.as_ref(), &limits);
+        (group, limits.disk.is_some_and(is_over))
     });
     let made = made.await;
     let (group, began_full) =
@@ -78,7 +80,7 @@ pub async fn spawn(
     if began_full {
         launch.file_size = Some(0);
     }
-    let group = group.map_err(SpawnError::io("make a control group for its `limits`"))?;
+    let group = group.map_err(SpawnError::io("make a control group for it"))?;
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
     let start = async || launch_with_pipes(guardian, id, &launch, recorder.as_ref()).await;

@@ -178,7 +178,7 @@ pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
                     format!("show `{program}` what it needs (see `stdiopool doctor`)")
                 }
                 (Stage::Groups, _) => {
-                    format!("put `{program}` into the control group of its `limits`")
+                    format!("put `{program}` into its control group")
                 }
                 (Stage::Network, _) => {
                     format!("make the network of `{program}` (see `stdiopool doctor`)")

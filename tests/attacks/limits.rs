@@ -43,15 +43,19 @@ fn has_group(pool: &Stdiopool, controller: &str) -> bool {
     has
 }
 
-/// Folders of groups that a stdiopool with that pid has made.
+/// Folders of groups that a stdiopool with that pid has made, of which each tenant has one.
 fn groups_of(pid: u32) -> Vec<String> {
     let name = format!("stdiopool-{pid}");
+    let is_of_it = |found: &std::ffi::OsStr| {
+        let found = found.to_str().and_then(|found| found.strip_prefix(&name));
+        found.is_some_and(|rest| !rest.starts_with(|it: char| it.is_ascii_digit()))
+    };
     let mut found = Vec::new();
     let mut waiting = vec![Path::new("/sys/fs/cgroup").to_owned()];
     while let Some(folder) = waiting.pop() {
         for item in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if item.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if item.file_name() == *name {
+                if is_of_it(&item.file_name()) {
                     found.push(item.path().display().to_string());
                 }
                 waiting.push(item.path());
@@ -204,4 +208,82 @@ async fn a_busy_loop_gets_its_part_of_a_processor() {
     let used = after.as_f64().expect("seconds") - before.as_f64().expect("seconds");
     // Of two seconds 0.4, and a turn more at each end.
     assert!(used < 0.8, "{used}");
+}
+
+/// The group of a process in the hierarchy that shares the processors, with the folder of its tenant.
+fn processor_group(pid: u64) -> (std::path::PathBuf, String) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let group = text.lines().find_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        let is_it = |it: &str| it.is_empty() || it == "cpu";
+        let is_it = controllers.split(',').any(is_it) && group.contains("/stdiopool-");
+        is_it.then(|| group.trim_start_matches('/').to_owned())
+    });
+    let group = group.expect("a group of its own");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("there");
+    let folders = mounts.lines().filter(|line| line.contains(" - cgroup"));
+    let mut folders =
+        folders.filter_map(|line| Some(Path::new(line.split(' ').nth(4)?).join(&group)));
+    let folder =
+        folders.find(|it| it.join("cpu.shares").exists() || it.join("cpu.weight").exists());
+    let tenant = Path::new(&group).parent().and_then(Path::file_name);
+    let tenant = tenant.expect("below one of its tenant").to_string_lossy();
+    (folder.expect("mounted"), tenant.into_owned())
+}
+
+/// `cpu.weight` of a group; 100 where nobody chose another.
+fn weight(group: &Path) -> u64 {
+    let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+    let number = |text: String| text.trim().parse::<u64>().expect("a number");
+    let shares = read("cpu.shares").map(|text| number(text) * 100 / 1024);
+    shares.unwrap_or_else(|| number(read("cpu.weight").expect("of either version")))
+}
+
+#[tokio::test]
+async fn tenants_share_the_processors_whatever_their_servers_start() {
+    if !is_root() {
+        return;
+    }
+    for sandbox in ["none", "standard", "strict"] {
+        let more = format!("sandbox = {sandbox:?}\nlimits = {{ cpu_weight = 200 }}");
+        let world = World::with(&more).await;
+        if !has_group(&world.pool, "cpu") {
+            return;
+        }
+        // A session of its own, which the kernel would give a share of its own.
+        let code = "import subprocess\nresult = subprocess.Popen(['setsid', 'sleep', '600']).pid";
+        told(&world.anna, code).await;
+        let workers = world.pool.workers().await;
+        let mut groups = std::collections::HashMap::new();
+        for worker in &workers {
+            let tenant = worker["tenant"].as_str().expect("a name");
+            for pid in worker["processes"].as_array().expect("a list") {
+                let (group, of_tenant) = processor_group(pid.as_u64().expect("a number"));
+                assert!(of_tenant.ends_with(&format!("-{tenant}")), "{of_tenant}");
+                assert_eq!(weight(&group), 200, "within its tenant");
+                let parent = group.parent().expect("a tenant's").to_owned();
+                groups.entry(tenant).or_insert_with(Vec::new).push(parent);
+            }
+        }
+        assert!(
+            groups["anna"].len() >= 2,
+            "what it started counts: {groups:?}"
+        );
+        assert_ne!(groups["anna"][0], groups["bob"][0]);
+        assert_eq!(weight(&groups["bob"][0]), 100, "as every tenant");
+        let code = "import time\nbegan = time.monotonic()\nwhile time.monotonic() - began < 2: pass\nresult = 1";
+        told(&world.anna, code).await;
+        eventually("a tenant that is busy goes behind", async || {
+            told(&world.bob, "result = 1").await;
+            weight(&groups["anna"][0]) == 11 || weight(&groups["anna"][0]) == 10
+        })
+        .await;
+        assert_eq!(weight(&groups["bob"][0]), 100);
+        let pid = world.pool.pid();
+        world.pool.signal(nix::sys::signal::Signal::SIGKILL);
+        eventually("its guardian removes what it leaves", async || {
+            groups_of(pid).is_empty()
+        })
+        .await;
+    }
 }

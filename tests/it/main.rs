@@ -27,6 +27,7 @@ mod lifecycle;
 mod memory;
 mod npm_script;
 mod oauth;
+mod ops;
 mod package_progress;
 mod packages;
 mod page;

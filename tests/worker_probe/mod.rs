@@ -116,6 +116,7 @@ pub fn spec(tag: &str, argv: &[&str]) -> LaunchSpec {
     let mut env = BTreeMap::from(keep);
     env.insert("TEST_TAG".to_owned(), tag.into());
     LaunchSpec {
+        tenant: None,
         scratch: None,
         program: argv[0].to_owned(),
         args: argv[1..].iter().map(|&arg| arg.into()).collect(),

@@ -106,7 +106,7 @@ fn cgroup() -> Check {
     Check::lacks(
         what,
         found,
-        "`limits.memory` is kept by looking once a second, `limits.pids` by counting processes every few seconds, `limits.cpu` not at all",
+        "`limits.memory` is kept by looking once a second, `limits.pids` by counting processes every few seconds, `limits.cpu` and `limits.cpu_weight` not at all, and a tenant with many busy processes takes more of the processors than one with few",
         "run as root, or let systemd delegate them (Delegate=yes)",
     )
 }

@@ -116,6 +116,8 @@ pub struct WorkerLimits {
     pub pids: Option<u64>,
     /// Thousandths of a processor that one worker may take.
     pub cpu_millis: Option<u64>,
+    /// Weight of one worker on the processors beside others of its tenant, 1 to 10,000.
+    pub cpu_weight: Option<u64>,
     /// Bytes that the folders of a worker may take on the disk.
     pub disk: Option<u64>,
     /// Open files of each process.

@@ -15,6 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, dup2_stdin, setsid};
 
+use super::super::cgroup::remove_groups_of;
 use super::init::{self, Event, InitReport};
 use super::mounts;
 use super::namespaces::Namespaces;
@@ -66,6 +67,7 @@ struct Guardian {
     told: PipeReader,
     reports: PipeWriter,
     workers: BTreeMap<u64, Worker>,
+    supervisor: u32,
     /// The supervisor is gone: kill everything, then exit.
     ending: bool,
     next_scan: Instant,
@@ -103,6 +105,7 @@ impl Guardian {
         // Whatever the supervisor inherited or left open; this process has opened nothing yet.
         close_from_3(0)?;
         let socket = stdin.as_fd().try_clone_to_owned()?;
+        let supervisor = std::os::unix::process::parent_id();
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.
         setsid()?;
@@ -126,6 +129,7 @@ impl Guardian {
             told,
             reports,
             workers: BTreeMap::new(),
+            supervisor,
             ending: false,
             next_scan: Instant::now(),
             rounds: 0,
@@ -143,6 +147,7 @@ impl Guardian {
             if killing || (!self.workers.is_empty() && Instant::now() >= self.next_scan) {
                 let nothing_left = self.sweep();
                 if self.ending && nothing_left {
+                    remove_groups_of(self.supervisor);
                     return;
                 }
             }
